@@ -1,0 +1,188 @@
+"""From decoded images to `Statistics`: batches of samples, and the kernels that sum them up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.kernels.pack import pack
+from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products, add_sums
+from mlr.receptive_field import ReceptiveField
+from mlr.statistics import WHITE, SourceSums, Statistics, TargetSums
+
+Pixels = npt.NDArray[Any]
+
+BATCH = 256  # samples; more gain nothing
+BATCH_BYTES = 256 << 20  # fewer samples where images are large
+_NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
+
+
+class Accumulator:
+    """Sums up the pairs of people who all show the same expressions.
+
+    Parameters
+    ----------
+    receptive_field : ReceptiveField
+        Taps to make planes for.
+    shape : tuple of int
+        (channels, height, width) of every image.
+    expressions : sequence of str
+        Names of the target expressions; every person added shows them all.
+    dtype : numpy dtype
+        uint8, uint16, float32 or float64: that of every image.
+    people : int, optional
+        How many are expected, to cut them into batches of equal size.
+    """
+
+    def __init__(
+        self,
+        receptive_field: ReceptiveField,
+        shape: tuple[int, int, int],
+        expressions: Sequence[str],
+        dtype: npt.DTypeLike,
+        people: int = BATCH,
+    ) -> None:
+        self.receptive_field = receptive_field
+        self.shape = shape
+        self.expressions = tuple(sorted(expressions))
+        self.dtype = np.dtype(dtype)
+        sample_dtype = np.dtype(np.uint8 if self.dtype == np.uint8 else np.float64)
+        plane_dtype = np.dtype(np.int64 if self.dtype == np.uint8 else np.float64)
+        channels, height, width = shape
+        samples = _batch_size(people, (1 + len(self.expressions)) * _bytes(shape, sample_dtype))
+        self._buffers = {
+            name: np.zeros((channels, height, width, samples), sample_dtype)
+            for name in (None, *self.expressions)
+        }
+        self._filled = 0
+
+        def planes(*middle: int) -> Pixels:
+            return np.zeros((channels, *middle, height, width), plane_dtype)
+
+        self._lags = planes(len(receptive_field.lag_table.lags))
+        self._source_sums = planes()
+        self._cross = {name: planes(len(receptive_field)) for name in self.expressions}
+        self._target_sums = {name: planes() for name in self.expressions}
+        self._squares = {name: planes(1) for name in self.expressions}
+        self._people = 0
+        self._digest = 0
+
+    def add(self, sources: Pixels, targets: Mapping[str, Pixels], digest: int = 0) -> None:
+        """Add people.
+
+        Parameters
+        ----------
+        sources : ndarray, shape (people, height, width, channels), C-contiguous
+            The source images.
+        targets : mapping of str to ndarray of the same shape
+            The target images of each expression, in the same order.
+        digest : int
+            Sum of the `person_digest` of these people.
+        """
+        people = len(sources)
+        room = self._buffers[None].shape[-1]
+        done = 0
+        while done < people:
+            now = slice(done, min(people, done + room - self._filled))
+            for name, buffer in self._buffers.items():
+                images = sources if name is None else targets[name]
+                pack(images[now].astype(buffer.dtype, copy=False), buffer, self._filled)
+            self._filled += now.stop - now.start
+            done = now.stop
+            if self._filled == room:
+                self._flush()
+        self._people += people
+        self._digest += digest
+
+    def statistics(self) -> Statistics:
+        """Return the statistics of all that was added."""
+        self._flush()
+        if not self._people:
+            return Statistics(self.receptive_field, WHITE[self.dtype.name], self.shape)
+        source = SourceSums(self._people, self._lags, self._source_sums)
+        return Statistics(
+            receptive_field=self.receptive_field,
+            white=WHITE[self.dtype.name],
+            shape=self.shape,
+            sources=dict.fromkeys(self.expressions, source),
+            targets={
+                name: TargetSums(
+                    self._cross[name], self._target_sums[name], self._squares[name][:, 0]
+                )
+                for name in self.expressions
+            },
+            deep=self._people * len(self.expressions) if self.dtype == np.uint16 else 0,
+            digest=self._digest % (1 << 256),
+        )
+
+    def _flush(self) -> None:
+        """Sum up the samples in the buffers."""
+        if not self._filled:
+            return
+        for buffer in self._buffers.values():
+            buffer[..., self._filled :] = 0
+        source = self._buffers[None]
+        add_products(source, source, self.receptive_field.lag_table.lags, self._lags)
+        add_sums(source, self._source_sums)
+        for name in self.expressions:
+            target = self._buffers[name]
+            add_products(target, source, self.receptive_field.taps, self._cross[name])
+            add_products(target, target, _NO_OFFSET, self._squares[name])
+            add_sums(target, self._target_sums[name])
+        self._filled = 0
+
+
+def person_digest(source: bytes, targets: Mapping[str, bytes]) -> int:
+    """Return the sum of the digests of a person's pairs, modulo 2^256.
+
+    Parameters
+    ----------
+    source : bytes
+        Digest of the source image.
+    targets : mapping of str to bytes
+        Digest of the target image of each expression.
+    """
+    pairs = (
+        hashlib.sha256(source + target + name.encode()).digest() for name, target in targets.items()
+    )
+    return sum(int.from_bytes(pair, "big") for pair in pairs) % (1 << 256)
+
+
+def statistics_of_arrays(
+    sources: Pixels, targets: Mapping[str, Pixels], receptive_field: ReceptiveField
+) -> Statistics:
+    """Return the statistics of images in memory.
+
+    Parameters
+    ----------
+    sources : ndarray of uint8, uint16, float32 or float64, shape (pairs, height, width, channels)
+        Source images; floating-point intensities in [0, 1].
+    targets : mapping of str to ndarray of the same shape and dtype
+        Target images of each expression, in the same order.
+    receptive_field : ReceptiveField
+        Taps to make planes for.
+    """
+    count, height, width, channels = sources.shape
+    accumulator = Accumulator(
+        receptive_field, (channels, height, width), list(targets), sources.dtype, people=count
+    )
+    accumulator.add(sources, targets)
+    return accumulator.statistics()
+
+
+def _bytes(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> int:
+    """Return the size of one image."""
+    channels, height, width = shape
+    return channels * height * width * dtype.itemsize
+
+
+def _batch_size(people: int, bytes_each: int) -> int:
+    """Return a number of samples that fits in memory and leaves no batch nearly empty."""
+    largest = max(1, min(BATCH, BATCH_BYTES // bytes_each))
+    batches = -(-max(people, 1) // largest)
+    even = -(-people // batches)
+    return -(-even // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT

@@ -1,0 +1,30 @@
+"""``mlr info``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mlr.cli import options
+
+
+@click.command()
+@click.argument("model", type=options.FILE)
+@options.as_json
+def info(model: Path, as_json: bool) -> int:
+    """Say what a model is and how it was made."""
+    from mlr.model import load
+
+    summary = load(model).summary()
+    if as_json:
+        click.echo(json.dumps(summary))
+        return 0
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {number}" for key, number in value.items())
+        elif isinstance(value, list | tuple):
+            value = ", ".join(map(str, value))
+        click.echo(f"{name:16}{value}")
+    return 0

@@ -1,0 +1,57 @@
+"""Options that several commands share, and what they print alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from mlr.report import ConsoleReport
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUTPUT = click.Path(path_type=Path)
+
+threads = click.option(
+    "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
+)
+force = click.option("--force", is_flag=True, help="Overwrite existing files.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def target(help: str) -> Callable[[Command], Command]:
+    """Return the option ``--target``, which may be given several times."""
+    return click.option("--target", multiple=True, metavar="NAME", help=help)
+
+
+def verbosity(command: Command) -> Command:
+    """Add ``-q`` and ``-v``."""
+    command = click.option("-q", "--quiet", is_flag=True, help="Print failures alone.")(command)
+    return click.option("-v", "--verbose", is_flag=True, help="Print details too.")(command)
+
+
+def console(quiet: bool, verbose: bool) -> ConsoleReport:
+    """Return a report that writes to stderr as much as was asked for."""
+    import warnings
+
+    from mlr.report import ConsoleReport
+
+    warnings.filterwarnings("ignore", module="PIL")  # odd metadata, nothing that a user could mend
+    return ConsoleReport(0 if quiet else 2 if verbose else 1)
+
+
+def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> int:
+    """Print the result as JSON if there is one, the summary to stderr, and return the exit code."""
+    failures = len(report.failures)
+    if result is not None:
+        result["failures"] = [{"path": str(p), "cause": c} for p, c in report.failures]
+        click.echo(json.dumps(result))
+    report.note(what + (f"; {failures} left out, see above" if failures else ""))
+    return 1 if failures else 0

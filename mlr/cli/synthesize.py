@@ -1,0 +1,77 @@
+"""``mlr synthesize``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from mlr.cli import options
+
+
+@click.command()
+@click.argument("model", type=options.FILE)
+@click.argument("faces", nargs=-1, required=True, type=options.EXISTING)
+@click.option(
+    "-o",
+    "--output",
+    type=options.OUTPUT,
+    help="Folder to write to, or a file for one face.  [default: FOLDER-EXPRESSION beside it]",
+)
+@options.target("Expression to make; may be repeated.  [default: all of the model]")
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 2),
+    default=1.0,
+    show_default=True,
+    help="0: the input, 1: the model's output, 2: twice the change.",
+)
+@click.option("--resize", is_flag=True, help="Bring faces of another size to the model's.")
+@options.threads
+@options.force
+@options.as_json
+@options.verbosity
+def synthesize(
+    model: Path,
+    faces: tuple[Path, ...],
+    output: Path | None,
+    target: tuple[str, ...],
+    strength: float,
+    resize: bool,
+    threads: int | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Change the expression of the aligned faces in FACES, files or folders."""
+    from mlr.model import load
+    from mlr.synthesis import synthesize_files
+
+    report = options.console(quiet, verbose)
+    start = time.perf_counter()
+    written = synthesize_files(
+        load(model),
+        faces,
+        output,
+        target=target,
+        strength=strength,
+        resize=resize,
+        threads=threads,
+        force=force,
+        report=report,
+    )
+    seconds = time.perf_counter() - start
+    if verbose:
+        for path in written:
+            report.note(f"wrote {path}")
+    result = {"written": [str(path) for path in written], "seconds": seconds}
+    folders = sorted({str(path.parent) for path in written})
+    where = (
+        f" to {folders[0]}" + (f" and {len(folders) - 1} more" if folders[1:] else "")
+        if folders
+        else ""
+    )
+    what = f"{len(written)} images written{where} in {seconds:.1f} s"
+    return options.finish(report, result if as_json else None, what)

@@ -1,0 +1,1 @@
+"""Files: pairing, reading and writing images, and the faces that are drawn."""

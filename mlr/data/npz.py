@@ -1,0 +1,112 @@
+"""``.npz`` files that hold named arrays and one JSON string, read without trusting them."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from mlr.errors import ModelError
+
+_HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def write_npz(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays as an uncompressed ``.npz`` whose bytes depend on the arrays alone."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in arrays.items():
+            # ZipInfo's own date, 1980-01-01: the same arrays give the same bytes at any time.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                npy.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def read_npz(
+    path: Path, *, kind: str, newest: int
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Read an ``.npz`` file of ours.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : str
+        What its metadata must call it: "model" or "statistics".
+    newest : int
+        Newest format version that the caller understands.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        All arrays but the metadata; read-only.
+    meta : dict
+        The metadata.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read, is damaged or incomplete, holds Python objects, or is of another kind
+        or a newer version.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {
+                info.filename.removesuffix(".npy"): _read_member(archive, info)
+                for info in archive.infolist()
+            }
+        text = arrays.pop("meta")
+        meta = json.loads(str(text[()]))
+        if not isinstance(meta, dict):
+            raise ValueError("its metadata is not a JSON object")
+        found, version = meta["kind"], meta["format"]
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        ValueError,
+        TypeError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise ModelError(f"{path}: not a {kind} file, or a damaged one: {error}") from error
+    if found != kind:
+        raise ModelError(f"{path}: is a {found} file, expected a {kind} file")
+    if not isinstance(version, int) or version > newest:
+        raise ModelError(
+            f"{path}: has format version {version}, this program reads up to {newest}: update mlr"
+        )
+    return arrays, meta
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    """Return one array, having checked its size before any memory is set aside for it."""
+    with archive.open(info) as member:
+        version = npy.read_magic(member)
+        if version not in _HEADER_READERS:
+            raise ValueError(f"{info.filename} is written in an unknown version of npy")
+        shape, fortran_order, dtype = _HEADER_READERS[version](member)
+        if dtype.hasobject:
+            raise ValueError(f"{info.filename} holds pickled Python objects")
+        if fortran_order:
+            raise ValueError(f"{info.filename} is not in C order")
+        size = math.prod(shape) * dtype.itemsize
+        if not 0 < size < info.file_size:
+            raise ValueError(
+                f"{info.filename} says {shape} {dtype} but holds {info.file_size} bytes"
+            )
+        data = member.read()  # to the end, where the checksum is verified
+    if len(data) != size:
+        raise ValueError(f"{info.filename} says {shape} {dtype} but holds {len(data)} bytes")
+    return np.frombuffer(data, dtype=dtype).reshape(shape)

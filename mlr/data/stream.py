@@ -1,0 +1,197 @@
+"""Decoding people's images in threads, a bounded number ahead of the one who uses them."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mlr.data.images import Header, Image, Pixels, read_header, read_image
+from mlr.data.pairs import PairList, Person
+from mlr.errors import DataError, ImageError
+from mlr.report import Report
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 4  # decoded images waiting, for each thread
+
+
+@dataclass(frozen=True)
+class Format:
+    """What all images of a set have in common.
+
+    Attributes
+    ----------
+    height, width : int
+        Pixels.
+    channels : int
+        1 if every image is grey, otherwise 3.
+    """
+
+    height: int
+    width: int
+    channels: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} px"
+
+
+@dataclass(frozen=True)
+class DecodedPerson:
+    """A person with the pixels of those images that could be decoded.
+
+    Attributes
+    ----------
+    name : str
+        As in `Person`.
+    source : Image
+        The source image.
+    targets : dict of str to Image
+        Target images by expression, at least one.
+    """
+
+    name: str
+    source: Image
+    targets: dict[str, Image]
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """Yield ``function(item)`` in order, computed in threads a few items ahead.
+
+    Unlike `ThreadPoolExecutor.map` it does not run through all items at once, so memory is bounded.
+    """
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="mlr-decode") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= AHEAD * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def common_format(pairs: PairList, threads: int, report: Report) -> tuple[list[Person], Format]:
+    """Look at the headers of all images and keep the people whose images agree in size.
+
+    The size that most images have is the set's; what differs is left out and named.
+
+    Raises
+    ------
+    DataError
+        If nothing is left.
+    """
+    headers: dict[Path, Header] = {}
+    paths = sorted({path for p in pairs.people for path in (p.source, *p.targets.values())})
+    for path, header in zip(paths, ordered_map(_try_header, paths, threads), strict=True):
+        if isinstance(header, ImageError):
+            report.fail(path, str(header))
+        else:
+            headers[path] = header
+    sizes = Counter((header.height, header.width) for header in headers.values())
+    if not sizes:
+        raise DataError("not one image could be read")
+    # Of sizes equally frequent the largest, so that the choice does not hang on the order.
+    height, width = max(sizes, key=lambda size: (sizes[size], size))
+    people = [
+        kept
+        for person in pairs.people
+        if (kept := _fitting(person, headers, (height, width), report)) is not None
+    ]
+    if not people:
+        raise DataError("not one pair of images of the same size is left")
+    used = [headers[path] for p in people for path in (p.source, *p.targets.values())]
+    reduced = sum(header.reduced for header in used)
+    if reduced:
+        report.note(f"note: {reduced} images hold 16-bit colour, which is read with 8 bits")
+    return people, Format(height, width, max(header.channels for header in used))
+
+
+def decoded(
+    people: Iterable[Person], image_format: Format, threads: int, report: Report
+) -> Iterator[DecodedPerson]:
+    """Decode people in order; images that cannot be decoded are named and left out."""
+
+    def decode(person: Person) -> tuple[DecodedPerson | None, list[tuple[Path, str]]]:
+        failures: list[tuple[Path, str]] = []
+        images: dict[str | None, Image] = {}
+        for name, path in ((None, person.source), *person.targets.items()):
+            try:
+                images[name] = _fitted(read_image(path), image_format)
+            except ImageError as error:
+                failures.append((path, str(error)))
+                if name is None:
+                    break
+        source = images.pop(None, None)
+        targets = {name: image for name, image in images.items() if name is not None}
+        if source is None or not targets:
+            return None, failures
+        return DecodedPerson(person.name, source, targets), failures
+
+    for person, failures in ordered_map(decode, people, threads):
+        for path, cause in failures:
+            report.fail(path, cause)
+        if person is not None:
+            yield person
+
+
+def as_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Return grey pixels as colour where colour is wanted.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (height, width, 1 or 3)
+        An image.
+    channels : int
+        1 or 3; colour is not made grey here.
+    """
+    return pixels.repeat(channels, axis=2) if pixels.shape[2] < channels else pixels
+
+
+def _try_header(path: Path) -> Header | ImageError:
+    try:
+        return read_header(path)
+    except ImageError as error:
+        return error
+
+
+def _fitting(
+    person: Person, headers: dict[Path, Header], size: tuple[int, int], report: Report
+) -> Person | None:
+    """Return the person with the images that have the set's size, or None if no pair is left."""
+    source = headers.get(person.source)
+    if source is None:
+        return None
+    wanted = f"{size[1]}x{size[0]} px"
+    targets: dict[str, Path] = {}
+    for name, path in person.targets.items():
+        target = headers.get(path)
+        if target is None:
+            continue
+        if (target.height, target.width) != (source.height, source.width):
+            report.fail(path, f"is {target}, but its partner {person.source} is {source}")
+        else:
+            targets[name] = path
+    if (source.height, source.width) != size:
+        report.fail(person.source, f"is {source}, but most images are {wanted}; resize it")
+        return None
+    return Person(person.name, person.source, targets) if targets else None
+
+
+def _fitted(image: Image, image_format: Format) -> Image:
+    """Return the image with the channels of the set; its header may have lied about its size."""
+    height, width, channels = image.pixels.shape
+    if (height, width) != (image_format.height, image_format.width):
+        raise ImageError(f"is {width}x{height} px when decoded, expected {image_format}")
+    if channels > image_format.channels:
+        raise ImageError("is in colour when decoded, expected grey")
+    return Image(as_channels(image.pixels, image_format.channels), image.alpha, image.digest)

@@ -1,0 +1,1 @@
+"""Numba kernels: plain loops over arrays that import nothing but NumPy and Numba."""

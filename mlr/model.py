@@ -1,0 +1,293 @@
+"""The model: weights of every pixel's receptive field, and what they do to an image."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr import __version__
+from mlr.data.files import replacing
+from mlr.data.npz import read_npz, write_npz
+from mlr.errors import ModelError
+from mlr.receptive_field import ReceptiveField
+
+FORMAT = 1
+#: Where the eyes' centres lie in an aligned image, as (x, y) in units of its sides.
+EYES = ((0.32, 0.36), (0.68, 0.36))
+#: Luma of sRGB, ITU-R BT.601: how grey is made of colour.
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+BAND_BYTES = 64 << 10  # rows of an image that stay in the cache while the taps are summed up
+
+Pixels = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model.
+
+    Attributes
+    ----------
+    weights : ndarray of float32, shape (expressions, channels, taps + 1, height, width)
+        For intensities in [0, 1]; the bias is last.
+    receptive_field : ReceptiveField
+        The taps.
+    expressions : tuple of str
+        Names of the target expressions.
+    meta : dict
+        How it was made: source, recipe, penalty, prior, pairs, eyes, digest, version.
+    """
+
+    weights: npt.NDArray[np.float32]
+    receptive_field: ReceptiveField
+    expressions: tuple[str, ...]
+    meta: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that it works on."""
+        _, channels, _, height, width = self.weights.shape
+        return channels, height, width
+
+    @property
+    def parameters(self) -> int:
+        """Number of coefficients that an output depends on; taps off the frame do not count."""
+        expressions, channels, _, height, width = self.weights.shape
+        inside = sum(
+            max(0, height - abs(dy)) * max(0, width - abs(dx))
+            for dy, dx in self.receptive_field.offsets
+        )
+        return int(expressions * channels * (inside + height * width))
+
+    def synthesize(
+        self, images: Pixels, target: str | None = None, strength: float = 1.0
+    ) -> Pixels:
+        """Change the expression of aligned faces.
+
+        Computes x + strength (f(x) - x), where f(x)(p) = sum_k w_k(p) x(p + o_k) + w_bias(p).
+
+        Parameters
+        ----------
+        images : ndarray, shape ([N,] height, width[, 1 or 3])
+            uint8, uint16 or floating point in [0, 1]. Colour goes through a grey model by its
+            luma, grey through a colour model as colour; both come back as they were.
+        target : str, optional
+            The expression; needed if the model has several.
+        strength : float
+            0 gives the input, 1 the model's output, up to 2 exaggerates.
+
+        Returns
+        -------
+        ndarray of the same shape
+            Integers are rounded, clipped and of the same dtype; floating point is float32 and not
+            clipped.
+
+        Raises
+        ------
+        ModelError
+            If the size, the number of channels or the dtype does not fit, or the expression is
+            not one of the model's.
+        """
+        images = np.asarray(images)
+        if target is None and len(self.expressions) > 1:
+            names = ", ".join(self.expressions)
+            raise ModelError(f"the model has several expressions, name one of: {names}")
+        index = self.require(self.expressions[0] if target is None else target)
+        batch = self._as_batch(images)
+        white = _white(images.dtype)
+        result = np.empty(batch.shape, np.float32)
+        for n, image in enumerate(batch):
+            source = image.transpose(2, 0, 1).astype(np.float32) / np.float32(white)
+            result[n] = self._changed(source, index, strength).transpose(1, 2, 0)
+        result = result.reshape(images.shape)
+        if images.dtype.kind == "f":
+            return result
+        rounded: Pixels = np.rint(np.clip(result, 0, 1) * np.float32(white)).astype(images.dtype)
+        return rounded
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the model is and how it was made, ready for JSON."""
+        channels, height, width = self.shape
+        return {
+            "expressions": list(self.expressions),
+            "size": f"{width}x{height}",
+            "channels": channels,
+            "receptive_field": str(self.receptive_field),
+            "parameters": self.parameters,
+            **self.meta,
+        }
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the model to an ``.npz`` file.
+
+        Raises
+        ------
+        OutputExistsError
+            If the file exists and ``force`` is false.
+        MlrError
+            If it cannot be written.
+        """
+        meta = self.meta | {"kind": "model", "format": FORMAT, "expressions": self.expressions}
+        arrays: dict[str, Pixels] = {
+            "weights": self.weights,
+            "taps": np.array(
+                [(0, dy, dx) for dy, dx in self.receptive_field.offsets], dtype=np.int16
+            ),
+            "meta": np.array(json.dumps(meta, sort_keys=True)),
+        }
+        with replacing(Path(path), force=force, durable=True) as file:
+            write_npz(file, arrays)
+
+    def require(self, target: str) -> int:
+        """Return the place of an expression in the weights.
+
+        Raises
+        ------
+        ModelError
+            If the model was not trained for it.
+        """
+        if target not in self.expressions:
+            names = ", ".join(self.expressions)
+            raise ModelError(f"the model has no expression {target!r}; it has: {names}")
+        return self.expressions.index(target)
+
+    def _as_batch(self, images: Pixels) -> Pixels:
+        """Return images as (N, height, width, channels), having checked that they fit."""
+        _, height, width = self.shape
+        shape = images.shape
+        if images.ndim in (2, 3) and shape[:2] == (height, width):
+            batch = images.reshape(1, height, width, -1)
+        elif images.ndim in (3, 4) and shape[1:3] == (height, width):
+            batch = images.reshape(shape[0], height, width, -1)
+        else:
+            raise ModelError(
+                f"the model works on images of {width}x{height} px, got an array of shape {shape}"
+            )
+        if batch.shape[3] not in (1, 3):
+            raise ModelError(f"expected grey or RGB images, got {batch.shape[3]} channels")
+        return batch
+
+    def _changed(
+        self, image: npt.NDArray[np.float32], index: int, strength: float
+    ) -> npt.NDArray[np.float32]:
+        """Return one planar image with the expression changed, in the channels it came in."""
+        model_channels, channels = self.shape[0], image.shape[0]
+        if model_channels == channels:
+            source = image
+        elif model_channels == 1:
+            source = np.tensordot(LUMA, image, axes=1)[None]
+        else:
+            source = np.repeat(image, model_channels, axis=0)
+        output = apply(self.weights[index], self.receptive_field, source)
+        if model_channels == channels and strength == 1:
+            return output
+        change = output - source
+        if channels < model_channels:
+            change = np.tensordot(LUMA, change, axes=1)[None]
+        # The change of luma of a colour image through a grey model is that of all its channels.
+        return image + np.float32(strength) * change
+
+
+def apply(
+    weights: npt.NDArray[np.float32], field: ReceptiveField, image: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Compute sum_k w_k(p) x(p + o_k) + w_bias(p) for every pixel and channel.
+
+    Parameters
+    ----------
+    weights : ndarray of float32, shape (channels, taps + 1, height, width)
+        The bias is last.
+    field : ReceptiveField
+        The taps.
+    image : ndarray of float32, shape (channels, height, width)
+        Intensities in [0, 1].
+
+    Returns
+    -------
+    ndarray of float32, shape (channels, height, width)
+        Not clipped.
+    """
+    channels, height, width = image.shape
+    output = weights[:, -1].copy()
+    # NumPy rather than a kernel: a program that only applies a model need not load Numba. In
+    # bands of rows, so that the sums stay in the cache while the weights stream through once.
+    rows = max(1, BAND_BYTES // (4 * channels * width))
+    product = np.empty((channels, rows, width), np.float32)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        for k, (dy, dx) in enumerate(field.offsets):
+            y0, y1 = max(top, -dy), min(bottom, height - dy)
+            x0, x1 = max(0, -dx), min(width, width - dx)
+            if y0 >= y1 or x0 >= x1:
+                continue
+            part = product[:, : y1 - y0, : x1 - x0]
+            np.multiply(
+                weights[:, k, y0:y1, x0:x1], image[:, y0 + dy : y1 + dy, x0 + dx : x1 + dx], part
+            )
+            output[:, y0:y1, x0:x1] += part
+    return output
+
+
+def load(path: str | Path) -> Model:
+    """Read a model.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, newer than this program, or something else.
+    """
+    arrays, meta = read_npz(Path(path), kind="model", newest=FORMAT)
+    try:
+        return _from_arrays(arrays, meta)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: not a model file, or a damaged one: {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def new_meta(**details: Any) -> dict[str, Any]:
+    """Return the metadata of a model made now by this program."""
+    return {"version": __version__, "eyes": EYES, **details}
+
+
+def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
+    weights, taps = arrays["weights"], arrays["taps"]
+    expressions = tuple(str(name) for name in meta.pop("expressions"))
+    if weights.dtype != np.float32 or weights.ndim != 5:
+        raise ModelError(
+            f"weights are {weights.dtype} of shape {weights.shape}, expected float32, 5-d"
+        )
+    if taps.dtype != np.int16 or taps.ndim != 2 or taps.shape[1] != 3 or taps[:, 0].any():
+        raise ModelError(f"taps are {taps.dtype} of shape {taps.shape}, expected int16 (taps, 3)")
+    if weights.shape[0] != len(expressions) or weights.shape[2] != len(taps) + 1:
+        raise ModelError(
+            f"weights of shape {weights.shape} do not fit "
+            f"{len(expressions)} expressions and {len(taps)} taps"
+        )
+    if weights.shape[1] not in (1, 3):
+        raise ModelError(f"weights are for {weights.shape[1]} channels, expected 1 or 3")
+    if not math.isfinite(float(np.abs(weights).max())):
+        raise ModelError("some weights are not finite numbers; train the model anew")
+    for name in expressions:
+        # The name becomes that of a folder.
+        if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
+            raise ModelError(f"expression {name!r} cannot be the name of a folder")
+    field = ReceptiveField.of([(int(dy), int(dx)) for _, dy, dx in taps])
+    details = {key: value for key, value in meta.items() if key not in ("kind", "format")}
+    return Model(weights, field, expressions, details)
+
+
+def _white(dtype: np.dtype[Any]) -> float:
+    """Return the intensity of white."""
+    if dtype.kind == "f":
+        return 1.0
+    if dtype in (np.uint8, np.uint16):
+        return float(np.iinfo(dtype).max)
+    raise ModelError(f"expected uint8, uint16 or floating-point images, got {dtype}")

@@ -1,0 +1,144 @@
+"""The receptive field: which input pixels an output pixel is regressed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.errors import MlrError
+
+Offset = tuple[int, int]
+
+#: Shapes that have a name of their own, as offsets (dy, dx).
+PRESETS: dict[str, tuple[Offset, ...]] = {
+    "plus": ((-1, 0), (0, -1), (0, 0), (0, 1), (1, 0)),
+}
+
+
+@dataclass(frozen=True)
+class LagTable:
+    """How the Gram matrix of a pixel is read out of the lag planes.
+
+    With C_d(q) = sum_n x_n(q) x_n(q + d), the entry for taps a and b at pixel p is
+    ``G(p)[a, b] = C_d(p + o)`` where ``d = lags[lag_of[a, b]]`` and
+    ``o = taps[base_of[a, b]]``. Both tables are symmetric.
+
+    Attributes
+    ----------
+    lags : ndarray of int64, shape (lags, 2)
+        Distinct differences (dy, dx) of two taps, one of each pair d, -d: those with
+        dy > 0, or dy == 0 and dx >= 0; in ascending order.
+    lag_of : ndarray of int64, shape (taps, taps)
+        Index into ``lags``.
+    base_of : ndarray of int64, shape (taps, taps)
+        Index into the taps: the tap from which the lag points to the other one.
+    """
+
+    lags: npt.NDArray[np.int64]
+    lag_of: npt.NDArray[np.int64]
+    base_of: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """An ordered list of distinct taps, each an offset from the output pixel.
+
+    Attributes
+    ----------
+    offsets : tuple of (dy, dx)
+        Pixels; dy points down and dx to the right.
+
+    Raises
+    ------
+    MlrError
+        If there is no tap, or one occurs twice.
+    """
+
+    offsets: tuple[Offset, ...]
+
+    def __post_init__(self) -> None:
+        if not self.offsets:
+            raise MlrError("a receptive field needs at least one tap")
+        if len(set(self.offsets)) != len(self.offsets):
+            raise MlrError("a receptive field may not hold the same tap twice")
+
+    @classmethod
+    def square(cls, side: int) -> ReceptiveField:
+        """Return the square window of ``side`` x ``side`` taps, row by row.
+
+        Raises
+        ------
+        MlrError
+            If ``side`` is not odd and positive.
+        """
+        if side < 1 or side % 2 == 0:
+            raise MlrError(f"the side of a receptive field must be odd and positive, not {side}")
+        reach = range(-(side // 2), side // 2 + 1)
+        return cls(tuple((dy, dx) for dy in reach for dx in reach))
+
+    @classmethod
+    def of(cls, spec: ReceptiveField | int | str | Iterable[Offset]) -> ReceptiveField:
+        """Return the receptive field that ``spec`` describes.
+
+        Parameters
+        ----------
+        spec : ReceptiveField, int, str or iterable of (dy, dx)
+            A field as it is, the odd side of a square window, the name of a preset
+            (or the side as text), or the taps themselves.
+
+        Raises
+        ------
+        MlrError
+            If it describes none.
+        """
+        if isinstance(spec, ReceptiveField):
+            return spec
+        if isinstance(spec, int):
+            return cls.square(spec)
+        if isinstance(spec, str):
+            if spec in PRESETS:
+                return cls(PRESETS[spec])
+            if spec.isascii() and spec.isdigit():
+                return cls.square(int(spec))
+            names = ", ".join(PRESETS)
+            raise MlrError(
+                f"unknown receptive field {spec!r}: give an odd side of a square, or {names}"
+            )
+        return cls(tuple((int(dy), int(dx)) for dy, dx in spec))
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __str__(self) -> str:
+        for name, offsets in PRESETS.items():
+            if offsets == self.offsets:
+                return name
+        side = round(len(self) ** 0.5)
+        if side % 2 and self == ReceptiveField.square(side):
+            return f"{side}x{side}"
+        return f"{len(self)} taps"
+
+    @cached_property
+    def taps(self) -> npt.NDArray[np.int64]:
+        """The offsets as an int64 array of shape (taps, 2)."""
+        return np.array(self.offsets, dtype=np.int64)
+
+    @cached_property
+    def lag_table(self) -> LagTable:
+        """The distinct differences of two taps, and where each pair of taps finds its own."""
+        taps = self.taps
+        difference = taps[None, :] - taps[:, None]  # [a, b] = o_b - o_a
+        dy, dx = difference[..., 0], difference[..., 1]
+        backward = (dy < 0) | ((dy == 0) & (dx < 0))
+        forward = np.where(backward[..., None], -difference, difference)
+        lags, lag_of = np.unique(forward.reshape(-1, 2), axis=0, return_inverse=True)
+        a, b = np.indices(backward.shape)
+        return LagTable(
+            lags=lags,
+            lag_of=lag_of.reshape(backward.shape).astype(np.int64),
+            base_of=np.where(backward, b, a).astype(np.int64),
+        )

@@ -1,0 +1,83 @@
+"""What was done, left out and failed in work over many files."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from mlr.errors import MlrWarning
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class Report:
+    """Collects the outcome for each file; by default each failure is a Python warning.
+
+    Attributes
+    ----------
+    done : int
+        Files or people that went through.
+    failures : list of (Path, str)
+        What did not, and why, in one line each.
+    """
+
+    done: int = 0
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+
+    def fail(self, path: Path, cause: str) -> None:
+        """Note that a file is left out."""
+        self.failures.append((path, cause))
+        prefix = f"{path}: "
+        self.show_failure(prefix + cause.removeprefix(prefix))
+
+    def show_failure(self, line: str) -> None:
+        """Tell the user of a failure as it happens."""
+        warnings.warn(line, MlrWarning, stacklevel=3)
+
+    def note(self, line: str) -> None:
+        """Tell the user something worth knowing; nothing is shown by default."""
+
+    def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+        """Yield the items, showing how far it is; nothing is shown by default."""
+        yield from items
+
+
+class ConsoleReport(Report):
+    """Shows progress, notes and failures on stderr.
+
+    Parameters
+    ----------
+    verbosity : int
+        0 for failures alone, 1 for progress and the summary too, 2 for details.
+    """
+
+    def __init__(self, verbosity: int = 1) -> None:
+        super().__init__()
+        self.verbosity = verbosity
+
+    def show_failure(self, line: str) -> None:
+        """Write a failure to stderr."""
+        self._write(f"mlr: {line}")
+
+    def note(self, line: str) -> None:
+        """Write a line to stderr unless told to be quiet."""
+        if self.verbosity > 0:
+            self._write(line)
+
+    def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+        """Yield the items under a progress bar, which vanishes where stderr is no terminal."""
+        from tqdm import tqdm
+
+        hidden = True if self.verbosity == 0 else None  # None: hidden unless a terminal
+        yield from tqdm(items, total=total, desc=what, disable=hidden, leave=False, file=sys.stderr)
+
+    @staticmethod
+    def _write(line: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)

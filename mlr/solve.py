@@ -1,0 +1,67 @@
+"""From statistics to weights: the penalised normal equations of every pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.errors import MlrError
+from mlr.kernels.cholesky import solve as solve_planes
+from mlr.statistics import Statistics
+
+
+def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
+    """Solve the ridge regression of every output pixel.
+
+    Computes w(p) = (G(p) + penalty I)^-1 b(p), where the bias is penalised like every other
+    coefficient (Khan et al. 2020, section 3). Where the matrix is not positive definite, which
+    takes a penalty of 0, it is the solution of least norm.
+
+    Parameters
+    ----------
+    statistics : Statistics
+        Sums over the training pairs.
+    penalty : float
+        Not negative; for intensities in [0, 1].
+
+    Returns
+    -------
+    ndarray of float32, shape (expressions, channels, taps + 1, height, width)
+        Weights for intensities in [0, 1], expressions in alphabetical order, bias last.
+
+    Raises
+    ------
+    MlrError
+        If the penalty is negative or not finite, or there is no training pair.
+    """
+    if not (np.isfinite(penalty) and penalty >= 0):
+        raise MlrError(f"the penalty must be a number that is not negative, not {penalty}")
+    if not statistics.expressions:
+        raise MlrError("there is no training pair in these statistics")
+    channels, height, width = statistics.shape
+    field = statistics.receptive_field
+    order = {name: index for index, name in enumerate(statistics.expressions)}
+    result = np.empty((len(order), channels, len(field) + 1, height, width), np.float32)
+    diagonal = np.full(len(field) + 1, float(penalty))
+    prior = np.zeros(len(field) + 1)
+    table = field.lag_table
+    for source, names in statistics.groups():
+        for channel in range(channels):
+            weights = np.empty((len(names), len(field) + 1, height, width))
+            solve_planes(
+                source.lags[channel].astype(np.float64),
+                source.sums[channel].astype(np.float64),
+                float(source.count),
+                np.stack([statistics.targets[n].cross[channel] for n in names]).astype(np.float64),
+                np.stack([statistics.targets[n].sums[channel] for n in names]).astype(np.float64),
+                field.taps,
+                table.lag_of,
+                table.base_of,
+                diagonal,
+                prior,
+                statistics.white,
+                weights,
+            )
+            for name, solution in zip(names, weights, strict=True):
+                result[order[name], channel] = solution
+    return result

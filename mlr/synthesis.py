@@ -1,0 +1,217 @@
+"""Synthesis of files and folders: which file becomes which, and the work itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlr.data.files import check_free
+from mlr.data.images import ENCODINGS, Image, read_image, resized, write_image
+from mlr.data.pairs import images_under
+from mlr.data.stream import ordered_map
+from mlr.errors import DataError, ImageError, MlrError
+from mlr.model import Model
+from mlr.report import Report
+from mlr.threads import thread_count
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input image and the file that each expression of it is written to."""
+
+    face: Path
+    outputs: dict[str, Path]
+
+
+def synthesize_files(
+    model: Model,
+    faces: Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    target: Sequence[str] = (),
+    strength: float = 1.0,
+    resize: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    report: Report | None = None,
+) -> list[Path]:
+    """Change the expression of aligned faces in files and folders.
+
+    Names and subfolders are kept. Without ``output``, the faces of a folder ``F`` go to
+    ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``.
+
+    Parameters
+    ----------
+    model : Model
+        What to apply.
+    faces : sequence of path
+        Image files and folders of them.
+    output : path, optional
+        Folder to write to, with a subfolder for each expression if there are several; or, for one
+        face and one expression, the file.
+    target : sequence of str
+        Expressions to make; none means all of the model's.
+    strength : float
+        0 gives the input, 1 the model's output, up to 2 exaggerates.
+    resize : bool
+        Bring faces of another size to the model's.
+    threads : int, optional
+        By default one for each processor.
+    force : bool
+        Overwrite existing files.
+    report : Report, optional
+        Told about progress and about files that are left out.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    DataError
+        If there is no image in ``faces``.
+    ModelError
+        If the model lacks an expression.
+    MlrError
+        If the strength or ``output`` makes no sense.
+    """
+    if not 0 <= strength <= 2:
+        raise MlrError(f"the strength must lie between 0 and 2, not {strength}")
+    for name in target:
+        model.require(name)
+    report = report or Report()
+    expressions = tuple(target) or model.expressions
+    jobs = plan([Path(face) for face in faces], output, expressions, report)
+
+    def run(job: Job) -> tuple[list[Path], list[tuple[Path, str]]]:
+        return _run(job, model, strength, resize, force)
+
+    written: list[Path] = []
+    results = ordered_map(run, jobs, thread_count(threads))
+    for paths, failures in report.progress(results, len(jobs), "synthesizing"):
+        written += paths
+        for path, cause in failures:
+            report.fail(path, cause)
+    report.done += len(written)
+    return written
+
+
+def plan(
+    faces: Sequence[Path], output: str | Path | None, expressions: Sequence[str], report: Report
+) -> list[Job]:
+    """Decide where each output goes; outputs that would collide are named and left out.
+
+    Raises
+    ------
+    DataError
+        If there is no image in ``faces``.
+    MlrError
+        If one file is to hold several outputs.
+    """
+    destination = None if output is None else Path(output)
+    folders = [face for face in faces if face.is_dir()]
+    if destination is not None and destination.suffix.lower() in ENCODINGS:
+        if len(faces) == 1 and not folders and len(expressions) == 1:
+            return [Job(faces[0], {expressions[0]: destination})]
+        if not destination.is_dir():
+            raise MlrError(
+                f"{destination}: one file cannot hold several outputs; give a folder, "
+                "or one face and one --target"
+            )
+    jobs: list[Job] = []
+    taken: dict[Path, Path] = {}
+    for face, name, root in _named(faces, destination, report):
+        if destination is not None and root is not None and len(folders) > 1:
+            name = Path(root.resolve().name) / name
+        outputs: dict[str, Path] = {}
+        for expression in expressions:
+            path = _output(face, name, root, destination, expression, len(expressions) > 1)
+            if path in taken:
+                report.fail(face, f"would be written to {path}, as {taken[path]} is")
+            else:
+                taken[path] = face
+                outputs[expression] = path
+        if outputs:
+            jobs.append(Job(face, outputs))
+    if not jobs and not report.failures:
+        raise DataError(f"{', '.join(map(str, faces))}: no images in there")
+    return jobs
+
+
+def _named(
+    faces: Sequence[Path], destination: Path | None, report: Report
+) -> Iterator[tuple[Path, Path, Path | None]]:
+    """Yield each image with its name below its folder, and that folder; None for a single file."""
+    for face in faces:
+        if not face.is_dir():
+            yield face, Path(face.name), None
+            continue
+        inside = [
+            path
+            for path in images_under(face)
+            if destination is None or not path.is_relative_to(destination) or destination == face
+        ]
+        if not inside:
+            report.fail(face, "no images in there")
+        for path in inside:
+            yield path, path.relative_to(face), face
+
+
+def _output(
+    face: Path,
+    name: Path,
+    root: Path | None,
+    destination: Path | None,
+    expression: str,
+    several: bool,
+) -> Path:
+    """Return where one expression of a face goes."""
+    if name.suffix.lower() not in ENCODINGS:
+        name = name.with_suffix(".png")
+    if destination is not None:
+        return destination / expression / name if several else destination / name
+    if root is None:
+        return face.with_name(f"{name.stem}-{expression}{name.suffix}")
+    folder = root.resolve()
+    return folder.with_name(f"{folder.name}-{expression}") / name
+
+
+def _run(
+    job: Job, model: Model, strength: float, resize: bool, force: bool
+) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Make all outputs of one face."""
+    failures: list[tuple[Path, str]] = []
+    written: list[Path] = []
+    try:
+        for path in job.outputs.values():
+            check_free(path, force=force)  # before the work, not after
+        image = _fitting(read_image(job.face), model, resize)
+    except MlrError as error:
+        return [], [(job.face, str(error))]
+    for expression, path in job.outputs.items():
+        try:
+            pixels = model.synthesize(image.pixels, expression, strength)
+            write_image(path, pixels, image.alpha, force=force)
+            written.append(path)
+        except MlrError as error:
+            failures.append((job.face, str(error)))
+    return written, failures
+
+
+def _fitting(image: Image, model: Model, resize: bool) -> Image:
+    """Return the image in the model's size."""
+    _, height, width = model.shape
+    found = image.pixels.shape[:2]
+    if found == (height, width):
+        return image
+    if not resize:
+        raise ImageError(
+            f"is {found[1]}x{found[0]} px, but the model works on {width}x{height} px; "
+            "give --resize, or crop it like the training images"
+        )
+    alpha = image.alpha
+    if alpha is not None:
+        alpha = resized(alpha[..., None], height, width)[..., 0]
+    return Image(resized(image.pixels, height, width), alpha, image.digest)

@@ -1,0 +1,43 @@
+"""How many threads a piece of work may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlr.errors import MlrError
+
+
+def thread_count(threads: int | None = None) -> int:
+    """Return the number of threads asked for, or that of the processors at hand.
+
+    Raises
+    ------
+    MlrError
+        If it is not positive.
+    """
+    if threads is None:
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+    if threads < 1:
+        raise MlrError(f"the number of threads must be positive, not {threads}")
+    return threads
+
+
+@contextmanager
+def limited(threads: int | None) -> Iterator[int]:
+    """Run the kernels in the block on so many threads; yields the number."""
+    import numba
+
+    count = thread_count(threads)
+    before = numba.get_num_threads()
+    # Numba never starts more threads than it found processors; decoding may well use more.
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield count
+    finally:
+        numba.set_num_threads(before)
