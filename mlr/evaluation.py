@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mlr import metrics
-from mlr.data.images import Image, Pixels, read_image
+from mlr.data.images import Image, Pixels, read_image, write_image
 from mlr.data.pairs import Person, find_pairs
 from mlr.data.stream import as_channels, ordered_map
 from mlr.errors import DataError, ImageError
 from mlr.model import Model
 from mlr.report import Report
-from mlr.sheet import PairPicture, write_contact_sheet
+from mlr.sheet import PairPicture, as_rgb8, draw_sheet, write_contact_sheet
 from mlr.threads import thread_count
 
 MEASURES = ("mse", "psnr", "ssim", "sharpness")
@@ -50,7 +50,8 @@ def evaluate(
     threads : int, optional
         By default one for each processor.
     report_dir : path, optional
-        Folder for a contact sheet of each expression: worst, median and best pairs.
+        Folder for a contact sheet of each expression, worst, median and best pairs, and for
+        ``overview.png``, all expressions of a few people.
     force : bool
         Overwrite contact sheets.
     report : Report, optional
@@ -80,7 +81,7 @@ def evaluate(
             f"{data}: shows {', '.join(pairs.expressions)}, but the model was trained for "
             f"{', '.join(model.expressions)}"
         )
-    found: dict[str, list[tuple[Person, dict[str, float], dict[str, float]]]] = {}
+    found: dict[str, list[_Entry]] = {}
 
     def measure(person: Person) -> tuple[list[tuple[str, _Scores]], list[tuple[Path, str]]]:
         return _measured(model, person, shared)
@@ -91,25 +92,30 @@ def evaluate(
         for path, cause in failures:
             report.fail(path, cause)
         for name, (ours, copied) in measured:
-            found.setdefault(name, []).append((person, ours, copied))
+            found.setdefault(name, []).append(_Entry(person, ours, copied))
     if not found:
         raise DataError(f"{data}: not one pair could be evaluated")
     count = sum(len(pairs_of) for pairs_of in found.values())
     report.done += count
     if report_dir is not None:
-        for name, entries in sorted(found.items()):
-            ranked = sorted(entries, key=lambda entry: -entry[1]["mse"])
-            path = Path(report_dir) / f"{name}.png"
-            _write_sheet(path, model, name, ranked, force)
-            report.note(f"contact sheet: {path}")
+        for path in _write_pictures(Path(report_dir), model, found, force):
+            report.note(f"wrote {path}")
     return {
         "pairs": count,
         "targets": {
-            name: _mean([ours for _, ours, _ in entries])
-            | {"copy_input": _mean([copied for _, _, copied in entries])}
+            name: _mean([entry.ours for entry in entries])
+            | {"copy_input": _mean([entry.copied for entry in entries])}
             for name, entries in sorted(found.items())
         },
     }
+
+
+class _Entry(NamedTuple):
+    """One evaluated pair: who, and the scores of the model and of the unchanged input."""
+
+    person: Person
+    ours: dict[str, float]
+    copied: dict[str, float]
 
 
 _Scores = tuple[dict[str, float], dict[str, float]]  # the model's, the unchanged input's
@@ -167,27 +173,35 @@ def _mean(entries: Sequence[dict[str, float]]) -> dict[str, float | None]:
     return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
 
 
-def _write_sheet(
-    path: Path,
-    model: Model,
-    expression: str,
-    ranked: Sequence[tuple[Person, dict[str, float], dict[str, float]]],
-    force: bool,
-) -> None:
-    """Write the contact sheet of one expression; ``ranked`` is sorted, the worst pair first."""
-    rows: list[PairPicture] = []
-    for place, index in _shown(len(ranked)):
-        person, ours, _ = ranked[index]
-        source, target = read_image(person.source), read_image(person.targets[expression])
-        rows.append(
-            PairPicture(
-                caption=f"{place}: {person.name}, MSE {ours['mse']:.4f}",
-                source=source.pixels,
-                output=model.synthesize(source.pixels, expression),
-                target=target.pixels,
-            )
-        )
-    write_contact_sheet(path, expression, rows, force=force)
+def _write_pictures(
+    folder: Path, model: Model, found: dict[str, list[_Entry]], force: bool
+) -> Iterator[Path]:
+    """Write a contact sheet of each expression and the overview; yield their paths."""
+    for name, entries in sorted(found.items()):
+        ranked = sorted(entries, key=lambda entry: -entry.ours["mse"])
+        rows = [
+            _pair_picture(model, name, place, ranked[index]) for place, index in _shown(len(ranked))
+        ]
+        write_contact_sheet(folder / f"{name}.png", name, rows, force=force)
+        yield folder / f"{name}.png"
+    people = {entry.person.name: entry.person for entry in next(iter(found.values()))}
+    sources = [read_image(people[name].source).pixels for name in sorted(people)[:SHOWN]]
+    pictures = [[x, *(model.synthesize(x, name) for name in sorted(found))] for x in sources]
+    rows_of = [("", [as_rgb8(picture) for picture in row]) for row in pictures]
+    overview = draw_sheet(["input", *sorted(found)], rows_of)
+    write_image(folder / "overview.png", overview, force=force)
+    yield folder / "overview.png"
+
+
+def _pair_picture(model: Model, expression: str, place: str, entry: _Entry) -> PairPicture:
+    """Return a row of a contact sheet."""
+    source = read_image(entry.person.source).pixels
+    return PairPicture(
+        caption=f"{place}: {entry.person.name}, MSE {entry.ours['mse']:.4f}",
+        source=source,
+        output=model.synthesize(source, expression),
+        target=read_image(entry.person.targets[expression]).pixels,
+    )
 
 
 def _shown(count: int) -> list[tuple[str, int]]:

@@ -19,7 +19,7 @@ from mlr.cli import options
     "--report",
     "report_dir",
     type=options.OUTPUT,
-    help="Folder for contact sheets: input, output, target and error of the worst, median and best.",
+    help="Folder for pictures: the worst, median and best pairs, and an overview.",
 )
 @options.threads
 @options.force

@@ -1,0 +1,54 @@
+# Every target makes what it needs, the virtual environment included; "make help" lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, show before and after
+	$(BIN)/mlr sample $(DEMO)/train --pairs 100 --force
+	$(BIN)/mlr sample $(DEMO)/test --pairs 20 --seed 1 --force
+	$(BIN)/mlr train $(DEMO)/train -o $(DEMO)/model.npz --force
+	$(BIN)/mlr synthesize $(DEMO)/model.npz $(DEMO)/test/neutral -o $(DEMO)/faces --force
+	$(BIN)/mlr evaluate $(DEMO)/model.npz $(DEMO)/test --report $(DEMO)/report --force
+	@echo "Before and after: $(DEMO)/report/overview.png"
+
+test: $(VENV)/test.stamp  ## install with what the tests need, and run them
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/test.stamp  ## run the long tests too
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/lint.stamp  ## check style, docstrings and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/lint.stamp  ## put the code into the one format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/demo.stamp  ## time every stage on this machine
+	$(BIN)/mlr bench
+
+clean:  ## remove all that these targets made
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One rule installs the program, editable, with the extra that a target needs (demo: none).
+$(VENV)/demo.stamp: EXTRA :=
+$(VENV)/test.stamp: EXTRA := [test]
+$(VENV)/lint.stamp: EXTRA := [lint,test]
+$(VENV)/%.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".$(EXTRA)"
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "mlr needs Python 3.11 or later: make PYTHON=/path/to/it"; exit 1; }
+	$(PYTHON) -m venv $(VENV)

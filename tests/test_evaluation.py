@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+import mlr
+from mlr.data.images import read_image, write_image
+from mlr.errors import DataError, MlrWarning, OutputExistsError
+from mlr.evaluation import evaluate
+
+SIZE = 16
+
+
+def smooth(seed):
+    noise = np.random.default_rng(seed).normal(size=(SIZE, SIZE, 3))
+    image = np.cumsum(np.cumsum(noise, axis=0), axis=1)
+    return np.rint((image - image.min()) / np.ptp(image) * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for person in range(12):
+        face = smooth(person)
+        write_image(folder / "neutral" / f"{person:02d}.png", face)
+        write_image(folder / "happy" / f"{person:02d}.png", face[::-1])
+        write_image(folder / "sad" / f"{person:02d}.png", np.roll(face, 1, axis=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    return mlr.train(data)
+
+
+def test_the_scores_are_those_of_the_written_images(data, model):
+    result = evaluate(model, data)
+    assert result["pairs"] == 24
+    assert list(result["targets"]) == ["happy", "sad"]
+    for name, scores in result["targets"].items():
+        expected = {"mse": [], "psnr": [], "ssim": [], "sharpness": []}
+        copied = []
+        for path in sorted((data / "neutral").iterdir()):
+            x = read_image(path).pixels
+            y, t = model.synthesize(x, name) / 255, read_image(data / name / path.name).pixels / 255
+            expected["mse"].append(np.square(y - t).mean())
+            expected["psnr"].append(-10 * np.log10(expected["mse"][-1]))
+            expected["ssim"].append(
+                structural_similarity(
+                    y,
+                    t,
+                    gaussian_weights=True,
+                    sigma=1.5,
+                    use_sample_covariance=False,
+                    data_range=1,
+                    channel_axis=2,
+                )
+            )
+            steps = [np.concatenate([np.diff(i, axis=a).ravel() for a in (0, 1)]) for i in (y, t)]
+            expected["sharpness"].append(np.abs(steps[0]).mean() / np.abs(steps[1]).mean())
+            copied.append(np.square(x / 255 - t).mean())
+        for measure, values in expected.items():
+            assert scores[measure] == pytest.approx(np.mean(values), rel=1e-9)
+        assert scores["copy_input"]["mse"] == pytest.approx(np.mean(copied))
+        assert set(scores) == {"mse", "psnr", "ssim", "sharpness", "copy_input"}
+
+
+def test_the_result_is_strict_json_even_for_a_perfect_copy(data, tmp_path):
+    for path in (data / "neutral").iterdir():
+        write_image(tmp_path / "neutral" / path.name, read_image(path).pixels)
+        write_image(tmp_path / "happy" / path.name, read_image(path).pixels)
+    result = evaluate(mlr.train(data, target=["happy"]), tmp_path)
+    copied = json.loads(json.dumps(result, allow_nan=False))["targets"]["happy"]["copy_input"]
+    assert copied == {"mse": 0, "psnr": None, "ssim": pytest.approx(1), "sharpness": 1}
+
+
+def test_threads_change_nothing(data, model):
+    assert evaluate(model, data, threads=1) == evaluate(model, data, threads=3)
+
+
+def test_the_report_holds_a_sheet_of_each_expression_and_an_overview(data, model, tmp_path):
+    evaluate(model, data, report_dir=tmp_path / "report")
+    paths = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert paths == ["happy.png", "overview.png", "sad.png"]
+    sheet = read_image(tmp_path / "report" / "happy.png").pixels
+    side = 192  # every picture of 16 px is enlarged 12 times
+    assert sheet.shape[1] == 4 * (side + 8) + 8
+    assert sheet.shape[0] > 9 * side  # three worst, three median, three best
+    with pytest.raises(OutputExistsError):
+        evaluate(model, data, report_dir=tmp_path / "report")
+
+
+def test_the_worst_pair_comes_first_on_the_sheet(data, model, tmp_path):
+    errors = {
+        path: np.square(
+            model.synthesize(read_image(path).pixels, "happy") / 255
+            - read_image(data / "happy" / path.name).pixels / 255
+        ).mean()
+        for path in (data / "neutral").iterdir()
+    }
+    worst = read_image(max(errors, key=errors.__getitem__)).pixels
+    evaluate(model, data, report_dir=tmp_path)
+    sheet = read_image(tmp_path / "happy.png").pixels
+    top = 8 + 22 + 22  # gap, heads, caption
+    assert np.array_equal(sheet[top : top + 192 : 12, 8 : 8 + 192 : 12], worst)
+
+
+def test_a_pair_of_another_size_is_named_and_left_out(data, model, tmp_path):
+    for expression in ("neutral", "happy"):
+        for person in range(3):
+            size = SIZE if person else SIZE + 1
+            image = np.zeros((size, size, 3), np.uint8)
+            write_image(tmp_path / expression / f"{person}.png", image)
+    with pytest.warns(MlrWarning, match=r"0\.png: is 17x17 px, but the model works on 16x16 px"):
+        assert evaluate(model, tmp_path)["pairs"] == 2
+
+
+def test_data_without_a_common_expression_is_refused(data, model):
+    only_sad = mlr.train(data, target=["sad"])
+    with pytest.raises(DataError, match="shows happy, but the model was trained for sad"):
+        evaluate(only_sad, data, target=["happy"])

@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+
+from mlr.errors import ModelError, OutputExistsError
+from mlr.model import LUMA, Model, apply, load, new_meta
+from mlr.receptive_field import ReceptiveField
+from tests.naive import naive_synthesis
+
+FIELD = ReceptiveField.square(3)
+
+
+def model(channels=3, expressions=("happy",), height=6, width=7):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 0.2, (len(expressions), channels, 10, height, width))
+    return Model(weights.astype(np.float32), FIELD, expressions, new_meta(source="neutral"))
+
+
+def image(channels=3, height=6, width=7, dtype=np.uint8):
+    high = np.iinfo(dtype).max + 1
+    shape = (height, width, channels) if channels else (height, width)
+    return np.random.default_rng(1).integers(0, high, shape, dtype=dtype)
+
+
+@pytest.mark.parametrize("taps", ["5", "plus", [(0, 0)], [(9, 0), (0, -9), (1, 1)], [(-2, 3)]])
+@pytest.mark.parametrize("band", [1, 1 << 20])
+def test_apply_is_the_weighted_sum_of_the_taps(taps, band, monkeypatch):
+    monkeypatch.setattr("mlr.model.BAND_BYTES", band)
+    field = ReceptiveField.of(taps)
+    rng = np.random.default_rng(2)
+    weights = rng.normal(size=(3, len(field) + 1, 5, 8)).astype(np.float32)
+    source = rng.random((3, 5, 8)).astype(np.float32)
+    output = apply(weights, field, source)
+    for c in range(3):
+        expected = naive_synthesis(weights[c], field.offsets, source[c])
+        assert np.allclose(output[c], expected, atol=1e-5)
+
+
+def test_strength_scales_the_change():
+    m, x = model(), image() / 255
+    full = m.synthesize(x)
+    assert np.allclose(m.synthesize(x, strength=0.25), x + 0.25 * (full - x), atol=1e-6)
+    assert np.allclose(m.synthesize(x, strength=2), x + 2 * (full - x), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [0, 1, 3])
+@pytest.mark.parametrize("model_channels", [1, 3])
+def test_strength_0_returns_the_very_input(model_channels, channels, dtype):
+    x = image(channels, dtype=dtype)
+    assert np.array_equal(model(model_channels).synthesize(x, strength=0), x)
+
+
+def test_integers_are_rounded_and_clipped():
+    m, x = model(), image()
+    exact = m.synthesize(x / 255) * 255
+    expected = np.clip(np.rint(exact), 0, 255)
+    assert np.abs(m.synthesize(x).astype(float) - expected).max() <= 1
+    assert exact.min() < 0  # or the clipping was not tried
+
+
+def test_a_stack_is_synthesized_image_by_image():
+    m = model()
+    stack = np.stack([image(), image()[::-1]])
+    result = m.synthesize(stack)
+    assert np.array_equal(result[1], m.synthesize(stack[1]))
+    assert result.shape == stack.shape
+
+
+def test_grey_goes_through_a_colour_model_as_colour():
+    m, x = model(3), image(1)
+    as_colour = m.synthesize(x.repeat(3, axis=2) / 255)
+    assert np.allclose(m.synthesize(x / 255)[..., 0], as_colour @ LUMA, atol=1e-5)
+
+
+def test_colour_goes_through_a_grey_model_by_its_luma():
+    m, x = model(1), image(3) / 255
+    luma = x @ LUMA
+    change = m.synthesize(luma) - luma
+    assert np.allclose(m.synthesize(x), x + change[..., None], atol=1e-5)
+
+
+def test_of_several_expressions_one_must_be_named():
+    m = model(expressions=("happy", "sad"))
+    assert not np.array_equal(m.synthesize(image(), "happy"), m.synthesize(image(), "sad"))
+    with pytest.raises(ModelError, match="name one of: happy, sad"):
+        m.synthesize(image())
+    with pytest.raises(ModelError, match="no expression 'angry'; it has: happy, sad"):
+        m.synthesize(image(), "angry")
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (np.zeros((7, 6, 3), np.uint8), "7x6 px, got an array of shape"),
+        (np.zeros((6, 7, 2), np.uint8), "got 2 channels"),
+        (np.zeros((6, 7, 3), np.int64), "got int64"),
+        (np.zeros(7, np.uint8), "shape"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused_with_the_reason(images, reason):
+    with pytest.raises(ModelError, match=reason):
+        model().synthesize(images)
+
+
+def test_parameters_do_not_count_taps_off_the_frame():
+    assert model(1, height=1, width=1).parameters == 2
+    assert model(3, ("happy", "sad"), 2, 2).parameters == 2 * 3 * 4 * 5
+
+
+def test_the_file_follows_the_contract(tmp_path):
+    m = model(3, ("happy", "sad"))
+    m.save(tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
+        assert sorted(file) == ["meta", "taps", "weights"]
+        assert file["weights"].dtype == np.float32
+        assert file["weights"].shape == (2, 3, 10, 6, 7)
+        assert file["taps"].dtype == np.int16
+        assert file["taps"].tolist() == [[0, dy, dx] for dy, dx in FIELD.offsets]
+        meta = json.loads(str(file["meta"]))
+    assert meta["format"] == 1
+    assert meta["expressions"] == ["happy", "sad"]
+    assert meta["eyes"] == [[0.32, 0.36], [0.68, 0.36]]
+    again = load(tmp_path / "m.npz")
+    assert again.receptive_field == FIELD
+    assert again.expressions == m.expressions
+    assert np.array_equal(again.synthesize(image(), "sad"), m.synthesize(image(), "sad"))
+    with pytest.raises(OutputExistsError):
+        m.save(tmp_path / "m.npz")

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from mlr import MaskedRegression
+from mlr.errors import DataError, MlrError
+
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 256, (30, 8, 9), dtype=np.uint8)
+T = np.roll(X, 1, axis=2)
+
+
+def test_it_learns_a_shift_and_predicts_in_the_images_own_dtype():
+    model = MaskedRegression(penalty=1e-3).fit(X, T)
+    Y = model.predict(X)
+    assert Y.dtype == np.uint8
+    assert Y.shape == X.shape
+    assert np.abs(Y[:, :, 1:].astype(int) - T[:, :, 1:]).max() <= 1
+    assert model.score(X, T) > 0.9
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 1), (6, 5, 4, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_every_shape_and_dtype_of_the_docstring(shape, dtype):
+    white = 1 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
+    A = (np.random.default_rng(1).random(shape) * white).astype(dtype)
+    Y = MaskedRegression(penalty=1e-6).fit(A, A).predict(A)
+    assert Y.shape == A.shape
+    assert Y.dtype == (np.float32 if np.dtype(dtype).kind == "f" else dtype)
+    assert np.abs(Y.astype(float) - A.astype(float)).max() < 0.01 * white
+    assert MaskedRegression(penalty=1e-6).fit(A, A).predict(A[0]).shape == shape[1:]
+
+
+def test_scikit_learn_can_clone_it():
+    model = MaskedRegression(receptive_field=5, penalty=0.1, threads=1)
+    copy = clone(model)
+    assert copy is not model
+    assert copy.get_params() == model.get_params()
+    assert copy.set_params(penalty=2).penalty == 2
+    with pytest.raises(ValueError, match="alpha"):
+        copy.set_params(alpha=2)
+    assert repr(model) == "MaskedRegression(receptive_field=5, penalty=0.1, threads=1)"
+
+
+@pytest.mark.parametrize(
+    ("x", "t", "reason"),
+    [
+        (X, T[:5], "same shape"),
+        (X[..., None, None], T[..., None, None], "same shape"),
+        (X, T.astype(np.uint16), "same dtype"),
+        (X.astype(np.int32), T.astype(np.int32), "same dtype"),
+        (X[:0], T[:0], "at least one pair"),
+        (X * np.nan, T * 1.0, "not finite"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_with_the_reason(x, t, reason):
+    with pytest.raises(DataError, match=reason):
+        MaskedRegression().fit(x, t)
+
+
+@pytest.mark.parametrize(
+    "params", [{"penalty": -1}, {"penalty": np.nan}, {"receptive_field": 2}, {"threads": 0}]
+)
+def test_parameters_that_make_no_sense_are_refused(params):
+    with pytest.raises(MlrError):
+        MaskedRegression(**params).fit(X, T)
+
+
+def test_predicting_before_fitting_says_so():
+    with pytest.raises(MlrError, match="call fit first"):
+        MaskedRegression().predict(X)

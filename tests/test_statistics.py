@@ -1,0 +1,196 @@
+"""Statistics are exact, and add and subtract like the sets of pairs that they stand for."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlr import accumulate
+from mlr.accumulate import Accumulator, statistics_of_arrays
+from mlr.errors import DataError, ModelError, OutputExistsError
+from mlr.receptive_field import ReceptiveField
+from mlr.statistics import Statistics
+from mlr.threads import limited
+
+FIELD = ReceptiveField.square(3)
+
+
+def pairs(seed, count, expressions=("happy",), shape=(5, 6, 1), dtype=np.uint8):
+    rng = np.random.default_rng(seed)
+    high = np.iinfo(dtype).max + 1
+
+    def draw():
+        return rng.integers(0, high, (count, *shape), dtype=dtype)
+
+    return draw(), {name: draw() for name in expressions}
+
+
+def statistics(X, targets, digest=0):
+    result = Accumulator(FIELD, (X.shape[3], *X.shape[1:3]), list(targets), X.dtype, len(X))
+    result.add(X, targets, digest)
+    return result.statistics()
+
+
+def some(X, targets, which):
+    return X[which], {name: T[which] for name, T in targets.items()}
+
+
+def saved(statistics, path):
+    statistics.save(path, force=True)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_planes_are_the_sums_of_their_definition(dtype):
+    X, targets = pairs(0, 7, ("happy", "sad"), (4, 5, 3), dtype)
+    result = statistics(X, targets)
+    x = X.astype(object)  # Python integers: exact whatever the size
+    for c in range(3):
+        for index, (dy, dx) in enumerate(FIELD.lag_table.lags):
+            for y in range(4):
+                for u in range(5):
+                    inside = 0 <= y + dy < 4 and 0 <= u + dx < 5
+                    expected = (x[:, y, u, c] * x[:, y + dy, u + dx, c]).sum() if inside else 0
+                    assert result.sources["sad"].lags[c, index, y, u] == expected
+    t = targets["sad"].astype(object)
+    assert (result.targets["sad"].squares == (t * t).sum(axis=0).transpose(2, 0, 1)).all()
+    assert (result.targets["sad"].sums == t.sum(axis=0).transpose(2, 0, 1)).all()
+    assert result.sources["happy"] is result.sources["sad"]
+    assert result.pairs == {"happy": 7, "sad": 7}
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False))
+def test_order_and_batch_size_change_no_bit(count, batch, random):
+    X, targets = pairs(count, count)
+    order = random.sample(range(count), count)
+    result = Accumulator(FIELD, (1, 5, 6), ["happy"], np.uint8, batch)
+    for start in range(0, count, 7):
+        result.add(*some(X, targets, order[start : start + 7]))
+    expected = statistics(X, targets)
+    got = result.statistics()
+    assert np.array_equal(got.sources["happy"].lags, expected.sources["happy"].lags)
+    assert np.array_equal(got.targets["happy"].cross, expected.targets["happy"].cross)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_threads_and_shards_change_no_bit(dtype, tmp_path):
+    X, targets = pairs(1, 50, dtype=dtype)
+    with limited(1):
+        whole = saved(statistics(X, targets), tmp_path / "whole.npz")
+    with limited(2):
+        shards = [statistics(*some(X, targets, slice(k, None, 3))) for k in range(3)]
+    assert saved(shards[0] + shards[1] + shards[2], tmp_path / "a.npz") == whole
+    assert saved(shards[2] + (shards[0] + shards[1]), tmp_path / "b.npz") == whole
+
+
+def test_large_images_are_summed_up_in_small_batches(monkeypatch):
+    X, targets = pairs(2, 40)
+    expected = statistics(X, targets)
+    monkeypatch.setattr(accumulate, "BATCH_BYTES", 1)
+    got = statistics(X, targets)
+    assert np.array_equal(got.sources["happy"].lags, expected.sources["happy"].lags)
+
+
+def test_taking_pairs_out_equals_never_having_had_them(tmp_path):
+    X, targets = pairs(3, 20, ("happy", "sad"))
+    stay, leave = slice(0, 15), slice(15, None)
+    never = statistics(*some(X, targets, stay), digest=5)
+    result = statistics(X, targets, digest=12) - statistics(*some(X, targets, leave), digest=7)
+    assert saved(result, tmp_path / "a.npz") == saved(never, tmp_path / "b.npz")
+
+
+def test_one_expression_of_a_person_can_be_taken_out(tmp_path):
+    X, targets = pairs(4, 20, ("happy", "sad"))
+    last = slice(19, None)
+    whole = statistics(X, targets)
+    result = whole - statistics(X[last], {"sad": targets["sad"][last]})
+    happy = statistics(X, {"happy": targets["happy"]})
+    sad = statistics(X[:19], {"sad": targets["sad"][:19]})
+    assert result.pairs == {"happy": 20, "sad": 19}
+    assert saved(result, tmp_path / "a.npz") == saved(happy + sad, tmp_path / "b.npz")
+    restored = result + statistics(X[last], {"sad": targets["sad"][last]})
+    assert saved(restored, tmp_path / "a.npz") == saved(whole, tmp_path / "b.npz")
+
+
+def test_expressions_of_the_same_people_share_their_sums_after_adding():
+    X, targets = pairs(5, 10, ("happy", "sad"))
+    apart = [statistics(X, {name: T}) for name, T in targets.items()]
+    joined = apart[0] + apart[1]
+    assert joined.sources["happy"] is joined.sources["sad"]
+    assert len(joined.groups()) == 1
+
+
+def test_8_bit_images_join_16_bit_images_exactly(tmp_path):
+    X, targets = pairs(6, 9)
+    deep = pairs(7, 4, dtype=np.uint16)
+    widened = statistics(X.astype(np.uint16) * 257, {"happy": targets["happy"] * np.uint16(257)})
+    joined = statistics(X, targets) + statistics(*deep)
+    alike = widened + statistics(*deep)
+    assert joined.white == 65535
+    assert np.array_equal(joined.sources["happy"].lags, alike.sources["happy"].lags)
+    assert np.array_equal(joined.targets["happy"].squares, alike.targets["happy"].squares)
+    back = joined - statistics(*deep)
+    assert saved(back, tmp_path / "a.npz") == saved(statistics(X, targets), tmp_path / "b.npz")
+
+
+def test_what_was_never_put_in_cannot_be_taken_out():
+    few, many = statistics(*pairs(8, 3)), statistics(*pairs(9, 5))
+    with pytest.raises(DataError, match="never put in"):
+        _ = few - many
+    with pytest.raises(DataError, match="never put in"):
+        _ = few - statistics(*pairs(10, 3))
+    with pytest.raises(DataError, match="never put in"):
+        _ = few - statistics(*pairs(8, 3, ("sad",)))
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (lambda: statistics(*pairs(0, 3, shape=(5, 7, 1))), "6x5 px grey and 7x5 px grey"),
+        (lambda: statistics(*pairs(0, 3, shape=(5, 6, 3))), "colour"),
+        (
+            lambda: statistics_of_arrays(*pairs(0, 3), ReceptiveField.square(5)),
+            "3x3 and 5x5",
+        ),
+    ],
+)
+def test_statistics_that_do_not_fit_together_are_refused_with_the_reason(other, reason):
+    with pytest.raises(DataError, match=reason):
+        _ = statistics(*pairs(0, 3)) + other()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_file_gives_back_what_was_saved(dtype, tmp_path):
+    whole = statistics(*pairs(11, 6, ("happy", "sad"), (4, 4, 3), dtype), digest=99)
+    path = tmp_path / "s.npz"
+    written = saved(whole, path)
+    loaded = Statistics.load(path)
+    assert loaded.pairs == whole.pairs
+    assert loaded.sources["happy"] is loaded.sources["sad"]
+    assert loaded.hexdigest == whole.hexdigest
+    assert saved(loaded, tmp_path / "again.npz") == written
+    with pytest.raises(OutputExistsError):
+        whole.save(path)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "s.npz"
+    data = saved(statistics(*pairs(12, 2, shape=(2, 2, 1))), path)
+    for length in range(0, len(data), 13):
+        path.write_bytes(data[:length])
+        with pytest.raises(ModelError, match=r"s\.npz"):
+            Statistics.load(path)
+
+
+def test_a_file_whose_planes_do_not_fit_its_metadata_is_refused(tmp_path):
+    path = tmp_path / "s.npz"
+    statistics(*pairs(13, 2, shape=(2, 2, 1))).save(path)
+    arrays = dict(np.load(path))
+    meta = json.loads(str(arrays["meta"]))
+    for change in ({"shape": [1, 2, 3]}, {"groups": []}, {"white": 65535}, {"expressions": []}):
+        np.savez(path, **{**arrays, "meta": np.array(json.dumps(meta | change))})
+        with pytest.raises(ModelError, match="damaged"):
+            Statistics.load(path)

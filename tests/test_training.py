@@ -1,0 +1,187 @@
+"""Training from files: the same bits whatever the way the pairs come in."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import mlr
+from mlr.data.images import write_image
+from mlr.errors import DataError, MlrError, MlrWarning, OutputExistsError
+from mlr.model import load
+from mlr.receptive_field import ReceptiveField
+from mlr.training import collect, fit
+from tests.naive import naive_masked_regression
+
+
+def write_set(folder, people, expressions=("happy", "sad"), size=8, channels=3, dtype=np.uint8):
+    """Write random images of these people; returns them by expression and person."""
+    images = {}
+    for e, expression in enumerate(("neutral", *expressions)):
+        for person in people:
+            rng = np.random.default_rng((person, e))
+            white = np.iinfo(dtype).max
+            pixels = rng.integers(0, white + 1, (size, size, channels), dtype=dtype)
+            images.setdefault(expression, {})[person] = pixels
+            write_image(folder / expression / f"{person:03d}.png", pixels, force=True)
+    return images
+
+
+def test_a_model_from_files_equals_the_naive_one(tmp_path):
+    images = write_set(tmp_path / "data", range(20))
+    model = mlr.train(tmp_path / "data", tmp_path / "m.npz")
+    assert model.expressions == ("happy", "sad")
+    assert load(tmp_path / "m.npz").weights.tobytes() == model.weights.tobytes()
+    X = np.stack(list(images["neutral"].values())) / 255
+    for e, name in enumerate(model.expressions):
+        T = np.stack(list(images[name].values())) / 255
+        for c in range(3):
+            expected = naive_masked_regression(
+                X[..., c], T[..., c], ReceptiveField.square(3).offsets, 0.4
+            )
+            assert np.abs(model.weights[e, c] - expected).max() < 1e-6
+
+
+def test_threads_batches_and_names_change_no_bit_of_the_model_file(tmp_path, monkeypatch):
+    write_set(tmp_path / "data", range(50))
+    mlr.train(tmp_path / "data", tmp_path / "a.npz", threads=1)
+    monkeypatch.setattr("mlr.training.PACK", 3)
+    monkeypatch.setattr("mlr.accumulate.BATCH", 16)
+    mlr.train(tmp_path / "data", tmp_path / "b.npz", threads=2)
+    for path in sorted((tmp_path / "data").rglob("*.png")):  # other names: another order
+        path.rename(path.with_stem(str((int(path.stem) * 7) % 50 + 100)))
+    mlr.train(tmp_path / "data", tmp_path / "c.npz")
+    first = (tmp_path / "a.npz").read_bytes()
+    assert (tmp_path / "b.npz").read_bytes() == first
+    assert (tmp_path / "c.npz").read_bytes() == first
+
+
+def test_shards_trained_apart_and_added_give_the_same_model_file(tmp_path):
+    field = ReceptiveField.square(3)
+    write_set(tmp_path / "all", range(30))
+    for shard in range(3):
+        write_set(tmp_path / f"shard{shard}", range(shard, 30, 3))
+    mlr.train(tmp_path / "all", tmp_path / "whole.npz")
+    parts = [collect(tmp_path / f"shard{shard}", field) for shard in (2, 0, 1)]
+    summed = fit(parts[0] + parts[1] + parts[2], 0.4, source="neutral", recipe="paper")
+    summed.save(tmp_path / "summed.npz")
+    assert (tmp_path / "summed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
+    field = ReceptiveField.square(3)
+    write_set(tmp_path / "all", range(12))
+    write_set(tmp_path / "leaves", [3, 7])
+    write_set(tmp_path / "stays", [n for n in range(12) if n not in (3, 7)])
+    left = collect(tmp_path / "all", field) - collect(tmp_path / "leaves", field)
+    fit(left, 0.4, source="neutral", recipe="paper").save(tmp_path / "a.npz")
+    mlr.train(tmp_path / "stays", tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
+    images = write_set(tmp_path / "data", range(10))
+    for person in (2, 5):
+        (tmp_path / "data" / "sad" / f"{person:03d}.png").unlink()
+    with pytest.warns(MlrWarning, match=r"00[25]\.png: has no partner"):
+        model = mlr.train(tmp_path / "data")
+    assert model.meta["pairs"] == {"happy": 10, "sad": 8}
+    stay = [n for n in range(10) if n not in (2, 5)]
+    X = np.stack([images["neutral"][n] for n in stay]) / 255
+    T = np.stack([images["sad"][n] for n in stay]) / 255
+    offsets = ReceptiveField.square(3).offsets
+    expected = naive_masked_regression(X[..., 0], T[..., 0], offsets, 0.4)
+    assert np.abs(model.weights[1, 0] - expected).max() < 1e-6
+
+
+def test_an_image_that_cannot_be_decoded_costs_its_own_pair_alone(tmp_path):
+    write_set(tmp_path / "data", range(10))
+    broken = tmp_path / "data" / "sad" / "004.png"
+    data = broken.read_bytes()
+    broken.write_bytes(data[: len(data) // 2])
+    with pytest.warns(MlrWarning, match=r"004\.png: is damaged or truncated"):
+        model = mlr.train(tmp_path / "data")
+    assert model.meta["pairs"] == {"happy": 10, "sad": 9}
+    broken.unlink()
+    with pytest.warns(MlrWarning, match="has no partner"):
+        assert mlr.train(tmp_path / "data").weights.tobytes() == model.weights.tobytes()
+
+
+def test_grey_images_make_a_model_of_one_channel_and_join_colour(tmp_path):
+    write_set(tmp_path / "grey", range(6), channels=1)
+    assert mlr.train(tmp_path / "grey").shape == (1, 8, 8)
+    write_set(tmp_path / "both", range(6), channels=1)
+    write_set(tmp_path / "both", range(6, 12), channels=3)
+    assert mlr.train(tmp_path / "both").shape == (3, 8, 8)
+
+
+def test_16_bit_images_give_the_naive_model_also_among_8_bit_ones(tmp_path):
+    deep = write_set(tmp_path / "data", range(8), ("happy",), channels=1, dtype=np.uint16)
+    flat = write_set(tmp_path / "data", range(8, 14), ("happy",), channels=1)
+
+    def unit(expression):
+        arrays = [image / 65535 for image in deep[expression].values()]
+        return np.stack(arrays + [image / 255 for image in flat[expression].values()])[..., 0]
+
+    model = mlr.train(tmp_path / "data", threads=2)
+    offsets = ReceptiveField.square(3).offsets
+    expected = naive_masked_regression(unit("neutral"), unit("happy"), offsets, 0.4)
+    assert np.abs(model.weights[0, 0] - expected).max() < 1e-6
+    assert mlr.train(tmp_path / "data", threads=1).weights.tobytes() == model.weights.tobytes()
+
+
+def test_one_pair_is_enough(tmp_path):
+    write_set(tmp_path / "data", [0], ("happy",))
+    model = mlr.train(tmp_path / "data")
+    assert np.isfinite(model.weights).all()
+    assert model.meta["pairs"] == {"happy": 1}
+
+
+def test_the_metadata_say_how_the_model_was_made(tmp_path):
+    write_set(tmp_path / "data", range(4))
+    paper = mlr.train(tmp_path / "data")
+    assert paper.meta["recipe"] == "paper"
+    assert paper.meta["penalty"] == 0.4
+    assert paper.meta["source"] == "neutral"
+    assert paper.meta["version"] == mlr.__version__
+    assert len(paper.meta["digest"]) == 64
+    other = mlr.train(tmp_path / "data", receptive_field="plus", penalty=1.0)
+    assert other.meta["recipe"] == "custom"
+    assert len(other.receptive_field) == 5
+    assert other.meta["digest"] == paper.meta["digest"]
+    (tmp_path / "data" / "happy" / "000.png").unlink()
+    with pytest.warns(MlrWarning):
+        assert mlr.train(tmp_path / "data").meta["digest"] != paper.meta["digest"]
+
+
+def test_source_and_target_choose_the_folders(tmp_path):
+    write_set(tmp_path / "data", range(4))
+    model = mlr.train(tmp_path / "data", source="sad", target=["neutral"])
+    assert model.expressions == ("neutral",)
+    assert model.meta["source"] == "sad"
+    with pytest.raises(DataError, match="angry"):
+        mlr.train(tmp_path / "data", target=["angry"])
+    with pytest.raises(DataError, match="expected a folder 'calm'"):
+        mlr.train(tmp_path / "data", source="calm")
+
+
+def test_an_existing_model_is_not_overwritten_unless_forced(tmp_path):
+    write_set(tmp_path / "data", range(4))
+    path = tmp_path / "m.npz"
+    path.write_bytes(b"old")
+    with pytest.raises(OutputExistsError, match="--force"):
+        mlr.train(tmp_path / "data", path)
+    assert path.read_bytes() == b"old"
+    mlr.train(tmp_path / "data", path, force=True)
+    assert load(path).expressions == ("happy", "sad")
+
+
+@pytest.mark.parametrize(
+    "options", [{"recipe": "best-ever"}, {"penalty": -1.0}, {"receptive_field": 4}, {"threads": 0}]
+)
+def test_options_that_make_no_sense_are_refused(options, tmp_path):
+    write_set(tmp_path / "data", range(2))
+    with pytest.raises(MlrError):
+        mlr.train(tmp_path / "data", tmp_path / "m.npz", **options)
+    assert not (tmp_path / "m.npz").exists()
+    shutil.rmtree(tmp_path / "data")
