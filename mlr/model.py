@@ -13,16 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr import __version__
+from mlr.data.alignment import EYES
 from mlr.data.files import replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import ModelError
 from mlr.receptive_field import ReceptiveField
 
 FORMAT = 1
-#: Where the eyes' centres lie in an aligned image, as (x, y) in units of its sides.
-EYES = ((0.32, 0.36), (0.68, 0.36))
 #: Luma of sRGB, ITU-R BT.601: how grey is made of colour.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+#: What is relied on in a model's metadata, and its type.
+_META_TYPES = {"source": str, "recipe": str, "digest": str, "pairs": dict}
 
 BAND_BYTES = 128 << 10  # rows of an image that stay in the cache while the taps are summed up
 
@@ -279,6 +281,9 @@ def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
         # The name becomes that of a folder.
         if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
             raise ModelError(f"expression {name!r} cannot be the name of a folder")
+    for key, kind in _META_TYPES.items():
+        if not isinstance(meta.get(key, kind()), kind):
+            raise ModelError(f"its {key} is {meta[key]!r}, expected a {kind.__name__}")
     field = ReceptiveField.of([(int(dy), int(dx)) for _, dy, dx in taps])
     details = {key: value for key, value in meta.items() if key not in ("kind", "format")}
     return Model(weights, field, expressions, details)

@@ -16,6 +16,7 @@ import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.ImageFile
 
 from mlr.data.files import replacing
 from mlr.errors import ImageError
@@ -36,6 +37,8 @@ SUFFIXES = frozenset({*ENCODINGS, ".gif"})
 _DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L"})
 _GREY = frozenset({"1", "L", "LA", "La"}) | _DEEP_GREY
 _UNSUPPORTED = frozenset({"I", "F"})
+#: What files are opened as, whatever their suffix: not the dozens of other formats of Pillow.
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "GIF")
 _ORIENTATION = 0x0112  # EXIF tag; from 5 on it turns the image on its side
 
 #: What the decoders raise for files that are not what they say.
@@ -96,11 +99,14 @@ class Image:
         Opacity, where the file has any.
     digest : bytes
         SHA-256 of the file.
+    reduced : bool
+        The file holds more bits than these pixels: 16-bit colour.
     """
 
     pixels: Pixels
     alpha: Pixels | None
     digest: bytes
+    reduced: bool = False
 
 
 def is_image(path: Path) -> bool:
@@ -117,7 +123,7 @@ def read_header(path: Path) -> Header:
         If it is no image, or of a kind that cannot be used.
     """
     # Pillow itself: 0.07 ms a file where imageio's properties take 0.3 ms, in every file of a set.
-    with _decoding(path), PIL.Image.open(path) as image:
+    with _decoding(path), PIL.Image.open(path, formats=_FORMATS) as image:
         return _header(image)[0]
 
 
@@ -133,7 +139,7 @@ def read_image(path: Path) -> Image:
     """
     with _decoding(path):
         data = path.read_bytes()
-        with PIL.Image.open(io.BytesIO(data)) as image:
+        with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             header, mode = _header(image)
         with iio.imopen(data, "r", plugin="pillow") as file:
             array = cast(Any, file).read(index=0, mode=mode, rotate=True, writeable_output=False)
@@ -142,7 +148,7 @@ def read_image(path: Path) -> Image:
         pixels = pixels.astype(np.uint16)
     alpha = pixels[..., header.channels] if pixels.shape[2] > header.channels else None
     pixels = np.ascontiguousarray(pixels[..., : header.channels])
-    return Image(pixels, alpha, hashlib.sha256(data).digest())
+    return Image(pixels, alpha, hashlib.sha256(data).digest(), header.reduced)
 
 
 def write_image(
@@ -229,18 +235,16 @@ def _decoding(path: Path) -> Iterator[None]:
             f"{path}: {'is empty' if empty else 'is not an image file'}; "
             "expected PNG, JPEG, BMP, TIFF or WebP"
         ) from None
-    except FileNotFoundError:
-        raise ImageError(f"{path}: does not exist") from None
-    except PermissionError:
-        raise ImageError(f"{path}: may not be read: permission denied") from None
     except PIL.Image.DecompressionBombError:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path}: is larger than {limit} megapixels; make it smaller") from None
     except _DECODE_ERRORS as error:
+        if isinstance(error, OSError) and error.strerror:  # of the file system, not of the decoder
+            raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
         raise ImageError(f"{path}: is damaged or truncated: {error}") from error
 
 
-def _header(image: PIL.Image.Image) -> tuple[Header, str | None]:
+def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str | None]:
     """Return what the file says, and the mode to convert it to (None: none needed)."""
     mode = image.mode
     frames = getattr(image, "n_frames", 1)
@@ -253,7 +257,7 @@ def _header(image: PIL.Image.Image) -> tuple[Header, str | None]:
         width, height = height, width
     channels = 1 if mode in _GREY else 3
     deep = mode in _DEEP_GREY
-    reduced = not deep and any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
+    reduced = not deep and image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
     alpha = mode.endswith(("A", "a")) or "transparency" in image.info
     wanted = None if deep else {1: "L", 3: "RGB"}[channels] + ("A" if alpha else "")
     return Header(height, width, channels, 16 if deep else 8, reduced), wanted
@@ -261,6 +265,6 @@ def _header(image: PIL.Image.Image) -> tuple[Header, str | None]:
 
 def _orientation(image: PIL.Image.Image) -> int:
     """Return the EXIF orientation, 1 if there is none, without decoding any pixel."""
-    if "exif" not in image.info and image.format != "TIFF":
+    if image.format == "PNG" and "exif" not in image.info:  # it would be looked for past the pixels
         return 1
     return int(image.getexif().get(_ORIENTATION, 1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -57,20 +59,28 @@ def read_npz(
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            # Nothing of ours is compressed, so this also bounds the memory that reading takes.
+            if sum(member.file_size for member in members) > path.stat().st_size:
+                raise ValueError("its members claim to be larger than the file")
             arrays = {
-                info.filename.removesuffix(".npy"): _read_member(archive, info)
-                for info in archive.infolist()
+                member.filename.removesuffix(".npy"): _read_member(archive, member)
+                for member in members
             }
-        text = arrays.pop("meta")
-        meta = json.loads(str(text[()]))
+        if "meta" not in arrays:
+            raise ValueError("it has no metadata")
+        meta = json.loads(str(arrays.pop("meta")[()]))
         if not isinstance(meta, dict):
             raise ValueError("its metadata is not a JSON object")
-        found, version = meta["kind"], meta["format"]
+        found, version = meta.get("kind"), meta.get("format")
+        if not isinstance(version, int) or version < 1:
+            raise ValueError(f"its format version is {version!r}")
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (
         zipfile.BadZipFile,
         zlib.error,
+        tokenize.TokenError,
         KeyError,
         ValueError,
         TypeError,
@@ -82,8 +92,8 @@ def read_npz(
     ) as error:
         raise ModelError(f"{path}: not a {kind} file, or a damaged one: {error}") from error
     if found != kind:
-        raise ModelError(f"{path}: is a {found} file, expected a {kind} file")
-    if not isinstance(version, int) or version > newest:
+        raise ModelError(f"{path}: is a {found!r} file, expected a {kind!r} file")
+    if version > newest:
         raise ModelError(
             f"{path}: has format version {version}, this program reads up to {newest}: update mlr"
         )
@@ -91,22 +101,18 @@ def read_npz(
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
-    """Return one array, having checked its size before any memory is set aside for it."""
-    with archive.open(info) as member:
-        version = npy.read_magic(member)
-        if version not in _HEADER_READERS:
-            raise ValueError(f"{info.filename} is written in an unknown version of npy")
-        shape, fortran_order, dtype = _HEADER_READERS[version](member)
-        if dtype.hasobject:
-            raise ValueError(f"{info.filename} holds pickled Python objects")
-        if fortran_order:
-            raise ValueError(f"{info.filename} is not in C order")
-        size = math.prod(shape) * dtype.itemsize
-        if not 0 < size < info.file_size:
-            raise ValueError(
-                f"{info.filename} says {shape} {dtype} but holds {info.file_size} bytes"
-            )
-        data = member.read()  # to the end, where the checksum is verified
-    if len(data) != size:
-        raise ValueError(f"{info.filename} says {shape} {dtype} but holds {len(data)} bytes")
-    return np.frombuffer(data, dtype=dtype).reshape(shape)
+    """Return one array; its checksum is verified before anything in it is believed."""
+    data = archive.read(info)
+    member = io.BytesIO(data)
+    version = npy.read_magic(member)
+    if version not in _HEADER_READERS:
+        raise ValueError(f"{info.filename} is written in an unknown version of npy")
+    shape, fortran_order, dtype = _HEADER_READERS[version](member)
+    if dtype.hasobject:
+        raise ValueError(f"{info.filename} holds pickled Python objects")
+    if fortran_order:
+        raise ValueError(f"{info.filename} is not in C order")
+    found = len(data) - member.tell()
+    if found != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{info.filename} says {shape} {dtype} but holds {found} bytes")
+    return np.frombuffer(data, dtype=dtype, offset=member.tell()).reshape(shape)

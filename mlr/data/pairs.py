@@ -9,10 +9,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from mlr.data.files import is_folder_name
 from mlr.data.images import is_image
 from mlr.errors import DataError
 
@@ -96,29 +99,33 @@ def find_pairs(
     Raises
     ------
     DataError
-        If the folder is none of the layouts, or there is not one pair in it.
+        If the folder is none of the layouts, cannot be read, lacks an expression or has one whose
+        name will not do, or there is not one pair in it.
     """
     root = Path(data)
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root}: {found}; expected a folder of training images")
     if (root / MANIFEST).is_file():
-        name, people, problems = _from_manifest(root / MANIFEST)
+        name = "source"
+        people, problems = _from_manifest(root / MANIFEST, target)
     elif sides := _two_sides(root, split):
         name = "A"
-        people, problems = _from_folders(sides[0], {"B": sides[1]})
-    elif (root / source).is_dir():
-        name = source
-        folders = {p.name: p for p in _subfolders(root) if p.name != source}
-        people, problems = _from_folders(root / source, _chosen(root, folders, target))
+        people, problems = _from_folders(sides[0], _chosen(root, {"B": sides[1]}, target))
     else:
-        raise DataError(_what_is_there(root, source))
-    people, problems = _only(people, problems, target)
+        folders = {p.name: p for p in _subfolders(root)}
+        if source not in folders:
+            raise DataError(_what_is_there(root, source))
+        name = source
+        people, problems = _from_folders(folders.pop(source), _chosen(root, folders, target))
     if not people:
+        if problems:
+            raise DataError(f"{problems[0].path}: {problems[0].cause}; not one pair is left")
         raise DataError(
-            f"{root}: not one pair of images; expected the same file name in "
-            f"{name} and in a folder of another expression"
+            f"{root}: not one pair of images; expected the same file name in {name} and in a "
+            "folder of another expression"
         )
+    people.sort(key=lambda person: person.name)
     return PairList(name, tuple(people), tuple(problems))
 
 
@@ -136,11 +143,22 @@ def _two_sides(root: Path, split: str) -> tuple[Path, Path] | None:
 
 
 def _chosen(root: Path, folders: dict[str, Path], target: Sequence[str]) -> dict[str, Path]:
-    missing = [name for name in target if name not in folders]
-    if missing:
-        there = ", ".join(folders) or "none"
-        raise DataError(f"{root}: no folder {missing[0]!r}; target expressions there are: {there}")
+    """Return the folders of the wanted expressions."""
+    _check_expressions(root, folders, target)
     return {name: folders[name] for name in target} if target else folders
+
+
+def _check_expressions(root: Path, there: Collection[str], target: Sequence[str]) -> None:
+    """Raise unless all wanted expressions are there, under names that a folder can have."""
+    for name in target:
+        if name not in there:
+            names = ", ".join(there) or "none"
+            raise DataError(f"{root}: no expression {name!r}; target expressions there: {names}")
+    for name in target or there:
+        if not is_folder_name(name):
+            raise DataError(
+                f"{root}: the expression {name!r} cannot be the name of a folder; rename it"
+            )
 
 
 def _what_is_there(root: Path, source: str) -> str:
@@ -151,12 +169,32 @@ def _what_is_there(root: Path, source: str) -> str:
     )
 
 
-def images_under(folder: Path) -> Iterator[Path]:
-    """Yield the image files in a folder and its subfolders, hidden ones left out, in order."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and is_image(path) and path.is_file():
-            yield path
+def images_under(folder: Path) -> list[Path]:
+    """Return the image files in a folder and its subfolders, hidden ones left out, in order.
+
+    Raises
+    ------
+    DataError
+        If one of the folders cannot be read.
+    """
+    return sorted(_images_under(folder))
+
+
+def _images_under(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            # A broken link is kept: it is named when it cannot be read.
+            if (
+                not name.startswith(".")
+                and is_image(path)
+                and (path.is_file() or path.is_symlink())
+            ):
+                yield path
 
 
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:
@@ -188,63 +226,54 @@ def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Person],
     return [person for person in people.values() if person.targets], problems
 
 
-def _from_manifest(manifest: Path) -> tuple[str, list[Person], list[Problem]]:
+def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Person], list[Problem]]:
     """Read a CSV of pairs; rows that name the same source are one person."""
-    people: list[Person] = []
+    rows = _rows(manifest)
+    _check_expressions(manifest, dict.fromkeys(row.expression for row in rows), target)
     by_source: dict[Path, list[Person]] = {}
     problems: list[Problem] = []
+    for row in rows:
+        if target and row.expression not in target:
+            continue
+        if not row.source or not row.target:
+            problems.append(Problem(manifest, f"line {row.line}: names no source or no target"))
+            continue
+        source = manifest.parent / row.source
+        people = by_source.setdefault(source, [])
+        # A second target of the same expression is a further pair: the source counts once more.
+        person = next((p for p in people if row.expression not in p.targets), None)
+        if person is None:
+            person = Person(f"{row.source}#{len(people)}", source, {})
+            people.append(person)
+        person.targets[row.expression] = manifest.parent / row.target
+    return [person for people in by_source.values() for person in people], problems
+
+
+class _Row(NamedTuple):
+    """One line of a manifest; empty where it says nothing."""
+
+    line: int
+    source: str
+    target: str
+    expression: str
+
+
+def _rows(manifest: Path) -> list[_Row]:
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
             if not {"source", "target"} <= set(reader.fieldnames or ()):
                 there = ",".join(reader.fieldnames or ()) or "nothing"
                 raise DataError(
                     f"{manifest}: its first line is {there}; expected the columns source,target"
                 )
-            for row in reader:
-                _add_row(manifest, reader.line_num, row, people, by_source, problems)
+            return [
+                _Row(
+                    reader.line_num, row["source"], row["target"], row.get("expression") or "target"
+                )
+                for row in reader
+            ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{manifest}: not a CSV file in UTF-8: {error}") from error
     except OSError as error:
         raise DataError(f"{manifest}: cannot be read: {error.strerror or error}") from error
-    return "source", people, problems
-
-
-def _add_row(
-    manifest: Path,
-    line: int,
-    row: dict[str, str | None],
-    people: list[Person],
-    by_source: dict[Path, list[Person]],
-    problems: list[Problem],
-) -> None:
-    source_name, target_name = row.get("source"), row.get("target")
-    if not source_name or not target_name:
-        problems.append(Problem(manifest, f"line {line}: names no source or no target"))
-        return
-    source, target = manifest.parent / source_name, manifest.parent / target_name
-    missing = [path for path in (source, target) if not path.is_file()]
-    if missing:
-        problems.append(Problem(missing[0], f"does not exist (line {line} of {manifest.name})"))
-        return
-    expression = row.get("expression") or "target"
-    # A second target of the same expression is a further pair: the source counts once more.
-    for person in by_source.setdefault(source, []):
-        if expression not in person.targets:
-            person.targets[expression] = target
-            return
-    person = Person(f"{source_name}#{len(by_source[source])}", source, {expression: target})
-    by_source[source].append(person)
-    people.append(person)
-
-
-def _only(
-    people: list[Person], problems: list[Problem], target: Sequence[str]
-) -> tuple[list[Person], list[Problem]]:
-    """Keep the wanted expressions, and the people who show one of them."""
-    if target:
-        people = [
-            Person(p.name, p.source, {e: f for e, f in p.targets.items() if e in target})
-            for p in people
-        ]
-    return sorted((p for p in people if p.targets), key=lambda p: p.name), problems

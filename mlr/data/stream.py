@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -110,9 +110,7 @@ def common_format(pairs: PairList, threads: int, report: Report) -> tuple[list[P
     if not people:
         raise DataError("not one pair of images of the same size is left")
     used = [headers[path] for p in people for path in (p.source, *p.targets.values())]
-    reduced = sum(header.reduced for header in used)
-    if reduced:
-        report.note(f"note: {reduced} images hold 16-bit colour, which is read with 8 bits")
+    report.note_reduced(sum(header.reduced for header in used))
     return people, Format(height, width, max(header.channels for header in used))
 
 
@@ -194,4 +192,4 @@ def _fitted(image: Image, image_format: Format) -> Image:
         raise ImageError(f"is {width}x{height} px when decoded, expected {image_format}")
     if channels > image_format.channels:
         raise ImageError("is in colour when decoded, expected grey")
-    return Image(as_channels(image.pixels, image_format.channels), image.alpha, image.digest)
+    return replace(image, pixels=as_channels(image.pixels, image_format.channels))
