@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from mlr.statistics import WHITE, SourceSums, Statistics, TargetSums
 
 Pixels = npt.NDArray[Any]
 
-BATCH = 256  # samples; more gain nothing
+BATCH = 512  # samples; with 256 the products take 1.2 times as long
 BATCH_BYTES = 256 << 20  # fewer samples where images are large
 _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
@@ -54,20 +55,24 @@ class Accumulator:
         plane_dtype = np.dtype(np.int64 if self.dtype == np.uint8 else np.float64)
         channels, height, width = shape
         samples = _batch_size(people, (1 + len(self.expressions)) * _bytes(shape, sample_dtype))
-        self._buffers = {
-            name: np.zeros((channels, height, width, samples), sample_dtype)
-            for name in (None, *self.expressions)
-        }
+        names = (None, *self.expressions)
+        buffers = _together(sample_dtype, [(channels, height, width, samples) for _ in names])
+        self._buffers = dict(zip(names, buffers, strict=True))
         self._filled = 0
-
-        def planes(*middle: int) -> Pixels:
-            return np.zeros((channels, *middle, height, width), plane_dtype)
-
-        self._lags = planes(len(receptive_field.lag_table.lags))
-        self._source_sums = planes()
-        self._cross = {name: planes(len(receptive_field)) for name in self.expressions}
-        self._target_sums = {name: planes() for name in self.expressions}
-        self._squares = {name: planes(1) for name in self.expressions}
+        lags, taps, each = len(receptive_field.lag_table.lags), len(receptive_field), len(names) - 1
+        planes = iter(
+            _together(
+                plane_dtype,
+                [
+                    (channels, *middle, height, width)
+                    for middle in [(lags,), (), *[(taps,)] * each, *[()] * each, *[(1,)] * each]
+                ],
+            )
+        )
+        self._lags, self._source_sums = next(planes), next(planes)
+        self._cross = {name: next(planes) for name in self.expressions}
+        self._target_sums = {name: next(planes) for name in self.expressions}
+        self._squares = {name: next(planes) for name in self.expressions}
         self._people = 0
         self._digest = 0
 
@@ -172,6 +177,18 @@ def statistics_of_arrays(
     )
     accumulator.add(sources, targets)
     return accumulator.statistics()
+
+
+def _together(dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> list[Pixels]:
+    """Return zeros of several shapes in one piece of memory.
+
+    From 4 MiB on NumPy asks for huge pages: with an allocation for each array, half the time for
+    200 grey pairs of 128 px went into page faults.
+    """
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    memory = np.zeros(ends[-1], dtype)
+    parts = np.split(memory, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _bytes(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr import metrics
+from mlr.data.files import check_free
 from mlr.data.images import Image, Pixels, read_image, write_image
 from mlr.data.pairs import Person, find_pairs
 from mlr.data.stream import as_channels, ordered_map
@@ -81,6 +82,9 @@ def evaluate(
             f"{data}: shows {', '.join(pairs.expressions)}, but the model was trained for "
             f"{', '.join(model.expressions)}"
         )
+    if report_dir is not None:
+        for name in (*shared, "overview"):  # before the work, not after
+            check_free(Path(report_dir) / f"{name}.png", force=force)
     found: dict[str, list[_Entry]] = {}
 
     def measure(person: Person) -> tuple[list[tuple[str, _Scores]], list[tuple[Path, str]]]:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from mlr import __version__
 from mlr.data.alignment import EYES
-from mlr.data.files import replacing
+from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
-from mlr.errors import ModelError
+from mlr.errors import MlrError, ModelError
 from mlr.receptive_field import ReceptiveField
 
 FORMAT = 1
@@ -250,7 +250,7 @@ def load(path: str | Path) -> Model:
         return _from_arrays(arrays, meta)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a model file, or a damaged one: {error}") from error
-    except ModelError as error:
+    except MlrError as error:
         raise ModelError(f"{path}: {error}") from error
 
 
@@ -277,9 +277,10 @@ def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
         raise ModelError(f"weights are for {weights.shape[1]} channels, expected 1 or 3")
     if not math.isfinite(float(np.abs(weights).max())):
         raise ModelError("some weights are not finite numbers; train the model anew")
+    if len(set(expressions)) != len(expressions):
+        raise ModelError("the same expression is in it twice")
     for name in expressions:
-        # The name becomes that of a folder.
-        if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
+        if not is_folder_name(name):  # which is what it becomes
             raise ModelError(f"expression {name!r} cannot be the name of a folder")
     for key, kind in _META_TYPES.items():
         if not isinstance(meta.get(key, kind()), kind):

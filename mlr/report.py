@@ -31,9 +31,9 @@ class Report:
 
     def fail(self, path: Path, cause: str) -> None:
         """Note that a file is left out."""
+        cause = cause.removeprefix(f"{path}: ")
         self.failures.append((path, cause))
-        prefix = f"{path}: "
-        self.show_failure(prefix + cause.removeprefix(prefix))
+        self.show_failure(f"{path}: {cause}")
 
     def show_failure(self, line: str) -> None:
         """Tell the user of a failure as it happens."""
@@ -41,6 +41,11 @@ class Report:
 
     def note(self, line: str) -> None:
         """Tell the user something worth knowing; nothing is shown by default."""
+
+    def note_reduced(self, images: int) -> None:
+        """Note how many images were read with fewer bits than they have, if there are any."""
+        if images:
+            self.note(f"note: {images} images hold 16-bit colour, which is read with 8 bits")
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Yield the items, showing how far it is; nothing is shown by default."""
@@ -80,4 +85,9 @@ class ConsoleReport(Report):
     def _write(line: str) -> None:
         from tqdm import tqdm
 
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(printable(line), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return text on one line, with what cannot be printed, as in odd file names, escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

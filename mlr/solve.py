@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.errors import MlrError
-from mlr.kernels.cholesky import solve as solve_planes
+from mlr.kernels.cholesky import solve_pixels
+from mlr.singular import solve_singular
 from mlr.statistics import Statistics
 
 
@@ -34,8 +35,7 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
     MlrError
         If the penalty is negative or not finite, or there is no training pair.
     """
-    if not (np.isfinite(penalty) and penalty >= 0):
-        raise MlrError(f"the penalty must be a number that is not negative, not {penalty}")
+    check_penalty(penalty)
     if not statistics.expressions:
         raise MlrError("there is no training pair in these statistics")
     channels, height, width = statistics.shape
@@ -48,7 +48,7 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
     for source, names in statistics.groups():
         for channel in range(channels):
             weights = np.empty((len(names), len(field) + 1, height, width))
-            solve_planes(
+            planes = (
                 source.lags[channel].astype(np.float64),
                 source.sums[channel].astype(np.float64),
                 float(source.count),
@@ -62,6 +62,20 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
                 statistics.white,
                 weights,
             )
+            singular = solve_pixels(*planes)
+            solve_singular(*planes, singular)
             for name, solution in zip(names, weights, strict=True):
                 result[order[name], channel] = solution
     return result
+
+
+def check_penalty(penalty: float) -> None:
+    """Raise unless a penalty makes sense.
+
+    Raises
+    ------
+    MlrError
+        If it is negative or not finite.
+    """
+    if not (np.isfinite(penalty) and penalty >= 0):
+        raise MlrError(f"the penalty must be a number that is not negative, not {penalty}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlr.data.files import check_free
-from mlr.data.images import ENCODINGS, Image, read_image, resized, write_image
+from mlr.data.images import ENCODINGS, Image, is_image, read_image, resized, write_image
 from mlr.data.pairs import images_under
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError
@@ -22,6 +22,25 @@ class Job:
 
     face: Path
     outputs: dict[str, Path]
+
+
+@dataclass
+class Outcome:
+    """What became of a job.
+
+    Attributes
+    ----------
+    written : list of Path
+        Output files.
+    failures : list of (Path, str)
+        What was left out, and why.
+    reduced : bool
+        The face was read with fewer bits than it has.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+    reduced: bool = False
 
 
 def synthesize_files(
@@ -82,18 +101,21 @@ def synthesize_files(
     for name in target:
         model.require(name)
     report = report or Report()
-    expressions = tuple(target) or model.expressions
+    expressions = tuple(dict.fromkeys(target)) or model.expressions
     jobs = plan([Path(face) for face in faces], output, expressions, report)
 
-    def run(job: Job) -> tuple[list[Path], list[tuple[Path, str]]]:
+    def run(job: Job) -> Outcome:
         return _run(job, model, strength, resize, force)
 
     written: list[Path] = []
-    results = ordered_map(run, jobs, thread_count(threads))
-    for paths, failures in report.progress(results, len(jobs), "synthesizing"):
-        written += paths
-        for path, cause in failures:
+    reduced = 0
+    outcomes = ordered_map(run, jobs, thread_count(threads))
+    for outcome in report.progress(outcomes, len(jobs), "synthesizing"):
+        written += outcome.written
+        reduced += outcome.reduced
+        for path, cause in outcome.failures:
             report.fail(path, cause)
+    report.note_reduced(reduced)
     report.done += len(written)
     return written
 
@@ -101,7 +123,9 @@ def synthesize_files(
 def plan(
     faces: Sequence[Path], output: str | Path | None, expressions: Sequence[str], report: Report
 ) -> list[Job]:
-    """Decide where each output goes; outputs that would collide are named and left out.
+    """Decide where each output goes.
+
+    Those that would collide, or overwrite another one of the faces, are named and left out.
 
     Raises
     ------
@@ -112,26 +136,31 @@ def plan(
     """
     destination = None if output is None else Path(output)
     folders = [face for face in faces if face.is_dir()]
-    if destination is not None and destination.suffix.lower() in ENCODINGS:
-        if len(faces) == 1 and not folders and len(expressions) == 1:
+    several = len(expressions) > 1
+    if destination is not None and is_image(destination) and not destination.is_dir():
+        if len(faces) == 1 and not folders and not several:
             return [Job(faces[0], {expressions[0]: destination})]
-        if not destination.is_dir():
-            raise MlrError(
-                f"{destination}: one file cannot hold several outputs; give a folder, "
-                "or one face and one --target"
-            )
+        raise MlrError(
+            f"{destination}: one file cannot hold several outputs; give a folder, "
+            "or one face and one --target"
+        )
     jobs: list[Job] = []
     taken: dict[Path, Path] = {}
-    for face, name, root in _named(faces, destination, report):
+    named = list(_named(faces, _output_folders(destination, expressions), report))
+    inputs = {face.resolve() for face, _, _ in named}
+    for face, name, root in named:
         if destination is not None and root is not None and len(folders) > 1:
             name = Path(root.resolve().name) / name
         outputs: dict[str, Path] = {}
         for expression in expressions:
-            path = _output(face, name, root, destination, expression, len(expressions) > 1)
-            if path in taken:
-                report.fail(face, f"would be written to {path}, as {taken[path]} is")
+            path = _output(face, name, root, destination, expression, several)
+            place = path.resolve()
+            if place in taken:
+                report.fail(face, f"would be written to {path}, as {taken[place]} is")
+            elif place in inputs and place != face.resolve():
+                report.fail(face, f"would be written to {path}, which is one of the faces")
             else:
-                taken[path] = face
+                taken[place] = face
                 outputs[expression] = path
         if outputs:
             jobs.append(Job(face, outputs))
@@ -140,23 +169,37 @@ def plan(
     return jobs
 
 
+def _output_folders(destination: Path | None, expressions: Sequence[str]) -> list[Path]:
+    """Return the folders that outputs go to, resolved; none without a destination."""
+    if destination is None:
+        return []
+    folder = destination.resolve()
+    return [folder / name for name in expressions] if len(expressions) > 1 else [folder]
+
+
 def _named(
-    faces: Sequence[Path], destination: Path | None, report: Report
+    faces: Sequence[Path], output_folders: Sequence[Path], report: Report
 ) -> Iterator[tuple[Path, Path, Path | None]]:
-    """Yield each image with its name below its folder, and that folder; None for a single file."""
+    """Yield each image with its name below its folder, and that folder; None for a single file.
+
+    Output folders inside of a folder of faces hold earlier outputs, and are not looked into.
+    """
     for face in faces:
         if not face.is_dir():
             yield face, Path(face.name), None
             continue
-        inside = [
-            path
-            for path in images_under(face)
-            if destination is None or not path.is_relative_to(destination) or destination == face
-        ]
-        if not inside:
+        root = face.resolve()
+        skipped = [o.relative_to(root) for o in output_folders if root in o.parents]
+        try:
+            names = [path.relative_to(face) for path in images_under(face)]
+        except DataError as error:
+            report.fail(face, str(error))
+            continue
+        names = [name for name in names if not any(name.is_relative_to(s) for s in skipped)]
+        if not names:
             report.fail(face, "no images in there")
-        for path in inside:
-            yield path, path.relative_to(face), face
+        for name in names:
+            yield face / name, name, face
 
 
 def _output(
@@ -178,26 +221,25 @@ def _output(
     return folder.with_name(f"{folder.name}-{expression}") / name
 
 
-def _run(
-    job: Job, model: Model, strength: float, resize: bool, force: bool
-) -> tuple[list[Path], list[tuple[Path, str]]]:
+def _run(job: Job, model: Model, strength: float, resize: bool, force: bool) -> Outcome:
     """Make all outputs of one face."""
-    failures: list[tuple[Path, str]] = []
-    written: list[Path] = []
+    outcome = Outcome()
     try:
         for path in job.outputs.values():
             check_free(path, force=force)  # before the work, not after
         image = _fitting(read_image(job.face), model, resize)
     except MlrError as error:
-        return [], [(job.face, str(error))]
+        outcome.failures.append((job.face, str(error)))
+        return outcome
+    outcome.reduced = image.reduced
     for expression, path in job.outputs.items():
         try:
             pixels = model.synthesize(image.pixels, expression, strength)
             write_image(path, pixels, image.alpha, force=force)
-            written.append(path)
+            outcome.written.append(path)
         except MlrError as error:
-            failures.append((job.face, str(error)))
-    return written, failures
+            outcome.failures.append((job.face, str(error)))
+    return outcome
 
 
 def _fitting(image: Image, model: Model, resize: bool) -> Image:
@@ -214,4 +256,4 @@ def _fitting(image: Image, model: Model, resize: bool) -> Image:
     alpha = image.alpha
     if alpha is not None:
         alpha = resized(alpha[..., None], height, width)[..., 0]
-    return Image(resized(image.pixels, height, width), alpha, image.digest)
+    return replace(image, pixels=resized(image.pixels, height, width), alpha=alpha)

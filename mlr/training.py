@@ -14,13 +14,13 @@ import numpy as np
 from mlr.accumulate import Accumulator, person_digest
 from mlr.data.files import check_free
 from mlr.data.images import Image, Pixels
-from mlr.data.pairs import find_pairs
+from mlr.data.pairs import PairList, find_pairs
 from mlr.data.stream import DecodedPerson, common_format, decoded
 from mlr.errors import DataError, MlrError
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
-from mlr.solve import solve
+from mlr.solve import check_penalty, solve
 from mlr.statistics import TO_16_BITS, WHITE, Statistics
 from mlr.threads import limited
 
@@ -107,14 +107,13 @@ def train(
         defaults.receptive_field if receptive_field is None else receptive_field
     )
     penalty = defaults.penalty if penalty is None else penalty
-    report = report or Report()
+    check_penalty(penalty)
     if output is not None:
         check_free(Path(output), force=force)
+    pairs = find_pairs(data, source=source, target=target)
     with limited(threads):
-        statistics = collect(
-            data, field, source=source, target=target, threads=threads, report=report
-        )
-        model = fit(statistics, penalty, source=source, recipe=recipe)
+        statistics = collect(pairs, field, threads=threads, report=report)
+        model = fit(statistics, penalty, source=pairs.source, recipe=recipe)
     if output is not None:
         model.save(output, force=force)
     return model
@@ -160,32 +159,29 @@ def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> 
 
 
 def collect(
-    data: str | Path,
+    pairs: PairList,
     receptive_field: ReceptiveField,
     *,
-    source: str = "neutral",
-    target: Sequence[str] = (),
     threads: int | None = None,
     report: Report | None = None,
 ) -> Statistics:
-    """Sum up the pairs of a folder in one pass over its files.
+    """Sum up pairs of image files in one pass over them.
 
     Parameters
     ----------
-    data : path
-        As for `train`.
+    pairs : PairList
+        What `find_pairs` found.
     receptive_field : ReceptiveField
         Taps to make planes for.
-    source, target, threads, report
+    threads, report
         As for `train`.
 
     Raises
     ------
     DataError
-        If there is no usable pair.
+        If no pair can be used.
     """
     report = report or Report()
-    pairs = find_pairs(data, source=source, target=target)
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
     with limited(threads) as count:
@@ -196,7 +192,7 @@ def collect(
         expected = Counter(frozenset(person.targets) for person in people)
         statistics = _sum_up(stream, shape, receptive_field, expected)
     if not statistics.expressions:
-        raise DataError(f"{data}: not one pair could be decoded")
+        raise DataError("not one pair of images could be decoded")
     report.done += sum(statistics.pairs.values())
     return statistics
 

@@ -41,3 +41,54 @@ def naive_synthesis(weights, offsets, image):
             taps = [naive_neighbour(image, y, x, offset) for offset in offsets]
             output[y, x] = weights[:-1, y, x] @ taps + weights[-1, y, x]
     return output
+
+
+def naive_solve(X, T, offsets, penalty, prior):
+    """Solve (G + D) (w - w0) = b - G w0 pixel by pixel; least norm of w - w0 where singular.
+
+    X, T: float arrays (N, H, W) in [0, 1]; penalty (the diagonal D) and prior (w0): (taps + 1,).
+    Returns weights (taps + 1, H, W), bias last, and a bool array (H, W): where G + D is singular.
+    Taps outside the frame are pixels of value 0 whose weight in w0 is 0.
+    """
+    count, height, width = X.shape
+    size = len(offsets) + 1
+    weights = np.zeros((size, height, width))
+    singular = np.zeros((height, width), dtype=bool)
+    for y in range(height):
+        for x in range(width):
+            G, b = np.zeros((size, size)), np.zeros(size)
+            for n in range(count):
+                z = np.array([*(naive_neighbour(X[n], y, x, offset) for offset in offsets), 1.0])
+                G += np.outer(z, z)
+                b += z * T[n, y, x]
+            inside = [0 <= y + dy < height and 0 <= x + dx < width for dy, dx in offsets]
+            near = np.where([*inside, True], prior, 0.0)
+            left, right = G + np.diag(penalty), b - G @ near
+            used = [*inside, True]
+            values = np.linalg.eigvalsh(left[used][:, used])
+            singular[y, x] = values[0] <= 1e-12 * values[-1]
+            if np.linalg.cond(left) < 1e12:
+                weights[:, y, x] = near + np.linalg.solve(left, right)
+            else:
+                cut = size * np.finfo(float).eps
+                weights[:, y, x] = near + np.linalg.lstsq(left, right, rcond=cut)[0]
+    return weights, singular
+
+
+def naive_products(a, b, offsets):
+    """Return sum_n a[c, y, x, n] b[c, y + dy, x + dx, n], 0 outside the frame: (P, L, H, W)."""
+    planes, height, width, _ = a.shape
+    wide = np.float64 if a.dtype == np.float64 else np.int64
+    output = np.zeros((planes, len(offsets), height, width), wide)
+    for k, (dy, dx) in enumerate(offsets):
+        for y in range(height):
+            for x in range(width):
+                if 0 <= y + dy < height and 0 <= x + dx < width:
+                    products = a[:, y, x].astype(wide) * b[:, y + dy, x + dx]
+                    output[:, k, y, x] = products.sum(axis=-1)
+    return output
+
+
+def naive_sums(a):
+    """Return sum_n a[c, y, x, n]: (P, H, W)."""
+    return a.astype(np.float64 if a.dtype == np.float64 else np.int64).sum(axis=-1)

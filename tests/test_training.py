@@ -7,6 +7,7 @@ import pytest
 
 import mlr
 from mlr.data.images import write_image
+from mlr.data.pairs import find_pairs
 from mlr.errors import DataError, MlrError, MlrWarning, OutputExistsError
 from mlr.model import load
 from mlr.receptive_field import ReceptiveField
@@ -62,7 +63,7 @@ def test_shards_trained_apart_and_added_give_the_same_model_file(tmp_path):
     for shard in range(3):
         write_set(tmp_path / f"shard{shard}", range(shard, 30, 3))
     mlr.train(tmp_path / "all", tmp_path / "whole.npz")
-    parts = [collect(tmp_path / f"shard{shard}", field) for shard in (2, 0, 1)]
+    parts = [collect(find_pairs(tmp_path / f"shard{shard}"), field) for shard in (2, 0, 1)]
     summed = fit(parts[0] + parts[1] + parts[2], 0.4, source="neutral", recipe="paper")
     summed.save(tmp_path / "summed.npz")
     assert (tmp_path / "summed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
@@ -73,7 +74,11 @@ def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
     write_set(tmp_path / "all", range(12))
     write_set(tmp_path / "leaves", [3, 7])
     write_set(tmp_path / "stays", [n for n in range(12) if n not in (3, 7)])
-    left = collect(tmp_path / "all", field) - collect(tmp_path / "leaves", field)
+
+    def summed(folder):
+        return collect(find_pairs(tmp_path / folder), field)
+
+    left = summed("all") - summed("leaves")
     fit(left, 0.4, source="neutral", recipe="paper").save(tmp_path / "a.npz")
     mlr.train(tmp_path / "stays", tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

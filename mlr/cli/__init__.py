@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -34,20 +36,42 @@ for command in (train, synthesize, evaluate, bench, sample, info):
     cli.add_command(command)
 
 
+class Terminated(BaseException):
+    """The process was asked to end: what is half done is cleared away on the way out."""
+
+
 def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
-    """Run the program and exit: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted."""
+    """Run the program and exit.
+
+    The exit code is 0 if all was done, 1 if something failed, 2 for wrong usage, 130 if
+    interrupted and 143 if terminated.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args, prog_name=prog_name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except MlrError as error:
-        click.echo(f"mlr: error: {error}", err=True)
-        code = 1
+    except (MlrError, OSError) as error:  # OSError: of no input or output, but of a full stdout
+        code = _failed(str(error))
     except MemoryError:
-        click.echo("mlr: error: not enough memory", err=True)
-        code = 1
+        code = _failed("not enough memory")
     except (click.Abort, KeyboardInterrupt):
         click.echo("mlr: interrupted", err=True)
         code = 130
+    except Terminated:
+        click.echo("mlr: terminated", err=True)
+        code = 143
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(cause: str) -> int:
+    """Say why nothing more can be done, and return the exit code."""
+    from mlr.report import printable
+
+    click.echo(printable(f"mlr: error: {cause}"), err=True)
+    return 1
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -16,6 +16,7 @@ from mlr.cli import options
 def info(model: Path, as_json: bool) -> int:
     """Say what a model is and how it was made."""
     from mlr.model import load
+    from mlr.report import printable
 
     summary = load(model).summary()
     if as_json:
@@ -26,5 +27,5 @@ def info(model: Path, as_json: bool) -> int:
             value = ", ".join(f"{key} {number}" for key, number in value.items())
         elif isinstance(value, list | tuple):
             value = ", ".join(map(str, value))
-        click.echo(f"{name:16}{value}")
+        click.echo(printable(f"{name:16}{value}"))
     return 0

@@ -38,7 +38,7 @@ _DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L"})
 _GREY = frozenset({"1", "L", "LA", "La"}) | _DEEP_GREY
 _UNSUPPORTED = frozenset({"I", "F"})
 #: What files are opened as, whatever their suffix: not the dozens of other formats of Pillow.
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "GIF")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 _ORIENTATION = 0x0112  # EXIF tag; from 5 on it turns the image on its side
 
 #: What the decoders raise for files that are not what they say.
@@ -264,7 +264,8 @@ def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str | None]:
 
 
 def _orientation(image: PIL.Image.Image) -> int:
-    """Return the EXIF orientation, 1 if there is none, without decoding any pixel."""
-    if image.format == "PNG" and "exif" not in image.info:  # it would be looked for past the pixels
+    """Return the EXIF orientation that the size leaves out, without decoding any pixel."""
+    # Pillow says the upright size of a TIFF by itself. In a PNG it would look past the pixels.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         return 1
     return int(image.getexif().get(_ORIENTATION, 1))

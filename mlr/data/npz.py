@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -80,14 +79,12 @@ def read_npz(
     except (
         zipfile.BadZipFile,
         zlib.error,
-        tokenize.TokenError,
         KeyError,
         ValueError,
         TypeError,
         EOFError,
         NotImplementedError,
         RuntimeError,
-        RecursionError,
         MemoryError,
     ) as error:
         raise ModelError(f"{path}: not a {kind} file, or a damaged one: {error}") from error
@@ -104,10 +101,10 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray
     """Return one array; its checksum is verified before anything in it is believed."""
     data = archive.read(info)
     member = io.BytesIO(data)
-    version = npy.read_magic(member)
-    if version not in _HEADER_READERS:
-        raise ValueError(f"{info.filename} is written in an unknown version of npy")
-    shape, fortran_order, dtype = _HEADER_READERS[version](member)
+    try:
+        shape, fortran_order, dtype = _HEADER_READERS[npy.read_magic(member)](member)
+    except Exception as error:  # whatever Python's own parser raises, for a header is an expression
+        raise ValueError(f"{info.filename} has no header that can be read: {error}") from error
     if dtype.hasobject:
         raise ValueError(f"{info.filename} holds pickled Python objects")
     if fortran_order:

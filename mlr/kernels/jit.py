@@ -1,38 +1,68 @@
 """How the kernels are compiled: the only place with Numba's flags.
 
-``serial`` and ``parallel`` decorate the kernels.  Compiled code is kept in a cache folder, or
-compiled anew in every process if the machine has no folder to write to.  No kernel declares a
-signature: its only caller always passes the same types.
+No kernel declares a signature, for its only caller always passes the same types. Compiled code is
+kept in a cache folder, or compiled anew in every process where no folder can be written to.
 """
 
 import os
+from contextlib import suppress
 
 import numba
+from numba.core.caching import FunctionCache
 
-FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+_FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
-#: Use loops without vector intrinsics (the same results, slowly): set by the environment variable
-#: ``MLR_PLAIN_KERNELS=1``, and always when Numba's compiler is switched off.
+# Nothing but the explicit loops is made parallel: that saves a fifth of the time to compile.
+_LOOPS_ONLY = {
+    "prange": True,
+    **dict.fromkeys(
+        ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"),
+        False,
+    ),
+}
+
+#: Use loops without vector instructions (slowly; sums of 8-bit images are the same bits): set by
+#: the environment variable ``MLR_PLAIN_KERNELS=1``, and always where Numba's compiler is switched off.
 PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or bool(
     numba.config.DISABLE_JIT
 )
 
 
 def serial(function):
-    """Compile a function that runs in the thread that calls it."""
-    return _compile(function, **FLAGS)
+    """Compile a function that runs in the thread of its caller."""
+    return _compile(function)
+
+
+def serial_sum(function):
+    """Like `serial`, but the compiler chooses the (fixed) order of a floating-point sum."""
+    return _compile(function, fastmath={"reassoc", "nsz"})
+
+
+def inlined(function):
+    """Compile a function as part of those that call it: a call would cost more than its work.
+
+    Python cannot call it, which saves half of the time to compile it.
+    """
+    private = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(forceinline=True, **private)(function)
 
 
 def parallel(function):
     """Compile a function whose ``prange`` loops are shared out among Numba's threads."""
-    return _compile(function, parallel=True, **FLAGS)
+    return _compile(function, parallel=_LOOPS_ONLY)
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """A cache that does without where its folder is full or read-only."""
+
+    def save_overload(self, sig, data):
+        with suppress(OSError):
+            super().save_overload(sig, data)
 
 
 def _compile(function, **flags):
-    """Compile with a cache if a folder for it can be found, without one otherwise."""
-    try:
-        return numba.njit(cache=True, **flags)(function)
-    except RuntimeError as error:
-        if "no locator available" not in str(error):
-            raise
-        return numba.njit(**flags)(function)
+    kernel = numba.njit(**_FLAGS, **flags)(function)
+    if not numba.config.DISABLE_JIT:
+        with suppress(RuntimeError):  # there is no folder for it at all
+            kernel._cache = _Cache(function)  # what cache=True does, with Numba's own class
+    return kernel

@@ -1,0 +1,83 @@
+"""Time the kernel for products against a matrix product of float32 numbers.
+
+    python benchmarks/products.py
+
+Prints billions of operations a second (a multiplication and an addition count as two; only those
+that lag and cross planes need count, not those with padding or outside the frame) for one thread
+and all threads, and the ratio to `numpy.matmul`, measured in turn: medians of the runs.
+"""
+
+import itertools
+import statistics
+import time
+
+import numba
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products
+
+RUNS, MATRIX = 11, 1024
+CASES = [(128, 512, 5), (256, 512, 5), (128, 256, 5), (128, 200, 3), (256, 200, 3), (128, 512, 7)]
+
+
+def tables(side):
+    """Return the offsets of the taps of a window, and of half of their differences."""
+    reach, span = range(-(side // 2), side // 2 + 1), range(1 - side, side)
+    lags = [lag for lag in itertools.product(span, span) if lag >= (0, 0)]
+    return np.array(list(itertools.product(reach, reach))), np.array(lags)
+
+
+def operations(offsets, size, samples):
+    return 2 * samples * sum((size - abs(y)) * (size - abs(x)) for y, x in offsets.tolist())
+
+
+def seconds(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def measure(size, samples, side):
+    """Return the rates of the kernel and of the matrix product, and the ratio."""
+    rng = np.random.default_rng(0)
+    shape = (1, size, size, -(-samples // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT)
+    images, targets = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    for array in (images, targets):
+        array[..., :samples] = rng.integers(0, 256, (*shape[:3], samples))
+    taps, lags = tables(side)
+    matrix = rng.random((MATRIX, MATRIX), np.float32)
+    cross_planes = np.zeros((1, len(taps), size, size), np.int64)
+    lag_planes = np.zeros((1, len(lags), size, size), np.int64)
+
+    def both():
+        add_products(images, images, lags, lag_planes)
+        add_products(targets, images, taps, cross_planes)
+
+    work = operations(taps, size, samples) + operations(lags, size, samples)
+    both()
+    rates = [
+        (work / seconds(both) / 1e9, 2 * MATRIX**3 / seconds(lambda: matrix @ matrix) / 1e9)
+        for _ in range(RUNS)
+    ]
+    ours, theirs = zip(*rates, strict=True)
+    ratios = [our / their for our, their in rates]
+    return statistics.median(ours), statistics.median(theirs), statistics.median(ratios)
+
+
+def main():
+    print("threads  size  samples  window   Gop/s  matmul  ratio")
+    for threads in sorted({1, numba.config.NUMBA_NUM_THREADS}):
+        numba.set_num_threads(threads)
+        with threadpool_limits(threads, "blas"):
+            for size, samples, side in CASES:
+                ours, theirs, ratio = measure(size, samples, side)
+                print(
+                    f"{threads:7} {size:5} {samples:8}     {side}x{side} "
+                    f"{ours:7.1f} {theirs:7.1f} {ratio:6.2f}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

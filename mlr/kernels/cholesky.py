@@ -1,0 +1,321 @@
+"""Ridge regression of every pixel: factor and solve many small symmetric systems.
+
+The systems of `LANES` neighbouring pixels of a row are solved together: every number of the scalar
+algorithm becomes a vector with one lane per pixel, and every operation one vector instruction.
+
+The lower triangle of the n x n matrix A, n = K + 1, with the right-hand sides b_0, b_1, ...
+appended as further rows, is factored without square roots, A = L D L' (L unit lower triangular, D
+diagonal).  What is kept is V = L D: column by column,
+
+    V[i, j] = A[i, j] - sum_{k < j} V[i, k] L[j, k],        L[j, k] = V[j, k] / D[k],
+    D[j] = V[j, j].
+
+The appended rows thereby become L^-1 b (forward substitution); the weights follow from the last to
+the first, w[j] = (V[b, j] - sum_{i > j} V[i, j] w[i]) / D[j].  To reuse what is loaded, all this
+works on blocks of 3 x 3 elements, whose nine sums stay in registers.
+
+Slower, in times per pixel against this version (n = 10, 26, 50):
+
+- 8 lanes: 1.2, 1.1, 1.3; the sums of a block no longer fit the registers.
+- Loops over 16 lanes that the compiler vectorises, blocks of 4 x 4: 1.9, 1.6, 2 or more; a loop
+  over lanes cannot keep the sums in registers from one product to the next, and first has to
+  check that its arrays do not overlap.  8 lanes do not repay that check and stay scalar.
+- Functions of a group that are called rather than inlined: 1.2, 1, 1, for the many arguments.
+- prange instead of threads of Python: as fast, but compiles the same code five times, in 8 s.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from mlr.kernels import jit
+from mlr.kernels.gram import (
+    BLOCK,
+    assemble_matrix,
+    assemble_targets,
+    block_row_begin,
+    find_inside,
+    find_margin,
+    row_begin,
+)
+from mlr.kernels.lanes import (
+    LANES,
+    fill,
+    inverse_above,
+    load,
+    minus_product,
+    smaller,
+    store,
+    times,
+)
+
+#: A pivot must exceed this fraction of the diagonal element it was left of, times K + 1.  Rounding
+#: leaves up to some 1e5 eps of the zero pivots of singular matrices, as its errors grow with the
+#: condition of the columns before.  The larger bound is safe: the minimum-norm solution that pixels
+#: below it get instead is right for regular matrices too.
+PIVOT_TOLERANCE = 1e6 * float(np.finfo(np.float64).eps)
+
+
+def solve_pixels(
+    lags: NDArray[np.float64],
+    source_sums: NDArray[np.float64],
+    count: float,
+    cross: NDArray[np.float64],
+    target_sums: NDArray[np.float64],
+    taps: NDArray[np.int64],
+    lag_of: NDArray[np.int64],
+    base_of: NDArray[np.int64],
+    penalty: NDArray[np.float64],
+    prior: NDArray[np.float64],
+    scale: float,
+    weights: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Solve the ridge regression of every pixel whose matrix is positive definite.
+
+    With z = [x(p + o_1), ..., x(p + o_K), s], sums over the samples n and s = `scale`,
+
+        (G + s^2 D) w = b + s^2 D w0,        G = sum_n z z',    b = sum_n z t,
+
+    which is w = w0 + (G + s^2 D)^-1 (b - G w0).  The matrices are read off the planes,
+
+        G[a, b] = lags[lag_of[a, b]](p + o_base_of[a, b])    b[a] = cross[e, a](p)
+        G[a, K] = s source_sums(p + o_a)                     b[K] = s target_sums(p)
+        G[K, K] = s^2 count
+
+    Taps outside the frame are left out of the system of their pixel; their weight is 0.
+
+    Parameters
+    ----------
+    lags : float64 (L, H, W)
+        sum_n x_n(q) x_n(q + d) of the L differences d between two taps, in units of 1 / s^2.
+    source_sums : float64 (H, W)
+        sum_n x_n(q), in units of 1 / s.
+    count : float
+        Number of samples.
+    cross : float64 (E, K, H, W)
+        sum_n x_n(p + o_a) t_n(p) of each of the E targets, in units of 1 / s^2.
+    target_sums : float64 (E, H, W)
+        sum_n t_n(p), in units of 1 / s.
+    taps : int64 (K, 2)
+        Offsets (dy, dx).
+    lag_of, base_of : int64 (K, K)
+        Of two taps: the plane of their difference, and which of the two it starts from.
+    penalty : float64 (K + 1,)
+        Diagonal of D in intensity units [0, 1], not negative; bias last.
+    prior : float64 (K + 1,)
+        Weights w0 towards which the penalty pulls; bias last.
+    scale : float
+        Units per intensity of 1: 255 for 8-bit images.
+    weights : float64 (E, K + 1, H, W)
+        Result, bias last.
+
+    Returns
+    -------
+    singular : bool (H, W)
+        True where a pivot is not above (K + 1) `PIVOT_TOLERANCE` times the diagonal element it was
+        left of: the matrix is singular or close to it.  The weights there are finite, but not to
+        be used.
+    """
+    height, width = source_sums.shape
+    targets, unknowns = len(cross), len(penalty)
+    if weights.shape != (targets, unknowns, height, width) or not weights.flags.c_contiguous:
+        raise ValueError("the weights must be a C-contiguous array (E, K + 1, H, W)")
+    singular = np.zeros((height, width), dtype=np.bool_)
+    shifts = taps[:, 0] * width + taps[:, 1]
+    starts = np.empty((unknowns, unknowns - 1), dtype=np.int64)
+    starts[:-1] = lag_of * (height * width) + shifts[base_of]
+    starts[-1] = shifts
+    ridge = np.empty((2, unknowns))
+    ridge[0] = scale * scale * penalty
+    ridge[1] = ridge[0] * prior
+    scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
+    planes = [np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums)]
+    system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars, weights, singular)
+    threads = min(numba.get_num_threads(), height)
+    if threads == 1:
+        _solve_rows(0, height, *system)
+    else:
+        bounds = np.linspace(0, height, min(height, 8 * threads) + 1).astype(int).tolist()
+        with ThreadPoolExecutor(threads) as pool:
+            tasks = [pool.submit(_solve_rows, *rows, *system) for rows in pairwise(bounds)]
+            for task in tasks:
+                task.result()
+    return singular
+
+
+@jit.serial
+def _solve_rows(
+    begin,
+    end,
+    lags,
+    source_sums,
+    cross,
+    target_sums,
+    taps,
+    starts,
+    ridge,
+    scalars,
+    weights,
+    singular,
+):
+    """Solve the rows begin <= y < end, group by group, in work arrays of their own."""
+    targets, unknowns, height, width = weights.shape
+    columns = (unknowns + BLOCK - 1) // BLOCK
+    rows = (unknowns + targets + BLOCK - 1) // BLOCK
+    matrix = np.empty((block_row_begin(rows), LANES))
+    floor = np.empty((columns * BLOCK, LANES))
+    inverse = np.empty((columns * BLOCK, LANES))
+    scaled = np.empty((columns * BLOCK * BLOCK, LANES))
+    solution = np.empty((columns * BLOCK, LANES))
+    inside = np.empty((unknowns + 1, LANES))
+    planes = (lags, source_sums, cross, target_sums)
+    for i in range(len(matrix)):
+        store(matrix, i, fill(0.0))
+    for j in range(unknowns, columns * BLOCK):
+        store(floor, j, fill(np.inf))
+    for y in range(begin, end):
+        margin = find_margin(y, height, taps)
+        for x in range(0, width, LANES):
+            whole = margin <= x < width - margin - LANES + 1
+            if not whole:
+                find_inside(y, x, height, width, taps, inside)
+            pixel = y * width + x
+            assemble_matrix(pixel, whole, planes, starts, ridge, scalars, inside, matrix, floor)
+            assemble_targets(pixel, whole, targets, planes, ridge, scalars, inside, matrix)
+            _factor(rows, columns, matrix, floor, inverse, scaled)
+            _note_singular(y, x, unknowns, inverse, solution, singular)
+            for e in range(targets):
+                _substitute_back(unknowns + e, columns, matrix, inverse, solution)
+                _copy_weights(solution, e, y, x, weights)
+
+
+@jit.inlined
+def _note_singular(y, x, unknowns, inverse, scratch, singular):
+    """Mark the pixels from (y, x) that have an unusable pivot."""
+    smallest = load(inverse, 0)
+    for j in range(1, unknowns):
+        smallest = smaller(smallest, load(inverse, j))
+    store(scratch, 0, smallest)
+    for i in range(min(LANES, singular.shape[1] - x)):
+        singular[y, x + i] = scratch[0, i] == 0.0
+
+
+@jit.inlined
+def _factor(rows, columns, matrix, floor, inverse, scaled):
+    """Factor in place, block column by block column: A becomes V, `inverse` becomes 1 / D."""
+    for q in range(columns):
+        first, length = block_row_begin(q), BLOCK * (q + 1)
+        for k in range(BLOCK * q):
+            for r in range(BLOCK):
+                element = load(matrix, first + r * length + k)
+                store(scaled, BLOCK * k + r, times(element, load(inverse, k)))
+        row_a, row_b, row_c = _subtract_products(matrix, first, length, scaled, BLOCK * q)
+        at = first + BLOCK * q
+        m10, m20, m21 = _factor_block(
+            row_a, row_b, row_c, floor, inverse, BLOCK * q, matrix, at, length
+        )
+        for p in range(q + 1, rows):
+            first, length = block_row_begin(p), BLOCK * (p + 1)
+            row_a, row_b, row_c = _subtract_products(matrix, first, length, scaled, BLOCK * q)
+            at = first + BLOCK * q
+            _eliminate(row_a, m10, m20, m21, matrix, at)
+            _eliminate(row_b, m10, m20, m21, matrix, at + length)
+            _eliminate(row_c, m10, m20, m21, matrix, at + 2 * length)
+
+
+@jit.inlined
+def _load3(array, index):
+    """Load three vectors one after the other."""
+    return load(array, index), load(array, index + 1), load(array, index + 2)
+
+
+@jit.inlined
+def _store3(array, index, a, b, c):
+    """Store three vectors one after the other."""
+    store(array, index, a)
+    store(array, index + 1, b)
+    store(array, index + 2, c)
+
+
+@jit.inlined
+def _subtract_products(matrix, first, length, scaled, columns):
+    """Subtract from the block at the given column the products of the columns before it.
+
+    Returns the rows of the block.
+    """
+    a, b, c = first, first + length, first + 2 * length
+    a0, a1, a2 = _load3(matrix, a + columns)
+    b0, b1, b2 = _load3(matrix, b + columns)
+    c0, c1, c2 = _load3(matrix, c + columns)
+    for k in range(columns):
+        u, v, w = load(matrix, a + k), load(matrix, b + k), load(matrix, c + k)
+        s0, s1, s2 = _load3(scaled, 3 * k)
+        a0, b0, c0 = minus_product(a0, u, s0), minus_product(b0, v, s0), minus_product(c0, w, s0)
+        a1, b1, c1 = minus_product(a1, u, s1), minus_product(b1, v, s1), minus_product(c1, w, s1)
+        a2, b2, c2 = minus_product(a2, u, s2), minus_product(b2, v, s2), minus_product(c2, w, s2)
+    return (a0, a1, a2), (b0, b1, b2), (c0, c1, c2)
+
+
+@jit.inlined
+def _factor_block(a, b, c, floor, inverse, j, matrix, at, length):
+    """Factor a block of the diagonal, given its rows; return its part of L.
+
+    A pivot that is not above its floor gets the inverse 0: its column then plays no part.
+    """
+    v10, v20 = b[0], c[0]
+    e0 = inverse_above(a[0], load(floor, j))
+    m10, m20 = times(v10, e0), times(v20, e0)
+    e1 = inverse_above(minus_product(b[1], m10, v10), load(floor, j + 1))
+    v21 = minus_product(c[1], m10, v20)
+    m21 = times(v21, e1)
+    pivot = minus_product(minus_product(c[2], m20, v20), m21, v21)
+    _store3(inverse, j, e0, e1, inverse_above(pivot, load(floor, j + 2)))
+    store(matrix, at + length, v10)
+    store(matrix, at + 2 * length, v20)
+    store(matrix, at + 2 * length + 1, v21)
+    return m10, m20, m21
+
+
+@jit.inlined
+def _eliminate(v, m10, m20, m21, matrix, at):
+    """Complete V in a row of a block below the diagonal: subtract the columns of the block."""
+    v1 = minus_product(v[1], v[0], m10)
+    v2 = minus_product(minus_product(v[2], v[0], m20), v1, m21)
+    _store3(matrix, at, v[0], v1, v2)
+
+
+@jit.inlined
+def _substitute_back(row, columns, matrix, inverse, solution):
+    """Find the weights of the target appended as the given row."""
+    for q in range(columns - 1, -1, -1):
+        j = BLOCK * q
+        w0, w1, w2 = _load3(matrix, row_begin(row) + j)
+        for p in range(q + 1, columns):
+            at, length = block_row_begin(p) + j, BLOCK * (p + 1)
+            for r in range(BLOCK):
+                u = load(solution, BLOCK * p + r)
+                v0, v1, v2 = _load3(matrix, at + r * length)
+                w0, w1 = minus_product(w0, v0, u), minus_product(w1, v1, u)
+                w2 = minus_product(w2, v2, u)
+        at, length = block_row_begin(q) + j, BLOCK * (q + 1)
+        w2 = times(w2, load(inverse, j + 2))
+        w1 = minus_product(w1, load(matrix, at + 2 * length + 1), w2)
+        w1 = times(w1, load(inverse, j + 1))
+        w0 = minus_product(w0, load(matrix, at + 2 * length), w2)
+        w0 = minus_product(w0, load(matrix, at + length), w1)
+        _store3(solution, j, times(w0, load(inverse, j)), w1, w2)
+
+
+@jit.inlined
+def _copy_weights(solution, e, y, x, weights):
+    """Copy the weights of the pixels from (y, x)."""
+    for j in range(weights.shape[1]):
+        row = weights[e, j, y]
+        if x + LANES <= row.size:
+            store(row, x, load(solution, j))
+        else:
+            for i in range(row.size - x):
+                row[x + i] = solution[j, i]

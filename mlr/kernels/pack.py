@@ -1,0 +1,86 @@
+"""From images to samples: the image index moves behind the pixel index."""
+
+import numba
+import numpy as np
+
+from mlr.kernels import jit
+from mlr.kernels.vectors import transpose
+
+BLOCK = 16  # images, and bytes of a row of each, that are transposed together
+
+
+def pack(images, samples, start):
+    """Copy images so that all the samples of a pixel lie side by side.
+
+        samples[c, y, x, start + n] = images[n, y, x, c]
+
+    Parameters
+    ----------
+    images : ndarray of uint8 or float64, shape (N, H, W, C), C-contiguous
+    samples : ndarray of the same dtype, shape (C, H, W, S), C-contiguous, with S >= start + N
+        The other samples stay as they are.
+    start : int
+    """
+    count, height, width, channels = images.shape
+    if samples.shape[:3] != (channels, height, width) or start + count > samples.shape[3]:
+        raise ValueError(f"no room for {images.shape} at {start} of {samples.shape}")
+    if images.dtype == np.float64:
+        _pack_float64(images, samples, start)
+    else:
+        _pack_uint8(
+            images.reshape(-1), samples.reshape(-1), images.shape, start, samples.shape[3],
+            jit.PLAIN_KERNELS,
+        )  # fmt: skip
+
+
+@jit.parallel
+def _pack_uint8(images, samples, shape, start, stride, plain):
+    for y in numba.prange(shape[1]):
+        _pack_row(images, samples, shape, start, stride, np.int64(y), plain)
+
+
+@jit.serial
+def _pack_row(images, samples, shape, start, stride, y, plain):
+    """Transpose row y of all images, in blocks.
+
+    The rows of a block of images are first brought together, for images a power of two bytes apart
+    would get in each other's way in the cache.
+    """
+    count, height, width, channels = shape
+    size = width * channels
+    rows = np.empty(BLOCK * size, np.uint8)
+    places = np.empty(size, np.int64)
+    for q in range(size):
+        places[q] = ((q % channels * height + y) * width + q // channels) * stride
+    whole = size // BLOCK * BLOCK
+    for n in range(0, count, BLOCK):
+        images_here = min(BLOCK, count - n)
+        for m in range(images_here):
+            begin = ((n + m) * height + y) * size
+            _copy(images[begin : begin + size], rows[m * size : (m + 1) * size])
+        done = 0
+        if images_here == BLOCK and not plain:
+            done = whole
+            for q in range(0, whole, BLOCK):
+                transpose(rows, q, size, samples, places, q, start + n)
+        for q in range(done, size):
+            place = places[q] + start + n
+            for m in range(images_here):
+                samples[place + m] = rows[m * size + q]
+
+
+@jit.serial
+def _copy(source, target):
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@jit.parallel
+def _pack_float64(images, samples, start):
+    count, height, width, channels = images.shape
+    for y in numba.prange(height):
+        for first in range(0, count, BLOCK):
+            for x in range(width):
+                for c in range(channels):
+                    for n in range(first, min(first + BLOCK, count)):
+                        samples[c, y, x, start + n] = images[n, y, x, c]

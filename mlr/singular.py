@@ -1,0 +1,95 @@
+"""The minimum-norm solution of the pixels whose matrix is singular: without a penalty."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Bytes that the matrices of one chunk of `solve_singular` may take.
+_CHUNK_BYTES = 1 << 25
+
+
+def solve_singular(
+    lags: NDArray[np.float64],
+    source_sums: NDArray[np.float64],
+    count: float,
+    cross: NDArray[np.float64],
+    target_sums: NDArray[np.float64],
+    taps: NDArray[np.int64],
+    lag_of: NDArray[np.int64],
+    base_of: NDArray[np.int64],
+    penalty: NDArray[np.float64],
+    prior: NDArray[np.float64],
+    scale: float,
+    weights: NDArray[np.float64],
+    singular: NDArray[np.bool_],
+) -> None:
+    """Overwrite the weights of singular pixels by the ones of smallest deviation from the prior.
+
+        w = w0 + (G + s^2 D)^+ (b - G w0)
+
+    The pseudo-inverse comes from the eigenvectors of the matrix; eigenvalues up to
+    (K + 1) eps times the largest count as zero.
+
+    Parameters
+    ----------
+    lags, ..., weights
+        As for `solve_pixels`.
+    singular : bool (H, W)
+        Pixels to solve.
+    """
+    unknowns = len(penalty)
+    chunk = max(1, _CHUNK_BYTES // (8 * unknowns**2))
+    ys, xs = np.nonzero(singular)
+    for start in range(0, len(ys), chunk):
+        y, x = ys[start : start + chunk], xs[start : start + chunk]
+        gram, inside = gather_gram(y, x, lags, source_sums, count, taps, lag_of, base_of, scale)
+        near = np.where(inside, prior, 0.0)  # (n, K + 1)
+        right = np.concatenate([cross[:, :, y, x], scale * target_sums[:, None, y, x]], axis=1)
+        right = np.where(inside, right.transpose(0, 2, 1), 0.0)  # (E, n, K + 1)
+        right -= (gram @ near[..., None])[..., 0]
+        gram[:, range(unknowns), range(unknowns)] += scale * scale * penalty
+        values, vectors = np.linalg.eigh(gram)
+        smallest = unknowns * np.finfo(np.float64).eps * values[:, -1:]
+        inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > smallest)
+        parts = (right[..., None, :] @ vectors)[..., 0, :] * inverse
+        deviation = (vectors @ parts[..., None])[..., 0]
+        weights[:, :, y, x] = np.where(inside, near + deviation, 0.0).transpose(0, 2, 1)
+
+
+def gather_gram(
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    lags: NDArray[np.float64],
+    source_sums: NDArray[np.float64],
+    count: float,
+    taps: NDArray[np.int64],
+    lag_of: NDArray[np.int64],
+    base_of: NDArray[np.int64],
+    scale: float,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Gather the matrices G of some pixels.
+
+    Parameters
+    ----------
+    y, x : int64 (n,)
+        Pixels.
+    lags, ..., scale
+        As for `solve_pixels`.
+
+    Returns
+    -------
+    gram : float64 (n, K + 1, K + 1)
+        Zero in the rows and columns of taps outside the frame.
+    inside : bool (n, K + 1)
+        Whether the taps lie in the frame; True for the bias.
+    """
+    height, width = source_sums.shape
+    ty, tx = y[:, None] + taps[:, 0], x[:, None] + taps[:, 1]  # (n, K)
+    inside = np.ones((len(y), len(taps) + 1), dtype=np.bool_)
+    inside[:, :-1] = (ty >= 0) & (ty < height) & (tx >= 0) & (tx < width)
+    ty, tx = np.clip(ty, 0, height - 1), np.clip(tx, 0, width - 1)
+    gram = np.empty((len(y), len(taps) + 1, len(taps) + 1))
+    gram[:, :-1, :-1] = lags[lag_of, ty[:, base_of], tx[:, base_of]]
+    gram[:, :-1, -1] = gram[:, -1, :-1] = scale * source_sums[ty, tx]
+    gram[:, -1, -1] = scale * scale * count
+    gram *= inside[:, :, None] & inside[:, None, :]
+    return gram, inside

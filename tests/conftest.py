@@ -1,0 +1,113 @@
+"""Small drawn images, models trained on them, and the command line to put to the test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from mlr.cli import main
+from mlr.data.images import resized, write_image
+from mlr.training import train
+
+SIZE = 16
+PEOPLE = 5
+
+
+class Result(NamedTuple):
+    """What a run of the program left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines on stderr."""
+        return [line for line in self.err.splitlines() if line]
+
+
+Run = Callable[..., Result]
+
+
+def draw(seed: int, size: int = SIZE, channels: int = 3, dtype=np.uint8):
+    """Return a smooth random image."""
+    white = np.iinfo(dtype).max
+    coarse = np.random.default_rng(seed).integers(0, white, (4, 4, channels), dtype, endpoint=True)
+    return resized(coarse, size, size)
+
+
+def draw_pairs(folder: Path, people=range(PEOPLE), targets=("happy",), **kind) -> Path:
+    """Write expression folders of random people."""
+    for person in people:
+        face = draw(person, **kind)
+        write_image(folder / "neutral" / f"{person}.png", face)
+        for shift, expression in enumerate(targets, 1):
+            write_image(folder / expression / f"{person}.png", np.roll(face, shift, axis=0))
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of what is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def run_process(*args: object, **options) -> Result:
+    """Run the program in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mlr", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+    assert "Traceback" not in done.stderr
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def run(capsys) -> Run:
+    """Run the program in this process."""
+
+    def run(*args: object) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(arg) for arg in args])
+        return Result(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory) -> Path:
+    """Expression folders of colour images; not to be written to."""
+    return draw_pairs(tmp_path_factory.mktemp("faces"), targets=("happy", "sad"))
+
+
+@pytest.fixture(scope="session")
+def model(faces, tmp_path_factory) -> Path:
+    """A model of one expression for colour images."""
+    path = tmp_path_factory.mktemp("models") / "colour.npz"
+    train(faces, path, target=["happy"])
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_of_two(faces, tmp_path_factory) -> Path:
+    """A model of two expressions for colour images."""
+    path = tmp_path_factory.mktemp("models") / "two.npz"
+    train(faces, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def grey_model(tmp_path_factory) -> Path:
+    """A model of one expression for grey images."""
+    folder = tmp_path_factory.mktemp("grey")
+    train(draw_pairs(folder / "faces", channels=1), folder / "grey.npz")
+    return folder / "grey.npz"

@@ -1,0 +1,273 @@
+"""Every kind of image file is read as what it is, or refused in one line that says why."""
+
+import io
+import struct
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mlr.data.images import ENCODINGS, read_header, read_image, resized, write_image
+from mlr.errors import ImageError, OutputExistsError
+from tests.conftest import draw
+
+RGB, RGBA, GREY = draw(1), draw(1, channels=4), draw(2, channels=1)
+DEEP = draw(3, channels=1, dtype=np.uint16)
+# What an image with each EXIF orientation has to be turned by to stand upright.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
+
+
+def png(width, height, bits, colour, scanlines):
+    """Return a PNG file with right checksums, whatever its parts say."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    data = zlib.compress(scanlines)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def deep_colour_png(pixels):
+    """Return a PNG file with 16 bits for each of the colours."""
+    height, width, _ = pixels.shape
+    return png(
+        width, height, 16, 2, b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    )
+
+
+def encoded(image, **options):
+    """Return an image file as bytes."""
+    file = io.BytesIO()
+    image.save(file, **options)
+    return file.getvalue()
+
+
+def pil(pixels, mode=None):
+    array = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    image = PIL.Image.fromarray(array)
+    return image if mode is None else image.convert(mode)
+
+
+def animated(kind):
+    frames = [pil(draw(seed)) for seed in range(3)]
+    return encoded(frames[0], format=kind, save_all=True, append_images=frames[1:])
+
+
+CMYK = PIL.Image.frombytes("CMYK", (16, 16), RGBA.tobytes())
+PALETTE = pil(RGB).quantize(16)
+ONE_BIT = pil(GREY, "1")
+KINDS = {
+    "palette.png": (encoded(PALETTE, format="PNG"), np.asarray(PALETTE.convert("RGB"))),
+    "1-bit.png": (encoded(ONE_BIT, format="PNG"), np.asarray(ONE_BIT.convert("L"))[..., None]),
+    "1-bit.tif": (encoded(ONE_BIT, format="TIFF"), np.asarray(ONE_BIT.convert("L"))[..., None]),
+    "still.gif": (encoded(PALETTE, format="GIF"), np.asarray(PALETTE.convert("RGB"))),
+    "deep-grey.png": (encoded(pil(DEEP), format="PNG"), DEEP),
+    "deep-grey.tif": (encoded(pil(DEEP), format="TIFF"), DEEP),
+    "deep-colour.png": (deep_colour_png(RGB.astype(np.uint16) * 257), RGB),
+    "grey.png": (encoded(pil(GREY), format="PNG"), GREY),
+    "grey.tif": (encoded(pil(GREY), format="TIFF"), GREY),
+    "grey.bmp": (encoded(pil(GREY), format="BMP"), GREY),
+    "colour.bmp": (encoded(pil(RGB), format="BMP"), RGB),
+    "colour.webp": (encoded(pil(RGB), format="WEBP", lossless=True), RGB),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_kind_is_read_exactly_and_as_its_header_says(tmp_path, name):
+    data, expected = KINDS[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    image, header = read_image(path), read_header(path)
+    assert image.pixels.dtype == expected.dtype
+    np.testing.assert_array_equal(image.pixels, expected)
+    assert image.alpha is None
+    assert (header.height, header.width, header.channels) == image.pixels.shape
+    assert header.bits == 8 * image.pixels.itemsize
+    assert header.reduced == image.reduced == (name == "deep-colour.png")
+
+
+def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
+    path = tmp_path / "cmyk.jpg"
+    CMYK.save(path, quality=100)
+    expected = np.asarray(CMYK.convert("RGB"))
+    difference = read_image(path).pixels.astype(int) - expected
+    assert read_header(path).channels == 3
+    assert np.abs(difference).mean() < 10
+
+
+@pytest.mark.parametrize("width", [5, 53, 160])
+def test_row_length_of_a_bmp_is_not_taken_for_16_bits(tmp_path, width):
+    path = tmp_path / "x.bmp"
+    write_image(path, np.zeros((3, width, 3), np.uint8))
+    assert not read_header(path).reduced
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_orientation_is_honoured(tmp_path, suffix, orientation):
+    stored = RGB[:10]
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x{suffix}"
+    options = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}
+    PIL.Image.fromarray(stored).save(path, exif=exif, **options.get(suffix, {}))
+    expected = UPRIGHT[orientation](stored)
+    pixels, header = read_image(path).pixels, read_header(path)
+    assert (header.height, header.width) == expected.shape[:2]
+    np.testing.assert_allclose(pixels, expected, atol=6 if suffix == ".jpg" else 0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_alpha_is_set_aside_and_written_back(tmp_path, suffix, channels):
+    pixels, alpha = RGB[..., :channels], RGBA[..., 3]
+    write_image(tmp_path / f"x{suffix}", pixels, alpha)
+    image = read_image(tmp_path / f"x{suffix}")
+    np.testing.assert_array_equal(image.pixels, pixels)
+    np.testing.assert_array_equal(image.alpha, alpha)
+
+
+def test_transparent_colour_of_a_palette_is_alpha(tmp_path):
+    PALETTE.save(tmp_path / "x.png", transparency=3)
+    image = read_image(tmp_path / "x.png")
+    np.testing.assert_array_equal(image.alpha == 0, np.asarray(PALETTE) == 3)
+    np.testing.assert_array_equal(image.pixels, np.asarray(PALETTE.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif", ".tiff", ".bmp"])
+@pytest.mark.parametrize("pixels", [GREY, RGB, DEEP], ids=["grey", "colour", "16-bit"])
+def test_lossless_files_give_back_the_same_pixels(tmp_path, suffix, pixels):
+    path = tmp_path / f"x{suffix}"
+    if pixels is DEEP and suffix == ".bmp":
+        with pytest.raises(ImageError, match=r"x\.bmp: cannot be encoded"):
+            write_image(path, pixels)
+        assert not path.exists()
+        return
+    write_image(path, pixels)
+    again = read_image(path).pixels
+    assert again.dtype == pixels.dtype
+    np.testing.assert_array_equal(again, pixels)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+def test_lossy_files_are_close(tmp_path, suffix):
+    write_image(tmp_path / f"x{suffix}", RGB)
+    again = read_image(tmp_path / f"x{suffix}").pixels.astype(int)
+    assert np.abs(again - RGB).mean() < 10
+
+
+@pytest.mark.parametrize("name", ["x", "x.gif", "x.eps", "x.npz"])
+def test_what_cannot_be_written_is_refused_with_the_choice_there_is(tmp_path, name):
+    with pytest.raises(ImageError, match=r"cannot write.*use \.png"):
+        write_image(tmp_path / name, RGB)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_file_is_kept_unless_forced(tmp_path):
+    path = tmp_path / "x.png"
+    write_image(path, RGB)
+    with pytest.raises(OutputExistsError, match="give --force"):
+        write_image(path, GREY)
+    np.testing.assert_array_equal(read_image(path).pixels, RGB)
+    write_image(path, GREY, force=True)
+    np.testing.assert_array_equal(read_image(path).pixels, GREY)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_that_cannot_be_encoded_leaves_the_old_one(tmp_path):
+    path = tmp_path / "x.jpg"
+    write_image(path, RGB)
+    before = path.read_bytes()
+    with pytest.raises(ImageError, match="cannot be encoded"):
+        write_image(path, DEEP, force=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+BAD = {
+    "nothing": (b"", "is empty"),
+    "text": (b"no image at all\n" * 50, "is not an image file"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image file"),
+    "GIF of 3 frames": (animated("GIF"), "has 3 frames"),
+    "WebP of 3 frames": (animated("WEBP"), "has 3 frames"),
+    "TIFF of 3 pages": (animated("TIFF"), "has 3 frames"),
+    "30,000 px": (png(30_000, 30_000, 8, 2, b""), "is larger than .* megapixels"),
+    "32-bit": (encoded(pil(DEEP, "I"), format="TIFF"), "has 32 bits a pixel"),
+    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits a pixel"),
+    "truncated": (KINDS["grey.png"][0][:-40], "is damaged or truncated"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_file_is_refused_in_one_line(tmp_path, what):
+    data, cause = BAD[what]
+    path = tmp_path / "x.png"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=cause) as error:
+        read_image(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("read", [read_header, read_image])
+def test_path_that_cannot_be_opened_is_named(tmp_path, read):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    for name, cause in (
+        ("missing.png", "No such file"),
+        ("link.png", "No such file"),
+        ("folder.png", "Is a directory"),
+    ):
+        with pytest.raises(ImageError, match=f"{name}: cannot be read: {cause}"):
+            read(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")
+@pytest.mark.parametrize("name", [*KINDS, "cmyk.jpg", "animated.gif"])
+def test_damage_anywhere_never_raises_anything_else(tmp_path, name):
+    extra = {"cmyk.jpg": encoded(CMYK, format="JPEG"), "animated.gif": animated("GIF")}
+    data = extra[name] if name in extra else KINDS[name][0]
+    random = np.random.default_rng(5)
+    path = tmp_path / name
+    for trial in range(60):
+        damaged = bytearray(data)
+        if trial % 3 == 0:
+            del damaged[random.integers(len(data)) :]
+        else:
+            for place in random.integers(min(len(data), [60, 10**6][trial % 2]), size=3):
+                damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        for read in (read_header, read_image):
+            with suppress(ImageError):
+                read(path)
+
+
+def test_every_encoding_is_covered_here():
+    assert {*ENCODINGS} == {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_resizing_keeps_dtype_and_flat_colour(dtype):
+    white = np.iinfo(dtype).max
+    flat = np.full((12, 20, 3), white, dtype)
+    result = resized(flat, 30, 7)
+    assert result.dtype == dtype
+    assert result.shape == (30, 7, 3)
+    assert (result == white).all()
+    same = draw(4, dtype=dtype)
+    np.testing.assert_array_equal(resized(same, 16, 16), same)

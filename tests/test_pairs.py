@@ -1,0 +1,295 @@
+"""Which files become pairs, in each of the layouts, and which are left out and named."""
+
+import numpy as np
+import pytest
+
+from mlr.data.images import write_image
+from mlr.data.pairs import find_pairs, images_under
+from mlr.data.stream import common_format, decoded, ordered_map
+from mlr.errors import DataError, MlrWarning
+from mlr.receptive_field import ReceptiveField
+from mlr.report import Report
+from mlr.training import collect
+from tests.conftest import draw, draw_pairs
+
+ORDINARY = "ann.png"
+ODD_NAMES = ["two words.png", "größe 笑.png", "a\nb.png", "ANN.PNG", "a.b.Jpeg", "'\"$x;.webp"]
+
+
+def touch(root, *names):
+    """Make files that are never opened."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def found(pairs):
+    """Return for each person the file names of the source and of each target."""
+    return [
+        (p.source.name, {name: path.name for name, path in p.targets.items()}) for p in pairs.people
+    ]
+
+
+def causes(pairs):
+    return {problem.path.name: problem.cause for problem in pairs.problems}
+
+
+def manifest(root, text, **options):
+    (root / "pairs.csv").write_text(text, newline="", **{"encoding": "utf-8", **options})
+    return root
+
+
+def test_same_stem_in_two_folders_is_a_pair(tmp_path):
+    touch(tmp_path, "neutral/ann.png", "happy/ann.jpg", "sad/ann.bmp")
+    pairs = find_pairs(tmp_path)
+    assert pairs.source == "neutral"
+    assert pairs.expressions == ("happy", "sad")
+    assert found(pairs) == [("ann.png", {"happy": "ann.jpg", "sad": "ann.bmp"})]
+    assert pairs.problems == ()
+    assert len(pairs) == 2
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_are_paired(tmp_path, name):
+    touch(tmp_path, f"neutral/{name}", f"happy/{name}")
+    assert found(find_pairs(tmp_path)) == [(name, {"happy": name})]
+
+
+def test_missing_partners_are_named_on_both_sides(tmp_path):
+    touch(tmp_path, "neutral/a.png", "neutral/b.png", "happy/a.png", "happy/c.png", "sad/b.png")
+    pairs = find_pairs(tmp_path)
+    assert found(pairs) == [("a.png", {"happy": "a.png"}), ("b.png", {"sad": "b.png"})]
+    assert {p.path.relative_to(tmp_path).as_posix() for p in pairs.problems} == {
+        "neutral/b.png",
+        "neutral/a.png",
+        "happy/c.png",
+    }
+    assert all("has no partner" in p.cause for p in pairs.problems)
+
+
+def test_same_stem_with_two_suffixes_is_named(tmp_path):
+    touch(tmp_path, "neutral/a.jpg", "neutral/a.png", "happy/a.png")
+    pairs = find_pairs(tmp_path)
+    assert found(pairs) == [("a.jpg", {"happy": "a.png"})]
+    assert causes(pairs) == {"a.png": "has the same stem as a.jpg, which is used"}
+
+
+def test_subfolders_are_part_of_the_name(tmp_path):
+    touch(tmp_path, "neutral/x/1.png", "neutral/y/1.png", "happy/x/1.png", "happy/y/1.png")
+    pairs = find_pairs(tmp_path)
+    assert [person.name for person in pairs.people] == ["x/1", "y/1"]
+    for person in pairs.people:
+        assert person.targets["happy"].parent.name == person.source.parent.name
+
+
+def test_hidden_files_and_other_files_are_no_images(tmp_path):
+    touch(tmp_path, "a.png", ".b.png", ".hidden/c.png", "notes.txt", "e", ".d.png.1234abcd.tmp")
+    (tmp_path / "folder.png").mkdir()
+    touch(tmp_path, "folder.png/f.png")
+    assert [p.relative_to(tmp_path).as_posix() for p in images_under(tmp_path)] == [
+        "a.png",
+        "folder.png/f.png",
+    ]
+
+
+def test_broken_link_is_kept_to_be_named_and_a_good_one_is_followed(tmp_path):
+    touch(tmp_path, "a.png")
+    (tmp_path / "broken.png").symlink_to("nowhere")
+    (tmp_path / "good.png").symlink_to("a.png")
+    assert [p.name for p in images_under(tmp_path)] == ["a.png", "broken.png", "good.png"]
+
+
+def test_only_the_wanted_expressions_are_looked_at(tmp_path):
+    touch(tmp_path, "neutral/a.png", "neutral/b.png", "happy/a.png", "happy/b.png", "sad/z.png")
+    pairs = find_pairs(tmp_path, target=["happy"])
+    assert pairs.expressions == ("happy",)
+    assert pairs.problems == ()
+
+
+def test_another_source_makes_neutral_a_target(tmp_path):
+    touch(tmp_path, "neutral/a.png", "happy/a.png")
+    pairs = find_pairs(tmp_path, source="happy")
+    assert found(pairs) == [("a.png", {"neutral": "a.png"})]
+
+
+@pytest.mark.parametrize(
+    ("folders", "split", "expected"),
+    [
+        (("trainA", "trainB"), "train", "trainA"),
+        (("A", "B"), "train", "A"),
+        (("A", "B"), "test", "A"),
+        (("trainA", "trainB", "testA", "testB"), "train", "trainA"),
+        (("trainA", "trainB", "testA", "testB"), "test", "testA"),
+        (("trainA", "trainB"), "test", "trainA"),
+        (("trainA", "trainB", "testA"), "test", "trainA"),
+    ],
+)
+def test_two_sides(tmp_path, folders, split, expected):
+    touch(tmp_path, *(f"{folder}/1.png" for folder in folders))
+    pairs = find_pairs(tmp_path, split=split)
+    assert (pairs.source, pairs.expressions) == ("A", ("B",))
+    assert pairs.people[0].source.parent.name == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_manifest_with_any_line_ends_and_with_a_byte_order_mark(tmp_path, encoding, newline):
+    lines = ["source,target,expression", "a.png,b.png,happy", '"x,é.png",sub/c.png,sad', ""]
+    manifest(tmp_path, newline.join(lines), encoding=encoding)
+    pairs = find_pairs(tmp_path)
+    assert found(pairs) == [("a.png", {"happy": "b.png"}), ("x,é.png", {"sad": "c.png"})]
+    assert pairs.people[1].targets["sad"] == tmp_path / "sub" / "c.png"
+
+
+def test_manifest_rows_of_one_source_are_one_person(tmp_path):
+    manifest(
+        tmp_path,
+        "expression,target,source,note\n"
+        "happy,1.png,a.png,\nsad,2.png,a.png,\nhappy,3.png,a.png,again\n,4.png,b.png\n",
+    )
+    assert found(find_pairs(tmp_path)) == [
+        ("a.png", {"happy": "1.png", "sad": "2.png"}),
+        ("a.png", {"happy": "3.png"}),
+        ("b.png", {"target": "4.png"}),
+    ]
+
+
+def test_manifest_rows_that_say_too_little_are_named_by_their_line(tmp_path):
+    manifest(tmp_path, "source,target\na.png,b.png\n,c.png\nd.png\n\ne.png,\n")
+    pairs = find_pairs(tmp_path)
+    assert found(pairs) == [("a.png", {"target": "b.png"})]
+    assert [problem.cause.split(":")[0] for problem in pairs.problems] == [
+        "line 3",
+        "line 4",
+        "line 6",
+    ]
+
+
+def test_manifest_of_several_expressions_can_be_narrowed(tmp_path):
+    manifest(tmp_path, "source,target,expression\na,b,happy\na,c,sad\n,,sad\n")
+    pairs = find_pairs(tmp_path, target=["happy"])
+    assert found(pairs) == [("a", {"happy": "b"})]
+    assert pairs.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (b"", "its first line is nothing; expected the columns source,target"),
+        (b"a,b\n1,2\n", "its first line is a,b; expected"),
+        (b"source;target\n1;2\n", "its first line is source;target; expected"),
+        (b"source,target\n\xff\xfe,x\n", "not a CSV file in UTF-8"),
+        (b"source,target\n", "not one pair"),
+        (b"source,target\n,\n", "names no source or no target; not one pair is left"),
+        (b"source,target,expression\na,b,../x\n", "'../x' cannot be the name of a folder"),
+        (b"source,target,expression\na,b,x\ty\n", "cannot be the name of a folder"),
+        (b"source,target\n" + b"x" * 200_000, "not a CSV file in UTF-8: field larger"),
+    ],
+)
+def test_manifest_that_cannot_be_used(tmp_path, text, cause):
+    (tmp_path / "pairs.csv").write_bytes(text)
+    with pytest.raises(DataError, match=r"pairs\.csv|not one pair") as error:
+        find_pairs(tmp_path)
+    assert cause in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "cause"),
+    [
+        ([], {}, "holds no folders; expected a folder 'neutral'"),
+        (["a.png"], {}, "holds no folders"),
+        (["happy/a.png", "sad/a.png"], {}, "holds happy, sad; expected a folder 'neutral'"),
+        (["neutral/a.png"], {}, "not one pair"),
+        (["neutral/a.png", "happy/b.png"], {}, "has no partner"),
+        (["neutral/a.txt", "happy/a.txt"], {}, "not one pair"),
+        (["neutral/a.png", "happy/a.png"], {"target": ["sad"]}, "no expression 'sad'.*: happy"),
+        (["neutral/a.png", "happy/a.png"], {"source": "angry"}, "expected a folder 'angry'"),
+        (["neutral/a.png", "happy/a.png"], {"source": ".."}, r"expected a folder '\.\.'"),
+        (["neutral/a.png", "h\\y/a.png"], {}, "cannot be the name of a folder; rename it"),
+        (["A/a.png", "B/a.png"], {"target": ["happy"]}, "no expression 'happy'.*: B"),
+    ],
+)
+def test_folder_that_cannot_be_used_says_what_is_there(tmp_path, files, options, cause):
+    touch(tmp_path, *files)
+    with pytest.raises(DataError, match=cause) as error:
+        find_pairs(tmp_path, **options)
+    assert str(error.value).startswith(str(tmp_path))
+
+
+def test_path_that_is_no_folder(tmp_path):
+    touch(tmp_path, "file")
+    with pytest.raises(DataError, match="file: is not a folder"):
+        find_pairs(tmp_path / "file")
+    with pytest.raises(DataError, match="none: does not exist"):
+        find_pairs(tmp_path / "none")
+
+
+def test_majority_of_sizes_wins_and_the_rest_is_named(tmp_path):
+    draw_pairs(tmp_path, people=range(3))
+    draw_pairs(tmp_path, people=[3, 4], size=20)
+    write_image(tmp_path / "happy" / "2.png", draw(2, size=9), force=True)
+    report = Report()
+    with pytest.warns(MlrWarning) as warned:
+        people, size = common_format(find_pairs(tmp_path), 1, report)
+    assert [person.name for person in people] == ["0", "1"]
+    assert (size.height, size.width, size.channels) == (16, 16, 3)
+    assert {path.relative_to(tmp_path).as_posix(): cause for path, cause in report.failures} == {
+        "happy/2.png": f"is 9x9 px, but its partner {tmp_path}/neutral/2.png is 16x16 px",
+        "neutral/3.png": "is 20x20 px, but most images are 16x16 px; resize it",
+        "neutral/4.png": "is 20x20 px, but most images are 16x16 px; resize it",
+    }
+    assert len(warned) == 3
+
+
+def test_one_colour_image_makes_the_set_colour(tmp_path):
+    draw_pairs(tmp_path, channels=1)
+    write_image(tmp_path / "happy" / "0.png", draw(0), force=True)
+    report = Report()
+    people, size = common_format(find_pairs(tmp_path), 1, report)
+    assert size.channels == 3
+    for person in decoded(people, size, 2, report):
+        for image in (person.source, *person.targets.values()):
+            assert image.pixels.shape == (16, 16, 3)
+
+
+def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
+    draw_pairs(tmp_path, targets=("happy", "sad", "angry"))
+    for name in ("sad/0.png", "sad/1.png", "angry/4.png"):
+        (tmp_path / name).unlink()
+    with pytest.warns(MlrWarning, match="has no partner"):
+        statistics = collect(find_pairs(tmp_path), ReceptiveField.square(3))
+    assert statistics.pairs == {"angry": 4, "happy": 5, "sad": 3}
+    for name, missing in (("happy", ()), ("sad", (0, 1)), ("angry", (4,))):
+        images = np.stack([draw(n) for n in range(5) if n not in missing]).astype(np.int64)
+        np.testing.assert_array_equal(
+            statistics.sources[name].sums, images.sum(axis=0).transpose(2, 0, 1)
+        )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ordered_map_keeps_the_order_and_runs_only_a_little_ahead(threads):
+    started = []
+
+    def work(n):
+        started.append(n)
+        return n * n
+
+    results = ordered_map(work, iter(range(1000)), threads)
+    assert next(results) == 0
+    assert len(started) <= 4 * threads
+    assert list(results) == [n * n for n in range(1, 1000)]
+
+
+def test_ordered_map_hands_on_what_goes_wrong_and_stops():
+    started = []
+
+    def work(n):
+        started.append(n)
+        if n == 3:
+            raise ValueError("no")
+        return n
+
+    with pytest.raises(ValueError, match="no"):
+        list(ordered_map(work, range(1000), 2))
+    assert len(started) < 30
