@@ -81,7 +81,7 @@ def test_other_ways_give_the_same_results(result):
     assert [entry["task"] for entry in result["comparisons"]] == ["train", "apply"]
     for entry in result["comparisons"]:
         assert_seconds(entry["seconds"])
-        assert entry["peers"][0]["name"] == "NumPy"
+        assert entry["peers"][0]["name"] == "plain NumPy"
         for peer in entry["peers"]:
             assert_seconds(peer["seconds"])
             assert peer["difference"] <= stages.TOLERANCE
@@ -150,7 +150,7 @@ def test_optional_packages_may_be_missing(monkeypatch):
     assert found["machine"]["blas"]["threads"] is None
     assert found["peak_memory"] is None
     names = {peer["name"] for entry in found["comparisons"] for peer in entry["peers"]}
-    assert names == {"NumPy", "NumPy, bands of rows in 1 thread"}
+    assert names == {"plain NumPy", "NumPy, tuned, in 1 thread"}
 
 
 @pytest.mark.parametrize("module", [stages, peers])

@@ -77,12 +77,11 @@ def compare_training(work: Work, data: Data, threads: int, repeat: int) -> dict[
 
     # Without threadpoolctl each thread's small products may be shared out once more: far slower.
     used = 1 if optional("threadpoolctl") is None else threads
-    name = f"NumPy, bands of rows in {used} thread{'s' if used > 1 else ''}"
+    name = f"NumPy, tuned, in {used} thread{'s' if used > 1 else ''}"
     peers = [Peer(name, lambda: _in_bands(work, data, used)), *_ridge(work, data)]
-    if _design_bytes(work) * work.size <= WHOLE_BYTES:
-        peers.insert(
-            0, Peer("NumPy", lambda: plain.weights(data.sources, data.targets, work.field, PENALTY))
-        )
+    if 2 * _design_bytes(work) * work.size <= WHOLE_BYTES:  # float64
+        arrays = (data.sources, data.targets, work.field, PENALTY)
+        peers.insert(0, Peer("plain NumPy", lambda: plain.textbook_weights(*arrays)))
     with blas_threads(1):  # sharing out each of many small matrix products makes them slower
         compared = _compared("the weights", work, ours, peers, repeat)
     return {"task": "train", "work": str(work), **work.key(), **compared}
@@ -97,7 +96,7 @@ def compare_applying(work: Work, data: Data, repeat: int) -> dict[str, Any]:
     weights = solve(statistics, PENALTY)[0]
     image = data.sources[0].transpose(2, 0, 1).astype(np.float32) / np.float32(255)
     peers = [
-        Peer("NumPy", lambda: plain.applied(weights[0], work.field, image[0])),
+        Peer("plain NumPy", lambda: plain.applied(weights[0], work.field, image[0])),
         *_sparse(work, weights[0], image[0]),
     ]
     return {

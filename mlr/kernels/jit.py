@@ -21,8 +21,8 @@ _LOOPS_ONLY = {
     ),
 }
 
-#: Use loops without vector instructions (slowly; sums of 8-bit images are the same bits): set by
-#: the environment variable ``MLR_PLAIN_KERNELS=1``, and always where Numba's compiler is switched off.
+#: Use loops without vector instructions (slowly; 8-bit sums are the same bits): set by the
+#: environment variable ``MLR_PLAIN_KERNELS=1``, and always where Numba's compiler is switched off.
 PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or bool(
     numba.config.DISABLE_JIT
 )
