@@ -26,7 +26,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 #: What is relied on in a model's metadata, and its type.
 _META_TYPES = {"source": str, "recipe": str, "digest": str, "pairs": dict}
 
-BAND_BYTES = 128 << 10  # rows of an image that stay in the cache while the taps are summed up
+BAND_BYTES = 1 << 20  # taps of some rows of pixels that stay in the cache
 
 Pixels = npt.NDArray[Any]
 
@@ -216,24 +216,23 @@ def apply(
     ndarray of float32, shape (channels, height, width)
         Not clipped.
     """
+    # NumPy rather than a kernel: a program that only applies a model need not load Numba. The taps
+    # of a band of rows are gathered, in the cache, and multiplied with the weights that stream by.
     channels, height, width = image.shape
-    output = weights[:, -1].copy()
-    # NumPy rather than a kernel: a program that only applies a model need not load Numba. In
-    # bands of rows, so that the sums stay in the cache while the weights stream through once.
-    rows = max(1, BAND_BYTES // (4 * channels * width))
-    product = np.empty((channels, rows, width), np.float32)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        for k, (dy, dx) in enumerate(field.offsets):
-            y0, y1 = max(top, -dy), min(bottom, height - dy)
-            x0, x1 = max(0, -dx), min(width, width - dx)
-            if y0 >= y1 or x0 >= x1:
-                continue
-            part = product[:, : y1 - y0, : x1 - x0]
-            np.multiply(
-                weights[:, k, y0:y1, x0:x1], image[:, y0 + dy : y1 + dy, x0 + dx : x1 + dx], part
-            )
-            output[:, y0:y1, x0:x1] += part
+    rows = max(1, min(height, BAND_BYTES // (4 * width * (len(field) + 1))))
+    reach_y, reach_x = np.abs(field.taps).max(axis=0)
+    padded = np.pad(image, ((0, 0), (reach_y, reach_y), (reach_x, reach_x)))
+    gathered = np.ones((len(field) + 1, rows, width), np.float32)
+    output = np.empty_like(image)
+    for channel in range(channels):
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            taps = gathered[:, : bottom - top]
+            for k, (dy, dx) in enumerate(field.offsets):
+                y, x = top + reach_y + dy, reach_x + dx
+                taps[k] = padded[channel, y : y + bottom - top, x : x + width]
+            band = output[channel, top:bottom]
+            np.einsum("kyx,kyx->yx", weights[channel, :, top:bottom], taps, out=band)
     return output
 
 
