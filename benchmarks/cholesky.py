@@ -9,12 +9,12 @@ runs in turn) and the largest residual |A w - b| / (|A| |w|) of both, in the inf
 import statistics
 import time
 
-import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mlr.kernels import cholesky
 from mlr.singular import gather_gram
+from mlr.threads import limited, thread_count
 
 SIZE, SAMPLES, SCALE, PENALTY = 128, 60, 255.0, 0.06
 
@@ -75,9 +75,8 @@ def measure(side, threads, runs=15):
     penalty, prior = np.full(unknowns, PENALTY), np.zeros(unknowns)
     weights = np.empty((1, unknowns, SIZE, SIZE))
     matrices, right = systems(arguments, penalty)
-    numba.set_num_threads(threads)
     ours, theirs = [], []
-    with threadpool_limits(threads):
+    with limited(threads), threadpool_limits(threads):
         for _ in range(runs + 1):
             start = time.perf_counter()
             cholesky.solve_pixels(*arguments, penalty, prior, SCALE, weights)
@@ -98,5 +97,5 @@ def measure(side, threads, runs=15):
 
 if __name__ == "__main__":
     for side in (3, 5, 7):
-        for threads in range(1, min(2, numba.config.NUMBA_NUM_THREADS) + 1):
+        for threads in range(1, min(2, thread_count()) + 1):
             measure(side, threads)

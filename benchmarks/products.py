@@ -11,11 +11,11 @@ import itertools
 import statistics
 import time
 
-import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products
+from mlr.threads import limited, thread_count
 
 RUNS, MATRIX = 11, 1024
 CASES = [(128, 512, 5), (256, 512, 5), (128, 256, 5), (128, 200, 3), (256, 200, 3), (128, 512, 7)]
@@ -67,9 +67,8 @@ def measure(size, samples, side):
 
 def main():
     print("threads  size  samples  window   Gop/s  matmul  ratio")
-    for threads in sorted({1, numba.config.NUMBA_NUM_THREADS}):
-        numba.set_num_threads(threads)
-        with threadpool_limits(threads, "blas"):
+    for threads in sorted({1, thread_count()}):
+        with limited(threads), threadpool_limits(threads, "blas"):
             for size, samples, side in CASES:
                 ours, theirs, ratio = measure(size, samples, side)
                 print(

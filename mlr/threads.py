@@ -30,14 +30,13 @@ def thread_count(threads: int | None = None) -> int:
 
 @contextmanager
 def limited(threads: int | None) -> Iterator[int]:
-    """Run the kernels in the block on so many threads; yields the number."""
-    import numba
+    """Run the kernels in the block in so many threads; yields the number."""
+    from mlr.kernels import parallel
 
     count = thread_count(threads)
-    before = numba.get_num_threads()
-    # Numba never starts more threads than it found processors; decoding may well use more.
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    before = parallel.thread_count()
+    parallel.set_thread_count(count)
     try:
         yield count
     finally:
-        numba.set_num_threads(before)
+        parallel.set_thread_count(before)

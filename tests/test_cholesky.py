@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mlr.kernels import cholesky
 from mlr.singular import solve_singular
+from mlr.threads import limited
 from tests.naive import naive_solve
 
 SCALE = 255.0
@@ -210,14 +211,10 @@ def test_a_large_penalty_leaves_the_prior():
 
 def test_the_number_of_threads_does_not_change_a_bit():
     case = problem(window(5), 17, 23, count=40, targets=2, penalty=1e-3)
-    many = numba.get_num_threads()
     results = []
-    try:
-        for threads in {1, min(2, numba.config.NUMBA_NUM_THREADS)}:
-            numba.set_num_threads(threads)
+    for threads in (1, 2, 5):
+        with limited(threads):
             results.append(case.solve())
-    finally:
-        numba.set_num_threads(many)
     for weights, singular in results[1:]:
         np.testing.assert_array_equal(weights, results[0][0])
         np.testing.assert_array_equal(singular, results[0][1])

@@ -39,7 +39,6 @@ def describe(threads: int) -> dict[str, Any]:
         "processors": os.cpu_count(),
         "usable_processors": thread_count(),
         "threads": threads,
-        "kernel_threads": int(numba.get_num_threads()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -21,13 +21,8 @@ Slower, in times per pixel against this version (n = 10, 26, 50):
   over lanes cannot keep the sums in registers from one product to the next, and first has to
   check that its arrays do not overlap.  8 lanes do not repay that check and stay scalar.
 - Functions of a group that are called rather than inlined: 1.2, 1, 1, for the many arguments.
-- prange instead of threads of Python: as fast, but compiles the same code five times, in 8 s.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +46,7 @@ from mlr.kernels.lanes import (
     store,
     times,
 )
+from mlr.kernels.parallel import share_out
 
 #: A pivot must exceed this fraction of the diagonal element it was left of, times K + 1.  Rounding
 #: leaves up to some 1e5 eps of the zero pivots of singular matrices, as its errors grow with the
@@ -134,15 +130,7 @@ def solve_pixels(
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
     planes = [np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums)]
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars, weights, singular)
-    threads = min(numba.get_num_threads(), height)
-    if threads == 1:
-        _solve_rows(0, height, *system)
-    else:
-        bounds = np.linspace(0, height, min(height, 8 * threads) + 1).astype(int).tolist()
-        with ThreadPoolExecutor(threads) as pool:
-            tasks = [pool.submit(_solve_rows, *rows, *system) for rows in pairwise(bounds)]
-            for task in tasks:
-                task.result()
+    share_out(_solve_rows, height, *system)
     return singular
 
 

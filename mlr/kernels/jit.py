@@ -12,15 +12,6 @@ from numba.core.caching import FunctionCache
 
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
-# Nothing but the explicit loops is made parallel: that saves a fifth of the time to compile.
-_LOOPS_ONLY = {
-    "prange": True,
-    **dict.fromkeys(
-        ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"),
-        False,
-    ),
-}
-
 #: Use loops without vector instructions (slowly; 8-bit sums are the same bits): set by the
 #: environment variable ``MLR_PLAIN_KERNELS=1``, and always where Numba's compiler is switched off.
 PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or bool(
@@ -29,7 +20,7 @@ PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or boo
 
 
 def serial(function):
-    """Compile a function that runs in the thread of its caller."""
+    """Compile a function; `parallel.share_out` runs it in several threads."""
     return _compile(function)
 
 
@@ -45,11 +36,6 @@ def inlined(function):
     """
     private = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return numba.njit(forceinline=True, **private)(function)
-
-
-def parallel(function):
-    """Compile a function whose ``prange`` loops are shared out among Numba's threads."""
-    return _compile(function, parallel=_LOOPS_ONLY)
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]

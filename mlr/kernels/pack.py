@@ -1,9 +1,9 @@
 """From images to samples: the image index moves behind the pixel index."""
 
-import numba
 import numpy as np
 
 from mlr.kernels import jit
+from mlr.kernels.parallel import share_out
 from mlr.kernels.vectors import transpose
 
 BLOCK = 16  # images, and bytes of a row of each, that are transposed together
@@ -25,18 +25,16 @@ def pack(images, samples, start):
     if samples.shape[:3] != (channels, height, width) or start + count > samples.shape[3]:
         raise ValueError(f"no room for {images.shape} at {start} of {samples.shape}")
     if images.dtype == np.float64:
-        _pack_float64(images, samples, start)
+        share_out(_pack_float64, height, images, samples, start)
     else:
-        _pack_uint8(
-            images.reshape(-1), samples.reshape(-1), images.shape, start, samples.shape[3],
-            jit.PLAIN_KERNELS,
-        )  # fmt: skip
+        flat = (images.reshape(-1), samples.reshape(-1), images.shape)
+        share_out(_pack_uint8, height, *flat, start, samples.shape[3], jit.PLAIN_KERNELS)
 
 
-@jit.parallel
-def _pack_uint8(images, samples, shape, start, stride, plain):
-    for y in numba.prange(shape[1]):
-        _pack_row(images, samples, shape, start, stride, np.int64(y), plain)
+@jit.serial
+def _pack_uint8(begin, end, images, samples, shape, start, stride, plain):
+    for y in range(begin, end):
+        _pack_row(images, samples, shape, start, stride, y, plain)
 
 
 @jit.serial
@@ -75,10 +73,10 @@ def _copy(source, target):
         target[i] = source[i]
 
 
-@jit.parallel
-def _pack_float64(images, samples, start):
-    count, height, width, channels = images.shape
-    for y in numba.prange(height):
+@jit.serial
+def _pack_float64(begin, end, images, samples, start):
+    count, _, width, channels = images.shape
+    for y in range(begin, end):
         for first in range(0, count, BLOCK):
             for x in range(width):
                 for c in range(channels):

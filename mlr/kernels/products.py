@@ -12,10 +12,10 @@ Fetching cache lines ahead is worth a tenth, wide tiles another tenth.
 
 import functools
 
-import numba
 import numpy as np
 
 from mlr.kernels import jit
+from mlr.kernels.parallel import share_out
 from mlr.kernels.vectors import WIDEST, at_once, fetch, multiply
 
 #: The number of samples of an array passed to a kernel is a multiple of this (pad with zeros).
@@ -48,16 +48,14 @@ def add_products(a, b, offsets, planes):
     near = np.flatnonzero((np.abs(offsets) < a.shape[1:3]).all(axis=1))
     if not (near.size and a.size):
         return
-    with numba.parallel_chunksize(1):
-        if a.dtype == np.float64:
-            _add_products_float64(a, b, offsets, planes)
-            return
-        runs, groups, order = _runs(offsets[near].tobytes())
-        sums = np.empty((numba.get_num_threads(), near.size, COLUMNS), np.int32)
-        _add_products_uint8(
-            *(a.reshape(-1), b.reshape(-1), a.shape, runs, groups, near[order]),
-            *(sums, planes, jit.PLAIN_KERNELS),
-        )
+    if a.dtype == np.float64:
+        share_out(_add_products_float64, a.shape[0] * a.shape[1], a, b, offsets, planes)
+        return
+    runs, groups, order = _runs(offsets[near].tobytes())
+    tiles = a.shape[0] * -(-a.shape[1] // ROWS) * -(-a.shape[2] // COLUMNS)
+    samples = (a.reshape(-1), b.reshape(-1), a.shape)
+    table = (runs, groups, near[order])
+    share_out(_add_products_uint8, tiles, *samples, *table, planes, jit.PLAIN_KERNELS)
 
 
 def add_sums(a, sums):
@@ -68,10 +66,8 @@ def add_sums(a, sums):
     a : ndarray of uint8 or float64, shape (P, H, W, S), C-contiguous
     sums : ndarray of int64 or float64, shape (P, H, W), C-contiguous
     """
-    if a.dtype == np.float64:
-        _add_sums_float64(a, sums)
-    else:
-        _add_sums_uint8(a, sums)
+    kernel = _add_sums_float64 if a.dtype == np.float64 else _add_sums_uint8
+    share_out(kernel, a.shape[0] * a.shape[1], a, sums)
 
 
 @functools.lru_cache(maxsize=64)
@@ -108,15 +104,15 @@ def _runs(table):
     return np.array(runs, np.int64), np.array([*groups, len(runs)], np.int64), order
 
 
-@jit.parallel
-def _add_products_uint8(a, b, shape, runs, groups, order, sums, planes, plain):
-    """Share out the tiles: a task owns the planes at the pixels of its tile."""
+@jit.serial
+def _add_products_uint8(begin, end, a, b, shape, runs, groups, order, planes, plain):
+    """Add to the planes at the pixels of the tiles begin .. end."""
     down, across = -(-shape[1] // ROWS), -(-shape[2] // COLUMNS)
-    for task in numba.prange(shape[0] * down * across):
-        c, tile = divmod(np.int64(task), down * across)
+    sums = np.empty((order.size, COLUMNS), np.int32)
+    for task in range(begin, end):
+        c, tile = divmod(task, down * across)
         top, left = tile // across * ROWS, tile % across * COLUMNS
-        mine = sums[numba.get_thread_id()]
-        _add_tile(a, b, shape, runs, groups, order, mine, planes, c, top, left, plain)
+        _add_tile(a, b, shape, runs, groups, order, sums, planes, c, top, left, plain)
 
 
 @jit.serial
@@ -199,11 +195,11 @@ def _add_row(sums, runs, order, planes, c, y, left, columns, plain):
             k += 1
 
 
-@jit.parallel
-def _add_products_float64(a, b, offsets, planes):
+@jit.serial
+def _add_products_float64(begin, end, a, b, offsets, planes):
     _, height, width, _ = a.shape
-    for task in numba.prange(a.shape[0] * height):
-        c, y = divmod(np.int64(task), height)
+    for task in range(begin, end):
+        c, y = divmod(task, height)
         for x in range(width):
             for k in range(offsets.shape[0]):
                 i, j = y + offsets[k, 0], x + offsets[k, 1]
@@ -219,11 +215,11 @@ def _dot_float64(a, b):
     return total
 
 
-@jit.parallel
-def _add_sums_uint8(a, sums):
+@jit.serial
+def _add_sums_uint8(begin, end, a, sums):
     _, height, width = sums.shape
-    for task in numba.prange(sums.shape[0] * height):
-        c, y = divmod(np.int64(task), height)
+    for task in range(begin, end):
+        c, y = divmod(task, height)
         for x in range(width):
             sums[c, y, x] += _total_uint8(a[c, y, x])
 
@@ -236,11 +232,11 @@ def _total_uint8(values):
     return total
 
 
-@jit.parallel
-def _add_sums_float64(a, sums):
+@jit.serial
+def _add_sums_float64(begin, end, a, sums):
     _, height, width = sums.shape
-    for task in numba.prange(sums.shape[0] * height):
-        c, y = divmod(np.int64(task), height)
+    for task in range(begin, end):
+        c, y = divmod(task, height)
         for x in range(width):
             sums[c, y, x] += _total_float64(a[c, y, x])
 

@@ -1,0 +1,34 @@
+import threading
+
+import pytest
+
+from mlr.kernels.parallel import share_out
+from mlr.threads import limited
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("count", [0, 1, 3, 100])
+def test_every_item_is_done_once(threads, count):
+    done = []
+    with limited(threads):
+        share_out(lambda begin, end: done.extend(range(begin, end)), count)
+    assert sorted(done) == list(range(count))
+
+
+def test_helpers_work_besides_the_caller():
+    both = threading.Barrier(2)
+    with limited(2):
+        share_out(lambda begin, end: both.wait(timeout=60) if begin < 2 else None, 2)
+    assert not both.broken
+
+
+def test_what_goes_wrong_in_a_helper_reaches_the_caller():
+    both = threading.Barrier(2)
+
+    def kernel(begin, end):
+        both.wait(timeout=60)
+        if threading.current_thread() is not threading.main_thread():
+            raise ZeroDivisionError
+
+    with limited(2), pytest.raises(ZeroDivisionError):
+        share_out(kernel, 2)
