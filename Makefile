@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format bench quality clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,13 @@ format: $(VENV)/lint.stamp  ## put the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/demo.stamp  ## time every stage on this machine
+bench: $(VENV)/test.stamp  ## time every stage on this machine, and renew the README's table
 	$(BIN)/mlr bench
+	$(BIN)/python benchmarks/readme.py
+
+quality: $(VENV)/test.stamp  ## cross-validate on drawn faces, or on DATA=folder
+	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
+	$(BIN)/python benchmarks/quality.py $(or $(DATA),$(DEMO)/train)
 
 clean:  ## remove all that these targets made
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

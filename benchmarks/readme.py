@@ -1,0 +1,57 @@
+"""Measure, and write the README's table of speeds: python benchmarks/readme.py"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BEGIN, END = "<!-- speeds: make bench -->\n", "<!-- end of speeds -->"
+
+
+def duration(seconds):
+    """Return a time with two significant digits."""
+    unit, size = next(u for u in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)) if seconds >= u[1])
+    number = seconds / size
+    return f"{number:.0f} {unit}" if number >= 10 else f"{number:.1f} {unit}"
+
+
+def table(result):
+    """Return the table as Markdown."""
+    machine = result["machine"]
+    lines = [
+        f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, "
+        f"NumPy {machine['numpy']}, Numba {machine['numba']}; {result['settings']['pairs']} grey "
+        "pairs, medians.",
+        "",
+        "| size, window | train from memory | plain NumPy | | apply to an image |",
+        "|---|---|---|---|---|",
+    ]
+    applied = {
+        (stage["size"], stage["receptive_field"]): stage["seconds"]["median"]
+        for stage in result["stages"]
+        if stage["stage"] == "apply"
+    }
+    for entry in result["comparisons"]:
+        if entry["task"] == "train":
+            plain = [peer for peer in entry["peers"] if peer["name"] == "plain NumPy"]
+            theirs, ratio = ("over 0.5 GB: not run", "")
+            if plain:
+                theirs = duration(plain[0]["seconds"]["median"])
+                ratio = f"{plain[0]['ratio']:.0f} times"
+            size, field = entry["size"], entry["receptive_field"]
+            ours = duration(entry["seconds"]["median"])
+            apply = duration(applied[size, field])
+            lines.append(f"| {size} px, {field} | {ours} | {theirs} | {ratio} | {apply} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    command = [sys.executable, "-m", "mlr", "bench", "--json"]
+    result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    readme = Path(__file__).parent.parent / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(before + BEGIN + table(result) + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    main()
