@@ -18,6 +18,7 @@ from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products
 from mlr.threads import limited, thread_count
 
 RUNS, MATRIX = 11, 1024
+PAUSE = 0.1  # seconds: BLAS's threads go on spinning for a while, in the other's way
 CASES = [(128, 512, 5), (256, 512, 5), (128, 256, 5), (128, 200, 3), (256, 200, 3), (128, 512, 7)]
 
 
@@ -56,10 +57,11 @@ def measure(size, samples, side):
 
     work = operations(taps, size, samples) + operations(lags, size, samples)
     both()
-    rates = [
-        (work / seconds(both) / 1e9, 2 * MATRIX**3 / seconds(lambda: matrix @ matrix) / 1e9)
-        for _ in range(RUNS)
-    ]
+    rates = []
+    for _ in range(RUNS):
+        theirs = 2 * MATRIX**3 / seconds(lambda: matrix @ matrix) / 1e9
+        time.sleep(PAUSE)
+        rates.append((work / seconds(both) / 1e9, theirs))
     ours, theirs = zip(*rates, strict=True)
     ratios = [our / their for our, their in rates]
     return statistics.median(ours), statistics.median(theirs), statistics.median(ratios)

@@ -1,4 +1,7 @@
-"""Measure, and write the README's table of speeds: python benchmarks/readme.py"""
+"""Measure, and write the README's table of speeds.
+
+python benchmarks/readme.py
+"""
 
 import json
 import subprocess
