@@ -13,52 +13,48 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mlr.kernels import cholesky
+from mlr.receptive_field import ReceptiveField
 from mlr.singular import gather_gram
 from mlr.threads import limited, thread_count
 
 SIZE, SAMPLES, SCALE, PENALTY = 128, 60, 255.0, 0.06
 
 
-def planes(side, rng):
+def equations_of(side, rng):
     """Draw smooth images and sum their products (periodic: the border does not matter here)."""
     wave = np.exp(-0.5 * (np.fft.fftfreq(SIZE)[:, None] ** 2 + np.fft.fftfreq(SIZE) ** 2) * 40)
     images = np.fft.ifft2(np.fft.fft2(rng.normal(size=(SAMPLES, SIZE, SIZE))) * wave).real
     x = np.clip(np.round(128 + 50 * images / images.std() + rng.normal(size=images.shape)), 0, 255)
     t = np.clip(np.round(0.7 * x + rng.normal(30, 5, x.shape)), 0, 255)
-    reach = range(-(side // 2), side // 2 + 1)
-    taps = [(dy, dx) for dy in reach for dx in reach]
-    lags, (lag_of, base_of) = {}, np.empty((2, len(taps), len(taps)), np.int64)
-    for a, (ay, ax) in enumerate(taps):
-        for b, (by, bx) in enumerate(taps):
-            d = (by - ay, bx - ax)
-            base_of[a, b] = b if d < (0, 0) else a
-            lag_of[a, b] = lags.setdefault(max(d, (-d[0], -d[1])), len(lags))
+    field = ReceptiveField.square(side)
+    table = field.lag_table
 
     def moved(offset):
         return np.roll(x, (-offset[0], -offset[1]), (1, 2))
 
-    return (
-        np.array([(x * moved(d)).sum(0) for d in lags]),
-        x.sum(0),
-        float(SAMPLES),
-        np.array([[(moved(tap) * t).sum(0) for tap in taps]]),
-        t.sum(0)[None],
-        np.array(taps),
-        lag_of,
-        base_of,
+    return cholesky.NormalEquations(
+        lags=np.array([(x * moved(lag)).sum(0) for lag in table.lags]),
+        source_sums=x.sum(0),
+        samples=float(SAMPLES),
+        cross=np.array([[(moved(tap) * t).sum(0) for tap in field.offsets]]),
+        target_sums=t.sum(0)[None],
+        taps=field.taps,
+        lag_of=table.lag_of,
+        base_of=table.base_of,
+        penalty=np.full(len(field) + 1, PENALTY),
+        prior=np.zeros(len(field) + 1),
+        scale=SCALE,
     )
 
 
-def systems(arguments, penalty):
+def systems(equations):
     """Return the matrices and right-hand sides of all pixels."""
-    lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = arguments
-    y, x = (a.ravel() for a in np.indices(source_sums.shape))
-    gram = gather_gram(y, x, lags, source_sums, count, taps, lag_of, base_of, SCALE)
-    matrices, inside = gram
-    unknowns = len(penalty)
-    matrices[:, range(unknowns), range(unknowns)] += SCALE**2 * penalty
-    right = np.concatenate([cross[0], SCALE * target_sums]).reshape(unknowns, -1).T
-    return matrices, np.where(inside, right, 0.0)[..., None]
+    y, x = (a.ravel() for a in np.indices(equations.source_sums.shape))
+    matrices, inside = gather_gram(equations, y, x)
+    unknowns = len(equations.penalty)
+    matrices[:, range(unknowns), range(unknowns)] += SCALE**2 * equations.penalty
+    right = np.concatenate([equations.cross[0], SCALE * equations.target_sums])
+    return matrices, np.where(inside, right.reshape(unknowns, -1).T, 0.0)[..., None]
 
 
 def residual(matrices, weights, right):
@@ -70,16 +66,15 @@ def residual(matrices, weights, right):
 
 def measure(side, threads, runs=15):
     """Print one line."""
-    arguments = planes(side, np.random.default_rng(side))
+    equations = equations_of(side, np.random.default_rng(side))
     unknowns = side * side + 1
-    penalty, prior = np.full(unknowns, PENALTY), np.zeros(unknowns)
     weights = np.empty((1, unknowns, SIZE, SIZE))
-    matrices, right = systems(arguments, penalty)
+    matrices, right = systems(equations)
     ours, theirs = [], []
     with limited(threads), threadpool_limits(threads):
         for _ in range(runs + 1):
             start = time.perf_counter()
-            cholesky.solve_pixels(*arguments, penalty, prior, SCALE, weights)
+            cholesky.solve_pixels(equations, weights)
             ours.append(time.perf_counter() - start)
             start = time.perf_counter()
             expected = np.linalg.solve(matrices, right)

@@ -3,24 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mlr.kernels.cholesky import NormalEquations
+
 #: Bytes that the matrices of one chunk of `solve_singular` may take.
 _CHUNK_BYTES = 1 << 25
 
 
 def solve_singular(
-    lags: NDArray[np.float64],
-    source_sums: NDArray[np.float64],
-    count: float,
-    cross: NDArray[np.float64],
-    target_sums: NDArray[np.float64],
-    taps: NDArray[np.int64],
-    lag_of: NDArray[np.int64],
-    base_of: NDArray[np.int64],
-    penalty: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    scale: float,
-    weights: NDArray[np.float64],
-    singular: NDArray[np.bool_],
+    equations: NormalEquations, weights: NDArray[np.float64], singular: NDArray[np.bool_]
 ) -> None:
     """Overwrite the weights of singular pixels by the ones of smallest deviation from the prior.
 
@@ -31,17 +21,19 @@ def solve_singular(
 
     Parameters
     ----------
-    lags, ..., weights
+    equations, weights
         As for `solve_pixels`.
     singular : bool (H, W)
         Pixels to solve.
     """
+    cross, target_sums = equations.cross, equations.target_sums
+    penalty, prior, scale = equations.penalty, equations.prior, equations.scale
     unknowns = len(penalty)
     chunk = max(1, _CHUNK_BYTES // (8 * unknowns**2))
     ys, xs = np.nonzero(singular)
     for start in range(0, len(ys), chunk):
         y, x = ys[start : start + chunk], xs[start : start + chunk]
-        gram, inside = gather_gram(y, x, lags, source_sums, count, taps, lag_of, base_of, scale)
+        gram, inside = gather_gram(equations, y, x)
         near = np.where(inside, prior, 0.0)  # (n, K + 1)
         right = np.concatenate([cross[:, :, y, x], scale * target_sums[:, None, y, x]], axis=1)
         right = np.where(inside, right.transpose(0, 2, 1), 0.0)  # (E, n, K + 1)
@@ -56,24 +48,16 @@ def solve_singular(
 
 
 def gather_gram(
-    y: NDArray[np.int64],
-    x: NDArray[np.int64],
-    lags: NDArray[np.float64],
-    source_sums: NDArray[np.float64],
-    count: float,
-    taps: NDArray[np.int64],
-    lag_of: NDArray[np.int64],
-    base_of: NDArray[np.int64],
-    scale: float,
+    equations: NormalEquations, y: NDArray[np.int64], x: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Gather the matrices G of some pixels.
 
     Parameters
     ----------
+    equations : NormalEquations
+        Where to read them off.
     y, x : int64 (n,)
         Pixels.
-    lags, ..., scale
-        As for `solve_pixels`.
 
     Returns
     -------
@@ -82,6 +66,8 @@ def gather_gram(
     inside : bool (n, K + 1)
         Whether the taps lie in the frame; True for the bias.
     """
+    lags, source_sums, count, _, _, taps, lag_of, base_of = equations[:8]
+    scale = equations.scale
     height, width = source_sums.shape
     ty, tx = y[:, None] + taps[:, 0], x[:, None] + taps[:, 1]  # (n, K)
     inside = np.ones((len(y), len(taps) + 1), dtype=np.bool_)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.errors import MlrError
-from mlr.kernels.cholesky import solve_pixels
+from mlr.kernels.cholesky import NormalEquations, solve_pixels
 from mlr.singular import solve_singular
 from mlr.statistics import Statistics
 
@@ -48,22 +48,22 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
     for source, names in statistics.groups():
         for channel in range(channels):
             weights = np.empty((len(names), len(field) + 1, height, width))
-            planes = (
-                source.lags[channel].astype(np.float64),
-                source.sums[channel].astype(np.float64),
-                float(source.count),
-                np.stack([statistics.targets[n].cross[channel] for n in names]).astype(np.float64),
-                np.stack([statistics.targets[n].sums[channel] for n in names]).astype(np.float64),
-                field.taps,
-                table.lag_of,
-                table.base_of,
-                diagonal,
-                prior,
-                statistics.white,
-                weights,
+            targets = [statistics.targets[name] for name in names]
+            equations = NormalEquations(
+                lags=source.lags[channel].astype(np.float64),
+                source_sums=source.sums[channel].astype(np.float64),
+                samples=float(source.count),
+                cross=np.stack([t.cross[channel] for t in targets]).astype(np.float64),
+                target_sums=np.stack([t.sums[channel] for t in targets]).astype(np.float64),
+                taps=field.taps,
+                lag_of=table.lag_of,
+                base_of=table.base_of,
+                penalty=diagonal,
+                prior=prior,
+                scale=statistics.white,
             )
-            singular = solve_pixels(*planes)
-            solve_singular(*planes, singular)
+            singular = solve_pixels(equations, weights)
+            solve_singular(equations, weights, singular)
             for name, solution in zip(names, weights, strict=True):
                 result[order[name], channel] = solution
     return result

@@ -22,10 +22,10 @@ from tests.naive import naive_solve
 SCALE = 255.0
 
 
-def solve_all(*arguments):
+def solve_all(equations, weights):
     """Solve all pixels, the singular ones too, as the program does."""
-    singular = cholesky.solve_pixels(*arguments)
-    solve_singular(*arguments, singular)
+    singular = cholesky.solve_pixels(equations, weights)
+    solve_singular(equations, weights, singular)
     return singular
 
 
@@ -42,8 +42,8 @@ class Problem(NamedTuple):
     prior: np.ndarray
 
     @property
-    def arguments(self):
-        """The arguments of the solver up to `scale`."""
+    def equations(self):
+        """What the solver is given."""
         taps = [tuple(tap) for tap in self.taps.tolist()]
         lags = {}
         lag_of = np.empty((len(taps), len(taps)), np.int64)
@@ -53,7 +53,7 @@ class Problem(NamedTuple):
                 d = (by - ay, bx - ax)
                 base_of[a, b] = b if d < (0, 0) else a
                 lag_of[a, b] = lags.setdefault(max(d, (-d[0], -d[1])), len(lags))
-        return (
+        return cholesky.NormalEquations(
             np.array([(self.X * moved(self.X, d)).sum(0) for d in lags]),
             self.X.sum(0),
             float(len(self.X)),
@@ -71,7 +71,7 @@ class Problem(NamedTuple):
         """Return the weights and the mask of singular pixels."""
         shape = (len(self.T), len(self.taps) + 1, *self.X.shape[1:])
         weights = np.full(shape, np.nan)
-        return weights, solver(*self.arguments, weights)
+        return weights, solver(self.equations, weights)
 
     def expected(self):
         """Return the same by the reference."""
@@ -195,10 +195,11 @@ def test_singular_pixels_leave_their_neighbours_alone():
 
 def test_no_samples_and_no_penalty_leave_the_prior():
     case = problem(window(3), 3, 5, count=1, penalty=0.0)
-    arguments = [np.zeros_like(a) for a in case.arguments[:5]] + list(case.arguments[5:])
-    arguments[2] = 0.0
+    nothing = [np.zeros_like(planes) for planes in case.equations[:5]]
+    nothing[2] = 0.0
+    equations = cholesky.NormalEquations(*nothing, *case.equations[5:])
     weights = np.full((1, 10, 3, 5), np.nan)
-    singular = solve_all(*arguments, weights)
+    singular = solve_all(equations, weights)
     assert singular.all()
     np.testing.assert_allclose(weights[0, :, 1, 2], case.prior, rtol=1e-12)
 
@@ -238,7 +239,7 @@ def test_weights_of_another_shape_are_refused():
     case = problem(window(3), 5, 9, count=5)
     for weights in (np.empty((1, 10, 9, 5)), np.empty((1, 10, 5, 18))[..., ::2]):
         with pytest.raises(ValueError, match="C-contiguous array"):
-            solve_all(*case.arguments, weights)
+            solve_all(case.equations, weights)
 
 
 def test_plain_kernels_agree():

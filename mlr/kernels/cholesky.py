@@ -23,6 +23,8 @@ Slower, in times per pixel against this version (n = 10, 26, 50):
 - Functions of a group that are called rather than inlined: 1.2, 1, 1, for the many arguments.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,21 +57,8 @@ from mlr.kernels.parallel import share_out
 PIVOT_TOLERANCE = 1e6 * float(np.finfo(np.float64).eps)
 
 
-def solve_pixels(
-    lags: NDArray[np.float64],
-    source_sums: NDArray[np.float64],
-    count: float,
-    cross: NDArray[np.float64],
-    target_sums: NDArray[np.float64],
-    taps: NDArray[np.int64],
-    lag_of: NDArray[np.int64],
-    base_of: NDArray[np.int64],
-    penalty: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    scale: float,
-    weights: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """Solve the ridge regression of every pixel whose matrix is positive definite.
+class NormalEquations(NamedTuple):
+    """The penalised normal equations of every pixel of one channel, for E targets.
 
     With z = [x(p + o_1), ..., x(p + o_K), s], sums over the samples n and s = `scale`,
 
@@ -79,17 +68,17 @@ def solve_pixels(
 
         G[a, b] = lags[lag_of[a, b]](p + o_base_of[a, b])    b[a] = cross[e, a](p)
         G[a, K] = s source_sums(p + o_a)                     b[K] = s target_sums(p)
-        G[K, K] = s^2 count
+        G[K, K] = s^2 samples
 
     Taps outside the frame are left out of the system of their pixel; their weight is 0.
 
-    Parameters
+    Attributes
     ----------
     lags : float64 (L, H, W)
         sum_n x_n(q) x_n(q + d) of the L differences d between two taps, in units of 1 / s^2.
     source_sums : float64 (H, W)
         sum_n x_n(q), in units of 1 / s.
-    count : float
+    samples : float
         Number of samples.
     cross : float64 (E, K, H, W)
         sum_n x_n(p + o_a) t_n(p) of each of the E targets, in units of 1 / s^2.
@@ -105,6 +94,28 @@ def solve_pixels(
         Weights w0 towards which the penalty pulls; bias last.
     scale : float
         Units per intensity of 1: 255 for 8-bit images.
+    """
+
+    lags: NDArray[np.float64]
+    source_sums: NDArray[np.float64]
+    samples: float
+    cross: NDArray[np.float64]
+    target_sums: NDArray[np.float64]
+    taps: NDArray[np.int64]
+    lag_of: NDArray[np.int64]
+    base_of: NDArray[np.int64]
+    penalty: NDArray[np.float64]
+    prior: NDArray[np.float64]
+    scale: float
+
+
+def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Solve the ridge regression of every pixel whose matrix is positive definite.
+
+    Parameters
+    ----------
+    equations : NormalEquations
+        What to solve.
     weights : float64 (E, K + 1, H, W)
         Result, bias last.
 
@@ -115,6 +126,8 @@ def solve_pixels(
         left of: the matrix is singular or close to it.  The weights there are finite, but not to
         be used.
     """
+    lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = equations[:8]
+    penalty, prior, scale = equations[8:]
     height, width = source_sums.shape
     targets, unknowns = len(cross), len(penalty)
     if weights.shape != (targets, unknowns, height, width) or not weights.flags.c_contiguous:
