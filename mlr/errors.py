@@ -8,6 +8,10 @@ class MlrError(Exception):
     """
 
 
+class OptionError(MlrError):
+    """An option or parameter that makes no sense, whatever the data: wrong usage."""
+
+
 class DataError(MlrError):
     """Training or evaluation data that cannot be used."""
 

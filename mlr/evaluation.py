@@ -74,6 +74,8 @@ def evaluate(
     pairs = find_pairs(
         data, source=source or model.meta.get("source", "neutral"), target=target, split="test"
     )
+    for note in pairs.notes:
+        report.note(note)
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
     shared = [name for name in pairs.expressions if name in model.expressions]

@@ -164,10 +164,11 @@ class Model:
         """Return images as (N, height, width, channels), having checked that they fit."""
         _, height, width = self.shape
         shape = images.shape
-        if images.ndim in (2, 3) and shape[:2] == (height, width):
-            batch = images.reshape(1, height, width, -1)
-        elif images.ndim in (3, 4) and shape[1:3] == (height, width):
-            batch = images.reshape(shape[0], height, width, -1)
+        # A stack first: H grey images of H x H pixels are likelier than one image of H channels.
+        if images.ndim in (3, 4) and shape[1:3] == (height, width):
+            batch = images.reshape(*shape[:3], *(shape[3:] or (1,)))
+        elif images.ndim in (2, 3) and shape[:2] == (height, width):
+            batch = images.reshape(1, height, width, *(shape[2:] or (1,)))
         else:
             raise ModelError(
                 f"the model works on images of {width}x{height} px, got an array of shape {shape}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,9 +10,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mlr.errors import MlrError
+from mlr.errors import OptionError
 
 Offset = tuple[int, int]
+
+#: What a model file can hold: int16.
+FARTHEST = 32767
 
 #: Shapes that have a name of their own, as offsets (dy, dx).
 PRESETS: dict[str, tuple[Offset, ...]] = {
@@ -54,17 +58,19 @@ class ReceptiveField:
 
     Raises
     ------
-    MlrError
-        If there is no tap, or one occurs twice.
+    OptionError
+        If there is no tap, one occurs twice, or one lies too far away.
     """
 
     offsets: tuple[Offset, ...]
 
     def __post_init__(self) -> None:
         if not self.offsets:
-            raise MlrError("a receptive field needs at least one tap")
+            raise OptionError("a receptive field needs at least one tap")
         if len(set(self.offsets)) != len(self.offsets):
-            raise MlrError("a receptive field may not hold the same tap twice")
+            raise OptionError("a receptive field may not hold the same tap twice")
+        if max(abs(d) for offset in self.offsets for d in offset) > FARTHEST:
+            raise OptionError(f"a tap may lie at most {FARTHEST} pixels away")
 
     @classmethod
     def square(cls, side: int) -> ReceptiveField:
@@ -72,11 +78,11 @@ class ReceptiveField:
 
         Raises
         ------
-        MlrError
+        OptionError
             If ``side`` is not odd and positive.
         """
         if side < 1 or side % 2 == 0:
-            raise MlrError(f"the side of a receptive field must be odd and positive, not {side}")
+            raise OptionError(f"the side of a receptive field must be odd and positive, not {side}")
         reach = range(-(side // 2), side // 2 + 1)
         return cls(tuple((dy, dx) for dy in reach for dx in reach))
 
@@ -92,23 +98,23 @@ class ReceptiveField:
 
         Raises
         ------
-        MlrError
+        OptionError
             If it describes none.
         """
         if isinstance(spec, ReceptiveField):
             return spec
-        if isinstance(spec, int):
-            return cls.square(spec)
+        if isinstance(spec, int | np.integer):
+            return cls.square(int(spec))
         if isinstance(spec, str):
             if spec in PRESETS:
                 return cls(PRESETS[spec])
             if spec.isascii() and spec.isdigit():
                 return cls.square(int(spec))
             names = ", ".join(PRESETS)
-            raise MlrError(
+            raise OptionError(
                 f"unknown receptive field {spec!r}: give an odd side of a square, or {names}"
             )
-        return cls(tuple((int(dy), int(dx)) for dy, dx in spec))
+        return cls(tuple((operator.index(dy), operator.index(dx)) for dy, dx in spec))
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -42,8 +42,8 @@ def write_contact_sheet(
 ) -> None:
     """Write input, output, target and error of each pair, one pair a row.
 
-    The error is the absolute difference, averaged over channels, black for none to white for
-    1 / `ERROR_GAIN` of the range and more.
+    The error is the absolute difference, averaged over channels: black for none, then red and
+    yellow, white for 1 / `ERROR_GAIN` of the range and more.
 
     Raises
     ------

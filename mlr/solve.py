@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mlr.errors import MlrError
+from mlr.errors import MlrError, OptionError
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
 from mlr.singular import solve_singular
 from mlr.statistics import Statistics
@@ -33,7 +33,7 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
     Raises
     ------
     MlrError
-        If the penalty is negative or not finite, or there is no training pair.
+        If the penalty is negative or not finite, there is no training pair, or weights overflow.
     """
     check_penalty(penalty)
     if not statistics.expressions:
@@ -63,9 +63,17 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
                 scale=statistics.white,
             )
             singular = solve_pixels(equations, weights)
-            solve_singular(equations, weights, singular)
+            try:
+                solve_singular(equations, weights, singular)
+            except np.linalg.LinAlgError:  # of numbers near the end of their range
+                weights[:] = np.inf
             for name, solution in zip(names, weights, strict=True):
-                result[order[name], channel] = solution
+                with np.errstate(over="ignore"):
+                    result[order[name], channel] = solution
+    if not np.isfinite(result).all():
+        raise MlrError(
+            "the weights are too large for a model: give intensities in [0, 1] or a larger penalty"
+        )
     return result
 
 
@@ -74,8 +82,8 @@ def check_penalty(penalty: float) -> None:
 
     Raises
     ------
-    MlrError
+    OptionError
         If it is negative or not finite.
     """
     if not (np.isfinite(penalty) and penalty >= 0):
-        raise MlrError(f"the penalty must be a number that is not negative, not {penalty}")
+        raise OptionError(f"the penalty must be a number that is not negative, not {penalty}")

@@ -10,7 +10,7 @@ from mlr.data.files import check_free
 from mlr.data.images import ENCODINGS, Image, is_image, read_image, resized, write_image
 from mlr.data.pairs import images_under
 from mlr.data.stream import ordered_map
-from mlr.errors import DataError, ImageError, MlrError
+from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.model import Model
 from mlr.report import Report
 from mlr.threads import thread_count
@@ -97,7 +97,7 @@ def synthesize_files(
         If the strength or ``output`` makes no sense.
     """
     if not 0 <= strength <= 2:
-        raise MlrError(f"the strength must lie between 0 and 2, not {strength}")
+        raise OptionError(f"the strength must lie between 0 and 2, not {strength}")
     for name in target:
         model.require(name)
     report = report or Report()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mlr.errors import MlrError
+from mlr.errors import OptionError
 
 
 def thread_count(threads: int | None = None) -> int:
@@ -14,7 +14,7 @@ def thread_count(threads: int | None = None) -> int:
 
     Raises
     ------
-    MlrError
+    OptionError
         If it is not positive.
     """
     if threads is None:
@@ -24,7 +24,7 @@ def thread_count(threads: int | None = None) -> int:
             else os.cpu_count() or 1
         )
     if threads < 1:
-        raise MlrError(f"the number of threads must be positive, not {threads}")
+        raise OptionError(f"the number of threads must be positive, not {threads}")
     return threads
 
 

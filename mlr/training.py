@@ -16,7 +16,7 @@ from mlr.data.files import check_free
 from mlr.data.images import Image, Pixels
 from mlr.data.pairs import PairList, find_pairs
 from mlr.data.stream import DecodedPerson, common_format, decoded
-from mlr.errors import DataError, MlrError
+from mlr.errors import DataError, OptionError
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
@@ -101,7 +101,7 @@ def train(
         If an option makes no sense or the model cannot be written.
     """
     if recipe not in RECIPES:
-        raise MlrError(f"unknown recipe {recipe!r}; there is: {', '.join(RECIPES)}")
+        raise OptionError(f"unknown recipe {recipe!r}; there is: {', '.join(RECIPES)}")
     defaults = RECIPES[recipe]
     field = ReceptiveField.of(
         defaults.receptive_field if receptive_field is None else receptive_field
@@ -182,6 +182,8 @@ def collect(
         If no pair can be used.
     """
     report = report or Report()
+    for note in pairs.notes:
+        report.note(note)
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
     with limited(threads) as count:

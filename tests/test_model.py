@@ -68,6 +68,13 @@ def test_a_stack_is_synthesized_image_by_image():
     assert result.shape == stack.shape
 
 
+def test_a_stack_of_as_many_grey_images_as_they_have_pixels_across_is_a_stack():
+    m = model(1, height=6, width=6)
+    stack = np.stack([image(0, 6, 6) // (n + 1) for n in range(6)])
+    assert np.array_equal(m.synthesize(stack)[2], m.synthesize(stack[2]))
+    assert m.synthesize(stack[:0]).shape == (0, 6, 6)
+
+
 def test_grey_goes_through_a_colour_model_as_colour():
     m, x = model(3), image(1)
     as_colour = m.synthesize(x.repeat(3, axis=2) / 255)

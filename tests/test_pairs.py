@@ -267,6 +267,14 @@ def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
         )
 
 
+def test_what_synthesize_wrote_beside_its_input_is_not_learnt(tmp_path):
+    draw_pairs(tmp_path, targets=("happy", "neutral-happy"))
+    pairs = find_pairs(tmp_path)
+    assert pairs.expressions == ("happy",)
+    assert "left out neutral-happy" in pairs.notes[0]
+    assert find_pairs(tmp_path, target=["neutral-happy"]).expressions == ("neutral-happy",)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_ordered_map_keeps_the_order_and_runs_only_a_little_ahead(threads):
     started = []

@@ -66,6 +66,16 @@ def test_parameters_that_make_no_sense_are_refused(params):
         MaskedRegression(**params).fit(X, T)
 
 
+@pytest.mark.parametrize("size", [1e39, 1e100, 1e155])
+def test_a_model_never_holds_what_is_not_finite(size):
+    with pytest.raises(MlrError, match="too large"):
+        MaskedRegression(penalty=0).fit(X / size, T * 1.0)
+
+
+def test_numpy_integers_are_sides_too():
+    assert MaskedRegression(receptive_field=np.int64(1)).fit(X, T).predict(X).shape == X.shape
+
+
 def test_predicting_before_fitting_says_so():
     with pytest.raises(MlrError, match="call fit first"):
         MaskedRegression().predict(X)

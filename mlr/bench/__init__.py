@@ -17,7 +17,7 @@ from typing import Any
 from mlr.bench import machine
 from mlr.bench.timing import once
 from mlr.bench.work import PENALTY, Data, Work, generated
-from mlr.errors import MlrError
+from mlr.errors import OptionError
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.threads import limited
@@ -73,13 +73,15 @@ def bench(
 
     Raises
     ------
+    OptionError
+        If an option makes no sense.
     MlrError
-        If an option makes no sense, or a result is wrong: times of wrong results are worthless.
+        If a result is wrong: times of wrong results are worthless.
     """
     report = report or Report()
     works = _works(sizes, pairs, receptive_field)
     if repeat < 1:
-        raise MlrError(f"the number of repetitions must be positive, not {repeat}")
+        raise OptionError(f"the number of repetitions must be positive, not {repeat}")
     load = machine.load()
     if load is not None and load > BUSY:
         report.note(f"note: other programs keep {load:.1f} processors busy, which spoils the times")
@@ -120,10 +122,10 @@ def _works(
 ) -> list[Work]:
     """Return the work that the options ask for."""
     if pairs < 1:
-        raise MlrError(f"the number of pairs must be positive, not {pairs}")
+        raise OptionError(f"the number of pairs must be positive, not {pairs}")
     for size in sizes:
         if size < 16:
-            raise MlrError(f"the size must be at least 16 pixels, not {size}")
+            raise OptionError(f"the size must be at least 16 pixels, not {size}")
     field = ReceptiveField.of(SIDE if receptive_field is None else receptive_field)
     works = [Work(size, pairs, field) for size in dict.fromkeys(sizes or SIZES)]
     if not sizes and receptive_field is None:

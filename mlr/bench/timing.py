@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 SHORTEST = 0.005  # seconds; what takes less is done several times in a run
-PAUSE = 0.05  # seconds; threads of OpenMP and of BLAS libraries fall asleep sooner than this
+PAUSE = 0.05  # seconds; threads of BLAS libraries fall asleep sooner than this
 
 
 @dataclass(frozen=True)

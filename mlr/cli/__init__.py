@@ -16,13 +16,13 @@ from mlr.cli.info import info
 from mlr.cli.sample import sample
 from mlr.cli.synthesize import synthesize
 from mlr.cli.train import train
-from mlr.errors import MlrError
+from mlr.errors import MlrError, OptionError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mlr", message="%(prog)s %(version)s")
 def cli() -> None:
-    r"""Change the expression of faces with masked linear regression.
+    """Change the expression of faces with masked linear regression.
 
     \b
     mlr sample faces/                   draw faces to play with
@@ -52,6 +52,8 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
+    except OptionError as error:
+        code = _failed(str(error), 2)
     except (MlrError, OSError) as error:  # OSError: of no input or output, but of a full stdout
         code = _failed(str(error))
     except MemoryError:
@@ -65,12 +67,12 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _failed(cause: str) -> int:
+def _failed(cause: str, code: int = 1) -> int:
     """Say why nothing more can be done, and return the exit code."""
     from mlr.report import printable
 
     click.echo(printable(f"mlr: error: {cause}"), err=True)
-    return 1
+    return code
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

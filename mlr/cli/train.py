@@ -48,7 +48,7 @@ def train(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    r"""Learn from the pairs of images in DATA.
+    """Learn from the pairs of images in DATA.
 
     \b
     DATA holds one of

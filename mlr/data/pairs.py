@@ -61,11 +61,14 @@ class PairList:
         In the order of their names.
     problems : tuple of Problem
         Files without a partner.
+    notes : tuple of str
+        What else is worth knowing.
     """
 
     source: str
     people: tuple[Person, ...]
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -106,6 +109,7 @@ def find_pairs(
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root}: {found}; expected a folder of training images")
+    notes: list[str] = []
     if (root / MANIFEST).is_file():
         name = "source"
         people, problems = _from_manifest(root / MANIFEST, target)
@@ -117,7 +121,12 @@ def find_pairs(
         if source not in folders:
             raise DataError(_what_is_there(root, source))
         name = source
-        people, problems = _from_folders(folders.pop(source), _chosen(root, folders, target))
+        source_folder = folders.pop(source)
+        made = [other for other in folders if other.startswith(f"{source}-")]
+        if not target and made:  # what synthesize wrote beside its input
+            notes.append(f"note: left out {', '.join(made)}, as made from {source}; else --target")
+            folders = {other: path for other, path in folders.items() if other not in made}
+        people, problems = _from_folders(source_folder, _chosen(root, folders, target))
     if not people:
         if problems:
             raise DataError(f"{problems[0].path}: {problems[0].cause}; not one pair is left")
@@ -126,7 +135,7 @@ def find_pairs(
             "folder of another expression"
         )
     people.sort(key=lambda person: person.name)
-    return PairList(name, tuple(people), tuple(problems))
+    return PairList(name, tuple(people), tuple(problems), tuple(notes))
 
 
 def _subfolders(root: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlr.data.faces import EXPRESSIONS, draw_face
 from mlr.data.images import write_image
 from mlr.data.stream import ordered_map
-from mlr.errors import MlrError, OutputExistsError
+from mlr.errors import MlrError, OptionError, OutputExistsError
 from mlr.report import Report
 from mlr.threads import thread_count
 
@@ -61,7 +61,7 @@ def write_samples(
     report = report or Report()
     unknown = [name for name in target if name not in EXPRESSIONS[1:]]
     if unknown:
-        raise MlrError(f"no expression {unknown[0]!r}; there is: {', '.join(EXPRESSIONS[1:])}")
+        raise OptionError(f"no expression {unknown[0]!r}; there is: {', '.join(EXPRESSIONS[1:])}")
     if folder.exists() and not folder.is_dir():
         raise MlrError(f"{folder}: is a file, and a folder is to be made there")
     if not force and folder.exists() and any(folder.iterdir()):

@@ -1,1 +1,1 @@
-"""Numba kernels: plain loops over arrays that import nothing but NumPy and Numba."""
+"""Compiled loops over arrays; they import nothing but NumPy, Numba and its llvmlite."""
