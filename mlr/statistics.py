@@ -34,7 +34,7 @@ FORMAT = 1
 #: Intensity of white for every dtype that images may have.
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 TO_16_BITS = 257  # 65535 / 255: an 8-bit intensity times this is the same in 16 bits
-_DIGEST_MODULUS = 1 << 256
+DIGEST_MODULUS = 1 << 256
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,17 @@ class TargetSums:
         Sum of the target times the source at each tap.
     sums, squares : ndarray of the same dtype, shape (channels, height, width)
         Sum of the targets, and of their squares.
+    deep : int
+        Number of pairs with more than 8 bits.
+    digest : int
+        Sum of the pairs' digests modulo 2^256: like the planes, it adds and subtracts.
     """
 
     cross: Planes
     sums: Planes
     squares: Planes
+    deep: int = 0
+    digest: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,6 @@ class Statistics:
         show share one object, and so one Gram matrix and one factorisation.
     targets : dict of str to TargetSums
         For each expression, the sums that involve its targets.
-    deep : int
-        Number of pairs with more than 8 bits.
-    digest : int
-        Sum of the pairs' digests modulo 2^256: like the planes, it adds and subtracts.
     """
 
     receptive_field: ReceptiveField
@@ -102,8 +104,6 @@ class Statistics:
     shape: tuple[int, int, int]
     sources: dict[str, SourceSums] = field(default_factory=dict)
     targets: dict[str, TargetSums] = field(default_factory=dict)
-    deep: int = 0
-    digest: int = 0
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ class Statistics:
     @property
     def hexdigest(self) -> str:
         """Digest of the training pairs, 64 hexadecimal digits; the same in any order."""
-        return f"{self.digest:064x}"
+        return _hexdigest(sum(target.digest for target in self.targets.values()))
 
     def groups(self) -> list[tuple[SourceSums, list[str]]]:
         """Return each distinct `SourceSums` with the expressions that share it."""
@@ -174,8 +174,8 @@ class Statistics:
             "offsets": self.receptive_field.offsets,
             "expressions": self.expressions,
             "groups": [{"count": source.count, "expressions": names} for source, names in groups],
-            "deep": self.deep,
-            "digest": self.hexdigest,
+            "deep": [self.targets[name].deep for name in self.expressions],
+            "digests": [_hexdigest(self.targets[name].digest) for name in self.expressions],
         }
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         with replacing(Path(path), force=force, durable=True) as file:
@@ -222,6 +222,8 @@ class Statistics:
                 planes(f"target{index}_cross", len(taps)),
                 planes(f"target{index}_sums"),
                 planes(f"target{index}_squares"),
+                int(meta["deep"][index]),
+                int(meta["digests"][index], 16),
             )
             for index, name in enumerate(meta["expressions"])
         }
@@ -233,8 +235,6 @@ class Statistics:
             shape=(channels, height, width),
             sources=sources,
             targets=targets,
-            deep=int(meta["deep"]),
-            digest=int(meta["digest"], 16),
         )
 
 
@@ -263,16 +263,7 @@ def _combined(a: Statistics, b: Statistics, sign: int) -> Statistics:
             continue
         sources[name] = made[key]
         targets[name] = _target_sum(a.targets.get(name), b.targets.get(name), sign)
-    result = replace(
-        a,
-        sources=_shared(sources),
-        targets=targets,
-        deep=a.deep + sign * b.deep,
-        digest=(a.digest + sign * b.digest) % _DIGEST_MODULUS,
-    )
-    if white == WHITE["uint16"] and result.deep == 0:
-        return _with_white(result, WHITE["uint8"])
-    return result
+    return _in_8_bits_if_it_can_be(replace(a, sources=_shared(sources), targets=targets))
 
 
 def _check_fit(a: Statistics, b: Statistics) -> None:
@@ -290,6 +281,14 @@ def _size(shape: tuple[int, int, int]) -> str:
     """Return a size as people say it."""
     channels, height, width = shape
     return f"{width}x{height} px {'grey' if channels == 1 else 'colour'}"
+
+
+def _in_8_bits_if_it_can_be(statistics: Statistics) -> Statistics:
+    """Return statistics that hold no deep pair as if there had never been one."""
+    deep = any(target.deep for target in statistics.targets.values())
+    if statistics.white == WHITE["uint16"] and not deep:
+        return _with_white(statistics, WHITE["uint8"])
+    return statistics
 
 
 def _with_white(statistics: Statistics, white: float) -> Statistics:
@@ -313,8 +312,11 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
         white=white,
         sources={name: made[id(source)] for name, source in statistics.sources.items()},
         targets={
-            name: TargetSums(
-                scaled(target.cross, 2), scaled(target.sums, 1), scaled(target.squares, 2)
+            name: replace(
+                target,
+                cross=scaled(target.cross, 2),
+                sums=scaled(target.sums, 1),
+                squares=scaled(target.squares, 2),
             )
             for name, target in statistics.targets.items()
         },
@@ -343,8 +345,16 @@ def _target_sum(a: TargetSums | None, b: TargetSums | None, sign: int) -> Target
     if a is None:
         return b
     return TargetSums(
-        a.cross + sign * b.cross, a.sums + sign * b.sums, a.squares + sign * b.squares
+        cross=a.cross + sign * b.cross,
+        sums=a.sums + sign * b.sums,
+        squares=a.squares + sign * b.squares,
+        deep=a.deep + sign * b.deep,
+        digest=(a.digest + sign * b.digest) % DIGEST_MODULUS,
     )
+
+
+def _hexdigest(digest: int) -> str:
+    return f"{digest % DIGEST_MODULUS:064x}"
 
 
 def _shared(sources: dict[str, SourceSums]) -> dict[str, SourceSums]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlr.accumulate import Accumulator, person_digest
+from mlr.accumulate import Accumulator, pair_digest
 from mlr.data.files import check_free
 from mlr.data.images import Image, Pixels
 from mlr.data.pairs import PairList, find_pairs
@@ -206,7 +206,8 @@ def _sum_up(
     """Sum up decoded people in whatever order they come.
 
     Those who show the same expressions with the same bits are summed up together. They wait in
-    bins for being packed, so that changing from one kind of people to another is rare.
+    bins for being packed, so that changing from one kind of people to another is rare. Someone
+    with pairs of 8 and pairs of 16 bits is of both kinds.
 
     Parameters
     ----------
@@ -242,12 +243,10 @@ def _sum_up(
         _add(accumulator, waiting)
 
     for person in people:
-        images = (person.source, *person.targets.values())
-        dtype = np.result_type(*(image.pixels.dtype for image in images))
-        kind = (frozenset(person.targets), dtype.name)
-        bins.setdefault(kind, []).append(person)
-        if len(bins[kind]) == pack:
-            empty(kind)
+        for kind, part in _kinds(person):
+            bins.setdefault(kind, []).append(part)
+            if len(bins[kind]) == pack:
+                empty(kind)
     for kind in sorted(bins, key=lambda kind: kind != current):
         empty(kind)
     return total if accumulator is None else total + accumulator.statistics()
@@ -256,20 +255,29 @@ def _sum_up(
 _Kind = tuple[frozenset[str], str]  # expressions, dtype
 
 
+def _kinds(person: DecodedPerson) -> Iterator[tuple[_Kind, DecodedPerson]]:
+    """Yield the person with the pairs of each dtype, which is the larger one of the two images."""
+    by_dtype: dict[str, dict[str, Image]] = {}
+    for name, image in person.targets.items():
+        dtype = np.result_type(person.source.pixels, image.pixels).name
+        by_dtype.setdefault(dtype, {})[name] = image
+    for dtype, targets in by_dtype.items():
+        yield (frozenset(targets), dtype), replace(person, targets=targets)
+
+
 def _add(accumulator: Accumulator, people: Sequence[DecodedPerson]) -> None:
     """Stack people's images and hand them to the accumulator."""
 
     def stacked(images: Iterable[Image]) -> Pixels:
         return np.stack([_with_dtype(image.pixels, accumulator.dtype) for image in images])
 
-    digests = (
-        person_digest(p.source.digest, {name: image.digest for name, image in p.targets.items()})
-        for p in people
-    )
     accumulator.add(
         stacked(p.source for p in people),
         {name: stacked(p.targets[name] for p in people) for name in accumulator.expressions},
-        sum(digests),
+        {
+            name: sum(pair_digest(p.source.digest, p.targets[name].digest, name) for p in people)
+            for name in accumulator.expressions
+        },
     )
 
 

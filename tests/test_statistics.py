@@ -29,7 +29,7 @@ def pairs(seed, count, expressions=("happy",), shape=(5, 6, 1), dtype=np.uint8):
 
 def statistics(X, targets, digest=0):
     result = Accumulator(FIELD, (X.shape[3], *X.shape[1:3]), list(targets), X.dtype, len(X))
-    result.add(X, targets, digest)
+    result.add(X, targets, dict.fromkeys(targets, digest))
     return result.statistics()
 
 

@@ -190,3 +190,22 @@ def test_options_that_make_no_sense_are_refused(options, tmp_path):
         mlr.train(tmp_path / "data", tmp_path / "m.npz", **options)
     assert not (tmp_path / "m.npz").exists()
     shutil.rmtree(tmp_path / "data")
+
+
+def test_taking_out_someones_only_deep_pair_leaves_8_bits(tmp_path):
+    field = ReceptiveField.square(3)
+    write_set(tmp_path / "all", range(4), ("happy", "sad"), channels=1)
+    write_set(tmp_path / "out", [1], ("sad",), channels=1)
+    deep = np.full((8, 8, 1), 40_001, np.uint16)
+    for folder in ("all", "out"):
+        write_image(tmp_path / folder / "sad" / "001.png", deep, force=True)
+    whole = collect(find_pairs(tmp_path / "all"), field)
+    assert whole.white == 65535
+    left = whole - collect(find_pairs(tmp_path / "out"), field)
+    (tmp_path / "all" / "sad" / "001.png").unlink()
+    with pytest.warns(MlrWarning, match="has no partner"):
+        never = collect(find_pairs(tmp_path / "all"), field)
+    left.save(tmp_path / "a.npz")
+    never.save(tmp_path / "b.npz")
+    assert left.white == 255
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
