@@ -39,7 +39,7 @@ def cross_validate(pairs, field, penalty, folds):
     everyone = total(statistics)
     ours, copied = [], []
     for part, held_out in zip(parts, statistics, strict=True):
-        model = fit(everyone - held_out, penalty, source=pairs.source, recipe="paper")
+        model = fit(everyone - held_out, penalty, recipe="paper")
         for person in part.people:
             source = read_image(person.source).pixels
             for expression, path in person.targets.items():

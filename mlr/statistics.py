@@ -97,6 +97,8 @@ class Statistics:
         show share one object, and so one Gram matrix and one factorisation.
     targets : dict of str to TargetSums
         For each expression, the sums that involve its targets.
+    source : str
+        Name of the source expression.
     """
 
     receptive_field: ReceptiveField
@@ -104,6 +106,7 @@ class Statistics:
     shape: tuple[int, int, int]
     sources: dict[str, SourceSums] = field(default_factory=dict)
     targets: dict[str, TargetSums] = field(default_factory=dict)
+    source: str = "source"
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -133,7 +136,7 @@ class Statistics:
         Raises
         ------
         DataError
-            If receptive fields, image sizes or kinds of intensity differ.
+            If receptive fields, image sizes, kinds of intensity or source expressions differ.
         """
         return _combined(self, other, +1)
 
@@ -173,6 +176,7 @@ class Statistics:
             "shape": self.shape,
             "offsets": self.receptive_field.offsets,
             "expressions": self.expressions,
+            "source": self.source,
             "groups": [{"count": source.count, "expressions": names} for source, names in groups],
             "deep": [self.targets[name].deep for name in self.expressions],
             "digests": [_hexdigest(self.targets[name].digest) for name in self.expressions],
@@ -235,6 +239,7 @@ class Statistics:
             shape=(channels, height, width),
             sources=sources,
             targets=targets,
+            source=str(meta["source"]),
         )
 
 
@@ -275,6 +280,8 @@ def _check_fit(a: Statistics, b: Statistics) -> None:
         raise DataError(f"statistics of different images: {_size(a.shape)} and {_size(b.shape)}")
     if (a.white == 1.0) != (b.white == 1.0):
         raise DataError("statistics of integer and of floating-point images do not add up")
+    if a.source != b.source:
+        raise DataError(f"statistics of different source expressions: {a.source} and {b.source}")
 
 
 def _size(shape: tuple[int, int, int]) -> str:

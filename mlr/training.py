@@ -113,13 +113,13 @@ def train(
     pairs = find_pairs(data, source=source, target=target)
     with limited(threads):
         statistics = collect(pairs, field, threads=threads, report=report)
-        model = fit(statistics, penalty, source=pairs.source, recipe=recipe)
+        model = fit(statistics, penalty, recipe=recipe)
     if output is not None:
         model.save(output, force=force)
     return model
 
 
-def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> Model:
+def fit(statistics: Statistics, penalty: float, *, recipe: str) -> Model:
     """Solve for a model.
 
     Parameters
@@ -128,8 +128,6 @@ def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> 
         Sums over the training pairs.
     penalty : float
         Ridge penalty for intensities in [0, 1].
-    source : str
-        Name of the source expression.
     recipe : str
         Name of the recipe that the choices come from; "custom" is noted if they differ from it.
 
@@ -148,7 +146,7 @@ def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> 
         receptive_field=statistics.receptive_field,
         expressions=statistics.expressions,
         meta=new_meta(
-            source=source,
+            source=statistics.source,
             recipe=recipe if as_named else "custom",
             penalty=penalty,
             prior="zero",
@@ -190,7 +188,7 @@ def collect(
         stream = decoded(people, image_format, count, report)
         stream = report.progress(stream, len(people), "training")
         expected = Counter(frozenset(person.targets) for person in people)
-        statistics = _sum_up(stream, shape, receptive_field, expected)
+        statistics = replace(_sum_up(stream, shape, receptive_field, expected), source=pairs.source)
     if not statistics.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(statistics.pairs.values())

@@ -29,7 +29,7 @@ def test_the_papers_recipe_beats_copying_the_input_by_more_than_an_eighth():
     statistics = statistics_of_arrays(
         X[~held_out], {"happy": T[~held_out]}, ReceptiveField.square(3)
     )
-    model = fit(statistics, 0.4, source="neutral", recipe="paper")
+    model = fit(statistics, 0.4, recipe="paper")
     truth = T[held_out] / 255
     error = np.square(model.synthesize(X[held_out]) / 255 - truth).mean()
     copied = np.square(X[held_out] / 255 - truth).mean()

@@ -1,6 +1,7 @@
 """Statistics are exact, and add and subtract like the sets of pairs that they stand for."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,7 @@ def test_what_was_never_put_in_cannot_be_taken_out():
             lambda: statistics_of_arrays(*pairs(0, 3), ReceptiveField.square(5)),
             "3x3 and 5x5",
         ),
+        (lambda: replace(statistics(*pairs(0, 3)), source="calm"), "expressions: source and calm"),
     ],
 )
 def test_statistics_that_do_not_fit_together_are_refused_with_the_reason(other, reason):

@@ -64,7 +64,7 @@ def test_shards_trained_apart_and_added_give_the_same_model_file(tmp_path):
         write_set(tmp_path / f"shard{shard}", range(shard, 30, 3))
     mlr.train(tmp_path / "all", tmp_path / "whole.npz")
     parts = [collect(find_pairs(tmp_path / f"shard{shard}"), field) for shard in (2, 0, 1)]
-    summed = fit(parts[0] + parts[1] + parts[2], 0.4, source="neutral", recipe="paper")
+    summed = fit(parts[0] + parts[1] + parts[2], 0.4, recipe="paper")
     summed.save(tmp_path / "summed.npz")
     assert (tmp_path / "summed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
@@ -79,7 +79,7 @@ def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
         return collect(find_pairs(tmp_path / folder), field)
 
     left = summed("all") - summed("leaves")
-    fit(left, 0.4, source="neutral", recipe="paper").save(tmp_path / "a.npz")
+    fit(left, 0.4, recipe="paper").save(tmp_path / "a.npz")
     mlr.train(tmp_path / "stays", tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
