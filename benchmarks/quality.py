@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from mlr import ReceptiveField, metrics
+from mlr.collect import collect
 from mlr.data.images import read_image
 from mlr.data.pairs import find_pairs
 from mlr.statistics import total
-from mlr.training import collect, fit
+from mlr.training import fit
 
 MEASURES = ("mse", "psnr", "ssim", "sharpness")
 
