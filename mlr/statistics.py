@@ -14,7 +14,7 @@ add and subtract like the sets of pairs that they stand for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,101 @@ class Statistics:
         """
         return _combined(self, other, -1)
 
+    def check_fits(self, other: Statistics) -> None:
+        """Raise unless the two add up.
+
+        Raises
+        ------
+        DataError
+            If receptive fields, image sizes, kinds of intensity or source expressions differ.
+        """
+        if self.receptive_field != other.receptive_field:
+            raise DataError(
+                "statistics of different receptive fields: "
+                f"{self.receptive_field} and {other.receptive_field}"
+            )
+        if self.shape != other.shape:
+            raise DataError(
+                f"statistics of different images: {_size(self.shape)} and {_size(other.shape)}"
+            )
+        if (self.white == 1.0) != (other.white == 1.0):
+            raise DataError("statistics of integer and of floating-point images do not add up")
+        if self.source != other.source:
+            raise DataError(
+                f"statistics of different source expressions: {self.source} and {other.source}"
+            )
+
+    def only(self, expressions: Iterable[str]) -> Statistics:
+        """Return the statistics of the pairs of some expressions, as if there were no other.
+
+        Raises
+        ------
+        DataError
+            If there is no such expression.
+        """
+        wanted = set(expressions)
+        for name in sorted(wanted - set(self.targets)):
+            there = ", ".join(self.expressions) or "none"
+            raise DataError(f"no expression {name!r}; target expressions there: {there}")
+        return _in_8_bits_if_it_can_be(
+            replace(
+                self,
+                sources={name: self.sources[name] for name in wanted},
+                targets={name: self.targets[name] for name in wanted},
+            )
+        )
+
+    def restricted(self, receptive_field: ReceptiveField) -> Statistics:
+        """Return the statistics of the same pairs for some of the taps, exactly.
+
+        No plane depends on which other planes there are, and the differences of some taps are
+        among those of all taps: the planes are picked out.
+
+        Parameters
+        ----------
+        receptive_field : ReceptiveField
+            Any of the taps, in any order.
+
+        Raises
+        ------
+        DataError
+            If a tap is not one of those that the planes were made for.
+        """
+        ours, table = self.receptive_field.offsets, self.receptive_field.lag_table
+        if receptive_field.offsets == ours:
+            return self
+        if not set(receptive_field.offsets) <= set(ours):
+            raise DataError(
+                f"statistics for the receptive field {self.receptive_field} do not hold all taps "
+                f"of {receptive_field}"
+            )
+        taps = [ours.index(offset) for offset in receptive_field.offsets]
+        lags = [table.lags.tolist().index(lag) for lag in receptive_field.lag_table.lags.tolist()]
+        return replace(
+            self,
+            receptive_field=receptive_field,
+            sources=_each(self, lambda s: replace(s, lags=s.lags.take(lags, 1))),
+            targets={
+                name: replace(target, cross=target.cross.take(taps, 1))
+                for name, target in self.targets.items()
+            },
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the statistics hold, ready for JSON."""
+        channels, height, width = self.shape
+        return {
+            "kind": "statistics",
+            "source": self.source,
+            "expressions": list(self.expressions),
+            "size": f"{width}x{height}",
+            "channels": channels,
+            "receptive_field": str(self.receptive_field),
+            "pairs": self.pairs,
+            "white": int(self.white),
+            "digest": self.hexdigest,
+        }
+
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the statistics to an ``.npz`` file.
 
@@ -253,7 +348,7 @@ def total(parts: Iterable[Statistics]) -> Statistics:
 
 def _combined(a: Statistics, b: Statistics, sign: int) -> Statistics:
     """Return a + sign * b, in the one form that a set of pairs has."""
-    _check_fit(a, b)
+    a.check_fits(b)
     white = max(a.white, b.white)
     a, b = _with_white(a, white), _with_white(b, white)
     sources: dict[str, SourceSums] = {}
@@ -269,19 +364,6 @@ def _combined(a: Statistics, b: Statistics, sign: int) -> Statistics:
         sources[name] = made[key]
         targets[name] = _target_sum(a.targets.get(name), b.targets.get(name), sign)
     return _in_8_bits_if_it_can_be(replace(a, sources=_shared(sources), targets=targets))
-
-
-def _check_fit(a: Statistics, b: Statistics) -> None:
-    if a.receptive_field != b.receptive_field:
-        raise DataError(
-            f"statistics of different receptive fields: {a.receptive_field} and {b.receptive_field}"
-        )
-    if a.shape != b.shape:
-        raise DataError(f"statistics of different images: {_size(a.shape)} and {_size(b.shape)}")
-    if (a.white == 1.0) != (b.white == 1.0):
-        raise DataError("statistics of integer and of floating-point images do not add up")
-    if a.source != b.source:
-        raise DataError(f"statistics of different source expressions: {a.source} and {b.source}")
 
 
 def _size(shape: tuple[int, int, int]) -> str:
@@ -310,14 +392,15 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
             return planes.astype(np.float64) * factor
         return planes.astype(np.int64) // factor
 
-    made = {
-        id(source): SourceSums(source.count, scaled(source.lags, 2), scaled(source.sums, 1))
-        for source, _ in statistics.groups()
-    }
     return replace(
         statistics,
         white=white,
-        sources={name: made[id(source)] for name, source in statistics.sources.items()},
+        sources=_each(
+            statistics,
+            lambda source: replace(
+                source, lags=scaled(source.lags, 2), sums=scaled(source.sums, 1)
+            ),
+        ),
         targets={
             name: replace(
                 target,
@@ -328,6 +411,16 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
             for name, target in statistics.targets.items()
         },
     )
+
+
+def _each(
+    statistics: Statistics, change: Callable[[SourceSums], SourceSums]
+) -> dict[str, SourceSums]:
+    """Return the sources changed; expressions that share one still do."""
+    changed: dict[str, SourceSums] = {}
+    for source, names in statistics.groups():
+        changed |= dict.fromkeys(names, change(source))
+    return changed
 
 
 def _source_sum(a: SourceSums | None, b: SourceSums | None, sign: int) -> SourceSums:
