@@ -54,7 +54,7 @@ def collect(
         people, image_format = common_format(pairs, count, report)
         shape = (image_format.channels, image_format.height, image_format.width)
         stream = decoded(people, image_format, count, report)
-        stream = report.progress(stream, len(people), "training")
+        stream = report.progress(stream, len(people), "summing up")
         expected = Counter(frozenset(person.targets) for person in people)
         statistics = replace(_sum_up(stream, shape, receptive_field, expected), source=pairs.source)
     if not statistics.expressions:

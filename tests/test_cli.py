@@ -17,7 +17,7 @@ from mlr.data.pairs import find_pairs
 from mlr.model import LUMA, load
 from tests.conftest import PEOPLE, draw, draw_pairs, names, run_process
 
-COMMANDS = ("train", "synthesize", "evaluate", "bench", "sample", "info")
+COMMANDS = ("train", "statistics", "synthesize", "evaluate", "bench", "sample", "info")
 
 
 @pytest.fixture
@@ -76,6 +76,7 @@ def test_help_names_every_command(run):
     result = run("--help")
     assert (result.code, result.err) == (0, "")
     assert all(f"  {command} " in result.out for command in COMMANDS)
+    assert "\n  mlr sample faces/      " in result.out
 
 
 @pytest.mark.parametrize(

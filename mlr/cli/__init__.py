@@ -14,6 +14,7 @@ from mlr.cli.bench import bench
 from mlr.cli.evaluate import evaluate
 from mlr.cli.info import info
 from mlr.cli.sample import sample
+from mlr.cli.statistics import statistics
 from mlr.cli.synthesize import synthesize
 from mlr.cli.train import train
 from mlr.errors import MlrError
@@ -22,17 +23,18 @@ from mlr.errors import MlrError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mlr", message="%(prog)s %(version)s")
 def cli() -> None:
-    r"""Change the expression of faces with masked linear regression.
+    """Change the expression of faces with masked linear regression.
 
     \b
     mlr sample faces/                   draw faces to play with
     mlr train faces/ -o model.npz       learn from pairs of images
     mlr synthesize model.npz photos/    change the expression of aligned faces
     mlr evaluate model.npz test/        measure the error on other people
-    """
+    mlr statistics faces/ -o sums.npz   keep what training needs to know of the pairs
+    """  # noqa: D301 - click wants the character itself
 
 
-for command in (train, synthesize, evaluate, bench, sample, info):
+for command in (train, statistics, synthesize, evaluate, bench, sample, info):
     cli.add_command(command)
 
 
