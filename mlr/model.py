@@ -118,6 +118,7 @@ class Model:
         """Return what the model is and how it was made, ready for JSON."""
         channels, height, width = self.shape
         return {
+            "kind": "model",
             "expressions": list(self.expressions),
             "size": f"{width}x{height}",
             "channels": channels,

@@ -295,3 +295,31 @@ def test_what_is_said(run, shards, tmp_path):
     assert said["pairs"] == {"happy": 9, "sad": 9}
     assert said["receptive_field"] == "plus"
     assert said["failures"] == []
+
+
+def test_info_says_what_a_statistics_file_holds(run, sums, model):
+    path = sums / "all-5.npz"
+    said = json.loads(run("info", path, "--json").out)
+    assert said == {
+        "kind": "statistics",
+        "source": "neutral",
+        "expressions": ["happy", "sad"],
+        "size": "16x16",
+        "channels": 3,
+        "receptive_field": "5x5",
+        "pairs": {"happy": 9, "sad": 9},
+        "white": 255,
+        "digest": Statistics.load(path).hexdigest,
+    }
+    assert "pairs           happy 9, sad 9\n" in run("info", path).out
+    assert run("info", model).out.startswith("kind            model\n")
+
+
+def test_info_on_a_damaged_statistics_file_is_one_line(run, sums, tmp_path):
+    data = (sums / "ann.npz").read_bytes()
+    path = tmp_path / "s.npz"
+    for end in (0, 100, len(data) // 2, len(data) - 10):
+        path.write_bytes(data[:end])
+        result = run("info", path)
+        assert (result.code, result.out) == (1, "")
+        assert result.lines[0].startswith(f"mlr: error: {path}: not a model or statistics file, ")
