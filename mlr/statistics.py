@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.files import replacing
+from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
-from mlr.errors import DataError, ModelError
+from mlr.errors import DataError, MlrError, ModelError
 from mlr.receptive_field import ReceptiveField
 
 Planes = npt.NDArray[Any]  # int64 or float64
@@ -292,7 +292,7 @@ class Statistics:
         arrays, meta = read_npz(Path(path), kind="statistics", newest=FORMAT)
         try:
             return cls._from_arrays(arrays, meta)
-        except (KeyError, TypeError, ValueError, DataError) as error:
+        except (LookupError, TypeError, ValueError, MlrError) as error:
             raise ModelError(f"{path}: not a statistics file, or a damaged one: {error}") from error
 
     @classmethod
@@ -300,6 +300,12 @@ class Statistics:
         taps = ReceptiveField.of([tuple(offset) for offset in meta["offsets"]])
         white = float(meta["white"])
         channels, height, width = (int(n) for n in meta["shape"])
+        if white not in WHITE.values() or channels not in (1, 3):
+            raise DataError(f"it is for {channels} channels whose white is {white:g}")
+        expressions = [str(name) for name in meta["expressions"]]
+        for name in expressions:
+            if not is_folder_name(name):  # which is what it becomes
+                raise DataError(f"expression {name!r} cannot be the name of a folder")
         dtype = np.dtype(np.int64 if white == WHITE["uint8"] else np.float64)
 
         def planes(name: str, *middle: int) -> Planes:
@@ -315,6 +321,8 @@ class Statistics:
         for index, group in enumerate(meta["groups"]):
             lags = planes(f"source{index}_lags", len(taps.lag_table.lags))
             source = SourceSums(int(group["count"]), lags, planes(f"source{index}_sums"))
+            if source.count < 1:
+                raise DataError(f"it says to hold {source.count} pairs")
             sources.update(dict.fromkeys(group["expressions"], source))
         targets = {
             name: TargetSums(
@@ -324,7 +332,7 @@ class Statistics:
                 int(meta["deep"][index]),
                 int(meta["digests"][index], 16),
             )
-            for index, name in enumerate(meta["expressions"])
+            for index, name in enumerate(expressions)
         }
         if set(sources) != set(targets):
             raise DataError("its groups and its expressions disagree")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mlr import accumulate
 from mlr.accumulate import Accumulator, statistics_of_arrays
+from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, ModelError, OutputExistsError
 from mlr.receptive_field import ReceptiveField
 from mlr.statistics import Statistics
@@ -218,6 +219,39 @@ def test_a_file_gives_back_what_was_saved(dtype, tmp_path):
     assert saved(loaded, tmp_path / "again.npz") == written
     with pytest.raises(OutputExistsError):
         whole.save(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"white": 256}, "white is 256"),
+        ({"white": None}, "NoneType"),
+        ({"shape": [2, 2, 2]}, "2 channels"),
+        ({"shape": [1, 2]}, "not enough values"),
+        ({"shape": [1, 2, 3]}, r"expected int64 \(1, 13, 2, 3\)"),
+        ({"offsets": [[0, 0], [0, 0]]}, "same tap twice"),
+        ({"offsets": []}, "at least one tap"),
+        ({"offsets": [[0]]}, "not enough values"),
+        ({"expressions": ["../happy"]}, "cannot be the name of a folder"),
+        ({"expressions": [3]}, "disagree"),
+        ({"expressions": ["sad"]}, "disagree"),
+        ({"expressions": ["happy", "sad"]}, "target1"),
+        ({"groups": [{"count": 0, "expressions": ["happy"]}]}, "0 pairs"),
+        ({"groups": [{}]}, "count"),
+        ({"groups": 3}, "int"),
+        ({"deep": []}, "index out of range"),
+        ({"digests": ["x"]}, "invalid literal"),
+    ],
+)
+def test_metadata_that_make_no_sense_are_refused_with_the_reason(change, reason, tmp_path):
+    path = tmp_path / "s.npz"
+    saved(statistics(*pairs(12, 2, shape=(2, 2, 1))), path)
+    arrays, meta = read_npz(path, kind="statistics", newest=1)
+    arrays["meta"] = np.array(json.dumps(meta | change))
+    with path.open("wb") as file:
+        write_npz(file, arrays)
+    with pytest.raises(ModelError, match=rf"s\.npz: not a statistics file, .*{reason}"):
+        Statistics.load(path)
 
 
 def test_a_damaged_file_is_refused(tmp_path):

@@ -51,21 +51,23 @@ def trained(run, tmp_path, *arguments):
 
 
 def test_someone_taken_out_was_never_seen(shards, tmp_path):
-    """In processes of their own, as a user has them: folders and files, in and out."""
-    (tmp_path / "s").mkdir()
-    for name in ("all", "ann"):
-        output = tmp_path / "s" / f"{name}.npz"
-        assert run_process("statistics", shards / name, "-o", output).code == 0
-    assert run_process("train", shards / "stays", "-o", tmp_path / "never.npz").code == 0
-    never = (tmp_path / "never.npz").read_bytes()
-    for number, (data, out) in enumerate(
-        (data, out)
-        for data in (shards / "all", tmp_path / "s" / "all.npz")
-        for out in (shards / "ann", tmp_path / "s" / "ann.npz")
+    """In processes of their own, as a user has them."""
+    data, model, never = (tmp_path / f"{name}.npz" for name in ("data", "model", "never"))
+    for command in (
+        ["statistics", shards / "all", "-o", data],
+        ["train", data, "--remove", shards / "ann", "-o", model],
+        ["train", shards / "stays", "-o", never],
     ):
-        path = tmp_path / f"{number}.npz"
-        assert run_process("train", data, "--remove", out, "-o", path).code == 0
-        assert path.read_bytes() == never
+        assert run_process(*command).code == 0
+    assert model.read_bytes() == never.read_bytes()
+
+
+@pytest.mark.parametrize("data", ["all", "all.npz"])
+@pytest.mark.parametrize("out", ["ann", "ann.npz"])
+def test_folders_and_files_are_taken_out_of_each_other(run, shards, sums, tmp_path, data, out):
+    data, out = ((sums if name.endswith(".npz") else shards) / name for name in (data, out))
+    never = trained(run, tmp_path, shards / "stays")
+    assert trained(run, tmp_path, data, "--remove", out) == never
 
 
 def test_statistics_file_forgets_too(run, shards, sums, tmp_path):
