@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from mlr import ReceptiveField, metrics
+from mlr.collect import collect
 from mlr.data.images import read_image
 from mlr.data.pairs import find_pairs
 from mlr.statistics import total
-from mlr.training import collect, fit
+from mlr.training import fit
 
 MEASURES = ("mse", "psnr", "ssim", "sharpness")
 
@@ -39,7 +40,7 @@ def cross_validate(pairs, field, penalty, folds):
     everyone = total(statistics)
     ours, copied = [], []
     for part, held_out in zip(parts, statistics, strict=True):
-        model = fit(everyone - held_out, penalty, source=pairs.source, recipe="paper")
+        model = fit(everyone - held_out, penalty, recipe="paper")
         for person in part.people:
             source = read_image(person.source).pixels
             for expression, path in person.targets.items():

@@ -17,6 +17,7 @@ _HOME = {
     "ReceptiveField": "mlr.receptive_field",
     "Statistics": "mlr.statistics",
     "evaluate": "mlr.evaluation",
+    "gather": "mlr.training",
     "load": "mlr.model",
     "train": "mlr.training",
 }
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mlr.receptive_field import ReceptiveField as ReceptiveField
     from mlr.regression import MaskedRegression as MaskedRegression
     from mlr.statistics import Statistics as Statistics
+    from mlr.training import gather as gather
     from mlr.training import train as train
 
 

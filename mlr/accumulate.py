@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from mlr.kernels.pack import pack
 from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products, add_sums
 from mlr.receptive_field import ReceptiveField
-from mlr.statistics import WHITE, SourceSums, Statistics, TargetSums
+from mlr.statistics import DIGEST_MODULUS, WHITE, SourceSums, Statistics, TargetSums
 
 Pixels = npt.NDArray[Any]
 
@@ -74,9 +75,14 @@ class Accumulator:
         self._target_sums = {name: next(planes) for name in self.expressions}
         self._squares = {name: next(planes) for name in self.expressions}
         self._people = 0
-        self._digest = 0
+        self._digests = Counter[str]()
 
-    def add(self, sources: Pixels, targets: Mapping[str, Pixels], digest: int = 0) -> None:
+    def add(
+        self,
+        sources: Pixels,
+        targets: Mapping[str, Pixels],
+        digests: Mapping[str, int] | None = None,
+    ) -> None:
         """Add people.
 
         Parameters
@@ -85,8 +91,8 @@ class Accumulator:
             The source images.
         targets : mapping of str to ndarray of the same shape
             The target images of each expression, in the same order.
-        digest : int
-            Sum of the `person_digest` of these people.
+        digests : mapping of str to int, optional
+            For each expression, the sum of the `pair_digest` of these people.
         """
         people = len(sources)
         room = self._buffers[None].shape[-1]
@@ -101,7 +107,7 @@ class Accumulator:
             if self._filled == room:
                 self._flush()
         self._people += people
-        self._digest += digest
+        self._digests.update(digests or {})
 
     def statistics(self) -> Statistics:
         """Return the statistics of all that was added."""
@@ -116,12 +122,14 @@ class Accumulator:
             sources=dict.fromkeys(self.expressions, source),
             targets={
                 name: TargetSums(
-                    self._cross[name], self._target_sums[name], self._squares[name][:, 0]
+                    cross=self._cross[name],
+                    sums=self._target_sums[name],
+                    squares=self._squares[name][:, 0],
+                    deep=self._people if self.dtype == np.uint16 else 0,
+                    digest=self._digests[name] % DIGEST_MODULUS,
                 )
                 for name in self.expressions
             },
-            deep=self._people * len(self.expressions) if self.dtype == np.uint16 else 0,
-            digest=self._digest % (1 << 256),
         )
 
     def _flush(self) -> None:
@@ -141,20 +149,17 @@ class Accumulator:
         self._filled = 0
 
 
-def person_digest(source: bytes, targets: Mapping[str, bytes]) -> int:
-    """Return the sum of the digests of a person's pairs, modulo 2^256.
+def pair_digest(source: bytes, target: bytes, expression: str) -> int:
+    """Return the digest of a pair, below 2^256.
 
     Parameters
     ----------
-    source : bytes
-        Digest of the source image.
-    targets : mapping of str to bytes
-        Digest of the target image of each expression.
+    source, target : bytes
+        Digests of the two images.
+    expression : str
+        Name of the target's expression.
     """
-    pairs = (
-        hashlib.sha256(source + target + name.encode()).digest() for name, target in targets.items()
-    )
-    return sum(int.from_bytes(pair, "big") for pair in pairs) % (1 << 256)
+    return int.from_bytes(hashlib.sha256(source + target + expression.encode()).digest(), "big")
 
 
 def statistics_of_arrays(

@@ -26,6 +26,8 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 #: What is relied on in a model's metadata, and its type.
 _META_TYPES = {"source": str, "recipe": str, "digest": str, "pairs": dict}
 
+LARGEST_SHARE = 1000  # no face is left long before; float32 is still far from its limits
+OWN_TAP = (0, 0)  # the tap of the output pixel itself
 BAND_BYTES = 1 << 20  # taps of some rows of pixels that stay in the cache
 
 Pixels = npt.NDArray[Any]
@@ -69,19 +71,24 @@ class Model:
         return int(expressions * channels * (inside + height * width))
 
     def synthesize(
-        self, images: Pixels, target: str | None = None, strength: float = 1.0
+        self,
+        images: Pixels,
+        target: str | Mapping[str, float] | None = None,
+        strength: float = 1.0,
     ) -> Pixels:
         """Change the expression of aligned faces.
 
-        Computes x + strength (f(x) - x), where f(x)(p) = sum_k w_k(p) x(p + o_k) + w_bias(p).
+        Computes x + strength (f(x) - x), where f(x)(p) = sum_k w_k(p) x(p + o_k) + w_bias(p), or
+        x + strength sum_e share_e (f_e(x) - x) for a mix of expressions.
 
         Parameters
         ----------
         images : ndarray, shape ([N,] height, width[, 1 or 3])
             uint8, uint16 or floating point in [0, 1]. Colour goes through a grey model by its
             luma, grey through a colour model as colour; both come back as they were.
-        target : str, optional
-            The expression; needed if the model has several.
+        target : str or mapping of str to float, optional
+            The expression, or the shares of a mix as `mixed` takes them; needed if the model has
+            several.
         strength : float
             0 gives the input, 1 the model's output, up to 2 exaggerates.
 
@@ -96,7 +103,11 @@ class Model:
         ModelError
             If the size, the number of channels or the dtype does not fit, or the expression is
             not one of the model's.
+        MlrError
+            If the shares of a mix make no sense.
         """
+        if isinstance(target, Mapping):
+            return self.mixed(target).synthesize(images, strength=strength)
         images = np.asarray(images)
         if target is None and len(self.expressions) > 1:
             names = ", ".join(self.expressions)
@@ -114,10 +125,47 @@ class Model:
         rounded: Pixels = np.rint(np.clip(result, 0, 1) * np.float32(white)).astype(images.dtype)
         return rounded
 
+    def mixed(self, shares: Mapping[str, float]) -> Model:
+        """Return the model of a mix of expressions: f(x) = x + sum_e share_e (f_e(x) - x).
+
+        It is as linear as they are: its weights are sum_e share_e w_e, and what the shares lack of
+        1 is added to the weight of the output pixel's own tap.
+
+        Parameters
+        ----------
+        shares : mapping of str to float
+            Share of each expression in the change; not negative, and their sum need not be 1.
+
+        Returns
+        -------
+        Model
+            Of one expression, called as `mix_name` says.
+
+        Raises
+        ------
+        ModelError
+            If the model lacks one of the expressions.
+        MlrError
+            If there is no share, or one is not a number from 0 to `LARGEST_SHARE`.
+        """
+        check_shares(shares)
+        weights: npt.NDArray[np.float32] = np.zeros_like(self.weights[0])
+        for name, share in shares.items():
+            weights += np.float32(share) * self.weights[self.require(name)]
+        field, rest = self.receptive_field, 1 - math.fsum(shares.values())
+        if rest:
+            if OWN_TAP not in field.offsets:
+                weights = np.insert(weights, len(field), 0, axis=1)
+                field = ReceptiveField((*field.offsets, OWN_TAP))
+            weights[:, field.offsets.index(OWN_TAP)] += np.float32(rest)
+        meta = self.meta | {"mix": {name: float(share) for name, share in shares.items()}}
+        return Model(weights[None], field, (mix_name(shares),), meta)
+
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
         channels, height, width = self.shape
         return {
+            "kind": "model",
             "expressions": list(self.expressions),
             "size": f"{width}x{height}",
             "channels": channels,
@@ -235,6 +283,30 @@ def apply(
             band = output[channel, top:bottom]
             np.einsum("kyx,kyx->yx", weights[channel, :, top:bottom], taps, out=band)
     return output
+
+
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Raise unless the shares of a mix make sense.
+
+    Raises
+    ------
+    MlrError
+        If there is none, or one is not a number from 0 to `LARGEST_SHARE`.
+    """
+    if not shares:
+        raise MlrError("a mix needs the share of at least one expression")
+    for name, share in shares.items():
+        if not 0 <= share <= LARGEST_SHARE:
+            raise MlrError(
+                f"the share of {name!r} must be a number from 0 to {LARGEST_SHARE}, not {share}"
+            )
+
+
+def mix_name(shares: Mapping[str, float]) -> str:
+    """Return what a mix is called, as "happy-0.6-surprised-0.4"; the same in any order."""
+    return "-".join(
+        f"{name}-{repr(float(share)).removesuffix('.0')}" for name, share in sorted(shares.items())
+    )
 
 
 def load(path: str | Path) -> Model:

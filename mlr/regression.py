@@ -98,7 +98,7 @@ class MaskedRegression:
         field = ReceptiveField.of(self.receptive_field)
         with limited(self.threads):
             statistics = statistics_of_arrays(X, {"target": T}, field)
-            self.model_: Model = fit(statistics, self.penalty, source="source", recipe="paper")
+            self.model_: Model = fit(statistics, self.penalty, recipe="paper")
         return self
 
     def predict(self, X: Pixels) -> Pixels:

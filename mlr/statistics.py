@@ -14,7 +14,7 @@ add and subtract like the sets of pairs that they stand for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.files import replacing
+from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
-from mlr.errors import DataError, ModelError
+from mlr.errors import DataError, MlrError, ModelError
 from mlr.receptive_field import ReceptiveField
 
 Planes = npt.NDArray[Any]  # int64 or float64
@@ -34,7 +34,7 @@ FORMAT = 1
 #: Intensity of white for every dtype that images may have.
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 TO_16_BITS = 257  # 65535 / 255: an 8-bit intensity times this is the same in 16 bits
-_DIGEST_MODULUS = 1 << 256
+DIGEST_MODULUS = 1 << 256
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,17 @@ class TargetSums:
         Sum of the target times the source at each tap.
     sums, squares : ndarray of the same dtype, shape (channels, height, width)
         Sum of the targets, and of their squares.
+    deep : int
+        Number of pairs with more than 8 bits.
+    digest : int
+        Sum of the pairs' digests modulo 2^256: like the planes, it adds and subtracts.
     """
 
     cross: Planes
     sums: Planes
     squares: Planes
+    deep: int = 0
+    digest: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,8 @@ class Statistics:
         show share one object, and so one Gram matrix and one factorisation.
     targets : dict of str to TargetSums
         For each expression, the sums that involve its targets.
-    deep : int
-        Number of pairs with more than 8 bits.
-    digest : int
-        Sum of the pairs' digests modulo 2^256: like the planes, it adds and subtracts.
+    source : str
+        Name of the source expression.
     """
 
     receptive_field: ReceptiveField
@@ -102,8 +106,7 @@ class Statistics:
     shape: tuple[int, int, int]
     sources: dict[str, SourceSums] = field(default_factory=dict)
     targets: dict[str, TargetSums] = field(default_factory=dict)
-    deep: int = 0
-    digest: int = 0
+    source: str = "source"
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -118,7 +121,7 @@ class Statistics:
     @property
     def hexdigest(self) -> str:
         """Digest of the training pairs, 64 hexadecimal digits; the same in any order."""
-        return f"{self.digest:064x}"
+        return _hexdigest(sum(target.digest for target in self.targets.values()))
 
     def groups(self) -> list[tuple[SourceSums, list[str]]]:
         """Return each distinct `SourceSums` with the expressions that share it."""
@@ -133,7 +136,7 @@ class Statistics:
         Raises
         ------
         DataError
-            If receptive fields, image sizes or kinds of intensity differ.
+            If receptive fields, image sizes, kinds of intensity or source expressions differ.
         """
         return _combined(self, other, +1)
 
@@ -146,6 +149,101 @@ class Statistics:
             If the two do not fit together, or ``other`` holds pairs that are not in here.
         """
         return _combined(self, other, -1)
+
+    def check_fits(self, other: Statistics) -> None:
+        """Raise unless the two add up.
+
+        Raises
+        ------
+        DataError
+            If receptive fields, image sizes, kinds of intensity or source expressions differ.
+        """
+        if self.receptive_field != other.receptive_field:
+            raise DataError(
+                "statistics of different receptive fields: "
+                f"{self.receptive_field} and {other.receptive_field}"
+            )
+        if self.shape != other.shape:
+            raise DataError(
+                f"statistics of different images: {_size(self.shape)} and {_size(other.shape)}"
+            )
+        if (self.white == 1.0) != (other.white == 1.0):
+            raise DataError("statistics of integer and of floating-point images do not add up")
+        if self.source != other.source:
+            raise DataError(
+                f"statistics of different source expressions: {self.source} and {other.source}"
+            )
+
+    def only(self, expressions: Iterable[str]) -> Statistics:
+        """Return the statistics of the pairs of some expressions, as if there were no other.
+
+        Raises
+        ------
+        DataError
+            If there is no such expression.
+        """
+        wanted = set(expressions)
+        for name in sorted(wanted - set(self.targets)):
+            there = ", ".join(self.expressions) or "none"
+            raise DataError(f"no expression {name!r}; target expressions there: {there}")
+        return _in_8_bits_if_it_can_be(
+            replace(
+                self,
+                sources={name: self.sources[name] for name in wanted},
+                targets={name: self.targets[name] for name in wanted},
+            )
+        )
+
+    def restricted(self, receptive_field: ReceptiveField) -> Statistics:
+        """Return the statistics of the same pairs for some of the taps, exactly.
+
+        No plane depends on which other planes there are, and the differences of some taps are
+        among those of all taps: the planes are picked out.
+
+        Parameters
+        ----------
+        receptive_field : ReceptiveField
+            Any of the taps, in any order.
+
+        Raises
+        ------
+        DataError
+            If a tap is not one of those that the planes were made for.
+        """
+        ours, table = self.receptive_field.offsets, self.receptive_field.lag_table
+        if receptive_field.offsets == ours:
+            return self
+        if not set(receptive_field.offsets) <= set(ours):
+            raise DataError(
+                f"statistics for the receptive field {self.receptive_field} do not hold all taps "
+                f"of {receptive_field}"
+            )
+        taps = [ours.index(offset) for offset in receptive_field.offsets]
+        lags = [table.lags.tolist().index(lag) for lag in receptive_field.lag_table.lags.tolist()]
+        return replace(
+            self,
+            receptive_field=receptive_field,
+            sources=_each(self, lambda s: replace(s, lags=s.lags.take(lags, 1))),
+            targets={
+                name: replace(target, cross=target.cross.take(taps, 1))
+                for name, target in self.targets.items()
+            },
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the statistics hold, ready for JSON."""
+        channels, height, width = self.shape
+        return {
+            "kind": "statistics",
+            "source": self.source,
+            "expressions": list(self.expressions),
+            "size": f"{width}x{height}",
+            "channels": channels,
+            "receptive_field": str(self.receptive_field),
+            "pairs": self.pairs,
+            "white": int(self.white),
+            "digest": self.hexdigest,
+        }
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the statistics to an ``.npz`` file.
@@ -173,9 +271,10 @@ class Statistics:
             "shape": self.shape,
             "offsets": self.receptive_field.offsets,
             "expressions": self.expressions,
+            "source": self.source,
             "groups": [{"count": source.count, "expressions": names} for source, names in groups],
-            "deep": self.deep,
-            "digest": self.hexdigest,
+            "deep": [self.targets[name].deep for name in self.expressions],
+            "digests": [_hexdigest(self.targets[name].digest) for name in self.expressions],
         }
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         with replacing(Path(path), force=force, durable=True) as file:
@@ -193,7 +292,7 @@ class Statistics:
         arrays, meta = read_npz(Path(path), kind="statistics", newest=FORMAT)
         try:
             return cls._from_arrays(arrays, meta)
-        except (KeyError, TypeError, ValueError, DataError) as error:
+        except (LookupError, TypeError, ValueError, MlrError) as error:
             raise ModelError(f"{path}: not a statistics file, or a damaged one: {error}") from error
 
     @classmethod
@@ -201,6 +300,12 @@ class Statistics:
         taps = ReceptiveField.of([tuple(offset) for offset in meta["offsets"]])
         white = float(meta["white"])
         channels, height, width = (int(n) for n in meta["shape"])
+        if white not in WHITE.values() or channels not in (1, 3):
+            raise DataError(f"it is for {channels} channels whose white is {white:g}")
+        expressions = [str(name) for name in meta["expressions"]]
+        for name in expressions:
+            if not is_folder_name(name):  # which is what it becomes
+                raise DataError(f"expression {name!r} cannot be the name of a folder")
         dtype = np.dtype(np.int64 if white == WHITE["uint8"] else np.float64)
 
         def planes(name: str, *middle: int) -> Planes:
@@ -216,14 +321,18 @@ class Statistics:
         for index, group in enumerate(meta["groups"]):
             lags = planes(f"source{index}_lags", len(taps.lag_table.lags))
             source = SourceSums(int(group["count"]), lags, planes(f"source{index}_sums"))
+            if source.count < 1:
+                raise DataError(f"it says to hold {source.count} pairs")
             sources.update(dict.fromkeys(group["expressions"], source))
         targets = {
             name: TargetSums(
                 planes(f"target{index}_cross", len(taps)),
                 planes(f"target{index}_sums"),
                 planes(f"target{index}_squares"),
+                int(meta["deep"][index]),
+                int(meta["digests"][index], 16),
             )
-            for index, name in enumerate(meta["expressions"])
+            for index, name in enumerate(expressions)
         }
         if set(sources) != set(targets):
             raise DataError("its groups and its expressions disagree")
@@ -233,8 +342,7 @@ class Statistics:
             shape=(channels, height, width),
             sources=sources,
             targets=targets,
-            deep=int(meta["deep"]),
-            digest=int(meta["digest"], 16),
+            source=str(meta["source"]),
         )
 
 
@@ -248,7 +356,7 @@ def total(parts: Iterable[Statistics]) -> Statistics:
 
 def _combined(a: Statistics, b: Statistics, sign: int) -> Statistics:
     """Return a + sign * b, in the one form that a set of pairs has."""
-    _check_fit(a, b)
+    a.check_fits(b)
     white = max(a.white, b.white)
     a, b = _with_white(a, white), _with_white(b, white)
     sources: dict[str, SourceSums] = {}
@@ -263,33 +371,21 @@ def _combined(a: Statistics, b: Statistics, sign: int) -> Statistics:
             continue
         sources[name] = made[key]
         targets[name] = _target_sum(a.targets.get(name), b.targets.get(name), sign)
-    result = replace(
-        a,
-        sources=_shared(sources),
-        targets=targets,
-        deep=a.deep + sign * b.deep,
-        digest=(a.digest + sign * b.digest) % _DIGEST_MODULUS,
-    )
-    if white == WHITE["uint16"] and result.deep == 0:
-        return _with_white(result, WHITE["uint8"])
-    return result
-
-
-def _check_fit(a: Statistics, b: Statistics) -> None:
-    if a.receptive_field != b.receptive_field:
-        raise DataError(
-            f"statistics of different receptive fields: {a.receptive_field} and {b.receptive_field}"
-        )
-    if a.shape != b.shape:
-        raise DataError(f"statistics of different images: {_size(a.shape)} and {_size(b.shape)}")
-    if (a.white == 1.0) != (b.white == 1.0):
-        raise DataError("statistics of integer and of floating-point images do not add up")
+    return _in_8_bits_if_it_can_be(replace(a, sources=_shared(sources), targets=targets))
 
 
 def _size(shape: tuple[int, int, int]) -> str:
     """Return a size as people say it."""
     channels, height, width = shape
     return f"{width}x{height} px {'grey' if channels == 1 else 'colour'}"
+
+
+def _in_8_bits_if_it_can_be(statistics: Statistics) -> Statistics:
+    """Return statistics that hold no deep pair as if there had never been one."""
+    deep = any(target.deep for target in statistics.targets.values())
+    if statistics.white == WHITE["uint16"] and not deep:
+        return _with_white(statistics, WHITE["uint8"])
+    return statistics
 
 
 def _with_white(statistics: Statistics, white: float) -> Statistics:
@@ -304,21 +400,35 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
             return planes.astype(np.float64) * factor
         return planes.astype(np.int64) // factor
 
-    made = {
-        id(source): SourceSums(source.count, scaled(source.lags, 2), scaled(source.sums, 1))
-        for source, _ in statistics.groups()
-    }
     return replace(
         statistics,
         white=white,
-        sources={name: made[id(source)] for name, source in statistics.sources.items()},
+        sources=_each(
+            statistics,
+            lambda source: replace(
+                source, lags=scaled(source.lags, 2), sums=scaled(source.sums, 1)
+            ),
+        ),
         targets={
-            name: TargetSums(
-                scaled(target.cross, 2), scaled(target.sums, 1), scaled(target.squares, 2)
+            name: replace(
+                target,
+                cross=scaled(target.cross, 2),
+                sums=scaled(target.sums, 1),
+                squares=scaled(target.squares, 2),
             )
             for name, target in statistics.targets.items()
         },
     )
+
+
+def _each(
+    statistics: Statistics, change: Callable[[SourceSums], SourceSums]
+) -> dict[str, SourceSums]:
+    """Return the sources changed; expressions that share one still do."""
+    changed: dict[str, SourceSums] = {}
+    for source, names in statistics.groups():
+        changed |= dict.fromkeys(names, change(source))
+    return changed
 
 
 def _source_sum(a: SourceSums | None, b: SourceSums | None, sign: int) -> SourceSums:
@@ -343,8 +453,16 @@ def _target_sum(a: TargetSums | None, b: TargetSums | None, sign: int) -> Target
     if a is None:
         return b
     return TargetSums(
-        a.cross + sign * b.cross, a.sums + sign * b.sums, a.squares + sign * b.squares
+        cross=a.cross + sign * b.cross,
+        sums=a.sums + sign * b.sums,
+        squares=a.squares + sign * b.squares,
+        deep=a.deep + sign * b.deep,
+        digest=(a.digest + sign * b.digest) % DIGEST_MODULUS,
     )
+
+
+def _hexdigest(digest: int) -> str:
+    return f"{digest % DIGEST_MODULUS:064x}"
 
 
 def _shared(sources: dict[str, SourceSums]) -> dict[str, SourceSums]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mlr.data.images import ENCODINGS, Image, is_image, read_image, resized, wri
 from mlr.data.pairs import images_under
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
-from mlr.model import Model
+from mlr.model import Model, mix_name
 from mlr.report import Report
 from mlr.threads import thread_count
 
@@ -48,7 +48,7 @@ def synthesize_files(
     faces: Sequence[str | Path],
     output: str | Path | None = None,
     *,
-    target: Sequence[str] = (),
+    target: Sequence[str | Mapping[str, float]] = (),
     strength: float = 1.0,
     resize: bool = False,
     threads: int | None = None,
@@ -58,7 +58,8 @@ def synthesize_files(
     """Change the expression of aligned faces in files and folders.
 
     Names and subfolders are kept. Without ``output``, the faces of a folder ``F`` go to
-    ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``.
+    ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``. A mix of
+    expressions is called as `mix_name` says.
 
     Parameters
     ----------
@@ -69,8 +70,9 @@ def synthesize_files(
     output : path, optional
         Folder to write to, with a subfolder for each expression if there are several; or, for one
         face and one expression, the file.
-    target : sequence of str
-        Expressions to make; none means all of the model's.
+    target : sequence of (str or mapping of str to float)
+        Expressions and mixes of them (see `Model.mixed`) to make; none means all of the model's
+        expressions.
     strength : float
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     resize : bool
@@ -94,18 +96,16 @@ def synthesize_files(
     ModelError
         If the model lacks an expression.
     MlrError
-        If the strength or ``output`` makes no sense.
+        If the strength, a share or ``output`` makes no sense.
     """
     if not 0 <= strength <= 2:
         raise OptionError(f"the strength must lie between 0 and 2, not {strength}")
-    for name in target:
-        model.require(name)
     report = report or Report()
-    expressions = tuple(dict.fromkeys(target)) or model.expressions
-    jobs = plan([Path(face) for face in faces], output, expressions, report)
+    models = _models(model, target or model.expressions)
+    jobs = plan([Path(face) for face in faces], output, list(models), report)
 
     def run(job: Job) -> Outcome:
-        return _run(job, model, strength, resize, force)
+        return _run(job, models, strength, resize, force)
 
     written: list[Path] = []
     reduced = 0
@@ -118,6 +118,21 @@ def synthesize_files(
     report.note_reduced(reduced)
     report.done += len(written)
     return written
+
+
+def _models(model: Model, target: Sequence[str | Mapping[str, float]]) -> dict[str, Model]:
+    """Return, by the name of each output, a model that has an expression of this name."""
+    wanted: dict[str, str | Mapping[str, float]] = {}
+    for each in target:
+        name = each if isinstance(each, str) else mix_name(each)
+        if wanted.setdefault(name, each) != each:
+            raise MlrError(f"two different outputs would be called {name!r}; make one at a time")
+    models: dict[str, Model] = {}
+    for name, each in wanted.items():
+        if isinstance(each, str):
+            model.require(each)
+        models[name] = model if isinstance(each, str) else model.mixed(each)
+    return models
 
 
 def plan(
@@ -221,20 +236,22 @@ def _output(
     return folder.with_name(f"{folder.name}-{expression}") / name
 
 
-def _run(job: Job, model: Model, strength: float, resize: bool, force: bool) -> Outcome:
-    """Make all outputs of one face."""
+def _run(
+    job: Job, models: Mapping[str, Model], strength: float, resize: bool, force: bool
+) -> Outcome:
+    """Make all outputs of one face; the models are of one size."""
     outcome = Outcome()
     try:
         for path in job.outputs.values():
             check_free(path, force=force)  # before the work, not after
-        image = _fitting(read_image(job.face), model, resize)
+        image = _fitting(read_image(job.face), next(iter(models.values())), resize)
     except MlrError as error:
         outcome.failures.append((job.face, str(error)))
         return outcome
     outcome.reduced = image.reduced
     for expression, path in job.outputs.items():
         try:
-            pixels = model.synthesize(image.pixels, expression, strength)
+            pixels = models[expression].synthesize(image.pixels, expression, strength)
             write_image(path, pixels, image.alpha, force=force)
             outcome.written.append(path)
         except MlrError as error:

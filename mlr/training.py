@@ -1,31 +1,21 @@
-"""Training: from a folder of pairs to statistics, and from statistics to a model."""
+"""Training: from folders and statistics files to statistics, and from statistics to a model."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from mlr.accumulate import Accumulator, person_digest
+from mlr.collect import collect
 from mlr.data.files import check_free
-from mlr.data.images import Image, Pixels
-from mlr.data.pairs import PairList, find_pairs
-from mlr.data.stream import DecodedPerson, common_format, decoded
+from mlr.data.pairs import find_pairs
 from mlr.errors import DataError, OptionError
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.solve import check_penalty, solve
-from mlr.statistics import TO_16_BITS, WHITE, Statistics
+from mlr.statistics import Statistics
 from mlr.threads import limited
-
-PACK = 32  # people handed on at once: 32 neighbouring bytes of samples are half a cache line
-PACK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -49,34 +39,37 @@ RECIPES = {"paper": Recipe(receptive_field=3, penalty=0.4)}
 
 
 def train(
-    data: str | Path,
+    data: str | Path | Iterable[str | Path],
     output: str | Path | None = None,
     *,
+    remove: str | Path | Iterable[str | Path] = (),
     recipe: str = "paper",
     receptive_field: ReceptiveField | int | str | None = None,
     penalty: float | None = None,
-    source: str = "neutral",
+    source: str | None = None,
     target: Sequence[str] = (),
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
 ) -> Model:
-    """Train a model on a folder of image pairs.
+    """Train a model on image pairs.
 
     Parameters
     ----------
-    data : path
-        Expression folders, ``trainA`` and ``trainB``, or ``pairs.csv``; see `find_pairs`.
+    data, remove : path or several
+        Folders of pairs and statistics files to add up, and those to take out again: as `gather`
+        takes them.
     output : path, optional
         ``.npz`` file to write the model to.
     recipe : str
         Name of a set of choices; each can be overridden.
     receptive_field : ReceptiveField, int or str, optional
-        The taps: the odd side of a square window, a preset's name, or a field.
+        The taps: the odd side of a square window, a preset's name, or a field. By default those of
+        the statistics files, or the recipe's if there are none.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
-    source : str
-        Folder of the source images.
+    source : str, optional
+        Folder of the source images, by default "neutral".
     target : sequence of str
         Target expressions; none means all.
     threads : int, optional
@@ -89,37 +82,133 @@ def train(
     Returns
     -------
     Model
-        The same bits for any number of threads and any order of the files.
+        The same bits for any number of threads, any order of the files and any split of the pairs.
 
     Raises
     ------
     DataError
-        If there is no usable pair.
+        If there is no usable pair, or the data do not fit together.
+    ModelError
+        If a statistics file cannot be read.
     OutputExistsError
         If ``output`` exists and ``force`` is false.
     MlrError
         If an option makes no sense or the model cannot be written.
     """
-    if recipe not in RECIPES:
-        raise OptionError(f"unknown recipe {recipe!r}; there is: {', '.join(RECIPES)}")
-    defaults = RECIPES[recipe]
-    field = ReceptiveField.of(
-        defaults.receptive_field if receptive_field is None else receptive_field
-    )
-    penalty = defaults.penalty if penalty is None else penalty
+    penalty = _recipe(recipe).penalty if penalty is None else penalty
     check_penalty(penalty)
     if output is not None:
         check_free(Path(output), force=force)
-    pairs = find_pairs(data, source=source, target=target)
     with limited(threads):
-        statistics = collect(pairs, field, threads=threads, report=report)
-        model = fit(statistics, penalty, source=pairs.source, recipe=recipe)
+        statistics = gather(
+            data,
+            remove=remove,
+            recipe=recipe,
+            receptive_field=receptive_field,
+            source=source,
+            target=target,
+            threads=threads,
+            report=report,
+        )
+        model = fit(statistics, penalty, recipe=recipe)
     if output is not None:
         model.save(output, force=force)
     return model
 
 
-def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> Model:
+def gather(
+    data: str | Path | Iterable[str | Path],
+    output: str | Path | None = None,
+    *,
+    remove: str | Path | Iterable[str | Path] = (),
+    recipe: str = "paper",
+    receptive_field: ReceptiveField | int | str | None = None,
+    source: str | None = None,
+    target: Sequence[str] = (),
+    threads: int | None = None,
+    force: bool = False,
+    report: Report | None = None,
+) -> Statistics:
+    """Sum up image pairs: all that training needs to know of them.
+
+    Parameters
+    ----------
+    data : path or several
+        Folders of pairs (see `find_pairs`) and statistics files. Pairs of two of them are different
+        pairs whatever they are called; the very same pair given twice counts twice.
+    output : path, optional
+        ``.npz`` file to write the statistics to.
+    remove : path or several
+        Folders and statistics files of pairs that are in ``data`` and shall not be: the result has
+        the very bits of statistics that have never seen them.
+    recipe, receptive_field, source, target, threads, report
+        As for `train`. Of a statistics file, which may be for more taps and expressions, only those
+        asked for are used.
+    force : bool
+        Overwrite ``output`` if it exists.
+
+    Raises
+    ------
+    DataError
+        If there is no usable pair, the data do not fit together, or not all of ``remove`` can be
+        taken out.
+    ModelError
+        If a statistics file cannot be read.
+    OutputExistsError
+        If ``output`` exists and ``force`` is false.
+    MlrError
+        If an option makes no sense or the statistics cannot be written.
+    """
+    default = ReceptiveField.of(_recipe(recipe).receptive_field)
+    wanted = None if receptive_field is None else ReceptiveField.of(receptive_field)
+    report = report or Report()
+    if output is not None:
+        check_free(Path(output), force=force)
+    added, removed = _paths(data), _paths(remove)
+    if not added:
+        raise DataError("no training data given")
+    folders = {  # looked into before the work, not after
+        path: find_pairs(path, source=source or "neutral", target=target)
+        for path in (*added, *removed)
+        if not path.is_file()
+    }
+    if all(path in folders for path in added):
+        wanted = wanted or default
+
+    def sums(path: Path, field: ReceptiveField | None) -> Statistics:
+        if path in folders:
+            return collect(folders[path], field or default, threads=threads, report=report)
+        return _from_file(path, field, source, target)
+
+    # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
+    first, *rest = sorted(added, key=folders.__contains__)
+    total = sums(first, wanted)
+    taps = total.receptive_field
+    for path in rest:
+        part = sums(path, taps if path in folders else wanted)
+        _check_fit(first, total, path, part)
+        total = total + part
+    for path in removed:
+        failures = len(report.failures)
+        part = sums(path, taps)
+        _check_fit(first, total, path, part)
+        if path in folders and len(report.failures) > failures + len(folders[path].problems):
+            raise DataError(
+                f"{path}: some of its images cannot be read, see above, so their pairs cannot be "
+                "taken out; mend or delete the files"
+            )
+        try:
+            total = total - part
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+    if not total.expressions:
+        raise DataError("all pairs are taken out, nothing is left to learn from")
+    if output is not None:
+        total.save(output, force=force)
+    return total
+
+
+def fit(statistics: Statistics, penalty: float, *, recipe: str) -> Model:
     """Solve for a model.
 
     Parameters
@@ -128,8 +217,6 @@ def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> 
         Sums over the training pairs.
     penalty : float
         Ridge penalty for intensities in [0, 1].
-    source : str
-        Name of the source expression.
     recipe : str
         Name of the recipe that the choices come from; "custom" is noted if they differ from it.
 
@@ -138,7 +225,7 @@ def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> 
     MlrError
         If the penalty makes no sense or there are no pairs.
     """
-    named = RECIPES[recipe]
+    named = _recipe(recipe)
     as_named = (
         ReceptiveField.of(named.receptive_field) == statistics.receptive_field
         and named.penalty == penalty
@@ -148,7 +235,7 @@ def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> 
         receptive_field=statistics.receptive_field,
         expressions=statistics.expressions,
         meta=new_meta(
-            source=source,
+            source=statistics.source,
             recipe=recipe if as_named else "custom",
             penalty=penalty,
             prior="zero",
@@ -158,126 +245,34 @@ def fit(statistics: Statistics, penalty: float, *, source: str, recipe: str) -> 
     )
 
 
-def collect(
-    pairs: PairList,
-    receptive_field: ReceptiveField,
-    *,
-    threads: int | None = None,
-    report: Report | None = None,
+def _recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise OptionError(f"unknown recipe {name!r}; there is: {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def _paths(data: str | Path | Iterable[str | Path]) -> list[Path]:
+    return [Path(path) for path in ([data] if isinstance(data, str | Path) else data)]
+
+
+def _from_file(
+    path: Path, field: ReceptiveField | None, source: str | None, target: Sequence[str]
 ) -> Statistics:
-    """Sum up pairs of image files in one pass over them.
-
-    Parameters
-    ----------
-    pairs : PairList
-        What `find_pairs` found.
-    receptive_field : ReceptiveField
-        Taps to make planes for.
-    threads, report
-        As for `train`.
-
-    Raises
-    ------
-    DataError
-        If no pair can be used.
-    """
-    report = report or Report()
-    for note in pairs.notes:
-        report.note(note)
-    for problem in pairs.problems:
-        report.fail(problem.path, problem.cause)
-    with limited(threads) as count:
-        people, image_format = common_format(pairs, count, report)
-        shape = (image_format.channels, image_format.height, image_format.width)
-        stream = decoded(people, image_format, count, report)
-        stream = report.progress(stream, len(people), "training")
-        expected = Counter(frozenset(person.targets) for person in people)
-        statistics = _sum_up(stream, shape, receptive_field, expected)
-    if not statistics.expressions:
-        raise DataError("not one pair of images could be decoded")
-    report.done += sum(statistics.pairs.values())
-    return statistics
+    """Return what is wanted of a statistics file; without a field, all of its taps."""
+    found = Statistics.load(path)
+    try:
+        if source not in (None, found.source):
+            raise DataError(f"statistics of the source expression {found.source}, not {source}")
+        if target:
+            found = found.only(target)
+        return found if field is None else found.restricted(field)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
-def _sum_up(
-    people: Iterable[DecodedPerson],
-    shape: tuple[int, int, int],
-    receptive_field: ReceptiveField,
-    expected: Mapping[frozenset[str], int],
-) -> Statistics:
-    """Sum up decoded people in whatever order they come.
-
-    Those who show the same expressions with the same bits are summed up together. They wait in
-    bins for being packed, so that changing from one kind of people to another is rare.
-
-    Parameters
-    ----------
-    people : iterable of DecodedPerson
-        All of the same shape.
-    shape : tuple of int
-        (channels, height, width).
-    receptive_field : ReceptiveField
-        Taps to make planes for.
-    expected : mapping of set of str to int
-        About how many people show these expressions.
-    """
-    total = Statistics(receptive_field, WHITE["uint8"], shape)
-    bins: dict[_Kind, list[DecodedPerson]] = {}
-    pack = max(1, min(PACK, PACK_BYTES // math.prod(shape)))
-    accumulator: Accumulator | None = None
-    current: _Kind | None = None
-
-    def empty(kind: _Kind) -> None:
-        nonlocal total, accumulator, current
-        waiting = bins.pop(kind)
-        if accumulator is None or kind != current:
-            if accumulator is not None:
-                total = total + accumulator.statistics()
-            expressions, dtype = current = kind
-            accumulator = Accumulator(
-                receptive_field,
-                shape,
-                sorted(expressions),
-                dtype,
-                people=max(expected.get(expressions, 0), len(waiting)),
-            )
-        _add(accumulator, waiting)
-
-    for person in people:
-        images = (person.source, *person.targets.values())
-        dtype = np.result_type(*(image.pixels.dtype for image in images))
-        kind = (frozenset(person.targets), dtype.name)
-        bins.setdefault(kind, []).append(person)
-        if len(bins[kind]) == pack:
-            empty(kind)
-    for kind in sorted(bins, key=lambda kind: kind != current):
-        empty(kind)
-    return total if accumulator is None else total + accumulator.statistics()
-
-
-_Kind = tuple[frozenset[str], str]  # expressions, dtype
-
-
-def _add(accumulator: Accumulator, people: Sequence[DecodedPerson]) -> None:
-    """Stack people's images and hand them to the accumulator."""
-
-    def stacked(images: Iterable[Image]) -> Pixels:
-        return np.stack([_with_dtype(image.pixels, accumulator.dtype) for image in images])
-
-    digests = (
-        person_digest(p.source.digest, {name: image.digest for name, image in p.targets.items()})
-        for p in people
-    )
-    accumulator.add(
-        stacked(p.source for p in people),
-        {name: stacked(p.targets[name] for p in people) for name in accumulator.expressions},
-        sum(digests),
-    )
-
-
-def _with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
-    """Return 8-bit pixels as 16-bit ones where their partner has 16 bits; exact."""
-    if pixels.dtype == dtype:
-        return pixels
-    widened: Pixels = pixels.astype(dtype) * dtype.type(TO_16_BITS)
-    return widened
+def _check_fit(first: Path, total: Statistics, path: Path, part: Statistics) -> None:
+    """Raise with the names of both unless statistics add up."""
+    try:
+        total.check_fits(part)
+    except DataError as error:
+        raise DataError(f"{first} and {path}: {error}") from error

@@ -17,7 +17,7 @@ from mlr.data.pairs import find_pairs
 from mlr.model import LUMA, load
 from tests.conftest import PEOPLE, draw, draw_pairs, names, run_process
 
-COMMANDS = ("train", "synthesize", "evaluate", "bench", "sample", "info")
+COMMANDS = ("train", "statistics", "synthesize", "evaluate", "bench", "sample", "info")
 
 
 @pytest.fixture
@@ -57,14 +57,16 @@ def test_help_and_version_load_nothing_heavy(arguments):
     assert done.stdout
 
 
-def test_synthesizing_does_not_wait_for_the_compiler(model, face):
+@pytest.mark.parametrize("options", [[], ["--target", "happy=0.5"]])
+def test_synthesizing_does_not_wait_for_the_compiler(model, face, options):
     script = (
         "import sys\nfrom mlr.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "sys.exit('numba' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script, "synthesize", model, face], text=True)
+    command = [sys.executable, "-c", script, "synthesize", model, face, *options]
+    done = subprocess.run(command, text=True)
     assert done.returncode == 0
 
 
@@ -76,6 +78,7 @@ def test_help_names_every_command(run):
     result = run("--help")
     assert (result.code, result.err) == (0, "")
     assert all(f"  {command} " in result.out for command in COMMANDS)
+    assert "\n  mlr sample faces/      " in result.out
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,7 @@ def test_help_keeps_its_lines(run, command, start):
         ["synthesize", "MODEL"],
         ["synthesize", "MODEL", "FACES", "--strength", "2.1"],
         ["synthesize", "MODEL", "FACES", "--strength", "-1"],
+        ["synthesize", "MODEL", "FACES", "--target", "happy=much"],
         ["synthesize", "FACES", "FACES"],
         ["synthesize", "MODEL", "FACES", "missing.png"],
         ["evaluate", "MODEL"],
@@ -320,6 +324,61 @@ def test_wanted_expressions_alone_are_made(run, model_of_two, face, tmp_path):
     result = run("synthesize", model_of_two, face, "--target", "angry")
     assert result.code == 1
     assert result.lines == ["mlr: error: the model has no expression 'angry'; it has: happy, sad"]
+
+
+def test_mixes_are_made_and_named(run, model_of_two, face, folder, tmp_path):
+    options = ["--target", "sad=0.4, happy=0.60", "--target", "happy", "--target", "sad=2"]
+    assert run("synthesize", model_of_two, folder, *options, "--strength", "0.5").code == 0
+    mixes = {"happy-0.6-sad-0.4": {"happy": 0.6, "sad": 0.4}, "happy": "happy", "sad-2": {"sad": 2}}
+    assert names(tmp_path) == ["face.png", "in", *sorted(f"in-{name}" for name in mixes)]
+    for name, target in mixes.items():
+        wanted = load(model_of_two).synthesize(pixels(folder / "1.png"), target, 0.5)
+        np.testing.assert_array_equal(pixels(tmp_path / f"in-{name}" / "1.png"), wanted)
+    for output, place in (("a.png", "a.png"), ("out", "out/face.png")):
+        command = ["synthesize", model_of_two, face, "-o", tmp_path / output]
+        assert run(*command, "--target", "happy=0.6,sad=0.4").code == 0
+        np.testing.assert_array_equal(
+            pixels(tmp_path / place), expected(model_of_two, face, {"happy": 0.6, "sad": 0.4})
+        )
+    assert run("synthesize", model_of_two, face, "--target", "happy=0.5").code == 0
+    assert (tmp_path / "face-happy-0.5.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("happy,sad", "expected NAME, or NAME=SHARE,NAME=SHARE..."),
+        ("happy=0.5,", "expected NAME, or"),
+        ("=0.5", "expected NAME, or"),
+        ("happy=", "'' is not a number"),
+        ("happy=0.5;sad=1", "'0.5;sad=1'"),
+        ("happy=-1", "must be a number from 0 to 1000, not -1.0"),
+        ("happy=nan", "not nan"),
+        ("happy=1,happy=2", "happy is in it twice"),
+    ],
+)
+def test_mix_of_wrong_syntax_is_wrong_usage(run, model_of_two, face, tmp_path, target, reason):
+    result = run("synthesize", model_of_two, face, "--target", target)
+    assert result.code == 2
+    assert result.lines[-1].startswith(f"Error: Invalid value for '--target': {target!r}: ")
+    assert reason in result.lines[-1]
+    assert names(tmp_path) == ["face.png"]
+
+
+def test_mix_with_an_expression_that_the_model_lacks(run, model_of_two, face, tmp_path):
+    result = run("synthesize", model_of_two, face, "--target", "happy=0.5,angry=1")
+    assert result.code == 1
+    assert result.lines == ["mlr: error: the model has no expression 'angry'; it has: happy, sad"]
+    assert names(tmp_path) == ["face.png"]
+
+
+def test_two_outputs_of_one_name_are_refused(run, face, tmp_path):
+    draw_pairs(tmp_path / "data", targets=("happy", "happy-0.5"))
+    assert run("train", tmp_path / "data", "-o", tmp_path / "m.npz").code == 0
+    options = ["--target", "happy-0.5", "--target", "happy=0.5"]
+    result = run("synthesize", tmp_path / "m.npz", face, *options)
+    assert result.code == 1
+    assert "two different outputs would be called 'happy-0.5'" in result.lines[0]
 
 
 def test_folders_are_kept_apart_by_their_names(run, model, folder, tmp_path):

@@ -34,7 +34,7 @@ def test_cross_validated_the_papers_recipe_beats_copying_the_input_by_more_than_
     everyone = total(parts)
     outputs = np.empty_like(X)
     for k, part in enumerate(parts):
-        model = fit(everyone - part, 0.4, source="neutral", recipe="paper")
+        model = fit(everyone - part, 0.4, recipe="paper")
         outputs[fold == k] = model.synthesize(X[fold == k])
     error = np.square(outputs / 255 - T / 255).mean()
     copied = np.square(X / 255 - T / 255).mean()

@@ -1,9 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from mlr.errors import ModelError, OutputExistsError
+from mlr.errors import MlrError, ModelError, OutputExistsError
 from mlr.model import LUMA, Model, apply, load, new_meta
 from mlr.receptive_field import ReceptiveField
 from tests.naive import naive_synthesis
@@ -95,6 +98,57 @@ def test_of_several_expressions_one_must_be_named():
         m.synthesize(image())
     with pytest.raises(ModelError, match="no expression 'angry'; it has: happy, sad"):
         m.synthesize(image(), "angry")
+
+
+SHARES = st.dictionaries(st.sampled_from(["angry", "happy", "sad"]), st.floats(0, 2), min_size=1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SHARES, st.floats(0, 2), st.sampled_from([1, 3]), st.sampled_from([0, 1, 3]), st.booleans())
+@example({"happy": 0.6, "sad": 0.4}, 1.0, 3, 3, True)
+@example({"happy": 0.5}, 1.0, 1, 3, False)
+def test_mix_is_the_sum_of_the_changes(shares, strength, model_channels, channels, own_tap):
+    m, x = model(model_channels, ("angry", "happy", "sad")), image(channels) / 255
+    if not own_tap:
+        offsets = [(7, 0) if tap == (0, 0) else tap for tap in FIELD.offsets]
+        m = replace(m, receptive_field=ReceptiveField.of(offsets))
+    change = sum(share * (m.synthesize(x, name) - x) for name, share in shares.items())
+    assert np.allclose(m.synthesize(x, shares, strength), x + strength * change, atol=1e-5)
+    mix = m.mixed(shares)
+    assert np.array_equal(mix.synthesize(x, strength=strength), m.synthesize(x, shares, strength))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_mix_of_one_whole_expression_is_that_expression(dtype):
+    m, x = model(expressions=("happy", "sad")), image(dtype=dtype)
+    assert np.array_equal(m.synthesize(x, {"sad": 1}), m.synthesize(x, "sad"))
+    assert np.array_equal(m.synthesize(x, {"happy": 0.0, "sad": 1}), m.synthesize(x, "sad"))
+    assert np.array_equal(m.synthesize(x, {"happy": 0}), x)
+    assert np.array_equal(m.synthesize(x, {"happy": 0.7, "sad": 0.7}, 0), x)
+
+
+def test_mix_can_be_saved_as_a_model(tmp_path):
+    mix = model(expressions=("happy", "sad")).mixed({"sad": 0.25, "happy": 1.0})
+    mix.save(tmp_path / "mix.npz")
+    again = load(tmp_path / "mix.npz")
+    assert again.expressions == ("happy-1-sad-0.25",)
+    assert again.meta["mix"] == {"happy": 1.0, "sad": 0.25}
+    assert np.array_equal(again.synthesize(image()), mix.synthesize(image()))
+
+
+@pytest.mark.parametrize(
+    ("shares", "reason"),
+    [
+        ({}, "at least one expression"),
+        ({"happy": -0.1}, "from 0 to 1000, not -0.1"),
+        ({"happy": 0.5, "sad": float("nan")}, "share of 'sad' .* not nan"),
+        ({"happy": float("inf")}, "not inf"),
+        ({"happy": 0.5, "calm": 0.5}, "no expression 'calm'; it has: happy, sad"),
+    ],
+)
+def test_mix_that_makes_no_sense_is_refused(shares, reason):
+    with pytest.raises(MlrError, match=reason):
+        model(expressions=("happy", "sad")).synthesize(image(), shares)
 
 
 @pytest.mark.parametrize(

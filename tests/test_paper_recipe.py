@@ -89,7 +89,7 @@ def test_synthesis_is_the_weighted_sum_of_the_receptive_field(channels):
     rng = np.random.default_rng(3)
     X, T = images(rng, 12, 7, 10, channels), images(rng, 12, 7, 10, channels)
     field = ReceptiveField.square(5)
-    model = fit(statistics_of_arrays(X, {"happy": T}, field), 0.4, source="neutral", recipe="paper")
+    model = fit(statistics_of_arrays(X, {"happy": T}, field), 0.4, recipe="paper")
     image = X[0] / 255
     output = model.synthesize(image)
     for c in range(channels):

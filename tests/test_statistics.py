@@ -1,14 +1,18 @@
 """Statistics are exact, and add and subtract like the sets of pairs that they stand for."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlr import accumulate
 from mlr.accumulate import Accumulator, statistics_of_arrays
+from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, ModelError, OutputExistsError
 from mlr.receptive_field import ReceptiveField
 from mlr.statistics import Statistics
@@ -29,7 +33,7 @@ def pairs(seed, count, expressions=("happy",), shape=(5, 6, 1), dtype=np.uint8):
 
 def statistics(X, targets, digest=0):
     result = Accumulator(FIELD, (X.shape[3], *X.shape[1:3]), list(targets), X.dtype, len(X))
-    result.add(X, targets, digest)
+    result.add(X, targets, dict.fromkeys(targets, digest))
     return result.statistics()
 
 
@@ -155,11 +159,52 @@ def test_what_was_never_put_in_cannot_be_taken_out():
             lambda: statistics_of_arrays(*pairs(0, 3), ReceptiveField.square(5)),
             "3x3 and 5x5",
         ),
+        (lambda: replace(statistics(*pairs(0, 3)), source="calm"), "expressions: source and calm"),
     ],
 )
 def test_statistics_that_do_not_fit_together_are_refused_with_the_reason(other, reason):
     with pytest.raises(DataError, match=reason):
         _ = statistics(*pairs(0, 3)) + other()
+
+
+FEW_TAPS = st.lists(
+    st.sampled_from(ReceptiveField.square(5).offsets), min_size=1, max_size=9, unique=True
+).map(ReceptiveField.of)
+
+
+@settings(deadline=None, max_examples=25)
+@given(FEW_TAPS, st.sampled_from([1, 3]), st.sampled_from([np.uint8, np.uint16]))
+@example(ReceptiveField.square(3), 3, np.uint8)
+@example(ReceptiveField.of("plus"), 1, np.uint16)
+@example(ReceptiveField.of([(2, -2), (-2, 2)]), 1, np.uint8)
+def test_restricted_statistics_are_those_made_for_fewer_taps(taps, channels, dtype):
+    X, targets = pairs(13, 4, ("happy", "sad"), (6, 5, channels), dtype)
+    result = statistics_of_arrays(X, targets, ReceptiveField.square(5)).restricted(taps)
+    direct = statistics_of_arrays(X, targets, taps)
+    assert result.receptive_field == taps
+    with TemporaryDirectory() as folder:
+        assert saved(result, Path(folder, "a.npz")) == saved(direct, Path(folder, "b.npz"))
+
+
+def test_restricting_to_taps_that_are_not_there_is_refused():
+    whole = statistics(*pairs(0, 3))
+    assert whole.restricted(FIELD) is whole
+    with pytest.raises(DataError, match=r"field 3x3 do not hold all taps of 5x5"):
+        whole.restricted(ReceptiveField.square(5))
+    with pytest.raises(DataError, match="2 taps"):
+        whole.restricted(ReceptiveField.of([(0, 0), (0, 2)]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_some_expressions_are_as_if_there_were_no_other(dtype, tmp_path):
+    X, targets = pairs(14, 6, ("angry", "happy", "sad"))
+    deep = pairs(15, 3, ("angry",), dtype=dtype)
+    whole = statistics(X, targets, digest=3) + statistics(*deep, digest=4)
+    some_of_them = statistics(X, {name: targets[name] for name in ("happy", "sad")}, digest=3)
+    result = whole.only(["sad", "happy"])
+    assert saved(result, tmp_path / "a.npz") == saved(some_of_them, tmp_path / "b.npz")
+    with pytest.raises(DataError, match=r"no expression 'calm'; .* there: angry, happy, sad"):
+        whole.only(["happy", "calm"])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -174,6 +219,39 @@ def test_a_file_gives_back_what_was_saved(dtype, tmp_path):
     assert saved(loaded, tmp_path / "again.npz") == written
     with pytest.raises(OutputExistsError):
         whole.save(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"white": 256}, "white is 256"),
+        ({"white": None}, "NoneType"),
+        ({"shape": [2, 2, 2]}, "2 channels"),
+        ({"shape": [1, 2]}, "not enough values"),
+        ({"shape": [1, 2, 3]}, r"expected int64 \(1, 13, 2, 3\)"),
+        ({"offsets": [[0, 0], [0, 0]]}, "same tap twice"),
+        ({"offsets": []}, "at least one tap"),
+        ({"offsets": [[0]]}, "not enough values"),
+        ({"expressions": ["../happy"]}, "cannot be the name of a folder"),
+        ({"expressions": [3]}, "disagree"),
+        ({"expressions": ["sad"]}, "disagree"),
+        ({"expressions": ["happy", "sad"]}, "target1"),
+        ({"groups": [{"count": 0, "expressions": ["happy"]}]}, "0 pairs"),
+        ({"groups": [{}]}, "count"),
+        ({"groups": 3}, "int"),
+        ({"deep": []}, "index out of range"),
+        ({"digests": ["x"]}, "invalid literal"),
+    ],
+)
+def test_metadata_that_make_no_sense_are_refused_with_the_reason(change, reason, tmp_path):
+    path = tmp_path / "s.npz"
+    saved(statistics(*pairs(12, 2, shape=(2, 2, 1))), path)
+    arrays, meta = read_npz(path, kind="statistics", newest=1)
+    arrays["meta"] = np.array(json.dumps(meta | change))
+    with path.open("wb") as file:
+        write_npz(file, arrays)
+    with pytest.raises(ModelError, match=rf"s\.npz: not a statistics file, .*{reason}"):
+        Statistics.load(path)
 
 
 def test_a_damaged_file_is_refused(tmp_path):

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import mlr
+from mlr.collect import collect
 from mlr.data.images import write_image
 from mlr.data.pairs import find_pairs
 from mlr.errors import DataError, MlrError, MlrWarning, OutputExistsError
 from mlr.model import load
 from mlr.receptive_field import ReceptiveField
-from mlr.training import collect, fit
+from mlr.training import fit
 from tests.naive import naive_masked_regression
 
 
@@ -44,7 +45,7 @@ def test_a_model_from_files_equals_the_naive_one(tmp_path):
 def test_threads_batches_and_names_change_no_bit_of_the_model_file(tmp_path, monkeypatch):
     write_set(tmp_path / "data", range(50))
     mlr.train(tmp_path / "data", tmp_path / "a.npz", threads=1)
-    monkeypatch.setattr("mlr.training.PACK", 3)
+    monkeypatch.setattr("mlr.collect.PACK", 3)
     monkeypatch.setattr("mlr.accumulate.BATCH", 16)
     mlr.train(tmp_path / "data", tmp_path / "b.npz", threads=2)
     for path in sorted((tmp_path / "data").rglob("*.png")):  # other names: another order
@@ -62,7 +63,7 @@ def test_shards_trained_apart_and_added_give_the_same_model_file(tmp_path):
         write_set(tmp_path / f"shard{shard}", range(shard, 30, 3))
     mlr.train(tmp_path / "all", tmp_path / "whole.npz")
     parts = [collect(find_pairs(tmp_path / f"shard{shard}"), field) for shard in (2, 0, 1)]
-    summed = fit(parts[0] + parts[1] + parts[2], 0.4, source="neutral", recipe="paper")
+    summed = fit(parts[0] + parts[1] + parts[2], 0.4, recipe="paper")
     summed.save(tmp_path / "summed.npz")
     assert (tmp_path / "summed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
@@ -77,7 +78,7 @@ def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
         return collect(find_pairs(tmp_path / folder), field)
 
     left = summed("all") - summed("leaves")
-    fit(left, 0.4, source="neutral", recipe="paper").save(tmp_path / "a.npz")
+    fit(left, 0.4, recipe="paper").save(tmp_path / "a.npz")
     mlr.train(tmp_path / "stays", tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
@@ -187,3 +188,22 @@ def test_options_that_make_no_sense_are_refused(options, tmp_path):
     with pytest.raises(MlrError):
         mlr.train(tmp_path / "data", tmp_path / "m.npz", **options)
     assert not (tmp_path / "m.npz").exists()
+
+
+def test_taking_out_someones_only_deep_pair_leaves_8_bits(tmp_path):
+    field = ReceptiveField.square(3)
+    write_set(tmp_path / "all", range(4), ("happy", "sad"), channels=1)
+    write_set(tmp_path / "out", [1], ("sad",), channels=1)
+    deep = np.full((8, 8, 1), 40_001, np.uint16)
+    for folder in ("all", "out"):
+        write_image(tmp_path / folder / "sad" / "001.png", deep, force=True)
+    whole = collect(find_pairs(tmp_path / "all"), field)
+    assert whole.white == 65535
+    left = whole - collect(find_pairs(tmp_path / "out"), field)
+    (tmp_path / "all" / "sad" / "001.png").unlink()
+    with pytest.warns(MlrWarning, match="has no partner"):
+        never = collect(find_pairs(tmp_path / "all"), field)
+    left.save(tmp_path / "a.npz")
+    never.save(tmp_path / "b.npz")
+    assert left.white == 255
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

@@ -14,6 +14,7 @@ from mlr.cli.bench import bench
 from mlr.cli.evaluate import evaluate
 from mlr.cli.info import info
 from mlr.cli.sample import sample
+from mlr.cli.statistics import statistics
 from mlr.cli.synthesize import synthesize
 from mlr.cli.train import train
 from mlr.errors import MlrError, OptionError
@@ -29,10 +30,11 @@ def cli() -> None:
     mlr train faces/ -o model.npz       learn from pairs of images
     mlr synthesize model.npz photos/    change the expression of aligned faces
     mlr evaluate model.npz test/        measure the error on other people
+    mlr statistics faces/ -o sums.npz   keep what training needs to know of the pairs
     """
 
 
-for command in (train, synthesize, evaluate, bench, sample, info):
+for command in (train, statistics, synthesize, evaluate, bench, sample, info):
     cli.add_command(command)
 
 

@@ -11,14 +11,17 @@ from mlr.cli import options
 
 
 @click.command()
-@click.argument("model", type=options.FILE)
+@click.argument("file", type=options.FILE)
 @options.as_json
-def info(model: Path, as_json: bool) -> int:
-    """Say what a model is and how it was made."""
+def info(file: Path, as_json: bool) -> int:
+    """Say what is in FILE, a model or statistics, and how it was made."""
+    from mlr.data.npz import kind_of
     from mlr.model import load
     from mlr.report import printable
+    from mlr.statistics import Statistics
 
-    summary = load(model).summary()
+    read = Statistics.load if kind_of(file) == "statistics" else load
+    summary = read(file).summary()
     if as_json:
         click.echo(json.dumps(summary))
         return 0

@@ -31,6 +31,43 @@ def target(help: str) -> Callable[[Command], Command]:
     return click.option("--target", multiple=True, metavar="NAME", help=help)
 
 
+def training_data(output: str) -> Callable[[Command], Command]:
+    """Return DATA, the output file and all options that say which sums are wanted of DATA."""
+    decorators = [
+        click.argument("data", type=EXISTING, nargs=-1, required=True),
+        click.option("-o", "--output", type=OUTPUT, required=True, help=output),
+        click.option(
+            "--remove",
+            type=EXISTING,
+            multiple=True,
+            metavar="DATA",
+            help="Folder or statistics file of pairs to take out again; may be repeated.",
+        ),
+        click.option(
+            "--recipe",
+            type=click.Choice(["paper"]),
+            default="paper",
+            show_default=True,
+            help="paper: Khan et al. 2020, 3x3 window, penalty 0.4.",
+        ),
+        click.option(
+            "--receptive-field",
+            metavar="SIDE|NAME",
+            help="Odd side of a square window, or plus.  "
+            "[default: that of the statistics files, or the recipe's]",
+        ),
+        click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
+        target("Expression to learn; may be repeated.  [default: all]"),
+    ]
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
 def verbosity(command: Command) -> Command:
     """Add ``-q`` and ``-v``."""
     command = click.option("-q", "--quiet", is_flag=True, help="Print failures alone.")(command)

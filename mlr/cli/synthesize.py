@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from mlr.cli import options
+
+
+def _targets(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str | Mapping[str, float], ...]:
+    """Return each value as the name of an expression or, of a mix, the share of each name."""
+    return tuple(_shares(value) if {"=", ","} & set(value) else value for value in values)
+
+
+def _shares(text: str) -> dict[str, float]:
+    """Read ``NAME=SHARE,NAME=SHARE...``."""
+    from mlr.errors import MlrError
+    from mlr.model import check_shares
+
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, share = (word.strip() for word in part.partition("="))
+        if not (name and equals):
+            raise click.BadParameter(f"{text!r}: expected NAME, or NAME=SHARE,NAME=SHARE...")
+        if name in shares:
+            raise click.BadParameter(f"{text!r}: {name} is in it twice")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: {share!r} is not a number") from None
+    try:
+        check_shares(shares)
+    except MlrError as error:
+        raise click.BadParameter(f"{text!r}: {error}") from error
+    return shares
 
 
 @click.command()
@@ -19,7 +50,14 @@ from mlr.cli import options
     type=options.OUTPUT,
     help="Folder to write to, or a file for one face.  [default: FOLDER-EXPRESSION beside it]",
 )
-@options.target("Expression to make; may be repeated.  [default: all of the model]")
+@click.option(
+    "--target",
+    multiple=True,
+    callback=_targets,
+    metavar="NAME|NAME=SHARE,...",
+    help="Expression to make, or a mix as happy=0.6,surprised=0.4; may be repeated.  "
+    "[default: all of the model]",
+)
 @click.option(
     "--strength",
     type=click.FloatRange(0, 2),
@@ -36,7 +74,7 @@ def synthesize(
     model: Path,
     faces: tuple[Path, ...],
     output: Path | None,
-    target: tuple[str, ...],
+    target: tuple[str | Mapping[str, float], ...],
     strength: float,
     resize: bool,
     threads: int | None,

@@ -11,50 +11,37 @@ from mlr.cli import options
 
 
 @click.command()
-@click.argument("data", type=options.EXISTING)
-@click.option("-o", "--output", type=options.OUTPUT, required=True, help="Model file to write.")
-@click.option(
-    "--recipe",
-    type=click.Choice(["paper"]),
-    default="paper",
-    show_default=True,
-    help="paper: Khan et al. 2020, 3x3 window, penalty 0.4.",
-)
-@click.option(
-    "--receptive-field",
-    metavar="SIDE|NAME",
-    help="Odd side of a square window, or plus.  [default: the recipe's]",
-)
+@options.training_data("Model file to write.")
 @click.option("--penalty", type=float, help="Ridge penalty.  [default: the recipe's]")
-@click.option(
-    "--source", default="neutral", show_default=True, metavar="NAME", help="Folder of the inputs."
-)
-@options.target("Expression to learn; may be repeated.  [default: all]")
 @options.threads
 @options.force
 @options.as_json
 @options.verbosity
 def train(
-    data: Path,
+    data: tuple[Path, ...],
     output: Path,
+    remove: tuple[Path, ...],
     recipe: str,
     receptive_field: str | None,
-    penalty: float | None,
-    source: str,
+    source: str | None,
     target: tuple[str, ...],
+    penalty: float | None,
     threads: int | None,
     force: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Learn from the pairs of images in DATA.
+    """Learn from the pairs of images in DATA: folders, and files that mlr statistics wrote.
 
     \b
-    DATA holds one of
+    A folder holds one of
       neutral/ann.png, happy/ann.png, sad/ann.png ...    a folder for each expression
       trainA/1.png, trainB/1.png                         two sides, or A/ and B/
       pairs.csv                                          columns source,target[,expression]
+
+    The pairs of several DATA are different pairs, even if their files are called the same; the very
+    same pair given twice counts twice.
     """
     from mlr import training
 
@@ -63,6 +50,7 @@ def train(
     model = training.train(
         data,
         output,
+        remove=remove,
         recipe=recipe,
         receptive_field=receptive_field,
         penalty=penalty,

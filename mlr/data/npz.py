@@ -7,7 +7,8 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from numpy.lib import format as npy
 
 from mlr.errors import ModelError
 
+_META = "meta.npy"
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -56,24 +58,46 @@ def read_npz(
         If it cannot be read, is damaged or incomplete, holds Python objects, or is of another kind
         or a newer version.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            # Nothing of ours is compressed, so this also bounds the memory that reading takes.
-            if sum(member.file_size for member in members) > path.stat().st_size:
-                raise ValueError("its members claim to be larger than the file")
-            arrays = {
-                member.filename.removesuffix(".npy"): _read_member(archive, member)
-                for member in members
-            }
-        if "meta" not in arrays:
-            raise ValueError("it has no metadata")
-        meta = json.loads(str(arrays.pop("meta")[()]))
-        if not isinstance(meta, dict):
-            raise ValueError("its metadata is not a JSON object")
+    with _opened(path, kind) as archive:
+        arrays = {
+            member.filename.removesuffix(".npy"): _read_member(archive, member)
+            for member in archive.infolist()
+            if member.filename != _META
+        }
+        meta = _read_meta(archive)
         found, version = meta.get("kind"), meta.get("format")
         if not isinstance(version, int) or version < 1:
             raise ValueError(f"its format version is {version!r}")
+    if found != kind:
+        raise ModelError(f"{path}: is a {found!r} file, expected a {kind!r} file")
+    if version > newest:
+        raise ModelError(
+            f"{path}: has format version {version}, this program reads up to {newest}: update mlr"
+        )
+    return arrays, meta
+
+
+def kind_of(path: Path) -> Any:
+    """Return what an ``.npz`` file of ours calls itself.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read or is damaged.
+    """
+    with _opened(path, "model or statistics") as archive:
+        return _read_meta(archive).get("kind")
+
+
+@contextmanager
+def _opened(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
+    """Open an ``.npz`` file, and turn whatever is wrong with it into an error that names it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Nothing of ours is compressed, so this also bounds the memory that reading takes.
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its members claim to be larger than the file")
+            yield archive
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (
@@ -88,13 +112,16 @@ def read_npz(
         MemoryError,
     ) as error:
         raise ModelError(f"{path}: not a {kind} file, or a damaged one: {error}") from error
-    if found != kind:
-        raise ModelError(f"{path}: is a {found!r} file, expected a {kind!r} file")
-    if version > newest:
-        raise ModelError(
-            f"{path}: has format version {version}, this program reads up to {newest}: update mlr"
-        )
-    return arrays, meta
+
+
+def _read_meta(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Return the metadata."""
+    if _META not in archive.namelist():
+        raise ValueError("it has no metadata")
+    meta = json.loads(str(_read_member(archive, archive.getinfo(_META))[()]))
+    if not isinstance(meta, dict):
+        raise ValueError("its metadata is not a JSON object")
+    return meta
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:

@@ -1,0 +1,58 @@
+"""``mlr statistics``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from mlr.cli import options
+
+
+@click.command()
+@options.training_data("Statistics file to write.")
+@options.threads
+@options.force
+@options.as_json
+@options.verbosity
+def statistics(
+    data: tuple[Path, ...],
+    output: Path,
+    remove: tuple[Path, ...],
+    recipe: str,
+    receptive_field: str | None,
+    source: str | None,
+    target: tuple[str, ...],
+    threads: int | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Sum up the pairs of images in DATA: all that mlr train needs to know of them.
+
+    DATA is as for mlr train. The sums of a single pair are its two images: keep the file as you
+    keep the images.
+    """
+    from mlr import training
+
+    report = options.console(quiet, verbose)
+    start = time.perf_counter()
+    sums = training.gather(
+        data,
+        output,
+        remove=remove,
+        recipe=recipe,
+        receptive_field=receptive_field,
+        source=source,
+        target=target,
+        threads=threads,
+        force=force,
+        report=report,
+    )
+    seconds = time.perf_counter() - start
+    summary = {"statistics": str(output), "seconds": seconds} | sums.summary()
+    pairs = sum(sums.pairs.values())
+    what = f"{output}: {', '.join(sums.expressions)}, {pairs} pairs summed up in {seconds:.1f} s"
+    return options.finish(report, summary if as_json else None, what)

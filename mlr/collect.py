@@ -1,0 +1,157 @@
+"""From image files to statistics: one pass over the pairs of a folder."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlr.accumulate import Accumulator, pair_digest
+from mlr.data.images import Image, Pixels
+from mlr.data.pairs import PairList
+from mlr.data.stream import DecodedPerson, common_format, decoded
+from mlr.errors import DataError
+from mlr.receptive_field import ReceptiveField
+from mlr.report import Report
+from mlr.statistics import TO_16_BITS, WHITE, Statistics
+from mlr.threads import limited
+
+PACK = 32  # people handed on at once: 32 neighbouring bytes of samples are half a cache line
+PACK_BYTES = 64 << 20
+
+
+def collect(
+    pairs: PairList,
+    receptive_field: ReceptiveField,
+    *,
+    threads: int | None = None,
+    report: Report | None = None,
+) -> Statistics:
+    """Sum up pairs of image files in one pass over them.
+
+    Parameters
+    ----------
+    pairs : PairList
+        What `find_pairs` found.
+    receptive_field : ReceptiveField
+        Taps to make planes for.
+    threads, report
+        As for `mlr.training.train`.
+
+    Raises
+    ------
+    DataError
+        If no pair can be used.
+    """
+    report = report or Report()
+    for note in pairs.notes:
+        report.note(note)
+    for problem in pairs.problems:
+        report.fail(problem.path, problem.cause)
+    with limited(threads) as count:
+        people, image_format = common_format(pairs, count, report)
+        shape = (image_format.channels, image_format.height, image_format.width)
+        stream = decoded(people, image_format, count, report)
+        stream = report.progress(stream, len(people), "summing up")
+        expected = Counter(frozenset(person.targets) for person in people)
+        statistics = replace(_sum_up(stream, shape, receptive_field, expected), source=pairs.source)
+    if not statistics.expressions:
+        raise DataError("not one pair of images could be decoded")
+    report.done += sum(statistics.pairs.values())
+    return statistics
+
+
+def _sum_up(
+    people: Iterable[DecodedPerson],
+    shape: tuple[int, int, int],
+    receptive_field: ReceptiveField,
+    expected: Mapping[frozenset[str], int],
+) -> Statistics:
+    """Sum up decoded people in whatever order they come.
+
+    Those who show the same expressions with the same bits are summed up together. They wait in
+    bins for being packed, so that changing from one kind of people to another is rare. Someone
+    with pairs of 8 and pairs of 16 bits is of both kinds.
+
+    Parameters
+    ----------
+    people : iterable of DecodedPerson
+        All of the same shape.
+    shape : tuple of int
+        (channels, height, width).
+    receptive_field : ReceptiveField
+        Taps to make planes for.
+    expected : mapping of set of str to int
+        About how many people show these expressions.
+    """
+    total = Statistics(receptive_field, WHITE["uint8"], shape)
+    bins: dict[_Kind, list[DecodedPerson]] = {}
+    pack = max(1, min(PACK, PACK_BYTES // math.prod(shape)))
+    accumulator: Accumulator | None = None
+    current: _Kind | None = None
+
+    def empty(kind: _Kind) -> None:
+        nonlocal total, accumulator, current
+        waiting = bins.pop(kind)
+        if accumulator is None or kind != current:
+            if accumulator is not None:
+                total = total + accumulator.statistics()
+            expressions, dtype = current = kind
+            accumulator = Accumulator(
+                receptive_field,
+                shape,
+                sorted(expressions),
+                dtype,
+                people=max(expected.get(expressions, 0), len(waiting)),
+            )
+        _add(accumulator, waiting)
+
+    for person in people:
+        for kind, part in _kinds(person):
+            bins.setdefault(kind, []).append(part)
+            if len(bins[kind]) == pack:
+                empty(kind)
+    for kind in sorted(bins, key=lambda kind: kind != current):
+        empty(kind)
+    return total if accumulator is None else total + accumulator.statistics()
+
+
+_Kind = tuple[frozenset[str], str]  # expressions, dtype
+
+
+def _kinds(person: DecodedPerson) -> Iterator[tuple[_Kind, DecodedPerson]]:
+    """Yield the person with the pairs of each dtype, which is the larger one of the two images."""
+    by_dtype: dict[str, dict[str, Image]] = {}
+    for name, image in person.targets.items():
+        dtype = np.result_type(person.source.pixels, image.pixels).name
+        by_dtype.setdefault(dtype, {})[name] = image
+    for dtype, targets in by_dtype.items():
+        yield (frozenset(targets), dtype), replace(person, targets=targets)
+
+
+def _add(accumulator: Accumulator, people: Sequence[DecodedPerson]) -> None:
+    """Stack people's images and hand them to the accumulator."""
+
+    def stacked(images: Iterable[Image]) -> Pixels:
+        return np.stack([_with_dtype(image.pixels, accumulator.dtype) for image in images])
+
+    accumulator.add(
+        stacked(p.source for p in people),
+        {name: stacked(p.targets[name] for p in people) for name in accumulator.expressions},
+        {
+            name: sum(pair_digest(p.source.digest, p.targets[name].digest, name) for p in people)
+            for name in accumulator.expressions
+        },
+    )
+
+
+def _with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    """Return 8-bit pixels as 16-bit ones where their partner has 16 bits; exact."""
+    if pixels.dtype == dtype:
+        return pixels
+    widened: Pixels = pixels.astype(dtype) * dtype.type(TO_16_BITS)
+    return widened
