@@ -16,7 +16,7 @@ from mlr import __version__
 from mlr.data.alignment import EYES
 from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
-from mlr.errors import MlrError, ModelError
+from mlr.errors import MlrError, ModelError, OptionError
 from mlr.receptive_field import ReceptiveField
 
 FORMAT = 1
@@ -103,9 +103,10 @@ class Model:
         ModelError
             If the size, the number of channels or the dtype does not fit, or the expression is
             not one of the model's.
-        MlrError
-            If the shares of a mix make no sense.
+        OptionError
+            If the strength or the shares of a mix make no sense.
         """
+        check_strength(strength)
         if isinstance(target, Mapping):
             return self.mixed(target).synthesize(images, strength=strength)
         images = np.asarray(images)
@@ -145,7 +146,7 @@ class Model:
         ------
         ModelError
             If the model lacks one of the expressions.
-        MlrError
+        OptionError
             If there is no share, or one is not a number from 0 to `LARGEST_SHARE`.
         """
         check_shares(shares)
@@ -285,19 +286,31 @@ def apply(
     return output
 
 
+def check_strength(strength: float) -> None:
+    """Raise unless the strength of a change makes sense.
+
+    Raises
+    ------
+    OptionError
+        If it is not a number from 0 to 2.
+    """
+    if not 0 <= strength <= 2:
+        raise OptionError(f"the strength must lie between 0 and 2, not {strength}")
+
+
 def check_shares(shares: Mapping[str, float]) -> None:
     """Raise unless the shares of a mix make sense.
 
     Raises
     ------
-    MlrError
+    OptionError
         If there is none, or one is not a number from 0 to `LARGEST_SHARE`.
     """
     if not shares:
-        raise MlrError("a mix needs the share of at least one expression")
+        raise OptionError("a mix needs the share of at least one expression")
     for name, share in shares.items():
         if not 0 <= share <= LARGEST_SHARE:
-            raise MlrError(
+            raise OptionError(
                 f"the share of {name!r} must be a number from 0 to {LARGEST_SHARE}, not {share}"
             )
 

@@ -10,8 +10,8 @@ from mlr.data.files import check_free
 from mlr.data.images import ENCODINGS, Image, is_image, read_image, resized, write_image
 from mlr.data.pairs import images_under
 from mlr.data.stream import ordered_map
-from mlr.errors import DataError, ImageError, MlrError, OptionError
-from mlr.model import Model, mix_name
+from mlr.errors import DataError, ImageError, MlrError
+from mlr.model import Model, check_strength, mix_name
 from mlr.report import Report
 from mlr.threads import thread_count
 
@@ -98,8 +98,7 @@ def synthesize_files(
     MlrError
         If the strength, a share or ``output`` makes no sense.
     """
-    if not 0 <= strength <= 2:
-        raise OptionError(f"the strength must lie between 0 and 2, not {strength}")
+    check_strength(strength)
     report = report or Report()
     models = _models(model, target or model.expressions)
     jobs = plan([Path(face) for face in faces], output, list(models), report)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.errors import MlrError, ModelError, OutputExistsError
+from mlr.errors import MlrError, ModelError, OptionError, OutputExistsError
 from mlr.model import LUMA, Model, apply, load, new_meta
 from mlr.receptive_field import ReceptiveField
 from tests.naive import naive_synthesis
@@ -45,6 +45,12 @@ def test_strength_scales_the_change():
     full = m.synthesize(x)
     assert np.allclose(m.synthesize(x, strength=0.25), x + 0.25 * (full - x), atol=1e-6)
     assert np.allclose(m.synthesize(x, strength=2), x + 2 * (full - x), atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan")])
+def test_a_strength_that_makes_no_sense_is_refused(strength):
+    with pytest.raises(OptionError, match="between 0 and 2"):
+        model().synthesize(image(), strength=strength)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -83,7 +83,7 @@ def find_pairs(
     data: str | Path,
     *,
     source: str = "neutral",
-    target: Sequence[str] = (),
+    target: str | Sequence[str] = (),
     split: str = "train",
 ) -> PairList:
     """Find the pairs in a data folder.
@@ -94,7 +94,7 @@ def find_pairs(
         Folder in one of the three layouts.
     source : str
         Folder of the source images (layout 1).
-    target : sequence of str
+    target : str or sequence of str
         Expressions wanted; none means all that there are.
     split : {"train", "test"}
         Which of ``trainA``/``testA`` (layout 2) to prefer.
@@ -105,6 +105,7 @@ def find_pairs(
         If the folder is none of the layouts, cannot be read, lacks an expression or has one whose
         name will not do, or there is not one pair in it.
     """
+    target = (target,) if isinstance(target, str) else tuple(target)
     root = Path(data)
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
