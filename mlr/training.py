@@ -23,6 +23,7 @@ from mlr.report import Report
 from mlr.solve import check_penalty, solve
 from mlr.statistics import TO_16_BITS, WHITE, Statistics
 from mlr.threads import limited
+from mlr.warmup import announced
 
 PACK = 32  # people handed on at once: 32 neighbouring bytes of samples are half a cache line
 PACK_BYTES = 64 << 20
@@ -110,8 +111,9 @@ def train(
     check_penalty(penalty)
     if output is not None:
         check_free(Path(output), force=force)
+    report = report or Report()
     pairs = find_pairs(data, source=source, target=target)
-    with limited(threads):
+    with limited(threads), announced(report):
         statistics = collect(pairs, field, threads=threads, report=report)
         model = fit(statistics, penalty, source=pairs.source, recipe=recipe)
     if output is not None:

@@ -16,6 +16,7 @@ from mlr.cli.info import info
 from mlr.cli.sample import sample
 from mlr.cli.synthesize import synthesize
 from mlr.cli.train import train
+from mlr.cli.warmup import warmup
 from mlr.errors import MlrError
 
 
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (train, synthesize, evaluate, bench, sample, info):
+for command in (train, synthesize, evaluate, bench, sample, info, warmup):
     cli.add_command(command)
 
 
