@@ -47,7 +47,7 @@ def test_help_and_version_load_nothing_heavy(arguments):
         "import sys\nfrom mlr.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'numpy', 'numba', 'imageio', 'PIL', 'tqdm', 'csv'} & sys.modules.keys()\n"
+        "heavy = {'numpy', 'numba', 'imageio', 'PIL', 'tqdm', 'csv', 'json'} & sys.modules.keys()\n"
         "sys.exit(', '.join(heavy) or None)"
     )
     done = subprocess.run(
@@ -57,14 +57,16 @@ def test_help_and_version_load_nothing_heavy(arguments):
     assert done.stdout
 
 
-def test_synthesizing_does_not_wait_for_the_compiler(model, face):
+@pytest.mark.parametrize("command", ["synthesize", "info", "evaluate"])
+def test_whoever_does_not_train_does_not_wait_for_the_compiler(model, face, faces, command):
+    arguments = [model, *{"synthesize": [face], "evaluate": [faces]}.get(command, [])]
     script = (
         "import sys\nfrom mlr.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "sys.exit('numba' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script, "synthesize", model, face], text=True)
+    done = subprocess.run([sys.executable, "-c", script, command, *arguments], capture_output=True)
     assert done.returncode == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -20,7 +19,7 @@ def info(model: Path, as_json: bool) -> int:
 
     summary = load(model).summary()
     if as_json:
-        click.echo(json.dumps(summary))
+        options.print_json(summary)
         return 0
     for name, value in summary.items():
         if isinstance(value, dict):

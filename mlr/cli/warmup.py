@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from mlr.cli import options
@@ -19,7 +17,7 @@ def warmup(as_json: bool, quiet: bool, verbose: bool) -> int:
     report = options.console(quiet, verbose)
     result = warm_up(report)
     if as_json:
-        click.echo(json.dumps(result))
+        options.print_json(result)
     done = "compiled" if result["compiled"] else "had been compiled before, and loaded"
     where = f"kept in {result['folder']}"
     if result["folder"] is None:
