@@ -19,6 +19,7 @@ from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.statistics import TO_16_BITS, WHITE, Statistics
 from mlr.threads import limited
+from mlr.warmup import announced
 
 PACK = 32  # people handed on at once: 32 neighbouring bytes of samples are half a cache line
 PACK_BYTES = 64 << 20
@@ -52,7 +53,7 @@ def collect(
         report.note(note)
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
-    with limited(threads) as count:
+    with limited(threads) as count, announced(report):
         people, image_format = common_format(pairs, count, report)
         shape = (image_format.channels, image_format.height, image_format.width)
         stream = decoded(people, image_format, count, report)

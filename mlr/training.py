@@ -99,6 +99,7 @@ def train(
     check_penalty(penalty)
     if output is not None:
         check_free(Path(output), force=force)
+    report = report or Report()
     with limited(threads):
         statistics = gather(
             data,

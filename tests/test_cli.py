@@ -47,7 +47,7 @@ def test_help_and_version_load_nothing_heavy(arguments):
         "import sys\nfrom mlr.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'numpy', 'numba', 'imageio', 'PIL', 'tqdm', 'csv'} & sys.modules.keys()\n"
+        "heavy = {'numpy', 'numba', 'imageio', 'PIL', 'tqdm', 'csv', 'json'} & sys.modules.keys()\n"
         "sys.exit(', '.join(heavy) or None)"
     )
     done = subprocess.run(
@@ -57,16 +57,19 @@ def test_help_and_version_load_nothing_heavy(arguments):
     assert done.stdout
 
 
-@pytest.mark.parametrize("options", [[], ["--target", "happy=0.5"]])
-def test_synthesizing_does_not_wait_for_the_compiler(model, face, options):
+@pytest.mark.parametrize(
+    "command", [["synthesize"], ["synthesize", "--target", "happy=0.5"], ["info"], ["evaluate"]]
+)
+def test_whoever_does_not_train_does_not_wait_for_the_compiler(model, face, faces, command):
+    name, *options = command
+    arguments = [name, model, *{"synthesize": [face], "evaluate": [faces]}.get(name, []), *options]
     script = (
         "import sys\nfrom mlr.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "sys.exit('numba' in sys.modules)"
     )
-    command = [sys.executable, "-c", script, "synthesize", model, face, *options]
-    done = subprocess.run(command, text=True)
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True)
     assert done.returncode == 0
 
 

@@ -132,6 +132,21 @@ def test_orientation_is_honoured(tmp_path, suffix, orientation):
     np.testing.assert_allclose(pixels, expected, atol=6 if suffix == ".jpg" else 0)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_orientation_turns_pixels_of_every_mode_alike(tmp_path, mode, orientation):
+    stored = PIL.Image.fromarray(RGBA[:10], "RGBA").convert(mode)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "x.png", exif=exif)
+    stored.save(tmp_path / "plain.png")
+    turned, plain = read_image(tmp_path / "x.png"), read_image(tmp_path / "plain.png")
+    np.testing.assert_array_equal(turned.pixels, UPRIGHT[orientation](plain.pixels))
+    assert (turned.alpha is None) == (plain.alpha is None)
+    if plain.alpha is not None:
+        np.testing.assert_array_equal(turned.alpha, UPRIGHT[orientation](plain.alpha))
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_alpha_is_set_aside_and_written_back(tmp_path, suffix, channels):

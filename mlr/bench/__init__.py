@@ -87,10 +87,12 @@ def bench(
         report.note(f"note: other programs keep {load:.1f} processors busy, which spoils the times")
     loading = _loading()  # before anything else loads Numba
     from mlr.bench import stages
+    from mlr.warmup import announced
 
     with limited(threads) as count, machine.blas_threads(count):
         data = _generated(works, count, report)
-        first_calls = loading + stages.first_calls()
+        with announced(report):
+            first_calls = loading + stages.first_calls()
         for work in works:
             stages.check(work, data[work.size])
         peak_memory = machine.peak_memory()  # before measuring limits and others claims theirs

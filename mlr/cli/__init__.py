@@ -17,6 +17,7 @@ from mlr.cli.sample import sample
 from mlr.cli.statistics import statistics
 from mlr.cli.synthesize import synthesize
 from mlr.cli.train import train
+from mlr.cli.warmup import warmup
 from mlr.errors import MlrError, OptionError
 
 
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (train, statistics, synthesize, evaluate, bench, sample, info):
+for command in (train, statistics, synthesize, evaluate, bench, sample, info, warmup):
     cli.add_command(command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -23,7 +22,7 @@ def info(file: Path, as_json: bool) -> int:
     read = Statistics.load if kind_of(file) == "statistics" else load
     summary = read(file).summary()
     if as_json:
-        click.echo(json.dumps(summary))
+        options.print_json(summary)
         return 0
     for name, value in summary.items():
         if isinstance(value, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -84,11 +83,18 @@ def console(quiet: bool, verbose: bool) -> ConsoleReport:
     return ConsoleReport(0 if quiet else 2 if verbose else 1)
 
 
+def print_json(result: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    import json  # here, for every help would wait for it
+
+    click.echo(json.dumps(result))
+
+
 def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> int:
     """Print the result as JSON if there is one, the summary to stderr, and return the exit code."""
     failures = len(report.failures)
     if result is not None:
         result["failures"] = [{"path": str(p), "cause": c} for p, c in report.failures]
-        click.echo(json.dumps(result))
+        print_json(result)
     report.note(what + (f"; {failures} left out, see above" if failures else ""))
     return 1 if failures else 0

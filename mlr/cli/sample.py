@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -47,6 +46,6 @@ def sample(
         report=report,
     )
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "images": written}))
+        options.print_json({"folder": str(folder), "images": written})
     report.note(f"{folder}: {written} images of {pairs} people")
     return 0

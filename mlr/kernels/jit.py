@@ -4,19 +4,29 @@ No kernel declares a signature, for its only caller always passes the same types
 kept in a cache folder, or compiled anew in every process where no folder can be written to.
 """
 
+import hashlib
 import os
-from contextlib import suppress
+import pickle
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, NullCache
 
-_FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+# Nobody calls kernels from C: without the wrappers for that, compiling takes a tenth less.
+_FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
 
 #: Use loops without vector instructions (slowly; 8-bit sums are the same bits): set by the
 #: environment variable ``MLR_PLAIN_KERNELS=1``, and always where Numba's compiler is switched off.
 PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or bool(
     numba.config.DISABLE_JIT
 )
+
+_DAMAGED = (OSError, EOFError, pickle.UnpicklingError)  # what unusable files of a cache raise
+
+_caches: list["_Cache | _NoCache"] = []
+_announcements: list[Callable[[], None]] = []  # to be called before something is compiled
 
 
 def serial(function):
@@ -38,17 +48,85 @@ def inlined(function):
     return numba.njit(forceinline=True, **private)(function)
 
 
+@contextmanager
+def announced(announce):
+    """Call a function once, before the first kernel that is compiled in the block.
+
+    It is not called if the code of all kernels is found in the cache.
+    """
+    _announcements.append(announce)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # it was called
+            _announcements.remove(announce)
+
+
+def cache_folder():
+    """Return the folder that compiled code is kept in, or None if there is none."""
+    folders = [cache.cache_path for cache in _caches if cache.kept]
+    return Path(folders[0]) if folders and len(folders) == len(_caches) else None
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """A cache that does without where its folder is full or read-only."""
+    """A cache that does without where its folder is full or read-only, or a file is damaged."""
+
+    kept = True
+
+    def load_overload(self, sig, target_context):
+        data = None
+        with suppress(*_DAMAGED):
+            data = super().load_overload(sig, target_context)
+        if data is None:
+            _announce()
+        return data
 
     def save_overload(self, sig, data):
-        with suppress(OSError):
+        try:
             super().save_overload(sig, data)
+        except _DAMAGED:
+            self.kept = False
+
+    def _index_key(self, sig, codegen):
+        """Tell versions of the kernels apart by all of their text.
+
+        Numba looks at the function, and at the time and size of its file: not at what it calls in
+        other files.
+        """
+        return (*super()._index_key(sig, codegen), _SOURCES, PLAIN_KERNELS)
+
+
+class _NoCache(NullCache):  # type: ignore[misc]
+    """No cache: there is no folder to write to."""
+
+    kept = False
+
+    def load_overload(self, sig, target_context):
+        _announce()
+
+
+def _announce():
+    while _announcements:
+        _announcements.pop()()
 
 
 def _compile(function, **flags):
     kernel = numba.njit(**_FLAGS, **flags)(function)
     if not numba.config.DISABLE_JIT:
-        with suppress(RuntimeError):  # there is no folder for it at all
+        try:
             kernel._cache = _Cache(function)  # what cache=True does, with Numba's own class
+        except RuntimeError:
+            kernel._cache = _NoCache()
+        _caches.append(kernel._cache)
     return kernel
+
+
+def _digest_of_sources():
+    """Return a digest of this folder's modules."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCES = _digest_of_sources()

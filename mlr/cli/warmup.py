@@ -1,0 +1,26 @@
+"""``mlr warmup``."""
+
+from __future__ import annotations
+
+import click
+
+from mlr.cli import options
+
+
+@click.command()
+@options.as_json
+@options.verbosity
+def warmup(as_json: bool, quiet: bool, verbose: bool) -> int:
+    """Compile what training needs ahead of time: the first training does it otherwise."""
+    from mlr.warmup import warm_up
+
+    report = options.console(quiet, verbose)
+    result = warm_up(report)
+    if as_json:
+        options.print_json(result)
+    done = "compiled" if result["compiled"] else "had been compiled before, and loaded"
+    where = f"kept in {result['folder']}"
+    if result["folder"] is None:
+        where = "but there is no folder to keep them in: let NUMBA_CACHE_DIR name one"
+    report.note(f"kernels {done} in {result['seconds']:.1f} s, {where}")
+    return 0

@@ -1,0 +1,53 @@
+"""Compiling the kernels: before the first training, or ahead of it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from mlr.accumulate import statistics_of_arrays
+from mlr.kernels import jit
+from mlr.receptive_field import ReceptiveField
+from mlr.report import Report
+from mlr.solve import solve
+
+
+def announced(report: Report) -> AbstractContextManager[None]:
+    """Say so, once, if kernels have to be compiled in the block."""
+
+    def announce() -> None:
+        how_often = "this once" if jit.cache_folder() else "for want of a folder to keep them in"
+        report.note(f"compiling the kernels, {how_often}: about ten seconds")
+
+    return jit.announced(announce)
+
+
+def warm_up(report: Report | None = None) -> dict[str, Any]:
+    """Compile all kernels that training uses, unless they are in the cache.
+
+    Parameters
+    ----------
+    report : Report, optional
+        Told if something has to be compiled.
+
+    Returns
+    -------
+    dict
+        ``folder``: where compiled kernels are kept, None if they cannot be kept. ``seconds``: the
+        time it took. ``compiled``: false if all of them were in the cache.
+    """
+    compiled: list[bool] = []
+    start = time.perf_counter()
+    with announced(report or Report()), jit.announced(lambda: compiled.append(True)):
+        for dtype in (np.uint8, np.uint16):
+            images = np.zeros((1, 4, 4, 1), dtype)
+            solve(statistics_of_arrays(images, {"target": images}, ReceptiveField.square(3)), 1.0)
+    folder = jit.cache_folder()
+    return {
+        "folder": None if folder is None else str(folder),
+        "seconds": time.perf_counter() - start,
+        "compiled": bool(compiled),
+    }

@@ -1,0 +1,162 @@
+"""Compiling the kernels: said once, kept where possible, and done without where not."""
+
+import inspect
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from mlr.data.images import write_image
+from mlr.kernels import jit
+from mlr.warmup import warm_up
+from tests.conftest import draw, draw_pairs, run_process
+
+pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+
+LINE = "compiling the kernels, this once: about ten seconds"
+
+
+def double(array):
+    array[0] *= 2
+
+
+def compiles(kernel=None):
+    """Run a kernel, by default a new one of an old function; tell how often it was announced."""
+    calls, array = [], np.ones(1)
+    kernel = kernel or jit.serial(double)
+    with jit.announced(lambda: calls.append(1)):
+        kernel(array)
+    assert array[0] == 2
+    assert not jit._announcements
+    return len(calls)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty cache for kernels made in a test."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(jit, "_caches", [])
+    return tmp_path
+
+
+def test_compiling_is_announced_once_and_loading_is_not(folder):
+    kernel = jit.serial(double)
+    assert [compiles(kernel), compiles(kernel), compiles()] == [1, 0, 0]
+    assert jit.cache_folder().is_relative_to(folder)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x80\x04nonsense"])
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_damaged_cache_is_as_good_as_none(folder, suffix, damage):
+    compiles()
+    for path in folder.rglob(f"*.{suffix}"):
+        path.write_bytes(damage)
+    assert compiles() == 1
+
+
+def test_code_of_other_kernels_or_of_plain_ones_is_not_loaded(folder, monkeypatch):
+    compiles()
+    with monkeypatch.context() as patch:
+        patch.setattr(jit, "_SOURCES", "other")
+        assert compiles() == 1
+    monkeypatch.setattr(jit, "PLAIN_KERNELS", not jit.PLAIN_KERNELS)
+    assert compiles() == 1
+
+
+def test_full_folder_is_done_without(folder, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_data", full)
+    assert [compiles(), compiles()] == [1, 1]
+    assert jit.cache_folder() is None
+
+
+def test_no_folder_is_done_without(folder, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", os.devnull + "/nowhere")
+    monkeypatch.setattr(numba.config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
+    assert [compiles(), compiles()] == [1, 1]
+    assert jit.cache_folder() is None
+
+
+def test_every_kernel_is_warmed_up():
+    warm_up()
+    modules = [path.stem for path in Path(jit.__file__).parent.glob("*.py")]
+    found = {
+        kernel.py_func.__qualname__: len(kernel.signatures)
+        for name in modules
+        for kernel in vars(import_module(f"mlr.kernels.{name}")).values()
+        if isinstance(kernel, numba.core.dispatcher.Dispatcher)
+        and list(inspect.signature(kernel.py_func).parameters)[:2] == ["begin", "end"]
+    }
+    assert len(found) >= 7
+    assert set(found.values()) == {1}, found
+
+
+def test_warmup_says_where_compiled_kernels_are(run):
+    run("warmup", "-q")
+    result = run("warmup")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.startswith("kernels had been compiled before, and loaded in ")
+    assert Path(result.err.split("kept in ")[1].strip()).is_dir()
+    assert run("warmup", "-q") == (0, "", "")
+    assert '"compiled": false' in run("warmup", "--json", "-q").out
+
+
+def test_folder_that_cannot_be_made_is_no_error():
+    variables = {**os.environ, "NUMBA_CACHE_DIR": os.devnull + "/nowhere"}
+    result = run_process("warmup", "-q", env=variables)  # Numba takes another folder
+    assert result == (0, "", "")
+
+
+@pytest.mark.slow
+def test_first_training_says_that_it_compiles_and_others_are_silent(faces, tmp_path):
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    train = ["train", faces, "-o", tmp_path / "m.npz", "--force"]
+    lines = [run_process(*train, env=variables).lines for _ in range(2)]
+    assert [LINE in found for found in lines] == [True, False]
+    assert len(lines[0]) == 2
+    assert run_process("warmup", env=variables).lines[0] == LINE  # the kernels for 16 bits
+    draw_pairs(tmp_path / "deep", channels=1)
+    write_image(tmp_path / "deep/neutral/0.png", draw(0, channels=1, dtype=np.uint16), force=True)
+    train[1] = tmp_path / "deep"
+    assert len(run_process(*train, env=variables).lines) == 1
+
+
+@pytest.mark.slow
+def test_first_training_without_any_folder_is_quiet_and_works(faces, tmp_path):
+    variables = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": os.devnull + "/nowhere",
+        "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
+    }
+    for quiet in ([], ["-q"]):
+        train = ["train", faces, "-o", tmp_path / "m.npz", "--force", *quiet]
+        result = run_process(*train, env=variables)
+        assert result.code == 0
+        assert result.err.startswith("" if quiet else "compiling the kernels, for want of a folder")
+        assert not (quiet and result.err)
+
+
+@pytest.mark.slow
+def test_first_training_where_no_file_can_grow_works(faces, tmp_path):
+    script = (
+        "import resource, sys\nfrom mlr.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\nmain()"
+    )
+    train = ["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q", "--target", "happy"]
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *train],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=variables,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list((tmp_path / "cache").rglob("*.tmp.*"))
