@@ -10,7 +10,7 @@ from mlr.data.files import check_free
 from mlr.data.images import ENCODINGS, Image, is_image, read_image, resized, write_image
 from mlr.data.pairs import images_under
 from mlr.data.stream import ordered_map
-from mlr.errors import DataError, ImageError, MlrError
+from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.model import Model, check_strength, mix_name
 from mlr.report import Report
 from mlr.threads import thread_count
@@ -125,7 +125,7 @@ def _models(model: Model, target: Sequence[str | Mapping[str, float]]) -> dict[s
     for each in target:
         name = each if isinstance(each, str) else mix_name(each)
         if wanted.setdefault(name, each) != each:
-            raise MlrError(f"two different outputs would be called {name!r}; make one at a time")
+            raise OptionError(f"two different outputs would be called {name!r}; make one at a time")
     models: dict[str, Model] = {}
     for name, each in wanted.items():
         if isinstance(each, str):

@@ -99,7 +99,6 @@ def train(
     check_penalty(penalty)
     if output is not None:
         check_free(Path(output), force=force)
-    report = report or Report()
     with limited(threads):
         statistics = gather(
             data,

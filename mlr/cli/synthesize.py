@@ -20,9 +20,6 @@ def _targets(
 
 def _shares(text: str) -> dict[str, float]:
     """Read ``NAME=SHARE,NAME=SHARE...``."""
-    from mlr.errors import MlrError
-    from mlr.model import check_shares
-
     shares: dict[str, float] = {}
     for part in text.split(","):
         name, equals, share = (word.strip() for word in part.partition("="))
@@ -34,10 +31,6 @@ def _shares(text: str) -> dict[str, float]:
             shares[name] = float(share)
         except ValueError:
             raise click.BadParameter(f"{text!r}: {share!r} is not a number") from None
-    try:
-        check_shares(shares)
-    except MlrError as error:
-        raise click.BadParameter(f"{text!r}: {error}") from error
     return shares
 
 
