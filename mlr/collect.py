@@ -54,7 +54,7 @@ def collect(
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
     with limited(threads) as count, announced(report):
-        people, image_format = common_format(pairs, count, report)
+        people, image_format = common_format(pairs, report)
         shape = (image_format.channels, image_format.height, image_format.width)
         stream = decoded(people, image_format, count, report)
         stream = report.progress(stream, len(people), "summing up")

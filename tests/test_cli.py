@@ -363,7 +363,6 @@ def test_mixes_are_made_and_named(run, model_of_two, face, folder, tmp_path):
 def test_mix_of_wrong_syntax_is_wrong_usage(run, model_of_two, face, tmp_path, target, reason):
     result = run("synthesize", model_of_two, face, "--target", target)
     assert result.code == 2
-    assert result.lines[-1].startswith(f"Error: Invalid value for '--target': {target!r}: ")
     assert reason in result.lines[-1]
     assert names(tmp_path) == ["face.png"]
 
@@ -380,7 +379,7 @@ def test_two_outputs_of_one_name_are_refused(run, face, tmp_path):
     assert run("train", tmp_path / "data", "-o", tmp_path / "m.npz").code == 0
     options = ["--target", "happy-0.5", "--target", "happy=0.5"]
     result = run("synthesize", tmp_path / "m.npz", face, *options)
-    assert result.code == 1
+    assert result.code == 2
     assert "two different outputs would be called 'happy-0.5'" in result.lines[0]
 
 
