@@ -34,7 +34,6 @@ format: $(VENV)/lint.stamp  ## put the code into the one format
 	$(BIN)/ruff format .
 
 bench: $(VENV)/test.stamp  ## time every stage on this machine, and renew the README's table
-	$(BIN)/mlr bench
 	$(BIN)/python benchmarks/readme.py
 
 quality: $(VENV)/test.stamp  ## cross-validate on drawn faces, or on DATA=folder

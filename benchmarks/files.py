@@ -3,7 +3,7 @@
     python benchmarks/files.py [--pairs 400] [--size 256] [--threads N] [--repeat 5]
 
 Draws colour faces into a temporary folder, as PNG and as JPEG files, and prints the medians of
-runs in turn: of decoding alone (through imageio, as the program decodes), of training, and of the
+runs in turn: of decoding alone (through imageio with its Pillow plug-in), of training, and of the
 ratio of the two. Kernels are compiled before, and the files are in the system's cache.
 """
 

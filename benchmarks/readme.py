@@ -1,12 +1,12 @@
-"""Measure, and write the README's table of speeds.
+"""Run `mlr bench`, and write the README's table of speeds.
 
 python benchmarks/readme.py
 """
 
-import json
-import subprocess
-import sys
 from pathlib import Path
+
+from mlr.bench import bench
+from mlr.bench.table import table as bench_table
 
 BEGIN, END = "<!-- speeds: make bench -->\n", "<!-- end of speeds -->"
 
@@ -49,8 +49,8 @@ def table(result):
 
 
 def main():
-    command = [sys.executable, "-m", "mlr", "bench", "--json"]
-    result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    result = bench()
+    print(bench_table(result))
     readme = Path(__file__).parent.parent / "README.md"
     before, rest = readme.read_text().split(BEGIN)
     readme.write_text(before + BEGIN + table(result) + END + rest.split(END)[1])

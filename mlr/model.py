@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr import __version__
 from mlr.data.alignment import EYES
 from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import MlrError, ModelError, OptionError
 from mlr.receptive_field import ReceptiveField
+from mlr.version import __version__
 
 FORMAT = 1
 #: Luma of sRGB, ITU-R BT.601: how grey is made of colour.

@@ -9,7 +9,6 @@ from types import FrameType
 
 import click
 
-from mlr import __version__
 from mlr.cli.bench import bench
 from mlr.cli.evaluate import evaluate
 from mlr.cli.info import info
@@ -19,6 +18,7 @@ from mlr.cli.synthesize import synthesize
 from mlr.cli.train import train
 from mlr.cli.warmup import warmup
 from mlr.errors import MlrError, OptionError
+from mlr.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
