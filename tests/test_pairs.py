@@ -231,7 +231,7 @@ def test_majority_of_sizes_wins_and_the_rest_is_named(tmp_path):
     write_image(tmp_path / "happy" / "2.png", draw(2, size=9), force=True)
     report = Report()
     with pytest.warns(MlrWarning) as warned:
-        people, size = common_format(find_pairs(tmp_path), 1, report)
+        people, size = common_format(find_pairs(tmp_path), report)
     assert [person.name for person in people] == ["0", "1"]
     assert (size.height, size.width, size.channels) == (16, 16, 3)
     assert {path.relative_to(tmp_path).as_posix(): cause for path, cause in report.failures} == {
@@ -246,7 +246,7 @@ def test_one_colour_image_makes_the_set_colour(tmp_path):
     draw_pairs(tmp_path, channels=1)
     write_image(tmp_path / "happy" / "0.png", draw(0), force=True)
     report = Report()
-    people, size = common_format(find_pairs(tmp_path), 1, report)
+    people, size = common_format(find_pairs(tmp_path), report)
     assert size.channels == 3
     for person in decoded(people, size, 2, report):
         for image in (person.source, *person.targets.values()):
