@@ -7,7 +7,6 @@ that lag and cross planes need count, not those with padding or outside the fram
 and all threads, and the ratio to `numpy.matmul`, measured in turn: medians of the runs.
 """
 
-import itertools
 import statistics
 import time
 
@@ -15,18 +14,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products
+from mlr.receptive_field import ReceptiveField
 from mlr.threads import limited, thread_count
 
 RUNS, MATRIX = 11, 1024
 PAUSE = 0.1  # seconds: BLAS's threads go on spinning for a while, in the other's way
 CASES = [(128, 512, 5), (256, 512, 5), (128, 256, 5), (128, 200, 3), (256, 200, 3), (128, 512, 7)]
-
-
-def tables(side):
-    """Return the offsets of the taps of a window, and of half of their differences."""
-    reach, span = range(-(side // 2), side // 2 + 1), range(1 - side, side)
-    lags = [lag for lag in itertools.product(span, span) if lag >= (0, 0)]
-    return np.array(list(itertools.product(reach, reach))), np.array(lags)
 
 
 def operations(offsets, size, samples):
@@ -46,7 +39,8 @@ def measure(size, samples, side):
     images, targets = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     for array in (images, targets):
         array[..., :samples] = rng.integers(0, 256, (*shape[:3], samples))
-    taps, lags = tables(side)
+    field = ReceptiveField.square(side)
+    taps, lags = field.taps, field.lag_table.lags
     matrix = rng.random((MATRIX, MATRIX), np.float32)
     cross_planes = np.zeros((1, len(taps), size, size), np.int64)
     lag_planes = np.zeros((1, len(lags), size, size), np.int64)

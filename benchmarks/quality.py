@@ -15,10 +15,9 @@ from mlr import ReceptiveField, metrics
 from mlr.collect import collect
 from mlr.data.images import read_image
 from mlr.data.pairs import find_pairs
+from mlr.evaluation import MEASURES
 from mlr.statistics import total
 from mlr.training import fit
-
-MEASURES = ("mse", "psnr", "ssim", "sharpness")
 
 
 def fold_of(person, folds):
