@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlr.apply import apply
 from mlr.data.alignment import EYES
 from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
@@ -28,7 +29,6 @@ _META_TYPES = {"source": str, "recipe": str, "digest": str, "pairs": dict}
 
 LARGEST_SHARE = 1000  # no face is left long before; float32 is still far from its limits
 OWN_TAP = (0, 0)  # the tap of the output pixel itself
-BAND_BYTES = 1 << 20  # taps of some rows of pixels that stay in the cache
 
 Pixels = npt.NDArray[Any]
 
@@ -237,7 +237,7 @@ class Model:
             source = np.tensordot(LUMA, image, axes=1)[None]
         else:
             source = np.repeat(image, model_channels, axis=0)
-        output = apply(self.weights[index], self.receptive_field, source)
+        output = apply(self.weights[index], self.receptive_field, source[None])[0]
         if model_channels == channels and strength == 1:
             return output
         change = output - source
@@ -245,45 +245,6 @@ class Model:
             change = np.tensordot(LUMA, change, axes=1)[None]
         # The change of luma of a colour image through a grey model is that of all its channels.
         return image + np.float32(strength) * change
-
-
-def apply(
-    weights: npt.NDArray[np.float32], field: ReceptiveField, image: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Compute sum_k w_k(p) x(p + o_k) + w_bias(p) for every pixel and channel.
-
-    Parameters
-    ----------
-    weights : ndarray of float32, shape (channels, taps + 1, height, width)
-        The bias is last.
-    field : ReceptiveField
-        The taps.
-    image : ndarray of float32, shape (channels, height, width)
-        Intensities in [0, 1].
-
-    Returns
-    -------
-    ndarray of float32, shape (channels, height, width)
-        Not clipped.
-    """
-    # NumPy rather than a kernel: a program that only applies a model need not load Numba. The taps
-    # of a band of rows are gathered, in the cache, and multiplied with the weights that stream by.
-    channels, height, width = image.shape
-    rows = max(1, min(height, BAND_BYTES // (4 * width * (len(field) + 1))))
-    reach_y, reach_x = np.abs(field.taps).max(axis=0)
-    padded = np.pad(image, ((0, 0), (reach_y, reach_y), (reach_x, reach_x)))
-    gathered = np.ones((len(field) + 1, rows, width), np.float32)
-    output = np.empty_like(image)
-    for channel in range(channels):
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            taps = gathered[:, : bottom - top]
-            for k, (dy, dx) in enumerate(field.offsets):
-                y, x = top + reach_y + dy, reach_x + dx
-                taps[k] = padded[channel, y : y + bottom - top, x : x + width]
-            band = output[channel, top:bottom]
-            np.einsum("kyx,kyx->yx", weights[channel, :, top:bottom], taps, out=band)
-    return output
 
 
 def check_strength(strength: float) -> None:

@@ -32,13 +32,22 @@ def naive_masked_regression(X, T, offsets, penalty):
     return weights
 
 
-def naive_synthesis(weights, offsets, image):
-    """Apply weights (taps + 1, H, W) to an image (H, W) pixel by pixel."""
+def naive_synthesis(weights, offsets, image, edge=False):
+    """Apply weights (taps + 1, H, W) to an image (H, W) pixel by pixel.
+
+    Outside the frame the image is 0, or goes on with its last pixel if edge is true.
+    """
     height, width = image.shape
+
+    def neighbour(y, x, dy, dx):
+        if edge:
+            return image[min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)]
+        return naive_neighbour(image, y, x, (dy, dx))
+
     output = np.empty((height, width))
     for y in range(height):
         for x in range(width):
-            taps = [naive_neighbour(image, y, x, offset) for offset in offsets]
+            taps = [neighbour(y, x, *offset) for offset in offsets]
             output[y, x] = weights[:-1, y, x] @ taps + weights[-1, y, x]
     return output
 

@@ -7,9 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlr.errors import MlrError, ModelError, OptionError, OutputExistsError
-from mlr.model import LUMA, Model, apply, load, new_meta
+from mlr.model import LUMA, Model, load, new_meta
 from mlr.receptive_field import ReceptiveField
-from tests.naive import naive_synthesis
 
 FIELD = ReceptiveField.square(3)
 
@@ -24,20 +23,6 @@ def image(channels=3, height=6, width=7, dtype=np.uint8):
     high = np.iinfo(dtype).max + 1
     shape = (height, width, channels) if channels else (height, width)
     return np.random.default_rng(1).integers(0, high, shape, dtype=dtype)
-
-
-@pytest.mark.parametrize("taps", ["5", "plus", [(0, 0)], [(9, 0), (0, -9), (1, 1)], [(-2, 3)]])
-@pytest.mark.parametrize("band", [1, 1 << 20])
-def test_apply_is_the_weighted_sum_of_the_taps(taps, band, monkeypatch):
-    monkeypatch.setattr("mlr.model.BAND_BYTES", band)
-    field = ReceptiveField.of(taps)
-    rng = np.random.default_rng(2)
-    weights = rng.normal(size=(3, len(field) + 1, 5, 8)).astype(np.float32)
-    source = rng.random((3, 5, 8)).astype(np.float32)
-    output = apply(weights, field, source)
-    for c in range(3):
-        expected = naive_synthesis(weights[c], field.offsets, source[c])
-        assert np.allclose(output[c], expected, atol=1e-5)
 
 
 def test_strength_scales_the_change():

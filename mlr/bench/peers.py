@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from mlr.accumulate import statistics_of_arrays
+from mlr.apply import apply
 from mlr.bench import plain
 from mlr.bench.machine import blas_threads, optional
 from mlr.bench.stages import checked
 from mlr.bench.timing import in_turn
 from mlr.bench.work import EXPRESSION, PENALTY, Data, Work
-from mlr.model import apply
 from mlr.solve import solve
 
 WHOLE_BYTES = 512 << 20  # most that plain NumPy's matrices may take for a whole image
@@ -94,17 +94,17 @@ def compare_applying(work: Work, data: Data, repeat: int) -> dict[str, Any]:
     """
     statistics = statistics_of_arrays(data.sources, {EXPRESSION: data.targets}, work.field)
     weights = solve(statistics, PENALTY)[0]
-    image = data.sources[0].transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+    image = data.sources[:1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     peers = [
-        Peer("plain NumPy", lambda: plain.applied(weights[0], work.field, image[0])),
-        *_sparse(work, weights[0], image[0]),
+        Peer("plain NumPy", lambda: plain.applied(weights[0], work.field, image[0, 0])),
+        *_sparse(work, weights[0], image[0, 0]),
     ]
     return {
         "task": "apply",
         "work": f"1 image of {work.size} px, {work.field}",
         **work.key(),
         **_compared(
-            "the pixels", work, lambda: apply(weights, work.field, image)[0], peers, repeat
+            "the pixels", work, lambda: apply(weights, work.field, image)[0, 0], peers, repeat
         ),
     }
 

@@ -13,6 +13,7 @@ import numba.core.event
 import numpy as np
 
 from mlr.accumulate import statistics_of_arrays
+from mlr.apply import apply
 from mlr.bench import plain
 from mlr.bench.machine import copy_timing
 from mlr.bench.timing import Timing, once, timed
@@ -22,7 +23,7 @@ from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
 from mlr.kernels.pack import pack
 from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products, add_sums
-from mlr.model import Model, apply, new_meta
+from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.solve import solve
@@ -192,7 +193,7 @@ def _apply(work: Work, data: Data, threads: int, repeat: int) -> list[dict[str, 
     """
     model = _model(work, data)
     images = data.sources
-    image = images[0].transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+    image = images[:1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
 
     def measured(stage: str, what: str, count: int, used: int, timing: Timing) -> dict[str, Any]:
         copy = copy_timing(work.weights_bytes, used, repeat)
