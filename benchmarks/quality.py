@@ -16,8 +16,8 @@ from mlr.collect import collect
 from mlr.data.images import read_image
 from mlr.data.pairs import find_pairs
 from mlr.evaluation import MEASURES
-from mlr.statistics import total
-from mlr.training import fit
+from mlr.recipes.paper import Paper
+from mlr.report import Report
 
 
 def fold_of(person, folds):
@@ -40,10 +40,10 @@ def cross_validate(pairs, field, penalty, folds):
         for fold in range(folds)
     ]
     statistics = [collect(part, field) for part in parts]
-    everyone = total(statistics)
+    everyone = sum(statistics[1:], statistics[0])
     ours, copied = [], []
     for part, held_out in zip(parts, statistics, strict=True):
-        model = fit(everyone - held_out, penalty, recipe="paper")
+        model = Paper(penalty=penalty).fit(everyone - held_out, Report())
         for person in part.people:
             source = read_image(person.source).pixels
             for expression, path in person.targets.items():

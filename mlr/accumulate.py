@@ -13,8 +13,16 @@ import numpy.typing as npt
 
 from mlr.kernels.pack import pack
 from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products, add_sums
+from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
-from mlr.statistics import DIGEST_MODULUS, WHITE, SourceSums, Statistics, TargetSums
+from mlr.statistics import (
+    DIGEST_MODULUS,
+    WHITE,
+    SourceSums,
+    Statistics,
+    TargetSums,
+    narrowed,
+)
 
 Pixels = npt.NDArray[Any]
 
@@ -28,8 +36,8 @@ class Accumulator:
 
     Parameters
     ----------
-    receptive_field : ReceptiveField
-        Taps to make planes for.
+    layout : Layout or ReceptiveField
+        Which planes to make.
     shape : tuple of int
         (channels, height, width) of every image.
     expressions : sequence of str
@@ -42,25 +50,28 @@ class Accumulator:
 
     def __init__(
         self,
-        receptive_field: ReceptiveField,
+        layout: Layout | ReceptiveField,
         shape: tuple[int, int, int],
         expressions: Sequence[str],
         dtype: npt.DTypeLike,
         people: int = BATCH,
     ) -> None:
-        self.receptive_field = receptive_field
+        self.layout = layout = Layout.of(layout)
         self.shape = shape
         self.expressions = tuple(sorted(expressions))
         self.dtype = np.dtype(dtype)
         sample_dtype = np.dtype(np.uint8 if self.dtype == np.uint8 else np.float64)
         plane_dtype = np.dtype(np.int64 if self.dtype == np.uint8 else np.float64)
-        channels, height, width = shape
-        samples = _batch_size(people, (1 + len(self.expressions)) * _bytes(shape, sample_dtype))
+        _, height, width = shape
+        channels = layout.channels(shape[0])
+        self._each = shape[0] // channels  # samples of a person
+        bytes_each = sample_dtype.itemsize * channels * height * width
+        samples = _batch_size(people * self._each, (1 + len(self.expressions)) * bytes_each)
         names = (None, *self.expressions)
         buffers = _together(sample_dtype, [(channels, height, width, samples) for _ in names])
         self._buffers = dict(zip(names, buffers, strict=True))
         self._filled = 0
-        lags, taps, each = len(receptive_field.lag_table.lags), len(receptive_field), len(names) - 1
+        lags, taps, each = len(layout.lags), len(layout.receptive_field), len(names) - 1
         planes = iter(
             _together(
                 plane_dtype,
@@ -95,13 +106,16 @@ class Accumulator:
             For each expression, the sum of the `pair_digest` of these people.
         """
         people = len(sources)
+        samples = {
+            name: self._samples(sources if name is None else targets[name])
+            for name in self._buffers
+        }
         room = self._buffers[None].shape[-1]
         done = 0
-        while done < people:
-            now = slice(done, min(people, done + room - self._filled))
+        while done < people * self._each:
+            now = slice(done, min(people * self._each, done + room - self._filled))
             for name, buffer in self._buffers.items():
-                images = sources if name is None else targets[name]
-                pack(images[now].astype(buffer.dtype, copy=False), buffer, self._filled)
+                pack(samples[name][now].astype(buffer.dtype, copy=False), buffer, self._filled)
             self._filled += now.stop - now.start
             done = now.stop
             if self._filled == room:
@@ -113,24 +127,34 @@ class Accumulator:
         """Return the statistics of all that was added."""
         self._flush()
         if not self._people:
-            return Statistics(self.receptive_field, WHITE[self.dtype.name], self.shape)
-        source = SourceSums(self._people, self._lags, self._source_sums)
+            return Statistics(self.layout, WHITE[self.dtype.name], self.shape)
+        count = self._people * self._each
+        source = SourceSums(
+            self._people, narrowed(self._lags, count), narrowed(self._source_sums, count)
+        )
         return Statistics(
-            receptive_field=self.receptive_field,
+            layout=self.layout,
             white=WHITE[self.dtype.name],
             shape=self.shape,
             sources=dict.fromkeys(self.expressions, source),
             targets={
                 name: TargetSums(
-                    cross=self._cross[name],
-                    sums=self._target_sums[name],
-                    squares=self._squares[name][:, 0],
+                    cross=narrowed(self._cross[name], count),
+                    sums=narrowed(self._target_sums[name], count),
+                    squares=narrowed(self._squares[name][:, 0], count),
                     deep=self._people if self.dtype == np.uint16 else 0,
                     digest=self._digests[name] % DIGEST_MODULUS,
                 )
                 for name in self.expressions
             },
         )
+
+    def _samples(self, images: Pixels) -> Pixels:
+        """Return (samples, height, width, channels): pooled channels are samples of their own."""
+        if self._each == 1:
+            return images
+        split = np.ascontiguousarray(np.moveaxis(images, -1, 1))
+        return split.reshape(-1, *images.shape[1:3], 1)
 
     def _flush(self) -> None:
         """Sum up the samples in the buffers."""
@@ -139,11 +163,11 @@ class Accumulator:
         for buffer in self._buffers.values():
             buffer[..., self._filled :] = 0
         source = self._buffers[None]
-        add_products(source, source, self.receptive_field.lag_table.lags, self._lags)
+        add_products(source, source, self.layout.lags, self._lags)
         add_sums(source, self._source_sums)
         for name in self.expressions:
             target = self._buffers[name]
-            add_products(target, source, self.receptive_field.taps, self._cross[name])
+            add_products(target, source, self.layout.receptive_field.taps, self._cross[name])
             add_products(target, target, _NO_OFFSET, self._squares[name])
             add_sums(target, self._target_sums[name])
         self._filled = 0
@@ -163,7 +187,7 @@ def pair_digest(source: bytes, target: bytes, expression: str) -> int:
 
 
 def statistics_of_arrays(
-    sources: Pixels, targets: Mapping[str, Pixels], receptive_field: ReceptiveField
+    sources: Pixels, targets: Mapping[str, Pixels], layout: Layout | ReceptiveField
 ) -> Statistics:
     """Return the statistics of images in memory.
 
@@ -173,12 +197,12 @@ def statistics_of_arrays(
         Source images; floating-point intensities in [0, 1].
     targets : mapping of str to ndarray of the same shape and dtype
         Target images of each expression, in the same order.
-    receptive_field : ReceptiveField
-        Taps to make planes for.
+    layout : Layout or ReceptiveField
+        Which planes to make.
     """
     count, height, width, channels = sources.shape
     accumulator = Accumulator(
-        receptive_field, (channels, height, width), list(targets), sources.dtype, people=count
+        layout, (channels, height, width), list(targets), sources.dtype, people=count
     )
     accumulator.add(sources, targets)
     return accumulator.statistics()
@@ -196,15 +220,9 @@ def _together(dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> list[P
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _bytes(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> int:
-    """Return the size of one image."""
-    channels, height, width = shape
-    return channels * height * width * dtype.itemsize
-
-
-def _batch_size(people: int, bytes_each: int) -> int:
+def _batch_size(wanted: int, bytes_each: int) -> int:
     """Return a number of samples that fits in memory and leaves no batch nearly empty."""
     largest = max(1, min(BATCH, BATCH_BYTES // bytes_each))
-    batches = -(-max(people, 1) // largest)
-    even = -(-people // batches)
+    batches = -(-max(wanted, 1) // largest)
+    even = -(-wanted // batches)
     return -(-even // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT

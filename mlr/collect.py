@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 
 from mlr.accumulate import Accumulator, pair_digest
 from mlr.data.images import Image, Pixels
-from mlr.data.pairs import PairList
+from mlr.data.pairs import PairList, Person
 from mlr.data.stream import DecodedPerson, common_format, decoded
 from mlr.errors import DataError
+from mlr.folds import Folds, fold_of
+from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.statistics import TO_16_BITS, WHITE, Statistics
@@ -27,19 +29,23 @@ PACK_BYTES = 64 << 20
 
 def collect(
     pairs: PairList,
-    receptive_field: ReceptiveField,
+    layout: Layout | ReceptiveField | Callable[[Shape], Layout],
     *,
+    folds: int = 1,
     threads: int | None = None,
     report: Report | None = None,
-) -> Statistics:
+) -> Folds:
     """Sum up pairs of image files in one pass over them.
 
     Parameters
     ----------
     pairs : PairList
         What `find_pairs` found.
-    receptive_field : ReceptiveField
-        Taps to make planes for.
+    layout : Layout, ReceptiveField, or function
+        Which planes to make; or what tells it for the shape (channels, height, width) of the
+        images.
+    folds : int
+        Sum up so many parts of the people, told apart by `fold_of` their names.
     threads, report
         As for `mlr.training.train`.
 
@@ -56,10 +62,14 @@ def collect(
     with limited(threads) as count, announced(report):
         people, image_format = common_format(pairs, report)
         shape = (image_format.channels, image_format.height, image_format.width)
+        if not isinstance(layout, Layout | ReceptiveField):
+            layout = layout(shape)
+        people.sort(key=lambda person: fold_of(person.name, folds))
         stream = decoded(people, image_format, count, report)
         stream = report.progress(stream, len(people), "summing up")
-        expected = Counter(frozenset(person.targets) for person in people)
-        statistics = replace(_sum_up(stream, shape, receptive_field, expected), source=pairs.source)
+        expected = Counter(_bin(person, folds) for person in people)
+        parts = _sum_up(stream, shape, Layout.of(layout), folds, expected)
+    statistics = Folds(tuple(replace(part, source=pairs.source) for part in parts))
     if not statistics.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(statistics.pairs.values())
@@ -68,11 +78,12 @@ def collect(
 
 def _sum_up(
     people: Iterable[DecodedPerson],
-    shape: tuple[int, int, int],
-    receptive_field: ReceptiveField,
-    expected: Mapping[frozenset[str], int],
-) -> Statistics:
-    """Sum up decoded people in whatever order they come.
+    shape: Shape,
+    layout: Layout,
+    folds: int,
+    expected: Mapping[_Bin, int],
+) -> list[Statistics]:
+    """Sum up each fold of decoded people; best one fold after the other.
 
     Those who show the same expressions with the same bits are summed up together. They wait in
     bins for being packed, so that changing from one kind of people to another is rare. Someone
@@ -84,54 +95,73 @@ def _sum_up(
         All of the same shape.
     shape : tuple of int
         (channels, height, width).
-    receptive_field : ReceptiveField
-        Taps to make planes for.
-    expected : mapping of set of str to int
-        About how many people show these expressions.
+    layout : Layout
+        Which planes to make.
+    folds : int
+        How many there are.
+    expected : mapping of (int, set of str) to int
+        About how many people of a fold show these expressions.
     """
-    total = Statistics(receptive_field, WHITE["uint8"], shape)
+    totals = [Statistics(layout, WHITE["uint8"], shape) for _ in range(folds)]
     bins: dict[_Kind, list[DecodedPerson]] = {}
     pack = max(1, min(PACK, PACK_BYTES // math.prod(shape)))
     accumulator: Accumulator | None = None
     current: _Kind | None = None
 
+    def finish() -> None:
+        if accumulator is not None and current is not None:
+            fold = current[0]
+            totals[fold] = totals[fold] + accumulator.statistics()
+
     def empty(kind: _Kind) -> None:
-        nonlocal total, accumulator, current
+        nonlocal accumulator, current
         waiting = bins.pop(kind)
         if accumulator is None or kind != current:
-            if accumulator is not None:
-                total = total + accumulator.statistics()
-            expressions, dtype = current = kind
+            finish()
+            fold, expressions, dtype = current = kind
             accumulator = Accumulator(
-                receptive_field,
+                layout,
                 shape,
                 sorted(expressions),
                 dtype,
-                people=max(expected.get(expressions, 0), len(waiting)),
+                people=max(expected.get((fold, expressions), 0), len(waiting)),
             )
         _add(accumulator, waiting)
 
     for person in people:
-        for kind, part in _kinds(person):
+        for kind, part in _kinds(person, folds):
+            if current is not None and kind[0] != current[0]:
+                for left in sorted(bins, key=lambda kind: kind != current):
+                    empty(left)
             bins.setdefault(kind, []).append(part)
             if len(bins[kind]) == pack:
                 empty(kind)
-    for kind in sorted(bins, key=lambda kind: kind != current):
+    for kind in sorted(bins, key=lambda kind: (kind != current, kind[0])):
         empty(kind)
-    return total if accumulator is None else total + accumulator.statistics()
+    finish()
+    return totals
 
 
-_Kind = tuple[frozenset[str], str]  # expressions, dtype
+Shape = tuple[int, int, int]  # channels, height, width
+_Bin = tuple[int, frozenset[str]]  # fold, expressions
+_Kind = tuple[int, frozenset[str], str]  # and dtype
 
 
-def _kinds(person: DecodedPerson) -> Iterator[tuple[_Kind, DecodedPerson]]:
+def _bin(person: Person | DecodedPerson, folds: int) -> _Bin:
+    return fold_of(person.name, folds), frozenset(person.targets)
+
+
+def _kinds(person: DecodedPerson, folds: int) -> Iterator[tuple[_Kind, DecodedPerson]]:
     """Yield the person with the pairs of each dtype, which is the larger one of the two images."""
     by_dtype: dict[str, dict[str, Image]] = {}
     for name, image in person.targets.items():
         dtype = np.result_type(person.source.pixels, image.pixels).name
         by_dtype.setdefault(dtype, {})[name] = image
     for dtype, targets in by_dtype.items():
-        yield (frozenset(targets), dtype), replace(person, targets=targets)
+        yield (
+            (fold_of(person.name, folds), frozenset(targets), dtype),
+            replace(person, targets=targets),
+        )
 
 
 def _add(accumulator: Accumulator, people: Sequence[DecodedPerson]) -> None:

@@ -19,8 +19,9 @@ from mlr.data.npz import read_npz, write_npz
 from mlr.errors import MlrError, ModelError, OptionError
 from mlr.receptive_field import ReceptiveField
 from mlr.version import __version__
+from mlr.warping import displace
 
-FORMAT = 1
+FORMAT = 2  # 1 had no displacement, and zeros beyond the frame
 #: Luma of sRGB, ITU-R BT.601: how grey is made of colour.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -28,7 +29,6 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _META_TYPES = {"source": str, "recipe": str, "digest": str, "pairs": dict}
 
 LARGEST_SHARE = 1000  # no face is left long before; float32 is still far from its limits
-OWN_TAP = (0, 0)  # the tap of the output pixel itself
 
 Pixels = npt.NDArray[Any]
 
@@ -37,38 +37,53 @@ Pixels = npt.NDArray[Any]
 class Model:
     """A trained model.
 
+    With x' the input, displaced if there is a displacement, the output is
+
+        f(x)(p) = sum_k w_k(p) x'(p + o_k) + w_bias(p)        x'(p) = x(p + u(p))
+
     Attributes
     ----------
-    weights : ndarray of float32, shape (expressions, channels, taps + 1, height, width)
-        For intensities in [0, 1]; the bias is last.
+    weights : ndarray of float32, shape (expressions, channels or 1, taps + 1, height, width)
+        For intensities in [0, 1]; the bias is last. Where ``channels`` is given, all channels share
+        one set of weights.
     receptive_field : ReceptiveField
-        The taps.
+        The taps o_k.
     expressions : tuple of str
         Names of the target expressions.
     meta : dict
         How it was made: source, recipe, penalty, prior, pairs, eyes, digest, version.
+    displacement : ndarray of float32, shape (expressions, 2, height, width), optional
+        u of each expression, as (dy, dx) in pixels.
+    edge : bool
+        Pixels outside the frame repeat the nearest one inside, rather than counting as 0.
+    channels : int, optional
+        Of the images that weights shared by all channels were learnt from.
     """
 
     weights: npt.NDArray[np.float32]
     receptive_field: ReceptiveField
     expressions: tuple[str, ...]
     meta: dict[str, Any]
+    displacement: npt.NDArray[np.float32] | None = None
+    edge: bool = False
+    channels: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the images that it works on."""
         _, channels, _, height, width = self.weights.shape
-        return channels, height, width
+        return self.channels or channels, height, width
 
     @property
     def parameters(self) -> int:
         """Number of coefficients that an output depends on; taps off the frame do not count."""
         expressions, channels, _, height, width = self.weights.shape
         inside = sum(
-            max(0, height - abs(dy)) * max(0, width - abs(dx))
+            height * width if self.edge else max(0, height - abs(dy)) * max(0, width - abs(dx))
             for dy, dx in self.receptive_field.offsets
         )
-        return int(expressions * channels * (inside + height * width))
+        moved = 0 if self.displacement is None else self.displacement[0].size
+        return int(expressions * (channels * (inside + height * width) + moved))
 
     def synthesize(
         self,
@@ -85,10 +100,11 @@ class Model:
         ----------
         images : ndarray, shape ([N,] height, width[, 1 or 3])
             uint8, uint16 or floating point in [0, 1]. Colour goes through a grey model by its
-            luma, grey through a colour model as colour; both come back as they were.
+            luma, grey through a colour model as colour; both come back as they were. A model whose
+            channels share weights changes each channel by itself.
         target : str or mapping of str to float, optional
-            The expression, or the shares of a mix as `mixed` takes them; needed if the model has
-            several.
+            The expression, or the share of each expression in the change: not negative, at most
+            `LARGEST_SHARE`, and their sum need not be 1. Needed if the model has several.
         strength : float
             0 gives the input, 1 the model's output, up to 2 exaggerates.
 
@@ -107,60 +123,19 @@ class Model:
             If the strength or the shares of a mix make no sense.
         """
         check_strength(strength)
-        if isinstance(target, Mapping):
-            return self.mixed(target).synthesize(images, strength=strength)
+        shares = self._shares(target)
         images = np.asarray(images)
-        if target is None and len(self.expressions) > 1:
-            names = ", ".join(self.expressions)
-            raise ModelError(f"the model has several expressions, name one of: {names}")
-        index = self.require(self.expressions[0] if target is None else target)
         batch = self._as_batch(images)
         white = _white(images.dtype)
         result = np.empty(batch.shape, np.float32)
         for n, image in enumerate(batch):
             source = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(white)
-            result[n] = self._changed(source, index, strength).transpose(1, 2, 0)
+            result[n] = self._changed(source, shares, strength).transpose(1, 2, 0)
         result = result.reshape(images.shape)
         if images.dtype.kind == "f":
             return result
         rounded: Pixels = np.rint(np.clip(result, 0, 1) * np.float32(white)).astype(images.dtype)
         return rounded
-
-    def mixed(self, shares: Mapping[str, float]) -> Model:
-        """Return the model of a mix of expressions: f(x) = x + sum_e share_e (f_e(x) - x).
-
-        It is as linear as they are: its weights are sum_e share_e w_e, and what the shares lack of
-        1 is added to the weight of the output pixel's own tap.
-
-        Parameters
-        ----------
-        shares : mapping of str to float
-            Share of each expression in the change; not negative, and their sum need not be 1.
-
-        Returns
-        -------
-        Model
-            Of one expression, called as `mix_name` says.
-
-        Raises
-        ------
-        ModelError
-            If the model lacks one of the expressions.
-        OptionError
-            If there is no share, or one is not a number from 0 to `LARGEST_SHARE`.
-        """
-        check_shares(shares)
-        weights: npt.NDArray[np.float32] = np.zeros_like(self.weights[0])
-        for name, share in shares.items():
-            weights += np.float32(share) * self.weights[self.require(name)]
-        field, rest = self.receptive_field, 1 - math.fsum(shares.values())
-        if rest:
-            if OWN_TAP not in field.offsets:
-                weights = np.insert(weights, len(field), 0, axis=1)
-                field = ReceptiveField((*field.offsets, OWN_TAP))
-            weights[:, field.offsets.index(OWN_TAP)] += np.float32(rest)
-        meta = self.meta | {"mix": {name: float(share) for name, share in shares.items()}}
-        return Model(weights[None], field, (mix_name(shares),), meta)
 
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
@@ -185,7 +160,13 @@ class Model:
         MlrError
             If it cannot be written.
         """
-        meta = self.meta | {"kind": "model", "format": FORMAT, "expressions": self.expressions}
+        meta = self.meta | {
+            "kind": "model",
+            "format": FORMAT,
+            "expressions": self.expressions,
+            "edge": self.edge,
+            "channels": self.channels,
+        }
         arrays: dict[str, Pixels] = {
             "weights": self.weights,
             "taps": np.array(
@@ -193,6 +174,8 @@ class Model:
             ),
             "meta": np.array(json.dumps(meta, sort_keys=True)),
         }
+        if self.displacement is not None:
+            arrays["displacement"] = self.displacement
         with replacing(Path(path), force=force, durable=True) as file:
             write_npz(file, arrays)
 
@@ -226,25 +209,44 @@ class Model:
             raise ModelError(f"expected grey or RGB images, got {batch.shape[3]} channels")
         return batch
 
+    def _shares(self, target: str | Mapping[str, float] | None) -> dict[int, float]:
+        """Return the share of each expression wanted, by its place in the weights."""
+        if isinstance(target, Mapping):
+            check_shares(target)
+            shares = {self.require(name): float(share) for name, share in target.items()}
+            return {index: share for index, share in shares.items() if share}
+        if target is None and len(self.expressions) > 1:
+            names = ", ".join(self.expressions)
+            raise ModelError(f"the model has several expressions, name one of: {names}")
+        return {self.require(self.expressions[0] if target is None else target): 1.0}
+
     def _changed(
-        self, image: npt.NDArray[np.float32], index: int, strength: float
+        self, image: npt.NDArray[np.float32], shares: Mapping[int, float], strength: float
     ) -> npt.NDArray[np.float32]:
         """Return one planar image with the expression changed, in the channels it came in."""
-        model_channels, channels = self.shape[0], image.shape[0]
-        if model_channels == channels:
+        model_channels, channels = self.weights.shape[1], image.shape[0]
+        if self.channels is not None or model_channels == channels:
             source = image
         elif model_channels == 1:
             source = np.tensordot(LUMA, image, axes=1)[None]
         else:
             source = np.repeat(image, model_channels, axis=0)
-        output = apply(self.weights[index], self.receptive_field, source[None])[0]
-        if model_channels == channels and strength == 1:
-            return output
-        change = output - source
-        if channels < model_channels:
+        if len(source) == channels and strength == 1 and list(shares.values()) == [1.0]:
+            return self._output(source, *shares)
+        change = np.zeros_like(source)
+        for index, share in shares.items():
+            change += np.float32(strength * share) * (self._output(source, index) - source)
+        if channels < len(source):
             change = np.tensordot(LUMA, change, axes=1)[None]
         # The change of luma of a colour image through a grey model is that of all its channels.
-        return image + np.float32(strength) * change
+        return image + change
+
+    def _output(self, image: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
+        """Return f(x) of one expression for a planar image."""
+        if self.displacement is not None:
+            image = displace(image, self.displacement[index])
+        field = self.receptive_field
+        return apply(self.weights[index], field, image[None], edge=self.edge)[0]
 
 
 def check_strength(strength: float) -> None:
@@ -332,8 +334,21 @@ def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
         if not isinstance(meta.get(key, kind()), kind):
             raise ModelError(f"its {key} is {meta[key]!r}, expected a {kind.__name__}")
     field = ReceptiveField.of([(int(dy), int(dx)) for _, dy, dx in taps])
+    displacement = arrays.get("displacement")
+    if displacement is not None:
+        expected = (len(expressions), 2, *weights.shape[3:])
+        if displacement.dtype != np.float32 or displacement.shape != expected:
+            raise ModelError(
+                f"displacement is {displacement.dtype} of shape {displacement.shape}, "
+                f"expected float32 {expected}"
+            )
+        if not float(np.abs(displacement).max()) <= max(expected[2:]):
+            raise ModelError("it moves pixels farther than the image is large")
+    edge, channels = bool(meta.pop("edge", False)), meta.pop("channels", None)
+    if channels is not None and (channels not in (1, 3) or weights.shape[1] != 1):
+        raise ModelError(f"weights of shape {weights.shape} do not serve {channels} channels")
     details = {key: value for key, value in meta.items() if key not in ("kind", "format")}
-    return Model(weights, field, expressions, details)
+    return Model(weights, field, expressions, details, displacement, edge, channels)
 
 
 def _white(dtype: np.dtype[Any]) -> float:

@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from mlr.accumulate import statistics_of_arrays
 from mlr.errors import DataError, MlrError
+from mlr.folds import Folds, fold_of
 from mlr.model import Model
-from mlr.receptive_field import ReceptiveField
+from mlr.recipes import recipe as named_recipe
+from mlr.report import Report
 from mlr.statistics import WHITE
 from mlr.threads import limited
-from mlr.training import fit
 
 Pixels = npt.NDArray[Any]
 
@@ -26,10 +27,15 @@ class MaskedRegression:
 
     Parameters
     ----------
-    receptive_field : int, str, ReceptiveField or sequence of (dy, dx)
-        The taps: the odd side of a square window, a preset's name, or offsets.
-    penalty : float
-        Ridge penalty for intensities in [0, 1]; the bias is penalised too.
+    receptive_field : int, str, ReceptiveField or sequence of (dy, dx), optional
+        The taps: the odd side of a square window, a preset's name, or offsets. By default the
+        recipe's: 3 for "paper".
+    penalty : float, optional
+        Ridge penalty for intensities in [0, 1]; the bias is penalised too. By default the recipe's:
+        0.4 for "paper".
+    recipe : {"paper", "best"}
+        "best" moves the input and chooses the penalty by cross-validation (see
+        `mlr.recipes.best.Best`), with the pairs' numbers for names.
     threads : int, optional
         By default one for each processor.
 
@@ -50,12 +56,14 @@ class MaskedRegression:
 
     def __init__(
         self,
-        receptive_field: Any = 3,
-        penalty: float = 0.4,
+        receptive_field: Any = None,
+        penalty: float | None = None,
+        recipe: str = "paper",
         threads: int | None = None,
     ) -> None:
         self.receptive_field = receptive_field
         self.penalty = penalty
+        self.recipe = recipe
         self.threads = threads
 
     def fit(self, X: Pixels, T: Pixels) -> MaskedRegression:
@@ -95,10 +103,16 @@ class MaskedRegression:
             raise DataError("X or T holds values that are not finite numbers")
         if X.ndim == 3:
             X, T = X[..., None], T[..., None]
-        field = ReceptiveField.of(self.receptive_field)
+        choices = {"receptive_field": self.receptive_field, "penalty": self.penalty}
+        made = named_recipe(self.recipe, choices)
+        layout = made.layout((X.shape[3], *X.shape[1:3]))
+        fold = np.array([fold_of(str(n), made.folds) for n in range(len(X))])
         with limited(self.threads):
-            statistics = statistics_of_arrays(X, {"target": T}, field)
-            self.model_: Model = fit(statistics, self.penalty, recipe="paper")
+            parts = (
+                statistics_of_arrays(X[fold == k], {"target": T[fold == k]}, layout)
+                for k in range(made.folds)
+            )
+            self.model_: Model = made.fit(Folds(tuple(parts)), Report())
         return self
 
     def predict(self, X: Pixels) -> Pixels:
@@ -135,6 +149,7 @@ class MaskedRegression:
         return {
             "receptive_field": self.receptive_field,
             "penalty": self.penalty,
+            "recipe": self.recipe,
             "threads": self.threads,
         }
 

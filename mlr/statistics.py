@@ -8,13 +8,13 @@ With x the source image, t the target and o_1 .. o_k the taps of the receptive f
 
 where a pixel outside the frame counts as 0. Intensities are integers (8- or 16-bit), so the sums
 are exact: the same bits for any order, batch size, number of threads or split of the data. They
-add and subtract like the sets of pairs that they stand for.
+add and subtract like the sets of pairs that they stand for. Planes of 8-bit images are int32 for
+up to `NARROW_SAMPLES` samples, int64 for more.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.files import is_folder_name, replacing
-from mlr.data.npz import read_npz, write_npz
-from mlr.errors import DataError, MlrError, ModelError
+from mlr.errors import DataError
+from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 
-Planes = npt.NDArray[Any]  # int64 or float64
-Pixels = npt.NDArray[Any]
+Planes = npt.NDArray[Any]  # int32, int64 or float64
 
-FORMAT = 1
 #: Intensity of white for every dtype that images may have.
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 TO_16_BITS = 257  # 65535 / 255: an 8-bit intensity times this is the same in 16 bits
 DIGEST_MODULUS = 1 << 256
+#: Products of 8-bit intensities that a 32-bit plane can hold the sum of.
+NARROW_SAMPLES = (2**31 - 1) // 255**2
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class SourceSums:
     ----------
     count : int
         Number of images.
-    lags : ndarray of int64 or float64, shape (channels, lags, height, width)
-        Lag planes, in the order of `LagTable.lags`.
+    lags : ndarray of int32, int64 or float64, shape (channels, lags, height, width)
+        Lag planes, in the order of `Layout.lags`; one channel if they are pooled.
     sums : ndarray of the same dtype, shape (channels, height, width)
         Sum of the images.
     """
@@ -62,7 +61,7 @@ class TargetSums:
 
     Attributes
     ----------
-    cross : ndarray of int64 or float64, shape (channels, taps, height, width)
+    cross : ndarray of int32, int64 or float64, shape (channels, taps, height, width)
         Sum of the target times the source at each tap.
     sums, squares : ndarray of the same dtype, shape (channels, height, width)
         Sum of the targets, and of their squares.
@@ -85,10 +84,10 @@ class Statistics:
 
     Attributes
     ----------
-    receptive_field : ReceptiveField
-        Taps that the planes were made for.
+    layout : Layout
+        Which planes there are.
     white : float
-        Intensity of white: 255 (int64 planes, exact), 65535 (float64 planes, exact for up to two
+        Intensity of white: 255 (integer planes, exact), 65535 (float64 planes, exact for up to two
         million pairs since every sum stays below 2^53) or 1 (float64 planes, rounded).
     shape : tuple of int
         (channels, height, width) of the images.
@@ -101,12 +100,17 @@ class Statistics:
         Name of the source expression.
     """
 
-    receptive_field: ReceptiveField
+    layout: Layout
     white: float
     shape: tuple[int, int, int]
     sources: dict[str, SourceSums] = field(default_factory=dict)
     targets: dict[str, TargetSums] = field(default_factory=dict)
     source: str = "source"
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """Taps that there are cross planes for."""
+        return self.layout.receptive_field
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -121,7 +125,7 @@ class Statistics:
     @property
     def hexdigest(self) -> str:
         """Digest of the training pairs, 64 hexadecimal digits; the same in any order."""
-        return _hexdigest(sum(target.digest for target in self.targets.values()))
+        return hexdigest(target.digest for target in self.targets.values())
 
     def groups(self) -> list[tuple[SourceSums, list[str]]]:
         """Return each distinct `SourceSums` with the expressions that share it."""
@@ -158,10 +162,9 @@ class Statistics:
         DataError
             If receptive fields, image sizes, kinds of intensity or source expressions differ.
         """
-        if self.receptive_field != other.receptive_field:
+        if self.layout != other.layout:
             raise DataError(
-                "statistics of different receptive fields: "
-                f"{self.receptive_field} and {other.receptive_field}"
+                f"statistics of different receptive fields: {self.layout} and {other.layout}"
             )
         if self.shape != other.shape:
             raise DataError(
@@ -194,56 +197,46 @@ class Statistics:
             )
         )
 
-    def restricted(self, receptive_field: ReceptiveField) -> Statistics:
-        """Return the statistics of the same pairs for some of the taps, exactly.
+    def restricted(self, layout: Layout | ReceptiveField) -> Statistics:
+        """Return the statistics of the same pairs with some of the planes, exactly.
 
-        No plane depends on which other planes there are, and the differences of some taps are
-        among those of all taps: the planes are picked out.
+        No plane depends on which other planes there are: they are picked out.
 
         Parameters
         ----------
-        receptive_field : ReceptiveField
-            Any of the taps, in any order.
+        layout : Layout or ReceptiveField
+            Of any of the taps, in any order, whose lags are among those that there are.
 
         Raises
         ------
         DataError
-            If a tap is not one of those that the planes were made for.
+            If a plane is not there.
         """
-        ours, table = self.receptive_field.offsets, self.receptive_field.lag_table
-        if receptive_field.offsets == ours:
+        layout = Layout.of(layout)
+        if layout == self.layout:
             return self
-        if not set(receptive_field.offsets) <= set(ours):
+        ours, lags = self.receptive_field.offsets, self.layout.lags.tolist()
+        theirs, wanted = layout.receptive_field.offsets, layout.lags.tolist()
+        if (
+            layout.pooled != self.layout.pooled
+            or not set(theirs) <= set(ours)
+            or not all(lag in lags for lag in wanted)
+        ):
             raise DataError(
-                f"statistics for the receptive field {self.receptive_field} do not hold all taps "
-                f"of {receptive_field}"
+                f"statistics for the receptive field {self.layout} do not hold all that {layout} "
+                "needs"
             )
-        taps = [ours.index(offset) for offset in receptive_field.offsets]
-        lags = [table.lags.tolist().index(lag) for lag in receptive_field.lag_table.lags.tolist()]
+        taps = [ours.index(offset) for offset in theirs]
+        kept = [lags.index(lag) for lag in wanted]
         return replace(
             self,
-            receptive_field=receptive_field,
-            sources=_each(self, lambda s: replace(s, lags=s.lags.take(lags, 1))),
+            layout=layout,
+            sources=_each(self, lambda s: replace(s, lags=s.lags.take(kept, 1))),
             targets={
                 name: replace(target, cross=target.cross.take(taps, 1))
                 for name, target in self.targets.items()
             },
         )
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the statistics hold, ready for JSON."""
-        channels, height, width = self.shape
-        return {
-            "kind": "statistics",
-            "source": self.source,
-            "expressions": list(self.expressions),
-            "size": f"{width}x{height}",
-            "channels": channels,
-            "receptive_field": str(self.receptive_field),
-            "pairs": self.pairs,
-            "white": int(self.white),
-            "digest": self.hexdigest,
-        }
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the statistics to an ``.npz`` file.
@@ -255,95 +248,22 @@ class Statistics:
         MlrError
             If it cannot be written.
         """
-        groups = self.groups()
-        arrays: dict[str, Pixels] = {}
-        for index, (source, _) in enumerate(groups):
-            arrays[f"source{index}_lags"] = source.lags
-            arrays[f"source{index}_sums"] = source.sums
-        for index, name in enumerate(self.expressions):
-            arrays[f"target{index}_cross"] = self.targets[name].cross
-            arrays[f"target{index}_sums"] = self.targets[name].sums
-            arrays[f"target{index}_squares"] = self.targets[name].squares
-        meta = {
-            "kind": "statistics",
-            "format": FORMAT,
-            "white": self.white,
-            "shape": self.shape,
-            "offsets": self.receptive_field.offsets,
-            "expressions": self.expressions,
-            "source": self.source,
-            "groups": [{"count": source.count, "expressions": names} for source, names in groups],
-            "deep": [self.targets[name].deep for name in self.expressions],
-            "digests": [_hexdigest(self.targets[name].digest) for name in self.expressions],
-        }
-        arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
-        with replacing(Path(path), force=force, durable=True) as file:
-            write_npz(file, arrays)
+        from mlr.folds import Folds
+
+        Folds((self,)).save(path, force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> Statistics:
-        """Read the statistics that `save` wrote.
+        """Read statistics; those of several folds are added up.
 
         Raises
         ------
         ModelError
             If the file is damaged, newer than this program, or something else.
         """
-        arrays, meta = read_npz(Path(path), kind="statistics", newest=FORMAT)
-        try:
-            return cls._from_arrays(arrays, meta)
-        except (LookupError, TypeError, ValueError, MlrError) as error:
-            raise ModelError(f"{path}: not a statistics file, or a damaged one: {error}") from error
+        from mlr.folds import Folds
 
-    @classmethod
-    def _from_arrays(cls, arrays: Mapping[str, Pixels], meta: Mapping[str, Any]) -> Statistics:
-        taps = ReceptiveField.of([tuple(offset) for offset in meta["offsets"]])
-        white = float(meta["white"])
-        channels, height, width = (int(n) for n in meta["shape"])
-        if white not in WHITE.values() or channels not in (1, 3):
-            raise DataError(f"it is for {channels} channels whose white is {white:g}")
-        expressions = [str(name) for name in meta["expressions"]]
-        for name in expressions:
-            if not is_folder_name(name):  # which is what it becomes
-                raise DataError(f"expression {name!r} cannot be the name of a folder")
-        dtype = np.dtype(np.int64 if white == WHITE["uint8"] else np.float64)
-
-        def planes(name: str, *middle: int) -> Planes:
-            array = arrays[name]
-            expected = (channels, *middle, height, width)
-            if array.shape != expected or array.dtype != dtype:
-                raise DataError(
-                    f"{name} is {array.dtype} {array.shape}, expected {dtype} {expected}"
-                )
-            return array
-
-        sources: dict[str, SourceSums] = {}
-        for index, group in enumerate(meta["groups"]):
-            lags = planes(f"source{index}_lags", len(taps.lag_table.lags))
-            source = SourceSums(int(group["count"]), lags, planes(f"source{index}_sums"))
-            if source.count < 1:
-                raise DataError(f"it says to hold {source.count} pairs")
-            sources.update(dict.fromkeys(group["expressions"], source))
-        targets = {
-            name: TargetSums(
-                planes(f"target{index}_cross", len(taps)),
-                planes(f"target{index}_sums"),
-                planes(f"target{index}_squares"),
-                int(meta["deep"][index]),
-                int(meta["digests"][index], 16),
-            )
-            for index, name in enumerate(expressions)
-        }
-        if set(sources) != set(targets):
-            raise DataError("its groups and its expressions disagree")
-        return cls(
-            receptive_field=taps,
-            white=white,
-            shape=(channels, height, width),
-            sources=sources,
-            targets=targets,
-            source=str(meta["source"]),
-        )
+        return Folds.load(path).total
 
 
 def total(parts: Iterable[Statistics]) -> Statistics:
@@ -362,15 +282,17 @@ def _combined(a: Statistics, b: Statistics, sign: int) -> Statistics:
     sources: dict[str, SourceSums] = {}
     targets: dict[str, TargetSums] = {}
     made: dict[tuple[int, int], SourceSums] = {}
+    each = a.shape[0] if a.layout.pooled else 1  # samples of a pair
     for name in sorted({*a.targets, *b.targets}):
         ours, theirs = a.sources.get(name), b.sources.get(name)
         key = (id(ours), id(theirs))
         if key not in made:
-            made[key] = _source_sum(ours, theirs, sign)
+            made[key] = _source_sum(ours, theirs, sign, each)
         if made[key].count == 0:
             continue
         sources[name] = made[key]
-        targets[name] = _target_sum(a.targets.get(name), b.targets.get(name), sign)
+        samples = sources[name].count * each
+        targets[name] = _target_sum(a.targets.get(name), b.targets.get(name), sign, samples)
     return _in_8_bits_if_it_can_be(replace(a, sources=_shared(sources), targets=targets))
 
 
@@ -394,11 +316,13 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
         return statistics
     grow = white > statistics.white
 
-    def scaled(planes: Planes, power: int) -> Planes:
+    each = statistics.shape[0] if statistics.layout.pooled else 1
+
+    def scaled(planes: Planes, power: int, count: int) -> Planes:
         factor = TO_16_BITS**power
         if grow:
             return planes.astype(np.float64) * factor
-        return planes.astype(np.int64) // factor
+        return narrowed(planes.astype(np.int64) // factor, count * each)
 
     return replace(
         statistics,
@@ -406,15 +330,17 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
         sources=_each(
             statistics,
             lambda source: replace(
-                source, lags=scaled(source.lags, 2), sums=scaled(source.sums, 1)
+                source,
+                lags=scaled(source.lags, 2, source.count),
+                sums=scaled(source.sums, 1, source.count),
             ),
         ),
         targets={
             name: replace(
                 target,
-                cross=scaled(target.cross, 2),
-                sums=scaled(target.sums, 1),
-                squares=scaled(target.squares, 2),
+                cross=scaled(target.cross, 2, statistics.sources[name].count),
+                sums=scaled(target.sums, 1, statistics.sources[name].count),
+                squares=scaled(target.squares, 2, statistics.sources[name].count),
             )
             for name, target in statistics.targets.items()
         },
@@ -431,7 +357,7 @@ def _each(
     return changed
 
 
-def _source_sum(a: SourceSums | None, b: SourceSums | None, sign: int) -> SourceSums:
+def _source_sum(a: SourceSums | None, b: SourceSums | None, sign: int, each: int) -> SourceSums:
     if b is None:
         assert a is not None
         return a
@@ -440,29 +366,49 @@ def _source_sum(a: SourceSums | None, b: SourceSums | None, sign: int) -> Source
             return b
         a = SourceSums(0, np.zeros_like(b.lags), np.zeros_like(b.sums))
     count = a.count + sign * b.count
-    sums = a.sums + sign * b.sums
+    sums = _plus(a.sums, b.sums, sign, count * each)
     if count < 0 or (sign < 0 and sums.min() < 0) or (count == 0 and sums.any()):
         raise DataError("cannot take out pairs that were never put in")
-    return SourceSums(count, a.lags + sign * b.lags, sums)
+    return SourceSums(count, _plus(a.lags, b.lags, sign, count * each), sums)
 
 
-def _target_sum(a: TargetSums | None, b: TargetSums | None, sign: int) -> TargetSums:
+def _target_sum(a: TargetSums | None, b: TargetSums | None, sign: int, samples: int) -> TargetSums:
     if b is None:
         assert a is not None
         return a
     if a is None:
         return b
     return TargetSums(
-        cross=a.cross + sign * b.cross,
-        sums=a.sums + sign * b.sums,
-        squares=a.squares + sign * b.squares,
+        cross=_plus(a.cross, b.cross, sign, samples),
+        sums=_plus(a.sums, b.sums, sign, samples),
+        squares=_plus(a.squares, b.squares, sign, samples),
         deep=a.deep + sign * b.deep,
         digest=(a.digest + sign * b.digest) % DIGEST_MODULUS,
     )
 
 
-def _hexdigest(digest: int) -> str:
-    return f"{digest % DIGEST_MODULUS:064x}"
+def hexdigest(digests: Iterable[int]) -> str:
+    """Return the digest of several sets of pairs, 64 hexadecimal digits."""
+    return f"{sum(digests) % DIGEST_MODULUS:064x}"
+
+
+def plane_dtypes(white: float) -> tuple[npt.DTypeLike, ...]:
+    """Return what the planes may be of: integers for 8-bit images."""
+    return (np.int32, np.int64) if white == WHITE["uint8"] else (np.float64,)
+
+
+def narrowed(planes: Planes, samples: int) -> Planes:
+    """Return planes of so many samples in the one dtype that statistics have for them."""
+    if planes.dtype == np.int64 and samples <= NARROW_SAMPLES:
+        return planes.astype(np.int32)
+    return planes
+
+
+def _plus(a: Planes, b: Planes, sign: int, samples: int) -> Planes:
+    """Return a + sign * b, planes of so many samples."""
+    wide = np.int64 if a.dtype.kind == "i" else np.float64
+    combine = np.add if sign > 0 else np.subtract
+    return narrowed(combine(a, b, dtype=wide), samples)
 
 
 def _shared(sources: dict[str, SourceSums]) -> dict[str, SourceSums]:

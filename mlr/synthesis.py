@@ -11,7 +11,7 @@ from mlr.data.images import ENCODINGS, Image, is_image, read_image, resized, wri
 from mlr.data.pairs import images_under
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
-from mlr.model import Model, check_strength, mix_name
+from mlr.model import Model, check_shares, check_strength, mix_name
 from mlr.report import Report
 from mlr.threads import thread_count
 
@@ -71,8 +71,8 @@ def synthesize_files(
         Folder to write to, with a subfolder for each expression if there are several; or, for one
         face and one expression, the file.
     target : sequence of (str or mapping of str to float)
-        Expressions and mixes of them (see `Model.mixed`) to make; none means all of the model's
-        expressions.
+        Expressions and mixes of them (see `Model.synthesize`) to make; none means all that the
+        model has.
     strength : float
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     resize : bool
@@ -100,11 +100,11 @@ def synthesize_files(
     """
     check_strength(strength)
     report = report or Report()
-    models = _models(model, target or model.expressions)
-    jobs = plan([Path(face) for face in faces], output, list(models), report)
+    targets = _targets(model, target or model.expressions)
+    jobs = plan([Path(face) for face in faces], output, list(targets), report)
 
     def run(job: Job) -> Outcome:
-        return _run(job, models, strength, resize, force)
+        return _run(job, model, targets, strength, resize, force)
 
     written: list[Path] = []
     reduced = 0
@@ -119,19 +119,21 @@ def synthesize_files(
     return written
 
 
-def _models(model: Model, target: Sequence[str | Mapping[str, float]]) -> dict[str, Model]:
-    """Return, by the name of each output, a model that has an expression of this name."""
+def _targets(
+    model: Model, target: Sequence[str | Mapping[str, float]]
+) -> dict[str, str | Mapping[str, float]]:
+    """Return each expression or mix by the name of its output."""
     wanted: dict[str, str | Mapping[str, float]] = {}
     for each in target:
         name = each if isinstance(each, str) else mix_name(each)
         if wanted.setdefault(name, each) != each:
             raise OptionError(f"two different outputs would be called {name!r}; make one at a time")
-    models: dict[str, Model] = {}
-    for name, each in wanted.items():
-        if isinstance(each, str):
-            model.require(each)
-        models[name] = model if isinstance(each, str) else model.mixed(each)
-    return models
+    for each in wanted.values():
+        if not isinstance(each, str):
+            check_shares(each)
+        for name in [each] if isinstance(each, str) else each:
+            model.require(name)
+    return wanted
 
 
 def plan(
@@ -236,21 +238,26 @@ def _output(
 
 
 def _run(
-    job: Job, models: Mapping[str, Model], strength: float, resize: bool, force: bool
+    job: Job,
+    model: Model,
+    targets: Mapping[str, str | Mapping[str, float]],
+    strength: float,
+    resize: bool,
+    force: bool,
 ) -> Outcome:
-    """Make all outputs of one face; the models are of one size."""
+    """Make all outputs of one face."""
     outcome = Outcome()
     try:
         for path in job.outputs.values():
             check_free(path, force=force)  # before the work, not after
-        image = _fitting(read_image(job.face), next(iter(models.values())), resize)
+        image = _fitting(read_image(job.face), model, resize)
     except MlrError as error:
         outcome.failures.append((job.face, str(error)))
         return outcome
     outcome.reduced = image.reduced
     for expression, path in job.outputs.items():
         try:
-            pixels = models[expression].synthesize(image.pixels, expression, strength)
+            pixels = model.synthesize(image.pixels, targets[expression], strength)
             write_image(path, pixels, image.alpha, force=force)
             outcome.written.append(path)
         except MlrError as error:

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlr.collect import collect
 from mlr.data.files import check_free
+from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
-from mlr.errors import DataError, OptionError
-from mlr.model import Model, new_meta
+from mlr.errors import DataError
+from mlr.folds import Folds
+from mlr.layout import Layout
+from mlr.model import Model
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes import DEFAULT, Recipe
+from mlr.recipes import recipe as named_recipe
 from mlr.report import Report
-from mlr.solve import check_penalty, solve
-from mlr.statistics import Statistics
 from mlr.threads import limited
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The choices that make a model out of statistics.
-
-    Attributes
-    ----------
-    receptive_field : int or str
-        As `ReceptiveField.of` takes it.
-    penalty : float
-        Ridge penalty for intensities in [0, 1].
-    """
-
-    receptive_field: int | str
-    penalty: float
-
-
-#: "paper": Khan et al. 2020; all coefficients, the bias included, are pulled to zero.
-RECIPES = {"paper": Recipe(receptive_field=3, penalty=0.4)}
+from mlr.warmup import announced
 
 
 def train(
@@ -43,9 +26,13 @@ def train(
     output: str | Path | None = None,
     *,
     remove: str | Path | Iterable[str | Path] = (),
-    recipe: str = "paper",
+    recipe: str | None = None,
     receptive_field: ReceptiveField | int | str | None = None,
     penalty: float | None = None,
+    displacement: float | None = None,
+    blur: float | None = None,
+    mirrored: bool | None = None,
+    sharpen: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
     threads: int | None = None,
@@ -61,13 +48,16 @@ def train(
         takes them.
     output : path, optional
         ``.npz`` file to write the model to.
-    recipe : str
-        Name of a set of choices; each can be overridden.
+    recipe : str, optional
+        "best", which is the default and chooses by cross-validation, or "paper"; each choice can be
+        made by hand. Statistics files tell for which of them they are.
     receptive_field : ReceptiveField, int or str, optional
         The taps: the odd side of a square window, a preset's name, or a field. By default those of
         the statistics files, or the recipe's if there are none.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
+    displacement, blur, mirrored, sharpen
+        Choices of the recipe "best": see `mlr.recipes.best.Best`.
     source : str, optional
         Folder of the source images, by default "neutral".
     target : sequence of str
@@ -95,22 +85,23 @@ def train(
     MlrError
         If an option makes no sense or the model cannot be written.
     """
-    penalty = _recipe(recipe).penalty if penalty is None else penalty
-    check_penalty(penalty)
+    chosen = {
+        "receptive_field": receptive_field,
+        "penalty": penalty,
+        "displacement": displacement,
+        "blur": blur,
+        "mirrored": mirrored,
+        "sharpen": sharpen,
+    }
+    added, removed = _paths(data), _paths(remove)
+    made = named_recipe(_name(recipe, [*added, *removed]), chosen)
+    report = report or Report()
     if output is not None:
         check_free(Path(output), force=force)
     with limited(threads):
-        statistics = gather(
-            data,
-            remove=remove,
-            recipe=recipe,
-            receptive_field=receptive_field,
-            source=source,
-            target=target,
-            threads=threads,
-            report=report,
-        )
-        model = fit(statistics, penalty, recipe=recipe)
+        folds = _gather(added, removed, made, source, target, threads, report)
+        with announced(report):
+            model = made.fit(folds, report)
     if output is not None:
         model.save(output, force=force)
     return model
@@ -121,14 +112,15 @@ def gather(
     output: str | Path | None = None,
     *,
     remove: str | Path | Iterable[str | Path] = (),
-    recipe: str = "paper",
+    recipe: str | None = None,
     receptive_field: ReceptiveField | int | str | None = None,
+    displacement: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
-) -> Statistics:
+) -> Folds:
     """Sum up image pairs: all that training needs to know of them.
 
     Parameters
@@ -141,7 +133,7 @@ def gather(
     remove : path or several
         Folders and statistics files of pairs that are in ``data`` and shall not be: the result has
         the very bits of statistics that have never seen them.
-    recipe, receptive_field, source, target, threads, report
+    recipe, receptive_field, displacement, source, target, threads, report
         As for `train`. Of a statistics file, which may be for more taps and expressions, only those
         asked for are used.
     force : bool
@@ -159,12 +151,27 @@ def gather(
     MlrError
         If an option makes no sense or the statistics cannot be written.
     """
-    default = ReceptiveField.of(_recipe(recipe).receptive_field)
-    wanted = None if receptive_field is None else ReceptiveField.of(receptive_field)
-    report = report or Report()
+    chosen = {"receptive_field": receptive_field, "displacement": displacement}
+    added, removed = _paths(data), _paths(remove)
+    made = named_recipe(_name(recipe, [*added, *removed]), chosen)
     if output is not None:
         check_free(Path(output), force=force)
-    added, removed = _paths(data), _paths(remove)
+    folds = _gather(added, removed, made, source, target, threads, report or Report())
+    if output is not None:
+        folds.save(output, force=force)
+    return folds
+
+
+def _gather(
+    added: Sequence[Path],
+    removed: Sequence[Path],
+    recipe: Recipe,
+    source: str | None,
+    target: Sequence[str],
+    threads: int | None,
+    report: Report,
+) -> Folds:
+    """Add up the sums that a recipe needs."""
     if not added:
         raise DataError("no training data given")
     folders = {  # looked into before the work, not after
@@ -172,25 +179,28 @@ def gather(
         for path in (*added, *removed)
         if not path.is_file()
     }
-    if all(path in folders for path in added):
-        wanted = wanted or default
 
-    def sums(path: Path, field: ReceptiveField | None) -> Statistics:
-        if path in folders:
-            return collect(folders[path], field or default, threads=threads, report=report)
-        return _from_file(path, field, source, target)
+    def sums(path: Path, layout: Layout | None) -> Folds:
+        if path not in folders:
+            return _from_file(path, recipe, layout, source, target)
+        return collect(
+            folders[path],
+            layout or recipe.layout,
+            folds=recipe.folds,
+            threads=threads,
+            report=report,
+        )
 
     # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
     first, *rest = sorted(added, key=folders.__contains__)
-    total = sums(first, wanted)
-    taps = total.receptive_field
+    total = sums(first, None)
     for path in rest:
-        part = sums(path, taps if path in folders else wanted)
+        part = sums(path, total.layout if path in folders else None)
         _check_fit(first, total, path, part)
         total = total + part
     for path in removed:
         failures = len(report.failures)
-        part = sums(path, taps)
+        part = sums(path, total.layout)
         _check_fit(first, total, path, part)
         if path in folders and len(report.failures) > failures + len(folders[path].problems):
             raise DataError(
@@ -203,52 +213,17 @@ def gather(
             raise DataError(f"{path}: {error}") from error
     if not total.expressions:
         raise DataError("all pairs are taken out, nothing is left to learn from")
-    if output is not None:
-        total.save(output, force=force)
     return total
 
 
-def fit(statistics: Statistics, penalty: float, *, recipe: str) -> Model:
-    """Solve for a model.
-
-    Parameters
-    ----------
-    statistics : Statistics
-        Sums over the training pairs.
-    penalty : float
-        Ridge penalty for intensities in [0, 1].
-    recipe : str
-        Name of the recipe that the choices come from; "custom" is noted if they differ from it.
-
-    Raises
-    ------
-    MlrError
-        If the penalty makes no sense or there are no pairs.
-    """
-    named = _recipe(recipe)
-    as_named = (
-        ReceptiveField.of(named.receptive_field) == statistics.receptive_field
-        and named.penalty == penalty
-    )
-    return Model(
-        weights=solve(statistics, penalty),
-        receptive_field=statistics.receptive_field,
-        expressions=statistics.expressions,
-        meta=new_meta(
-            source=statistics.source,
-            recipe=recipe if as_named else "custom",
-            penalty=penalty,
-            prior="zero",
-            pairs=statistics.pairs,
-            digest=statistics.hexdigest,
-        ),
-    )
-
-
-def _recipe(name: str) -> Recipe:
-    if name not in RECIPES:
-        raise OptionError(f"unknown recipe {name!r}; there is: {', '.join(RECIPES)}")
-    return RECIPES[name]
+def _name(recipe: str | None, paths: Sequence[Path]) -> str:
+    """Return the recipe asked for, or else the one that a statistics file is for."""
+    if recipe is not None:
+        return recipe
+    for path in paths:
+        if path.is_file():
+            return "best" if meta_of(path, "statistics").get("pooled") else "paper"
+    return DEFAULT
 
 
 def _paths(data: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -256,21 +231,22 @@ def _paths(data: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def _from_file(
-    path: Path, field: ReceptiveField | None, source: str | None, target: Sequence[str]
-) -> Statistics:
-    """Return what is wanted of a statistics file; without a field, all of its taps."""
-    found = Statistics.load(path)
+    path: Path, recipe: Recipe, layout: Layout | None, source: str | None, target: Sequence[str]
+) -> Folds:
+    """Return what is wanted of a statistics file; without a layout, what the recipe takes of it."""
+    found = Folds.load(path)
     try:
         if source not in (None, found.source):
             raise DataError(f"statistics of the source expression {found.source}, not {source}")
         if target:
             found = found.only(target)
-        return found if field is None else found.restricted(field)
+        layout = layout or recipe.fitting(found.layout, found.parts[0].shape)
+        return found.restricted(layout)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def _check_fit(first: Path, total: Statistics, path: Path, part: Statistics) -> None:
+def _check_fit(first: Path, total: Folds, path: Path, part: Folds) -> None:
     """Raise with the names of both unless statistics add up."""
     try:
         total.check_fits(part)

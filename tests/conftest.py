@@ -109,5 +109,5 @@ def model_of_two(faces, tmp_path_factory) -> Path:
 def grey_model(tmp_path_factory) -> Path:
     """A model of one expression for grey images."""
     folder = tmp_path_factory.mktemp("grey")
-    train(draw_pairs(folder / "faces", channels=1), folder / "grey.npz")
+    train(draw_pairs(folder / "faces", channels=1), folder / "grey.npz", recipe="paper")
     return folder / "grey.npz"

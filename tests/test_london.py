@@ -8,9 +8,11 @@ import pytest
 
 from mlr.accumulate import statistics_of_arrays
 from mlr.data.images import read_image
+from mlr.folds import Folds
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes.paper import Paper
+from mlr.report import Report
 from mlr.statistics import total
-from mlr.training import fit
 
 LONDON = Path(os.environ.get("MLR_DATA", "../shared/data")) / "london" / "128"
 
@@ -34,7 +36,7 @@ def test_cross_validated_the_papers_recipe_beats_copying_the_input_by_more_than_
     everyone = total(parts)
     outputs = np.empty_like(X)
     for k, part in enumerate(parts):
-        model = fit(everyone - part, 0.4, recipe="paper")
+        model = Paper(penalty=0.4).fit(Folds((everyone - part,)), Report())
         outputs[fold == k] = model.synthesize(X[fold == k])
     error = np.square(outputs / 255 - T / 255).mean()
     copied = np.square(X / 255 - T / 255).mean()

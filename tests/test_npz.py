@@ -184,7 +184,7 @@ def test_missing_array_is_named(path, missing):
         (META | {"format": None}, "format version is None"),
         (META | {"format": "1"}, "format version is '1'"),
         (META | {"format": 0}, "format version is 0"),
-        (META | {"format": 2}, "has format version 2, this program reads up to 1: update mlr"),
+        (META | {"format": 3}, "has format version 3, this program reads up to 2: update mlr"),
         (META | {"expressions": 3}, "damaged"),
         (META | {"expressions": None}, "damaged"),
         (META | {"expressions": []}, "do not fit 0 expressions"),

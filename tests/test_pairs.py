@@ -258,7 +258,7 @@ def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
     for name in ("sad/0.png", "sad/1.png", "angry/4.png"):
         (tmp_path / name).unlink()
     with pytest.warns(MlrWarning, match="has no partner"):
-        statistics = collect(find_pairs(tmp_path), ReceptiveField.square(3))
+        statistics = collect(find_pairs(tmp_path), ReceptiveField.square(3)).total
     assert statistics.pairs == {"angry": 4, "happy": 5, "sad": 3}
     for name, missing in (("happy", ()), ("sad", (0, 1)), ("angry", (4,))):
         images = np.stack([draw(n) for n in range(5) if n not in missing]).astype(np.int64)

@@ -8,9 +8,12 @@ from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import Ridge
 
 from mlr.accumulate import statistics_of_arrays
+from mlr.folds import Folds
+from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes.paper import Paper
+from mlr.report import Report
 from mlr.solve import solve
-from mlr.training import RECIPES, fit
 from tests.naive import naive_masked_regression, naive_synthesis
 
 
@@ -19,8 +22,8 @@ def images(rng, count, height, width, channels):
 
 
 def test_the_recipe_is_that_of_the_paper():
-    assert RECIPES["paper"].receptive_field == 3
-    assert RECIPES["paper"].penalty == 0.4
+    assert Paper().layout((1, 8, 8)) == Layout(ReceptiveField.square(3))
+    assert Paper().penalty == 0.4
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -89,7 +92,7 @@ def test_synthesis_is_the_weighted_sum_of_the_receptive_field(channels):
     rng = np.random.default_rng(3)
     X, T = images(rng, 12, 7, 10, channels), images(rng, 12, 7, 10, channels)
     field = ReceptiveField.square(5)
-    model = fit(statistics_of_arrays(X, {"happy": T}, field), 0.4, recipe="paper")
+    model = Paper(penalty=0.4).fit(Folds((statistics_of_arrays(X, {"happy": T}, field),)), Report())
     image = X[0] / 255
     output = model.synthesize(image)
     for c in range(channels):

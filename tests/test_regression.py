@@ -39,7 +39,9 @@ def test_scikit_learn_can_clone_it():
     assert copy.set_params(penalty=2).penalty == 2
     with pytest.raises(ValueError, match="alpha"):
         copy.set_params(alpha=2)
-    assert repr(model) == "MaskedRegression(receptive_field=5, penalty=0.1, threads=1)"
+    assert repr(model) == (
+        "MaskedRegression(receptive_field=5, penalty=0.1, recipe='paper', threads=1)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,13 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sums(shards, tmp_path_factory):
-    """Statistics files of these folders, for 3x3 and, under other names, for 5x5."""
+    """Statistics files of these folders, and those of the paper's recipe for 3x3 and 5x5."""
     root = tmp_path_factory.mktemp("sums")
     for folder in shards.iterdir():
         mlr.gather(folder, root / f"{folder.name}.npz")
-        mlr.gather(folder, root / f"{folder.name}-5.npz", receptive_field=5)
+        for side in (3, 5):
+            path = root / f"{folder.name}-{side}.npz"
+            mlr.gather(folder, path, recipe="paper", receptive_field=side)
     return root
 
 
@@ -117,20 +119,22 @@ def test_same_pair_twice_counts_twice(shards, sums):
 
 def test_taps_are_those_of_the_files_unless_given(run, shards, sums, tmp_path):
     small, large = (
-        trained(run, tmp_path, shards / "all", "--receptive-field", side) for side in (3, 5)
+        trained(run, tmp_path, shards / "all", "--recipe", "paper", "--receptive-field", side)
+        for side in (3, 5)
     )
     assert trained(run, tmp_path, sums / "all-5.npz") == large
     assert trained(run, tmp_path, sums / "stays-5.npz", shards / "ann") == large
     options = ["--receptive-field", 3]
     assert trained(run, tmp_path, sums / "all-5.npz", *options) == small
-    assert trained(run, tmp_path, sums / "stays.npz", sums / "ann-5.npz", *options) == small
-    plus = trained(run, tmp_path, shards / "all", "--receptive-field", "plus")
+    assert trained(run, tmp_path, sums / "stays-3.npz", sums / "ann-5.npz", *options) == small
+    command = [shards / "all", "--recipe", "paper", "--receptive-field", "plus"]
+    plus = trained(run, tmp_path, *command)
     assert trained(run, tmp_path, sums / "all-5.npz", "--receptive-field", "plus") == plus
 
 
 def test_more_taps_than_needed_are_taken_out_as_well(run, shards, sums, tmp_path):
-    never = trained(run, tmp_path, shards / "stays")
-    for data in (shards / "all", sums / "all.npz"):
+    never = trained(run, tmp_path, shards / "stays", "--recipe", "paper")
+    for data in (shards / "all", sums / "all-3.npz"):
         assert trained(run, tmp_path, data, "--remove", sums / "ann-5.npz") == never
 
 
@@ -186,12 +190,12 @@ def test_other_images_are_refused(run, sums, tmp_path, option, form, kind, reaso
 
 
 def test_other_taps_are_refused(run, sums, tmp_path):
-    first, second, path = sums / "all-5.npz", sums / "ann.npz", tmp_path / "m.npz"
+    first, second, path = sums / "all-5.npz", sums / "ann-3.npz", tmp_path / "m.npz"
     for files in ((first, second), (second, first)):
         result = run("train", *files, "-o", path)
         assert result.code == 1
         assert f"{files[0]} and {files[1]}: statistics of different receptive" in result.lines[0]
-    lacking = f"{second}: statistics for the receptive field 3x3 do not hold all taps of 5x5"
+    lacking = f"{second}: statistics for the receptive field 3x3 do not hold all that 5x5 needs"
     for arguments in (
         [second, "--receptive-field", "5"],
         [first, second, "--receptive-field", "5"],
@@ -290,12 +294,12 @@ def test_threads_change_no_bit_of_the_file(run, shards, sums, tmp_path):
 
 def test_what_is_said(run, shards, tmp_path):
     path = tmp_path / "s.npz"
-    result = run("statistics", shards / "all", "-o", path, "--json", "--receptive-field", "plus")
+    result = run("statistics", shards / "all", "-o", path, "--json", "--recipe", "paper")
     assert result.lines[-1].startswith(f"{path}: happy, sad, 18 pairs summed up in ")
     said = json.loads(result.out)
     assert said["statistics"] == str(path)
     assert said["pairs"] == {"happy": 9, "sad": 9}
-    assert said["receptive_field"] == "plus"
+    assert said["receptive_field"] == "3x3"
     assert said["failures"] == []
 
 
@@ -309,6 +313,7 @@ def test_info_says_what_a_statistics_file_holds(run, sums, model):
         "size": "16x16",
         "channels": 3,
         "receptive_field": "5x5",
+        "folds": 1,
         "pairs": {"happy": 9, "sad": 9},
         "white": 255,
         "digest": Statistics.load(path).hexdigest,

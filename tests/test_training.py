@@ -10,7 +10,8 @@ from mlr.data.pairs import find_pairs
 from mlr.errors import DataError, MlrError, MlrWarning, OutputExistsError
 from mlr.model import load
 from mlr.receptive_field import ReceptiveField
-from mlr.training import fit
+from mlr.recipes.paper import Paper
+from mlr.report import Report
 from tests.naive import naive_masked_regression
 
 
@@ -29,7 +30,7 @@ def write_set(folder, people, expressions=("happy", "sad"), size=8, channels=3, 
 
 def test_a_model_from_files_equals_the_naive_one(tmp_path):
     images = write_set(tmp_path / "data", range(20))
-    model = mlr.train(tmp_path / "data", tmp_path / "m.npz")
+    model = mlr.train(tmp_path / "data", tmp_path / "m.npz", recipe="paper")
     assert model.expressions == ("happy", "sad")
     assert load(tmp_path / "m.npz").weights.tobytes() == model.weights.tobytes()
     X = np.stack(list(images["neutral"].values())) / 255
@@ -44,13 +45,13 @@ def test_a_model_from_files_equals_the_naive_one(tmp_path):
 
 def test_threads_batches_and_names_change_no_bit_of_the_model_file(tmp_path, monkeypatch):
     write_set(tmp_path / "data", range(50))
-    mlr.train(tmp_path / "data", tmp_path / "a.npz", threads=1)
+    mlr.train(tmp_path / "data", tmp_path / "a.npz", threads=1, recipe="paper")
     monkeypatch.setattr("mlr.collect.PACK", 3)
     monkeypatch.setattr("mlr.accumulate.BATCH", 16)
-    mlr.train(tmp_path / "data", tmp_path / "b.npz", threads=2)
+    mlr.train(tmp_path / "data", tmp_path / "b.npz", threads=2, recipe="paper")
     for path in sorted((tmp_path / "data").rglob("*.png")):  # other names: another order
         path.rename(path.with_stem(str((int(path.stem) * 7) % 50 + 100)))
-    mlr.train(tmp_path / "data", tmp_path / "c.npz")
+    mlr.train(tmp_path / "data", tmp_path / "c.npz", recipe="paper")
     first = (tmp_path / "a.npz").read_bytes()
     assert (tmp_path / "b.npz").read_bytes() == first
     assert (tmp_path / "c.npz").read_bytes() == first
@@ -61,9 +62,9 @@ def test_shards_trained_apart_and_added_give_the_same_model_file(tmp_path):
     write_set(tmp_path / "all", range(30))
     for shard in range(3):
         write_set(tmp_path / f"shard{shard}", range(shard, 30, 3))
-    mlr.train(tmp_path / "all", tmp_path / "whole.npz")
+    mlr.train(tmp_path / "all", tmp_path / "whole.npz", recipe="paper")
     parts = [collect(find_pairs(tmp_path / f"shard{shard}"), field) for shard in (2, 0, 1)]
-    summed = fit(parts[0] + parts[1] + parts[2], 0.4, recipe="paper")
+    summed = Paper(penalty=0.4).fit(parts[0] + parts[1] + parts[2], Report())
     summed.save(tmp_path / "summed.npz")
     assert (tmp_path / "summed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
@@ -78,8 +79,8 @@ def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
         return collect(find_pairs(tmp_path / folder), field)
 
     left = summed("all") - summed("leaves")
-    fit(left, 0.4, recipe="paper").save(tmp_path / "a.npz")
-    mlr.train(tmp_path / "stays", tmp_path / "b.npz")
+    Paper(penalty=0.4).fit(left, Report()).save(tmp_path / "a.npz")
+    mlr.train(tmp_path / "stays", tmp_path / "b.npz", recipe="paper")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
@@ -88,7 +89,7 @@ def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
     for person in (2, 5):
         (tmp_path / "data" / "sad" / f"{person:03d}.png").unlink()
     with pytest.warns(MlrWarning, match=r"00[25]\.png: has no partner"):
-        model = mlr.train(tmp_path / "data")
+        model = mlr.train(tmp_path / "data", recipe="paper")
     assert model.meta["pairs"] == {"happy": 10, "sad": 8}
     stay = [n for n in range(10) if n not in (2, 5)]
     X = np.stack([images["neutral"][n] for n in stay]) / 255
@@ -127,11 +128,12 @@ def test_16_bit_images_give_the_naive_model_also_among_8_bit_ones(tmp_path):
         arrays = [image / 65535 for image in deep[expression].values()]
         return np.stack(arrays + [image / 255 for image in flat[expression].values()])[..., 0]
 
-    model = mlr.train(tmp_path / "data", threads=2)
+    model = mlr.train(tmp_path / "data", threads=2, recipe="paper")
     offsets = ReceptiveField.square(3).offsets
     expected = naive_masked_regression(unit("neutral"), unit("happy"), offsets, 0.4)
     assert np.abs(model.weights[0, 0] - expected).max() < 1e-6
-    assert mlr.train(tmp_path / "data", threads=1).weights.tobytes() == model.weights.tobytes()
+    again = mlr.train(tmp_path / "data", threads=1, recipe="paper")
+    assert again.weights.tobytes() == model.weights.tobytes()
 
 
 def test_one_pair_is_enough(tmp_path):
@@ -143,13 +145,13 @@ def test_one_pair_is_enough(tmp_path):
 
 def test_the_metadata_say_how_the_model_was_made(tmp_path):
     write_set(tmp_path / "data", range(4))
-    paper = mlr.train(tmp_path / "data")
+    paper = mlr.train(tmp_path / "data", recipe="paper")
     assert paper.meta["recipe"] == "paper"
     assert paper.meta["penalty"] == 0.4
     assert paper.meta["source"] == "neutral"
     assert paper.meta["version"] == mlr.__version__
     assert len(paper.meta["digest"]) == 64
-    other = mlr.train(tmp_path / "data", receptive_field="plus", penalty=1.0)
+    other = mlr.train(tmp_path / "data", receptive_field="plus", penalty=1.0, recipe="paper")
     assert other.meta["recipe"] == "custom"
     assert len(other.receptive_field) == 5
     assert other.meta["digest"] == paper.meta["digest"]
@@ -198,12 +200,12 @@ def test_taking_out_someones_only_deep_pair_leaves_8_bits(tmp_path):
     for folder in ("all", "out"):
         write_image(tmp_path / folder / "sad" / "001.png", deep, force=True)
     whole = collect(find_pairs(tmp_path / "all"), field)
-    assert whole.white == 65535
+    assert whole.total.white == 65535
     left = whole - collect(find_pairs(tmp_path / "out"), field)
     (tmp_path / "all" / "sad" / "001.png").unlink()
     with pytest.warns(MlrWarning, match="has no partner"):
         never = collect(find_pairs(tmp_path / "all"), field)
     left.save(tmp_path / "a.npz")
     never.save(tmp_path / "b.npz")
-    assert left.white == 255
+    assert left.total.white == 255
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

@@ -14,12 +14,12 @@ from mlr.cli import options
 @options.as_json
 def info(file: Path, as_json: bool) -> int:
     """Say what is in FILE, a model or statistics, and how it was made."""
-    from mlr.data.npz import kind_of
+    from mlr.data.npz import meta_of
+    from mlr.folds import Folds
     from mlr.model import load
     from mlr.report import printable
-    from mlr.statistics import Statistics
 
-    read = Statistics.load if kind_of(file) == "statistics" else load
+    read = Folds.load if meta_of(file).get("kind") == "statistics" else load
     summary = read(file).summary()
     if as_json:
         options.print_json(summary)

@@ -44,16 +44,21 @@ def training_data(output: str) -> Callable[[Command], Command]:
         ),
         click.option(
             "--recipe",
-            type=click.Choice(["paper"]),
-            default="paper",
-            show_default=True,
-            help="paper: Khan et al. 2020, 3x3 window, penalty 0.4.",
+            type=click.Choice(["best", "paper"]),
+            help="best: sharper and closer, chosen by cross-validation. paper: Khan et al. 2020, "
+            "3x3 window, penalty 0.4.  [default: that of the statistics files, or best]",
         ),
         click.option(
             "--receptive-field",
             metavar="SIDE|NAME",
             help="Odd side of a square window, or plus.  "
             "[default: that of the statistics files, or the recipe's]",
+        ),
+        click.option(
+            "--displacement",
+            type=float,
+            metavar="PIXELS",
+            help="best: longest move along an axis; 0 for none.  [default: 4 % of the side]",
         ),
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),

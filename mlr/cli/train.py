@@ -12,7 +12,21 @@ from mlr.cli import options
 
 @click.command()
 @options.training_data("Model file to write.")
-@click.option("--penalty", type=float, help="Ridge penalty.  [default: the recipe's]")
+@click.option(
+    "--penalty", type=float, help="Ridge penalty.  [default: chosen by the data; paper: 0.4]"
+)
+@click.option(
+    "--blur",
+    type=float,
+    metavar="PIXELS",
+    help="best: how far pixels share their samples.  [default: chosen by the data]",
+)
+@click.option(
+    "--mirrored/--not-mirrored",
+    default=None,
+    help="best: learn from mirrored pairs too.  [default: chosen by the data]",
+)
+@click.option("--sharpen", type=float, help="best: sharpening of the prior.  [default: 0.6]")
 @options.threads
 @options.force
 @options.as_json
@@ -21,11 +35,15 @@ def train(
     data: tuple[Path, ...],
     output: Path,
     remove: tuple[Path, ...],
-    recipe: str,
+    recipe: str | None,
     receptive_field: str | None,
     source: str | None,
     target: tuple[str, ...],
     penalty: float | None,
+    displacement: float | None,
+    blur: float | None,
+    mirrored: bool | None,
+    sharpen: float | None,
     threads: int | None,
     force: bool,
     as_json: bool,
@@ -54,6 +72,10 @@ def train(
         recipe=recipe,
         receptive_field=receptive_field,
         penalty=penalty,
+        displacement=displacement,
+        blur=blur,
+        mirrored=mirrored,
+        sharpen=sharpen,
         source=source,
         target=target,
         threads=threads,

@@ -77,16 +77,16 @@ def read_npz(
     return arrays, meta
 
 
-def kind_of(path: Path) -> Any:
-    """Return what an ``.npz`` file of ours calls itself.
+def meta_of(path: Path, kind: str = "model or statistics") -> dict[str, Any]:
+    """Return the metadata of an ``.npz`` file of ours, in which ``kind`` says what it is.
 
     Raises
     ------
     ModelError
         If it cannot be read or is damaged.
     """
-    with _opened(path, "model or statistics") as archive:
-        return _read_meta(archive).get("kind")
+    with _opened(path, kind) as archive:
+        return _read_meta(archive)
 
 
 @contextmanager

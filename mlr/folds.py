@@ -1,0 +1,293 @@
+"""Training data cut into folds, for choosing by cross-validation, and the files that keep them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.data.files import is_folder_name, replacing
+from mlr.data.npz import read_npz, write_npz
+from mlr.errors import DataError, MlrError, ModelError
+from mlr.layout import Layout
+from mlr.receptive_field import ReceptiveField
+from mlr.statistics import (
+    WHITE,
+    SourceSums,
+    Statistics,
+    TargetSums,
+    hexdigest,
+    plane_dtypes,
+    total,
+)
+
+FORMAT = 2  # 1 had no folds and one kind of layout
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def fold_of(name: str, folds: int) -> int:
+    """Return the fold of a person, which depends on the name alone."""
+    digest = hashlib.sha256(b"fold of " + name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % folds
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Statistics of the same kind, one for each fold of the training pairs.
+
+    They add and subtract fold by fold, like the pairs that they stand for.
+
+    Attributes
+    ----------
+    parts : tuple of Statistics
+        At least one; those of a fold without pairs have no expressions.
+    """
+
+    parts: tuple[Statistics, ...]
+
+    @cached_property
+    def total(self) -> Statistics:
+        """The statistics of all pairs."""
+        return total(self.parts)
+
+    @property
+    def layout(self) -> Layout:
+        """Which planes there are."""
+        return self.parts[0].layout
+
+    @property
+    def source(self) -> str:
+        """Name of the source expression."""
+        return self.parts[0].source
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Names of the target expressions, in alphabetical order."""
+        return tuple(sorted({name for part in self.parts for name in part.expressions}))
+
+    @property
+    def pairs(self) -> dict[str, int]:
+        """Number of training pairs of each expression."""
+        return {
+            name: sum(part.pairs.get(name, 0) for part in self.parts) for name in self.expressions
+        }
+
+    @property
+    def hexdigest(self) -> str:
+        """Digest of the training pairs, 64 hexadecimal digits; the same in any order."""
+        return hexdigest(t.digest for part in self.parts for t in part.targets.values())
+
+    def __add__(self, other: Folds) -> Folds:
+        """Return the folds of both sets of pairs together.
+
+        Raises
+        ------
+        DataError
+            If they do not fit together.
+        """
+        self.check_fits(other)
+        return Folds(tuple(a + b for a, b in zip(self.parts, other.parts, strict=True)))
+
+    def __sub__(self, other: Folds) -> Folds:
+        """Return the folds without the pairs of ``other``, as if they had never been in.
+
+        Raises
+        ------
+        DataError
+            If they do not fit together, or ``other`` holds pairs that are not in here.
+        """
+        self.check_fits(other)
+        return Folds(tuple(a - b for a, b in zip(self.parts, other.parts, strict=True)))
+
+    def check_fits(self, other: Folds) -> None:
+        """Raise unless the two add up.
+
+        Raises
+        ------
+        DataError
+            If the folds or the kinds of statistics differ.
+        """
+        self.parts[0].check_fits(other.parts[0])
+        if len(self.parts) != len(other.parts):
+            raise DataError(
+                f"statistics in {len(self.parts)} and in {len(other.parts)} folds do not add up"
+            )
+
+    def only(self, expressions: Iterable[str]) -> Folds:
+        """Return the folds of the pairs of some expressions, as if there were no other.
+
+        Raises
+        ------
+        DataError
+            If there is no such expression.
+        """
+        wanted = set(expressions)
+        for name in sorted(wanted - set(self.expressions)):
+            there = ", ".join(self.expressions) or "none"
+            raise DataError(f"no expression {name!r}; target expressions there: {there}")
+        return self._each(lambda part: part.only(wanted & set(part.expressions)))
+
+    def restricted(self, layout: Layout) -> Folds:
+        """Return the folds with some of the planes, exactly.
+
+        Raises
+        ------
+        DataError
+            If a plane is not there.
+        """
+        return self._each(lambda part: part.restricted(layout))
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the statistics hold, ready for JSON."""
+        channels, height, width = self.parts[0].shape
+        return {
+            "kind": "statistics",
+            "source": self.source,
+            "expressions": list(self.expressions),
+            "size": f"{width}x{height}",
+            "channels": channels,
+            "receptive_field": str(self.layout),
+            "folds": len(self.parts),
+            "pairs": self.pairs,
+            "white": int(max(part.white for part in self.parts)),
+            "digest": self.hexdigest,
+        }
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the folds to an ``.npz`` file.
+
+        Raises
+        ------
+        OutputExistsError
+            If the file exists and ``force`` is false.
+        MlrError
+            If it cannot be written.
+        """
+        arrays: Arrays = {}
+        folds = [_to_arrays(part, _prefix(fold), arrays) for fold, part in enumerate(self.parts)]
+        meta = {
+            "kind": "statistics",
+            "format": FORMAT,
+            "shape": self.parts[0].shape,
+            "offsets": self.layout.receptive_field.offsets,
+            "lag_reach": self.layout.lag_reach,
+            "pooled": self.layout.pooled,
+            "source": self.source,
+            "folds": folds,
+        }
+        arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
+        with replacing(Path(path), force=force, durable=True) as file:
+            write_npz(file, arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Folds:
+        """Read the folds that `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            If the file is damaged, of another version, or something else.
+        """
+        arrays, meta = read_npz(Path(path), kind="statistics", newest=FORMAT)
+        if meta["format"] < FORMAT:
+            raise ModelError(f"{path}: statistics of an older version of mlr; make them anew")
+        try:
+            reach = meta["lag_reach"]
+            layout = Layout(
+                ReceptiveField.of([tuple(offset) for offset in meta["offsets"]]),
+                None if reach is None else int(reach),
+                bool(meta["pooled"]),
+            )
+            channels, height, width = (int(n) for n in meta["shape"])
+            if channels not in (1, 3):
+                raise DataError(f"it is for {channels} channels")
+            if not meta["folds"]:
+                raise DataError("it has no folds")
+            empty = Statistics(
+                layout, WHITE["uint8"], (channels, height, width), source=str(meta["source"])
+            )
+            return cls(
+                tuple(
+                    _from_arrays(empty, details, _prefix(fold), arrays)
+                    for fold, details in enumerate(meta["folds"])
+                )
+            )
+        except (LookupError, TypeError, ValueError, MlrError) as error:
+            raise ModelError(f"{path}: not a statistics file, or a damaged one: {error}") from error
+
+    def _each(self, change: Callable[[Statistics], Statistics]) -> Folds:
+        return Folds(tuple(change(part) for part in self.parts))
+
+
+def _prefix(fold: int) -> str:
+    return f"fold{fold}_"
+
+
+def _to_arrays(statistics: Statistics, prefix: str, arrays: Arrays) -> dict[str, Any]:
+    """Add the planes to the arrays of a file, and return all else that there is to know."""
+    groups = statistics.groups()
+    for index, (source, _) in enumerate(groups):
+        arrays[f"{prefix}source{index}_lags"] = source.lags
+        arrays[f"{prefix}source{index}_sums"] = source.sums
+    targets = [statistics.targets[name] for name in statistics.expressions]
+    for index, target in enumerate(targets):
+        arrays[f"{prefix}target{index}_cross"] = target.cross
+        arrays[f"{prefix}target{index}_sums"] = target.sums
+        arrays[f"{prefix}target{index}_squares"] = target.squares
+    return {
+        "white": statistics.white,
+        "expressions": statistics.expressions,
+        "groups": [{"count": source.count, "expressions": names} for source, names in groups],
+        "deep": [target.deep for target in targets],
+        "digests": [hexdigest([target.digest]) for target in targets],
+    }
+
+
+def _from_arrays(
+    empty: Statistics, details: Mapping[str, Any], prefix: str, arrays: Mapping[str, Any]
+) -> Statistics:
+    """Return the statistics of a fold, having checked that the arrays are what it needs."""
+    white = float(details["white"])
+    if white not in WHITE.values():
+        raise DataError(f"its white is {white:g}")
+    expressions = [str(name) for name in details["expressions"]]
+    for name in expressions:
+        if not is_folder_name(name):  # which is what it becomes
+            raise DataError(f"expression {name!r} cannot be the name of a folder")
+    layout, (channels, height, width) = empty.layout, empty.shape
+
+    def planes(name: str, *middle: int) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = arrays[prefix + name]
+        expected = (layout.channels(channels), *middle, height, width)
+        if array.shape != expected or array.dtype not in plane_dtypes(white):
+            raise DataError(f"{prefix}{name} is {array.dtype} {array.shape}, expected {expected}")
+        return array
+
+    sources: dict[str, SourceSums] = {}
+    for index, group in enumerate(details["groups"]):
+        lags = planes(f"source{index}_lags", len(layout.lags))
+        source = SourceSums(int(group["count"]), lags, planes(f"source{index}_sums"))
+        if source.count < 1:
+            raise DataError(f"it says to hold {source.count} pairs")
+        sources.update(dict.fromkeys(group["expressions"], source))
+    targets = {
+        name: TargetSums(
+            planes(f"target{index}_cross", len(layout.receptive_field)),
+            planes(f"target{index}_sums"),
+            planes(f"target{index}_squares"),
+            int(details["deep"][index]),
+            int(details["digests"][index], 16),
+        )
+        for index, name in enumerate(expressions)
+    }
+    if set(sources) != set(targets):
+        raise DataError("its groups and its expressions disagree")
+    return Statistics(layout, white, empty.shape, sources, targets, empty.source)

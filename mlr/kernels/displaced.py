@@ -1,0 +1,174 @@
+"""Sums over products of pixels, as they would be for images whose pixels are displaced.
+
+A displaced pixel is a weighted sum of pixels, x'(q) = sum_i a_i(q) x(v_i(q)), so a sum over its
+products is a weighted sum of sums over products that are there already,
+
+    sum_n x'_n(q) x'_n(r) = sum_ij a_i(q) a_j(r) sum_n x_n(v_i(q)) x_n(v_j(r)).
+
+The places v and weights a are products of those down and across: `rows` and `columns` are int64 of
+shape (height, width, 4) with the pixel's coordinates, `down` and `across` float64 with the weights;
+or the last axis is 1 where nothing is displaced.
+"""
+
+import numpy as np
+
+from mlr.kernels import jit
+from mlr.kernels.parallel import share_out
+
+
+def interleaved(planes, index, shifts):
+    """Return result[y, x, i] = planes[index[i], y - shifts[i, 0], x - shifts[i, 1]].
+
+    Parameters
+    ----------
+    planes : ndarray of float64, shape (P, H, W)
+        0 is read outside the frame.
+    index : ndarray of int64, shape (N,)
+    shifts : ndarray of int64, shape (N, 2)
+
+    Returns
+    -------
+    ndarray of float64, shape (H, W, N)
+        What belongs to a pixel lies together.
+    """
+    result = np.empty((*planes.shape[1:], len(index)))
+    share_out(_interleave, len(result), planes, index, shifts, result)
+    return result
+
+
+def displaced_lags(products, places, lags):
+    """Return sum_n x'_n(q) x'_n(q + d); q + d is moved to the frame's edge if it lies outside.
+
+    Parameters
+    ----------
+    products : ndarray of float64, shape (H, W, S * S)
+        sum_n x_n(v) x_n(v + e) for e from (-R, -R) to (R, R), S = 2 R + 1, row by row.
+    places : tuple
+        (rows, columns, down, across) of a frame.
+    lags : ndarray of int64, shape (L, 2)
+        Differences (dy, dx).
+
+    Returns
+    -------
+    ndarray of float64, shape (L, height, width)
+        In the frame.
+    """
+    height, width, _ = places[0].shape
+    result = np.empty((len(lags), height, width))
+    side = round(products.shape[2] ** 0.5)
+    flat = products.reshape(-1)
+    share_out(_displace_lags, height, flat, products.shape[1], side, *places, lags, result)
+    return result
+
+
+def displaced_cross(products, places, still, taps):
+    """Return sum_n x'_n(p + o) t_n(p); p + o is moved to the frame's edge if it lies outside.
+
+    Parameters
+    ----------
+    products : ndarray of float64, shape (H, W, S * S)
+        sum_n x_n(v + e) t_n(v) for e from (-R, -R) to (R, R), S = 2 R + 1, row by row.
+    places : tuple
+        (rows, columns, down, across) of a frame.
+    still : tuple
+        (rows, columns) of int64, shape (height, width): the pixels of t, which is not displaced.
+    taps : ndarray of int64, shape (K, 2)
+        Offsets (dy, dx).
+
+    Returns
+    -------
+    ndarray of float64, shape (K, height, width)
+        In the frame.
+    """
+    height, width, _ = places[0].shape
+    result = np.empty((len(taps), height, width))
+    side = round(products.shape[2] ** 0.5)
+    flat = products.reshape(-1)
+    share_out(_displace_cross, height, flat, products.shape[1], side, *places, *still, taps, result)
+    return result
+
+
+@jit.serial
+def _interleave(begin, end, planes, index, shifts, result):
+    """Fill the rows begin .. end."""
+    _, height, width = planes.shape
+    for y in range(begin, end):
+        for x in range(width):
+            for i in range(len(index)):
+                v, u = y - shifts[i, 0], x - shifts[i, 1]
+                inside = 0 <= v < height and 0 <= u < width
+                result[y, x, i] = planes[index[i], v, u] if inside else 0.0
+
+
+@jit.serial
+def _displace_lags(begin, end, products, width, side, rows, columns, down, across, lags, result):
+    """Fill the rows begin .. end.
+
+    First sum_n x'_n(q) x_n(v) for all places v around, then their weighted sums. Both at once, 256
+    products for each lag, take six times as long.
+    """
+    _, frame_height, frame_width = result.shape
+    reach = side // 2
+    shift = reach + 1 + rows.shape[2]  # of the first place in `half`
+    half = np.empty((2 * shift + 1, 2 * shift + 1))
+    for y in range(begin, end):
+        for x in range(frame_width):
+            half[:] = 0.0
+            row, column = rows[y, x, 0], columns[y, x, 0]
+            for i in range(rows.shape[2]):
+                for j in range(columns.shape[2]):
+                    weight = down[y, x, i] * across[y, x, j]
+                    first = (rows[y, x, i] * width + columns[y, x, j]) * (side * side)
+                    top = rows[y, x, i] - row + shift - reach
+                    left = columns[y, x, j] - column + shift - reach
+                    for k in range(side):
+                        source = products[first + k * side : first + (k + 1) * side]
+                        target = half[top + k, left : left + side]
+                        for m in range(side):
+                            target[m] += weight * source[m]
+            for d in range(len(lags)):
+                v = min(max(y + lags[d, 0], 0), frame_height - 1)
+                u = min(max(x + lags[d, 1], 0), frame_width - 1)
+                total = 0.0
+                for k in range(rows.shape[2]):
+                    line = half[rows[v, u, k] - row + shift]
+                    along = 0.0
+                    for m in range(columns.shape[2]):
+                        along += across[v, u, m] * line[columns[v, u, m] - column + shift]
+                    total += down[v, u, k] * along
+                result[d, y, x] = total
+
+
+@jit.serial
+def _displace_cross(
+    begin,
+    end,
+    products,
+    width,
+    side,
+    rows,
+    columns,
+    down,
+    across,
+    still_rows,
+    still_columns,
+    taps,
+    result,
+):
+    """Fill the rows begin .. end."""
+    _, frame_height, frame_width = result.shape
+    for y in range(begin, end):
+        for x in range(frame_width):
+            row, column = still_rows[y, x], still_columns[y, x]
+            middle = (row * width + column) * (side * side) + (side // 2) * (side + 1)
+            for k in range(len(taps)):
+                v = min(max(y + taps[k, 0], 0), frame_height - 1)
+                u = min(max(x + taps[k, 1], 0), frame_width - 1)
+                total = 0.0
+                for i in range(rows.shape[2]):
+                    first = middle + (rows[v, u, i] - row) * side - column
+                    along = 0.0
+                    for j in range(columns.shape[2]):
+                        along += across[v, u, j] * products[first + columns[v, u, j]]
+                    total += down[v, u, i] * along
+                result[k, y, x] = total

@@ -1,0 +1,200 @@
+"""Second moments of one expression's pairs, one channel or all channels pooled, as real numbers.
+
+They are what remains of `Statistics` once it is settled which taps a model has and how its input is
+moved: enough to solve for the weights and to know the error of any weights on these pairs. What
+sharing between neighbours or mirroring does to the images, `blurred` and `mirrored` do to the sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.kernels.blur import blur, radius_of
+from mlr.kernels.cholesky import NormalEquations, solve_pixels
+from mlr.kernels.residual import squared_errors
+from mlr.receptive_field import LagTable, ReceptiveField
+from mlr.singular import solve_singular
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over samples in a frame that extends some pixels beyond the image on each side.
+
+    With x the input, whose edge pixels repeat outside the image, and t the target,
+
+        lags[d](q)  = sum_n x_n(q) x_n(q + d)        cross[k](p) = sum_n x_n(p + o_k) t_n(p)
+        source_sums = sum_n x_n,   target_sums = sum_n t_n,   squares = sum_n t_n^2
+
+    for intensities in [0, 1].
+
+    Attributes
+    ----------
+    receptive_field : ReceptiveField
+        The taps o_k.
+    margin : int
+        How far the frame extends beyond the image, in pixels; at least as far as the taps.
+    samples : float
+        Number of samples.
+    lags : ndarray of float64, shape (lags, height, width)
+        In the order of `lags_of`.
+    source_sums : ndarray of float64, shape (height, width)
+    cross : ndarray of float64, shape (taps, height, width)
+    target_sums, squares : ndarray of float64, shape (height, width)
+    """
+
+    receptive_field: ReceptiveField
+    margin: int
+    samples: float
+    lags: Float
+    source_sums: Float
+    cross: Float
+    target_sums: Float
+    squares: Float
+
+    @property
+    def _planes(self) -> tuple[Float, ...]:
+        return self.lags, self.source_sums, self.cross, self.target_sums, self.squares
+
+    def _with(self, samples: float, planes: tuple[Float, ...]) -> Moments:
+        return Moments(self.receptive_field, self.margin, samples, *planes)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Return the moments of both sets of samples together."""
+        planes = tuple(a + b for a, b in zip(self._planes, other._planes, strict=True))
+        return self._with(self.samples + other.samples, planes)
+
+    def __sub__(self, other: Moments) -> Moments:
+        """Return the moments without the other samples, up to rounding."""
+        planes = tuple(a - b for a, b in zip(self._planes, other._planes, strict=True))
+        return self._with(self.samples - other.samples, planes)
+
+    def mirrored(self) -> Moments:
+        """Return the moments of the same images, inputs and targets, mirrored left to right."""
+        ours = lags_of(self.receptive_field).tolist()
+        taps = self.receptive_field.offsets
+        lag_of = [ours.index([dy, -dx]) for dy, dx in ours]
+        tap_of = [taps.index((dy, -dx)) for dy, dx in taps]
+        planes = tuple(np.ascontiguousarray(plane[..., ::-1]) for plane in self._planes)
+        return self._with(
+            self.samples, (planes[0][lag_of], planes[1], planes[2][tap_of], *planes[3:])
+        )
+
+    def blurred(self, sigma: float) -> Moments:
+        """Return the moments in which every pixel shares the samples of its neighbours.
+
+        Their weights are a Gaussian, so the number of samples stays. The frame shrinks to the
+        margin that the taps need: nothing is known of neighbours farther out.
+
+        Parameters
+        ----------
+        sigma : float
+            Standard deviation in pixels; the margin must be `margin_for` it.
+        """
+        left = margin_for(self.receptive_field, 0)
+        cut = self.margin - left
+        planes = (blur(plane, sigma) for plane in self._planes)
+        cropped = (np.ascontiguousarray(_cropped(plane, cut)) for plane in planes)
+        return Moments(self.receptive_field, left, self.samples, *cropped)
+
+    def solve(self, penalty: Float, prior: Float) -> Float:
+        """Return w(p) = argmin sum_n (w . z_n - t_n)^2 + (w - prior)' diag(penalty) (w - prior).
+
+        Parameters
+        ----------
+        penalty, prior : ndarray of float64, shape (taps + 1,)
+            The bias is last.
+
+        Returns
+        -------
+        ndarray of float64, shape (taps + 1, height, width)
+            In the frame; only the image's part of it, see `inside`, means anything.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If a matrix is singular and close to the end of the range of numbers.
+        """
+        field, table = self.receptive_field, self._table
+        weights = np.empty((1, len(field) + 1, *self.source_sums.shape))
+        equations = NormalEquations(
+            lags=self.lags,
+            source_sums=self.source_sums,
+            samples=self.samples,
+            cross=self.cross[None],
+            target_sums=self.target_sums[None],
+            taps=field.taps,
+            lag_of=table.lag_of,
+            base_of=table.base_of,
+            penalty=penalty,
+            prior=prior,
+            scale=1.0,
+        )
+        solve_singular(equations, weights, solve_pixels(equations, weights))
+        return weights[0]
+
+    def error(self, weights: Float) -> float:
+        """Return the mean squared error of weights on these samples, over the image's pixels.
+
+        It is the mean of (sum t^2 - 2 w'b + w'Gw) / samples.
+
+        Parameters
+        ----------
+        weights : ndarray of float64, shape (taps + 1, height, width)
+            Of the image's pixels.
+        """
+        field, table = self.receptive_field, self._table
+        errors = squared_errors(
+            self.lags,
+            self.source_sums,
+            self.samples,
+            self.cross,
+            self.target_sums,
+            self.squares,
+            field.taps,
+            table.lag_of,
+            table.base_of,
+            weights,
+            self.margin,
+        )
+        return float(errors.mean() / self.samples)
+
+    def inside(self, planes: Float) -> Float:
+        """Return the image's part of planes in the frame."""
+        return _cropped(planes, self.margin)
+
+    @cached_property
+    def _table(self) -> LagTable:
+        """The receptive field's lag table, with the places that its lags have here."""
+        table = self.receptive_field.lag_table
+        ours = lags_of(self.receptive_field).tolist()
+        place = np.array([ours.index(lag) for lag in table.lags.tolist()])
+        return LagTable(lags_of(self.receptive_field), place[table.lag_of], table.base_of)
+
+
+def margin_for(field: ReceptiveField, sigma: float) -> int:
+    """Return how far beyond the image a blur of this width looks, and taps from there."""
+    return int(np.abs(field.taps).max()) + radius_of(sigma)
+
+
+def _cropped(planes: Float, cut: int) -> Float:
+    return planes[..., cut : planes.shape[-2] - cut, cut : planes.shape[-1] - cut]
+
+
+def lags_of(field: ReceptiveField) -> npt.NDArray[np.int64]:
+    """Return the lags that moments keep planes of: those of the taps, and their mirror images.
+
+    Returns
+    -------
+    ndarray of int64, shape (lags, 2)
+        Ascending; both of (0, dx) and (0, -dx), so that mirroring permutes them.
+    """
+    lags = field.lag_table.lags
+    both = np.concatenate([lags, lags * [1, -1]])
+    unique: npt.NDArray[np.int64] = np.unique(both, axis=0)
+    return unique

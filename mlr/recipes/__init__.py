@@ -1,0 +1,79 @@
+"""Recipes: the choices that make a model out of image pairs.
+
+A recipe says which sums over the pairs it needs, in how many folds, and fits a model to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from mlr.errors import OptionError
+from mlr.folds import Folds
+from mlr.layout import Layout
+from mlr.model import Model
+from mlr.recipes.best import Best
+from mlr.recipes.paper import Paper
+from mlr.report import Report
+
+
+class Recipe(Protocol):
+    """What training asks of a recipe.
+
+    Attributes
+    ----------
+    folds : int
+        Into how many parts it wants the pairs cut.
+    """
+
+    folds: int
+
+    def layout(self, shape: tuple[int, int, int]) -> Layout:
+        """Return which planes it needs for images of (channels, height, width)."""
+
+    def fitting(self, found: Layout, shape: tuple[int, int, int]) -> Layout:
+        """Return which planes it takes of statistics that were made before.
+
+        Raises
+        ------
+        DataError
+            If they are not for this recipe.
+        """
+
+    def fit(self, folds: Folds, report: Report) -> Model:
+        """Return the model.
+
+        Raises
+        ------
+        MlrError
+            If there are no pairs or weights overflow.
+        """
+
+
+#: "best" is chosen by the data; "paper" is Khan et al. 2020, exactly.
+RECIPES: dict[str, type[Best] | type[Paper]] = {"best": Best, "paper": Paper}
+DEFAULT = "best"
+
+
+def recipe(name: str, options: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with some of its choices made.
+
+    Parameters
+    ----------
+    name : str
+        One of `RECIPES`.
+    options : mapping of str to object
+        Choices by name; None is none.
+
+    Raises
+    ------
+    OptionError
+        If there is no such recipe or choice, or one makes no sense.
+    """
+    if name not in RECIPES:
+        raise OptionError(f"unknown recipe {name!r}; there is: {', '.join(RECIPES)}")
+    made = {key: value for key, value in options.items() if value is not None}
+    for key in made:
+        if key not in RECIPES[name].options:
+            raise OptionError(f"the recipe {name} has no {key.replace('_', ' ')} to choose")
+    return RECIPES[name](**made)

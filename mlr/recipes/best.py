@@ -1,0 +1,346 @@
+"""The default recipe: closer to the target and sharper than the paper's, chosen by the data.
+
+The input's pixels are displaced by a fixed field, then every pixel is a ridge regression on its
+receptive field with weights that all channels share:
+
+- channels are samples alike, and each pixel shares the samples of its neighbours (a Gaussian blur
+  of the sums) and, where that helps, of the mirrored faces;
+- the penalty pulls to the displaced input, slightly sharpened, rather than to zero, and far taps
+  cost more;
+- mirroring, the blur and the penalty are chosen by the squared error of people left out, computed
+  from the sums of each fold. Of penalties that are equally good the strongest is taken, for it
+  keeps the picture sharpest.
+
+``benchmarks/results/recipes.md`` tells what else was tried.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.displacement import Field, estimate, holds, layout_for, moments, reach_of
+from mlr.errors import DataError, MlrError, OptionError
+from mlr.folds import Folds
+from mlr.layout import Layout
+from mlr.model import Model, new_meta
+from mlr.moments import Moments, margin_for
+from mlr.receptive_field import ReceptiveField
+from mlr.report import Report
+from mlr.solve import check_penalty
+
+SIZE = 128  # side of the images that the lengths below are for, in pixels
+REACH = 5.0  # longest displacement along an axis
+FARTHEST = 8  # pixels; statistics grow with the square of it
+SIDES = (5, 3)  # of the window
+BLURS = (3.0, 1.5)
+PENALTIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+FIRST_PENALTY = 0.05  # for choosing the others with, and where there are too few to choose by
+BIAS = 30.0  # penalty of the bias over that of the middle tap
+TOLERANCE = 1.015  # penalties within 1.5 % of the least error are equally good
+SHARPEN = 0.6
+
+
+@dataclass(frozen=True)
+class _Option:
+    """How the weights of one expression are made."""
+
+    mirrored: bool
+    blur: float
+    penalty: float
+
+
+class Best:
+    """A displaced, shared and sharpened regression, chosen by cross-validation.
+
+    Parameters
+    ----------
+    receptive_field : ReceptiveField, int, str, optional
+        The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default 5x5, or
+        3x3 if statistics hold no more.
+    penalty : float, optional
+        Ridge penalty of the middle tap for intensities in [0, 1], as if there were one channel.
+    displacement : float, optional
+        Longest displacement along an axis, in pixels; 0 for none.
+    blur : float, optional
+        Standard deviation of the blur of the sums, in pixels.
+    mirrored : bool, optional
+        Learn from mirrored pairs too.
+    sharpen : float
+        How much the prior sharpens: it is the middle tap plus so many times the difference
+        between it and a 3x3 binomial blur.
+
+    Raises
+    ------
+    OptionError
+        If one of them makes no sense.
+    """
+
+    options = ("receptive_field", "penalty", "displacement", "blur", "mirrored", "sharpen")
+    folds = 4
+
+    def __init__(
+        self,
+        receptive_field: Any = None,
+        penalty: float | None = None,
+        displacement: float | None = None,
+        blur: float | None = None,
+        mirrored: bool | None = None,
+        sharpen: float = SHARPEN,
+    ) -> None:
+        self.field = None if receptive_field is None else ReceptiveField.of(receptive_field)
+        offsets = {(0, 0)} if self.field is None else set(self.field.offsets)
+        if any((dy, -dx) not in offsets for dy, dx in offsets) or (0, 0) not in offsets:
+            raise OptionError(
+                "the recipe best takes a receptive field with the middle tap that is symmetric "
+                "from left to right"
+            )
+        if penalty is not None:
+            check_penalty(penalty)
+            if penalty == 0:
+                raise OptionError("the recipe best needs a penalty above 0")
+        for name, value, most in (("displacement", displacement, 64), ("blur", blur, 64)):
+            if value is not None and not 0 <= value <= most:
+                raise OptionError(f"the {name} must lie between 0 and {most} pixels, not {value}")
+        if not 0 <= sharpen <= 10:
+            raise OptionError(f"sharpening must lie between 0 and 10, not {sharpen}")
+        self.penalty, self.blur, self.mirrored = penalty, blur, mirrored
+        self.displacement, self.sharpen = displacement, sharpen
+
+    def layout(self, shape: tuple[int, int, int]) -> Layout:
+        """Return the layout that displacements and their moments can be told from."""
+        return layout_for(self.field or ReceptiveField.square(SIDES[0]), self._reach(shape))
+
+    def fitting(self, found: Layout, shape: tuple[int, int, int]) -> Layout:
+        """Return the layout asked for; without a displacement given, of what there is at most.
+
+        Raises
+        ------
+        DataError
+            If the channels are not pooled.
+        """
+        if not found.pooled:
+            raise DataError(
+                "statistics for the recipe paper, of each channel by itself; "
+                "make them with --recipe best, or give --recipe paper"
+            )
+        field, wanted = self._field_in(found), self._reach(shape)
+        if self.displacement is None:
+            wanted = min(wanted, reach_of(found, field))
+        return layout_for(field, wanted)
+
+    def fit(self, folds: Folds, report: Report) -> Model:
+        """Return the model that predicts people left out best, or is as good and sharper.
+
+        Raises
+        ------
+        MlrError
+            If there are no pairs or weights overflow.
+        """
+        if not folds.expressions:
+            raise MlrError("there is no training pair in these statistics")
+        fits = {
+            name: self._fit(folds, name, report)
+            for name in report.progress(folds.expressions, len(folds.expressions), "choosing")
+        }
+        weights = np.stack([fit[0] for fit in fits.values()]).astype(np.float32)
+        if not np.isfinite(weights).all():
+            raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
+        fields = [fit[1] for fit in fits.values() if fit[1] is not None]
+        taps = self._field_in(folds.layout)
+        return Model(
+            weights=weights[:, None],
+            receptive_field=taps,
+            expressions=folds.expressions,
+            displacement=np.stack(fields) if fields else None,
+            edge=True,
+            channels=folds.parts[0].shape[0],
+            meta=new_meta(
+                source=folds.source,
+                recipe="best",
+                prior="sharpened input" if self.sharpen else "input",
+                sharpen=self.sharpen,
+                penalty={name: fit[2].penalty for name, fit in fits.items()},
+                mirrored={name: fit[2].mirrored for name, fit in fits.items()},
+                blur={name: fit[2].blur for name, fit in fits.items()},
+                reach=reach_of(folds.layout, taps),
+                cross_validation={name: fit[3] for name, fit in fits.items()},
+                pairs=folds.pairs,
+                digest=folds.hexdigest,
+            ),
+        )
+
+    def _fit(
+        self, folds: Folds, name: str, report: Report
+    ) -> tuple[npt.NDArray[np.float64], Field | None, _Option, dict[str, Any]]:
+        """Return weights, displacement, what was chosen for an expression, and why."""
+        search = _Search(self, folds, name)
+        blurs = self.blurs(folds.parts[0].shape)
+        first = _Option(
+            mirrored=True if self.mirrored is None else self.mirrored,
+            blur=blurs[0],
+            penalty=FIRST_PENALTY if self.penalty is None else self.penalty,
+        )
+        tried: dict[_Option, float] = {}
+        chosen = first
+        if search.folds > 1:
+            for mirrored in [True, False] if self.mirrored is None else [self.mirrored]:
+                for blur in blurs:
+                    option = _Option(mirrored, blur, first.penalty)
+                    tried[option] = search.error(option)
+            chosen = min(tried, key=tried.__getitem__)
+            if self.penalty is None:
+                for penalty in PENALTIES:
+                    option = _Option(chosen.mirrored, chosen.blur, penalty)
+                    if option not in tried:
+                        tried[option] = search.error(option)
+                alike = [o for o in tried if (o.mirrored, o.blur) == (chosen.mirrored, chosen.blur)]
+                least = min(tried[o] for o in alike)
+                good = [o for o in alike if tried[o] <= TOLERANCE * least]
+                chosen = max(good, key=lambda option: option.penalty)
+        weights = search.weights(chosen)
+        details = {
+            "folds": search.folds,
+            "errors": [
+                {"mirrored": o.mirrored, "blur": o.blur, "penalty": o.penalty, "mse": error}
+                for o, error in tried.items()
+            ],
+        }
+        report.note(_line(name, chosen, tried))
+        return weights, search.displacement(chosen.mirrored), chosen, details
+
+    def blurs(self, shape: tuple[int, int, int]) -> list[float]:
+        """Return the blurs to choose from for images of this shape, in pixels."""
+        if self.blur is not None:
+            return [self.blur]
+        return [round(blur * math.sqrt(shape[1] * shape[2]) / SIZE, 2) for blur in BLURS]
+
+    def _field_in(self, layout: Layout) -> ReceptiveField:
+        """Return the taps asked for, or the largest window that statistics allow for."""
+        if self.field is not None:
+            return self.field
+        squares = [ReceptiveField.square(side) for side in SIDES]
+        return next((square for square in squares if holds(layout, square)), squares[0])
+
+    def _reach(self, shape: tuple[int, int, int]) -> int:
+        """Return the longest displacement for images of this shape, in whole pixels."""
+        if self.displacement is not None:
+            return math.ceil(self.displacement)
+        scale = math.sqrt(shape[1] * shape[2]) / SIZE
+        return max(1, min(round(REACH * scale), FARTHEST))
+
+    def prior(self, field: ReceptiveField) -> npt.NDArray[np.float64]:
+        """Return the weights that the penalty pulls to; the bias is last."""
+        prior = np.zeros(len(field) + 1)
+        for k, (dy, dx) in enumerate(field.offsets):
+            if max(abs(dy), abs(dx)) <= 1:
+                prior[k] = -self.sharpen * (2 - abs(dy)) * (2 - abs(dx)) / 16
+        middle = field.offsets.index((0, 0))
+        prior[middle] = 0
+        prior[middle] = 1 - prior.sum()
+        return prior
+
+
+def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
+    """Return the penalty of each coefficient; far taps cost more, so that no rim is hard."""
+    return penalty * np.append(1.0 + (field.taps**2).sum(axis=1), BIAS)
+
+
+class _Search:
+    """The sums of one expression's folds, and what they say of an option."""
+
+    def __init__(self, recipe: Best, folds: Folds, name: str) -> None:
+        self._recipe, self._name = recipe, name
+        self._parts = [part for part in folds.parts if name in part.targets]
+        self._total = folds.total
+        self._displacements: dict[bool, Field | None] = {}
+        self._raw: dict[bool, list[Moments]] = {}
+        self._shared: dict[tuple[bool, float], tuple[list[Moments], Moments]] = {}
+        self._field = recipe._field_in(folds.layout)
+        self._margin = margin_for(self._field, max(recipe.blurs(self._total.shape)))
+        self.folds = len(self._parts)
+
+    def displacement(self, mirrored: bool) -> Field | None:
+        """Return the field that moves the input."""
+        reach = reach_of(self._total.layout, self._field)
+        if mirrored not in self._displacements:
+            self._displacements[mirrored] = (
+                estimate(self._total, self._name, reach, mirrored=mirrored) if reach else None
+            )
+        return self._displacements[mirrored]
+
+    def error(self, option: _Option) -> float:
+        """Return the mean squared error of people left out of training."""
+        parts, total = self._training(option)
+        errors, samples = 0.0, 0.0
+        for part, left_out in zip(parts, self._moments(option.mirrored), strict=True):
+            weights = self._solve(total - part, option.penalty)
+            errors += left_out.error(weights) * left_out.samples
+            samples += left_out.samples
+        return errors / samples
+
+    def weights(self, option: _Option) -> npt.NDArray[np.float64]:
+        """Return the weights learnt from everybody, in the image; the folds play no part."""
+        return self._solve(self._to_learn_from(option, self._everybody(option)), option.penalty)
+
+    def _solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
+        recipe, channels = self._recipe, self._total.shape[0]
+        diagonal = channels * penalties(self._field, penalty)
+        weights = sums.solve(diagonal, recipe.prior(self._field))
+        return np.ascontiguousarray(sums.inside(weights))
+
+    def _moments(self, mirrored: bool) -> list[Moments]:
+        """Return the moments of each fold as they are."""
+        if mirrored not in self._raw:
+            field, moved = self._field, self.displacement(mirrored)
+            self._raw[mirrored] = [
+                moments(part, self._name, field, moved, self._margin) for part in self._parts
+            ]
+        return self._raw[mirrored]
+
+    def _everybody(self, option: _Option) -> Moments:
+        moved = self.displacement(option.mirrored)
+        return moments(self._total, self._name, self._field, moved, self._margin)
+
+    @staticmethod
+    def _to_learn_from(option: _Option, raw: Moments) -> Moments:
+        """Return moments shared with the neighbours, and the mirrored pairs."""
+        shared = raw.blurred(option.blur)
+        return shared + shared.mirrored() if option.mirrored else shared
+
+    def _training(self, option: _Option) -> tuple[list[Moments], Moments]:
+        """Return the moments to learn from: of each fold, and of all."""
+        key = option.mirrored, option.blur
+        if key not in self._shared:
+            parts = [self._to_learn_from(option, raw) for raw in self._moments(option.mirrored)]
+            total = parts[0]
+            for part in parts[1:]:
+                total = total + part
+            self._shared = {key: (parts, total)}  # one is kept: they are large
+        return self._shared[key]
+
+
+def _line(name: str, chosen: _Option, tried: dict[_Option, float]) -> str:
+    """Return what was chosen for an expression, and by which errors."""
+    what = (
+        f"{name}: {'mirrored pairs too' if chosen.mirrored else 'no mirrored pairs'}, "
+        f"blur {chosen.blur:g} px, penalty {chosen.penalty:g}"
+    )
+    if not tried:
+        return f"{what}; too few people to choose by"
+
+    def error(option: _Option) -> str:
+        return f"{1000 * tried[option]:.2f}"
+
+    others = [o for o in tried if (o.mirrored, o.blur) != (chosen.mirrored, chosen.blur)]
+    against = ", ".join(
+        f"{error(o)} {'mirrored' if o.mirrored else 'not mirrored'} at {o.blur:g} px"
+        for o in others
+    )
+    alike = sorted((o for o in tried if o not in others), key=lambda o: o.penalty)
+    curve = ", ".join(f"{error(o)} at {o.penalty:g}" for o in alike)
+    return f"{what} (error left out, x 1000: {curve}{'; ' if against else ''}{against})"

@@ -1,0 +1,81 @@
+"""The paper's recipe: Khan et al., Masked Linear Regression, IJCV 2020."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlr.errors import DataError
+from mlr.folds import Folds
+from mlr.layout import Layout
+from mlr.model import Model, new_meta
+from mlr.receptive_field import ReceptiveField
+from mlr.report import Report
+from mlr.solve import check_penalty, solve
+
+
+class Paper:
+    """One penalty on all coefficients, the bias included, that pulls them to zero.
+
+    Parameters
+    ----------
+    receptive_field : ReceptiveField, int, str, optional
+        As `ReceptiveField.of` takes it; by default what the statistics hold, or 3x3.
+    penalty : float
+        Ridge penalty for intensities in [0, 1].
+
+    Raises
+    ------
+    OptionError
+        If one of them makes no sense.
+    """
+
+    options = ("receptive_field", "penalty")
+    folds = 1
+
+    def __init__(self, receptive_field: Any = None, penalty: float = 0.4) -> None:
+        check_penalty(penalty)
+        self.field = None if receptive_field is None else ReceptiveField.of(receptive_field)
+        self.penalty = penalty
+
+    def layout(self, shape: tuple[int, int, int]) -> Layout:
+        """Return the layout of the taps alone."""
+        return Layout(self.field or ReceptiveField.square(3))
+
+    def fitting(self, found: Layout, shape: tuple[int, int, int]) -> Layout:
+        """Return the layout of the taps asked for, or else of all that there are.
+
+        Raises
+        ------
+        DataError
+            If the channels are pooled.
+        """
+        if found.pooled:
+            raise DataError(
+                "statistics for the recipe best, of all channels together; "
+                "make them with --recipe paper"
+            )
+        return Layout(self.field or found.receptive_field)
+
+    def fit(self, folds: Folds, report: Report) -> Model:
+        """Return the ridge regression of every pixel and channel.
+
+        Raises
+        ------
+        MlrError
+            If there are no pairs or weights overflow.
+        """
+        statistics = folds.total
+        as_published = self.penalty == 0.4 and folds.layout == Layout(ReceptiveField.square(3))
+        return Model(
+            weights=solve(statistics, self.penalty),
+            receptive_field=statistics.receptive_field,
+            expressions=statistics.expressions,
+            meta=new_meta(
+                source=statistics.source,
+                recipe="paper" if as_published else "custom",
+                penalty=self.penalty,
+                prior="zero",
+                pairs=statistics.pairs,
+                digest=statistics.hexdigest,
+            ),
+        )

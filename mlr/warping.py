@@ -1,0 +1,82 @@
+"""Moving the pixels of images by a field of displacements."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+INTERPOLATION_REACH = 2  # pixels on each side that interpolation looks at
+
+Places = tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]
+]
+
+
+def interpolation(displacement: npt.NDArray[np.float32] | None, size: tuple[int, int]) -> Places:
+    """Return the pixels and weights that make a displaced image, x'(p) = x(p + u(p)).
+
+    Catmull-Rom interpolation (Keys 1981 with a = -1/2) of 4 x 4 pixels; edge pixels repeat.
+
+    Parameters
+    ----------
+    displacement : ndarray of float32, shape (2, height, width), optional
+        u, as (dy, dx) in pixels; nothing moves without.
+    size : tuple of int
+        (height, width).
+
+    Returns
+    -------
+    rows, columns : ndarray of int64, shape (height, width, 4)
+        Coordinates of the pixels, inside the image; one instead of four if nothing moves.
+    down, across : ndarray of float64 of the same shape
+        Their weights, whose products over both axes sum to 1.
+    """
+    grid = np.indices(size)
+    if displacement is None:
+        rows, columns = (places[..., None] for places in grid)
+        return rows, columns, np.ones(rows.shape), np.ones(columns.shape)
+    first = np.floor(displacement).astype(np.int64)
+    part = displacement.astype(np.float64) - first
+    taps = np.arange(1 - INTERPOLATION_REACH, INTERPOLATION_REACH + 1)
+    rows, columns = (
+        np.clip((grid[axis] + first[axis])[..., None] + taps, 0, size[axis] - 1) for axis in (0, 1)
+    )
+    down, across = (_catmull_rom(part[axis][..., None] - taps) for axis in (0, 1))
+    return rows, columns, down, across
+
+
+def displace(
+    images: npt.NDArray[np.float32], displacement: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Return x'(p) = x(p + u(p)) of images.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (..., height, width)
+        Any number of planes.
+    displacement : ndarray of float32, shape (2, height, width)
+        u, as (dy, dx) in pixels.
+
+    Returns
+    -------
+    ndarray of float32 of the same shape
+        Interpolation overshoots: values may leave the range of the input by a tenth.
+    """
+    height, width = images.shape[-2:]
+    rows, columns, down, across = interpolation(displacement, (height, width))
+    flat = images.reshape(-1, height * width)
+    result = np.zeros(flat.shape, np.float32)
+    for i in range(rows.shape[2]):
+        for j in range(columns.shape[2]):
+            weights = (down[..., i] * across[..., j]).astype(np.float32).reshape(-1)
+            index = (rows[..., i] * width + columns[..., j]).reshape(-1)
+            result += weights * flat.take(index, axis=1)
+    return result.reshape(images.shape)
+
+
+def _catmull_rom(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the cubic convolution kernel at distances of less than two pixels."""
+    d = np.abs(distance)
+    near = (1.5 * d - 2.5) * d * d + 1
+    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
+    return np.where(d < 1, near, far)

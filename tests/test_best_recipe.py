@@ -1,0 +1,383 @@
+"""The default recipe: what it does to sums is what one would do to the images."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+import mlr
+from mlr.accumulate import statistics_of_arrays
+from mlr.data.images import write_image
+from mlr.displacement import estimate, holds, layout_for, moments, reach_of
+from mlr.errors import DataError, MlrError, OptionError
+from mlr.folds import Folds, fold_of
+from mlr.kernels.blur import blur, gaussian
+from mlr.moments import lags_of, margin_for
+from mlr.receptive_field import ReceptiveField
+from mlr.recipes.best import BIAS, Best
+from mlr.report import Report
+from mlr.warping import displace
+from tests.conftest import draw
+
+FIELD = ReceptiveField.square(3)
+SIZE = (12, 14)
+REACH = 2
+
+
+def pairs(seed, count, size=SIZE, channels=3, dtype=np.uint8):
+    """Return noise and other noise: the hardest case for sums."""
+    rng = np.random.default_rng(seed)
+    white = np.iinfo(dtype).max
+    return (
+        rng.integers(0, white, (count, *size, channels), dtype, endpoint=True) for _ in range(2)
+    )
+
+
+def field(seed, size=SIZE, largest=1.4):
+    """Return a smooth random displacement."""
+    u = gaussian_filter(np.random.default_rng(seed).normal(size=(2, *size)), (0, 3, 3))
+    return (u / np.abs(u).max() * largest).astype(np.float32)
+
+
+def samples(images):
+    """Return each channel as a sample of its own, in [0, 1]."""
+    planes = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3])
+    return planes / np.float64(np.iinfo(images.dtype).max)
+
+
+def naive_moments(x, t, taps, margin, lags):
+    """Return the sums of `Moments` over samples (N, H, W), edge pixels repeated."""
+    x, t = (np.pad(a, ((0, 0), (margin, margin), (margin, margin)), "edge") for a in (x, t))
+    y, u = np.indices(x.shape[1:])
+
+    def at(offset):
+        rows = np.clip(y + offset[0], 0, x.shape[1] - 1)
+        return x[:, rows, np.clip(u + offset[1], 0, x.shape[2] - 1)]
+
+    return (
+        np.stack([(x * at(lag)).sum(axis=0) for lag in lags]),
+        x.sum(axis=0),
+        np.stack([(t * at(tap)).sum(axis=0) for tap in taps]),
+        t.sum(axis=0),
+        (t * t).sum(axis=0),
+    )
+
+
+def planes(m):
+    return m.lags, m.source_sums, m.cross, m.target_sums, m.squares
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype", "side"), [(3, np.uint8, 3), (1, np.uint16, 3), (1, np.uint8, 5)]
+)
+def test_moments_are_those_of_displaced_images(channels, dtype, side):
+    taps = ReceptiveField.square(side)
+    X, T = pairs(1, 5, channels=channels, dtype=dtype)
+    statistics = statistics_of_arrays(X, {"happy": T}, layout_for(taps, REACH))
+    for u in (field(2), None):
+        m = moments(statistics, "happy", taps, u, margin=4)
+        x = samples(X)
+        moved = x if u is None else displace(x.astype(np.float32), u)
+        expected = naive_moments(moved, samples(T), taps.offsets, 4, lags_of(taps))
+        for found, wanted in zip(planes(m), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, atol=2e-5)
+        assert m.samples == len(x)
+
+
+def test_mirrored_moments_are_those_of_mirrored_images():
+    X, T = pairs(3, 4)
+    layout = layout_for(FIELD, REACH)
+    u = field(4)
+    mirror = u[:, :, ::-1] * np.float32([[[1]], [[-1]]])
+    one = moments(statistics_of_arrays(X, {"a": T}, layout), "a", FIELD, u, 3).mirrored()
+    flipped = statistics_of_arrays(
+        np.ascontiguousarray(X[:, :, ::-1]), {"a": np.ascontiguousarray(T[:, :, ::-1])}, layout
+    )
+    other = moments(flipped, "a", FIELD, np.ascontiguousarray(mirror), 3)
+    for found, wanted in zip(planes(one), planes(other), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_blurred_moments_are_those_of_samples_shared_with_neighbours():
+    """A neighbour's sample is the image shifted so that the neighbour lies here."""
+    X, T = pairs(5, 3, channels=1)
+    sigma, taps = 0.7, FIELD
+    margin = margin_for(taps, sigma)
+    m = moments(
+        statistics_of_arrays(X, {"a": T}, layout_for(taps, 0)), "a", taps, None, margin
+    ).blurred(sigma)
+    radius = len(gaussian(sigma)) // 2
+    weights = np.outer(gaussian(sigma), gaussian(sigma))
+    wide = tuple(np.pad(samples(a), ((0, 0), (9, 9), (9, 9)), mode="edge") for a in (X, T))
+    y, x = 5, 6  # a pixel of the image
+    G, b = np.zeros((10, 10)), np.zeros(10)
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            v, u = 9 + y + dy, 9 + x + dx
+            z = np.stack([wide[0][:, v + oy, u + ox] for oy, ox in taps.offsets] + [np.ones(3)])
+            G += weights[dy + radius, dx + radius] * z @ z.T
+            b += weights[dy + radius, dx + radius] * z @ wide[1][:, v, u]
+    penalty, prior = np.full(10, 0.3), np.linspace(-1, 1, 10)
+    expected = np.linalg.solve(G + np.diag(penalty), b + penalty * prior)
+    found = m.inside(m.solve(penalty, prior))[:, y, x]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0, 4), st.integers(1, 9), st.integers(1, 30))
+def test_blur_is_scipys(sigma, height, width):
+    plane = np.random.default_rng(height).random((2, height, width))
+    expected = gaussian_filter(plane, (0, sigma, sigma), mode="nearest", truncate=3.0)
+    np.testing.assert_allclose(blur(plane, sigma), expected, atol=1e-12)
+
+
+def test_error_is_that_of_the_images():
+    X, T = pairs(6, 4)
+    statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0))
+    m = moments(statistics, "a", FIELD, None, 3)
+    weights = np.random.default_rng(7).normal(size=(10, *SIZE))
+    padded = np.pad(samples(X), ((0, 0), (1, 1), (1, 1)), "edge")
+    output = np.broadcast_to(weights[-1], (len(padded), *SIZE)).copy()
+    for k, (dy, dx) in enumerate(FIELD.offsets):
+        output += weights[k] * padded[:, 1 + dy : 1 + dy + SIZE[0], 1 + dx : 1 + dx + SIZE[1]]
+    assert m.error(weights) == pytest.approx(np.square(output - samples(T)).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (2, -1), (-3, 3)])
+def test_displacement_finds_a_shift(shift):
+    rng = np.random.default_rng(8)
+    X = gaussian_filter(rng.random((9, 96, 96, 1)), (0, 1.2, 1.2, 0))
+    X = np.uint8(255 * (X - X.min()) / np.ptp(X))
+    T = np.roll(X, shift, axis=(1, 2))
+    statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 5))
+    u = estimate(statistics, "a", 5, mirrored=False)
+    inner = u[:, 16:-16, 16:-16]
+    assert np.abs(inner + np.reshape(shift, (2, 1, 1))).max() < 0.3
+
+
+def naive_best(X, T, fold, options):
+    """Choose and fit on the pixels themselves; only the displacement is taken from the program."""
+    recipe, u = options
+    x, t = samples(X), samples(T)
+    x = displace(x.astype(np.float32), u).astype(np.float64)
+    fold = np.repeat(fold, X.shape[3])
+    scale = X.shape[3]
+    prior = recipe.prior(FIELD)
+    lengths = np.append(1.0 + (FIELD.taps**2).sum(axis=1), BIAS)
+    height, width = x.shape[1:]
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)), "edge")
+    Z = np.stack(
+        [padded[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in FIELD.offsets]
+        + [np.ones_like(x)],
+        axis=-1,
+    )
+
+    def weights(who, penalty):
+        G = np.einsum("nyxa,nyxb->yxab", Z[who], Z[who])
+        b = np.einsum("nyxa,nyx->yxa", Z[who], t[who])
+        d = scale * penalty * lengths
+        return np.linalg.solve(G + np.diag(d), (b + d * prior)[..., None])[..., 0]
+
+    errors = {}
+    for penalty in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+        total = 0.0
+        for k in np.unique(fold):
+            w = weights(fold != k, penalty)
+            total += np.square(np.einsum("nyxa,yxa->nyx", Z[fold == k], w) - t[fold == k]).sum()
+        errors[penalty] = total / t.size
+    good = [d for d, error in errors.items() if error <= 1.015 * min(errors.values())]
+    return errors, max(good), weights(fold >= 0, max(good))
+
+
+def test_selection_agrees_with_refitting_on_the_pixels():
+    rng = np.random.default_rng(9)
+    X = np.stack([draw(n, size=16) for n in range(24)])
+    noise = rng.integers(-20, 20, X.shape)
+    T = np.uint8(np.clip(np.roll(X, 1, axis=1) * 0.8 + 20 + noise, 0, 255))
+    recipe = Best(receptive_field=3, displacement=2, blur=0, mirrored=False)
+    fold = np.array([fold_of(str(n), 4) for n in range(len(X))])
+    layout = recipe.layout((3, 16, 16))
+    parts = [statistics_of_arrays(X[fold == k], {"a": T[fold == k]}, layout) for k in range(4)]
+    model = recipe.fit(Folds(tuple(parts)), Report())
+    errors, penalty, weights = naive_best(X, T, fold, (recipe, model.displacement[0]))
+    said = model.meta["cross_validation"]["a"]["errors"]
+    assert {e["penalty"]: e["mse"] for e in said} == pytest.approx(errors, rel=1e-4)
+    assert model.meta["penalty"] == {"a": penalty}
+    np.testing.assert_allclose(model.weights[0, 0], np.moveaxis(weights, -1, 0), atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    root = tmp_path_factory.mktemp("faces")
+    for person in range(12):
+        face = draw(person, size=24)
+        write_image(root / "neutral" / f"{person}.png", face)
+        for shift, name in ((1, "happy"), (2, "sad")):
+            write_image(root / name / f"{person}.png", np.roll(face, shift, axis=0))
+    return root
+
+
+def test_infinite_penalty_returns_the_input(faces):
+    model = mlr.train(faces, penalty=1e12, displacement=0, sharpen=0)
+    face = draw(99, size=24)
+    assert model.displacement is None
+    assert np.array_equal(model.synthesize(face, "happy"), face)
+
+
+def test_threads_and_order_change_no_bit(faces, tmp_path, monkeypatch):
+    mlr.train(faces, tmp_path / "a.npz", threads=1)
+    monkeypatch.setattr("mlr.collect.PACK", 2)
+    monkeypatch.setattr("mlr.accumulate.BATCH", 16)
+    mlr.train(faces, tmp_path / "b.npz", threads=2)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_every_choice_can_be_pinned(faces, run, tmp_path):
+    options = [
+        "--penalty",
+        "0.2",
+        "--displacement",
+        "0",
+        "--blur",
+        "1",
+        "--not-mirrored",
+        "--sharpen",
+        "0.3",
+    ]
+    path = tmp_path / "m.npz"
+    result = run("train", faces, "-o", path, "--receptive-field", 3, *options, "--json")
+    assert result.code == 0, result.err
+    said = json.loads(result.out)
+    assert said["penalty"] == {"happy": 0.2, "sad": 0.2}
+    assert said["blur"] == {"happy": 1.0, "sad": 1.0}
+    assert said["mirrored"] == {"happy": False, "sad": False}
+    assert said["sharpen"] == 0.3
+    assert said["receptive_field"] == "3x3"
+    assert mlr.load(path).displacement is None
+    pinned = mlr.train(
+        faces,
+        recipe="best",
+        receptive_field=3,
+        penalty=0.2,
+        displacement=0,
+        blur=1,
+        mirrored=False,
+        sharpen=0.3,
+    )
+    assert pinned.weights.tobytes() == mlr.load(path).weights.tobytes()
+
+
+def test_the_choice_is_told_and_kept(faces, run, tmp_path):
+    result = run("train", faces, "-o", tmp_path / "m.npz")
+    lines = [line for line in result.lines if line.startswith(("happy: ", "sad: "))]
+    assert len(lines) == 2
+    assert all("penalty" in line and "error left out" in line for line in lines)
+    meta = mlr.load(tmp_path / "m.npz").meta
+    assert meta["cross_validation"]["happy"]["folds"] > 1
+    tried = meta["cross_validation"]["happy"]["errors"]
+    assert min(e["mse"] for e in tried) > 0
+    assert any(e["penalty"] == meta["penalty"]["happy"] for e in tried)
+
+
+@pytest.mark.parametrize("people", [[0], [0, 1]])
+def test_too_few_people_to_choose_by(tmp_path, people):
+    for person in people:
+        for name in ("neutral", "happy"):
+            write_image(tmp_path / name / f"{person}.png", draw(person))
+    model = mlr.train(tmp_path)
+    assert np.isfinite(model.weights).all()
+    face = draw(5)
+    assert np.abs(model.synthesize(face).astype(int) - face).mean() < 30
+
+
+def test_grey_and_colour_go_through_one_set_of_weights(faces):
+    model = mlr.train(faces, target=["happy"])
+    face = draw(50, size=24)
+    output = model.synthesize(face)
+    assert model.weights.shape[1] == 1
+    assert model.shape == (3, 24, 24)
+    for channel in range(3):
+        assert np.array_equal(model.synthesize(face[..., channel]), output[..., channel])
+
+
+def test_the_file_gives_back_the_model(faces, tmp_path):
+    model = mlr.train(faces, tmp_path / "m.npz")
+    again = mlr.load(tmp_path / "m.npz")
+    face = draw(51, size=24)
+    for target in ("happy", {"happy": 0.5, "sad": 0.7}):
+        assert np.array_equal(again.synthesize(face, target), model.synthesize(face, target))
+    assert (again.edge, again.channels, again.displacement.shape) == (True, 3, (2, 2, 24, 24))
+
+
+def test_mix_of_displaced_expressions_is_the_sum_of_their_changes(faces):
+    model, x = mlr.train(faces), draw(52, size=24) / np.float32(255)
+    change = sum(
+        share * (model.synthesize(x, name) - x) for name, share in (("happy", 0.6), ("sad", 0.4))
+    )
+    mixed = model.synthesize(x, {"happy": 0.6, "sad": 0.4}, 1.5)
+    assert np.allclose(mixed, x + 1.5 * change, atol=1e-5)
+
+
+def test_statistics_of_the_other_recipe_are_refused(faces, tmp_path):
+    mlr.gather(faces, tmp_path / "best.npz")
+    mlr.gather(faces, tmp_path / "paper.npz", recipe="paper")
+    assert mlr.train(tmp_path / "best.npz").meta["recipe"] == "best"
+    assert mlr.train(tmp_path / "paper.npz").meta["recipe"] == "paper"
+    with pytest.raises(DataError, match=r"best\.npz: .*make them with --recipe paper"):
+        mlr.train(tmp_path / "best.npz", recipe="paper")
+    with pytest.raises(DataError, match=r"paper\.npz: .*make them with --recipe best"):
+        mlr.train(tmp_path / "paper.npz", recipe="best")
+    with pytest.raises(DataError, match="make them with --recipe best"):
+        mlr.train([tmp_path / "best.npz", tmp_path / "paper.npz"], recipe="best")
+
+
+def test_a_shorter_displacement_is_taken_of_the_same_statistics(faces, tmp_path):
+    mlr.gather(faces, tmp_path / "s.npz", displacement=3)
+    for reach in (1, 3):
+        from_file = mlr.train(tmp_path / "s.npz", displacement=reach)
+        assert from_file.weights.tobytes() == mlr.train(faces, displacement=reach).weights.tobytes()
+    assert mlr.train(tmp_path / "s.npz").meta["reach"] == 1  # what 24 px deserve
+    with pytest.raises(DataError, match="do not hold all"):
+        mlr.train(tmp_path / "s.npz", displacement=4)
+
+
+def test_reach_is_read_off_a_layout():
+    for reach in (0, 1, 4):
+        layout = layout_for(FIELD, reach)
+        assert reach_of(layout, FIELD) == reach
+        assert not holds(layout, FIELD, reach + 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"penalty": 0.0},
+        {"penalty": float("nan")},
+        {"displacement": -1},
+        {"displacement": float("nan")},
+        {"blur": -0.5},
+        {"sharpen": -1},
+        {"receptive_field": [(0, 0), (0, 1)]},
+        {"receptive_field": [(0, -1), (0, 1)]},
+    ],
+)
+def test_choices_that_make_no_sense_are_refused(options, faces):
+    with pytest.raises(OptionError):
+        mlr.train(faces, recipe="best", **options)
+
+
+def test_choices_of_the_other_recipe_are_refused(faces):
+    for options in ({"blur": 1.0}, {"displacement": 1.0}, {"mirrored": True}, {"sharpen": 0.1}):
+        with pytest.raises(MlrError, match="the recipe paper has no"):
+            mlr.train(faces, recipe="paper", **options)
+
+
+def test_arrays_take_the_recipe_too():
+    X = np.stack([draw(n, size=24) for n in range(12)])
+    T = np.roll(X, 1, axis=1)
+    best = mlr.MaskedRegression(recipe="best").fit(X, T)
+    assert best.model_.meta["recipe"] == "best"
+    assert best.score(X, T) > 0.9
