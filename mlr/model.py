@@ -29,6 +29,7 @@ _META_TYPES = {"source": str, "recipe": str, "digest": str, "pairs": dict}
 
 LARGEST_SHARE = 1000  # no face is left long before; float32 is still far from its limits
 OWN_TAP = (0, 0)  # the tap of the output pixel itself
+CHUNK_BYTES = 4 << 20  # images treated together, as float32: they stay in the cache
 
 Pixels = npt.NDArray[Any]
 
@@ -115,16 +116,21 @@ class Model:
             raise ModelError(f"the model has several expressions, name one of: {names}")
         index = self.require(self.expressions[0] if target is None else target)
         batch = self._as_batch(images)
-        white = _white(images.dtype)
-        result = np.empty(batch.shape, np.float32)
-        for n, image in enumerate(batch):
-            source = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(white)
-            result[n] = self._changed(source, index, strength).transpose(1, 2, 0)
-        result = result.reshape(images.shape)
-        if images.dtype.kind == "f":
-            return result
-        rounded: Pixels = np.rint(np.clip(result, 0, 1) * np.float32(white)).astype(images.dtype)
-        return rounded
+        white = np.float32(_white(images.dtype))
+        whole = images.dtype.kind != "f"
+        result = np.empty(batch.shape, images.dtype if whole else np.float32)
+        together = max(1, CHUNK_BYTES // (4 * math.prod(batch.shape[1:])))
+        for first in range(0, len(batch), together):
+            part = slice(first, first + together)
+            planes = batch[part].transpose(0, 3, 1, 2)
+            source = np.divide(planes, white, dtype=np.float32, order="C")
+            output = self._changed(source, index, strength)
+            if whole:
+                np.clip(output, 0, 1, out=output)
+                np.rint(np.multiply(output, white, out=output), out=output)
+            for c in range(batch.shape[3]):  # all at once takes thrice as long
+                result[part, ..., c] = output[:, c]
+        return result.reshape(images.shape)
 
     def mixed(self, shares: Mapping[str, float]) -> Model:
         """Return the model of a mix of expressions: f(x) = x + sum_e share_e (f_e(x) - x).
@@ -227,24 +233,24 @@ class Model:
         return batch
 
     def _changed(
-        self, image: npt.NDArray[np.float32], index: int, strength: float
+        self, images: npt.NDArray[np.float32], index: int, strength: float
     ) -> npt.NDArray[np.float32]:
-        """Return one planar image with the expression changed, in the channels it came in."""
-        model_channels, channels = self.shape[0], image.shape[0]
+        """Return planar images with the expression changed, in the channels they came in."""
+        model_channels, channels = self.shape[0], images.shape[1]
         if model_channels == channels:
-            source = image
+            source = images
         elif model_channels == 1:
-            source = np.tensordot(LUMA, image, axes=1)[None]
+            source = _luma(images)
         else:
-            source = np.repeat(image, model_channels, axis=0)
-        output = apply(self.weights[index], self.receptive_field, source[None])[0]
+            source = np.repeat(images, model_channels, axis=1)
+        output = apply(self.weights[index], self.receptive_field, source)
         if model_channels == channels and strength == 1:
             return output
         change = output - source
         if channels < model_channels:
-            change = np.tensordot(LUMA, change, axes=1)[None]
+            change = _luma(change)
         # The change of luma of a colour image through a grey model is that of all its channels.
-        return image + np.float32(strength) * change
+        return images + np.float32(strength) * change
 
 
 def check_strength(strength: float) -> None:
@@ -334,6 +340,12 @@ def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
     field = ReceptiveField.of([(int(dy), int(dx)) for _, dy, dx in taps])
     details = {key: value for key, value in meta.items() if key not in ("kind", "format")}
     return Model(weights, field, expressions, details)
+
+
+def _luma(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return planar colour images (N, 3, height, width) as grey ones, (N, 1, height, width)."""
+    red, green, blue = (LUMA[c] * images[:, c : c + 1] for c in range(3))
+    return red + green + blue  # a matrix product may add in another order for another N
 
 
 def _white(dtype: np.dtype[Any]) -> float:

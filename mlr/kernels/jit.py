@@ -16,6 +16,7 @@ from numba.core.caching import FunctionCache, NullCache
 
 # Nobody calls kernels from C: without the wrappers for that, compiling takes a tenth less.
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
+_PRIVATE = {"no_cpython_wrapper": True}
 
 #: Use loops without vector instructions (slowly; 8-bit sums are the same bits): set by the
 #: environment variable ``MLR_PLAIN_KERNELS=1``, and always where Numba's compiler is switched off.
@@ -39,13 +40,18 @@ def serial_sum(function):
     return _compile(function, fastmath={"reassoc", "nsz"})
 
 
-def inlined(function):
-    """Compile a function as part of those that call it: a call would cost more than its work.
+def helper(function):
+    """Compile a function that only kernels call.
 
-    Python cannot call it, which saves half of the time to compile it.
+    Python cannot call it, which saves half of the time to compile it, and it is kept with those
+    that call it instead of in files of its own.
     """
-    private = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return numba.njit(forceinline=True, **private)(function)
+    return numba.njit(**_FLAGS, **_PRIVATE)(function)
+
+
+def inlined(function):
+    """Like `helper`, as part of those that call it: a call would cost more than its work."""
+    return numba.njit(forceinline=True, **_PRIVATE, no_cfunc_wrapper=True)(function)
 
 
 @contextmanager
