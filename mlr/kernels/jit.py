@@ -32,21 +32,28 @@ _announcements: list[Callable[[], None]] = []  # to be called before something i
 
 def serial(function):
     """Compile a function; `parallel.share_out` runs it in several threads."""
-    return _compile(function)
+    kernel = numba.njit(**_FLAGS)(function)
+    if not numba.config.DISABLE_JIT:
+        try:
+            kernel._cache = _Cache(function)  # what cache=True does, with Numba's own class
+        except RuntimeError:
+            kernel._cache = _NoCache()
+        _caches.append(kernel._cache)
+    return kernel
 
 
-def serial_sum(function):
-    """Like `serial`, but the compiler chooses the (fixed) order of a floating-point sum."""
-    return _compile(function, fastmath={"reassoc", "nsz"})
-
-
-def helper(function):
+def helper(function, **flags):
     """Compile a function that only kernels call.
 
-    Python cannot call it, which saves half of the time to compile it, and it is kept with those
-    that call it instead of in files of its own.
+    Python cannot call it, which makes the first training an eighth shorter; and it is kept with
+    the kernels that call it instead of in files of its own.
     """
-    return numba.njit(**_FLAGS, **_PRIVATE)(function)
+    return numba.njit(**_FLAGS, **_PRIVATE, **flags)(function)
+
+
+def helper_sum(function):
+    """Like `helper`, but the compiler chooses the (fixed) order of a floating-point sum."""
+    return helper(function, fastmath={"reassoc", "nsz"})
 
 
 def inlined(function):
@@ -114,17 +121,6 @@ class _NoCache(NullCache):  # type: ignore[misc]
 def _announce():
     while _announcements:
         _announcements.pop()()
-
-
-def _compile(function, **flags):
-    kernel = numba.njit(**_FLAGS, **flags)(function)
-    if not numba.config.DISABLE_JIT:
-        try:
-            kernel._cache = _Cache(function)  # what cache=True does, with Numba's own class
-        except RuntimeError:
-            kernel._cache = _NoCache()
-        _caches.append(kernel._cache)
-    return kernel
 
 
 def _digest_of_sources():

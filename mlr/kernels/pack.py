@@ -37,7 +37,7 @@ def _pack_uint8(begin, end, images, samples, shape, start, stride, plain):
         _pack_row(images, samples, shape, start, stride, y, plain)
 
 
-@jit.serial
+@jit.helper
 def _pack_row(images, samples, shape, start, stride, y, plain):
     """Transpose row y of all images, in blocks.
 
@@ -67,7 +67,7 @@ def _pack_row(images, samples, shape, start, stride, y, plain):
                 samples[place + m] = rows[m * size + q]
 
 
-@jit.serial
+@jit.helper
 def _copy(source, target):
     for i in range(source.size):
         target[i] = source[i]
