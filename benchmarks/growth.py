@@ -1,6 +1,6 @@
 """Measure how the time and the memory of training grow with pairs, pixels and window.
 
-    python benchmarks/growth.py [--pairs 50 100 200 400 800] [--sizes 32 64 128 256 512]
+    python benchmarks/growth.py [--pairs 50 100 200 400 800] [--sizes 64 128 256 512]
         [--windows 1 3 5 7 9] [--threads N] [--repeat 3] [--output benchmarks/results]
 
 Draws colour faces into a temporary folder, as BMP files, for these decode nearly as fast as they
@@ -8,8 +8,8 @@ are read. One of the three numbers grows while the others stay in the middle of 
 window of 3 goes with the first two. Each training runs in a process of its own, after a small one
 that loads the kernels. Time is that of the processors, all threads together, which other programs
 disturb less than the clock's: the median of several runs. Memory is the most that the process has
-held, less what it held after the small training. Writes the figures with the exponents that fit
-them, the smallest left out, to growth.md, and draws them to growth.png. Needs mlr[plot].
+held, less what it held after the small training. Writes the figures, with the exponents that fit
+the three largest, to growth.md, and draws them to growth.png. Needs mlr[plot].
 """
 
 import argparse
@@ -31,7 +31,8 @@ from mlr.training import train
 
 WINDOW = 3
 TAKEN = "#0b6e99"
-FITTED = "#999999"
+LINE = "#999999"
+FITTED = 3  # of the largest
 
 
 def run(folder, small, window, threads, repeat):
@@ -63,7 +64,7 @@ def first_pairs(folder, count, target):
 
 
 def sweeps(options):
-    """Yield the name of what grows, what it is counted in, and the results by its values."""
+    """Yield what grows, and the results by its values."""
     pairs, size = middle(options.pairs), middle(options.sizes)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
@@ -73,7 +74,6 @@ def sweeps(options):
         write_pairs(everyone, ".bmp", max(options.pairs), size, options.threads)
         folders = {n: first_pairs(everyone, n, home / f"pairs-{n}") for n in options.pairs}
         yield (
-            "pairs",
             f"pairs of {size} px, {WINDOW}x{WINDOW}",
             {n: measure(folders[n], small, WINDOW, options) for n in options.pairs},
         )
@@ -82,21 +82,23 @@ def sweeps(options):
             folder = home / f"size-{side}"
             write_pairs(folder, ".bmp", pairs, side, options.threads)
             results[side * side] = measure(folder, small, WINDOW, options)
-        yield "pixels", f"pixels of each image, {pairs} pairs, {WINDOW}x{WINDOW}", results
+        yield f"pixels of each image, {pairs} pairs, {WINDOW}x{WINDOW}", results
         yield (
-            "taps",
             f"taps, {pairs} pairs of {size} px",
             {w * w: measure(folders[pairs], small, w, options) for w in options.windows},
         )
 
 
 def middle(values):
-    return sorted(values)[len(values) // 2]
+    return sorted(values)[(len(values) - 1) // 2]
 
 
 def exponent(results, key):
-    """Return the slope of a line through the logarithms, the smallest left out, and the line."""
-    numbers = np.array(sorted(results)[1:], float)
+    """Return the slope of a line through the logarithms of the three largest, and the line.
+
+    Where images are small or few, what each file or each run costs hides what grows.
+    """
+    numbers = np.array(sorted(results)[-FITTED:], float)
     values = np.array([results[int(n)][key] for n in numbers])
     if len(numbers) < 2 or values.min() <= 0:
         return np.nan, numbers, np.full(len(numbers), np.nan)
@@ -112,17 +114,20 @@ def report(found, options):
         "",
         f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, NumPy "
         f"{machine['numpy']}, Numba {machine['numba']}. Colour BMP files, from the files to the "
-        f"weights. Seconds of all processors, median of {options.repeat} runs; memory above that of a process that has "
-        "trained on next to nothing.",
+        f"weights. Seconds of all processors, median of {options.repeat} runs; memory above that "
+        "of a process that has trained on next to nothing.",
     ]
-    for name, what, results in found:
+    for what, results in found:
         time_slope, memory_slope = (exponent(results, key)[0] for key in ("seconds", "bytes"))
         lines += ["", f"| {what} | seconds | MB |", "|---:|---:|---:|"]
         lines += [
             f"| {number} | {result['seconds']:.3f} | {result['bytes'] / 1e6:.1f} |"
             for number, result in sorted(results.items())
         ]
-        lines += ["", f"Time grows with {name}^{time_slope:.2f}, memory with ^{memory_slope:.2f}."]
+        lines += [
+            "",
+            f"Exponents of the three largest: time {time_slope:.2f}, memory {memory_slope:.2f}.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -135,11 +140,11 @@ def draw(found, path):
 
     figure, axes = pyplot.subplots(2, len(found), figsize=(10.5, 6), layout="constrained")
     rows = (("seconds", 1, "processor time in s"), ("bytes", 1e6, "memory in MB"))
-    for column, (_, what, results) in zip(axes.T, found, strict=True):
+    for column, (what, results) in zip(axes.T, found, strict=True):
         numbers = sorted(results)
         for ax, (key, unit, label) in zip(column, rows, strict=True):
             slope, at, line = exponent(results, key)
-            ax.loglog(at, line / unit, color=FITTED, label=f"exponent {slope:.2f}")
+            ax.loglog(at, line / unit, color=LINE, label=f"exponent {slope:.2f}")
             values = [results[n][key] / unit for n in numbers]
             ax.loglog(numbers, values, "o", color=TAKEN)
             ax.set_xticks(numbers, [f"{n:,}" for n in numbers], fontsize=8)
@@ -167,7 +172,7 @@ def nice_ticks(low, high):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, nargs="+", default=[50, 100, 200, 400, 800])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 128, 256, 512])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512])
     parser.add_argument("--windows", type=int, nargs="+", default=[1, 3, 5, 7, 9])
     parser.add_argument("--threads", type=int, default=thread_count())
     parser.add_argument("--repeat", type=int, default=3)
