@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import numpy.typing as npt
 
 from mlr.receptive_field import ReceptiveField
 
-BAND_BYTES = 1 << 20  # taps of some rows of pixels that stay in the cache
+WORTH_LOADING = 1_000_000_000  # products that take NumPy a second, and Numba a third to import
+BAND_BYTES = 128 << 10  # rows of pixels, and of their products, that stay in the cache
 
 Floats = npt.NDArray[np.float32]
 
 
 def apply(weights: Floats, field: ReceptiveField, images: Floats, *, edge: bool = False) -> Floats:
     """Compute sum_k w_k(p) x(p + o_k) + w_bias(p) for every pixel and channel of every image.
+
+    The bits of the result do not depend on the number of images or threads, nor on whether Numba
+    is there: it is used if it has been loaded before, or if there is a lot to do.
 
     Parameters
     ----------
@@ -31,23 +37,45 @@ def apply(weights: Floats, field: ReceptiveField, images: Floats, *, edge: bool 
     ndarray of float32, shape (images, channels, height, width)
         Not clipped.
     """
-    # NumPy rather than a kernel: a program that only applies a model need not load Numba. The taps
-    # of a band of rows are gathered, in the cache, and multiplied with the weights that stream by.
-    count, channels, height, width = images.shape
-    rows = max(1, min(height, BAND_BYTES // (4 * width * (len(field) + 1))))
-    reach_y, reach_x = np.abs(field.taps).max(axis=0)
-    margins = ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x))
-    padded = np.pad(images, margins, mode="edge" if edge else "constant")
-    gathered = np.ones((len(field) + 1, rows, width), np.float32)
+    images, weights = np.ascontiguousarray(images), np.ascontiguousarray(weights)
+    frame = np.array(images.shape[2:])
+    taps = np.clip(field.taps, -frame, frame)  # farther out there is nothing else
     output = np.empty_like(images)
-    for n, channel in np.ndindex(count, channels):
+    if _kernel_is_worth_it(images.size * len(field)):
+        from mlr.kernels.apply import apply_weights
+
+        apply_weights(weights, taps, images, edge, output)
+    else:
+        apply_numpy(weights, taps, images, edge, output)
+    return output
+
+
+def _kernel_is_worth_it(products: int) -> bool:
+    """Tell whether to use Numba: where it is loaded, or there are so many products to compute."""
+    return "mlr.kernels.jit" in sys.modules or products >= WORTH_LOADING
+
+
+def apply_numpy(
+    weights: Floats, taps: npt.NDArray[np.int64], images: Floats, edge: bool, output: Floats
+) -> None:
+    """Do what `mlr.kernels.apply.apply_weights` does, to the bit, without Numba.
+
+    Parameters are the same. To the bias, one product after the other is added, a band of rows at a
+    time. `numpy.einsum` is no faster and adds in an order of its own.
+    """
+    count, channels, height, width = images.shape
+    down, across = np.abs(taps).max(axis=0)
+    margins = ((down, down), (across, across))
+    rows = max(1, min(height, BAND_BYTES // (4 * width)))
+    products = np.empty((rows, width), np.float32)
+    for n, c in np.ndindex(count, channels):
+        framed = np.pad(images[n, c], margins, mode="edge" if edge else "constant")
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
-            taps = gathered[:, : bottom - top]
-            for k, (dy, dx) in enumerate(field.offsets):
-                y, x = top + reach_y + dy, reach_x + dx
-                taps[k] = padded[n, channel, y : y + bottom - top, x : x + width]
-            band = output[n, channel, top:bottom]
-            own = weights[channel % len(weights), :, top:bottom]
-            np.einsum("kyx,kyx->yx", own, taps, out=band)
-    return output
+            own = weights[c % len(weights), :, top:bottom]
+            sums, product = output[n, c, top:bottom], products[: bottom - top]
+            sums[:] = own[-1]
+            for weight, (dy, dx) in zip(own, taps, strict=False):
+                y, x = top + down + dy, across + dx
+                pixels = framed[y : y + bottom - top, x : x + width]
+                np.add(sums, np.multiply(weight, pixels, out=product), out=sums)

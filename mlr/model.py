@@ -29,6 +29,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _META_TYPES = {"source": str, "recipe": str, "digest": str, "pairs": dict}
 
 LARGEST_SHARE = 1000  # no face is left long before; float32 is still far from its limits
+CHUNK_BYTES = 4 << 20  # images treated together, as float32: they stay in the cache
 
 Pixels = npt.NDArray[Any]
 
@@ -126,16 +127,21 @@ class Model:
         shares = self._shares(target)
         images = np.asarray(images)
         batch = self._as_batch(images)
-        white = _white(images.dtype)
-        result = np.empty(batch.shape, np.float32)
-        for n, image in enumerate(batch):
-            source = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(white)
-            result[n] = self._changed(source, shares, strength).transpose(1, 2, 0)
-        result = result.reshape(images.shape)
-        if images.dtype.kind == "f":
-            return result
-        rounded: Pixels = np.rint(np.clip(result, 0, 1) * np.float32(white)).astype(images.dtype)
-        return rounded
+        white = np.float32(_white(images.dtype))
+        whole = images.dtype.kind != "f"
+        result = np.empty(batch.shape, images.dtype if whole else np.float32)
+        together = max(1, CHUNK_BYTES // (4 * math.prod(batch.shape[1:])))
+        for first in range(0, len(batch), together):
+            part = slice(first, first + together)
+            planes = batch[part].transpose(0, 3, 1, 2)
+            source = np.divide(planes, white, dtype=np.float32, order="C")
+            output = self._changed(source, shares, strength)
+            if whole:
+                np.clip(output, 0, 1, out=output)
+                np.rint(np.multiply(output, white, out=output), out=output)
+            for c in range(batch.shape[3]):  # all at once takes thrice as long
+                result[part, ..., c] = output[:, c]
+        return result.reshape(images.shape)
 
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
@@ -221,32 +227,31 @@ class Model:
         return {self.require(self.expressions[0] if target is None else target): 1.0}
 
     def _changed(
-        self, image: npt.NDArray[np.float32], shares: Mapping[int, float], strength: float
+        self, images: npt.NDArray[np.float32], shares: Mapping[int, float], strength: float
     ) -> npt.NDArray[np.float32]:
-        """Return one planar image with the expression changed, in the channels it came in."""
-        model_channels, channels = self.weights.shape[1], image.shape[0]
+        """Return planar images with the expression changed, in the channels they came in."""
+        model_channels, channels = self.weights.shape[1], images.shape[1]
         if self.channels is not None or model_channels == channels:
-            source = image
+            source = images
         elif model_channels == 1:
-            source = np.tensordot(LUMA, image, axes=1)[None]
+            source = _luma(images)
         else:
-            source = np.repeat(image, model_channels, axis=0)
-        if len(source) == channels and strength == 1 and list(shares.values()) == [1.0]:
+            source = np.repeat(images, model_channels, axis=1)
+        if source.shape[1] == channels and strength == 1 and list(shares.values()) == [1.0]:
             return self._output(source, *shares)
         change = np.zeros_like(source)
         for index, share in shares.items():
             change += np.float32(strength * share) * (self._output(source, index) - source)
-        if channels < len(source):
-            change = np.tensordot(LUMA, change, axes=1)[None]
+        if channels < source.shape[1]:
+            change = _luma(change)
         # The change of luma of a colour image through a grey model is that of all its channels.
-        return image + change
+        return images + change
 
-    def _output(self, image: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
-        """Return f(x) of one expression for a planar image."""
+    def _output(self, images: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
+        """Return f(x) of one expression for planar images."""
         if self.displacement is not None:
-            image = displace(image, self.displacement[index])
-        field = self.receptive_field
-        return apply(self.weights[index], field, image[None], edge=self.edge)[0]
+            images = displace(images, self.displacement[index])
+        return apply(self.weights[index], self.receptive_field, images, edge=self.edge)
 
 
 def check_strength(strength: float) -> None:
@@ -349,6 +354,12 @@ def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
         raise ModelError(f"weights of shape {weights.shape} do not serve {channels} channels")
     details = {key: value for key, value in meta.items() if key not in ("kind", "format")}
     return Model(weights, field, expressions, details, displacement, edge, channels)
+
+
+def _luma(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return planar colour images (N, 3, height, width) as grey ones, (N, 1, height, width)."""
+    red, green, blue = (LUMA[c] * images[:, c : c + 1] for c in range(3))
+    return red + green + blue  # a matrix product may add in another order for another N
 
 
 def _white(dtype: np.dtype[Any]) -> float:

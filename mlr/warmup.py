@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlr.accumulate import statistics_of_arrays
+from mlr.apply import apply
 from mlr.kernels import jit
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
@@ -26,7 +27,7 @@ def announced(report: Report) -> AbstractContextManager[None]:
 
 
 def warm_up(report: Report | None = None) -> dict[str, Any]:
-    """Compile all kernels that training uses, unless they are in the cache.
+    """Compile all kernels, unless they are in the cache.
 
     Parameters
     ----------
@@ -40,11 +41,17 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
         time it took. ``compiled``: false if all of them were in the cache.
     """
     compiled: list[bool] = []
+    field = ReceptiveField.square(3)
     start = time.perf_counter()
     with announced(report or Report()), jit.announced(lambda: compiled.append(True)):
         for dtype in (np.uint8, np.uint16):
             images = np.zeros((1, 4, 4, 1), dtype)
-            solve(statistics_of_arrays(images, {"target": images}, ReceptiveField.square(3)), 1.0)
+            solve(statistics_of_arrays(images, {"target": images}, field), 1.0)
+        apply(
+            np.zeros((1, len(field) + 1, 4, 4), np.float32),
+            field,
+            np.zeros((1, 1, 4, 4), np.float32),
+        )
     folder = jit.cache_folder()
     return {
         "folder": None if folder is None else str(folder),

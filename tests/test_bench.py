@@ -15,12 +15,14 @@ from mlr.errors import MlrError
 from mlr.receptive_field import ReceptiveField
 
 SMALL = {"sizes": (16,), "pairs": 6, "threads": 1, "repeat": 1}
+FIRST = {"train": "plain NumPy", "apply": "mlr without Numba", "batch": "SciPy's sparse matrix"}
 OPTIONS = ("--size", 16, "--pairs", 6, "--threads", 1, "--repeat", 1)
 UNITS = {
     "decode": "MB/s",
     "accumulate": "Gop/s",
     "solve": "Gop/s",
     "apply": "GB/s",
+    "batch": "Gop/s",
     "synthesize": "GB/s",
 }
 
@@ -69,19 +71,20 @@ def test_limits_and_first_calls_are_measured(result):
         assert limit["rate"] > 0
         assert_seconds(limit["seconds"])
     names = [call["name"] for call in result["first_calls"]]
-    assert names[-7:] == [
+    assert names[-8:] == [
         *(f"{kernel}, {bits} bits" for bits in (8, 16) for kernel in ("pack", "products", "sums")),
         "solve",
+        "apply",
     ]
     assert all(call["seconds"] > 0 for call in result["first_calls"])
     assert all(isinstance(call["compiled"], bool) for call in result["first_calls"])
 
 
 def test_other_ways_give_the_same_results(result):
-    assert [entry["task"] for entry in result["comparisons"]] == ["train", "apply"]
+    assert [entry["task"] for entry in result["comparisons"]] == ["train", "apply", "batch"]
     for entry in result["comparisons"]:
         assert_seconds(entry["seconds"])
-        assert entry["peers"][0]["name"] == "plain NumPy"
+        assert entry["peers"][0]["name"] == FIRST[entry["task"]]
         for peer in entry["peers"]:
             assert_seconds(peer["seconds"])
             assert peer["difference"] <= stages.TOLERANCE
@@ -144,13 +147,13 @@ def test_times_have_three_digits(value, text):
 
 
 def test_optional_packages_may_be_missing(monkeypatch):
-    for name in ("threadpoolctl", "sklearn.linear_model", "scipy.sparse", "resource"):
+    for name in ("threadpoolctl", "sklearn.linear_model", "scipy.sparse", "torch", "resource"):
         monkeypatch.setitem(sys.modules, name, None)
     found = bench(**SMALL)
     assert found["machine"]["blas"]["threads"] is None
     assert found["peak_memory"] is None
     names = {peer["name"] for entry in found["comparisons"] for peer in entry["peers"]}
-    assert names == {"plain NumPy", "NumPy, tuned, in 1 thread"}
+    assert names == {"plain NumPy", "NumPy, tuned, in 1 thread", "mlr without Numba"}
 
 
 @pytest.mark.parametrize("module", [stages, peers])

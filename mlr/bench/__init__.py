@@ -10,7 +10,7 @@ table     all of it as text
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -160,12 +160,8 @@ def _compared(
     """Compare the program with others, at training and at applying."""
     from mlr.bench.peers import compare_applying, compare_training
 
-    tasks = [
-        task
-        for work in works
-        for task in (
-            partial(compare_training, work, data[work.size], threads, repeat),
-            partial(compare_applying, work, data[work.size], repeat),
-        )
-    ]
-    return [task() for task in report.progress(tasks, len(tasks), "comparing")]
+    tasks: list[Callable[[], list[dict[str, Any]]]] = []
+    for work in works:
+        tasks.append(partial(compare_training, work, data[work.size], threads, repeat))
+        tasks.append(partial(compare_applying, work, data[work.size], repeat))
+    return [entry for task in report.progress(tasks, len(tasks), "comparing") for entry in task()]

@@ -120,6 +120,35 @@ def copy_timing(size: int, threads: int, repeat: int) -> Timing:
     return Timing(tuple(run / number for run in runs))
 
 
+def reading_timing(size: int, repeat: int) -> Timing:
+    """Time reading an array once from memory, in one thread.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of the array. There are many of them, read in turn, so that none is in a cache.
+    repeat : int
+        Runs.
+
+    Returns
+    -------
+    Timing
+        Of reading one of them.
+    """
+    arrays = np.ones((copies_beyond_cache(size), size // 4), np.float32)
+
+    def read_all() -> None:
+        for array in arrays:
+            array.max()
+
+    return Timing(tuple(run / len(arrays) for run in timed(read_all, repeat).runs))
+
+
+def copies_beyond_cache(size: int) -> int:
+    """Return how many arrays of so many bytes no cache holds."""
+    return -(-COPIED // size) + 1
+
+
 def load() -> float | None:
     """Return how many processors other programs have kept busy in the last minute, if known."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # not on Windows

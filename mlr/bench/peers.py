@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from mlr.accumulate import statistics_of_arrays
-from mlr.apply import apply
+from mlr.apply import apply, apply_numpy
 from mlr.bench import plain
 from mlr.bench.machine import blas_threads, optional
 from mlr.bench.stages import checked
 from mlr.bench.timing import in_turn
-from mlr.bench.work import EXPRESSION, PENALTY, Data, Work
+from mlr.bench.work import EXPRESSION, PENALTY, Data, Work, as_planes
 from mlr.solve import solve
+from mlr.threads import limited
 
 WHOLE_BYTES = 512 << 20  # most that plain NumPy's matrices may take for a whole image
 BAND_BYTES = 2 << 20  # those of a band of rows, so that they stay in the cache
@@ -45,7 +46,7 @@ class Peer:
     part: tuple[slice, ...] = ()
 
 
-def compare_training(work: Work, data: Data, threads: int, repeat: int) -> dict[str, Any]:
+def compare_training(work: Work, data: Data, threads: int, repeat: int) -> list[dict[str, Any]]:
     """Compare from images in memory to weights.
 
     Parameters
@@ -59,7 +60,7 @@ def compare_training(work: Work, data: Data, threads: int, repeat: int) -> dict[
 
     Returns
     -------
-    dict
+    list of dict
         ``task``, the work's key, ``seconds`` of the program, and ``peers``: for each ``name``,
         ``seconds``, ``ratio`` of its median to the program's, ``ratio_of_fastest`` runs, which a
         busy machine spoils less, largest ``difference`` of the results, ``extrapolated`` if it
@@ -78,35 +79,53 @@ def compare_training(work: Work, data: Data, threads: int, repeat: int) -> dict[
     # Without threadpoolctl each thread's small products may be shared out once more: far slower.
     used = 1 if optional("threadpoolctl") is None else threads
     name = f"NumPy, tuned, in {used} thread{'s' if used > 1 else ''}"
-    peers = [Peer(name, lambda: _in_bands(work, data, used)), *_ridge(work, data)]
+    peers = [
+        Peer(name, lambda: _in_bands(work, data, used)),
+        *_torch(work, data, used),
+        *_ridge(work, data),
+    ]
     if 2 * _design_bytes(work) * work.size <= WHOLE_BYTES:  # float64
         arrays = (data.sources, data.targets, work.field, PENALTY)
         peers.insert(0, Peer("plain NumPy", lambda: plain.textbook_weights(*arrays)))
     with blas_threads(1):  # sharing out each of many small matrix products makes them slower
         compared = _compared("the weights", work, ours, peers, repeat)
-    return {"task": "train", "work": str(work), **work.key(), **compared}
+    return [{"task": "train", "work": str(work), **work.key(), **compared}]
 
 
-def compare_applying(work: Work, data: Data, repeat: int) -> dict[str, Any]:
-    """Compare the application of a model to one image, each in the thread that calls it.
+def compare_applying(work: Work, data: Data, repeat: int) -> list[dict[str, Any]]:
+    """Compare the application of a model to one image and to many, in one thread.
 
     Parameters and results are those of `compare_training`.
     """
     statistics = statistics_of_arrays(data.sources, {EXPRESSION: data.targets}, work.field)
-    weights = solve(statistics, PENALTY)[0]
-    image = data.sources[:1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-    peers = [
+    weights, images = solve(statistics, PENALTY)[0], as_planes(data.sources)
+    image, what = images[:1], f"of {work.size} px, {work.field}"
+
+    def numpy_alone() -> plain.Floats:
+        output = np.empty_like(image)
+        apply_numpy(weights, work.field.taps, image, False, output)
+        return output[0, 0]
+
+    one = [
+        Peer("mlr without Numba", numpy_alone),
         Peer("plain NumPy", lambda: plain.applied(weights[0], work.field, image[0, 0])),
-        *_sparse(work, weights[0], image[0, 0]),
+        *_sparse(work, weights[0], image[:, 0]),
     ]
-    return {
-        "task": "apply",
-        "work": f"1 image of {work.size} px, {work.field}",
-        **work.key(),
-        **_compared(
-            "the pixels", work, lambda: apply(weights, work.field, image)[0, 0], peers, repeat
-        ),
-    }
+    with limited(1):
+        return [
+            {"task": task, "work": f"{name} {what}", **work.key()}
+            | _compared(
+                "the pixels",
+                work,
+                lambda planes=planes: apply(weights, work.field, planes)[:, 0],  # type: ignore[misc]
+                peers,
+                repeat,
+            )
+            for task, name, planes, peers in (
+                ("apply", "1 image", image, one),
+                ("batch", f"{len(images)} images", images, _sparse(work, weights[0], images[:, 0])),
+            )
+        ]
 
 
 def _compared(
@@ -132,16 +151,35 @@ def _compared(
     }
 
 
-def _in_bands(work: Work, data: Data, threads: int) -> plain.Floats:
+def _in_bands(
+    work: Work, data: Data, threads: int, solve: Callable[[Any, Any], Any] = np.linalg.solve
+) -> plain.Floats:
     """Do plain NumPy's work band by band, so that it stays in the cache, in all threads."""
     rows = max(1, min(BAND_BYTES // _design_bytes(work), work.size // threads))
 
     def band(top: int) -> plain.Floats:
         height = min(rows, work.size - top)
-        return plain.weights(data.sources, data.targets, work.field, PENALTY, top, height)
+        return plain.weights(data.sources, data.targets, work.field, PENALTY, top, height, solve)
 
     with ThreadPoolExecutor(threads) as pool:
         return np.concatenate(list(pool.map(band, range(0, work.size, rows))), axis=1)
+
+
+def _torch(work: Work, data: Data, threads: int) -> list[Peer]:
+    """Do the same with PyTorch's solution of stacked equations, if it is there."""
+    torch = optional("torch")
+    if torch is None:
+        return []
+    torch.set_num_threads(1)  # the bands are shared out already
+
+    def stacked(gram: Any, right: Any) -> Any:
+        return torch.linalg.solve(torch.from_numpy(gram), torch.from_numpy(right)).numpy()
+
+    return [
+        Peer(
+            "the same with PyTorch's batched solve", lambda: _in_bands(work, data, threads, stacked)
+        )
+    ]
 
 
 def _ridge(work: Work, data: Data) -> list[Peer]:
@@ -165,12 +203,16 @@ def _ridge(work: Work, data: Data) -> list[Peer]:
     return [Peer(name, run, factor=work.size**2 / count, part=part)]
 
 
-def _sparse(work: Work, weights: plain.Floats, image: plain.Floats) -> list[Peer]:
-    """Multiply by SciPy's sparse matrix, made beforehand, if it is there."""
+def _sparse(work: Work, weights: plain.Floats, images: plain.Floats) -> list[Peer]:
+    """Multiply by SciPy's sparse matrix, made beforehand, if it is there.
+
+    SciPy needs the pixels of a batch as the rows of a matrix: one peer is given the images as they
+    come, another as it likes them best.
+    """
     sparse = optional("scipy.sparse")
     if sparse is None:
         return []
-    size = work.size
+    size, count = work.size, len(images)
     row, column = np.mgrid[:size, :size]
     parts = []
     for tap, (dy, dx) in zip(weights, work.field.offsets, strict=False):
@@ -178,9 +220,25 @@ def _sparse(work: Work, weights: plain.Floats, image: plain.Floats) -> list[Peer
         inside = (y >= 0) & (y < size) & (x >= 0) & (x < size)
         places = ((row * size + column)[inside], (y * size + x)[inside])
         parts.append(sparse.csr_array((tap[inside], places), shape=(size**2, size**2)))
-    matrix, bias = sum(parts[1:], start=parts[0]), weights[-1]
+    matrix, bias = sum(parts[1:], start=parts[0]), weights[-1].reshape(-1, 1)
+    flat = images.reshape(count, -1)
+    columns = np.ascontiguousarray(flat.T)
+
+    def transposed() -> plain.Floats:
+        output = matrix @ columns
+        output += bias
+        return output.reshape(size, size, count).transpose(2, 0, 1)
+
+    def as_they_come() -> plain.Floats:
+        output = matrix @ flat.T
+        output += bias
+        return np.ascontiguousarray(output.T).reshape(count, size, size)
+
+    if count == 1:
+        return [Peer("SciPy's sparse matrix", transposed)]
     return [
-        Peer("SciPy's sparse matrix", lambda: (matrix @ image.ravel()).reshape(size, size) + bias)
+        Peer("SciPy's sparse matrix", as_they_come),
+        Peer("SciPy's, images transposed before and left so", transposed),
     ]
 
 

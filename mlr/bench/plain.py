@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ def weights(
     penalty: float,
     top: int = 0,
     rows: int | None = None,
+    solve: Callable[[Any, Any], Any] = np.linalg.solve,
 ) -> npt.NDArray[np.float64]:
     """Solve the ridge regressions of some rows of pixels as fast as NumPy goes.
 
@@ -71,6 +73,8 @@ def weights(
         For intensities in [0, 1].
     top, rows : int
         First row, and number of rows; by default all.
+    solve : function
+        Solves stacked equations, as `numpy.linalg.solve` does.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def weights(
     gram = np.matmul(z, z.swapaxes(2, 3)).astype(np.float64)
     right = np.matmul(z, t[..., None]).astype(np.float64)
     gram += penalty * WHITE**2 * np.eye(len(field) + 1)
-    solution: npt.NDArray[np.float64] = np.linalg.solve(gram, right)[..., 0]
+    solution: npt.NDArray[np.float64] = solve(gram, right)[..., 0]
     return solution.transpose(2, 0, 1)
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from mlr.accumulate import statistics_of_arrays
 from mlr.apply import apply
 from mlr.bench import plain
-from mlr.bench.machine import copy_timing
+from mlr.bench.machine import copies_beyond_cache, reading_timing
 from mlr.bench.timing import Timing, once, timed
-from mlr.bench.work import EXPRESSION, PENALTY, Data, Work
+from mlr.bench.work import EXPRESSION, PENALTY, Data, Floats, Work, as_planes
 from mlr.data.images import read_image, write_image
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
@@ -28,6 +28,7 @@ from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.solve import solve
 from mlr.statistics import Statistics
+from mlr.threads import limited
 
 TOLERANCE = 1e-4  # of weights and intensities, against plain NumPy
 FILES = 100  # at most; they take longer to write than to read
@@ -44,8 +45,14 @@ def first_calls() -> list[dict[str, Any]]:
     """
     images = np.zeros((1, 4, 4, 1), np.uint8)
     sums = [call for bits in (8, 16) for call in _first_sums(bits)]
-    statistics = statistics_of_arrays(images, {EXPRESSION: images}, ReceptiveField.square(3))
-    return [*sums, _first_call("solve", lambda: solve(statistics, PENALTY))]
+    field = ReceptiveField.square(3)
+    statistics = statistics_of_arrays(images, {EXPRESSION: images}, field)
+    weights = np.zeros((1, len(field) + 1, 4, 4), np.float32)
+    return [
+        *sums,
+        _first_call("solve", lambda: solve(statistics, PENALTY)),
+        _first_call("apply", lambda: apply(weights, field, as_planes(images))),
+    ]
 
 
 def time_all(
@@ -67,7 +74,7 @@ def time_all(
     limits : mapping
         As `mlr.bench.machine.limits` returns them.
     threads, repeat : int
-        Threads to decode and to synthesize with, and runs.
+        Threads to decode with, and runs.
     report : Report
         Told about progress.
 
@@ -86,7 +93,7 @@ def time_all(
             measured.append(_decode(work, data[work.size], threads, repeat))
             decoded.add(work.size)
         measured += _train(work, data[work.size], limits, repeat)
-        measured += _apply(work, data[work.size], threads, repeat)
+        measured += _apply(work, data[work.size], limits, repeat)
     return measured
 
 
@@ -185,36 +192,66 @@ def _train(
     ]
 
 
-def _apply(work: Work, data: Data, threads: int, repeat: int) -> list[dict[str, Any]]:
-    """Time the application to one image in one thread, and to many in all threads.
-
-    The limit is that of copies of as many bytes as the weights have, in as many threads: small
-    models stay in the cache.
-    """
+def _apply(
+    work: Work,
+    data: Data,
+    limits: Mapping[str, Mapping[str, Any]],
+    repeat: int,
+) -> list[dict[str, Any]]:
+    """Time the application to one image in one thread, to many, and to many of 8 bits."""
     model = _model(work, data)
-    images = data.sources
-    image = images[:1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-
-    def measured(stage: str, what: str, count: int, used: int, timing: Timing) -> dict[str, Any]:
-        copy = copy_timing(work.weights_bytes, used, repeat)
-        return _measured(
-            stage,
-            f"{what} of {work.size} px, {work.field}",
-            work.key(),
-            timing,
-            count,
-            amount=count * work.weights_bytes / 1e9,
-            unit="GB/s",
-            limit_name="copies of as many bytes",
-            limit=2 * used * work.weights_bytes / 1e9 / copy.median,
-        )
-
-    one = timed(lambda: apply(model.weights[0], work.field, image), repeat)
-    many = timed(lambda: _run(model.synthesize, images, threads), repeat)
+    images, weights = as_planes(data.sources), model.weights[0]
+    what = f"{len(images)} images of {work.size} px, {work.field}"
+    batch = timed(lambda: apply(weights, work.field, images), repeat)
+    whole = timed(lambda: model.synthesize(data.sources), repeat)
     return [
-        measured("apply", "1 image in 1 thread", 1, 1, one),
-        measured("synthesize", f"{len(images)} images", len(images), threads, many),
+        _apply_one(work, weights, images[:1], repeat),
+        _measured(
+            "batch",
+            what,
+            work.key(),
+            batch,
+            len(images),
+            amount=len(images) * work.apply_operations / 1e9,
+            unit="Gop/s",
+            limit_name="float32 matrix product",
+            limit=limits["float32"]["rate"],
+        ),
+        _measured(
+            "synthesize",
+            what,
+            work.key(),
+            whole,
+            len(images),
+            amount=2 * images.nbytes / 1e9,
+            unit="GB/s",
+            limit_name="copy in memory, of the images as float32",
+            limit=limits["copy"]["rate"],
+        ),
     ]
+
+
+def _apply_one(work: Work, weights: Floats, image: Floats, repeat: int) -> dict[str, Any]:
+    """Time the application to one image, of many models in turn: weights come from memory."""
+    models = np.repeat(weights[None], copies_beyond_cache(weights.nbytes), axis=0)
+
+    def apply_all() -> None:
+        for each in models:
+            apply(each, work.field, image)
+
+    with limited(1):
+        runs = timed(apply_all, repeat).runs
+    return _measured(
+        "apply",
+        f"1 image of {work.size} px, {work.field}, 1 thread",
+        work.key(),
+        Timing(tuple(run / len(models) for run in runs)),
+        1,
+        amount=weights.nbytes / 1e9,
+        unit="GB/s",
+        limit_name="reading the weights from memory once",
+        limit=weights.nbytes / 1e9 / reading_timing(weights.nbytes, repeat).median,
+    )
 
 
 def _measured(

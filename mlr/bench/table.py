@@ -106,6 +106,7 @@ def _comparisons(result: dict[str, Any]) -> Iterator[str]:
     titles = {
         "train": "From images in memory to weights, in turn with other ways",
         "apply": "From an image and weights to an image, one thread, in turn with other ways",
+        "batch": "From many images and weights to images, one thread, in turn with other ways",
     }
     for task, title in titles.items():
         yield ""

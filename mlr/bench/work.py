@@ -14,6 +14,7 @@ from mlr.model import LUMA
 from mlr.receptive_field import ReceptiveField
 
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 EXPRESSION = "happy"
 PENALTY = 0.4
@@ -47,11 +48,6 @@ class Work:
         return {"size": self.size, "pairs": self.pairs, "receptive_field": str(self.field)}
 
     @property
-    def weights_bytes(self) -> int:
-        """Bytes of the weights."""
-        return 4 * (len(self.field) + 1) * self.size**2
-
-    @property
     def accumulate_operations(self) -> int:
         """Additions and multiplications of the lag planes and of the cross planes.
 
@@ -75,6 +71,11 @@ class Work:
             inside += rows[:, None] & columns
         return int(np.sum(inside**3 / 3 + 2 * inside**2))
 
+    @property
+    def apply_operations(self) -> int:
+        """Additions and multiplications to apply the weights to an image."""
+        return 2 * sum(self._inside(dy, dx) for dy, dx in self.field.offsets)
+
     def _inside(self, dy: int, dx: int) -> int:
         """Return the number of pixels whose neighbour at this offset is in the frame."""
         return max(0, self.size - abs(dy)) * max(0, self.size - abs(dx))
@@ -92,6 +93,12 @@ class Data:
 
     sources: Pixels
     targets: Pixels
+
+
+def as_planes(images: Pixels) -> Floats:
+    """Return 8-bit images (N, H, W, C) as float32 in [0, 1] of shape (N, C, H, W)."""
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+    return planes / np.float32(255)
 
 
 def generated(size: int, pairs: int, threads: int) -> Data:

@@ -16,6 +16,7 @@ from numba.core.caching import FunctionCache, NullCache
 
 # Nobody calls kernels from C: without the wrappers for that, compiling takes a tenth less.
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
+_PRIVATE = {"no_cpython_wrapper": True}
 
 #: Use loops without vector instructions (slowly; 8-bit sums are the same bits): set by the
 #: environment variable ``MLR_PLAIN_KERNELS=1``, and always where Numba's compiler is switched off.
@@ -31,21 +32,33 @@ _announcements: list[Callable[[], None]] = []  # to be called before something i
 
 def serial(function):
     """Compile a function; `parallel.share_out` runs it in several threads."""
-    return _compile(function)
+    kernel = numba.njit(**_FLAGS)(function)
+    if not numba.config.DISABLE_JIT:
+        try:
+            kernel._cache = _Cache(function)  # what cache=True does, with Numba's own class
+        except RuntimeError:
+            kernel._cache = _NoCache()
+        _caches.append(kernel._cache)
+    return kernel
 
 
-def serial_sum(function):
-    """Like `serial`, but the compiler chooses the (fixed) order of a floating-point sum."""
-    return _compile(function, fastmath={"reassoc", "nsz"})
+def helper(function, **flags):
+    """Compile a function that only kernels call.
+
+    Python cannot call it, which makes the first training an eighth shorter; and it is kept with
+    the kernels that call it instead of in files of its own.
+    """
+    return numba.njit(**_FLAGS, **_PRIVATE, **flags)(function)
+
+
+def helper_sum(function):
+    """Like `helper`, but the compiler chooses the (fixed) order of a floating-point sum."""
+    return helper(function, fastmath={"reassoc", "nsz"})
 
 
 def inlined(function):
-    """Compile a function as part of those that call it: a call would cost more than its work.
-
-    Python cannot call it, which saves half of the time to compile it.
-    """
-    private = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return numba.njit(forceinline=True, **private)(function)
+    """Like `helper`, as part of those that call it: a call would cost more than its work."""
+    return numba.njit(forceinline=True, **_PRIVATE, no_cfunc_wrapper=True)(function)
 
 
 @contextmanager
@@ -108,17 +121,6 @@ class _NoCache(NullCache):  # type: ignore[misc]
 def _announce():
     while _announcements:
         _announcements.pop()()
-
-
-def _compile(function, **flags):
-    kernel = numba.njit(**_FLAGS, **flags)(function)
-    if not numba.config.DISABLE_JIT:
-        try:
-            kernel._cache = _Cache(function)  # what cache=True does, with Numba's own class
-        except RuntimeError:
-            kernel._cache = _NoCache()
-        _caches.append(kernel._cache)
-    return kernel
 
 
 def _digest_of_sources():

@@ -115,7 +115,7 @@ def _add_products_uint8(begin, end, a, b, shape, runs, groups, order, planes, pl
         _add_tile(a, b, shape, runs, groups, order, sums, planes, c, top, left, plain)
 
 
-@jit.serial
+@jit.helper
 def _add_tile(a, b, shape, runs, groups, order, sums, planes, c, top, left, plain):
     """Add to the planes at the pixels of a tile, a row and a chunk of the samples at a time."""
     _, height, width, samples = shape
@@ -128,7 +128,7 @@ def _add_tile(a, b, shape, runs, groups, order, sums, planes, c, top, left, plai
             _add_row(sums, runs, order, planes, c, y, left, columns, plain)
 
 
-@jit.serial
+@jit.helper
 def _multiply_row(a, b, shape, runs, groups, sums, start, y, n, count, columns, plain):
     """Set sums[k, x] to the products of the pixels start + x with neighbour k of the runs.
 
@@ -158,7 +158,7 @@ def _multiply_row(a, b, shape, runs, groups, sums, start, y, n, count, columns, 
         begin = k
 
 
-@jit.serial
+@jit.helper
 def _multiply_plain(a, b, pixels, samples, i, j, n, count, length, sums, k, x):
     """Set sums[k + d, x + p] to the products of pixels i + p and j + p + d, if they exist."""
     for p in range(PIXELS):
@@ -168,7 +168,7 @@ def _multiply_plain(a, b, pixels, samples, i, j, n, count, length, sums, k, x):
                 sums[k + d, x + p] = _dot(a[first : first + count], b[second : second + count])
 
 
-@jit.serial
+@jit.helper
 def _dot(a, b):
     total = np.int32(0)
     for n in range(a.size):
@@ -176,7 +176,7 @@ def _dot(a, b):
     return total
 
 
-@jit.serial
+@jit.helper
 def _add_row(sums, runs, order, planes, c, y, left, columns, plain):
     """Add sums (L, columns) to a row of the planes, where the neighbours are in the frame."""
     _, _, height, width = planes.shape
@@ -207,7 +207,7 @@ def _add_products_float64(begin, end, a, b, offsets, planes):
                     planes[c, k, y, x] += _dot_float64(a[c, y, x], b[c, i, j])
 
 
-@jit.serial_sum
+@jit.helper_sum
 def _dot_float64(a, b):
     total = 0.0
     for n in range(a.size):
@@ -224,7 +224,7 @@ def _add_sums_uint8(begin, end, a, sums):
             sums[c, y, x] += _total_uint8(a[c, y, x])
 
 
-@jit.serial
+@jit.helper
 def _total_uint8(values):
     total = np.int32(0)
     for n in range(values.size):
@@ -241,7 +241,7 @@ def _add_sums_float64(begin, end, a, sums):
             sums[c, y, x] += _total_float64(a[c, y, x])
 
 
-@jit.serial_sum
+@jit.helper_sum
 def _total_float64(values):
     total = 0.0
     for n in range(values.size):

@@ -13,6 +13,8 @@ from numba.extending import intrinsic
 WIDEST = 5  # adjacent neighbours that `multiply` can treat together
 _INDEX, _BIT32 = ir.IntType(64), ir.IntType(32)
 _BYTES, _PRODUCTS = ir.VectorType(ir.IntType(8), 16), ir.VectorType(_BIT32, 16)
+WEIGHED = 16  # adjacent pixels that `weigh` treats together
+_FLOATS = ir.VectorType(ir.FloatType(), WEIGHED)
 _SUMS = ir.VectorType(_BIT32, 8)
 
 
@@ -81,6 +83,53 @@ def transpose(context, source, i, stride, samples, places, q, n):
         return context.get_dummy_value()
 
     return types.void(source, i, stride, samples, places, q, n), generate
+
+
+@intrinsic(prefer_literal=True)
+def weigh(context, weights, p, starts, source, i, sums, n, c, y, x, images):
+    """Set sums[n + m, c, y, x + j] to a bias and products, added in the order of the taps k < K.
+
+        weights[K, p + j] + sum_k weights[k, p + j] source[m, i + starts[k] + j]
+
+    There are `WEIGHED` pixels j, and ``images`` images m, a literal number.
+    """
+    count = images.literal_value
+
+    def generate(context, builder, signature, arguments):
+        weights, p, starts, source, i, sums, n, c, y, x, _ = arguments
+        kinds = signature.args
+
+        def place(kind, array, *indices):
+            return _as(builder, _pointer(context, builder, kind, array, *indices), _FLOATS)
+
+        table = context.make_array(kinds[2])(context, builder, starts)
+        taps = cgutils.unpack_tuple(builder, table.shape, 1)[0]
+        pixels = [_pointer(context, builder, kinds[3], source, _INDEX(m), i) for m in range(count)]
+        bias = builder.load(place(kinds[0], weights, taps, p), align=4)
+        before, loop = builder.block, builder.append_basic_block("taps")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k = builder.phi(_INDEX)
+        totals = [builder.phi(_FLOATS) for _ in range(count)]
+        weight = builder.load(place(kinds[0], weights, k, p), align=4)
+        start = builder.load(_pointer(context, builder, kinds[2], starts, k))
+        for m, total in enumerate(totals):
+            pixel = builder.load(_as(builder, builder.gep(pixels[m], [start]), _FLOATS), align=4)
+            totals[m] = builder.fadd(total, builder.fmul(weight, pixel))
+            total.add_incoming(bias, before)
+            total.add_incoming(totals[m], loop)
+        after = builder.add(k, _INDEX(1))
+        k.add_incoming(_INDEX(0), before)
+        k.add_incoming(after, loop)
+        done = builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed("<", after, taps), loop, done)
+        builder.position_at_end(done)
+        for m, total in enumerate(totals):
+            image = builder.add(n, _INDEX(m))
+            builder.store(total, place(kinds[5], sums, image, c, y, x), align=4)
+        return context.get_dummy_value()
+
+    return types.void(weights, p, starts, source, i, sums, n, c, y, x, images), generate
 
 
 def _emit_loop(builder, a, b, stride, count, length):
