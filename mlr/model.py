@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,15 @@ class Model:
         Names of the target expressions.
     meta : dict
         How it was made: source, recipe, penalty, prior, pairs, eyes, digest, version.
+    sha256 : str
+        SHA-256 of the file that it was read from, in hexadecimal digits; empty if there is none.
     """
 
     weights: npt.NDArray[np.float32]
     receptive_field: ReceptiveField
     expressions: tuple[str, ...]
     meta: dict[str, Any]
+    sha256: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -160,7 +164,7 @@ class Model:
                 field = ReceptiveField((*field.offsets, OWN_TAP))
             weights[:, field.offsets.index(OWN_TAP)] += np.float32(rest)
         meta = self.meta | {"mix": {name: float(share) for name, share in shares.items()}}
-        return Model(weights[None], field, (mix_name(shares),), meta)
+        return Model(weights[None], field, (mix_name(shares),), meta, self.sha256)
 
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
@@ -173,6 +177,7 @@ class Model:
             "receptive_field": str(self.receptive_field),
             "parameters": self.parameters,
             **self.meta,
+            **({"sha256": self.sha256} if self.sha256 else {}),
         }
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -293,7 +298,9 @@ def load(path: str | Path) -> Model:
     """
     arrays, meta = read_npz(Path(path), kind="model", newest=FORMAT)
     try:
-        return _from_arrays(arrays, meta)
+        with Path(path).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return replace(_from_arrays(arrays, meta), sha256=sha256)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a model file, or a damaged one: {error}") from error
     except MlrError as error:

@@ -7,13 +7,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlr.data.files import check_free
-from mlr.data.images import ENCODINGS, Image, is_image, read_image, resized, write_image
+from mlr.data.images import (
+    ENCODINGS,
+    PNG_LEVEL,
+    QUALITY,
+    Image,
+    is_image,
+    read_image,
+    resized,
+    write_image,
+)
 from mlr.data.pairs import images_under
+from mlr.data.provenance import new_record, to_exif
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.model import Model, check_strength, mix_name
 from mlr.report import Report
 from mlr.threads import thread_count
+
+_ITSELF = "would be replaced by its own output; give another place or --force"
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,19 @@ class Job:
     outputs: dict[str, Path]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How faces are changed and written; the attributes are parameters of `synthesize_files`."""
+
+    strength: float = 1.0
+    resize: bool = False
+    quality: int = QUALITY
+    png_level: int = PNG_LEVEL
+    metadata: bool = True
+    skip_existing: bool = False
+    force: bool = False
+
+
 @dataclass
 class Outcome:
     """What became of a job.
@@ -32,14 +57,17 @@ class Outcome:
     ----------
     written : list of Path
         Output files.
-    failures : list of (Path, str)
-        What was left out, and why.
+    skipped : int
+        Outputs that were there already.
+    failures : list of (str, Path)
+        Why an output was not made, and which.
     reduced : bool
         The face was read with fewer bits than it has.
     """
 
     written: list[Path] = field(default_factory=list)
-    failures: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: int = 0
+    failures: list[tuple[str, Path]] = field(default_factory=list)
     reduced: bool = False
 
 
@@ -51,7 +79,11 @@ def synthesize_files(
     target: Sequence[str | Mapping[str, float]] = (),
     strength: float = 1.0,
     resize: bool = False,
+    quality: int = QUALITY,
+    png_level: int = PNG_LEVEL,
+    metadata: bool = True,
     threads: int | None = None,
+    skip_existing: bool = False,
     force: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
@@ -77,10 +109,18 @@ def synthesize_files(
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     resize : bool
         Bring faces of another size to the model's.
+    quality : int
+        Of JPEG and WebP files, from 1 to 100.
+    png_level : int
+        How hard to compress PNG files, from 0 to 9.
+    metadata : bool
+        Say in each file what it is and how it was made (see `mlr.data.provenance`).
     threads : int, optional
         By default one for each processor.
+    skip_existing : bool
+        Leave outputs that are there already alone, and do not count them as failures.
     force : bool
-        Overwrite existing files.
+        Overwrite existing files, the faces themselves too if they are the outputs.
     report : Report, optional
         Told about progress and about files that are left out.
 
@@ -99,22 +139,32 @@ def synthesize_files(
         If the strength, a share or ``output`` makes no sense.
     """
     check_strength(strength)
+    if skip_existing and force:
+        raise OptionError("existing outputs are either skipped or overwritten; give one of the two")
+    if not 1 <= quality <= 100 or not 0 <= png_level <= 9:
+        raise OptionError("the quality must lie between 1 and 100, the PNG level between 0 and 9")
+    settings = Settings(strength, resize, quality, png_level, metadata, skip_existing, force)
     report = report or Report()
     models = _models(model, target or model.expressions)
-    jobs = plan([Path(face) for face in faces], output, list(models), report)
+    jobs = plan([Path(face) for face in faces], output, list(models), report, force=force)
 
     def run(job: Job) -> Outcome:
-        return _run(job, models, strength, resize, force)
+        return _run(job, models, settings)
 
     written: list[Path] = []
     reduced = 0
     outcomes = ordered_map(run, jobs, thread_count(threads))
-    for outcome in report.progress(outcomes, len(jobs), "synthesizing"):
+    progress = report.progress(outcomes, len(jobs), "synthesizing")
+    for job, outcome in zip(jobs, progress, strict=True):
         written += outcome.written
         reduced += outcome.reduced
-        for path, cause in outcome.failures:
-            report.fail(path, cause)
+        report.skipped += outcome.skipped
+        for cause, path in outcome.failures:
+            report.fail(job.face, cause, path)
     report.note_reduced(reduced)
+    untold = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
+    if untold:
+        report.note(f"note: {untold} outputs do not say that they are synthesized: BMP cannot")
     report.done += len(written)
     return written
 
@@ -135,11 +185,17 @@ def _models(model: Model, target: Sequence[str | Mapping[str, float]]) -> dict[s
 
 
 def plan(
-    faces: Sequence[Path], output: str | Path | None, expressions: Sequence[str], report: Report
+    faces: Sequence[Path],
+    output: str | Path | None,
+    expressions: Sequence[str],
+    report: Report,
+    *,
+    force: bool = False,
 ) -> list[Job]:
     """Decide where each output goes.
 
-    Those that would collide, or overwrite another one of the faces, are named and left out.
+    Those that would collide, or overwrite another one of the faces, are named and left out; so are
+    those that would replace their own face, unless forced.
 
     Raises
     ------
@@ -153,6 +209,9 @@ def plan(
     several = len(expressions) > 1
     if destination is not None and is_image(destination) and not destination.is_dir():
         if len(faces) == 1 and not folders and not several:
+            if destination.resolve() == faces[0].resolve() and not force:
+                report.fail(faces[0], _ITSELF)
+                return []
             return [Job(faces[0], {expressions[0]: destination})]
         raise MlrError(
             f"{destination}: one file cannot hold several outputs; give a folder, "
@@ -173,6 +232,8 @@ def plan(
                 report.fail(face, f"would be written to {path}, as {taken[place]} is")
             elif place in inputs and place != face.resolve():
                 report.fail(face, f"would be written to {path}, which is one of the faces")
+            elif place in inputs and not force:
+                report.fail(face, _ITSELF)
             else:
                 taken[place] = face
                 outputs[expression] = path
@@ -235,26 +296,41 @@ def _output(
     return folder.with_name(f"{folder.name}-{expression}") / name
 
 
-def _run(
-    job: Job, models: Mapping[str, Model], strength: float, resize: bool, force: bool
-) -> Outcome:
+def _run(job: Job, models: Mapping[str, Model], settings: Settings) -> Outcome:
     """Make all outputs of one face; the models are of one size."""
-    outcome = Outcome()
+    outcome, force = Outcome(), settings.force
+    outputs = dict(job.outputs)
+    if settings.skip_existing:
+        outputs = {name: path for name, path in outputs.items() if not path.exists()}
+        outcome.skipped = len(job.outputs) - len(outputs)
+        if not outputs:
+            return outcome
+    path = next(iter(outputs.values()))
     try:
-        for path in job.outputs.values():
+        for path in outputs.values():
             check_free(path, force=force)  # before the work, not after
-        image = _fitting(read_image(job.face), next(iter(models.values())), resize)
+        image = _fitting(read_image(job.face), next(iter(models.values())), settings.resize)
     except MlrError as error:
-        outcome.failures.append((job.face, str(error)))
+        outcome.failures.append((str(error), path))
         return outcome
     outcome.reduced = image.reduced
-    for expression, path in job.outputs.items():
+    for expression, path in outputs.items():
+        model = models[expression]
+        record = new_record(expression, settings.strength, model.sha256)
         try:
-            pixels = models[expression].synthesize(image.pixels, expression, strength)
-            write_image(path, pixels, image.alpha, force=force)
+            write_image(
+                path,
+                model.synthesize(image.pixels, expression, settings.strength),
+                image.alpha,
+                profile=image.profile,
+                exif=to_exif(record if settings.metadata else None),
+                quality=settings.quality,
+                png_level=settings.png_level,
+                force=force,
+            )
             outcome.written.append(path)
         except MlrError as error:
-            outcome.failures.append((job.face, str(error)))
+            outcome.failures.append((str(error), path))
     return outcome
 
 

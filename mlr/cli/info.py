@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,14 +14,14 @@ from mlr.cli import options
 @click.argument("file", type=options.FILE)
 @options.as_json
 def info(file: Path, as_json: bool) -> int:
-    """Say what is in FILE, a model or statistics, and how it was made."""
-    from mlr.data.npz import kind_of
-    from mlr.model import load
-    from mlr.report import printable
-    from mlr.statistics import Statistics
+    """Say what FILE is, a model, statistics or an image, and how it was made.
 
-    read = Statistics.load if kind_of(file) == "statistics" else load
-    summary = read(file).summary()
+    An image that mlr synthesize wrote names the expression, its strength and the SHA-256 of the
+    model file, which sha256sum and mlr info print of the model, too.
+    """
+    from mlr.report import printable
+
+    summary = _summary(file)
     if as_json:
         options.print_json(summary)
         return 0
@@ -31,3 +32,16 @@ def info(file: Path, as_json: bool) -> int:
             value = ", ".join(map(str, value))
         click.echo(printable(f"{name:16}{value}"))
     return 0
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    """Return what a file is, whichever of ours it may be."""
+    from mlr.data.images import is_image
+    from mlr.data.npz import kind_of
+    from mlr.data.provenance import describe_image
+    from mlr.model import load
+    from mlr.statistics import Statistics
+
+    if is_image(file):
+        return describe_image(file)
+    return (Statistics.load if kind_of(file) == "statistics" else load)(file).summary()
