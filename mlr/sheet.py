@@ -59,7 +59,7 @@ def write_contact_sheet(
                 as_rgb8(pair.source),
                 as_rgb8(pair.output),
                 as_rgb8(pair.target),
-                _error(as_rgb8(pair.output), as_rgb8(pair.target)),
+                error_picture(as_rgb8(pair.output), as_rgb8(pair.target)),
             ],
         )
         for pair in pairs
@@ -119,7 +119,7 @@ def _enlarged(picture: Pixels) -> Pixels:
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def _error(output: Pixels, target: Pixels) -> Pixels:
+def error_picture(output: Pixels, target: Pixels) -> Pixels:
     """Return a picture of the difference: black, red, yellow, white."""
     difference = np.abs(output.astype(np.float32) - target).mean(axis=2) / 255 * ERROR_GAIN
     ramp = [np.clip(3 * difference - step, 0, 1) for step in range(3)]
