@@ -157,8 +157,9 @@ def _score_rows(name: str, count: int, scores: Mapping[str, object]) -> str:
     copied = scores["copy_input"]
     assert isinstance(copied, Mapping)
     return (
-        f"<tr><td>{escape(name)}</td><td>{count}</td>{_cells(scores)}</tr>\n"
-        f'<tr class="copy"><td>&emsp;copy of the input</td><td></td>{_cells(copied)}</tr>\n'
+        f'<tr><td>{escape(name)}</td><td class="less">{count}</td>{_cells(scores)}</tr>\n'
+        f'<tr class="copy"><td>&emsp;copy of the input</td><td class="less"></td>'
+        f"{_cells(copied)}</tr>\n"
     )
 
 
@@ -167,6 +168,12 @@ def _cells(scores: Mapping[str, object]) -> str:
 
 
 _DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2}
+
+
+def _cell(value: float, digits: int, kind: str = "") -> str:
+    """Return a cell with a number to sort by, as JavaScript spells it."""
+    spelt = repr(value).replace("inf", "Infinity").replace("nan", "NaN")
+    return f'<td{kind} data-value="{spelt}">{_number(value, digits)}</td>'
 
 
 def _number(value: object, digits: int) -> str:
@@ -181,19 +188,14 @@ def _pair_row(number: int, pair: PairScores) -> str:
     share = ours["mse"] / copied if copied else math.nan
     name, expression = escape(pair.person), escape(pair.expression)
     cells = [
-        (f"{ours['mse']!r}", _number(ours["mse"], 5), ""),
-        (f"{share!r}", _number(share, 2), ""),
-        *((f"{ours[key]!r}", _number(ours[key], _DIGITS[key]), "less") for key in _LESS),
+        _cell(ours["mse"], _DIGITS["mse"]),
+        _cell(share, 2),
+        *(_cell(ours[measure], _DIGITS[measure], " class=less") for measure in _LESS),
     ]
-    # JavaScript reads NaN as repr writes nan: neither is a number. Infinity it spells out.
-    numbers = "".join(
-        f'<td{kind and f" class={kind}"} data-value="{value.replace("inf", "Infinity")}">{shown}</td>'
-        for value, shown, kind in cells
-    )
     title = f"{name}, {expression}, MSE {ours['mse']:.5f}"
     return (
         f'<tr data-id="{number}" data-title="{title}"><td data-value="{name}">{name}</td>'
-        f'<td data-value="{expression}">{expression}</td>{numbers}</tr>\n'
+        f'<td data-value="{expression}">{expression}</td>{"".join(cells)}</tr>\n'
     )
 
 
@@ -219,8 +221,8 @@ def _histogram(expression: str, pairs: Sequence[PairScores]) -> str:
     )
     means = errors.mean(axis=0)
     label = (
-        f"{expression}: mean squared errors of {_count(len(pairs), 'output')}, mean {means[0]:.5f}; "
-        f"of the unchanged inputs {means[1]:.5f}"
+        f"{expression}: mean squared errors of {_count(len(pairs), 'output')}, "
+        f"mean {means[0]:.5f}; of the unchanged inputs {means[1]:.5f}"
     )
     right = width - 10
     return (

@@ -322,7 +322,7 @@ def _run(job: Job, models: Mapping[str, Model], settings: Settings) -> Outcome:
                 path,
                 model.synthesize(image.pixels, expression, settings.strength),
                 image.alpha,
-                profile=image.profile,
+                icc=image.icc,
                 exif=to_exif(record if settings.metadata else None),
                 quality=settings.quality,
                 png_level=settings.png_level,

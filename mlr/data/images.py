@@ -108,7 +108,7 @@ class Image:
         SHA-256 of the file.
     reduced : bool
         The file holds more bits than these pixels: 16-bit colour.
-    profile : bytes or None
+    icc : bytes or None
         ICC colour profile of the pixels, where the file has one.
     """
 
@@ -116,7 +116,7 @@ class Image:
     alpha: Pixels | None
     digest: bytes
     reduced: bool = False
-    profile: bytes | None = None
+    icc: bytes | None = None
 
 
 def is_image(path: Path) -> bool:
@@ -152,14 +152,14 @@ def read_image(path: Path) -> Image:
             header, mode = _header(image)
             array = np.asarray(image if mode in (None, image.mode) else image.convert(mode))
             orientation = image.getexif().get(_ORIENTATION, 1)  # it may lie behind the pixels
-            profile = _profile(image, header.channels)
+            icc = _profile(image, header.channels)
     array = _upright(array, orientation)
     pixels = array if array.ndim == 3 else array[..., None]
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint16)
     alpha = pixels[..., header.channels] if pixels.shape[2] > header.channels else None
     pixels = np.ascontiguousarray(pixels[..., : header.channels])
-    return Image(pixels, alpha, hashlib.sha256(data).digest(), header.reduced, profile)
+    return Image(pixels, alpha, hashlib.sha256(data).digest(), header.reduced, icc)
 
 
 def write_image(
@@ -167,7 +167,7 @@ def write_image(
     pixels: Pixels,
     alpha: Pixels | None = None,
     *,
-    profile: bytes | None = None,
+    icc: bytes | None = None,
     exif: PIL.Image.Exif | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
@@ -183,7 +183,7 @@ def write_image(
         What to write.
     alpha : ndarray of the same dtype, shape (height, width), optional
         Opacity.
-    profile : bytes, optional
+    icc : bytes, optional
         ICC colour profile.
     exif : Exif, optional
         Metadata; BMP cannot hold any.
@@ -208,8 +208,8 @@ def write_image(
     kind, options = ENCODINGS[suffix]
     wanted = {"quality": quality, "compress_level": png_level}
     options = options | {name: wanted[name] for name in wanted.keys() & options.keys()}
-    if profile:
-        options["icc_profile"] = profile
+    if icc:
+        options["icc_profile"] = icc
     if exif:
         options["exif"] = exif
     if alpha is not None:
