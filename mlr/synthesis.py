@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from mlr.animation import ANIMATED, write_animation
+from mlr.clip import WRITTEN, change_clip, is_clip
 from mlr.data.files import check_free
 from mlr.data.images import (
     ENCODINGS,
     PNG_LEVEL,
     QUALITY,
     Image,
+    Pixels,
     is_image,
     read_image,
     resized,
     write_image,
 )
 from mlr.data.pairs import images_under
-from mlr.data.provenance import new_record, to_exif
+from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.model import Model, check_strength, mix_name
@@ -44,6 +49,7 @@ class Settings:
     resize: bool = False
     quality: int = QUALITY
     png_level: int = PNG_LEVEL
+    animate: bool = False
     metadata: bool = True
     skip_existing: bool = False
     force: bool = False
@@ -79,6 +85,8 @@ def synthesize_files(
     target: Sequence[str | Mapping[str, float]] = (),
     strength: float = 1.0,
     resize: bool = False,
+    animate: bool = False,
+    format: str | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     metadata: bool = True,
@@ -87,7 +95,7 @@ def synthesize_files(
     force: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
-    """Change the expression of aligned faces in files and folders.
+    """Change the expression of aligned faces in files and folders, clips among them.
 
     Names and subfolders are kept. Without ``output``, the faces of a folder ``F`` go to
     ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``. A mix of
@@ -109,6 +117,11 @@ def synthesize_files(
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     resize : bool
         Bring faces of another size to the model's.
+    animate : bool
+        Write an animation from the face to the expression and back: GIF, unless ``format`` or
+        ``output`` is WebP or PNG.
+    format : str, optional
+        Suffix of the images to write, as "jpg"; by default that of each face.
     quality : int
         Of JPEG and WebP files, from 1 to 100.
     png_level : int
@@ -143,10 +156,15 @@ def synthesize_files(
         raise OptionError("existing outputs are either skipped or overwritten; give one of the two")
     if not 1 <= quality <= 100 or not 0 <= png_level <= 9:
         raise OptionError("the quality must lie between 1 and 100, the PNG level between 0 and 9")
-    settings = Settings(strength, resize, quality, png_level, metadata, skip_existing, force)
+    settings = Settings(
+        strength, resize, quality, png_level, animate, metadata, skip_existing, force
+    )
+    suffix = f".{format}" if format else ".gif" if animate else None
+    if suffix and suffix not in (ANIMATED if animate else ENCODINGS):
+        raise OptionError(f"{suffix} cannot be written" + (" as an animation" if animate else ""))
     report = report or Report()
     models = _models(model, target or model.expressions)
-    jobs = plan([Path(face) for face in faces], output, list(models), report, force=force)
+    jobs = plan([Path(face) for face in faces], output, list(models), report, suffix, force=force)
 
     def run(job: Job) -> Outcome:
         return _run(job, models, settings)
@@ -189,13 +207,15 @@ def plan(
     output: str | Path | None,
     expressions: Sequence[str],
     report: Report,
+    suffix: str | None = None,
     *,
     force: bool = False,
 ) -> list[Job]:
     """Decide where each output goes.
 
     Those that would collide, or overwrite another one of the faces, are named and left out; so are
-    those that would replace their own face, unless forced.
+    those that would replace their own face, unless forced. Images are written with the suffix, if
+    there is one, and clips as clips.
 
     Raises
     ------
@@ -207,7 +227,7 @@ def plan(
     destination = None if output is None else Path(output)
     folders = [face for face in faces if face.is_dir()]
     several = len(expressions) > 1
-    if destination is not None and is_image(destination) and not destination.is_dir():
+    if destination is not None and _is_face(destination) and not destination.is_dir():
         if len(faces) == 1 and not folders and not several:
             if destination.resolve() == faces[0].resolve() and not force:
                 report.fail(faces[0], _ITSELF)
@@ -225,8 +245,9 @@ def plan(
         if destination is not None and root is not None and len(folders) > 1:
             name = Path(root.resolve().name) / name
         outputs: dict[str, Path] = {}
+        named_as = _in_format(name, suffix)
         for expression in expressions:
-            path = _output(face, name, root, destination, expression, several)
+            path = _output(face, named_as, root, destination, expression, several)
             place = path.resolve()
             if place in taken:
                 report.fail(face, f"would be written to {path}, as {taken[place]} is")
@@ -242,6 +263,20 @@ def plan(
     if not jobs and not report.failures:
         raise DataError(f"{', '.join(map(str, faces))}: no images in there")
     return jobs
+
+
+def _is_face(path: Path) -> bool:
+    return is_image(path) or is_clip(path)
+
+
+def _in_format(name: Path, suffix: str | None) -> Path:
+    """Return the name of an output with a suffix that can be written."""
+    kind = name.suffix.lower()
+    if is_clip(name):
+        return name if kind in WRITTEN else name.with_suffix(".mp4")
+    if suffix:
+        return name if kind == suffix else name.with_suffix(suffix)
+    return name if kind in ENCODINGS else name.with_suffix(".png")
 
 
 def _output_folders(destination: Path | None, expressions: Sequence[str]) -> list[Path]:
@@ -266,7 +301,7 @@ def _named(
         root = face.resolve()
         skipped = [o.relative_to(root) for o in output_folders if root in o.parents]
         try:
-            names = [path.relative_to(face) for path in images_under(face)]
+            names = [path.relative_to(face) for path in images_under(face, _is_face)]
         except DataError as error:
             report.fail(face, str(error))
             continue
@@ -286,8 +321,6 @@ def _output(
     several: bool,
 ) -> Path:
     """Return where one expression of a face goes."""
-    if name.suffix.lower() not in ENCODINGS:
-        name = name.with_suffix(".png")
     if destination is not None:
         return destination / expression / name if several else destination / name
     if root is None:
@@ -305,6 +338,9 @@ def _run(job: Job, models: Mapping[str, Model], settings: Settings) -> Outcome:
         outcome.skipped = len(job.outputs) - len(outputs)
         if not outputs:
             return outcome
+    if is_clip(job.face):
+        _run_clip(job.face, outputs, models, settings, outcome)
+        return outcome
     path = next(iter(outputs.values()))
     try:
         for path in outputs.values():
@@ -316,22 +352,66 @@ def _run(job: Job, models: Mapping[str, Model], settings: Settings) -> Outcome:
     outcome.reduced = image.reduced
     for expression, path in outputs.items():
         model = models[expression]
-        record = new_record(expression, settings.strength, model.sha256)
+        change = partial(model.synthesize, image.pixels, expression)
         try:
-            write_image(
-                path,
-                model.synthesize(image.pixels, expression, settings.strength),
-                image.alpha,
-                icc=image.icc,
-                exif=to_exif(record if settings.metadata else None),
-                quality=settings.quality,
-                png_level=settings.png_level,
-                force=force,
-            )
+            _write(path, change, image, _record(model, expression, settings), settings)
             outcome.written.append(path)
         except MlrError as error:
             outcome.failures.append((str(error), path))
     return outcome
+
+
+def _write(
+    path: Path,
+    change: Callable[[float], Pixels],
+    image: Image,
+    record: Record | None,
+    settings: Settings,
+) -> None:
+    """Write one output of an image: still, or moving there and back."""
+    common: dict[str, Any] = {
+        "icc": image.icc,
+        "quality": settings.quality,
+        "png_level": settings.png_level,
+        "force": settings.force,
+    }
+    strength = settings.strength
+    if settings.animate:
+        write_animation(path, change, image.alpha, strength=strength, record=record, **common)
+    else:
+        write_image(path, change(strength), image.alpha, exif=to_exif(record), **common)
+
+
+def _run_clip(
+    clip: Path,
+    outputs: Mapping[str, Path],
+    models: Mapping[str, Model],
+    settings: Settings,
+    outcome: Outcome,
+) -> None:
+    """Make all outputs of one clip, frame by frame."""
+    for expression, path in outputs.items():
+        model = models[expression]
+
+        def change(frame: Pixels, model: Model = model, expression: str = expression) -> Pixels:
+            fitting = _fitting(Image(frame, None, b""), model, settings.resize)
+            return model.synthesize(fitting.pixels, expression, settings.strength)
+
+        try:
+            if settings.animate:
+                raise ImageError("is a clip, which moves already; --animate is for images")
+            record = _record(model, expression, settings)
+            change_clip(clip, path, change, record=record, force=settings.force)
+            outcome.written.append(path)
+        except MlrError as error:
+            outcome.failures.append((str(error), path))
+
+
+def _record(model: Model, expression: str, settings: Settings) -> dict[str, Any] | None:
+    """Return what a file shall say of itself."""
+    if not settings.metadata:
+        return None
+    return new_record(expression, settings.strength, model.sha256)
 
 
 def _fitting(image: Image, model: Model, resize: bool) -> Image:

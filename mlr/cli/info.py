@@ -14,7 +14,7 @@ from mlr.cli import options
 @click.argument("file", type=options.FILE)
 @options.as_json
 def info(file: Path, as_json: bool) -> int:
-    """Say what FILE is, a model, statistics or an image, and how it was made.
+    """Say what FILE is, a model, statistics, an image or a clip, and how it was made.
 
     An image that mlr synthesize wrote names the expression, its strength and the SHA-256 of the
     model file, which sha256sum and mlr info print of the model, too.
@@ -36,6 +36,7 @@ def info(file: Path, as_json: bool) -> int:
 
 def _summary(file: Path) -> dict[str, Any]:
     """Return what a file is, whichever of ours it may be."""
+    from mlr.clip import describe_clip, is_clip
     from mlr.data.images import is_image
     from mlr.data.npz import kind_of
     from mlr.data.provenance import describe_image
@@ -44,4 +45,6 @@ def _summary(file: Path) -> dict[str, Any]:
 
     if is_image(file):
         return describe_image(file)
+    if is_clip(file):
+        return describe_clip(file)
     return (Statistics.load if kind_of(file) == "statistics" else load)(file).summary()

@@ -60,6 +60,17 @@ def _shares(text: str) -> dict[str, float]:
 )
 @click.option("--resize", is_flag=True, help="Bring faces of another size to the model's.")
 @click.option(
+    "--animate",
+    is_flag=True,
+    help="Write animations from the face to the expression and back.",
+)
+@click.option(
+    "--format",
+    metavar="SUFFIX",
+    help="Kind of images to write, as jpg; with --animate gif, webp or png.  "
+    "[default: as each face; gif]",
+)
+@click.option(
     "--quality",
     type=click.IntRange(1, 100),
     default=95,
@@ -90,6 +101,8 @@ def synthesize(
     target: tuple[str | Mapping[str, float], ...],
     strength: float,
     resize: bool,
+    animate: bool,
+    format: str | None,
     quality: int,
     png_level: int,
     metadata: bool,
@@ -100,7 +113,10 @@ def synthesize(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Change the expression of the aligned faces in FACES, files or folders."""
+    """Change the expression of the aligned faces in FACES, files or folders.
+
+    Clips come out as clips; they need mlr[video].
+    """
     from mlr.model import load
     from mlr.synthesis import synthesize_files
 
@@ -113,6 +129,8 @@ def synthesize(
         target=target,
         strength=strength,
         resize=resize,
+        animate=animate,
+        format=format and format.lower().removeprefix("."),
         quality=quality,
         png_level=png_level,
         metadata=metadata,

@@ -17,8 +17,11 @@ import PIL.Image
 from mlr.data.images import FORMATS, decoding, upright_size
 from mlr.version import __version__
 
-KIND = "synthesized image"
+KIND = "synthesized"
 _SOFTWARE, _DESCRIPTION = 0x0131, 0x010E  # EXIF tags
+
+#: What is said of a file without a record.
+NO_RECORD = {"record": "none: nothing says that mlr synthesized it"}
 
 Record = Mapping[str, Any]
 
@@ -95,4 +98,4 @@ def describe_image(path: Path) -> dict[str, Any]:
             "frames": int(getattr(image, "n_frames", 1)),
         }
     record = from_json(said)
-    return found | (record or {"record": "none: nothing says that mlr synthesized it"})
+    return found | (record or NO_RECORD)
