@@ -14,6 +14,7 @@ from mlr import metrics
 from mlr.data.files import check_free
 from mlr.data.images import Image, Pixels, read_image, write_image
 from mlr.data.pairs import Person, find_pairs
+from mlr.data.provenance import new_record, to_exif
 from mlr.data.stream import as_channels, ordered_map
 from mlr.errors import DataError, ImageError
 from mlr.model import Model
@@ -193,14 +194,16 @@ def _write_pictures(
         rows = [
             _pair_picture(model, name, place, ranked[index]) for place, index in _shown(len(ranked))
         ]
-        write_contact_sheet(folder / f"{name}.png", name, rows, force=force)
+        exif = to_exif(new_record(name, 1, model.sha256))
+        write_contact_sheet(folder / f"{name}.png", name, rows, exif=exif, force=force)
         yield folder / f"{name}.png"
     people = {entry.person.name: entry.person for entry in next(iter(found.values()))}
     sources = [read_image(people[name].source).pixels for name in sorted(people)[:SHOWN]]
     pictures = [[x, *(model.synthesize(x, name) for name in sorted(found))] for x in sources]
     rows_of = [("", [as_rgb8(picture) for picture in row]) for row in pictures]
     overview = draw_sheet(["input", *sorted(found)], rows_of)
-    write_image(folder / "overview.png", overview, force=force)
+    exif = to_exif(new_record(", ".join(sorted(found)), 1, model.sha256))
+    write_image(folder / "overview.png", overview, exif=exif, force=force)
     yield folder / "overview.png"
 
 

@@ -38,7 +38,12 @@ class PairPicture:
 
 
 def write_contact_sheet(
-    path: Path, title: str, pairs: Sequence[PairPicture], *, force: bool = False
+    path: Path,
+    title: str,
+    pairs: Sequence[PairPicture],
+    *,
+    exif: PIL.Image.Exif | None = None,
+    force: bool = False,
 ) -> None:
     """Write input, output, target and error of each pair, one pair a row.
 
@@ -65,7 +70,7 @@ def write_contact_sheet(
         for pair in pairs
     ]
     heads = ["input", f"output: {title}", "target", f"error x{ERROR_GAIN}"]
-    write_image(path, draw_sheet(heads, rows), force=force)
+    write_image(path, draw_sheet(heads, rows), exif=exif, force=force)
 
 
 def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:

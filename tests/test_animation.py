@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlr.animation import eased_strengths, write_animation
@@ -32,6 +32,7 @@ def frames(path):
             yield np.asarray(image.convert("RGB")).astype(int)
 
 
+@settings(deadline=None, max_examples=30)
 @given(frames=st.integers(1, 30).map(lambda half: 2 * half), peak=st.floats(0, 2))
 def test_strengths_run_there_and_back(frames, peak):
     strengths = np.array(eased_strengths(frames, peak))

@@ -6,6 +6,7 @@ from skimage.metrics import structural_similarity
 
 import mlr
 from mlr.data.images import read_image, write_image
+from mlr.data.provenance import describe_image
 from mlr.errors import DataError, MlrWarning, OutputExistsError
 from mlr.evaluation import evaluate
 
@@ -87,6 +88,8 @@ def test_the_report_holds_a_sheet_of_each_expression_and_an_overview(data, model
     side = 192  # every picture of 16 px is enlarged 12 times
     assert sheet.shape[1] == 4 * (side + 8) + 8
     assert sheet.shape[0] > 9 * side  # three worst, three median, three best
+    assert describe_image(tmp_path / "report" / "sad.png")["expression"] == "sad"
+    assert describe_image(tmp_path / "report" / "overview.png")["expression"] == "happy, sad"
     with pytest.raises(OutputExistsError):
         evaluate(model, data, report_dir=tmp_path / "report")
 

@@ -8,7 +8,7 @@ import string
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlr
@@ -98,6 +98,7 @@ def test_model_knows_its_file_only_if_it_has_one(faces, model, tmp_path):
     assert "model" not in new_record("happy", 1, "")
 
 
+@settings(deadline=None, max_examples=30)
 @given(
     expression=st.text(string.printable + "äø日本🙂\u0000", min_size=1, max_size=20),
     strength=st.floats(0, 2),
