@@ -1,5 +1,6 @@
 """Animations of faces, and clips in and out."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -94,7 +95,8 @@ pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarn
 
 @pytest.fixture
 def ffmpeg():
-    return pytest.importorskip("imageio_ffmpeg", reason="needs the extra mlr[video]")
+    yield pytest.importorskip("imageio_ffmpeg", reason="needs the extra mlr[video]")
+    gc.collect()
 
 
 def film(ffmpeg, path, count=30, size=16):
