@@ -14,14 +14,18 @@ from mlr import metrics
 from mlr.data.files import check_free
 from mlr.data.images import Image, Pixels, read_image, write_image
 from mlr.data.pairs import Person, find_pairs
+from mlr.data.provenance import new_record, to_exif
 from mlr.data.stream import as_channels, ordered_map
 from mlr.errors import DataError, ImageError
 from mlr.model import Model
 from mlr.report import Report
+from mlr.report_page import PairScores, write_report_page
 from mlr.sheet import PairPicture, as_rgb8, draw_sheet, write_contact_sheet
 from mlr.threads import thread_count
 
 MEASURES = ("mse", "psnr", "ssim", "sharpness")
+PAGE = "report.html"
+FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256")
 SHOWN = 3  # pairs of each kind on a contact sheet: worst, median, best
 
 
@@ -51,10 +55,11 @@ def evaluate(
     threads : int, optional
         By default one for each processor.
     report_dir : path, optional
-        Folder for a contact sheet of each expression, worst, median and best pairs, and for
-        ``overview.png``, all expressions of a few people.
+        Folder for a contact sheet of each expression, worst, median and best pairs, for
+        ``overview.png``, all expressions of a few people, and for ``report.html``, a page to look
+        at all pairs.
     force : bool
-        Overwrite contact sheets.
+        Overwrite what is in that folder.
     report : Report, optional
         Told about progress and about files that are left out.
 
@@ -85,8 +90,8 @@ def evaluate(
             f"{', '.join(model.expressions)}"
         )
     if report_dir is not None:
-        for name in (*shared, "overview"):  # before the work, not after
-            check_free(Path(report_dir) / f"{name}.png", force=force)
+        for name in (*(f"{each}.png" for each in (*shared, "overview")), PAGE):
+            check_free(Path(report_dir) / name, force=force)  # before the work, not after
     found: dict[str, list[_Entry]] = {}
 
     def measure(person: Person) -> tuple[list[tuple[str, _Scores]], list[tuple[Path, str]]]:
@@ -103,17 +108,18 @@ def evaluate(
         raise DataError(f"{data}: not one pair could be evaluated")
     count = sum(len(pairs_of) for pairs_of in found.values())
     report.done += count
+    means = {
+        name: _mean([entry.ours for entry in entries])
+        | {"copy_input": _mean([entry.copied for entry in entries])}
+        for name, entries in sorted(found.items())
+    }
     if report_dir is not None:
         for path in _write_pictures(Path(report_dir), model, found, force):
             report.note(f"wrote {path}")
-    return {
-        "pairs": count,
-        "targets": {
-            name: _mean([entry.ours for entry in entries])
-            | {"copy_input": _mean([entry.copied for entry in entries])}
-            for name, entries in sorted(found.items())
-        },
-    }
+        page = Path(report_dir) / PAGE
+        _write_page(page, model, Path(data), found, means, thread_count(threads), force)
+        report.note(f"wrote {page}")
+    return {"pairs": count, "targets": means}
 
 
 class _Entry(NamedTuple):
@@ -188,15 +194,43 @@ def _write_pictures(
         rows = [
             _pair_picture(model, name, place, ranked[index]) for place, index in _shown(len(ranked))
         ]
-        write_contact_sheet(folder / f"{name}.png", name, rows, force=force)
+        exif = to_exif(new_record(name, 1, model.sha256))
+        write_contact_sheet(folder / f"{name}.png", name, rows, exif=exif, force=force)
         yield folder / f"{name}.png"
     people = {entry.person.name: entry.person for entry in next(iter(found.values()))}
     sources = [read_image(people[name].source).pixels for name in sorted(people)[:SHOWN]]
     pictures = [[x, *(model.synthesize(x, name) for name in sorted(found))] for x in sources]
     rows_of = [("", [as_rgb8(picture) for picture in row]) for row in pictures]
     overview = draw_sheet(["input", *sorted(found)], rows_of)
-    write_image(folder / "overview.png", overview, force=force)
+    exif = to_exif(new_record(", ".join(sorted(found)), 1, model.sha256))
+    write_image(folder / "overview.png", overview, exif=exif, force=force)
     yield folder / "overview.png"
+
+
+def _write_page(
+    path: Path,
+    model: Model,
+    data: Path,
+    found: dict[str, list[_Entry]],
+    means: dict[str, dict[str, Any]],
+    threads: int,
+    force: bool,
+) -> None:
+    """Write the page of all pairs."""
+    people = {entry.person.name: entry for entries in found.values() for entry in entries}
+
+    def picture(pair: PairScores) -> PairPicture:
+        return _pair_picture(model, pair.expression, "", people[pair.person])
+
+    summary = model.summary()
+    facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
+    pairs = [
+        PairScores(entry.person.name, name, entry.ours, entry.copied)
+        for name, entries in found.items()
+        for entry in entries
+    ]
+    title = f"Evaluation on {data.resolve().name}"
+    write_report_page(path, title, facts, means, pairs, picture, threads=threads, force=force)
 
 
 def _pair_picture(model: Model, expression: str, place: str, entry: _Entry) -> PairPicture:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class Model:
         Pixels outside the frame repeat the nearest one inside, rather than counting as 0.
     channels : int, optional
         Of the images that weights shared by all channels were learnt from.
+    sha256 : str
+        SHA-256 of the file that it was read from, in hexadecimal digits; empty if there is none.
     """
 
     weights: npt.NDArray[np.float32]
@@ -68,6 +71,7 @@ class Model:
     displacement: npt.NDArray[np.float32] | None = None
     edge: bool = False
     channels: int | None = None
+    sha256: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -154,6 +158,7 @@ class Model:
             "receptive_field": str(self.receptive_field),
             "parameters": self.parameters,
             **self.meta,
+            **({"sha256": self.sha256} if self.sha256 else {}),
         }
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -300,7 +305,9 @@ def load(path: str | Path) -> Model:
     """
     arrays, meta = read_npz(Path(path), kind="model", newest=FORMAT)
     try:
-        return _from_arrays(arrays, meta)
+        with Path(path).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return replace(_from_arrays(arrays, meta), sha256=sha256)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a model file, or a damaged one: {error}") from error
     except MlrError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,12 @@ from typing import TypeVar
 from mlr.errors import MlrWarning
 
 Item = TypeVar("Item")
+
+SHOWN = 3  # reasons in a summary
+_BAR = (
+    "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, "
+    "{remaining} left, ready at {eta:%H:%M:%S}"
+)
 
 
 @dataclass
@@ -24,16 +31,39 @@ class Report:
         Files or people that went through.
     failures : list of (Path, str)
         What did not, and why, in one line each.
+    skipped : int
+        Outputs that were there already and asked to be left alone.
     """
 
     done: int = 0
     failures: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: int = 0
+    _reasons: Counter[str] = field(default_factory=Counter)
 
-    def fail(self, path: Path, cause: str) -> None:
-        """Note that a file is left out."""
+    def fail(self, path: Path, cause: str, output: Path | None = None) -> None:
+        """Note that a file is left out.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        cause : str
+            Why, in one line, which may begin with the path.
+        output : Path, optional
+            What it was to become, if this is what the cause begins with.
+        """
         cause = cause.removeprefix(f"{path}: ")
         self.failures.append((path, cause))
+        self._reasons[cause.removeprefix(f"{output}: ").partition(";")[0]] += 1
         self.show_failure(f"{path}: {cause}")
+
+    def left_out(self) -> str:
+        """Return how many files were left out, and the reasons that several share, or nothing."""
+        if not self.failures:
+            return ""
+        shared = [(text, n) for text, n in self._reasons.most_common(SHOWN) if n > 1]
+        reasons = "".join(f", {n} times: {text}" for text, n in shared)
+        return f"; {len(self.failures)} left out, see above{reasons}"
 
     def show_failure(self, line: str) -> None:
         """Tell the user of a failure as it happens."""
@@ -79,7 +109,8 @@ class ConsoleReport(Report):
         from tqdm import tqdm
 
         hidden = True if self.verbosity == 0 else None  # None: hidden unless a terminal
-        yield from tqdm(items, total=total, desc=what, disable=hidden, leave=False, file=sys.stderr)
+        bar = {"desc": what, "bar_format": _BAR, "unit": "", "leave": False, "file": sys.stderr}
+        yield from tqdm(items, total=total, disable=hidden, **bar)
 
     @staticmethod
     def _write(line: str) -> None:

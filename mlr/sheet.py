@@ -38,7 +38,12 @@ class PairPicture:
 
 
 def write_contact_sheet(
-    path: Path, title: str, pairs: Sequence[PairPicture], *, force: bool = False
+    path: Path,
+    title: str,
+    pairs: Sequence[PairPicture],
+    *,
+    exif: PIL.Image.Exif | None = None,
+    force: bool = False,
 ) -> None:
     """Write input, output, target and error of each pair, one pair a row.
 
@@ -59,13 +64,13 @@ def write_contact_sheet(
                 as_rgb8(pair.source),
                 as_rgb8(pair.output),
                 as_rgb8(pair.target),
-                _error(as_rgb8(pair.output), as_rgb8(pair.target)),
+                error_picture(as_rgb8(pair.output), as_rgb8(pair.target)),
             ],
         )
         for pair in pairs
     ]
     heads = ["input", f"output: {title}", "target", f"error x{ERROR_GAIN}"]
-    write_image(path, draw_sheet(heads, rows), force=force)
+    write_image(path, draw_sheet(heads, rows), exif=exif, force=force)
 
 
 def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
@@ -119,7 +124,7 @@ def _enlarged(picture: Pixels) -> Pixels:
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def _error(output: Pixels, target: Pixels) -> Pixels:
+def error_picture(output: Pixels, target: Pixels) -> Pixels:
     """Return a picture of the difference: black, red, yellow, white."""
     difference = np.abs(output.astype(np.float32) - target).mean(axis=2) / 255 * ERROR_GAIN
     ramp = [np.clip(3 * difference - step, 0, 1) for step in range(3)]

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from mlr.animation import ANIMATED, write_animation
+from mlr.clip import WRITTEN, change_clip, is_clip
 from mlr.data.files import check_free
-from mlr.data.images import ENCODINGS, Image, is_image, read_image, resized, write_image
+from mlr.data.images import (
+    ENCODINGS,
+    PNG_LEVEL,
+    QUALITY,
+    Image,
+    Pixels,
+    is_image,
+    read_image,
+    resized,
+    write_image,
+)
 from mlr.data.pairs import images_under
+from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
 from mlr.report import Report
 from mlr.threads import thread_count
+
+_ITSELF = "would be replaced by its own output; give another place or --force"
+
+
+Target = str | Mapping[str, float]  # an expression or the shares of a mix
+Targets = Mapping[str, Target]  # by the name of the output
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,20 @@ class Job:
     outputs: dict[str, Path]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How faces are changed and written; the attributes are parameters of `synthesize_files`."""
+
+    strength: float = 1.0
+    resize: bool = False
+    quality: int = QUALITY
+    png_level: int = PNG_LEVEL
+    animate: bool = False
+    metadata: bool = True
+    skip_existing: bool = False
+    force: bool = False
+
+
 @dataclass
 class Outcome:
     """What became of a job.
@@ -32,14 +67,17 @@ class Outcome:
     ----------
     written : list of Path
         Output files.
-    failures : list of (Path, str)
-        What was left out, and why.
+    skipped : int
+        Outputs that were there already.
+    failures : list of (str, Path)
+        Why an output was not made, and which.
     reduced : bool
         The face was read with fewer bits than it has.
     """
 
     written: list[Path] = field(default_factory=list)
-    failures: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: int = 0
+    failures: list[tuple[str, Path]] = field(default_factory=list)
     reduced: bool = False
 
 
@@ -51,11 +89,17 @@ def synthesize_files(
     target: Sequence[str | Mapping[str, float]] = (),
     strength: float = 1.0,
     resize: bool = False,
+    animate: bool = False,
+    format: str | None = None,
+    quality: int = QUALITY,
+    png_level: int = PNG_LEVEL,
+    metadata: bool = True,
     threads: int | None = None,
+    skip_existing: bool = False,
     force: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
-    """Change the expression of aligned faces in files and folders.
+    """Change the expression of aligned faces in files and folders, clips among them.
 
     Names and subfolders are kept. Without ``output``, the faces of a folder ``F`` go to
     ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``. A mix of
@@ -77,10 +121,23 @@ def synthesize_files(
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     resize : bool
         Bring faces of another size to the model's.
+    animate : bool
+        Write an animation from the face to the expression and back: GIF, unless ``format`` or
+        ``output`` is WebP or PNG.
+    format : str, optional
+        Suffix of the images to write, as "jpg"; by default that of each face.
+    quality : int
+        Of JPEG and WebP files, from 1 to 100.
+    png_level : int
+        How hard to compress PNG files, from 0 to 9.
+    metadata : bool
+        Say in each file what it is and how it was made (see `mlr.data.provenance`).
     threads : int, optional
         By default one for each processor.
+    skip_existing : bool
+        Leave outputs that are there already alone, and do not count them as failures.
     force : bool
-        Overwrite existing files.
+        Overwrite existing files, the faces themselves too if they are the outputs.
     report : Report, optional
         Told about progress and about files that are left out.
 
@@ -99,31 +156,44 @@ def synthesize_files(
         If the strength, a share or ``output`` makes no sense.
     """
     check_strength(strength)
+    if skip_existing and force:
+        raise OptionError("existing outputs are either skipped or overwritten; give one of the two")
+    if not 1 <= quality <= 100 or not 0 <= png_level <= 9:
+        raise OptionError("the quality must lie between 1 and 100, the PNG level between 0 and 9")
+    settings = Settings(
+        strength, resize, quality, png_level, animate, metadata, skip_existing, force
+    )
+    suffix = f".{format}" if format else ".gif" if animate else None
+    if suffix and suffix not in (ANIMATED if animate else ENCODINGS):
+        raise OptionError(f"{suffix} cannot be written" + (" as an animation" if animate else ""))
     report = report or Report()
     targets = _targets(model, target or model.expressions)
-    jobs = plan([Path(face) for face in faces], output, list(targets), report)
+    jobs = plan([Path(face) for face in faces], output, list(targets), report, suffix, force=force)
 
     def run(job: Job) -> Outcome:
-        return _run(job, model, targets, strength, resize, force)
+        return _run(job, model, targets, settings)
 
     written: list[Path] = []
     reduced = 0
     outcomes = ordered_map(run, jobs, thread_count(threads))
-    for outcome in report.progress(outcomes, len(jobs), "synthesizing"):
+    progress = report.progress(outcomes, len(jobs), "synthesizing")
+    for job, outcome in zip(jobs, progress, strict=True):
         written += outcome.written
         reduced += outcome.reduced
-        for path, cause in outcome.failures:
-            report.fail(path, cause)
+        report.skipped += outcome.skipped
+        for cause, path in outcome.failures:
+            report.fail(job.face, cause, path)
     report.note_reduced(reduced)
+    untold = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
+    if untold:
+        report.note(f"note: {untold} outputs do not say that they are synthesized: BMP cannot")
     report.done += len(written)
     return written
 
 
-def _targets(
-    model: Model, target: Sequence[str | Mapping[str, float]]
-) -> dict[str, str | Mapping[str, float]]:
+def _targets(model: Model, target: Sequence[Target]) -> Targets:
     """Return each expression or mix by the name of its output."""
-    wanted: dict[str, str | Mapping[str, float]] = {}
+    wanted: dict[str, Target] = {}
     for each in target:
         name = each if isinstance(each, str) else mix_name(each)
         if wanted.setdefault(name, each) != each:
@@ -137,11 +207,19 @@ def _targets(
 
 
 def plan(
-    faces: Sequence[Path], output: str | Path | None, expressions: Sequence[str], report: Report
+    faces: Sequence[Path],
+    output: str | Path | None,
+    expressions: Sequence[str],
+    report: Report,
+    suffix: str | None = None,
+    *,
+    force: bool = False,
 ) -> list[Job]:
     """Decide where each output goes.
 
-    Those that would collide, or overwrite another one of the faces, are named and left out.
+    Those that would collide, or overwrite another one of the faces, are named and left out; so are
+    those that would replace their own face, unless forced. Images are written with the suffix, if
+    there is one, and clips as clips.
 
     Raises
     ------
@@ -153,8 +231,11 @@ def plan(
     destination = None if output is None else Path(output)
     folders = [face for face in faces if face.is_dir()]
     several = len(expressions) > 1
-    if destination is not None and is_image(destination) and not destination.is_dir():
+    if destination is not None and _is_face(destination) and not destination.is_dir():
         if len(faces) == 1 and not folders and not several:
+            if destination.resolve() == faces[0].resolve() and not force:
+                report.fail(faces[0], _ITSELF)
+                return []
             return [Job(faces[0], {expressions[0]: destination})]
         raise MlrError(
             f"{destination}: one file cannot hold several outputs; give a folder, "
@@ -168,13 +249,16 @@ def plan(
         if destination is not None and root is not None and len(folders) > 1:
             name = Path(root.resolve().name) / name
         outputs: dict[str, Path] = {}
+        named_as = _in_format(name, suffix)
         for expression in expressions:
-            path = _output(face, name, root, destination, expression, several)
+            path = _output(face, named_as, root, destination, expression, several)
             place = path.resolve()
             if place in taken:
                 report.fail(face, f"would be written to {path}, as {taken[place]} is")
             elif place in inputs and place != face.resolve():
                 report.fail(face, f"would be written to {path}, which is one of the faces")
+            elif place in inputs and not force:
+                report.fail(face, _ITSELF)
             else:
                 taken[place] = face
                 outputs[expression] = path
@@ -183,6 +267,20 @@ def plan(
     if not jobs and not report.failures:
         raise DataError(f"{', '.join(map(str, faces))}: no images in there")
     return jobs
+
+
+def _is_face(path: Path) -> bool:
+    return is_image(path) or is_clip(path)
+
+
+def _in_format(name: Path, suffix: str | None) -> Path:
+    """Return the name of an output with a suffix that can be written."""
+    kind = name.suffix.lower()
+    if is_clip(name):
+        return name if kind in WRITTEN else name.with_suffix(".mp4")
+    if suffix:
+        return name if kind == suffix else name.with_suffix(suffix)
+    return name if kind in ENCODINGS else name.with_suffix(".png")
 
 
 def _output_folders(destination: Path | None, expressions: Sequence[str]) -> list[Path]:
@@ -207,7 +305,7 @@ def _named(
         root = face.resolve()
         skipped = [o.relative_to(root) for o in output_folders if root in o.parents]
         try:
-            names = [path.relative_to(face) for path in images_under(face)]
+            names = [path.relative_to(face) for path in images_under(face, _is_face)]
         except DataError as error:
             report.fail(face, str(error))
             continue
@@ -227,8 +325,6 @@ def _output(
     several: bool,
 ) -> Path:
     """Return where one expression of a face goes."""
-    if name.suffix.lower() not in ENCODINGS:
-        name = name.with_suffix(".png")
     if destination is not None:
         return destination / expression / name if several else destination / name
     if root is None:
@@ -237,32 +333,88 @@ def _output(
     return folder.with_name(f"{folder.name}-{expression}") / name
 
 
-def _run(
-    job: Job,
-    model: Model,
-    targets: Mapping[str, str | Mapping[str, float]],
-    strength: float,
-    resize: bool,
-    force: bool,
-) -> Outcome:
+def _run(job: Job, model: Model, targets: Targets, settings: Settings) -> Outcome:
     """Make all outputs of one face."""
-    outcome = Outcome()
+    outcome, force = Outcome(), settings.force
+    outputs = dict(job.outputs)
+    if settings.skip_existing:
+        outputs = {name: path for name, path in outputs.items() if not path.exists()}
+        outcome.skipped = len(job.outputs) - len(outputs)
+        if not outputs:
+            return outcome
+    if is_clip(job.face):
+        _run_clip(job.face, outputs, model, targets, settings, outcome)
+        return outcome
+    path = next(iter(outputs.values()))
     try:
-        for path in job.outputs.values():
+        for path in outputs.values():
             check_free(path, force=force)  # before the work, not after
-        image = _fitting(read_image(job.face), model, resize)
+        image = _fitting(read_image(job.face), model, settings.resize)
     except MlrError as error:
-        outcome.failures.append((job.face, str(error)))
+        outcome.failures.append((str(error), path))
         return outcome
     outcome.reduced = image.reduced
-    for expression, path in job.outputs.items():
+    for expression, path in outputs.items():
+        change = partial(model.synthesize, image.pixels, targets[expression])
         try:
-            pixels = model.synthesize(image.pixels, targets[expression], strength)
-            write_image(path, pixels, image.alpha, force=force)
+            _write(path, change, image, _record(model, expression, settings), settings)
             outcome.written.append(path)
         except MlrError as error:
-            outcome.failures.append((job.face, str(error)))
+            outcome.failures.append((str(error), path))
     return outcome
+
+
+def _write(
+    path: Path,
+    change: Callable[[float], Pixels],
+    image: Image,
+    record: Record | None,
+    settings: Settings,
+) -> None:
+    """Write one output of an image: still, or moving there and back."""
+    common: dict[str, Any] = {
+        "icc": image.icc,
+        "quality": settings.quality,
+        "png_level": settings.png_level,
+        "force": settings.force,
+    }
+    strength = settings.strength
+    if settings.animate:
+        write_animation(path, change, image.alpha, strength=strength, record=record, **common)
+    else:
+        write_image(path, change(strength), image.alpha, exif=to_exif(record), **common)
+
+
+def _run_clip(
+    clip: Path,
+    outputs: Mapping[str, Path],
+    model: Model,
+    targets: Targets,
+    settings: Settings,
+    outcome: Outcome,
+) -> None:
+    """Make all outputs of one clip, frame by frame."""
+    for expression, path in outputs.items():
+
+        def change(frame: Pixels, target: Target = targets[expression]) -> Pixels:
+            fitting = _fitting(Image(frame, None, b""), model, settings.resize)
+            return model.synthesize(fitting.pixels, target, settings.strength)
+
+        try:
+            if settings.animate:
+                raise ImageError("is a clip, which moves already; --animate is for images")
+            record = _record(model, expression, settings)
+            change_clip(clip, path, change, record=record, force=settings.force)
+            outcome.written.append(path)
+        except MlrError as error:
+            outcome.failures.append((str(error), path))
+
+
+def _record(model: Model, expression: str, settings: Settings) -> dict[str, Any] | None:
+    """Return what a file shall say of itself."""
+    if not settings.metadata:
+        return None
+    return new_record(expression, settings.strength, model.sha256)
 
 
 def _fitting(image: Image, model: Model, resize: bool) -> Image:

@@ -6,6 +6,7 @@ from skimage.metrics import structural_similarity
 
 import mlr
 from mlr.data.images import read_image, write_image
+from mlr.data.provenance import describe_image
 from mlr.errors import DataError, MlrWarning, OutputExistsError
 from mlr.evaluation import evaluate
 
@@ -82,11 +83,13 @@ def test_threads_change_nothing(data, model):
 def test_the_report_holds_a_sheet_of_each_expression_and_an_overview(data, model, tmp_path):
     evaluate(model, data, report_dir=tmp_path / "report")
     paths = sorted(path.name for path in (tmp_path / "report").iterdir())
-    assert paths == ["happy.png", "overview.png", "sad.png"]
+    assert paths == ["happy.png", "overview.png", "report.html", "sad.png"]
     sheet = read_image(tmp_path / "report" / "happy.png").pixels
     side = 192  # every picture of 16 px is enlarged 12 times
     assert sheet.shape[1] == 4 * (side + 8) + 8
     assert sheet.shape[0] > 9 * side  # three worst, three median, three best
+    assert describe_image(tmp_path / "report" / "sad.png")["expression"] == "sad"
+    assert describe_image(tmp_path / "report" / "overview.png")["expression"] == "happy, sad"
     with pytest.raises(OutputExistsError):
         evaluate(model, data, report_dir=tmp_path / "report")
 

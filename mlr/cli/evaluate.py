@@ -19,7 +19,8 @@ from mlr.cli import options
     "--report",
     "report_dir",
     type=options.OUTPUT,
-    help="Folder for pictures: the worst, median and best pairs, and an overview.",
+    help="Folder for report.html, a page to look at all pairs, and for pictures: the worst, "
+    "median and best pairs, and an overview.",
 )
 @options.threads
 @options.force

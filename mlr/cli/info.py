@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,14 +14,14 @@ from mlr.cli import options
 @click.argument("file", type=options.FILE)
 @options.as_json
 def info(file: Path, as_json: bool) -> int:
-    """Say what is in FILE, a model or statistics, and how it was made."""
-    from mlr.data.npz import meta_of
-    from mlr.folds import Folds
-    from mlr.model import load
+    """Say what FILE is, a model, statistics, an image or a clip, and how it was made.
+
+    An image that mlr synthesize wrote names the expression, its strength and the SHA-256 of the
+    model file, which sha256sum and mlr info print of the model, too.
+    """
     from mlr.report import printable
 
-    read = Folds.load if meta_of(file).get("kind") == "statistics" else load
-    summary = read(file).summary()
+    summary = _summary(file)
     if as_json:
         options.print_json(summary)
         return 0
@@ -31,3 +32,19 @@ def info(file: Path, as_json: bool) -> int:
             value = ", ".join(map(str, value))
         click.echo(printable(f"{name:16}{value}"))
     return 0
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    """Return what a file is, whichever of ours it may be."""
+    from mlr.clip import describe_clip, is_clip
+    from mlr.data.images import is_image
+    from mlr.data.npz import meta_of
+    from mlr.data.provenance import describe_image
+    from mlr.folds import Folds
+    from mlr.model import load
+
+    if is_image(file):
+        return describe_image(file)
+    if is_clip(file):
+        return describe_clip(file)
+    return (Folds.load if meta_of(file).get("kind") == "statistics" else load)(file).summary()

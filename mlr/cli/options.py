@@ -97,9 +97,8 @@ def print_json(result: dict[str, Any]) -> None:
 
 def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> int:
     """Print the result as JSON if there is one, the summary to stderr, and return the exit code."""
-    failures = len(report.failures)
     if result is not None:
         result["failures"] = [{"path": str(p), "cause": c} for p, c in report.failures]
         print_json(result)
-    report.note(what + (f"; {failures} left out, see above" if failures else ""))
-    return 1 if failures else 0
+    report.note(what + report.left_out())
+    return 1 if report.failures else 0

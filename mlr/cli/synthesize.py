@@ -59,7 +59,38 @@ def _shares(text: str) -> dict[str, float]:
     help="0: the input, 1: the model's output, 2: twice the change.",
 )
 @click.option("--resize", is_flag=True, help="Bring faces of another size to the model's.")
+@click.option(
+    "--animate",
+    is_flag=True,
+    help="Write animations from the face to the expression and back.",
+)
+@click.option(
+    "--format",
+    metavar="SUFFIX",
+    help="Kind of images to write, as jpg; with --animate gif, webp or png.  "
+    "[default: as each face; gif]",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    default=95,
+    show_default=True,
+    help="Of JPEG and WebP files.",
+)
+@click.option(
+    "--png-level",
+    type=click.IntRange(0, 9),
+    default=4,
+    show_default=True,
+    help="How hard to compress PNG files; 1 is quick, 9 small.",
+)
+@click.option(
+    "--metadata/--no-metadata",
+    default=True,
+    help="Say in each file that it is synthesized and how, for mlr info to read.  [default: yes]",
+)
 @options.threads
+@click.option("--skip-existing", is_flag=True, help="Leave outputs that are there already alone.")
 @options.force
 @options.as_json
 @options.verbosity
@@ -70,13 +101,22 @@ def synthesize(
     target: tuple[str | Mapping[str, float], ...],
     strength: float,
     resize: bool,
+    animate: bool,
+    format: str | None,
+    quality: int,
+    png_level: int,
+    metadata: bool,
     threads: int | None,
+    skip_existing: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Change the expression of the aligned faces in FACES, files or folders."""
+    """Change the expression of the aligned faces in FACES, files or folders.
+
+    Clips come out as clips; they need mlr[video].
+    """
     from mlr.model import load
     from mlr.synthesis import synthesize_files
 
@@ -89,7 +129,13 @@ def synthesize(
         target=target,
         strength=strength,
         resize=resize,
+        animate=animate,
+        format=format and format.lower().removeprefix("."),
+        quality=quality,
+        png_level=png_level,
+        metadata=metadata,
         threads=threads,
+        skip_existing=skip_existing,
         force=force,
         report=report,
     )
@@ -97,7 +143,8 @@ def synthesize(
     if verbose:
         for path in written:
             report.note(f"wrote {path}")
-    result = {"written": [str(path) for path in written], "seconds": seconds}
+    skipped = report.skipped
+    result = {"written": [str(path) for path in written], "skipped": skipped, "seconds": seconds}
     folders = sorted({str(path.parent) for path in written})
     where = (
         f" to {folders[0]}" + (f" and {len(folders) - 1} more" if folders[1:] else "")
@@ -105,4 +152,6 @@ def synthesize(
         else ""
     )
     what = f"{len(written)} images written{where} in {seconds:.1f} s"
+    if skipped:
+        what += f"; {skipped} skipped, as they exist"
     return options.finish(report, result if as_json else None, what)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -179,18 +179,25 @@ def _what_is_there(root: Path, source: str) -> str:
     )
 
 
-def images_under(folder: Path) -> list[Path]:
+def images_under(folder: Path, wanted: Callable[[Path], bool] = is_image) -> list[Path]:
     """Return the image files in a folder and its subfolders, hidden ones left out, in order.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    wanted : function of Path
+        Tells what else but an image is meant.
 
     Raises
     ------
     DataError
         If one of the folders cannot be read.
     """
-    return sorted(_images_under(folder))
+    return sorted(_images_under(folder, wanted))
 
 
-def _images_under(folder: Path) -> Iterator[Path]:
+def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
@@ -199,11 +206,7 @@ def _images_under(folder: Path) -> Iterator[Path]:
         for name in names:
             path = Path(parent, name)
             # A broken link is kept: it is named when it cannot be read.
-            if (
-                not name.startswith(".")
-                and is_image(path)
-                and (path.is_file() or path.is_symlink())
-            ):
+            if not name.startswith(".") and wanted(path) and (path.is_file() or path.is_symlink()):
                 yield path
 
 

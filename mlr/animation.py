@@ -1,0 +1,153 @@
+"""Animations from the input to an expression and back, written as GIF, WebP or animated PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from mlr.data.files import replacing
+from mlr.data.images import PNG_LEVEL, QUALITY, Pixels
+from mlr.data.provenance import Record, to_exif, to_json
+from mlr.errors import ImageError
+
+#: Kinds of file that hold an animation: what Pillow calls them.
+ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
+FRAMES = 24  # in one run there and back
+PALETTE_PIXELS = 50_000  # that the colours of a GIF are chosen from
+SECONDS = 2.0  # that it takes
+
+Change = Callable[[float], Pixels]
+
+
+def eased_strengths(frames: int = FRAMES, peak: float = 1.0) -> list[float]:
+    """Return the strength of each frame: peak (1 - cos(2 pi k / frames)) / 2, which starts gently.
+
+    The first is 0 and the one half-way is the peak, if their number is even. The last one leads to
+    the first, so that the animation runs on without a jolt.
+    """
+    turn = 2 * np.pi * np.arange(frames) / frames
+    return [float(strength) for strength in peak * (1 - np.cos(turn)) / 2]
+
+
+def write_animation(
+    path: Path,
+    change: Change,
+    alpha: Pixels | None = None,
+    *,
+    strength: float = 1.0,
+    frames: int = FRAMES,
+    seconds: float = SECONDS,
+    icc: bytes | None = None,
+    record: Record | None = None,
+    quality: int = QUALITY,
+    png_level: int = PNG_LEVEL,
+    force: bool = False,
+) -> None:
+    """Write an animation that runs from the input to an expression and back, for ever.
+
+    GIF has 256 colours. WebP takes frames as they are made; of the other two Pillow keeps all in
+    memory until they are written.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix is one of `ANIMATED`.
+    change : function of float
+        Returns the image with so much of the expression: uint8 or uint16, shape (height, width, 1
+        or 3). 16 bits are shown with 8.
+    alpha : ndarray, shape (height, width), optional
+        Opacity of every frame; left out of GIF.
+    strength : float
+        Strength of the expression half-way.
+    frames : int
+        How many there are.
+    seconds : float
+        How long they take together.
+    icc : bytes, optional
+        Colour profile; not for GIF.
+    record : mapping, optional
+        What the file shall say of itself, see `mlr.data.provenance`.
+    quality : int
+        Of WebP, from 1 to 100.
+    png_level : int
+        How hard to compress PNG, from 0 to 9.
+    force : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    ImageError
+        If the suffix is another one.
+    OutputExistsError
+        If the file exists and ``force`` is false.
+    MlrError
+        If it cannot be written.
+    """
+    kind = ANIMATED.get(path.suffix.lower())
+    if kind is None:
+        raise ImageError(f"{path}: cannot hold an animation; use {', '.join(ANIMATED)}")
+    options: dict[str, Any] = {
+        "GIF": {},
+        "WEBP": {"quality": quality},
+        "PNG": {"compress_level": png_level},
+    }[kind]
+    if kind == "GIF":
+        alpha = None
+        options |= {} if record is None else {"comment": to_json(record).encode()}
+    else:
+        options |= {"exif": to_exif(record)} | ({"icc_profile": icc} if icc else {})
+    strengths = eased_strengths(frames, strength)
+    pictures: Iterator[PIL.Image.Image] = (_picture(change(each), alpha) for each in strengths)
+    if kind == "GIF":
+        pictures = _with_one_palette(pictures, change, strength)
+    with replacing(path, force=force) as file:
+        try:
+            first = next(pictures)
+            first.save(
+                file,
+                kind,
+                save_all=True,
+                append_images=list(pictures) if kind == "PNG" else pictures,  # runs through twice
+                duration=round(1000 * seconds / frames),
+                loop=0,
+                **options,
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise ImageError(f"{path}: cannot be encoded: {error}") from error
+
+
+def _picture(pixels: Pixels, alpha: Pixels | None = None) -> PIL.Image.Image:
+    """Return pixels, and their opacity if there is any, as Pillow holds them."""
+    pixels = _eight_bits(pixels)
+    if alpha is not None:
+        pixels = np.dstack([pixels, _eight_bits(alpha)])
+    return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _with_one_palette(
+    pictures: Iterator[PIL.Image.Image], change: Change, strength: float
+) -> Iterator[PIL.Image.Image]:
+    """Yield frames in the colours of the input, of the expression and of what lies between.
+
+    One palette for all does not flicker, and makes half the file of one for each frame. Colours are
+    chosen by how much of the range they cover: by how many pixels they have, lips turn grey. No
+    dithering, which would crawl.
+    """
+    extremes = np.vstack([_eight_bits(change(share * strength)) for share in (0, 0.5, 1)])
+    if extremes.shape[2] == 1:
+        yield from pictures
+        return
+    step = max(1, round((extremes.size / 3 / PALETTE_PIXELS) ** 0.5))
+    palette = PIL.Image.fromarray(extremes[::step, ::step]).quantize(
+        256, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=1
+    )
+    for picture in pictures:
+        yield picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE)
+
+
+def _eight_bits(pixels: Pixels) -> Pixels:
+    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels

@@ -1,0 +1,168 @@
+"""Animations of faces, and clips in and out."""
+
+import gc
+import json
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlr.animation import eased_strengths, write_animation
+from mlr.clip import change_clip
+from mlr.data.images import write_image
+from mlr.errors import ImageError
+from mlr.model import load
+from tests.conftest import draw, names
+
+
+@pytest.fixture
+def face(tmp_path):
+    write_image(tmp_path / "face.png", draw(0), draw(9, channels=1)[..., 0])
+    return tmp_path / "face.png"
+
+
+def frames(path):
+    with PIL.Image.open(path) as image:
+        for index in range(image.n_frames):
+            image.seek(index)
+            yield np.asarray(image.convert("RGB")).astype(int)
+
+
+@settings(deadline=None, max_examples=30)
+@given(frames=st.integers(1, 30).map(lambda half: 2 * half), peak=st.floats(0, 2))
+def test_strengths_run_there_and_back(frames, peak):
+    strengths = np.array(eased_strengths(frames, peak))
+    assert strengths[0] == 0
+    assert strengths[frames // 2] == pytest.approx(peak)
+    assert (np.diff(strengths[: frames // 2 + 1]) >= 0).all()
+    np.testing.assert_allclose(strengths[1:], strengths[:0:-1], atol=1e-12)
+    steps = np.abs(np.diff(strengths, append=0))
+    assert steps[0] == pytest.approx(steps.min())  # gently from rest, gently to it
+
+
+@pytest.mark.parametrize(("suffix", "error"), [("gif", 8), ("webp", 12), ("png", 0)])
+def test_animation_runs_from_the_face_to_the_expression(run, model, face, tmp_path, suffix, error):
+    output = tmp_path / f"x.{suffix}"
+    assert run("synthesize", model, face, "-o", output, "--animate", "--strength", "0.7").code == 0
+    shown = list(frames(output))
+    peak = load(model).synthesize(draw(0), "happy", 0.7).astype(int)
+    opaque = draw(9, channels=1)[..., 0] > 0 if suffix != "gif" else np.ones((16, 16), bool)
+    assert np.abs(shown[0] - draw(0))[opaque].mean() <= error
+    assert min(np.abs(frame - peak)[opaque].mean() for frame in shown) <= error
+    found = json.loads(run("info", output, "--json").out)
+    assert found["frames"] == len(shown) > 10
+    assert (found["expression"], found["strength"]) == ("happy", 0.7)
+    again = tmp_path / f"y.{suffix}"
+    assert run("synthesize", model, face, "-o", again, "--animate", "--strength", "0.7").code == 0
+    assert again.read_bytes() == output.read_bytes()
+    options = ["--animate", "--no-metadata", "--force"]
+    assert run("synthesize", model, face, "-o", again, *options).code == 0
+    assert b"synthesized" not in again.read_bytes()
+
+
+def test_folder_becomes_a_folder_of_animations(run, model, faces, tmp_path):
+    for options, suffix in (([], "gif"), (["--format", "webp"], "webp")):
+        command = ["synthesize", model, faces / "neutral", "-o", tmp_path / suffix, "--animate"]
+        assert run(*command, *options).code == 0
+        assert names(tmp_path / suffix) == [f"{n}.{suffix}" for n in range(5)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_16_bits_and_grey_are_shown(tmp_path, suffix, channels):
+    deep = draw(1, channels=channels, dtype=np.uint16)
+    write_animation(tmp_path / f"x{suffix}", lambda s: (deep * (1 - s / 2)).astype(np.uint16))
+    first = next(frames(tmp_path / f"x{suffix}"))
+    assert np.abs(first - (deep >> 8)).mean() < 10
+
+
+def test_animation_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(ImageError, match=r"cannot hold an animation; use \.gif"):
+        write_animation(tmp_path / "x.jpg", lambda strength: draw(1))
+    assert names(tmp_path) == []
+
+
+# --- clips ---
+
+# imageio-ffmpeg leaves its pipes to the garbage collector.
+pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def ffmpeg():
+    yield pytest.importorskip("imageio_ffmpeg", reason="needs the extra mlr[video]")
+    gc.collect()
+
+
+def film(ffmpeg, path, count=30, size=16):
+    """Write a clip that gets brighter, and a tone."""
+    command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
+    command += ["-s", f"{size}x{size}", "-r", "24000/1001", "-i", "-"]
+    command += ["-f", "lavfi", "-i", "sine=440:duration=2", "-shortest", "-crf", "5", str(path)]
+    pixels = [np.full((size, size, 3), 60 + 3 * n, np.uint8).tobytes() for n in range(count)]
+    subprocess.run(command, input=b"".join(pixels), check=True)
+    return path
+
+
+def decoded(ffmpeg, path):
+    reader = ffmpeg.read_frames(str(path))
+    about = next(reader)
+    width, height = about["size"]
+    return about, [np.frombuffer(data, np.uint8).reshape(height, width, 3) for data in reader]
+
+
+@pipes
+def test_clip_gives_a_clip_of_the_same_rate_length_and_sound(run, ffmpeg, model, tmp_path):
+    (tmp_path / "in").mkdir()
+    source = film(ffmpeg, tmp_path / "in" / "x.mp4")
+    assert run("synthesize", model, tmp_path / "in", "-o", tmp_path / "out").code == 0
+    before, inputs = decoded(ffmpeg, source)
+    after, outputs = decoded(ffmpeg, tmp_path / "out" / "x.mp4")
+    assert len(outputs) == len(inputs) == 30
+    assert (after["fps"], after["audio_codec"]) == (before["fps"], before["audio_codec"])
+    for x, y in zip(inputs, outputs, strict=True):
+        wanted = load(model).synthesize(x, "happy").astype(int)
+        assert np.abs(y - wanted).mean() < 12  # the colours are stored at half the resolution
+    found = json.loads(run("info", tmp_path / "out" / "x.mp4", "--json").out)
+    assert (found["kind"], found["expression"], found["size"]) == ("synthesized", "happy", "16x16")
+    assert json.loads(run("info", source, "--json").out)["kind"] == "clip"
+    options = ["-o", tmp_path / "again.mp4"]
+    assert run("synthesize", model, source, *options).code == 0
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "out" / "x.mp4").read_bytes()
+
+
+def test_clip_without_the_extra_is_one_line(run, model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    (tmp_path / "x.mp4").write_bytes(b"a clip")
+    result = run("synthesize", model, tmp_path / "x.mp4")
+    assert result.code == 1
+    assert "a clip needs mlr[video]: pip install 'mlr[video]'" in result.lines[0]
+
+
+@pipes
+def test_bad_clips_are_named_and_leave_nothing(run, ffmpeg, model, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no clip")
+    film(ffmpeg, tmp_path / "large.mp4", size=32)
+    for name, cause in (("bad", "cannot be read"), ("large", "is 32x32 px, but the model works")):
+        result = run("synthesize", model, tmp_path / f"{name}.mp4")
+        assert result.code == 1
+        assert cause in result.lines[0]
+        assert result.err.count(f"{name}.mp4: {cause}") == 1
+    result = run("synthesize", model, tmp_path / "large.mp4", "--resize", "-o", tmp_path / "x.png")
+    assert "cannot hold a clip; use .m4v" in result.lines[0]
+    assert names(tmp_path) == ["bad.mp4", "large.mp4"]
+
+
+@pipes
+def test_frames_of_a_clip_are_never_all_in_memory(ffmpeg, tmp_path):
+    source = film(ffmpeg, tmp_path / "x.mp4", count=60, size=256)
+    tracemalloc.start()
+    assert change_clip(source, tmp_path / "y.mp4", lambda frame: 255 - frame) in (47, 48, 60)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * 256 * 256 * 3  # of 60

@@ -1,0 +1,177 @@
+"""Synthesis of whole folders: what is skipped, refused, replaced, and how it is encoded."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import termios
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mlr.data.images import read_image, write_image
+from tests.conftest import PEOPLE, draw, names
+
+
+@pytest.fixture
+def folder(faces, tmp_path):
+    """A folder of faces to be written to."""
+    return shutil.copytree(faces / "neutral", tmp_path / "in")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_run_goes_on_where_it_was_left(run, model, folder, tmp_path):
+    output = tmp_path / "out"
+    assert run("synthesize", model, folder, "-o", output).code == 0
+    whole = contents(output)
+    (output / "1.png").unlink()
+    (output / "3.png").write_bytes(b"mine")
+    result = run("synthesize", model, folder, "-o", output, "--skip-existing", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["written"] == [str(output / "1.png")]
+    assert json.loads(result.out)["skipped"] == PEOPLE - 1
+    assert result.lines[-1].endswith(f"; {PEOPLE - 1} skipped, as they exist")
+    assert contents(output) == whole | {"3.png": b"mine"}
+
+
+def test_skipped_faces_are_not_even_read(run, model, folder, tmp_path):
+    (folder / "broken.png").write_bytes(b"no image")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "broken.png").write_bytes(b"old")
+    assert run("synthesize", model, folder, "-o", tmp_path / "out", "--skip-existing").code == 0
+    assert names(tmp_path / "out") == names(folder)
+
+
+def test_only_missing_expressions_are_made(run, model_of_two, folder, tmp_path):
+    (tmp_path / "out" / "sad").mkdir(parents=True)
+    (tmp_path / "out" / "sad" / "1.png").write_bytes(b"old")
+    options = ["-o", tmp_path / "out", "--skip-existing"]
+    assert run("synthesize", model_of_two, folder, *options).code == 0
+    assert names(tmp_path / "out" / "happy") == names(tmp_path / "out" / "sad") == names(folder)
+    assert (tmp_path / "out" / "sad" / "1.png").read_bytes() == b"old"
+
+
+def test_skipping_and_overwriting_exclude_each_other(run, model, folder):
+    result = run("synthesize", model, folder, "--skip-existing", "--force")
+    assert result.code == 2
+    assert "give one of the two" in result.lines[-1]
+
+
+@pytest.mark.parametrize("options", [[], ["--skip-existing"]])
+def test_faces_are_not_replaced_by_their_outputs_unless_forced(run, model, folder, options):
+    before = contents(folder)
+    for arguments in ([folder, "-o", folder], [folder / "0.png", "-o", folder / "." / "0.png"]):
+        result = run("synthesize", model, *arguments, *options)
+        assert result.code == 1
+        assert "0.png: would be replaced by its own output; give another" in result.lines[0]
+        assert contents(folder) == before
+    assert run("synthesize", model, folder / "0.png", "-o", folder / "0.png", "--force").code == 0
+    assert contents(folder) != before
+
+
+def test_summary_counts_and_says_what_several_failed_of(run, model, folder, tmp_path):
+    for n in range(7, 10):
+        (folder / f"{n}.png").write_bytes(b"")
+    write_image(folder / "large.png", draw(1, size=20))
+    result = run("synthesize", model, folder, "-o", tmp_path / "out")
+    assert result.code == 1
+    assert result.lines[-1].startswith(f"{PEOPLE} images written to {tmp_path}/out in ")
+    assert result.lines[-1].endswith("; 4 left out, see above, 3 times: is empty")
+    result = run("synthesize", model, folder, "-o", tmp_path / "out")
+    assert f", {PEOPLE} times: exists already, 3 times: is empty" in result.lines[-1]
+
+
+def test_progress_has_a_rate_and_an_end(model, folder):
+    for n in range(300):
+        write_image(folder / f"{n}.png", draw(n % 5), force=True)
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    command = [sys.executable, "-m", "mlr", "synthesize", model, folder]
+    with subprocess.Popen(command, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"images written" not in shown:
+            shown += os.read(ours, 100_000)
+    assert process.returncode == 0
+    os.close(ours)
+    assert b"/300, " in shown
+    assert b"/s, " in shown
+    assert b" left, ready at " in shown
+
+
+def test_quality_and_level_change_the_size_and_not_the_pixels_of_a_png(run, model, folder):
+    def size(*options):
+        assert run("synthesize", model, folder, *options, "--force").code == 0
+        return sum(map(len, contents(folder.with_name("in-happy")).values()))
+
+    picture = read_image(folder / "1.png").pixels
+    write_image(folder / "1.png", np.tile(picture, (1, 1, 1)), force=True)
+    assert size("--png-level", "0") > size("--png-level", "9")
+    best = read_image(folder.with_name("in-happy") / "1.png").pixels
+    size("--png-level", "1")
+    np.testing.assert_array_equal(read_image(folder.with_name("in-happy") / "1.png").pixels, best)
+    shutil.rmtree(folder.with_name("in-happy"))
+    for suffix in ("jpg", "webp"):
+        small = size("--format", suffix, "--quality", "20")
+        assert names(folder.with_name("in-happy")) == [f"{n}.{suffix}" for n in range(PEOPLE)]
+        assert small < size("--format", suffix, "--quality", "100")
+        shutil.rmtree(folder.with_name("in-happy"))
+
+
+def test_outputs_of_one_format_that_collide_are_named(run, model, folder):
+    shutil.copy(folder / "0.png", folder / "0.bmp")
+    result = run("synthesize", model, folder, "--format", "JPG")
+    assert result.code == 1
+    assert "0.png: would be written to " in result.lines[0]
+    assert names(folder.with_name("in-happy")) == [f"{n}.jpg" for n in range(PEOPLE)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--format", "gif"],
+        ["--format", "eps"],
+        ["--format", "jpg", "--animate"],
+        ["--quality", "0"],
+        ["--png-level", "10"],
+    ],
+)
+def test_encoding_that_there_is_not_is_wrong_usage(run, model, folder, options):
+    assert run("synthesize", model, folder, *options).code == 2
+    assert names(folder.parent) == ["in"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_colour_profile_is_kept(run, model, tmp_path, suffix):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = tmp_path / f"x{suffix}"
+    PIL.Image.fromarray(draw(1)).save(path, icc_profile=profile)
+    assert run("synthesize", model, path).code == 0
+    with PIL.Image.open(tmp_path / f"x-happy{suffix}") as image:
+        assert image.info["icc_profile"] == profile
+
+
+def test_memory_does_not_grow_with_the_number_of_faces(model, tmp_path):
+    script = (
+        "import resource, sys\nfrom mlr.model import load\n"
+        "from mlr.synthesis import synthesize_files\n"
+        "model = load(sys.argv[1])\n"
+        "for part in sys.argv[2:]:\n"
+        "    synthesize_files(model, [part], resize=True)\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    for part, count in (("few", 30), ("many", 300)):
+        write_image(tmp_path / part / "0.bmp", draw(1, size=200))
+        for n in range(1, count):
+            os.link(tmp_path / part / "0.bmp", tmp_path / part / f"{n}.bmp")
+    command = [sys.executable, "-c", script, model, tmp_path / "few", tmp_path / "many"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    few, many = map(int, done.stdout.split())
+    assert many - few < 5000  # kilobytes; 270 more faces hold 32,400
