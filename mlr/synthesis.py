@@ -12,6 +12,9 @@ from mlr.data.pairs import images_under
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
+from mlr.photo.change import change_faces
+from mlr.photo.eyes import Eyes, EyeTable
+from mlr.photo.faces import Face, FaceFinder
 from mlr.report import Report
 from mlr.threads import thread_count
 
@@ -51,11 +54,18 @@ def synthesize_files(
     target: Sequence[str | Mapping[str, float]] = (),
     strength: float = 1.0,
     resize: bool = False,
+    align: bool = False,
+    eyes: str | Path | None = None,
+    face: Face = "all",
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
-    """Change the expression of aligned faces in files and folders.
+    """Change the expression of faces in files and folders.
+
+    An image of the model's size is an aligned face, and so is every image with ``resize``. Any
+    other, and every one that the table of eyes names, is a photograph: its faces are changed where
+    they are, see `mlr.photo.change`, and it keeps its size.
 
     Names and subfolders are kept. Without ``output``, the faces of a folder ``F`` go to
     ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``. A mix of
@@ -76,7 +86,14 @@ def synthesize_files(
     strength : float
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     resize : bool
-        Bring faces of another size to the model's.
+        Bring aligned faces of another size to the model's.
+    align : bool
+        Every image is a photograph, even one of the model's size.
+    eyes : path, optional
+        Table of eyes, see `mlr.photo.eyes.EyeTable`. Photographs that it does not name need
+        ``mlr[align]``.
+    face : "all", "largest" or int
+        Which of several faces in a photograph: all, or one by its rank in size.
     threads : int, optional
         By default one for each processor.
     force : bool
@@ -99,12 +116,15 @@ def synthesize_files(
         If the strength, a share or ``output`` makes no sense.
     """
     check_strength(strength)
+    if resize and align:
+        raise OptionError("--resize says that the images are aligned, --align that they are not")
+    finder = FaceFinder(None if eyes is None else EyeTable(Path(eyes)), face)
     report = report or Report()
     targets = _targets(model, target or model.expressions)
     jobs = plan([Path(face) for face in faces], output, list(targets), report)
 
     def run(job: Job) -> Outcome:
-        return _run(job, model, targets, strength, resize, force)
+        return _run(job, model, targets, strength, finder, resize, align, force)
 
     written: list[Path] = []
     reduced = 0
@@ -242,40 +262,59 @@ def _run(
     model: Model,
     targets: Mapping[str, str | Mapping[str, float]],
     strength: float,
+    finder: FaceFinder,
     resize: bool,
+    align: bool,
     force: bool,
 ) -> Outcome:
-    """Make all outputs of one face."""
+    """Make all outputs of one image."""
     outcome = Outcome()
+    size = model.shape[1:]
+    faces: list[Eyes] | None = None
     try:
         for path in job.outputs.values():
             check_free(path, force=force)  # before the work, not after
-        image = _fitting(read_image(job.face), model, resize)
+        image = read_image(job.face)
+        if align or finder.knows(job.face) or not (resize or image.pixels.shape[:2] == size):
+            faces = _faces(finder, job.face, image, size)
+        else:
+            image = _fitting(image, size)
     except MlrError as error:
         outcome.failures.append((job.face, str(error)))
         return outcome
     outcome.reduced = image.reduced
     for expression, path in job.outputs.items():
         try:
-            pixels = model.synthesize(image.pixels, targets[expression], strength)
-            write_image(path, pixels, image.alpha, force=force)
+            if faces is None:
+                pixels = model.synthesize(image.pixels, targets[expression], strength)
+            else:
+                pixels = change_faces(model, image.pixels, faces, targets[expression], strength)
+            write_image(path, pixels, image.alpha, icc=image.icc, force=force)
             outcome.written.append(path)
         except MlrError as error:
             outcome.failures.append((job.face, str(error)))
     return outcome
 
 
-def _fitting(image: Image, model: Model, resize: bool) -> Image:
-    """Return the image in the model's size."""
-    _, height, width = model.shape
-    found = image.pixels.shape[:2]
-    if found == (height, width):
-        return image
-    if not resize:
+def _faces(finder: FaceFinder, photo: Path, image: Image, size: tuple[int, ...]) -> list[Eyes]:
+    """Return the faces of a photograph; without any, say that it might be an aligned face, too."""
+    try:
+        return finder.find(photo, image.pixels)
+    except ImageError as error:
+        height, width = image.pixels.shape[:2]
+        if (height, width) == size:
+            raise
         raise ImageError(
-            f"is {found[1]}x{found[0]} px, but the model works on {width}x{height} px; "
-            "give --resize, or crop it like the training images"
-        )
+            f"is {width}x{height} px, but the model works on {size[1]}x{size[0]} px; "
+            f"give --resize if it is an aligned face; as a photograph: {error}"
+        ) from error
+
+
+def _fitting(image: Image, size: tuple[int, ...]) -> Image:
+    """Return the image in the model's size."""
+    height, width = size
+    if image.pixels.shape[:2] == size:
+        return image
     alpha = image.alpha
     if alpha is not None:
         alpha = resized(alpha[..., None], height, width)[..., 0]

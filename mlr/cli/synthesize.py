@@ -58,7 +58,18 @@ def _shares(text: str) -> dict[str, float]:
     show_default=True,
     help="0: the input, 1: the model's output, 2: twice the change.",
 )
-@click.option("--resize", is_flag=True, help="Bring faces of another size to the model's.")
+@click.option(
+    "--resize",
+    is_flag=True,
+    help="Bring images to the model's size: they are aligned faces, of another size.",
+)
+@click.option(
+    "--align",
+    is_flag=True,
+    help="Look for faces in every image: one of the model's size is a photograph, too.",
+)
+@options.eyes
+@options.face("all")
 @options.threads
 @options.force
 @options.as_json
@@ -70,13 +81,20 @@ def synthesize(
     target: tuple[str | Mapping[str, float], ...],
     strength: float,
     resize: bool,
+    align: bool,
+    eyes: Path | None,
+    face: str | int,
     threads: int | None,
     force: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Change the expression of the aligned faces in FACES, files or folders."""
+    """Change the expression of the faces in FACES, files or folders.
+
+    An image of the model's size is an aligned face, and so is any with --resize. Every other one is
+    a photograph: its faces are found and changed where they are, and all else is kept as it is.
+    """
     from mlr.model import load
     from mlr.synthesis import synthesize_files
 
@@ -89,6 +107,9 @@ def synthesize(
         target=target,
         strength=strength,
         resize=resize,
+        align=align,
+        eyes=eyes,
+        face=face,
         threads=threads,
         force=force,
         report=report,

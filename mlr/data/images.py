@@ -41,6 +41,8 @@ SUFFIXES = frozenset({*ENCODINGS, ".gif"})
 _DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L"})
 _GREY = frozenset({"1", "L", "LA", "La"}) | _DEEP_GREY
 _UNSUPPORTED = frozenset({"I", "F"})
+#: Modes that are not converted to another colour space, so that a file's profile is still true.
+_PROFILED = _GREY | {"RGB", "RGBA", "RGBX", "P", "PA"}
 #: What files are opened as, whatever their suffix: not the dozens of other formats of Pillow.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 _ORIENTATION = 0x0112  # EXIF tag; from 5 on it turns the image on its side
@@ -105,12 +107,15 @@ class Image:
         SHA-256 of the file.
     reduced : bool
         The file holds more bits than these pixels: 16-bit colour.
+    icc : bytes, optional
+        Colour profile of the file, where the pixels are still in the colour space that it is for.
     """
 
     pixels: Pixels
     alpha: Pixels | None
     digest: bytes
     reduced: bool = False
+    icc: bytes | None = None
 
 
 def is_image(path: Path) -> bool:
@@ -145,6 +150,7 @@ def read_image(path: Path) -> Image:
         with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             header, mode = _header(image)
             array = np.asarray(image if mode in (None, image.mode) else image.convert(mode))
+            icc = image.info.get("icc_profile") if image.mode in _PROFILED else None
             orientation = image.getexif().get(_ORIENTATION, 1)  # it may lie behind the pixels
     array = _upright(array, orientation)
     pixels = array if array.ndim == 3 else array[..., None]
@@ -152,11 +158,16 @@ def read_image(path: Path) -> Image:
         pixels = pixels.astype(np.uint16)
     alpha = pixels[..., header.channels] if pixels.shape[2] > header.channels else None
     pixels = np.ascontiguousarray(pixels[..., : header.channels])
-    return Image(pixels, alpha, hashlib.sha256(data).digest(), header.reduced)
+    return Image(pixels, alpha, hashlib.sha256(data).digest(), header.reduced, icc or None)
 
 
 def write_image(
-    path: Path, pixels: Pixels, alpha: Pixels | None = None, *, force: bool = False
+    path: Path,
+    pixels: Pixels,
+    alpha: Pixels | None = None,
+    *,
+    icc: bytes | None = None,
+    force: bool = False,
 ) -> None:
     """Encode an image in the format that the suffix of ``path`` names.
 
@@ -168,6 +179,8 @@ def write_image(
         What to write.
     alpha : ndarray of the same dtype, shape (height, width), optional
         Opacity.
+    icc : bytes, optional
+        Colour profile, kept in every format but BMP.
     force : bool
         Replace an existing file.
 
@@ -186,13 +199,14 @@ def write_image(
 
     if alpha is not None:
         pixels = np.dstack([pixels, alpha])
+    how = ENCODINGS[suffix] | ({"icc_profile": icc} if icc else {})
     try:
         encoded = iio.imwrite(
             "<bytes>",
             pixels[..., 0] if pixels.shape[2] == 1 else pixels,
             extension=suffix,
             plugin="pillow",
-            **ENCODINGS[suffix],
+            **how,
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ImageError(f"{path}: cannot be encoded: {error}") from error
