@@ -9,21 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.alignment import EYES
+from mlr.data.alignment import EYES, face_share
 from mlr.errors import ModelError
-from mlr.model import Model
+from mlr.exposure import Exposure
+from mlr.model import LUMA, Model
 from mlr.photo.eyes import Eyes, Places
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import seen, warp
 
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-
-#: The part of a crop that changes: a superellipse, in units of the crop's sides.
-MIDDLE = (0.5, 0.52)
-HALF_AXES = (0.46, 0.46)
-EXPONENT = 2.5
-SOFT = 0.25  # share of the half-axes over which the change fades away
 
 
 def change_faces(
@@ -37,7 +32,11 @@ def change_faces(
 
     Each face is aligned to the model's size; what the model changes there, f(x) - x, is faded out
     towards the edge, brought to the size and angle of the face in the photograph, and added. So the
-    photograph keeps its own detail, and every pixel outside of `soft_edge` its value.
+    photograph keeps its own detail, and every pixel outside of `face_share` its value.
+
+    The model works on the face as it would be in the light of the training set: a gain and an
+    offset for each channel bring its brightness and contrast to those of the training images, and
+    the gain is undone on the change. Old models, which do not know these, get the face as it is.
 
     Parameters
     ----------
@@ -69,22 +68,6 @@ def change_faces(
     return result
 
 
-def soft_edge(height: int, width: int) -> Floats:
-    """Return how much of the change there is in each pixel of a crop.
-
-    Returns
-    -------
-    ndarray of float32, shape (height, width)
-        1 in the face and exactly 0 at the crop's border, with a smooth slope between them.
-    """
-    y = (np.arange(height) + 0.5) / height - MIDDLE[1]
-    x = (np.arange(width) + 0.5) / width - MIDDLE[0]
-    powers = np.abs(y / HALF_AXES[1])[:, None] ** EXPONENT + np.abs(x / HALF_AXES[0]) ** EXPONENT
-    inward = np.clip((1 - powers ** (1 / EXPONENT)) / SOFT, 0, 1)
-    slope: Floats = (inward * inward * (3 - 2 * inward)).astype(np.float32)
-    return slope
-
-
 def _add_change(
     result: Pixels,
     model: Model,
@@ -98,7 +81,14 @@ def _add_change(
     white = np.iinfo(pixels.dtype).max
     to_crop = eyes.to_crop(height, width, places_of(model))
     crop = np.clip(warp(pixels, to_crop, height, width) / np.float32(white), 0, 1)
-    change = (model.synthesize(crop, target, strength) - crop) * soft_edge(height, width)[..., None]
+    grey_in_colour = crop.shape[2] < model.shape[0]
+    face = crop.repeat(model.shape[0], axis=2) if grey_in_colour else crop
+    gain, offset = _light(model, face)
+    lit = gain * face + offset
+    change = (model.synthesize(lit, target, strength) - lit) / gain
+    if grey_in_colour:
+        change = (change @ LUMA)[..., None]
+    change *= face_share(height, width)[..., None]
     top, bottom, left, right = seen(to_crop.inverse, height, width)
     top, left = max(0, top), max(0, left)
     bottom, right = min(pixels.shape[0], bottom), min(pixels.shape[1], right)
@@ -108,6 +98,18 @@ def _add_change(
     added = np.rint(warp(change, back, bottom - top, right - left) * np.float32(white))
     part = result[top:bottom, left:right]
     part[:] = np.clip(part + added, 0, white).astype(pixels.dtype)
+
+
+def _light(model: Model, face: Floats) -> tuple[Floats, Floats]:
+    """Return the gains and offsets from a face's exposure to that of the training images."""
+    noted = model.meta.get("exposure")
+    if noted is None:
+        return np.ones(1, np.float32), np.zeros(1, np.float32)
+    channels = model.shape[0]
+    measured = face if face.shape[2] == channels else (face @ LUMA)[..., None]
+    wanted = Exposure.from_meta(noted, channels)
+    pooled = len(wanted.brightness) < measured.shape[2]
+    return Exposure.of_image(measured, pooled).to(wanted)
 
 
 def places_of(model: Model) -> Places:

@@ -14,7 +14,7 @@ from mlr.photo.similarity import Similarity
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
-REACH = 3  # pixels of the input beyond the outline that bicubic interpolation may ask for
+REACH = 3  # pixels beyond the outline that the filters ask for, of the input and of the result
 
 
 def warp(pixels: Pixels, transform: Similarity, height: int, width: int) -> Floats:
@@ -37,6 +37,11 @@ def warp(pixels: Pixels, transform: Similarity, height: int, width: int) -> Floa
         part of the image that is seen, not with the image.
     """
     back = transform.inverse
+    around = REACH if back.scale > 1 else 0
+    if around:
+        shift = Similarity(1, complex(around, around))
+        back = (shift @ transform).inverse
+        height, width = height + 2 * around, width + 2 * around
     part, corner = _part(pixels, back, height, width)
     # A large reduction starts with means of whole boxes, which leave a factor from 2 to 3.
     box = max(1, math.floor(back.scale / 2))
@@ -59,7 +64,7 @@ def warp(pixels: Pixels, transform: Similarity, height: int, width: int) -> Floa
         if fine > 1:
             image = image.resize((width, height), PIL.Image.Resampling.LANCZOS)
         result[..., channel] = np.asarray(image)
-    return result
+    return result[around : height - around, around : width - around]
 
 
 def seen(transform: Similarity, height: int, width: int) -> tuple[int, int, int, int]:
