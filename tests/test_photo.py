@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ needs_photos = pytest.mark.skipif(
 )
 
 
+@cache
 def scene(width=300, height=240, channels=3, dtype=np.uint8, seed=1):
     """Return a smooth random picture with a little grain."""
     white = np.iinfo(dtype).max
@@ -63,6 +65,7 @@ def brightening(channels=3, side=SIDE) -> Model:
     return Model(weights, ReceptiveField.square(3), ("happy",), {"eyes": EYES})
 
 
+@cache
 def random_model(channels=3, side=SIDE) -> Model:
     images = np.stack([draw(n, side, channels) for n in range(12)])
     statistics = statistics_of_arrays(
@@ -154,7 +157,7 @@ def test_the_share_of_the_face_ends_inside_the_crop():
     distance=st.floats(3, 150),
     angle=st.floats(-math.pi, math.pi),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_strength_zero_gives_the_very_pixels(
     dtype, channels, model_channels, x, y, distance, angle
 ):
@@ -242,7 +245,7 @@ def test_exposure_of_sums_is_that_of_the_images_together():
 
 
 @given(gain=st.floats(0.2, 1), offset=st.floats(0, 0.3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_the_change_has_the_contrast_of_the_face(gain, offset):
     picture = scene(dtype=np.uint16)
     light = np.array([1, 0.8, 0.9])
