@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from mlr.data.alignment import EYES, face_share
 from mlr.data.images import read_image, resized, write_image
 from mlr.errors import DataError, ImageError
 from mlr.exposure import Exposure
+from mlr.folds import Folds
+from mlr.layout import Layout
 from mlr.model import Model, load
 from mlr.photo.align import align, align_files
 from mlr.photo.change import change_faces
@@ -26,7 +29,9 @@ from mlr.photo.pupils import pupil
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
 from mlr.receptive_field import ReceptiveField
-from mlr.training import fit, train
+from mlr.recipes.paper import Paper
+from mlr.report import Report
+from mlr.training import train
 from tests.conftest import draw
 
 SIDE = 32
@@ -71,7 +76,9 @@ def random_model(channels=3, side=SIDE) -> Model:
     statistics = statistics_of_arrays(
         images, {"happy": np.roll(images, 1, axis=1)}, ReceptiveField.square(3)
     )
-    return fit(statistics, 0.4, recipe="paper")
+    model = Paper().fit(Folds((statistics,)), Report())
+    light = asdict(Exposure.of_statistics([statistics]))
+    return replace(model, meta=model.meta | {"exposure": light})
 
 
 points = st.complex_numbers(max_magnitude=1000, allow_nan=False, allow_infinity=False)
@@ -232,16 +239,23 @@ def test_turned_halved_or_doubled_the_same_face_gets_the_same_change(factor, siz
     assert difference < 0.06 * np.sqrt(np.square(change).mean()) + 0.3
 
 
-def test_exposure_of_sums_is_that_of_the_images_together():
+@pytest.mark.parametrize("pooled", [False, True])
+def test_exposure_of_sums_is_that_of_the_images_together(pooled):
     images = np.stack([draw(n, 16) for n in range(5)])
-    statistics = statistics_of_arrays(images, {"happy": images}, ReceptiveField.square(3))
-    found = Exposure.of_statistics(statistics)
-    tall = (images / 255).transpose(1, 0, 2, 3)  # the same shares for every image
-    share = face_share(16, 16)[:, None, :, None]
-    mean = (share * tall).sum((0, 1, 2)) / (5 * share.sum())
-    deviation = np.sqrt((share * (tall - mean) ** 2).sum((0, 1, 2)) / (5 * share.sum()))
-    assert found.brightness == pytest.approx(mean.tolist())
-    assert found.contrast == pytest.approx(deviation.tolist())
+    layout = Layout(ReceptiveField.square(3), pooled=pooled)
+    parts = [statistics_of_arrays(x, {"happy": x}, layout) for x in (images[:2], images[2:])]
+    found = Exposure.of_statistics(parts)
+    share = face_share(16, 16)[:, :, None]
+    axes = (0, 1, 2, 3) if pooled else (0, 1, 2)
+    count = 5 * share.sum() * (3 if pooled else 1)
+    mean = (share * images / 255).sum(axes) / count
+    deviation = np.sqrt((share * (images / 255 - mean) ** 2).sum(axes) / count)
+    assert found.brightness == pytest.approx(np.atleast_1d(mean).tolist())
+    assert found.contrast == pytest.approx(np.atleast_1d(deviation).tolist())
+    one = Exposure.of_image(images[0] / 255, pooled)
+    same = Exposure.of_statistics([statistics_of_arrays(images[:1], {"a": images[:1]}, layout)])
+    assert one.brightness == pytest.approx(same.brightness)
+    assert one.contrast == pytest.approx(same.contrast)
 
 
 @given(gain=st.floats(0.2, 1), offset=st.floats(0, 0.3))
