@@ -27,6 +27,9 @@ from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
+from mlr.photo.change import change_faces
+from mlr.photo.eyes import Eyes, EyeTable
+from mlr.photo.faces import Face, FaceFinder
 from mlr.report import Report
 from mlr.threads import thread_count
 
@@ -51,6 +54,7 @@ class Settings:
 
     strength: float = 1.0
     resize: bool = False
+    align: bool = False
     quality: int = QUALITY
     png_level: int = PNG_LEVEL
     animate: bool = False
@@ -94,12 +98,19 @@ def synthesize_files(
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     metadata: bool = True,
+    align: bool = False,
+    eyes: str | Path | None = None,
+    face: Face = "all",
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
-    """Change the expression of aligned faces in files and folders, clips among them.
+    """Change the expression of faces in files and folders, clips among them.
+
+    An image of the model's size is an aligned face, and so is every image with ``resize``. Any
+    other, and every one that the table of eyes names, is a photograph: its faces are changed where
+    they are, see `mlr.photo.change`, and it keeps its size. Clips hold aligned faces.
 
     Names and subfolders are kept. Without ``output``, the faces of a folder ``F`` go to
     ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``. A mix of
@@ -120,7 +131,14 @@ def synthesize_files(
     strength : float
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     resize : bool
-        Bring faces of another size to the model's.
+        Bring aligned faces of another size to the model's.
+    align : bool
+        Every image is a photograph, even one of the model's size.
+    eyes : path, optional
+        Table of eyes, see `mlr.photo.eyes.EyeTable`. Photographs that it does not name need
+        ``mlr[align]``.
+    face : "all", "largest" or int
+        Which of several faces in a photograph: all, or one by its rank in size.
     animate : bool
         Write an animation from the face to the expression and back: GIF, unless ``format`` or
         ``output`` is WebP or PNG.
@@ -158,10 +176,13 @@ def synthesize_files(
     check_strength(strength)
     if skip_existing and force:
         raise OptionError("existing outputs are either skipped or overwritten; give one of the two")
+    if resize and align:
+        raise OptionError("--resize says that the images are aligned, --align that they are not")
     if not 1 <= quality <= 100 or not 0 <= png_level <= 9:
         raise OptionError("the quality must lie between 1 and 100, the PNG level between 0 and 9")
+    finder = FaceFinder(None if eyes is None else EyeTable(Path(eyes)), face)
     settings = Settings(
-        strength, resize, quality, png_level, animate, metadata, skip_existing, force
+        strength, resize, align, quality, png_level, animate, metadata, skip_existing, force
     )
     suffix = f".{format}" if format else ".gif" if animate else None
     if suffix and suffix not in (ANIMATED if animate else ENCODINGS):
@@ -171,7 +192,7 @@ def synthesize_files(
     jobs = plan([Path(face) for face in faces], output, list(targets), report, suffix, force=force)
 
     def run(job: Job) -> Outcome:
-        return _run(job, model, targets, settings)
+        return _run(job, model, targets, finder, settings)
 
     written: list[Path] = []
     reduced = 0
@@ -333,8 +354,10 @@ def _output(
     return folder.with_name(f"{folder.name}-{expression}") / name
 
 
-def _run(job: Job, model: Model, targets: Targets, settings: Settings) -> Outcome:
-    """Make all outputs of one face."""
+def _run(
+    job: Job, model: Model, targets: Targets, finder: FaceFinder, settings: Settings
+) -> Outcome:
+    """Make all outputs of one image."""
     outcome, force = Outcome(), settings.force
     outputs = dict(job.outputs)
     if settings.skip_existing:
@@ -346,16 +369,27 @@ def _run(job: Job, model: Model, targets: Targets, settings: Settings) -> Outcom
         _run_clip(job.face, outputs, model, targets, settings, outcome)
         return outcome
     path = next(iter(outputs.values()))
+    size = model.shape[1:]
+    faces: list[Eyes] | None = None
     try:
         for path in outputs.values():
             check_free(path, force=force)  # before the work, not after
-        image = _fitting(read_image(job.face), model, settings.resize)
+        image = read_image(job.face)
+        aligned = settings.resize or image.pixels.shape[:2] == size
+        if settings.align or finder.knows(job.face) or not aligned:
+            faces = _faces(finder, job.face, image, size)
+        else:
+            image = _fitting(image, size)
     except MlrError as error:
         outcome.failures.append((str(error), path))
         return outcome
     outcome.reduced = image.reduced
     for expression, path in outputs.items():
-        change = partial(model.synthesize, image.pixels, targets[expression])
+        change = (
+            partial(model.synthesize, image.pixels, targets[expression])
+            if faces is None
+            else partial(change_faces, model, image.pixels, faces, targets[expression])
+        )
         try:
             _write(path, change, image, _record(model, expression, settings), settings)
             outcome.written.append(path)
@@ -397,7 +431,13 @@ def _run_clip(
     for expression, path in outputs.items():
 
         def change(frame: Pixels, target: Target = targets[expression]) -> Pixels:
-            fitting = _fitting(Image(frame, None, b""), model, settings.resize)
+            if not settings.resize and frame.shape[:2] != model.shape[1:]:
+                _, height, width = model.shape
+                raise ImageError(
+                    f"is {frame.shape[1]}x{frame.shape[0]} px, but the model works on "
+                    f"{width}x{height} px; give --resize if its faces are aligned"
+                )
+            fitting = _fitting(Image(frame, None, b""), model.shape[1:])
             return model.synthesize(fitting.pixels, target, settings.strength)
 
         try:
@@ -417,17 +457,25 @@ def _record(model: Model, expression: str, settings: Settings) -> dict[str, Any]
     return new_record(expression, settings.strength, model.sha256)
 
 
-def _fitting(image: Image, model: Model, resize: bool) -> Image:
-    """Return the image in the model's size."""
-    _, height, width = model.shape
-    found = image.pixels.shape[:2]
-    if found == (height, width):
-        return image
-    if not resize:
+def _faces(finder: FaceFinder, photo: Path, image: Image, size: tuple[int, ...]) -> list[Eyes]:
+    """Return the faces of a photograph; without any, say that it might be an aligned face, too."""
+    try:
+        return finder.find(photo, image.pixels)
+    except ImageError as error:
+        height, width = image.pixels.shape[:2]
+        if (height, width) == size:
+            raise
         raise ImageError(
-            f"is {found[1]}x{found[0]} px, but the model works on {width}x{height} px; "
-            "give --resize, or crop it like the training images"
-        )
+            f"is {width}x{height} px, but the model works on {size[1]}x{size[0]} px; "
+            f"give --resize if it is an aligned face; as a photograph: {error}"
+        ) from error
+
+
+def _fitting(image: Image, size: tuple[int, ...]) -> Image:
+    """Return the image in the model's size."""
+    height, width = size
+    if image.pixels.shape[:2] == size:
+        return image
     alpha = image.alpha
     if alpha is not None:
         alpha = resized(alpha[..., None], height, width)[..., 0]

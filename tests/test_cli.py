@@ -540,9 +540,9 @@ def test_other_size_is_named_with_both_or_resized(run, model, tmp_path, size, ch
     write_image(path, image[..., :3], image[..., 3] if channels == 4 else None)
     result = run("synthesize", model, path)
     assert result.code == 1
-    assert result.lines[0] == (
+    assert result.lines[0].startswith(
         f"mlr: {path}: is {size}x{size} px, but the model works on 16x16 px; "
-        "give --resize, or crop it like the training images"
+        "give --resize if it is an aligned face; as a photograph: "
     )
     assert names(tmp_path) == ["x.png"]
     assert run("synthesize", model, path, "--resize").code == 0

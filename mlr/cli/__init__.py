@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from mlr.cli.align import align
 from mlr.cli.bench import bench
 from mlr.cli.evaluate import evaluate
 from mlr.cli.info import info
@@ -29,13 +30,24 @@ def cli() -> None:
     \b
     mlr sample faces/                   draw faces to play with
     mlr train faces/ -o model.npz       learn from pairs of images
-    mlr synthesize model.npz photos/    change the expression of aligned faces
+    mlr align photos/ -o faces/         make aligned crops of photographs
+    mlr synthesize model.npz photos/    change the expression of faces
     mlr evaluate model.npz test/        measure the error on other people
     mlr statistics faces/ -o sums.npz   keep what training needs to know of the pairs
     """
 
 
-for command in (train, statistics, synthesize, evaluate, bench, sample, info, warmup):
+for command in (
+    train,
+    statistics,
+    align,
+    synthesize,
+    evaluate,
+    bench,
+    sample,
+    info,
+    warmup,
+):
     cli.add_command(command)
 
 

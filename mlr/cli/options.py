@@ -25,6 +25,42 @@ force = click.option("--force", is_flag=True, help="Overwrite existing files.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
+eyes = click.option(
+    "--eyes",
+    type=FILE,
+    metavar="CSV",
+    help="Where the eyes are: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels.  "
+    "[default: found with mlr[align]]",
+)
+
+
+class _Face(click.ParamType[str | int]):
+    """all, largest, or the rank of a face in size."""
+
+    name = "face"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> str | int:
+        if value in ("all", "largest") or isinstance(value, int):
+            return str(value) if isinstance(value, str) else value
+        if str(value).isdecimal() and int(value) >= 1:
+            return int(value)
+        self.fail(f"{value!r}: expected all, largest, or a number from 1", parameter, context)
+
+
+def face(default: str) -> Callable[[Command], Command]:
+    """Return the option ``--face``."""
+    return click.option(
+        "--face",
+        type=_Face(),
+        default=default,
+        show_default=True,
+        metavar="all|largest|N",
+        help="Which of several faces in a photograph; N: the Nth largest.",
+    )
+
+
 def target(help: str) -> Callable[[Command], Command]:
     """Return the option ``--target``, which may be given several times."""
     return click.option("--target", multiple=True, metavar="NAME", help=help)

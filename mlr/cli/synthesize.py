@@ -58,7 +58,18 @@ def _shares(text: str) -> dict[str, float]:
     show_default=True,
     help="0: the input, 1: the model's output, 2: twice the change.",
 )
-@click.option("--resize", is_flag=True, help="Bring faces of another size to the model's.")
+@click.option(
+    "--resize",
+    is_flag=True,
+    help="Bring images to the model's size: they are aligned faces, of another size.",
+)
+@click.option(
+    "--align",
+    is_flag=True,
+    help="Look for faces in every image: one of the model's size is a photograph, too.",
+)
+@options.eyes
+@options.face("all")
 @click.option(
     "--animate",
     is_flag=True,
@@ -106,6 +117,9 @@ def synthesize(
     quality: int,
     png_level: int,
     metadata: bool,
+    align: bool,
+    eyes: Path | None,
+    face: str | int,
     threads: int | None,
     skip_existing: bool,
     force: bool,
@@ -113,9 +127,11 @@ def synthesize(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Change the expression of the aligned faces in FACES, files or folders.
+    """Change the expression of the faces in FACES, files or folders.
 
-    Clips come out as clips; they need mlr[video].
+    An image of the model's size is an aligned face, and so is any with --resize. Every other one is
+    a photograph: its faces are found and changed where they are, and all else is kept as it is.
+    Clips of aligned faces come out as clips; they need mlr[video].
     """
     from mlr.model import load
     from mlr.synthesis import synthesize_files
@@ -134,6 +150,9 @@ def synthesize(
         quality=quality,
         png_level=png_level,
         metadata=metadata,
+        align=align,
+        eyes=eyes,
+        face=face,
         threads=threads,
         skip_existing=skip_existing,
         force=force,

@@ -1,4 +1,36 @@
 """Where a face lies in an aligned image."""
 
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
 #: The eyes' centres, left and right as seen, as (x, y) in units of the image's sides.
 EYES = ((0.32, 0.36), (0.68, 0.36))
+
+#: The face is a superellipse: its middle and half-axes, in units of the image's sides.
+MIDDLE = (0.5, 0.52)
+HALF_AXES = (0.4, 0.46)
+EXPONENT = 2.5
+SOFT = 0.4  # share of the half-axes over which the face fades into what is around it
+BORDER = 2  # pixels
+
+
+def face_share(height: int, width: int) -> npt.NDArray[np.float32]:
+    """Return how much each pixel of an aligned image belongs to the face.
+
+    Returns
+    -------
+    ndarray of float32, shape (height, width)
+        1 in the face and exactly 0 near the border of an image of more than a few pixels, with a
+        smooth slope between them.
+    """
+    y = (np.arange(height) + 0.5) / height - MIDDLE[1]
+    x = (np.arange(width) + 0.5) / width - MIDDLE[0]
+    powers = np.abs(y / HALF_AXES[1])[:, None] ** EXPONENT + np.abs(x / HALF_AXES[0]) ** EXPONENT
+    inward = np.clip((1 - powers ** (1 / EXPONENT)) / SOFT, 0, 1)
+    share: npt.NDArray[np.float32] = (inward * inward * (3 - 2 * inward)).astype(np.float32)
+    # Enough of nothing at the border that bicubic interpolation of the share stays inside of it.
+    if min(height, width) > 4 * BORDER:
+        share[:BORDER] = share[-BORDER:] = share[:, :BORDER] = share[:, -BORDER:] = 0
+    return share

@@ -1,0 +1,232 @@
+"""Aligned crops of the faces in photographs: training data out of what people have."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.data.files import check_free, replacing
+from mlr.data.images import is_image, read_image, write_image
+from mlr.data.stream import ordered_map
+from mlr.errors import MlrError, OptionError
+from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable
+from mlr.photo.faces import Face, FaceFinder
+from mlr.photo.warp import warp
+from mlr.report import Report
+from mlr.synthesis import Job, plan
+from mlr.threads import thread_count
+
+Pixels = npt.NDArray[Any]
+
+TABLE = "alignment.csv"
+SMALLEST = 16  # px; a face is hardly one below
+
+
+@dataclass(frozen=True)
+class Crop:
+    """An aligned crop that was written.
+
+    Attributes
+    ----------
+    photo : Path
+        The photograph, as it was found.
+    path : Path
+        The crop.
+    eyes : Eyes
+        Where they are in the photograph.
+    """
+
+    photo: Path
+    path: Path
+    eyes: Eyes
+
+
+@dataclass
+class _Outcome:
+    """What became of a photograph."""
+
+    crops: list[Crop] = field(default_factory=list)
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+    reduced: bool = False
+
+
+def align_files(
+    photos: Sequence[str | Path],
+    output: str | Path,
+    *,
+    size: int = 128,
+    eyes: str | Path | None = None,
+    face: Face = "largest",
+    threads: int | None = None,
+    force: bool = False,
+    report: Report | None = None,
+) -> list[Crop]:
+    """Write aligned crops of the faces in photographs, and ``alignment.csv`` beside them.
+
+    Names and subfolders are kept; of several faces in a photograph ``ann.jpg`` the second largest
+    becomes ``ann-2.jpg``, and so on. The table has a row for each crop: ``file``, the photograph
+    below its folder; its eyes, as `EyeTable` reads them; ``crop``, the crop below ``output``;
+    ``confidence``, the detector's score, if it found them; and the map from the photograph to the
+    crop, u = scale (x cos - y sin) + shift_x, v = scale (x sin + y cos) + shift_y, of the angle
+    ``degrees``, where whole numbers are the centres of pixels in both.
+
+    Parameters
+    ----------
+    photos : sequence of path
+        Image files and folders of them.
+    output : path
+        Folder to write to.
+    size : int
+        Side of the crops, in pixels.
+    eyes : path, optional
+        Table of eyes, see `EyeTable`. Photographs that it does not name, or all without it, need
+        ``mlr[align]``.
+    face : "all", "largest" or int
+        Which of several faces: all, or one by its rank in size.
+    threads : int, optional
+        By default one for each processor.
+    force : bool
+        Overwrite existing files.
+    report : Report, optional
+        Told about progress and about photographs that cannot be used.
+
+    Returns
+    -------
+    list of Crop
+        What was written, in the order of the photographs.
+
+    Raises
+    ------
+    DataError
+        If there is no image in ``photos``, or the table makes no sense.
+    OutputExistsError
+        If there is an ``alignment.csv`` already, and ``force`` is false.
+    MlrError
+        If an option makes no sense.
+    """
+    if size < SMALLEST:
+        raise OptionError(f"the size must be at least {SMALLEST} px, not {size}")
+    folder = Path(output)
+    if is_image(folder) and not folder.is_dir():
+        raise OptionError(f"{folder}: expected a folder to write to, not an image")
+    finder = FaceFinder(None if eyes is None else EyeTable(Path(eyes)), face)
+    report = report or Report()
+    check_free(folder / TABLE, force=force)  # before the work, not after
+    jobs = plan([Path(photo) for photo in photos], folder, ["aligned"], report)
+    planned = {path for job in jobs for path in job.outputs.values()}
+
+    def run(job: Job) -> _Outcome:
+        return _run(job, finder, size, planned, force)
+
+    crops: list[Crop] = []
+    reduced = 0
+    outcomes = ordered_map(run, jobs, thread_count(threads))
+    for outcome in report.progress(outcomes, len(jobs), "aligning"):
+        crops += outcome.crops
+        reduced += outcome.reduced
+        for path, cause in outcome.failures:
+            report.fail(path, cause)
+    report.note_reduced(reduced)
+    enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in crops)
+    if enlarged:
+        report.note(f"note: {enlarged} faces are smaller than {size} px, and were enlarged")
+    report.done += len(crops)
+    if crops:
+        _write_table(folder, crops, [Path(photo) for photo in photos], size, force)
+    return crops
+
+
+def align(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
+    """Return the aligned crop of a face.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
+        The photograph.
+    eyes : Eyes
+        Where they are.
+    size : int
+        Side of the crop, in pixels.
+
+    Returns
+    -------
+    ndarray of the same dtype, shape (size, size, channels)
+        With the eyes at `mlr.data.alignment.EYES`. What lies beyond the photograph has the colours
+        of its edge.
+
+    Raises
+    ------
+    ImageError
+        If the eyes lie outside of the photograph.
+    """
+    eyes.check_within(*pixels.shape[:2])
+    crop = warp(pixels, eyes.to_crop(size, size), size, size)
+    white = np.iinfo(pixels.dtype).max
+    rounded: Pixels = np.clip(np.rint(crop), 0, white).astype(pixels.dtype)
+    return rounded
+
+
+def _run(job: Job, finder: FaceFinder, size: int, planned: set[Path], force: bool) -> _Outcome:
+    """Write the crops of one photograph."""
+    (first,) = job.outputs.values()
+    outcome = _Outcome()
+    try:
+        check_free(first, force=force)  # before the work, not after
+        image = read_image(job.face)
+        outcome.reduced = image.reduced
+        faces = finder.find(job.face, image.pixels)
+    except MlrError as error:
+        outcome.failures.append((job.face, str(error)))
+        return outcome
+    for number, eyes in enumerate(faces, 1):
+        path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
+        try:
+            if number > 1 and path in planned:
+                raise MlrError(
+                    f"face {number} would be written to {path}, as another photograph is"
+                )
+            crop = align(image.pixels, eyes, size)
+            alpha = image.alpha
+            if alpha is not None:
+                alpha = align(alpha[..., None], eyes, size)[..., 0]
+            write_image(path, crop, alpha, icc=image.icc, force=force)
+            outcome.crops.append(Crop(job.face, path, eyes))
+        except MlrError as error:
+            outcome.failures.append((job.face, str(error)))
+    return outcome
+
+
+def _write_table(
+    folder: Path, crops: Sequence[Crop], photos: Sequence[Path], size: int, force: bool
+) -> None:
+    """Write ``alignment.csv``."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    transform = ("scale", "degrees", "shift_x", "shift_y")
+    table.writerow(("file", *COLUMNS, "crop", "confidence", *transform))
+    roots = [photo for photo in photos if photo.is_dir()]
+    for crop in crops:
+        root = next((root for root in roots if crop.photo.is_relative_to(root)), crop.photo.parent)
+        eyes, to_crop = crop.eyes, crop.eyes.to_crop(size, size)
+        left, right, shift = eyes.left - CENTRE, eyes.right - CENTRE, to_crop(CENTRE) - CENTRE
+        table.writerow(
+            (
+                crop.photo.relative_to(root).as_posix(),
+                *(f"{number:.2f}" for eye in (left, right) for number in (eye.real, eye.imag)),
+                crop.path.relative_to(folder).as_posix(),
+                "" if eyes.confidence is None else f"{eyes.confidence:.2f}",
+                f"{to_crop.scale:.6g}",
+                f"{to_crop.degrees:.3f}",
+                f"{shift.real:.3f}",
+                f"{shift.imag:.3f}",
+            )
+        )
+    with replacing(folder / TABLE, force=force) as file:
+        file.write(text.getvalue().encode())

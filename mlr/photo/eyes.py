@@ -1,0 +1,127 @@
+"""Where the eyes of a face are, and tables of it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlr.data.alignment import EYES
+from mlr.errors import DataError, ImageError
+from mlr.photo.similarity import Similarity
+
+#: Of a table, where whole numbers are the centres of pixels, as in most programs that show them.
+COLUMNS = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y")
+CENTRE = 0.5 + 0.5j  # of the first pixel
+
+Places = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """The two eyes of a face.
+
+    Attributes
+    ----------
+    left, right : complex
+        Centres of the pupils as x + iy, in pixels of the upright photograph, from its corner: the
+        centre of the first pixel is 0.5 + 0.5i. Left is the viewer's left where the face is
+        upright.
+    confidence : float, optional
+        The detector's score: above 0, and about 2 for a clear frontal face.
+    """
+
+    left: complex
+    right: complex
+    confidence: float | None = None
+
+    @property
+    def distance(self) -> float:
+        """Distance of the eyes, in pixels."""
+        return abs(self.right - self.left)
+
+    @property
+    def middle(self) -> complex:
+        """The point between them."""
+        return (self.left + self.right) / 2
+
+    def check_within(self, height: int, width: int) -> None:
+        """Raise unless these can be the eyes of a face in a photograph.
+
+        Raises
+        ------
+        ImageError
+            If the middle lies outside, or the eyes are less than 2 px or more than the image apart.
+        """
+        x, y = self.middle.real, self.middle.imag
+        if not (
+            0 <= x <= width and 0 <= y <= height and 2 <= self.distance <= math.hypot(width, height)
+        ):
+            raise ImageError(
+                f"has eyes at ({self.left.real:g}, {self.left.imag:g}) and ({self.right.real:g}, "
+                f"{self.right.imag:g}), which cannot be in an image of {width}x{height} px"
+            )
+
+    def to_crop(self, height: int, width: int, places: Places = EYES) -> Similarity:
+        """Return the map from the photograph to an aligned crop.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of the crop, in pixels.
+        places : two pairs of float
+            Where the eyes shall be, (x, y) in units of the crop's sides.
+        """
+        left, right = (complex(x * width, y * height) for x, y in places)
+        return Similarity.of_two_points((self.left, self.right), (left, right))
+
+
+class EyeTable:
+    """A CSV file of eyes: ``file,left_eye_x,left_eye_y,right_eye_x,right_eye_y``.
+
+    In pixels of the upright photograph; whole numbers are the centres of pixels.
+    Other columns are ignored, so ``alignment.csv`` serves too. A file with several rows has several
+    faces. ``file`` is the end of a path: a name, or as much of the path as tells it from others.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or a row makes no sense.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._eyes: dict[str, list[Eyes]] = {}
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                table = csv.DictReader(file)
+                missing = {"file", *COLUMNS} - set(table.fieldnames or ())
+                if missing:
+                    raise DataError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
+                for row in table:
+                    self._add(path, table.line_num, row)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error
+
+    def _add(self, path: Path, line: int, row: dict[str, str]) -> None:
+        try:
+            x0, y0, x1, y1 = (float(row[column] or "nan") for column in COLUMNS)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}, line {line}: {error}; expected numbers") from None
+        if not math.isfinite(x0 + y0 + x1 + y1) or not row["file"]:
+            raise DataError(f"{path}, line {line}: expected a file and four numbers")
+        name = row["file"].replace("\\", "/").removeprefix("./")
+        eyes = Eyes(complex(x0, y0) + CENTRE, complex(x1, y1) + CENTRE)
+        self._eyes.setdefault(name, []).append(eyes)
+
+    def of(self, photo: Path) -> list[Eyes] | None:
+        """Return the eyes in a photograph, or None if the table does not name it."""
+        whole = photo.resolve()
+        ends = ["/".join(whole.parts[n:]) for n in range(1, len(whole.parts))]
+        for name in (whole.as_posix(), *ends):  # the most of the path first
+            if name in self._eyes:
+                return self._eyes[name]
+        return None

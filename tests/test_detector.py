@@ -1,0 +1,69 @@
+"""Finding faces in photographs, where the extra and the photographs are at hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mlr.data.images import read_image, resized
+from mlr.photo.detector import Detector, installed
+from mlr.photo.eyes import EyeTable
+
+SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))
+
+pytestmark = [
+    pytest.mark.skipif(not installed(), reason="needs mlr[align]"),
+    pytest.mark.skipif(
+        not (SHARED / "photos").is_dir(), reason=f"needs the photographs in {SHARED} (set MLR_DATA)"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector()
+
+
+def test_eyes_of_all_photographs_lie_within_3_percent_of_their_distance(detector):
+    table = EyeTable(SHARED / "photos" / "eyes.csv")
+    for photo in sorted((SHARED / "photos").glob("*.jpg")):
+        half = np.asarray(PIL.Image.open(photo).reduce(2))  # to be quick
+        (found,), (known,) = detector.find(half), table.of(photo)
+        error = max(abs(2 * found.left - known.left), abs(2 * found.right - known.right))
+        assert error < 0.03 * known.distance, photo.name
+
+
+def test_a_face_lying_on_its_side_is_found_and_turned(detector):
+    pixels = resized(read_image(SHARED / "photos" / "020_neutral.jpg").pixels, 450, 450)
+    (upright,) = detector.find(pixels)
+    (lying,) = detector.find(np.ascontiguousarray(np.rot90(pixels)))
+    # A quarter turn against the clock takes x + iy to y + i (450 - x).
+    for was, found in ((upright.left, lying.left), (upright.right, lying.right)):
+        assert abs(complex(was.imag, 450 - was.real) - found) < 0.02 * upright.distance
+
+
+def test_sixteen_bits_and_grey_are_searched_as_well(detector):
+    pixels = resized(read_image(SHARED / "photos" / "020_neutral.jpg").pixels, 450, 450)
+    (eyes,) = detector.find(pixels)
+    deep = pixels.mean(axis=2, keepdims=True).astype(np.uint16) * 257
+    (found,) = detector.find(deep)
+    assert abs(found.left - eyes.left) < 0.02 * eyes.distance
+
+
+def test_every_face_of_several_the_largest_first(detector):
+    table = EyeTable(SHARED / "photos" / "eyes.csv")
+    scene = np.full((500, 1000, 3), 120, np.uint8)
+    for name, size, left in (("006", 300, 20), ("112", 450, 330), ("138", 200, 790)):
+        photo = SHARED / "photos" / f"{name}_neutral.jpg"
+        assert table.of(photo)
+        scene[20 : 20 + size, left : left + size] = resized(read_image(photo).pixels, size, size)
+    faces = detector.find(scene)
+    assert [int(eyes.middle.real) // 330 for eyes in faces] == [1, 0, 2]
+
+
+def test_no_face_in_a_cat_or_a_single_pixel(detector):
+    cat = read_image(SHARED / "out-of-dataset" / "animals" / "chelsea.png").pixels
+    assert detector.find(cat) == []
+    assert detector.find(np.zeros((1, 1, 3), np.uint8)) == []
