@@ -38,13 +38,25 @@ FITTED = 3  # of the largest
 def run(folder, small, window, threads, repeat):
     """Train on the images in a folder; print seconds of processors, and bytes."""
     train(small, receptive_field=window, threads=threads)
-    before = peak_memory()
+    before = peak()
     times = []
     for _ in range(repeat):
         start = time.process_time()
         train(folder, receptive_field=window, threads=threads)
         times.append(time.process_time() - start)
-    print(json.dumps({"seconds": statistics.median(times), "bytes": peak_memory() - before}))
+    print(json.dumps({"seconds": statistics.median(times), "bytes": peak() - before}))
+
+
+def peak():
+    """Return the most bytes that this program has held in this process.
+
+    What `resource` tells includes the process that started it, as it was at that moment.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():  # not on Linux
+        return peak_memory()
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return 1024 * int(lines["VmHWM"].split()[0])
 
 
 def measure(folder, small, window, options):
@@ -73,20 +85,20 @@ def sweeps(options):
         everyone = home / "all"
         write_pairs(everyone, ".bmp", max(options.pairs), size, options.threads)
         folders = {n: first_pairs(everyone, n, home / f"pairs-{n}") for n in options.pairs}
-        yield (
-            f"pairs of {size} px, {WINDOW}x{WINDOW}",
-            {n: measure(folders[n], small, WINDOW, options) for n in options.pairs},
-        )
-        results = {}
+        by_pairs = {n: measure(folders[n], small, WINDOW, options) for n in options.pairs}
+        yield f"pairs of {size} px, {WINDOW}x{WINDOW}", by_pairs
+        by_pixels = {size * size: by_pairs[pairs]}
         for side in options.sizes:
-            folder = home / f"size-{side}"
-            write_pairs(folder, ".bmp", pairs, side, options.threads)
-            results[side * side] = measure(folder, small, WINDOW, options)
-        yield f"pixels of each image, {pairs} pairs, {WINDOW}x{WINDOW}", results
-        yield (
-            f"taps, {pairs} pairs of {size} px",
-            {w * w: measure(folders[pairs], small, w, options) for w in options.windows},
-        )
+            if side != size:
+                folder = home / f"size-{side}"
+                write_pairs(folder, ".bmp", pairs, side, options.threads)
+                by_pixels[side * side] = measure(folder, small, WINDOW, options)
+        yield f"pixels of each image, {pairs} pairs, {WINDOW}x{WINDOW}", by_pixels
+        by_taps = {WINDOW * WINDOW: by_pairs[pairs]}
+        for side in options.windows:
+            if side != WINDOW:
+                by_taps[side * side] = measure(folders[pairs], small, side, options)
+        yield f"taps, {pairs} pairs of {size} px", by_taps
 
 
 def middle(values):

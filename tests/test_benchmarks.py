@@ -28,7 +28,7 @@ def test_growth_is_measured_and_drawn(tmp_path):
     numbers = ["--pairs", "2", "4", "--sizes", "16", "20", "--windows", "1", "3"]
     options = [*numbers, "--repeat", "1", "--threads", "1", "--output", str(tmp_path)]
     command = [sys.executable, FOLDER / "growth.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ") and "px" not in line]
     assert (tmp_path / "growth.md").read_text() == done.stdout
