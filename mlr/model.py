@@ -270,7 +270,9 @@ def apply(
     # of a band of rows are gathered, in the cache, and multiplied with the weights that stream by.
     channels, height, width = image.shape
     rows = max(1, min(height, BAND_BYTES // (4 * width * (len(field) + 1))))
-    reach_y, reach_x = np.abs(field.taps).max(axis=0)
+    size = np.array([height, width])
+    offsets = np.clip(field.taps, -size, size)  # a tap farther off the frame sees as little
+    reach_y, reach_x = np.abs(offsets).max(axis=0)
     padded = np.pad(image, ((0, 0), (reach_y, reach_y), (reach_x, reach_x)))
     gathered = np.ones((len(field) + 1, rows, width), np.float32)
     output = np.empty_like(image)
@@ -278,7 +280,7 @@ def apply(
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             taps = gathered[:, : bottom - top]
-            for k, (dy, dx) in enumerate(field.offsets):
+            for k, (dy, dx) in enumerate(offsets):
                 y, x = top + reach_y + dy, reach_x + dx
                 taps[k] = padded[channel, y : y + bottom - top, x : x + width]
             band = output[channel, top:bottom]

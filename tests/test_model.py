@@ -40,6 +40,15 @@ def test_apply_is_the_weighted_sum_of_the_taps(taps, band, monkeypatch):
         assert np.allclose(output[c], expected, atol=1e-5)
 
 
+def test_taps_far_off_the_frame_take_no_memory():
+    rng = np.random.default_rng(0)
+    image = rng.random((1, 5, 7), np.float32)
+    weights = rng.random((1, 6, 5, 7), np.float32)
+    far = ReceptiveField(((0, 0), (0, 32767), (-32767, 0), (5, 0), (32767, -32767)))
+    near = apply(weights[:, [0, 5]], ReceptiveField(((0, 0),)), image)
+    np.testing.assert_array_equal(apply(weights, far, image), near)
+
+
 def test_strength_scales_the_change():
     m, x = model(), image() / 255
     full = m.synthesize(x)
