@@ -10,7 +10,8 @@ files; what a moment meets depends on the machine.
 
 A case is a function of a `Campaign` that yields a `Trial` for each run; `case` puts it on the list.
 Disks are mounted in a name space of their own: without ``unshare`` those cases are left out, with
-the reason. ``--write`` renews ``benchmarks/results/faults.md``. Exit code 1 if anything was lost.
+the reason. ``--write`` renews the lines of these cases in ``benchmarks/results/faults.md``. Exit
+code 1 if anything was lost.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "faults.md"
 MLR = [sys.executable, "-m", "mlr"]
-PATIENCE = 60  # seconds until a run counts as hung; the longest takes a tenth of it
+PATIENCE = 300  # seconds until a run counts as hung: on a busy machine kernels compile for long
 SIGNALS = {signal.SIGINT: (130, "mlr: interrupted"), signal.SIGTERM: (143, "mlr: terminated")}
 #: What no user should see: Python's own words, or those of a library below it.
 FOREIGN = re.compile(
@@ -205,8 +206,8 @@ class Campaign:
         if run.code == 0 and files != task.new:
             wrong = "exit code 0, but the outputs are not those of an undisturbed run"
         state = "new" if files == task.new else "old" if files == task.old else "some new"
-        said = {0: "done", 1: "one-line error", 130: "interrupted", 143: "terminated"}
-        outcome = "killed" if killed and run.code == -9 else said.get(run.code or 0, f"{run.code}")
+        said = {None: "hung", 0: "done", 1: "one-line error", 130: "interrupted", 143: "terminated"}
+        outcome = "killed" if killed and run.code == -9 else said.get(run.code, f"{run.code}")
         return Trial(f"{outcome}, {state} outputs", wrong and f"{task.name}: {wrong}")
 
 
@@ -649,30 +650,40 @@ def in_a_name_space() -> None:
         os.execvp("unshare", ["unshare", "-rm", sys.executable, *sys.argv])
 
 
-def report(results: dict[str, tuple[Counter[str], list[str], float]], options) -> str:
+def row(title: str, outcomes: dict[str, int], wrong: int) -> str:
+    """Return a line of the table."""
+    what = "; ".join(f"{text}: {count}" for text, count in sorted(outcomes.items()))
+    return f"| {title} | {sum(outcomes.values())} | {what} | {wrong} |"
+
+
+def rows_there() -> dict[str, str]:
+    """Return the lines of the table in the file, by case."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return {line.split(" | ")[0][2:]: line for line in lines if line.split(" | ")[0][2:] in CASES}
+
+
+def report(rows: dict[str, str], seed: int) -> str:
     """Return the figures as Markdown."""
-    runs = sum(sum(outcomes.values()) for outcomes, _, _ in results.values())
-    lost = sum(len(wrong) for _, wrong, _ in results.values())
+    titles = [title for title in CASES if title in rows]
+    cells = [rows[title].split(" | ") for title in titles]
+    runs = sum(int(cell[1]) for cell in cells)
+    wrong = sum(int(cell[-1].rstrip(" |")) for cell in cells)
     lines = [
         "# Faults",
         "",
-        "Made by `make faults`, which see for what is judged: after every fault each output is the",
-        "old file or that of an undisturbed run, whole, and the program has said so in a line.",
+        "Made by `make faults`. After every fault each output must be the file that was there",
+        "before or that of an undisturbed run, whole, and the program has to say what happened.",
         "",
-        f"Seed {options.seed}: {runs} runs, {lost} of them not as they must be.",
+        f"Seed {seed}: {runs} runs, {wrong} of them not as they must be.",
         "",
         "| case | runs | what came of them | wrong |",
         "|---|---|---|---|",
+        *(rows[title] for title in titles),
+        "",
+        "What the cases do:",
+        "",
+        *(f"- `{title}`: {(CASES[title].__doc__ or '').splitlines()[0]}" for title in titles),
     ]
-    for name, (outcomes, wrong, _) in results.items():
-        what = "; ".join(f"{text}: {count}" for text, count in sorted(outcomes.items()))
-        lines.append(
-            f"| {name.replace('_', ' ')} | {sum(outcomes.values())} | {what} | {len(wrong)} |"
-        )
-    lines += ["", "What the cases do:", ""]
-    for name in results:
-        text = (CASES[name].__doc__ or "").splitlines()[0]
-        lines.append(f"- {name.replace('_', ' ')}: {text}")
     return "\n".join(lines) + "\n"
 
 
@@ -686,7 +697,7 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored behind "&"
     in_a_name_space()
-    results: dict[str, tuple[Counter[str], list[str], float]] = {}
+    rows, lost = rows_there() if options.write else {}, 0
     with tempfile.TemporaryDirectory(prefix="mlr-faults-") as name:
         campaign = Campaign(Path(name), options.seed, options.kills, options.trials)
         for title in options.only:
@@ -698,14 +709,12 @@ def main() -> None:
                 if trial.wrong:
                     wrong.append(trial.wrong)
                     print(f"WRONG {title}: {trial.wrong}", flush=True)
-            results[title] = outcomes, wrong, time.perf_counter() - start
-            print(f"{title}: {sum(outcomes.values())} runs, {len(wrong)} wrong, ", end="")
-            print(f"{results[title][2]:.0f} s: {dict(outcomes)}", flush=True)
-    text = report(results, options)
-    print(text)
-    if options.write:
-        RESULTS.write_text(text)
-    sys.exit(any(wrong for _, wrong, _ in results.values()))
+            lost += len(wrong)
+            rows[title] = row(title, outcomes, len(wrong))
+            print(f"{rows[title]} {time.perf_counter() - start:.0f} s", flush=True)
+            if options.write:
+                RESULTS.write_text(report(rows_there() | {title: rows[title]}, options.seed))
+    sys.exit(lost > 0)
 
 
 if __name__ == "__main__":

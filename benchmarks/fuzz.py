@@ -36,6 +36,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ import numpy as np
 import PIL.Image
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.md"
-PATIENCE = 30  # seconds that a case may take on a busy machine
+PATIENCE = 60  # seconds that a case may take on a busy machine
+START = 300  # seconds that a child may take to import and compile everything
 ADDRESSES = 6 << 30  # bytes of address space that a child may have, thread stacks included
 MEMORY = 2 << 30  # bytes of memory that a child may have used: an image of 178 megapixels, twice
 FOREIGN = re.compile(r"Traceback|Exception ignored|Fatal Python|Warning:")
@@ -595,6 +597,12 @@ def child(name: str, seed: int, first: int, count: int, folder: Path) -> None:
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     warnings.simplefilter("ignore")
+    import mlr.cli
+    import mlr.evaluation
+    import mlr.synthesis  # noqa: F401 (imported before the first case, not by it)
+    from mlr.warmup import warm_up
+
+    warm_up()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(first, first + count):
         lines.write(json.dumps({"begun": number}) + "\n")
@@ -636,7 +644,9 @@ def campaign(name: str, seed: int, count: int, folder: Path, keep: Path | None) 
         assert process.stdout is not None
         begun, since, end = None, time.perf_counter(), ""
         while True:
-            ready, _, _ = select.select([process.stdout], [], [], PATIENCE + 30 * (begun is None))
+            ready, _, _ = select.select(
+                [process.stdout], [], [], START if begun is None else PATIENCE
+            )
             text = process.stdout.readline() if ready else ""
             if not text:
                 if not ready:
@@ -709,21 +719,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=22_000)
     parser.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="kinds at a time")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    results = []
     shares = sum(KINDS[name][1] for name in options.only)
-    with tempfile.TemporaryDirectory(prefix="mlr-fuzz-") as folder:
-        room = Path(folder) / "room"
-        room.mkdir()
-        Room(room).furnish()
-        for name in options.only:
+    with (
+        tempfile.TemporaryDirectory(prefix="mlr-fuzz-") as folder,
+        ThreadPoolExecutor(options.jobs) as pool,
+    ):
+
+        def run(name: str) -> dict[str, Any]:
+            room = Path(folder) / name / "room"
+            room.mkdir(parents=True)
+            Room(room).furnish()
             count = -(-options.cases * KINDS[name][1] // shares)
             result = campaign(name, options.seed, count, room, options.keep)
-            results.append(result)
             for line in result["wrong"]:
                 print(f"WRONG {line}", flush=True)
+            return result
+
+        results = list(pool.map(run, options.only))
     text = report(results, options.seed)
     print(text)
     if options.write:
