@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench quality clean
+.PHONY: help demo test test-all lint format bench quality faults fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ bench: $(VENV)/test.stamp  ## time every stage on this machine, and renew the RE
 quality: $(VENV)/test.stamp  ## cross-validate on drawn faces, or on DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
 	$(BIN)/python benchmarks/quality.py $(or $(DATA),$(DEMO)/train)
+
+faults: $(VENV)/test.stamp  ## kill, starve and mislead the program, and see that nothing is lost
+	$(BIN)/python benchmarks/faults.py --write
+
+fuzz: $(VENV)/test.stamp  ## feed the program with damaged and hostile input
+	$(BIN)/python benchmarks/fuzz.py --write
 
 clean:  ## remove all that these targets made
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,32 @@
 """``python -m mlr`` is the same program as ``mlr``."""
 
-from mlr.cli import main
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the program and exit."""
+    _open_missing_streams()
+    # Until the command line handles signals nothing needs clearing away: end without a word.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from mlr.cli import main
+
+    main()
+
+
+def _open_missing_streams() -> None:
+    """Let what was closed lead nowhere: the next file opened would else get what is for stderr."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest descriptor that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+
 
 if __name__ == "__main__":
-    main(prog_name="mlr")
+    main()

@@ -16,6 +16,8 @@ Offset = tuple[int, int]
 
 #: What a model file can hold: int16.
 FARTHEST = 32767
+#: Nobody can wait for more; the tables of their differences grow with the square.
+MOST_TAPS = 1024
 
 #: Shapes that have a name of their own, as offsets (dy, dx).
 PRESETS: dict[str, tuple[Offset, ...]] = {
@@ -59,7 +61,7 @@ class ReceptiveField:
     Raises
     ------
     OptionError
-        If there is no tap, one occurs twice, or one lies too far away.
+        If there is no tap or are too many, one occurs twice, or one lies too far away.
     """
 
     offsets: tuple[Offset, ...]
@@ -67,6 +69,8 @@ class ReceptiveField:
     def __post_init__(self) -> None:
         if not self.offsets:
             raise OptionError("a receptive field needs at least one tap")
+        if len(self.offsets) > MOST_TAPS:
+            raise OptionError(f"a receptive field may have up to {MOST_TAPS} taps")
         if len(set(self.offsets)) != len(self.offsets):
             raise OptionError("a receptive field may not hold the same tap twice")
         if max(abs(d) for offset in self.offsets for d in offset) > FARTHEST:
@@ -79,10 +83,14 @@ class ReceptiveField:
         Raises
         ------
         OptionError
-            If ``side`` is not odd and positive.
+            If ``side`` is not odd and positive, or too large.
         """
         if side < 1 or side % 2 == 0:
             raise OptionError(f"the side of a receptive field must be odd and positive, not {side}")
+        if side**2 > MOST_TAPS:
+            raise OptionError(
+                f"a receptive field may have up to {MOST_TAPS} taps, not {side}x{side}"
+            )
         reach = range(-(side // 2), side // 2 + 1)
         return cls(tuple((dy, dx) for dy in reach for dx in reach))
 

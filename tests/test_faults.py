@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 
 from mlr.data.files import replacing
-from mlr.data.images import write_image
-from mlr.errors import MlrError, OutputExistsError
+from mlr.data.images import read_header, read_image, write_image
+from mlr.data.pairs import find_pairs
+from mlr.data.stream import ordered_map
+from mlr.errors import ImageError, MlrError, ModelError, OutputExistsError
+from mlr.kernels import parallel
+from mlr.model import load
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]
@@ -129,7 +133,7 @@ MOMENTS = {
     "writing the model": ("train", "os.fsync", 1),
     "reading the model": ("synthesize", "mlr.model.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.read_image", 2),
-    "writing an image": ("synthesize", "secrets.token_hex", 3),
+    "writing an image": ("synthesize", "mlr.data.files._begun", 3),
 }
 
 
@@ -179,6 +183,163 @@ def test_interrupt_from_outside_ends_a_long_training(faces, tmp_path):
     assert process.returncode == 130
     assert err.split("\n") == ["", "mlr: interrupted", ""]
     assert names(tmp_path) == ["data"]
+
+
+# Gets a signal where Python drops exceptions: in a finaliser.
+IN_A_FINALISER = """
+import os, signal, sys
+import mlr.training
+class Unlucky:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        sum(range(1000))
+original = mlr.training.find_pairs
+def patched(*args, **options):
+    Unlucky()
+    return original(*args, **options)
+mlr.training.find_pairs = patched
+from mlr.cli import main
+main(sys.argv[2:])
+"""
+
+# Gets a signal while a thread waits for a file that never comes.
+WHILE_A_THREAD_HANGS = """
+import os, sys, threading, time
+import mlr.data.stream
+def hang(path):
+    threading.Timer(0.5, os.kill, (os.getpid(), int(sys.argv[1]))).start()
+    time.sleep(50)
+mlr.data.stream.read_image = hang
+from mlr.cli import main
+main(sys.argv[2:])
+"""
+
+# Gets a signal while it writes a file and has a temporary folder.
+WITH_FILES_OPEN = """
+import os, sys
+from mlr.cli import _ended_by_signals
+from mlr.data.files import replacing, temporary_folder
+from pathlib import Path
+with _ended_by_signals(), replacing(Path(sys.argv[2]), force=True) as file:
+    with temporary_folder() as folder:
+        file.write(b"half")
+        (folder / "x").write_bytes(b"x")
+        print(folder, flush=True)
+        os.kill(os.getpid(), int(sys.argv[1]))
+        print("still here")
+"""
+
+
+@pytest.mark.parametrize("script", [IN_A_FINALISER, WHILE_A_THREAD_HANGS])
+@pytest.mark.parametrize(("number", "code", "line"), SIGNALS)
+def test_signal_ends_the_program_whatever_it_is_about(faces, tmp_path, script, number, code, line):
+    command = [sys.executable, "-c", script, str(int(number)), "train", str(faces)]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "m.npz")], capture_output=True, text=True, timeout=40
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"\n{line}\n")
+    assert names(tmp_path) == []
+
+
+def test_signal_clears_away_all_that_is_temporary(tmp_path):
+    (tmp_path / "x").write_bytes(b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_FILES_OPEN, str(int(signal.SIGHUP)), str(tmp_path / "x")],
+        capture_output=True,
+        text=True,
+        timeout=40,
+    )
+    assert (done.returncode, done.stderr) == (129, "\nmlr: hung up\n")
+    assert not os.path.exists(done.stdout.strip())  # noqa: PTH110
+    assert done.stdout.count("\n") == 1
+    assert names(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"old"
+
+
+def test_signals_that_are_ignored_stay_so(faces, tmp_path):
+    done = subprocess.run(
+        [
+            *[sys.executable, "-c", AT_A_CALL, str(int(signal.SIGINT)), "mlr.training.solve", "1"],
+            *["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q"],
+        ],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert names(tmp_path) == ["m.npz"]
+
+
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
+def test_closed_streams_harm_nothing(faces, model, tmp_path, closed):
+    path = tmp_path / "m.npz"
+    done = subprocess.run(
+        [*MLR, "train", str(faces), "-o", str(path), "--target", "happy"],
+        timeout=40,
+        preexec_fn=lambda: [os.close(descriptor) for descriptor in closed],
+    )
+    assert done.returncode == 0
+    assert path.read_bytes() == model.read_bytes()
+
+
+def test_library_that_cannot_be_loaded_is_a_line():
+    script = "import sys; sys.modules['numpy'] = None; from mlr.cli import main; main()"
+    command = [sys.executable, "-c", script, "sample", os.devnull]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mlr: error: a library cannot be loaded: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """A system that gives no thread, as where memory is short."""
+
+    def refuse(*args):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_without_threads_kernels_run_in_the_one_there_is(monkeypatch):
+    monkeypatch.setattr(parallel, "_threads", 4)
+    done = []
+    parallel.share_out(lambda begin, end: done.extend(range(begin, end)), 100)
+    assert sorted(done) == list(range(100))
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_without_threads_files_are_refused_in_a_line():
+    with pytest.raises(MlrError, match="can't start new thread: give fewer --threads"):
+        list(ordered_map(str, [1], 2))
+
+
+def test_pipes_and_devices_are_not_waited_for(faces, tmp_path):
+    pipe, link = tmp_path / "pipe.png", tmp_path / "link.png"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/zero")
+    for path in (pipe, link):
+        for read in (read_header, read_image):
+            with pytest.raises(ImageError, match="cannot be read: not a regular file"):
+                read(path)
+        with pytest.raises(ModelError, match="cannot be read: not a regular file"):
+            load(path)
+    data = shutil.copytree(faces, tmp_path / "data")
+    (data / "pairs.csv").write_text(f"source,target\n{faces}/neutral/0.png,{pipe}\n")
+    assert [person.targets["target"] for person in find_pairs(data).people] == [pipe]
+    result = run_process("train", data, "-o", tmp_path / "m.npz")
+    assert result.code == 1
+    assert result.lines[0] == f"mlr: {pipe}: cannot be read: not a regular file"
+
+
+def test_image_file_too_large_to_be_one_is_not_read(tmp_path):
+    path = tmp_path / "x.png"
+    write_image(path, draw(0))
+    os.truncate(path, 2 << 30)  # nothing but its first bytes takes room on the disk
+    with pytest.raises(ImageError, match="cannot be read: larger than 1024 MiB"):
+        read_image(path)
 
 
 def run_limited(size, *args):
@@ -284,6 +445,28 @@ def test_file_that_appears_meanwhile_is_kept(tmp_path):
     with pytest.raises(OutputExistsError):
         replace()
     assert contents(tmp_path) == {"x": b"theirs"}
+    assert names(tmp_path) == ["x"]
+
+
+def test_of_two_programs_that_write_a_file_only_one_does(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    monkeypatch.setattr("mlr.data.files.check_free", lambda path, force: None)  # both have looked
+    with pytest.raises(OutputExistsError), replacing(path, force=False) as ours:  # noqa: PT012
+        ours.write(b"ours")
+        with replacing(path, force=False) as theirs:
+            theirs.write(b"theirs")
+    assert contents(tmp_path) == {"x": b"theirs"}
+    assert names(tmp_path) == ["x"]
+
+
+def test_file_system_without_links_will_do(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise PermissionError
+
+    monkeypatch.setattr("os.link", refuse)
+    with replacing(tmp_path / "x", force=False) as file:
+        file.write(b"new")
+    assert contents(tmp_path) == {"x": b"new"}
     assert names(tmp_path) == ["x"]
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tracemalloc
 import zipfile
 from contextlib import suppress
 
@@ -213,7 +214,23 @@ def test_compressed_model_is_refused_since_its_size_has_no_bound(path):
     file = io.BytesIO()
     zeros = np.zeros((2, 1, 3, 500, 500), np.float32)
     np.savez_compressed(file, weights=zeros, taps=TAPS, meta=np.array(json.dumps(META)))
-    assert "larger than the file" in refused(path, file.getvalue())
+    assert "its members are compressed" in refused(path, file.getvalue())
+
+
+def test_compressed_member_that_says_to_be_small_is_not_unpacked(path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights.npy", bytes(100 << 20))
+    data = bytearray(file.getvalue())
+    for header, size in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        struct.pack_into("<I", data, data.rfind(header) + size, 100)
+    path.write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="its members are compressed"):
+        load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 << 20
 
 
 def test_absurd_size_in_the_archive_is_refused_before_memory_is_taken(path):

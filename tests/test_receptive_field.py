@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlr.errors import MlrError
+from mlr.errors import MlrError, OptionError
 from mlr.receptive_field import ReceptiveField
 
 offsets = st.lists(
@@ -50,4 +50,10 @@ def test_a_preset_is_described_by_its_name():
 )
 def test_what_is_no_receptive_field_is_refused(spec):
     with pytest.raises(MlrError):
+        ReceptiveField.of(spec)
+
+
+@pytest.mark.parametrize("spec", [33, 10**30 + 1, "9" * 30, [(0, x) for x in range(1025)]])
+def test_a_receptive_field_of_too_many_taps_is_refused(spec):
+    with pytest.raises(OptionError, match="up to 1024 taps"):
         ReceptiveField.of(spec)

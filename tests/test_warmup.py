@@ -68,6 +68,28 @@ def test_code_of_other_kernels_or_of_plain_ones_is_not_loaded(folder, monkeypatc
     assert compiles() == 1
 
 
+def test_code_of_an_older_version_is_not_run_after_a_kill(folder, tmp_path, monkeypatch):
+    def kernel(value):
+        path = tmp_path / "module.py"
+        path.write_text(f"def kernel(array):\n    array[0] = {value}\n")
+        os.utime(path, (value, value))
+        space = {}
+        exec(compile(path.read_text(), path, "exec"), space)
+        return jit.serial(space["kernel"])
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    array = np.zeros(1)
+    kernel(1)(array)
+    with monkeypatch.context() as patch:
+        patch.setattr("numba.core.caching.IndexDataCacheFile._save_data", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kernel(2)(array)
+    kernel(2)(array)
+    assert array[0] == 2
+
+
 def test_full_folder_is_done_without(folder, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import struct
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numba.core.event
@@ -18,6 +16,7 @@ from mlr.bench import plain
 from mlr.bench.machine import copies_beyond_cache, reading_timing
 from mlr.bench.timing import Timing, once, timed
 from mlr.bench.work import EXPRESSION, PENALTY, Data, Floats, Work, as_planes
+from mlr.data.files import temporary_folder
 from mlr.data.images import read_image, write_image
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
@@ -139,8 +138,8 @@ def checked(what: str, work: Work, ours: plain.Floats, theirs: plain.Floats) -> 
 def _decode(work: Work, data: Data, threads: int, repeat: int) -> dict[str, Any]:
     """Time the decoding of PNG files; their inflation alone is the limit."""
     images = np.concatenate([data.sources, data.targets])[:FILES]
-    with tempfile.TemporaryDirectory(prefix="mlr-bench-") as folder:
-        paths = [Path(folder) / f"{n}.png" for n in range(len(images))]
+    with temporary_folder() as folder:
+        paths = [folder / f"{n}.png" for n in range(len(images))]
         for path, image in zip(paths, images, strict=True):
             write_image(path, image)
         if not np.array_equal(read_image(paths[0]).pixels, images[0]):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -18,6 +21,7 @@ from mlr.cli.statistics import statistics
 from mlr.cli.synthesize import synthesize
 from mlr.cli.train import train
 from mlr.cli.warmup import warmup
+from mlr.data.files import discard_unfinished
 from mlr.errors import MlrError, OptionError
 from mlr.version import __version__
 
@@ -51,19 +55,19 @@ for command in (
     cli.add_command(command)
 
 
-class Terminated(BaseException):
-    """The process was asked to end: what is half done is cleared away on the way out."""
+#: Signals that ask the program to end, and what it says then.
+ENDINGS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
 
 def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
     """Run the program and exit.
 
-    The exit code is 0 if all was done, 1 if something failed, 2 for wrong usage, 130 if
-    interrupted and 143 if terminated.
+    The exit code is 0 if all was done, 1 if something failed, 2 for wrong usage, and 128 plus its
+    number for a signal: 130 if interrupted and 143 if terminated.
     """
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli.main(args, prog_name=prog_name, standalone_mode=False)
+        with _ended_by_signals():
+            code = cli.main(args, prog_name=prog_name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -73,12 +77,8 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
         code = _failed(str(error))
     except MemoryError:
         code = _failed("not enough memory")
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("mlr: interrupted", err=True)
-        code = 130
-    except Terminated:
-        click.echo("mlr: terminated", err=True)
-        code = 143
+    except ImportError as error:  # where memory or open files are short; the last line says why
+        code = _failed(f"a library cannot be loaded: {str(error).strip().splitlines()[-1]}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -90,5 +90,31 @@ def _failed(cause: str, code: int = 1) -> int:
     return code
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Terminated
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let signals end the program in the block, unless whoever started it has them ignored."""
+    before = {}
+    for name in ENDINGS:
+        number = getattr(signal, name, None)  # Windows has fewer
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Delete what is half written, say so, and end at once.
+
+    An exception would come up wherever the program happens to be: in a finaliser or a callback
+    Python drops it and goes on, compiled modules turn it into errors of their own, and threads
+    that wait for a slow disk would have to be waited for.
+    """
+    discard_unfinished()
+    line = f"\nmlr: {ENDINGS[signal.Signals(number).name]}\n"
+    try:
+        os.write(2, line.encode())
+    finally:
+        os._exit(128 + number)

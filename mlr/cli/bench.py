@@ -13,7 +13,7 @@ from mlr.cli import options
 @click.option(
     "--size",
     "sizes",
-    type=click.IntRange(16),
+    type=click.IntRange(16, 8192),
     multiple=True,
     help="Side of the images in pixels; may be repeated.  [default: 64, 128, 256]",
 )

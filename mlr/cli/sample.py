@@ -12,7 +12,9 @@ from mlr.cli import options
 @click.command()
 @click.argument("folder", type=options.OUTPUT, metavar="DIR")
 @click.option("--pairs", type=click.IntRange(1), default=200, show_default=True, help="People.")
-@click.option("--size", type=click.IntRange(16), default=128, show_default=True, help="Pixels.")
+@click.option(
+    "--size", type=click.IntRange(16, 8192), default=128, show_default=True, help="Pixels."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Other people.")
 @options.target("Expression to draw; may be repeated.  [default: all six]")
 @options.threads

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
+import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,10 +13,45 @@ from typing import IO
 
 from mlr.errors import MlrError, OutputExistsError
 
+LARGEST = 1 << 30  # bytes of an image file or a manifest; those that people have are far smaller
+
+_unfinished: set[Path] = set()  # temporary files and folders in use
+_beginning = threading.RLock()  # held while one is added to them, or taken off
+
 
 def is_folder_name(name: str) -> bool:
     """Tell whether a folder in plain sight can be called so, in any other folder and system."""
     return name.isprintable() and name[:1] not in ("", ".") and not {"/", "\\"} & set(name)
+
+
+@contextmanager
+def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
+    """Open a file to read, but no pipe and no device: they may keep us waiting, or never end.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or a link to it.
+    largest : int, optional
+        Bytes that it may have.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, is not a regular file or is larger than that.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if largest is not None and found.st_size > largest:
+            raise OSError(errno.EFBIG, f"larger than {largest >> 20} MiB")
+        yield file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def check_free(path: Path, *, force: bool) -> None:
@@ -59,20 +96,71 @@ def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[
         If it cannot be written; what was there before still is.
     """
     check_free(path, force=force)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
     try:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
+            with _begun(temporary) as file:
                 yield file
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
             check_free(path, force=force)
-            temporary.replace(path)
+            _rename(temporary, path, force=force)
     finally:
-        with suppress(OSError):  # gone after success, never made where the folder is read-only
-            temporary.unlink()
+        with _beginning:
+            with suppress(OSError):  # gone after success, never made where the folder is read-only
+                temporary.unlink()
+            _unfinished.discard(temporary)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder for the time of the block."""
+    import tempfile  # here, for every help would wait for it
+
+    with tempfile.TemporaryDirectory(prefix="mlr-") as name:
+        _unfinished.add(Path(name))
+        try:
+            yield Path(name)
+        finally:
+            _unfinished.discard(Path(name))
+
+
+def discard_unfinished() -> None:
+    """Delete all that is temporary, and let nothing be begun: the program ends at once."""
+    import shutil
+
+    _beginning.acquire(timeout=1)  # a thread that hangs in a file system may keep its own file
+    for path in list(_unfinished):
+        with suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def _begun(path: Path) -> IO[bytes]:
+    """Create a file that `discard_unfinished` knows of."""
+    with _beginning:
+        _unfinished.add(path)
+        return path.open("xb")
+
+
+def _rename(temporary: Path, path: Path, *, force: bool) -> None:
+    """Give a file its name; without ``force`` in a way that fails if another one has it by now."""
+    if not force:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise OutputExistsError(
+                f"{path}: exists by now; give --force to overwrite it"
+            ) from None
+        except (OSError, AttributeError):
+            pass  # no links in this file system: `check_free` has just looked
+        else:
+            return
+    temporary.replace(path)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageFile
 
-from mlr.data.files import replacing
+from mlr.data.files import LARGEST, open_regular, replacing
 from mlr.errors import ImageError
 
 QUALITY = 95  # of JPEG and WebP, up to 100
@@ -61,7 +62,6 @@ _DECODE_ERRORS = (
     IndexError,
     KeyError,
     OverflowError,
-    MemoryError,
     NotImplementedError,
     struct.error,
     zlib.error,
@@ -69,6 +69,9 @@ _DECODE_ERRORS = (
 )
 
 Pixels = npt.NDArray[Any]
+
+# Without a handler the logging module shows Pillow's errors on stderr; they are raised as well.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,11 @@ def read_header(path: Path) -> Header:
     ImageError
         If it is no image, or of a kind that cannot be used.
     """
-    with decoding(path), PIL.Image.open(path, formats=FORMATS) as image:
+    with (
+        decoding(path),
+        open_regular(path, LARGEST) as file,
+        PIL.Image.open(file, formats=FORMATS) as image,
+    ):
         return _header(image)[0]
 
 
@@ -150,7 +157,8 @@ def read_image(path: Path) -> Image:
         If it is no image, is damaged, or of a kind that cannot be used.
     """
     with decoding(path):
-        data = path.read_bytes()
+        with open_regular(path, LARGEST) as file:
+            data = file.read()
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             header, mode = _header(image)
             array = np.asarray(image if mode in (None, image.mode) else image.convert(mode))
@@ -277,6 +285,8 @@ def decoding(path: Path) -> Iterator[None]:
     except PIL.Image.DecompressionBombError:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path}: is larger than {limit} megapixels; make it smaller") from None
+    except MemoryError:
+        raise ImageError(f"{path}: needs more memory than there is") from None
     except _DECODE_ERRORS as error:
         if isinstance(error, OSError) and error.strerror:  # of the file system, not of the decoder
             raise ImageError(f"{path}: cannot be read: {error.strerror}") from error

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from mlr.data.files import open_regular
 from mlr.errors import ModelError
 
 _META = "meta.npy"
@@ -93,8 +94,10 @@ def meta_of(path: Path, kind: str = "model or statistics") -> dict[str, Any]:
 def _opened(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
     """Open an ``.npz`` file, and turn whatever is wrong with it into an error that names it."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             # Nothing of ours is compressed, so this also bounds the memory that reading takes.
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("its members are compressed")
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                 raise ValueError("its members claim to be larger than the file")
             yield archive

@@ -9,13 +9,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mlr.data.files import is_folder_name
+from mlr.data.files import LARGEST, is_folder_name, open_regular
 from mlr.data.images import is_image
 from mlr.errors import DataError
 
@@ -273,8 +274,11 @@ class _Row(NamedTuple):
 
 def _rows(manifest: Path) -> list[_Row]:
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
+        with (
+            open_regular(manifest, LARGEST) as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
+        ):
+            reader = csv.DictReader(text, restval="")
             if not {"source", "target"} <= set(reader.fieldnames or ()):
                 there = ",".join(reader.fieldnames or ()) or "nothing"
                 raise DataError(

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from mlr.data.images import Header, Image, Pixels, read_header, read_image
 from mlr.data.pairs import PairList, Person
-from mlr.errors import DataError, ImageError
+from mlr.errors import DataError, ImageError, MlrError
 from mlr.report import Report
 
 Item = TypeVar("Item")
@@ -65,12 +65,22 @@ def ordered_map(
     """Yield ``function(item)`` in order, computed in threads a few items ahead.
 
     Unlike `ThreadPoolExecutor.map` it does not run through all items at once, so memory is bounded.
+
+    Raises
+    ------
+    MlrError
+        If the system gives no thread.
     """
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="mlr-decode") as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
+                try:
+                    waiting.append(pool.submit(function, item))
+                except RuntimeError as error:
+                    raise MlrError(
+                        f"{error}: give fewer --threads, or more memory to the program"
+                    ) from error
                 if len(waiting) >= AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:

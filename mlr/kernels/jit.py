@@ -86,6 +86,16 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     kept = True
 
+    def __init__(self, function):
+        super().__init__(function)
+        # Numba names a file in the index before it writes it, and counts from 1 again where the
+        # index is out of date: a program that is killed in between would leave the new name to an
+        # old file, whose code would then be run. So every process uses names of its own.
+        files = self._cache_file
+        files._data_name_pattern = files._data_name_pattern.replace(
+            "{", f"{os.urandom(4).hex()}.{{", 1
+        )
+
     def load_overload(self, sig, target_context):
         data = None
         with suppress(*_DAMAGED):

@@ -3,7 +3,8 @@
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -50,7 +51,10 @@ def share_out(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
         for begin, end in ranges:
             kernel(begin, end, *arguments)
 
-    helpers = [_pool(_threads - 1).submit(work) for _ in range(min(_threads, tasks) - 1)]
+    helpers: list[Future[None]] = []
+    with suppress(RuntimeError):  # no more threads to be had: those that there are do it all
+        for _ in range(min(_threads, tasks) - 1):
+            helpers.append(_pool(_threads - 1).submit(work))
     try:
         work()
     finally:

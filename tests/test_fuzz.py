@@ -1,0 +1,15 @@
+"""A small part of the fuzzing campaign: nothing that comes from outside breaks the program."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+FUZZ = Path(__file__).parent.parent / "benchmarks" / "fuzz.py"
+
+
+def test_damaged_and_hostile_input_is_refused_in_a_line():
+    command = [sys.executable, FUZZ, "--cases", "250", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "Seed 1: 25" in done.stdout
+    assert ", 0 of them wrong." in done.stdout.replace("cases", "").replace("  ", " ")
