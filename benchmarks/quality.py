@@ -1,77 +1,139 @@
-"""Cross-validate on a folder of pairs: every person is scored by a model that has not seen them.
+"""Cross-validate the recipes on a folder of pairs: nobody is scored by a model that has seen them.
 
-python benchmarks/quality.py DATA [--folds 4] [--receptive-field 3] [--penalty 0.4]
+python benchmarks/quality.py DATA [--output FOLDER] [--folds 4]
 
-The model for a fold is solved from the statistics of all people minus those of the fold.
+The people are cut into folds by their names. For each fold both recipes learn from everybody else,
+and again from half of them; all that the recipe best chooses, it chooses inside of these (nested
+cross-validation). Every model is solved from sums that are gathered once. Writes a table to the
+FOLDER's `quality.md` and, for each expression, a contact sheet of people left out: the one for whom
+recipe best is worst, the median, and the best.
 """
 
 import argparse
 import hashlib
+from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from mlr import ReceptiveField, metrics
+from mlr import metrics
 from mlr.collect import collect
-from mlr.data.images import read_image
+from mlr.data.files import replacing
+from mlr.data.images import read_image, write_image
 from mlr.data.pairs import find_pairs
 from mlr.evaluation import MEASURES
-from mlr.recipes.paper import Paper
+from mlr.recipes import RECIPES
 from mlr.report import Report
+from mlr.sheet import as_rgb8, draw_sheet
+
+COPY, HALF = "copy of the input", "half the pairs"
+PAPER, BEST = "paper", "best"
 
 
-def fold_of(person, folds):
-    """Return the fold of a person, which depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(person.name.encode()).digest()[:8]) % folds
+def part_of(person, parts):
+    """Return the part of a person, which depends on the name alone."""
+    return int.from_bytes(hashlib.sha256(person.name.encode()).digest()[:8]) % parts
 
 
 def unit(pixels):
     return pixels / np.iinfo(pixels.dtype).max
 
 
-def cross_validate(pairs, field, penalty, folds):
-    """Return the scores of the model and of the unchanged input, for each pair."""
+def cross_validate(pairs, folds):
+    """Return scores and pictures of each pair: {label: {(expression, person): scores, output}}."""
     parts = [
         replace(
             pairs,
-            people=tuple(p for p in pairs.people if fold_of(p, folds) == fold),
-            problems=pairs.problems if fold == 0 else (),  # to be told once
+            people=tuple(p for p in pairs.people if part_of(p, 2 * folds) == part),
+            problems=pairs.problems if part == 0 else (),  # to be told once
         )
-        for fold in range(folds)
+        for part in range(2 * folds)
     ]
-    statistics = [collect(part, field) for part in parts]
-    everyone = sum(statistics[1:], statistics[0])
-    ours, copied = [], []
-    for part, held_out in zip(parts, statistics, strict=True):
-        model = Paper(penalty=penalty).fit(everyone - held_out, Report())
+    found = defaultdict(dict)
+    models = {}
+    for name, make in RECIPES.items():
+        recipe = make()
+        sums = [
+            collect(part, recipe.layout, folds=recipe.folds) if part.people else None
+            for part in parts
+        ]
+        for fold in range(folds):
+            left = [s for n, s in enumerate(sums) if n % folds != fold and s is not None]
+            half = [s for n, s in enumerate(sums) if n % folds != fold and n < folds and s]
+            for label, used in ((name, left), (f"{name}, {HALF}", half)):
+                if used:
+                    models[label, fold] = recipe.fit(sum(used[1:], used[0]), Report())
+    for n, part in enumerate(parts):
         for person in part.people:
             source = read_image(person.source).pixels
             for expression, path in person.targets.items():
-                target = unit(read_image(path).pixels)
-                output = model.synthesize(source, expression)
-                ours.append(metrics.scores(unit(output), target))
-                copied.append(metrics.scores(unit(source), target))
-    return ours, copied
+                target = read_image(path).pixels
+                outputs = {COPY: source} | {
+                    label: model.synthesize(source, expression)
+                    for (label, fold), model in models.items()
+                    if fold == n % folds and expression in model.expressions
+                }
+                for label, output in outputs.items():
+                    scores = metrics.scores(unit(output), unit(target))
+                    found[label][expression, person] = scores, output
+    parameters = {label: model.parameters for (label, _), model in models.items()}
+    return found, parameters
+
+
+def table(found, parameters):
+    """Return the scores as Markdown."""
+    means = {
+        label: {m: np.mean([scores[m] for scores, _ in of.values()]) for m in MEASURES}
+        for label, of in found.items()
+    }
+    lines = ["| | MSE | PSNR | SSIM | sharpness | parameters |", "|---|---|---|---|---|---|"]
+    for label, mean in means.items():
+        lines.append(
+            f"| {label} | {mean['mse']:.5f} | {mean['psnr']:.2f} | {mean['ssim']:.4f} | "
+            f"{mean['sharpness']:.3f} | {parameters.get(label, '')} |"
+        )
+    for ours, theirs in ((BEST, PAPER), (f"{BEST}, {HALF}", f"{PAPER}, {HALF}")):
+        if ours in means and theirs in means:
+            less = 1 - means[ours]["mse"] / means[theirs]["mse"]
+            lines += ["", f"Error of {ours}: {less:.1%} below that of {theirs}."]
+    return "\n".join(lines)
+
+
+def sheet(found, expression):
+    """Return a picture of the worst, the median and the best of people left out."""
+    people = [person for name, person in found[BEST] if name == expression]
+    people.sort(key=lambda person: -found[BEST][expression, person][0]["mse"])
+    chosen = dict.fromkeys([people[0], people[len(people) // 2], people[-1]])
+    rows = []
+    for person in chosen:
+        target = read_image(person.targets[expression]).pixels
+        outputs = [found[label][expression, person] for label in (COPY, PAPER, BEST)]
+        caption = ", ".join(
+            f"{label} {1000 * scores['mse']:.2f}"
+            for label, (scores, _) in zip(("copy", PAPER, BEST), outputs, strict=True)
+        )
+        pictures = [as_rgb8(output) for _, output in outputs] + [as_rgb8(target)]
+        rows.append((f"{person.name}: error x 1000: {caption}", pictures))
+    return draw_sheet(["input", PAPER, BEST, "target"], rows)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--receptive-field", default="3")
-    parser.add_argument("--penalty", type=float, default=0.4)
     options = parser.parse_args()
     pairs = find_pairs(options.data)
-    field = ReceptiveField.of(options.receptive_field)
-    ours, copied = cross_validate(pairs, field, options.penalty, options.folds)
-    print(f"{len(pairs)} pairs of {len(pairs.people)} people, {options.folds} folds\n")
-    print("| | MSE | PSNR | SSIM | sharpness |\n|---|---|---|---|---|")
-    name = f"{field}, penalty {options.penalty:g}"
-    for label, scores in (("copy of the input", copied), (name, ours)):
-        means = [np.mean([score[measure] for score in scores]) for measure in MEASURES]
-        print(f"| {label} | {means[0]:.5f} | {means[1]:.2f} | {means[2]:.3f} | {means[3]:.2f} |")
-    better = np.mean([o["mse"] < c["mse"] for o, c in zip(ours, copied, strict=True)])
-    print(f"\nlower error than the input for {better:.0%} of the pairs")
+    found, parameters = cross_validate(pairs, options.folds)
+    what = f"{len(pairs)} pairs of {len(pairs.people)} people, {options.folds} folds by name"
+    text = f"{what}; nested cross-validation.\n\n{table(found, parameters)}\n"
+    print(text)
+    with replacing(options.output / "quality.md", force=True) as file:
+        file.write(text.encode())
+    for expression in pairs.expressions:
+        path = options.output / f"quality-{expression}.png"
+        write_image(path, sheet(found, expression), force=True)
 
 
 if __name__ == "__main__":

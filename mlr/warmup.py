@@ -10,8 +10,10 @@ import numpy as np
 
 from mlr.accumulate import statistics_of_arrays
 from mlr.apply import apply
+from mlr.folds import Folds
 from mlr.kernels import jit
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes.best import Best
 from mlr.report import Report
 from mlr.solve import solve
 
@@ -47,6 +49,10 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
         for dtype in (np.uint8, np.uint16):
             images = np.zeros((1, 4, 4, 1), dtype)
             solve(statistics_of_arrays(images, {"target": images}, field), 1.0)
+        images = np.zeros((1, 8, 8, 1), np.uint8)
+        best = Best()
+        sums = statistics_of_arrays(images, {"target": images}, best.layout((1, 8, 8)))
+        best.fit(Folds((sums, sums)), Report())
         apply(
             np.zeros((1, len(field) + 1, 4, 4), np.float32),
             field,
