@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from mlr.collect import collect
@@ -11,7 +10,6 @@ from mlr.data.files import check_free
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
 from mlr.errors import DataError
-from mlr.exposure import Exposure
 from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model
@@ -104,8 +102,6 @@ def train(
         folds = _gather(added, removed, made, source, target, threads, report)
         with announced(report):
             model = made.fit(folds, report)
-    light = asdict(Exposure.of_statistics(folds.parts))
-    model = replace(model, meta=model.meta | {"exposure": light})
     if output is not None:
         model.save(output, force=force)
     return model

@@ -17,7 +17,7 @@ receptive field with weights that all channels share:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from mlr.displacement import Field, estimate, holds, layout_for, moments, reach_of
 from mlr.errors import DataError, MlrError, OptionError
+from mlr.exposure import Exposure
 from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
@@ -171,6 +172,7 @@ class Best:
                 cross_validation={name: fit[3] for name, fit in fits.items()},
                 pairs=folds.pairs,
                 digest=folds.hexdigest,
+                exposure=asdict(Exposure.of_statistics(folds.parts)),
             ),
         )
 

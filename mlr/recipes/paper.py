@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from mlr.errors import DataError
+from mlr.exposure import Exposure
 from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
@@ -77,5 +79,6 @@ class Paper:
                 prior="zero",
                 pairs=statistics.pairs,
                 digest=statistics.hexdigest,
+                exposure=asdict(Exposure.of_statistics(folds.parts)),
             ),
         )
