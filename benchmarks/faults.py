@@ -269,6 +269,9 @@ def _signalled(campaign: Campaign, task: Task, number: signal.Signals, longest: 
     run = campaign.finish(process, start)
     took = time.perf_counter() - sent
     code, line = SIGNALS[number]
+    starting = "KeyboardInterrupt" in run.err and "mlr" not in run.err  # no file of ours
+    if starting:  # nor anything that we could do about it: Python has not come to the program
+        run.err, run.code = "", -number
     plain = run.code == -number  # what a shell calls the same, while nothing needs clearing away
     run.code = code if plain else run.code
     trial = campaign.judge(task, run)
