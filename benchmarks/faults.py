@@ -29,7 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -269,6 +269,9 @@ def _signalled(campaign: Campaign, task: Task, number: signal.Signals, longest: 
     run = campaign.finish(process, start)
     took = time.perf_counter() - sent
     code, line = SIGNALS[number]
+    starting = "KeyboardInterrupt" in run.err and "mlr" not in run.err  # no file of ours
+    if starting:  # nor anything that we could do about it: Python has not come to the program
+        run.err, run.code = "", -number
     plain = run.code == -number  # what a shell calls the same, while nothing needs clearing away
     run.code = code if plain else run.code
     trial = campaign.judge(task, run)
@@ -448,7 +451,9 @@ def inputs_change(campaign: Campaign) -> Iterator[Trial]:
         model = campaign.folder / "changed.npz"
         start = time.perf_counter()
         process = campaign.start("train", data, "-o", model, "--force")
-        time.sleep(campaign.random.uniform(0.3, 1.0) * campaign.tasks["train"].seconds)
+        while process.poll() is None and not _has_open(process.pid, data):
+            time.sleep(0.0003)
+        time.sleep(campaign.random.uniform(0, 0.1))
         if fault == "disappears":
             victim.unlink()
         elif fault == "changes":
@@ -464,6 +469,16 @@ def inputs_change(campaign: Campaign) -> Iterator[Trial]:
             wrong = _not_a_model_of(campaign, data, victim, model, run)
         named = "named" if victim.name in run.err else "not met"
         yield Trial(f"a file {fault}: {named}", wrong and f"{fault}: {wrong}")
+
+
+def _has_open(pid: int, folder: Path) -> bool:
+    """Tell whether a process has a file of a folder open at this moment."""
+    with suppress(OSError):  # closed, or ended, since the list was made
+        return any(
+            str(entry.readlink()).startswith(str(folder))
+            for entry in Path(f"/proc/{pid}/fd").iterdir()
+        )
+    return False
 
 
 def _not_a_model_of(campaign: Campaign, data: Path, victim: Path, model: Path, run: Run) -> str:

@@ -10,7 +10,7 @@ memory than `MEMORY`, and a file that appears, changes or vanishes outside of th
 
 A kind of input is a function of a `Room` and a random generator that does one case and returns what
 came of it; `kind` puts it on the list. ``--keep`` saves what crashed or hung. ``--write`` renews
-``benchmarks/results/fuzz.md``. Exit code 1 if anything was wrong.
+the lines of these kinds in ``benchmarks/results/fuzz.md``. Exit code 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import os
 import random
 import re
 import resource
-import select
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 import zipfile
@@ -44,7 +44,7 @@ import numpy as np
 import PIL.Image
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.md"
-PATIENCE = 60  # seconds that a case may take on a busy machine
+PATIENCE = 120  # seconds that a case may take on a busy machine
 START = 300  # seconds that a child may take to import and compile everything
 ADDRESSES = 6 << 30  # bytes of address space that a child may have, thread stacks included
 MEMORY = 2 << 30  # bytes of memory that a child may have used: an image of 178 megapixels, twice
@@ -644,16 +644,14 @@ def campaign(name: str, seed: int, count: int, folder: Path, keep: Path | None) 
         assert process.stdout is not None
         begun, since, end = None, time.perf_counter(), ""
         while True:
-            ready, _, _ = select.select(
-                [process.stdout], [], [], START if begun is None else PATIENCE
-            )
-            text = process.stdout.readline() if ready else ""
+            watchdog = threading.Timer(START if begun is None else PATIENCE, process.kill)
+            watchdog.start()
+            text = process.stdout.readline()
+            late = watchdog.finished.is_set()
+            watchdog.cancel()
             if not text:
-                if not ready:
-                    process.kill()
-                    end = f"hung for {PATIENCE} s"
                 code = process.wait()
-                end = end or (f"crashed with {code}" if code else "")
+                end = f"hung for {PATIENCE} s" if late else f"crashed with {code}" if code else ""
                 break
             line = json.loads(text)
             if "begun" in line:
@@ -683,8 +681,21 @@ def campaign(name: str, seed: int, count: int, folder: Path, keep: Path | None) 
     }
 
 
-def report(results: list[dict[str, Any]], seed: int) -> str:
+def row(result: dict[str, Any]) -> str:
+    """Return a line of the table."""
+    what = "; ".join(f"{text}: {count}" for text, count in result["outcomes"].items())
+    return (
+        f"| {result['kind']} | {result['cases']} | {what} | {result['memory']} MiB | "
+        f"{result['slowest']:.1f} s | {len(result['wrong'])} |"
+    )
+
+
+def report(rows: dict[str, str], seed: int) -> str:
     """Return the figures as Markdown."""
+    titles = [title for title in KINDS if title in rows]
+    cells = [rows[title].split(" | ") for title in titles]
+    cases = sum(int(cell[1]) for cell in cells)
+    wrong = sum(int(cell[-1].rstrip(" |")) for cell in cells)
     lines = [
         "# Fuzzing",
         "",
@@ -692,22 +703,23 @@ def report(results: list[dict[str, Any]], seed: int) -> str:
         f"crash, words of a library below, more than {PATIENCE} s or {MEMORY >> 20} MiB, and any",
         "change outside of the output folder.",
         "",
-        f"Seed {seed}: {sum(r['cases'] for r in results)} cases, "
-        f"{sum(len(r['wrong']) for r in results)} of them wrong.",
+        f"Seed {seed}: {cases} cases, {wrong} of them wrong.",
         "",
         "| input | cases | what came of them | most memory | slowest | wrong |",
         "|---|---|---|---|---|---|",
+        *(rows[title] for title in titles),
+        "",
+        "What the cases are:",
+        "",
+        *(f"- `{title}`: {KINDS[title][0].__doc__}" for title in titles),
     ]
-    for r in results:
-        what = "; ".join(f"{text}: {count}" for text, count in r["outcomes"].items())
-        lines.append(
-            f"| {r['kind'].replace('_', ' ')} | {r['cases']} | {what} | {r['memory']} MiB | "
-            f"{r['slowest']:.1f} s | {len(r['wrong'])} |"
-        )
-    lines += ["", "What the cases are:", ""]
-    for name in (r["kind"] for r in results):
-        lines.append(f"- {name.replace('_', ' ')}: {KINDS[name][0].__doc__}")
     return "\n".join(lines) + "\n"
+
+
+def rows_there() -> dict[str, str]:
+    """Return the lines of the table in the file, by kind."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return {line.split(" | ")[0][2:]: line for line in lines if line.split(" | ")[0][2:] in KINDS}
 
 
 def main() -> None:
@@ -740,10 +752,10 @@ def main() -> None:
             return result
 
         results = list(pool.map(run, options.only))
-    text = report(results, options.seed)
-    print(text)
+    rows = {result["kind"]: row(result) for result in results}
+    print(report(rows, options.seed))
     if options.write:
-        RESULTS.write_text(text)
+        RESULTS.write_text(report(rows_there() | rows, options.seed))
     sys.exit(any(result["wrong"] for result in results))
 
 

@@ -117,6 +117,8 @@ class ReceptiveField:
             if spec in PRESETS:
                 return cls(PRESETS[spec])
             if spec.isascii() and spec.isdigit():
+                if len(spec) > 9:  # Python refuses to read thousands of digits
+                    raise OptionError(f"a receptive field may have up to {MOST_TAPS} taps")
                 return cls.square(int(spec))
             names = ", ".join(PRESETS)
             raise OptionError(

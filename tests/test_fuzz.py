@@ -8,8 +8,7 @@ FUZZ = Path(__file__).parent.parent / "benchmarks" / "fuzz.py"
 
 
 def test_damaged_and_hostile_input_is_refused_in_a_line():
-    command = [sys.executable, FUZZ, "--cases", "250", "--seed", "1"]
+    command = [sys.executable, FUZZ, "--cases", "200", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert "Seed 1: 25" in done.stdout
-    assert ", 0 of them wrong." in done.stdout.replace("cases", "").replace("  ", " ")
+    assert done.stdout.splitlines()[6] == "Seed 1: 200 cases, 0 of them wrong."

@@ -112,9 +112,8 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     Python drops it and goes on, compiled modules turn it into errors of their own, and threads
     that wait for a slow disk would have to be waited for.
     """
-    discard_unfinished()
-    line = f"\nmlr: {ENDINGS[signal.Signals(number).name]}\n"
     try:
-        os.write(2, line.encode())
-    finally:
+        discard_unfinished()
+        os.write(2, f"\nmlr: {ENDINGS[signal.Signals(number).name]}\n".encode())
+    finally:  # even where memory is gone
         os._exit(128 + number)
