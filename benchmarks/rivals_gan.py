@@ -6,6 +6,10 @@ Every fourth person is held out. Each method trains in a process of its own, one
 and keeps a checkpoint every minute: the same command goes on where it was stopped, and the time
 already spent counts. Writes rivals-gan.json, rivals-gan.png (what each makes of people and pictures
 that it has not seen) and rivals-gan-losses.png.
+
+The budget shows what these methods give for a cost like that of the others, multiplied by some
+hundreds. It does not show what they can do: their authors trained for hours or days on a GPU. The
+steps reached and the seconds of processor time say how far this was from that.
 """
 
 from __future__ import annotations
@@ -166,8 +170,7 @@ def compare(options):
     data = options.data
     if data is None:
         data = options.folder / f"drawn-{options.size}"
-        if not data.exists():
-            write_samples(data, pairs=100, size=options.size, target=["happy"])
+        write_samples(data, pairs=100, size=options.size, target=["happy"], force=True)
     inputs, targets = load(data, options.target, options.size)
     held = np.arange(len(inputs)) % HELD_OUT == HELD_OUT - 1
     train, test = ((inputs[part], targets[part]) for part in (~held, held))
@@ -209,7 +212,7 @@ def line(row):
 def write(options, data, train, test, references, rows, pictures):
     """Write all results so far, so that those of a long run can be looked at as it goes."""
     result = {
-        "data": "100 drawn people, neutral to happy" if options.data is None else data.name,
+        "data": "/".join(data.resolve().parts[-2:]) if options.data else "drawn people, happy",
         "size": options.size,
         "train_pairs": len(train[0]),
         "test_pairs": len(test[0]),
@@ -252,6 +255,9 @@ def parsed(arguments=None):
 def main():
     try:
         compare(parsed())
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
     except MlrError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, OptionError) else 1)
