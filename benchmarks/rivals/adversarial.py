@@ -39,7 +39,7 @@ class Adversarial(Rival):
     Parameters
     ----------
     budget : float
-        Seconds of training by the clock, checkpoints and earlier sessions included.
+        Seconds of training by the clock, checkpoints and earlier runs included.
     folder : path, optional
         Where checkpoints are kept, one file for each method, scale, seed and set of images: `fit`
         goes on from there. None keeps none.
