@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench quality faults fuzz clean
+.PHONY: help demo test test-all lint format bench quality faults fuzz rivals rivals-gan clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ faults: $(VENV)/test.stamp  ## kill, starve and mislead the program, and see tha
 fuzz: $(VENV)/test.stamp  ## feed the program with damaged and hostile input
 	$(BIN)/python benchmarks/fuzz.py --write
 
+rivals-gan: $(VENV)/rivals.stamp  ## train four GANs, 20 minutes each, on drawn faces or DATA=folder
+	$(BIN)/python -m benchmarks.rivals_gan --folder $(DEMO)/rivals-gan $(DATA:%=--data %) $(OPTIONS)
+
 clean:  ## remove all that these targets made
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -53,6 +56,7 @@ clean:  ## remove all that these targets made
 # One rule installs the program, editable, with the extra that a target needs (demo: none).
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
+$(VENV)/rivals.stamp: EXTRA := [rivals]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".$(EXTRA)"
