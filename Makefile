@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
+# Of real people nothing is written into this repository.
+RIVALS  = $(if $(DATA),--data $(DATA) --output $(DEMO)/$@)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench quality clean
+.PHONY: help demo test test-all lint format bench quality rivals rivals-gan clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +42,13 @@ quality: $(VENV)/test.stamp  ## cross-validate on drawn faces, or on DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
 	$(BIN)/python benchmarks/quality.py $(or $(DATA),$(DEMO)/train)
 
+rivals: $(VENV)/test.stamp  ## compare with other methods, on drawn faces or on DATA=folder
+	$(BIN)/python -m benchmarks.comparison $(RIVALS) --force
+
+rivals-gan: $(VENV)/rivals.stamp  ## compare with GANs, 20 minutes each, or BUDGET=seconds each
+	$(BIN)/python -m benchmarks.comparison --gan $(RIVALS) --checkpoints $(DEMO)/checkpoints \
+	  $(if $(BUDGET),--budget $(BUDGET)) --force
+
 clean:  ## remove all that these targets made
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -48,6 +57,7 @@ clean:  ## remove all that these targets made
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
+$(VENV)/rivals.stamp: EXTRA := [rivals]
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".$(EXTRA)"
 	@touch $@
