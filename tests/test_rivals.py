@@ -11,10 +11,12 @@ from sklearn.pipeline import make_pipeline
 
 from benchmarks.comparison import claims, data, measures, protocol, report
 from benchmarks.comparison.__main__ import main
+from benchmarks.comparison.kept import Kept
 from benchmarks.rivals import kernel_ridge, lasso, lsrf, masked, omp, pcr, pursuit, ridge, rrr
 from benchmarks.rivals.base import SETTINGS, WHITE
 from benchmarks.rivals.registry import find, make
-from mlr.training import RECIPES, train
+from mlr.recipes import RECIPES
+from mlr.training import train
 from tests.conftest import draw, draw_pairs
 
 KEYS = [key for key, factory in find()[0].items() if factory().family != "gan"]
@@ -258,7 +260,7 @@ def test_lasso_reaches_the_objective_of_scikit_learns(alpha):
 def test_the_papers_recipe_on_arrays_is_that_of_the_program(tmp_path):
     folder = draw_pairs(tmp_path, people=range(6))
     inputs = np.stack([draw(n) for n in range(6)])
-    rival = masked.Paper()
+    rival = masked.Recipe("paper")
     rival.fit(inputs, np.roll(inputs, 1, axis=1))
     expected = train(folder, recipe="paper").weights
     assert (rival.model.weights == expected).all()
@@ -354,6 +356,7 @@ def test_everything_is_compared_with_one_command(tmp_path, capsys):
     command = [
         "--data", str(folder), "--only", "copy", "ridge", "mlr-paper", "--size", "16",
         "--sizes", "16", "--pairs", "4", "--output", str(tmp_path / "rivals"),
+        "--keep", str(tmp_path / "kept"),
     ]  # fmt: skip
     main(command)
     result = json.loads((tmp_path / "rivals.json").read_text())
@@ -371,6 +374,18 @@ def test_everything_is_compared_with_one_command(tmp_path, capsys):
         main(command)
     assert ended.value.code == 1
     assert "--force" in capsys.readouterr().err
+
+
+def test_finished_rivals_are_kept_for_the_same_data_and_protocol(tmp_path):
+    outcome = {"scores": {"mse": 0.1}}, list(faces(2))
+    first = Kept(tmp_path, [faces(3)], "size 8")
+    assert first.read("ridge") is None
+    first.write("ridge", outcome)
+    found, pictures = Kept(tmp_path, [faces(3)], "size 8").read("ridge")
+    assert found == outcome[0]
+    np.testing.assert_array_equal(pictures, outcome[1])
+    assert Kept(tmp_path, [faces(3)], "size 16").read("ridge") is None
+    assert Kept(tmp_path, [faces(3, seed=1)], "size 8").read("ridge") is None
 
 
 def test_an_unknown_rival_is_wrong_usage(capsys):

@@ -31,6 +31,7 @@ from benchmarks.comparison.data import (
     read_outside,
     read_pairs,
 )
+from benchmarks.comparison.kept import Kept
 from benchmarks.comparison.protocol import INNER, OUTER, Job, compete, fold_of
 from benchmarks.comparison.report import markdown
 from benchmarks.comparison.sheet import loss_curves, rows_of_faces
@@ -65,6 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--gan", action="store_true", help="the GANs, on the first fold, and a few others beside")
     add("--budget", type=float, default=1200.0, help="seconds for each GAN")
     add("--checkpoints", type=Path, help="folder to resume GANs from")
+    add("--keep", type=Path, help="folder of finished rivals, to go on after an interruption")
     add("--smoke", action="store_true", help=f"{SMOKE:g} seconds for each GAN")
     add("--seed", type=int, default=0, help="of the GANs")
     add("--force", action="store_true", help="overwrite")
@@ -81,6 +83,7 @@ def compare(
     counts: Sequence[int] = (),
     folds: int = OUTER,
     gan: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
 ) -> tuple[dict[str, Any], Images, Images | None]:
     """Let rivals compete.
 
@@ -98,6 +101,8 @@ def compare(
         How many of the outer folds to score.
     gan : mapping, optional
         For the constructors of GANs.
+    folder : Path, optional
+        Where finished rivals are kept, and taken from.
 
     Returns
     -------
@@ -105,12 +110,19 @@ def compare(
         The figures, the sheet, and the loss curves of GANs.
     """
     fold = fold_of(len(pairs.inputs), OUTER)
+    protocol = repr((size, sizes, counts, folds, sorted((gan or {}).items())))
+    strangers = [face for faces in outside.values() for face in faces]
+    kept = Kept(folder, [pairs.inputs, pairs.targets, *strangers], protocol)
     table: dict[str, Any] = {}
     sheet: list[tuple[str, list[Any]]] = []
     for key in keys:
         begin, rival = time.perf_counter(), make(key, **(gan or {}))
-        found, faces = _compete(rival, pairs, outside, fold, size, counts, folds)
-        found["by_size"] = _by_size(rival, pairs, fold, size, sizes, found) if sizes else {}
+        outcome = kept.read(key)
+        if outcome is None:
+            outcome = _compete(rival, pairs, outside, fold, size, counts, folds)
+            outcome[0]["by_size"] = _by_size(rival, pairs, fold, size, sizes, outcome[0])
+            kept.write(key, outcome)
+        found, faces = outcome
         table[key] = found
         sheet.append((rival.name, faces))
         error, seconds = found["scores"]["mse"], time.perf_counter() - begin
@@ -261,10 +273,18 @@ def run(arguments: Sequence[str]) -> None:
     if options.gan:
         budget = SMOKE if options.smoke else options.budget
         gan = {"budget": budget, "folder": options.checkpoints, "seed": options.seed}
-        result, sheet, losses = compare(pairs, outside, keys, size=options.size, folds=1, gan=gan)
+        result, sheet, losses = compare(
+            pairs, outside, keys, size=options.size, folds=1, gan=gan, folder=options.keep
+        )
     else:
         result, sheet, losses = compare(
-            pairs, outside, keys, size=options.size, sizes=options.sizes, counts=options.pairs
+            pairs,
+            outside,
+            keys,
+            size=options.size,
+            sizes=options.sizes,
+            counts=options.pairs,
+            folder=options.keep,
         )
     result = {"command": _command(arguments, options), "load": busy, "missing": missing} | result
     text = json.dumps(result, indent=1, allow_nan=False)
@@ -302,8 +322,8 @@ def _command(arguments: Sequence[str], options: argparse.Namespace) -> str:
     if options.data:
         shown = ["--data", "DATA", "--size", str(options.size), *(["--gan"] if options.gan else [])]
     else:
-        paths = [str(path) for path in (options.output, options.checkpoints) if path]
-        hidden = ("--force", "--output", "--checkpoints", *paths)
+        paths = [str(path) for path in (options.output, options.checkpoints, options.keep) if path]
+        hidden = ("--force", "--output", "--checkpoints", "--keep", *paths)
         shown = [argument for argument in arguments if argument not in hidden]
     return shlex.join(["python", "-m", "benchmarks.comparison", *shown])
 

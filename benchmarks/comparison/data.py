@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +42,14 @@ class Pairs:
     name: str
     inputs: Images
     targets: Images
+    _sizes: dict[int, Pairs] = field(default_factory=dict, repr=False)
 
     def at(self, size: int) -> Pairs:
-        """Return them as squares of another size."""
-        return Pairs(self.name, at_size(self.inputs, size), at_size(self.targets, size))
+        """Return them as squares of another size; the same ones each time."""
+        if size not in self._sizes:
+            sides = at_size(self.inputs, size), at_size(self.targets, size)
+            self._sizes[size] = Pairs(self.name, *sides)
+        return self._sizes[size]
 
 
 def drawn_pairs(people: int, size: int) -> Pairs:

@@ -82,8 +82,7 @@ def _costs(result: Found) -> str:
     about = (
         "## Time, memory and size\n\nProcessor time, summed over threads, of one training with the "
         "settings chosen, median of the folds, of choosing them, and of one image; and the most "
-        "memory that a training needs above what its process holds before. All have the images "
-        "in memory, but for the program's recipes other than the paper's: these train from files."
+        "memory that a training needs above what its process holds before."
     )
     return f"{about}\n\n{_table(heads, rows)}"
 

@@ -107,9 +107,4 @@ def _scale(X: Rows) -> float:
     return float(np.square(X).sum(axis=1).mean()) or 1.0
 
 
-RIVALS: list[Any] = [
-    Gaussian,
-    partial(Gaussian, change=True),
-    Polynomial,
-    partial(Polynomial, change=True),
-]
+RIVALS: list[Any] = [Gaussian, partial(Gaussian, change=True), Polynomial]

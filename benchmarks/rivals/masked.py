@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import numpy as np
 
 import mlr
 from benchmarks.rivals.base import SETTINGS, WHITE, Images, Outputs, Rival, Setting, State
-from mlr.data.images import write_image
 from mlr.model import Model
-from mlr.training import RECIPES
+from mlr.recipes import RECIPES
 
 
 class Masked(Rival):
@@ -39,30 +37,15 @@ class Masked(Rival):
         self.model.save(path, force=True)
 
 
-class Paper(Masked):
-    """The paper's recipe, on arrays as all others: a 3x3 window, penalty 0.4."""
-
-    name, key = "mlr: paper", "mlr-paper"
-
-    def fit(self, inputs: Images, targets: Images, **setting: Any) -> None:
-        """Train with the defaults."""
-        self.model = mlr.MaskedRegression().fit(inputs, targets).model_
-
-
 class Recipe(Masked):
-    """`mlr train --recipe NAME`, through image files as a user does it."""
+    """`mlr train --recipe NAME`, on arrays as all others."""
 
     def __init__(self, recipe: str) -> None:
         self.recipe, self.name, self.key = recipe, f"mlr: {recipe}", f"mlr-{recipe}"
 
     def fit(self, inputs: Images, targets: Images, **setting: Any) -> None:
-        """Write the pairs to a folder, and train on it."""
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            for side, images in (("neutral", inputs), ("target", targets)):
-                for n, image in enumerate(images):
-                    write_image(folder / side / f"{n}.bmp", image)
-            self.model = mlr.train(folder, recipe=self.recipe)
+        """Train with what the recipe says."""
+        self.model = mlr.MaskedRegression(recipe=self.recipe).fit(inputs, targets).model_
 
 
 class Window(Masked):
@@ -77,8 +60,8 @@ class Window(Masked):
         return [{"side": side, "penalty": float(p)} for side in self.sides for p in penalties]
 
     def fit(self, inputs: Images, targets: Images, side: int = 3, penalty: float = 0.4) -> None:
-        """Train on arrays."""
-        regression = mlr.MaskedRegression(receptive_field=side, penalty=penalty)
+        """Train with the recipe "paper", but for these two."""
+        regression = mlr.MaskedRegression(side, penalty, recipe="paper")
         self.model = regression.fit(inputs, targets).model_
 
 
@@ -89,5 +72,4 @@ class OnePixel(Window):
     sides = (1,)
 
 
-_OTHERS = [name for name in RECIPES if name != "paper"]
-RIVALS: list[Any] = [Paper, *(partial(Recipe, name) for name in _OTHERS), Window, OnePixel]
+RIVALS: list[Any] = [*(partial(Recipe, name) for name in sorted(RECIPES)), Window, OnePixel]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -69,4 +68,4 @@ def _ridge_and_axes(spectrum: Spectrum, T: Rows, penalty: float) -> tuple[Rows, 
     return spectrum.coefficients(T, penalty), axes
 
 
-RIVALS: list[Any] = [ReducedRank, partial(ReducedRank, change=True)]
+RIVALS: list[Any] = [ReducedRank]
