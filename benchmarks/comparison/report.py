@@ -24,8 +24,8 @@ def _heading(result: Found) -> str:
         f"# Rivals: {result['data']}, {result['size']} px",
         "",
         f"`{result['command']}` writes this file. {machine['processor']}, {machine['threads']} "
-        f"threads, Python {machine['python']}, NumPy {machine['numpy']}, Numba {machine['numba']}; "
-        f"{result['load']:.1f} other processes were busy at the start.",
+        f"threads (matrix products in one), Python {machine['python']}, NumPy {machine['numpy']}, "
+        f"Numba {machine['numba']}; {result['load']:.1f} other processes were busy at the start.",
         "",
         f"Everyone is scored by a model that has not seen them: {p['folds']} of {p['outer']} folds "
         f"of the {result['people']} people. A method with hyper-parameters chooses among "
@@ -38,7 +38,7 @@ def _heading(result: Found) -> str:
     if gans:
         lines += [
             "",
-            f"Every GAN has trained for at most {p['budget'] / 60:g} minutes on this machine's "
+            f"Every GAN has trained for at most {p['budget'] / 60:.2g} minutes on this machine's "
             "processors, without a graphics card: a small fraction of what its authors used. What "
             "they look like after days on a graphics card and thousands of images, this does not "
             "show; it shows what the same data and the same patience give.",
