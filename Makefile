@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
+# Of real people nothing is written into this repository.
+RIVALS  = $(if $(DATA),--data $(DATA) --output $(DEMO)/$@)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench quality faults fuzz rivals rivals-gan clean
@@ -46,6 +48,9 @@ faults: $(VENV)/test.stamp  ## kill, starve and mislead the program, and see tha
 fuzz: $(VENV)/test.stamp  ## feed the program with damaged and hostile input
 	$(BIN)/python benchmarks/fuzz.py --write
 
+rivals: $(VENV)/test.stamp  ## compare with other methods, on drawn faces or on DATA=folder
+	$(BIN)/python -m benchmarks.comparison $(RIVALS) --force
+
 rivals-gan: $(VENV)/rivals.stamp  ## train four GANs, 20 minutes each, on drawn faces or DATA=folder
 	$(BIN)/python -m benchmarks.rivals_gan --folder $(DEMO)/rivals-gan $(DATA:%=--data %) $(OPTIONS)
 
@@ -56,8 +61,8 @@ clean:  ## remove all that these targets made
 # One rule installs the program, editable, with the extra that a target needs (demo: none).
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
-$(VENV)/rivals.stamp: EXTRA := [rivals]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
+$(VENV)/rivals.stamp: EXTRA := [rivals]
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".$(EXTRA)"
 	@touch $@

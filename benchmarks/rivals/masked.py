@@ -1,0 +1,75 @@
+"""Ours: the program's recipes, with nothing left to choose; and the paper's with choices."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mlr
+from benchmarks.rivals.base import SETTINGS, WHITE, Images, Outputs, Rival, Setting, State
+from mlr.model import Model
+from mlr.recipes import RECIPES
+
+
+class Masked(Rival):
+    """Something that trains a `Model`."""
+
+    family = "masked"
+    model: Model
+
+    def predict(self, inputs: Images) -> Outputs:
+        """Apply the model, without clipping."""
+        return np.asarray(self.model.synthesize(inputs / WHITE), np.float32)
+
+    def state(self) -> State:
+        """Return the weights."""
+        return {"weights": self.model.weights}
+
+    def parameters(self) -> int:
+        """Return the coefficients that an output depends on."""
+        return self.model.parameters
+
+    def save(self, path: Path) -> None:
+        """Write the program's model file."""
+        self.model.save(path, force=True)
+
+
+class Recipe(Masked):
+    """`mlr train --recipe NAME`, on arrays as all others."""
+
+    def __init__(self, recipe: str) -> None:
+        self.recipe, self.name, self.key = recipe, f"mlr: {recipe}", f"mlr-{recipe}"
+
+    def fit(self, inputs: Images, targets: Images, **setting: Any) -> None:
+        """Train with what the recipe says."""
+        self.model = mlr.MaskedRegression(recipe=self.recipe).fit(inputs, targets).model_
+
+
+class Window(Masked):
+    """Masked regression as in the paper, with side of the window and penalty chosen."""
+
+    name, key = "mlr: window, penalty chosen", "mlr-chosen"
+    sides: tuple[int, ...] = (3, 5, 7)
+
+    def grid(self) -> list[Setting]:
+        """Return sides of the window and penalties."""
+        penalties = np.logspace(-3, 1, SETTINGS // len(self.sides))
+        return [{"side": side, "penalty": float(p)} for side in self.sides for p in penalties]
+
+    def fit(self, inputs: Images, targets: Images, side: int = 3, penalty: float = 0.4) -> None:
+        """Train with the recipe "paper", but for these two."""
+        regression = mlr.MaskedRegression(side, penalty, recipe="paper")
+        self.model = regression.fit(inputs, targets).model_
+
+
+class OnePixel(Window):
+    """One pixel to one pixel: a slope and a bias for each (Akram and Khan, ICPR 2020)."""
+
+    name, key, family = "one pixel to one pixel", "pixel", "linear"
+    sides = (1,)
+
+
+RIVALS: list[Any] = [*(partial(Recipe, name) for name in sorted(RECIPES)), Window, OnePixel]

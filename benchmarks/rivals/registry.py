@@ -1,0 +1,48 @@
+"""Which rivals there are: every module of this folder that lists some in ``RIVALS``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rivals.base import Rival
+
+FAMILIES = ("baseline", "linear", "kernel", "masked", "gan")  # the order of the table
+OPTIONAL = ("torch", "sklearn")
+
+Factory = Callable[..., Rival]
+
+
+def find() -> tuple[dict[str, Factory], list[str]]:
+    """Return the rivals, by their keys, and a line for each file that lacks a library.
+
+    Importing a method's module may load much, so nothing else of the benchmarks does it.
+    """
+    factories: list[tuple[int, str, Factory]] = []
+    missing: list[str] = []
+    for module in sorted(info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)])):
+        try:
+            found = importlib.import_module(f"benchmarks.rivals.{module}")
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in OPTIONAL:
+                raise
+            missing.append(f"left out {module}: needs mlr[rivals]: pip install 'mlr[rivals]'")
+            continue
+        for factory in getattr(found, "RIVALS", ()):
+            rival = factory()
+            factories.append((FAMILIES.index(rival.family), rival.key, factory))
+    ordered = sorted(factories, key=lambda entry: entry[0])  # stable: files stay in order
+    by_key = {key: factory for _, key, factory in ordered}
+    if len(by_key) < len(ordered):
+        raise ValueError(f"two rivals have the same key: {sorted(key for _, key, _ in ordered)}")
+    return by_key, missing
+
+
+def make(key: str, **options: Any) -> Rival:
+    """Return a new rival; ``options`` are for the constructors of GANs alone."""
+    factory = find()[0][key]
+    rival = factory()
+    return factory(**options) if rival.family == "gan" else rival
