@@ -76,7 +76,7 @@ def cross_validate(pairs, folds):
                 }
                 for label, output in outputs.items():
                     scores = metrics.scores(unit(output), unit(target))
-                    found[label][expression, person] = scores, output
+                    found[label][expression, person.name] = scores, output
     parameters = {label: model.parameters for (label, _), model in models.items()}
     return found, parameters
 
@@ -100,15 +100,14 @@ def table(found, parameters):
     return "\n".join(lines)
 
 
-def sheet(found, expression):
+def sheet(found, people, expression):
     """Return a picture of the worst, the median and the best of people left out."""
-    people = [person for name, person in found[BEST] if name == expression]
-    people.sort(key=lambda person: -found[BEST][expression, person][0]["mse"])
-    chosen = dict.fromkeys([people[0], people[len(people) // 2], people[-1]])
+    people = [person for person in people if (expression, person.name) in found[BEST]]
+    people.sort(key=lambda person: -found[BEST][expression, person.name][0]["mse"])
     rows = []
-    for person in chosen:
+    for person in (people[0], people[len(people) // 2], people[-1]):
         target = read_image(person.targets[expression]).pixels
-        outputs = [found[label][expression, person] for label in (COPY, PAPER, BEST)]
+        outputs = [found[label][expression, person.name] for label in (COPY, PAPER, BEST)]
         caption = ", ".join(
             f"{label} {1000 * scores['mse']:.2f}"
             for label, (scores, _) in zip(("copy", PAPER, BEST), outputs, strict=True)
@@ -133,7 +132,7 @@ def main():
         file.write(text.encode())
     for expression in pairs.expressions:
         path = options.output / f"quality-{expression}.png"
-        write_image(path, sheet(found, expression), force=True)
+        write_image(path, sheet(found, pairs.people, expression), force=True)
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ def naive_best(X, T, fold, options):
             w = weights(fold != k, penalty)
             total += np.square(np.einsum("nyxa,yxa->nyx", Z[fold == k], w) - t[fold == k]).sum()
         errors[penalty] = total / t.size
-    good = [d for d, error in errors.items() if error <= 1.015 * min(errors.values())]
+    good = [d for d, error in errors.items() if error <= 1.005 * min(errors.values())]
     return errors, max(good), weights(fold >= 0, max(good))
 
 

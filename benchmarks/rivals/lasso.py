@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numba
 import numpy as np
 
 from benchmarks.rivals.base import SETTINGS, Channelwise, Rows, Setting, State, centred
 from benchmarks.rivals.pursuit import fitted, sparse_state
-from mlr.kernels.jit import serial_sum
 from mlr.kernels.parallel import share_out
 
 TOLERANCE = 1e-2  # of the optimality conditions, as a share of alpha
@@ -70,7 +70,11 @@ def _path(X: Rows, T: Rows, alphas: list[float]) -> list[State]:
     return result
 
 
-@serial_sum
+#: As the program's own kernels that sum up real numbers.
+compiled = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"}, cache=True)
+
+
+@compiled
 def _dot(x, y):
     total = np.float32(0)
     for n in range(len(x)):
@@ -78,7 +82,7 @@ def _dot(x, y):
     return total
 
 
-@serial_sum
+@compiled
 def _sweep(X, squares, threshold, active, w, residual):
     """Minimise over the active pixels, one at a time, until none moves its face by much."""
     for _ in range(SWEEPS):
@@ -101,7 +105,7 @@ def _sweep(X, squares, threshold, active, w, residual):
             break
 
 
-@serial_sum
+@compiled
 def descend(begin, end, X, T, thresholds, supports, weights):
     """Solve the Lasso of some rows of T for every alpha.
 

@@ -42,7 +42,7 @@ BLURS = (3.0, 1.5)
 PENALTIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 FIRST_PENALTY = 0.05  # for choosing the others with, and where there are too few to choose by
 BIAS = 30.0  # penalty of the bias over that of the middle tap
-TOLERANCE = 1.015  # penalties within 1.5 % of the least error are equally good
+TOLERANCE = 1.005  # penalties within 0.5 % of the least error are equally good
 SHARPEN = 0.6
 
 
