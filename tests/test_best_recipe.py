@@ -182,7 +182,7 @@ def naive_best(X, T, fold, options):
         return np.linalg.solve(G + np.diag(d), (b + d * prior)[..., None])[..., 0]
 
     errors = {}
-    for penalty in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+    for penalty in (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5):
         total = 0.0
         for k in np.unique(fold):
             w = weights(fold != k, penalty)
