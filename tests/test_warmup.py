@@ -73,7 +73,7 @@ def test_code_of_an_older_version_is_not_run_after_a_kill(folder, tmp_path, monk
         path = tmp_path / "module.py"
         path.write_text(f"def kernel(array):\n    array[0] = {value}\n")
         os.utime(path, (value, value))
-        space = {}
+        space = {"__name__": "kernels_of_a_test"}
         exec(compile(path.read_text(), path, "exec"), space)
         return jit.serial(space["kernel"])
 
