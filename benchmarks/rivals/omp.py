@@ -22,7 +22,7 @@ class MatchingPursuit(Channelwise):
     """
 
     name, key, family, dtype = "l0 (OMP)", "omp", "linear", np.float32
-    largest = 64
+    largest = 128
 
     def grid(self) -> list[Setting]:
         """Return numbers of input pixels, and penalties for intensities in [0, 1]."""
