@@ -259,7 +259,14 @@ def test_signal_clears_away_all_that_is_temporary(tmp_path):
 def test_signals_that_are_ignored_stay_so(faces, tmp_path):
     done = subprocess.run(
         [
-            *[sys.executable, "-c", AT_A_CALL, str(int(signal.SIGINT)), "mlr.recipes.best.estimate", "1"],
+            *[
+                sys.executable,
+                "-c",
+                AT_A_CALL,
+                str(int(signal.SIGINT)),
+                "mlr.recipes.best.estimate",
+                "1",
+            ],
             *["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q"],
         ],
         capture_output=True,

@@ -16,6 +16,7 @@ from mlr.cli.align import align
 from mlr.cli.bench import bench
 from mlr.cli.evaluate import evaluate
 from mlr.cli.info import info
+from mlr.cli.inspect import inspect
 from mlr.cli.sample import sample
 from mlr.cli.statistics import statistics
 from mlr.cli.synthesize import synthesize
@@ -37,6 +38,7 @@ def cli() -> None:
     mlr align photos/ -o faces/         make aligned crops of photographs
     mlr synthesize model.npz photos/    change the expression of faces
     mlr evaluate model.npz test/        measure the error on other people
+    mlr inspect model.npz -o pictures/  draw what the model has learnt
     mlr statistics faces/ -o sums.npz   keep what training needs to know of the pairs
     """
 
@@ -50,6 +52,7 @@ for command in (
     bench,
     sample,
     info,
+    inspect,
     warmup,
 ):
     cli.add_command(command)

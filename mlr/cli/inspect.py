@@ -1,0 +1,60 @@
+"""``mlr inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mlr.cli import options
+
+
+@click.command()
+@click.argument("model", type=options.FILE)
+@click.option("-o", "--output", type=options.OUTPUT, required=True, help="Folder for pictures.")
+@click.option("--at", metavar="X,Y", help="Draw the receptive field of this pixel alone.")
+@options.target("Expression to draw; may be repeated.  [default: all]")
+@options.force
+@options.as_json
+@options.verbosity
+def inspect(
+    model: Path,
+    output: Path,
+    at: str | None,
+    target: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Draw what MODEL has learnt: where it changes a face, its bias, taps, penalty, sharpness.
+
+    Needs mlr[plot].
+    """
+    from mlr import inspection, plots
+    from mlr.model import load
+
+    report = options.console(quiet, verbose)
+    loaded = load(model)
+    written = plots.draw_model(loaded, output, pixel=_pixel(at), target=target, force=force)
+    summary = {
+        "pictures": [str(path) for path in written],
+        "expressions": {
+            name: inspection.summary(loaded, name) for name in target or loaded.expressions
+        },
+    }
+    what = f"{len(written)} pictures written to {output}"
+    return options.finish(report, summary if as_json else None, what)
+
+
+def _pixel(text: str | None) -> tuple[int, int] | None:
+    """Return the pixel that the user names."""
+    if text is None:
+        return None
+    try:
+        x, y = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"expected X,Y as 64,40, not {text!r}", param_hint="--at"
+        ) from error
+    return x, y

@@ -1,0 +1,195 @@
+"""Pictures of what a model has learnt; needs the extra ``mlr[plot]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr import inspection
+from mlr.data.files import check_free, replacing
+from mlr.errors import MlrError
+from mlr.model import Model
+
+DPI = 150
+Float = npt.NDArray[np.float64]
+
+
+def draw_model(
+    model: Model,
+    folder: str | Path,
+    *,
+    pixel: tuple[int, int] | None = None,
+    target: Sequence[str] = (),
+    force: bool = False,
+) -> list[Path]:
+    """Write pictures of a model, named ``<expression>-<what>.png``.
+
+    Parameters
+    ----------
+    model : Model
+        What to draw.
+    folder : path
+        Where to.
+    pixel : (x, y), optional
+        Draw the receptive field of this pixel alone.
+    target : sequence of str
+        Expressions; none means all.
+    force : bool
+        Overwrite existing files.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    MlrError
+        If matplotlib is missing, an expression or pixel is not there, or a file exists.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MlrError("drawing needs mlr[plot]: pip install 'mlr[plot]'") from error
+    figures: dict[Path, Any] = {}
+    for expression in target or model.expressions:
+        model.require(expression)
+        drawn = (
+            _maps(model, expression, Figure)
+            if pixel is None
+            else {f"at-{pixel[0]}-{pixel[1]}": _pixel(model, expression, pixel, Figure)}
+        )
+        for what, figure in drawn.items():
+            figures[Path(folder) / f"{expression}-{what}.png"] = figure
+    for path in figures:
+        check_free(path, force=force)
+    for path, figure in figures.items():
+        with replacing(path, force=force) as file:
+            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": "mlr"})
+    return list(figures)
+
+
+def _maps(model: Model, expression: str, new: Any) -> dict[str, Any]:
+    """Return the figures of a whole model."""
+    departure = inspection.departure(model, expression)
+    sharpness = inspection.sharpness(model, expression)
+    bias = inspection.bias(model, expression).mean(axis=0)
+    taps = inspection.as_window(model, inspection.tap_weights(model, expression))
+    figures = {
+        "departure": _one(
+            new, departure, f"{expression}: departure of the weights from a copy", "viridis"
+        ),
+        "sharpness": _one(
+            new, sharpness, f"{expression}: gain of the finest detail (1 keeps it)", "viridis"
+        ),
+        "bias": _one(new, bias, f"{expression}: bias, in intensities", "RdBu_r", signed=True),
+        "taps": _one(new, taps, f"{expression}: mean absolute weight of each tap", "viridis", True),
+    }
+    moved = inspection.displacement(model, expression)
+    if moved is not None:
+        figures["displacement"] = _arrows(new, moved, f"{expression}: displacement, in pixels")
+    penalties = inspection.penalties(model, expression)
+    if penalties is not None:
+        figures["penalty"] = _penalty(new, model, expression, penalties)
+    return figures
+
+
+def _one(
+    new: Any, values: Float, title: str, colours: str, numbers: bool = False, signed: bool = False
+) -> Any:
+    """Return a figure of one map with its colour bar."""
+    figure = new(figsize=(5.6, 4.8), layout="constrained")
+    _show(figure, figure.subplots(), values, title, colours, numbers, signed)
+    return figure
+
+
+def _show(
+    figure: Any,
+    axes: Any,
+    values: Float,
+    title: str,
+    colours: str,
+    numbers: bool = False,
+    signed: bool = False,
+) -> None:
+    limit = float(np.nanmax(np.abs(values))) or 1.0
+    scale = {"vmin": -limit, "vmax": limit} if signed else {}
+    image = axes.imshow(values, cmap=colours, **scale)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, ax=axes, shrink=0.9)
+    if not numbers:
+        return
+    reach = values.shape[0] // 2
+    axes.set_xticks(range(values.shape[1]), range(-reach, reach + 1))
+    axes.set_yticks(range(values.shape[0]), range(-reach, reach + 1))
+    axes.set_xlabel("dx"), axes.set_ylabel("dy")
+    if values.size <= 81:
+        for y, x in np.argwhere(np.isfinite(values)).tolist():
+            shade = image.cmap(image.norm(values[y, x]))
+            dark = 0.299 * shade[0] + 0.587 * shade[1] + 0.114 * shade[2] < 0.5
+            colour = "white" if dark else "black"
+            axes.text(x, y, f"{values[y, x]:.2g}", ha="center", va="center", color=colour)
+
+
+def _arrows(new: Any, moved: Float, title: str) -> Any:
+    """Return a figure of how far the input moves, with arrows to where a pixel's content goes."""
+    figure = new(figsize=(5.6, 4.8), layout="constrained")
+    axes = figure.subplots()
+    _show(figure, axes, np.hypot(*moved), title, "viridis")
+    step = max(1, moved.shape[1] // 24)
+    y, x = np.indices(moved.shape[1:])[:, ::step, ::step]
+    dy, dx = -moved[:, ::step, ::step]  # the content comes from p + u, and so goes by -u
+    axes.quiver(x, y, dx, dy, angles="xy", scale_units="xy", scale=0.5, color="white", width=0.003)
+    return figure
+
+
+def _penalty(new: Any, model: Model, expression: str, penalties: Float) -> Any:
+    """Return a figure of the penalty by tap, and of the errors that it was chosen by."""
+    tried = model.meta.get("cross_validation", {}).get(expression, {}).get("errors", [])
+    figure = new(figsize=(9.6 if tried else 5.6, 4.8), layout="constrained")
+    axes = figure.subplots(1, 2 if tried else 1, squeeze=False)[0]
+    window = inspection.as_window(model, penalties)
+    _show(figure, axes[0], window, f"{expression}: penalty of each tap", "viridis", True)
+    if tried:
+        chosen = model.meta["penalty"][expression]
+        kinds = sorted({(e["mirrored"], e["blur"]) for e in tried}, reverse=True)
+        for mirrored, blur in kinds:
+            curve = sorted(
+                (e["penalty"], 1000 * e["mse"])
+                for e in tried
+                if (e["mirrored"], e["blur"]) == (mirrored, blur)
+            )
+            label = f"{'mirrored' if mirrored else 'not mirrored'}, blur {blur:g} px"
+            axes[1].plot(*zip(*curve, strict=True), "o-", label=label)
+        axes[1].axvline(chosen, color="grey", linestyle="--", label=f"chosen: {chosen:g}")
+        axes[1].set_xscale("log")
+        axes[1].set_xlabel("penalty of the middle tap")
+        axes[1].set_title("error x 1000 of people left out", fontsize=10)
+        axes[1].legend(fontsize=8)
+    return figure
+
+
+def _pixel(model: Model, expression: str, pixel: tuple[int, int], new: Any) -> Any:
+    """Return a figure of the receptive field of one pixel, one window for each channel."""
+    found = inspection.at(model, expression, *pixel)
+    channels = len(found["weights"])
+    figure = new(figsize=(5.2 * channels, 4.8), layout="constrained")
+    names = ("red", "green", "blue") if channels == 3 else ("all channels",)
+    for axes, weights, bias, name in zip(
+        figure.subplots(1, channels, squeeze=False)[0],
+        found["weights"],
+        found["bias"],
+        names,
+        strict=True,
+    ):
+        title = f"{expression} at {pixel[0]},{pixel[1]}, {name}: bias {bias:.3f}"
+        if found["displacement"] is not None:
+            dy, dx = found["displacement"]
+            title += f"\nseen {dy:+.1f} px down, {dx:+.1f} px right"
+        window = inspection.as_window(model, weights)
+        _show(figure, axes, window, title, "RdBu_r", numbers=True, signed=True)
+    return figure

@@ -1,0 +1,108 @@
+"""Looking into a model."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mlr
+from mlr import inspection
+from mlr.errors import OptionError
+from mlr.model import Model, load
+from mlr.receptive_field import ReceptiveField
+from tests.conftest import names
+
+
+def random_model(channels=3):
+    field = ReceptiveField.square(3)
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(1, channels, 10, 4, 5)).astype(np.float32)
+    return Model(weights, field, ("happy",), {"penalty": 0.4})
+
+
+def test_maps_are_what_they_say():
+    model = random_model()
+    w = model.weights[0].astype(float)
+    y, x = 2, 3
+    offsets = model.receptive_field.offsets
+    away = [
+        np.sqrt(sum((w[c, k, y, x] - (o == (0, 0))) ** 2 for k, o in enumerate(offsets)))
+        for c in range(3)
+    ]
+    assert inspection.departure(model, "happy")[y, x] == pytest.approx(np.mean(away))
+    assert np.array_equal(inspection.bias(model, "happy"), w[:, -1])
+    expected = [np.mean(np.abs(w[:, k])) for k in range(9)]
+    np.testing.assert_allclose(inspection.tap_weights(model, "happy"), expected)
+    gains = []
+    for fy in range(-8, 8):
+        for fx in range(-8, 8):
+            if max(abs(fy), abs(fx)) >= 4:
+                for c in range(3):
+                    waves = [np.exp(2j * np.pi * (fy * dy + fx * dx) / 16) for dy, dx in offsets]
+                    gains.append(abs(np.dot(w[c, :-1, y, x], waves)))
+    assert inspection.sharpness(model, "happy")[y, x] == pytest.approx(np.mean(gains))
+
+
+def test_copying_model_departs_from_nothing_and_is_sharp():
+    weights = np.zeros((1, 1, 10, 4, 5), np.float32)
+    weights[:, :, 4] = 1
+    model = Model(weights, ReceptiveField.square(3), ("happy",), {})
+    assert inspection.summary(model, "happy") == {
+        "departure": 0,
+        "bias": 0,
+        "sharpness": pytest.approx(1),
+        "farthest": 0,
+    }
+    assert inspection.penalties(model, "happy") is None
+
+
+def test_penalty_of_each_tap(model):
+    found = load(model)
+    said = inspection.penalties(found, "happy")
+    lengths = 1 + (found.receptive_field.taps**2).sum(axis=1)
+    np.testing.assert_allclose(said, found.meta["penalty"]["happy"] * lengths)
+    assert set(inspection.penalties(random_model(), "happy")) == {0.4}
+
+
+def test_a_pixel_shows_its_own_coefficients():
+    model = random_model()
+    found = inspection.at(model, "happy", 3, 2)
+    np.testing.assert_allclose(found["weights"], model.weights[0, :, :-1, 2, 3])
+    np.testing.assert_allclose(found["bias"], model.weights[0, :, -1, 2, 3])
+    with pytest.raises(OptionError, match="no pixel 5,0 in 5x4"):
+        inspection.at(model, "happy", 5, 0)
+
+
+def test_plus_has_holes_in_its_window():
+    weights = np.zeros((1, 1, 6, 4, 5), np.float32)
+    model = Model(weights, ReceptiveField.of("plus"), ("happy",), {})
+    window = inspection.as_window(model, np.arange(5.0))
+    assert np.isnan(window[0, 0])
+    assert window[1, 1] == 2
+
+
+def test_missing_matplotlib_is_a_hint(run, model, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    result = run("inspect", model, "-o", tmp_path / "out")
+    assert result.code == 1
+    assert result.lines == ["mlr: error: drawing needs mlr[plot]: pip install 'mlr[plot]'"]
+
+
+def test_pictures_are_written(run, model, grey_model, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
+    result = run("inspect", model, "-o", tmp_path / "out", "--json")
+    assert result.code == 0, result.err
+    what = ("bias", "departure", "displacement", "penalty", "sharpness", "taps")
+    assert names(tmp_path / "out") == [f"happy-{name}.png" for name in what]
+    assert json.loads(result.out)["expressions"]["happy"]["farthest"] > 0
+    for name in names(tmp_path / "out"):
+        assert mlr.data.images.read_image(tmp_path / "out" / name).pixels.std() > 1
+    again = run("inspect", model, "-o", tmp_path / "out")
+    assert again.code == 1
+    assert "exists already" in again.lines[0]
+    assert run("inspect", model, "-o", tmp_path / "p", "--at", "3,4").code == 0
+    assert names(tmp_path / "p") == ["happy-at-3-4.png"]
+    assert run("inspect", model, "-o", tmp_path / "p", "--at", "99,4").code == 2
+    assert run("inspect", model, "-o", tmp_path / "p", "--at", "x").code == 2
+    assert run("inspect", grey_model, "-o", tmp_path / "g").code == 0
+    assert "happy-displacement.png" not in names(tmp_path / "g")
