@@ -15,6 +15,8 @@ import numpy as np
 from mlr.kernels import jit
 from mlr.kernels.parallel import share_out
 
+LINE = 8  # float64 elements in a cache line
+
 
 def interleaved(planes, index, shifts):
     """Return result[y, x, i] = planes[index[i], y - shifts[i, 0], x - shifts[i, 1]].
@@ -90,14 +92,15 @@ def displaced_cross(products, places, still, taps):
 
 @jit.serial
 def _interleave(begin, end, planes, index, shifts, result):
-    """Fill the rows begin .. end."""
+    """Fill the rows begin .. end, a cache line of each plane at a time."""
     _, height, width = planes.shape
     for y in range(begin, end):
-        for x in range(width):
+        for left in range(0, width, LINE):
             for i in range(len(index)):
-                v, u = y - shifts[i, 0], x - shifts[i, 1]
-                inside = 0 <= v < height and 0 <= u < width
-                result[y, x, i] = planes[index[i], v, u] if inside else 0.0
+                v, shift = y - shifts[i, 0], shifts[i, 1]
+                for x in range(left, min(left + LINE, width)):
+                    inside = 0 <= v < height and 0 <= x - shift < width
+                    result[y, x, i] = planes[index[i], v, x - shift] if inside else 0.0
 
 
 @jit.serial

@@ -193,8 +193,10 @@ class Best:
             for mirrored in [True, False] if self.mirrored is None else [self.mirrored]:
                 for blur in blurs:
                     option = _Option(mirrored, blur, first.penalty)
-                    tried[option] = search.error(option)
+                    tried[option] = search.error(option, moved=first.mirrored)
             chosen = min(tried, key=tried.__getitem__)
+            if chosen.mirrored != first.mirrored:  # and so moved in another way
+                tried[chosen] = search.error(chosen)
             if self.penalty is None:
                 for penalty in PENALTIES:
                     option = _Option(chosen.mirrored, chosen.blur, penalty)
@@ -261,7 +263,7 @@ class _Search:
         self._total = folds.total
         self._displacements: dict[bool, Field | None] = {}
         self._raw: dict[bool, list[Moments]] = {}
-        self._shared: dict[tuple[bool, float], tuple[list[Moments], Moments]] = {}
+        self._shared: dict[tuple[bool, float, bool], tuple[list[Moments], Moments]] = {}
         self._field = recipe._field_in(folds.layout)
         self._margin = margin_for(self._field, max(recipe.blurs(self._total.shape)))
         self.folds = len(self._parts)
@@ -275,11 +277,16 @@ class _Search:
             )
         return self._displacements[mirrored]
 
-    def error(self, option: _Option) -> float:
-        """Return the mean squared error of people left out of training."""
-        parts, total = self._training(option)
+    def error(self, option: _Option, moved: bool | None = None) -> float:
+        """Return the mean squared error of people left out of training.
+
+        The input is moved as for mirrored pairs or not, by default as the option says. To choose
+        between the two, one way is enough: the other takes as long as all else together.
+        """
+        moved = option.mirrored if moved is None else moved
+        parts, total = self._training(option, moved)
         errors, samples = 0.0, 0.0
-        for part, left_out in zip(parts, self._moments(option.mirrored), strict=True):
+        for part, left_out in zip(parts, self._moments(moved), strict=True):
             weights = self._solve(total - part, option.penalty)
             errors += left_out.error(weights) * left_out.samples
             samples += left_out.samples
@@ -314,11 +321,11 @@ class _Search:
         shared = raw.blurred(option.blur)
         return shared + shared.mirrored() if option.mirrored else shared
 
-    def _training(self, option: _Option) -> tuple[list[Moments], Moments]:
+    def _training(self, option: _Option, moved: bool) -> tuple[list[Moments], Moments]:
         """Return the moments to learn from: of each fold, and of all."""
-        key = option.mirrored, option.blur
+        key = option.mirrored, option.blur, moved
         if key not in self._shared:
-            parts = [self._to_learn_from(option, raw) for raw in self._moments(option.mirrored)]
+            parts = [self._to_learn_from(option, raw) for raw in self._moments(moved)]
             total = parts[0]
             for part in parts[1:]:
                 total = total + part
