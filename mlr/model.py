@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mlr.data.npz import read_npz, write_npz
 from mlr.errors import MlrError, ModelError, OptionError
 from mlr.receptive_field import ReceptiveField
 from mlr.version import __version__
-from mlr.warping import displace
+from mlr.warping import Displacer
 
 FORMAT = 2  # 1 had no displacement, and zeros beyond the frame
 #: Luma of sRGB, ITU-R BT.601: how grey is made of colour.
@@ -252,10 +253,14 @@ class Model:
         # The change of luma of a colour image through a grey model is that of all its channels.
         return images + change
 
+    @cached_property
+    def _displacers(self) -> list[Displacer]:
+        return [] if self.displacement is None else [Displacer(u) for u in self.displacement]
+
     def _output(self, images: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
         """Return f(x) of one expression for planar images."""
         if self.displacement is not None:
-            images = displace(images, self.displacement[index])
+            images = self._displacers[index](images)
         return apply(self.weights[index], self.receptive_field, images, edge=self.edge)
 
 

@@ -52,7 +52,7 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
         images = np.zeros((1, 8, 8, 1), np.uint8)
         best = Best()
         sums = statistics_of_arrays(images, {"target": images}, best.layout((1, 8, 8)))
-        best.fit(Folds((sums, sums)), Report())
+        best.fit(Folds((sums, sums)), Report()).synthesize(images)
         apply(
             np.zeros((1, len(field) + 1, 4, 4), np.float32),
             field,

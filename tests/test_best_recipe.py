@@ -1,6 +1,7 @@
 """The default recipe: what it does to sums is what one would do to the images."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from mlr.moments import lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import BIAS, Best
 from mlr.report import Report
-from mlr.warping import displace
+from mlr.warping import Displacer
 from tests.conftest import draw
 
 FIELD = ReceptiveField.square(3)
@@ -80,7 +81,7 @@ def test_moments_are_those_of_displaced_images(channels, dtype, side):
     for u in (field(2), None):
         m = moments(statistics, "happy", taps, u, margin=4)
         x = samples(X)
-        moved = x if u is None else displace(x.astype(np.float32), u)
+        moved = x if u is None else Displacer(u)(x.astype(np.float32))
         expected = naive_moments(moved, samples(T), taps.offsets, 4, lags_of(taps))
         for found, wanted in zip(planes(m), expected, strict=True):
             np.testing.assert_allclose(found, wanted, atol=2e-5)
@@ -146,6 +147,14 @@ def test_error_is_that_of_the_images():
     assert m.error(weights) == pytest.approx(np.square(output - samples(T)).mean(), rel=1e-9)
 
 
+def test_displacing_without_numba_gives_the_same_bits(monkeypatch):
+    images = np.random.default_rng(3).random((3, *SIZE), np.float32)
+    move = Displacer(field(3))
+    with_numba = move(images)
+    monkeypatch.delitem(sys.modules, "mlr.kernels.jit")
+    assert move(images).tobytes() == with_numba.tobytes()
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (2, -1), (-3, 3)])
 def test_displacement_finds_a_shift(shift):
     rng = np.random.default_rng(8)
@@ -162,7 +171,7 @@ def naive_best(X, T, fold, options):
     """Choose and fit on the pixels themselves; only the displacement is taken from the program."""
     recipe, u = options
     x, t = samples(X), samples(T)
-    x = displace(x.astype(np.float32), u).astype(np.float64)
+    x = Displacer(u)(x.astype(np.float32)).astype(np.float64)
     fold = np.repeat(fold, X.shape[3])
     scale = X.shape[3]
     prior = recipe.prior(FIELD)
