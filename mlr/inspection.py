@@ -50,13 +50,33 @@ def penalties(model: Model, expression: str) -> Float | None:
     It is the same for all pixels: the paper's recipe has one for all taps, the recipe best one that
     grows with the distance, `mlr.recipes.best`.
     """
+    said = penalty(model, expression)
+    growth = np.ones(len(model.receptive_field))
+    if isinstance(model.meta.get("penalty"), dict):
+        growth += (model.receptive_field.taps.astype(np.float64) ** 2).sum(axis=1)
+    return None if said is None else said * growth
+
+
+def penalty(model: Model, expression: str) -> float | None:
+    """Return the penalty of the middle tap, or None if the model does not say."""
     said = model.meta.get("penalty")
-    if isinstance(said, dict):
-        said = said.get(expression)
-        growth = 1.0 + (model.receptive_field.taps.astype(np.float64) ** 2).sum(axis=1)
-    else:
-        growth = np.ones(len(model.receptive_field))
-    return None if not isinstance(said, int | float) else said * growth
+    said = said.get(expression) if isinstance(said, dict) else said
+    return float(said) if isinstance(said, int | float) else None
+
+
+def tried(model: Model, expression: str) -> list[tuple[bool, float, float, float]]:
+    """Return what cross-validation tried: (mirrored, blur in pixels, penalty, squared error).
+
+    Nothing if the model does not say, or not in the way that the recipe best does.
+    """
+    try:
+        errors = model.meta["cross_validation"][expression]["errors"]
+        return [
+            (bool(e["mirrored"]), float(e["blur"]), float(e["penalty"]), float(e["mse"]))
+            for e in errors
+        ]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def sharpness(model: Model, expression: str) -> Float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def draw_model(
     for path in figures:
         check_free(path, force=force)
     for path, figure in figures.items():
-        with replacing(path, force=force) as file:
+        with replacing(path, force=force) as file, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks a name's letters
             figure.savefig(file, format="png", dpi=DPI, metadata={"Software": "mlr"})
     return list(figures)
 
@@ -84,14 +86,21 @@ def _maps(model: Model, expression: str, new: Any) -> dict[str, Any]:
             new, departure, f"{expression}: departure of the weights from a copy", "viridis"
         ),
         "sharpness": _one(
-            new, sharpness, f"{expression}: gain of the finest detail (1 keeps it)", "viridis"
+            new,
+            sharpness,
+            f"{expression}: gain of the finest detail (1 keeps it)",
+            "RdBu_r",
+            signed=True,
+            middle=1.0,
         ),
         "bias": _one(new, bias, f"{expression}: bias, in intensities", "RdBu_r", signed=True),
         "taps": _one(new, taps, f"{expression}: mean absolute weight of each tap", "viridis", True),
     }
     moved = inspection.displacement(model, expression)
     if moved is not None:
-        figures["displacement"] = _arrows(new, moved, f"{expression}: displacement, in pixels")
+        figures["displacement"] = _arrows(
+            new, moved, f"{expression}: displacement in pixels, arrows doubled"
+        )
     penalties = inspection.penalties(model, expression)
     if penalties is not None:
         figures["penalty"] = _penalty(new, model, expression, penalties)
@@ -99,11 +108,17 @@ def _maps(model: Model, expression: str, new: Any) -> dict[str, Any]:
 
 
 def _one(
-    new: Any, values: Float, title: str, colours: str, numbers: bool = False, signed: bool = False
+    new: Any,
+    values: Float,
+    title: str,
+    colours: str,
+    numbers: bool = False,
+    signed: bool = False,
+    middle: float = 0.0,
 ) -> Any:
     """Return a figure of one map with its colour bar."""
     figure = new(figsize=(5.6, 4.8), layout="constrained")
-    _show(figure, figure.subplots(), values, title, colours, numbers, signed)
+    _show(figure, figure.subplots(), values, title, colours, numbers, signed, middle=middle)
     return figure
 
 
@@ -115,11 +130,14 @@ def _show(
     colours: str,
     numbers: bool = False,
     signed: bool = False,
+    limit: float | None = None,
+    middle: float = 0.0,
 ) -> None:
-    limit = float(np.nanmax(np.abs(values))) or 1.0
-    scale = {"vmin": -limit, "vmax": limit} if signed else {}
+    if limit is None:
+        limit = float(np.nanmax(np.abs(values - middle))) or 1.0
+    scale = {"vmin": middle - limit, "vmax": middle + limit} if signed else {}
     image = axes.imshow(values, cmap=colours, **scale)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)  # "$" is a letter of a name
     figure.colorbar(image, ax=axes, shrink=0.9)
     if not numbers:
         return
@@ -143,25 +161,26 @@ def _arrows(new: Any, moved: Float, title: str) -> Any:
     step = max(1, moved.shape[1] // 24)
     y, x = np.indices(moved.shape[1:])[:, ::step, ::step]
     dy, dx = -moved[:, ::step, ::step]  # the content comes from p + u, and so goes by -u
-    axes.quiver(x, y, dx, dy, angles="xy", scale_units="xy", scale=0.5, color="white", width=0.003)
+    kind = {"angles": "xy", "scale_units": "xy", "scale": 0.5, "pivot": "tip", "width": 0.003}
+    axes.quiver(x, y, dx, dy, color="white", **kind)
     return figure
 
 
 def _penalty(new: Any, model: Model, expression: str, penalties: Float) -> Any:
     """Return a figure of the penalty by tap, and of the errors that it was chosen by."""
-    tried = model.meta.get("cross_validation", {}).get(expression, {}).get("errors", [])
+    tried = inspection.tried(model, expression)
     figure = new(figsize=(9.6 if tried else 5.6, 4.8), layout="constrained")
     axes = figure.subplots(1, 2 if tried else 1, squeeze=False)[0]
     window = inspection.as_window(model, penalties)
     _show(figure, axes[0], window, f"{expression}: penalty of each tap", "viridis", True)
     if tried:
-        chosen = model.meta["penalty"][expression]
-        kinds = sorted({(e["mirrored"], e["blur"]) for e in tried}, reverse=True)
+        chosen = inspection.penalty(model, expression)
+        kinds = sorted({(mirrored, blur) for mirrored, blur, _, _ in tried}, reverse=True)
         for mirrored, blur in kinds:
             curve = sorted(
-                (e["penalty"], 1000 * e["mse"])
-                for e in tried
-                if (e["mirrored"], e["blur"]) == (mirrored, blur)
+                (penalty, 1000 * mse)
+                for *kind, penalty, mse in tried
+                if tuple(kind) == (mirrored, blur)
             )
             label = f"{'mirrored' if mirrored else 'not mirrored'}, blur {blur:g} px"
             axes[1].plot(*zip(*curve, strict=True), "o-", label=label)
@@ -177,6 +196,7 @@ def _pixel(model: Model, expression: str, pixel: tuple[int, int], new: Any) -> A
     """Return a figure of the receptive field of one pixel, one window for each channel."""
     found = inspection.at(model, expression, *pixel)
     channels = len(found["weights"])
+    limit = float(np.abs(found["weights"]).max()) or 1.0
     figure = new(figsize=(5.2 * channels, 4.8), layout="constrained")
     names = ("red", "green", "blue") if channels == 3 else ("all channels",)
     for axes, weights, bias, name in zip(
@@ -191,5 +211,5 @@ def _pixel(model: Model, expression: str, pixel: tuple[int, int], new: Any) -> A
             dy, dx = found["displacement"]
             title += f"\nseen {dy:+.1f} px down, {dx:+.1f} px right"
         window = inspection.as_window(model, weights)
-        _show(figure, axes, window, title, "RdBu_r", numbers=True, signed=True)
+        _show(figure, axes, window, title, "RdBu_r", numbers=True, signed=True, limit=limit)
     return figure

@@ -1,6 +1,7 @@
 """Looking into a model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,3 +107,23 @@ def test_pictures_are_written(run, model, grey_model, tmp_path):
     assert run("inspect", model, "-o", tmp_path / "p", "--at", "x").code == 2
     assert run("inspect", grey_model, "-o", tmp_path / "g").code == 0
     assert "happy-displacement.png" not in names(tmp_path / "g")
+
+
+def test_any_name_can_be_drawn(run, model, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
+    found = load(model)
+    for name in ("$x^{$", "\u7b11\u9854"):
+        odd = replace(found, expressions=(name,), meta={"penalty": {name: 0.1}})
+        odd.save(tmp_path / "odd.npz", force=True)
+        result = run("inspect", tmp_path / "odd.npz", "-o", tmp_path / "out", "-q")
+        assert (result.code, result.err) == (0, "")
+        assert (tmp_path / "out" / f"{name}-bias.png").is_file()
+
+
+@pytest.mark.parametrize("said", [[1], {"happy": 1}, {"happy": {"errors": [{}]}}])
+def test_unknown_cross_validation_is_not_drawn(model, said):
+    found = load(model)
+    assert (
+        inspection.tried(replace(found, meta=found.meta | {"cross_validation": said}), "happy")
+        == []
+    )
