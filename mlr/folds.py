@@ -23,6 +23,7 @@ from mlr.statistics import (
     SourceSums,
     Statistics,
     TargetSums,
+    check_expressions,
     hexdigest,
     plane_dtypes,
     total,
@@ -130,9 +131,7 @@ class Folds:
             If there is no such expression.
         """
         wanted = set(expressions)
-        for name in sorted(wanted - set(self.expressions)):
-            there = ", ".join(self.expressions) or "none"
-            raise DataError(f"no expression {name!r}; target expressions there: {there}")
+        check_expressions(wanted, self.expressions)
         return self._each(lambda part: part.only(wanted & set(part.expressions)))
 
     def restricted(self, layout: Layout) -> Folds:

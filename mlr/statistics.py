@@ -186,9 +186,7 @@ class Statistics:
             If there is no such expression.
         """
         wanted = set(expressions)
-        for name in sorted(wanted - set(self.targets)):
-            there = ", ".join(self.expressions) or "none"
-            raise DataError(f"no expression {name!r}; target expressions there: {there}")
+        check_expressions(wanted, self.expressions)
         return _in_8_bits_if_it_can_be(
             replace(
                 self,
@@ -264,6 +262,19 @@ class Statistics:
         from mlr.folds import Folds
 
         return Folds.load(path).total
+
+
+def check_expressions(wanted: Iterable[str], there: Iterable[str]) -> None:
+    """Raise unless all expressions wanted are there.
+
+    Raises
+    ------
+    DataError
+        If one is not.
+    """
+    for name in sorted(set(wanted) - set(there)):
+        known = ", ".join(there) or "none"
+        raise DataError(f"no expression {name!r}; target expressions there: {known}")
 
 
 def total(parts: Iterable[Statistics]) -> Statistics:

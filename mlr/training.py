@@ -98,10 +98,9 @@ def train(
     report = report or Report()
     if output is not None:
         check_free(Path(output), force=force)
-    with limited(threads):
+    with limited(threads), announced(report):
         folds = _gather(added, removed, made, source, target, threads, report)
-        with announced(report):
-            model = made.fit(folds, report)
+        model = made.fit(folds, report)
     if output is not None:
         model.save(output, force=force)
     return model

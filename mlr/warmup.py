@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,27 @@ from mlr.recipes.best import Best
 from mlr.report import Report
 from mlr.solve import solve
 
+SECONDS = "fifteen"  # that compiling takes, in words
+_announcing: list[Report] = []  # told already, in a block that goes on
 
-def announced(report: Report) -> AbstractContextManager[None]:
-    """Say so, once, if kernels have to be compiled in the block."""
+
+@contextmanager
+def announced(report: Report) -> Iterator[None]:
+    """Say so, once, if kernels have to be compiled in the block; the outermost block does."""
+    if any(other is report for other in _announcing):
+        yield
+        return
 
     def announce() -> None:
         how_often = "this once" if jit.cache_folder() else "for want of a folder to keep them in"
-        report.note(f"compiling the kernels, {how_often}: about ten seconds")
+        report.note(f"compiling the kernels, {how_often}: about {SECONDS} seconds")
 
-    return jit.announced(announce)
+    _announcing.append(report)
+    try:
+        with jit.announced(announce):
+            yield
+    finally:
+        _announcing.pop()
 
 
 def warm_up(report: Report | None = None) -> dict[str, Any]:

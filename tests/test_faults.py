@@ -241,6 +241,25 @@ def test_signal_ends_the_program_whatever_it_is_about(faces, tmp_path, script, n
     assert names(tmp_path) == []
 
 
+def test_many_signals_at_once_end_the_program_once(tmp_path):
+    script = (
+        "import os, signal, threading, time\n"
+        "from mlr.cli import _ended_by_signals\n"
+        "def send():\n"
+        "    while True:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "with _ended_by_signals():\n"
+        "    for _ in range(4):\n"
+        "        threading.Thread(target=send, daemon=True).start()\n"
+        "    time.sleep(20)\n"
+    )
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=40
+        )
+        assert (done.returncode, done.stderr) == (130, "\nmlr: interrupted\n")
+
+
 def test_signal_clears_away_all_that_is_temporary(tmp_path):
     (tmp_path / "x").write_bytes(b"old")
     done = subprocess.run(

@@ -116,6 +116,9 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     that wait for a slow disk would have to be waited for.
     """
     try:
+        for name in ENDINGS:  # a second one would have all this done, and said, once more
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
         discard_unfinished()
         os.write(2, f"\nmlr: {ENDINGS[signal.Signals(number).name]}\n".encode())
     finally:  # even where memory is gone

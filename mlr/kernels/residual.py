@@ -71,27 +71,28 @@ def _squared_errors(
 ):
     """Fill the rows begin .. end of the errors, term by term."""
     bias, width = len(taps), errors.shape[1]
-    inside = slice(margin, margin + width)
+    ones = np.ones(width)
     for row in range(begin, end):
         y = row + margin
-        error = errors[row]
-        offset = weights[bias, row]
-        means = target_sums[y, inside]
-        error[:] = squares[y, inside]
-        for x in range(width):
-            error[x] += offset[x] * (samples * offset[x] - 2.0 * means[x])
+        error, offset = errors[row], weights[bias, row]
+        error[:] = 0.0
+        _add(error, 1.0, squares[y, margin : margin + width], ones, ones)
+        _add(error, samples, offset, offset, ones)
+        _add(error, -2.0, offset, target_sums[y, margin : margin + width], ones)
         for a in range(bias):
             weight = weights[a, row]
-            products = cross[a, y, inside]
             left = margin + taps[a, 1]
-            sums = source_sums[y + taps[a, 0], left : left + width]
-            for x in range(width):
-                error[x] += 2.0 * weight[x] * (offset[x] * sums[x] - products[x])
+            _add(error, 2.0, weight, offset, source_sums[y + taps[a, 0], left : left + width])
+            _add(error, -2.0, weight, cross[a, y, margin : margin + width], ones)
             for b in range(a + 1):
                 base = base_of[a, b]
                 left = margin + taps[base, 1]
                 gram = lags[lag_of[a, b], y + taps[base, 0], left : left + width]
-                other = weights[b, row]
-                twice = 1.0 if a == b else 2.0
-                for x in range(width):
-                    error[x] += twice * weight[x] * other[x] * gram[x]
+                _add(error, 1.0 if a == b else 2.0, weight, weights[b, row], gram)
+
+
+@jit.helper
+def _add(sums, factor, a, b, c):
+    """Add the products; the only loop, for each that is vectorized takes a second to compile."""
+    for x in range(len(sums)):
+        sums[x] += factor * a[x] * b[x] * c[x]
