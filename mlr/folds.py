@@ -160,8 +160,19 @@ class Folds:
             "digest": self.hexdigest,
         }
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
+    def save(
+        self, path: str | Path, *, force: bool = False, more: Mapping[str, Any] | None = None
+    ) -> None:
         """Write the folds to an ``.npz`` file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        force : bool
+            Replace an existing file.
+        more : mapping of str to object, optional
+            Further metadata, ready for JSON.
 
         Raises
         ------
@@ -181,6 +192,7 @@ class Folds:
             "pooled": self.layout.pooled,
             "source": self.source,
             "folds": folds,
+            **(more or {}),
         }
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         with replacing(Path(path), force=force, durable=True) as file:

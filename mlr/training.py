@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlr.collect import collect
 from mlr.data.files import check_free
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
 from mlr.errors import DataError
 from mlr.folds import Folds
+from mlr.gathering import Sharding, gather_pairs
 from mlr.layout import Layout
 from mlr.model import Model
 from mlr.receptive_field import ReceptiveField
@@ -35,6 +35,8 @@ def train(
     sharpen: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
+    checkpoint: str | Path | None = None,
+    shard: int | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -62,6 +64,11 @@ def train(
         Folder of the source images, by default "neutral".
     target : sequence of str
         Target expressions; none means all.
+    checkpoint : path, optional
+        Folder to keep finished shards of the pairs in, see `mlr.checkpoint`: a run that was killed
+        goes on from there.
+    shard : int, optional
+        How many people a shard has at most.
     threads : int, optional
         Threads to decode and to compute with; by default one for each processor.
     force : bool
@@ -95,11 +102,12 @@ def train(
     }
     added, removed = _paths(data), _paths(remove)
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
+    sharding = Sharding.of(checkpoint, shard)
     report = report or Report()
     if output is not None:
         check_free(Path(output), force=force)
     with limited(threads), announced(report):
-        folds = _gather(added, removed, made, source, target, threads, report)
+        folds = _gather(added, removed, made, source, target, sharding, threads, report)
         model = made.fit(folds, report)
     if output is not None:
         model.save(output, force=force)
@@ -116,6 +124,8 @@ def gather(
     displacement: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
+    checkpoint: str | Path | None = None,
+    shard: int | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -132,7 +142,7 @@ def gather(
     remove : path or several
         Folders and statistics files of pairs that are in ``data`` and shall not be: the result has
         the very bits of statistics that have never seen them.
-    recipe, receptive_field, displacement, source, target, threads, report
+    recipe, receptive_field, displacement, source, target, checkpoint, shard, threads, report
         As for `train`. Of a statistics file, which may be for more taps and expressions, only those
         asked for are used.
     force : bool
@@ -153,9 +163,10 @@ def gather(
     chosen = {"receptive_field": receptive_field, "displacement": displacement}
     added, removed = _paths(data), _paths(remove)
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
+    sharding = Sharding.of(checkpoint, shard)
     if output is not None:
         check_free(Path(output), force=force)
-    folds = _gather(added, removed, made, source, target, threads, report or Report())
+    folds = _gather(added, removed, made, source, target, sharding, threads, report or Report())
     if output is not None:
         folds.save(output, force=force)
     return folds
@@ -167,6 +178,7 @@ def _gather(
     recipe: Recipe,
     source: str | None,
     target: Sequence[str],
+    sharding: Sharding | None,
     threads: int | None,
     report: Report,
 ) -> Folds:
@@ -182,12 +194,13 @@ def _gather(
     def sums(path: Path, layout: Layout | None) -> Folds:
         if path not in folders:
             return _from_file(path, recipe, layout, source, target)
-        return collect(
+        return gather_pairs(
             folders[path],
             layout or recipe.layout,
             folds=recipe.folds,
             threads=threads,
             report=report,
+            sharding=sharding,
         )
 
     # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.

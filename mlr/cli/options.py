@@ -98,6 +98,18 @@ def training_data(output: str) -> Callable[[Command], Command]:
         ),
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),
+        click.option(
+            "--checkpoint",
+            type=OUTPUT,
+            metavar="DIR",
+            help="Folder to keep finished shards in, for a killed run to go on from.",
+        ),
+        click.option(
+            "--shard",
+            type=click.IntRange(1),
+            metavar="PEOPLE",
+            help="Most people in a shard.  [default: as many as make it worth while]",
+        ),
     ]
 
     def decorate(command: Command) -> Command:
