@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlr.collect import Job
-from mlr.data.files import open_regular, replacing
+from mlr.data.files import lock, open_regular, replacing
 from mlr.data.npz import meta_of
 from mlr.data.pairs import Person
 from mlr.data.stream import ordered_map
@@ -223,31 +223,12 @@ def _alone(path: Path) -> Iterator[IO[bytes]]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_regular(path, LARGEST_MANIFEST))
-            _lock(file)
+            lock(file, wait=False)
         except BlockingIOError:
             raise DataError(f"{path.parent}: is in use by another run") from None
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
         yield file
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Lock a file until it is closed, where that can be done.
-
-    Raises
-    ------
-    BlockingIOError
-        If somebody else has locked it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            raise  # otherwise, it is a file system without locks
 
 
 def _read_manifest(path: Path, file: IO[bytes]) -> dict[str, Any]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from mlr.checkpoint import Checkpoint
-from mlr.collect import collect, finished, prepared
+from mlr.collect import Job, collect, finished, prepared
 from mlr.data.pairs import PairList
+from mlr.engine import Engine
 from mlr.errors import OptionError
 from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
-from mlr.shards import cut, size_for, sum_shard
+from mlr.shards import Failures, Part, Shard, cut, size_for, sum_shard
 from mlr.threads import limited
 from mlr.warmup import announced
 
@@ -32,13 +34,18 @@ class Sharding:
         Folder to keep finished shards in.
     people : int, optional
         Of a shard; by default as many as make it worth while.
+    engine : Engine, optional
+        Who sums them up; by default this process.
     """
 
     checkpoint: Path | None = None
     people: int | None = None
+    engine: Engine | None = None
 
     @classmethod
-    def of(cls, checkpoint: str | Path | None, people: int | None) -> Sharding | None:
+    def of(
+        cls, checkpoint: str | Path | None, people: int | None, engine: Engine | None = None
+    ) -> Sharding | None:
         """Return how to cut, or None if nothing is asked for.
 
         Raises
@@ -48,9 +55,9 @@ class Sharding:
         """
         if people is not None and people < 1:
             raise OptionError(f"a shard needs at least one person, not {people}")
-        if checkpoint is None and people is None:
+        if checkpoint is None and people is None and engine is None:
             return None
-        return cls(None if checkpoint is None else Path(checkpoint), people)
+        return cls(None if checkpoint is None else Path(checkpoint), people, engine)
 
 
 def gather_pairs(
@@ -83,17 +90,63 @@ def gather_pairs(
     with limited(threads) as count, announced(report):
         people, job = prepared(pairs, layout, folds, report)
         size = sharding.people or size_for(job, len(pairs.expressions))
-        store = sharding.checkpoint and Checkpoint(sharding.checkpoint, job)
+        folder = sharding.checkpoint
+        store = None if folder is None else Checkpoint(folder, job)
         with store.opened() if store else nullcontext():
             shards = store.shards(people, size) if store else cut(people, size, folds)
             steps = report.progress(range(len(people)), len(people), "summing up")
-            total: Folds | None = None
-            for shard in shards:
-                make = partial(sum_shard, shard, job, count, lambda: next(steps, None))
-                part = store.part(shard, count, make) if store else make()
-                total = part.sums if total is None else total + part.sums
-                for path, cause in part.failures:
-                    report.fail(path, cause)
-            deque(steps, 0)  # those whose sums were there already, or who could not be decoded
-    assert total is not None
+            if sharding.engine is None:
+                total = _one_by_one(shards, job, store, count, steps, report)
+            else:
+                total = _elsewhere(sharding.engine, shards, job, store, steps, report)
+            deque(steps, 0)  # those who could not be decoded
     return finished(total, report)
+
+
+def _one_by_one(
+    shards: Sequence[Shard],
+    job: Job,
+    store: Checkpoint | None,
+    threads: int,
+    steps: Iterator[int],
+    report: Report,
+) -> Folds:
+    """Return the sum over all shards, made here."""
+    total: Folds | None = None
+    for shard in shards:
+        part = make_part(shard, threads, job, store, lambda: next(steps, None))
+        total = part.sums if total is None else total + part.sums
+        for path, cause in part.failures:
+            report.fail(path, cause)
+    assert total is not None
+    return total
+
+
+def _elsewhere(
+    engine: Engine,
+    shards: Sequence[Shard],
+    job: Job,
+    store: Checkpoint | None,
+    steps: Iterator[int],
+    report: Report,
+) -> Folds:
+    """Return the sum over all shards, made by an engine."""
+
+    def tell(shard: Shard, failures: Failures) -> None:
+        deque(islice(steps, len(shard)), 0)
+        for path, cause in failures:
+            report.fail(path, cause)
+
+    return engine.sums(partial(make_part, job=job, store=store), shards, tell)
+
+
+def make_part(
+    shard: Shard,
+    threads: int,
+    job: Job,
+    store: Checkpoint | None,
+    advance: Callable[[], object] = lambda: None,
+) -> Part:
+    """Return the sums of a shard, from the checkpoint if they are kept there."""
+    make = partial(sum_shard, shard, job, threads, advance)
+    return store.part(shard, threads, make) if store else make()

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlr.data.files import check_free
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
+from mlr.engine import engine
 from mlr.errors import DataError
 from mlr.folds import Folds
 from mlr.gathering import Sharding, gather_pairs
@@ -37,6 +38,7 @@ def train(
     target: Sequence[str] = (),
     checkpoint: str | Path | None = None,
     shard: int | None = None,
+    cluster: str | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -69,6 +71,9 @@ def train(
         goes on from there.
     shard : int, optional
         How many people a shard has at most.
+    cluster : str, optional
+        Who sums up the shards: ``local:N`` for N processes here, or ``tcp://HOST:PORT`` of a Dask
+        scheduler; needs ``mlr[cluster]``.
     threads : int, optional
         Threads to decode and to compute with; by default one for each processor.
     force : bool
@@ -102,11 +107,11 @@ def train(
     }
     added, removed = _paths(data), _paths(remove)
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
-    sharding = Sharding.of(checkpoint, shard)
     report = report or Report()
     if output is not None:
         check_free(Path(output), force=force)
-    with limited(threads), announced(report):
+    with limited(threads), announced(report), engine(cluster, report) as elsewhere:
+        sharding = Sharding.of(checkpoint, shard, elsewhere)
         folds = _gather(added, removed, made, source, target, sharding, threads, report)
         model = made.fit(folds, report)
     if output is not None:
@@ -126,6 +131,7 @@ def gather(
     target: Sequence[str] = (),
     checkpoint: str | Path | None = None,
     shard: int | None = None,
+    cluster: str | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -142,7 +148,8 @@ def gather(
     remove : path or several
         Folders and statistics files of pairs that are in ``data`` and shall not be: the result has
         the very bits of statistics that have never seen them.
-    recipe, receptive_field, displacement, source, target, checkpoint, shard, threads, report
+    recipe, receptive_field, displacement, source, target, checkpoint, shard, cluster, threads,
+    report
         As for `train`. Of a statistics file, which may be for more taps and expressions, only those
         asked for are used.
     force : bool
@@ -163,10 +170,12 @@ def gather(
     chosen = {"receptive_field": receptive_field, "displacement": displacement}
     added, removed = _paths(data), _paths(remove)
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
-    sharding = Sharding.of(checkpoint, shard)
     if output is not None:
         check_free(Path(output), force=force)
-    folds = _gather(added, removed, made, source, target, sharding, threads, report or Report())
+    report = report or Report()
+    with engine(cluster, report) as elsewhere:
+        sharding = Sharding.of(checkpoint, shard, elsewhere)
+        folds = _gather(added, removed, made, source, target, sharding, threads, report)
     if output is not None:
         folds.save(output, force=force)
     return folds

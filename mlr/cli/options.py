@@ -18,6 +18,12 @@ EXISTING = click.Path(exists=True, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
+cluster = click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Have it done by a Dask cluster, tcp://HOST:PORT, or by N processes here, local:N; needs "
+    "mlr[cluster].",
+)
 threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
 )
@@ -110,6 +116,7 @@ def training_data(output: str) -> Callable[[Command], Command]:
             metavar="PEOPLE",
             help="Most people in a shard.  [default: as many as make it worth while]",
         ),
+        cluster,
     ]
 
     def decorate(command: Command) -> Command:

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,8 @@ LARGEST = 1 << 30  # bytes of an image file or a manifest; those that people hav
 
 _unfinished: set[Path] = set()  # temporary files and folders in use
 _beginning = threading.RLock()  # held while one is added to them, or taken off
+
+at_end: list[Callable[[], None]] = []  # to be called before the program ends at once
 
 
 def is_folder_name(name: str) -> bool:
@@ -52,6 +54,32 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
 def _open_at_once(path: str, flags: int) -> int:
     """Open a file without waiting for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def lock(file: IO[bytes], *, wait: bool) -> None:
+    """Lock a file until it is closed, where that can be done.
+
+    Parameters
+    ----------
+    file : file
+        Open.
+    wait : bool
+        Until nobody else has locked it.
+
+    Raises
+    ------
+    BlockingIOError
+        If somebody else has, without ``wait``.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            raise  # otherwise, it is a file system without locks
 
 
 def check_free(path: Path, *, force: bool) -> None:
@@ -131,6 +159,9 @@ def discard_unfinished() -> None:
     """Delete all that is temporary, and let nothing be begun: the program ends at once."""
     import shutil
 
+    for call in list(at_end):
+        with suppress(Exception):
+            call()
     _beginning.acquire(timeout=1)  # a thread that hangs in a file system may keep its own file
     for path in list(_unfinished):
         with suppress(OSError):
