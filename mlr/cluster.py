@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial, reduce
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from operator import add
 from types import FrameType
 from typing import Any, TypeVar
@@ -225,7 +227,13 @@ def connected(where: str, report: Report) -> Iterator[Cluster]:
         if number is not None:
             with announced(report):
                 compile_alone()
-            address = stack.enter_context(_started(number))
+            try:
+                address = stack.enter_context(_started(number))
+            except (RuntimeError, OSError) as error:
+                raise MlrError(
+                    f"{where}: processes do not start: {str(error).splitlines()[0]} (a script that "
+                    'calls this needs: if __name__ == "__main__")'
+                ) from error
         else:
             address = where
         try:
@@ -258,6 +266,7 @@ def _local(where: str) -> int | None:
 @contextmanager
 def _started(number: int) -> Iterator[str]:
     """Start a scheduler in this process, and workers in processes of their own."""
+    _track_in_silence()
     settings = {
         "distributed.scheduler.allowed-failures": FAILURES,
         "distributed.scheduler.worker-ttl": SILENT,
@@ -289,6 +298,15 @@ def _started(number: int) -> Iterator[str]:
             yield cluster.scheduler_address
         finally:
             at_end.remove(end)
+
+
+def _track_in_silence() -> None:
+    """Start the process that cleans up after `multiprocessing`, which else says so when we end."""
+    sys.warnoptions.append("ignore")  # it is started with these
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
 
 
 def _alive(pid: int) -> bool:
