@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
 from mlr.folds import Folds
 from mlr.report import Report
 from mlr.shards import Failures, Part, Shard
+from mlr.threads import thread_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,6 +43,19 @@ class Engine(Protocol):
         self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
     ) -> Iterator[Result]:
         """Yield ``function(item, shared)`` for all items, in order."""
+
+
+def mapped(
+    engine: Engine | None,
+    function: Callable[[Item, Shared], Result],
+    items: Sequence[Item],
+    shared: Shared,
+    threads: int | None,
+) -> Iterator[Result]:
+    """Yield ``function(item, shared)`` in order, computed by an engine or by threads here."""
+    if engine is not None:
+        return engine.map(function, items, shared)
+    return ordered_map(lambda item: function(item, shared), items, thread_count(threads))
 
 
 @contextmanager

@@ -57,7 +57,10 @@ class Sharding:
             raise OptionError(f"a shard needs at least one person, not {people}")
         if checkpoint is None and people is None and engine is None:
             return None
-        return cls(None if checkpoint is None else Path(checkpoint), people, engine)
+        folder = None if checkpoint is None else Path(checkpoint)
+        return cls(
+            folder if engine is None or folder is None else folder.absolute(), people, engine
+        )
 
 
 def gather_pairs(

@@ -105,7 +105,7 @@ def train(
         "mirrored": mirrored,
         "sharpen": sharpen,
     }
-    added, removed = _paths(data), _paths(remove)
+    added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
     report = report or Report()
     if output is not None:
@@ -168,7 +168,7 @@ def gather(
         If an option makes no sense or the statistics cannot be written.
     """
     chosen = {"receptive_field": receptive_field, "displacement": displacement}
-    added, removed = _paths(data), _paths(remove)
+    added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
     if output is not None:
         check_free(Path(output), force=force)
@@ -247,8 +247,10 @@ def _name(recipe: str | None, paths: Sequence[Path]) -> str:
     return DEFAULT
 
 
-def _paths(data: str | Path | Iterable[str | Path]) -> list[Path]:
-    return [Path(path) for path in ([data] if isinstance(data, str | Path) else data)]
+def _paths(data: str | Path | Iterable[str | Path], cluster: str | None) -> list[Path]:
+    """Return paths, as others see them if it is a cluster that shall."""
+    paths = [Path(path) for path in ([data] if isinstance(data, str | Path) else data)]
+    return paths if cluster is None else [path.absolute() for path in paths]
 
 
 def _from_file(

@@ -111,6 +111,30 @@ def test_the_command_line_makes_the_same_model(data, tmp_path, workers):
     assert said[0] == said[1]
 
 
+def test_faces_are_changed_and_scored_as_here(data, two, model, tmp_path, monkeypatch):
+    from mlr import evaluation, synthesis
+    from mlr.model import load
+
+    @contextmanager
+    def there(cluster, report):
+        yield two if cluster else None
+
+    monkeypatch.setattr(synthesis, "engine", there)
+    monkeypatch.setattr(evaluation, "engine", there)
+    outcomes = []
+    for where in (None, "there"):
+        report = Report()
+        report.show_failure = lambda line: None
+        out = tmp_path / str(where)
+        options = {"cluster": where, "report": report}
+        written = synthesis.synthesize_files(load(model), [data / "neutral"], out, **options)
+        scores = evaluation.evaluate(load(model), data, **options)
+        images = {path.name: path.read_bytes() for path in written}
+        assert len(images) == 9
+        outcomes.append((images, scores, report.failures, report.done))
+    assert outcomes[0] == outcomes[1]
+
+
 def children(pid):
     """Return the processes that a process has started, and theirs, but for trackers."""
     found = []
