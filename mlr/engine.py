@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
-from mlr.folds import Folds
 from mlr.report import Report
-from mlr.shards import Failures, Part, Shard
 from mlr.threads import thread_count
+
+if TYPE_CHECKING:  # whoever changes faces need not wait for the compiler
+    from mlr.folds import Folds
+    from mlr.shards import Failures, Part, Shard
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
