@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlr.collect import Job
-from mlr.data.files import lock, open_regular, replacing
+from mlr.data.files import located, lock, open_regular, replacing
 from mlr.data.npz import meta_of
 from mlr.data.pairs import Person
 from mlr.data.stream import ordered_map
@@ -141,7 +141,9 @@ class Checkpoint:
             record = meta_of(path, "statistics")["shard"]
             sums = Folds.load(path)
             digests = {str(name): str(digest) for name, digest in record["digests"].items()}
-            failures = tuple((Path(str(where)), str(cause)) for where, cause in record["failures"])
+            failures = tuple(
+                (located(str(where)), str(cause)) for where, cause in record["failures"]
+            )
         except (ModelError, LookupError, TypeError, ValueError, AttributeError):
             return None  # damaged: it is made anew
         job = self.job

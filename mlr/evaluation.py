@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr import metrics
-from mlr.data.files import check_free
+from mlr.data.files import check_free, located
 from mlr.data.images import Image, Pixels, read_image, write_image
 from mlr.data.pairs import Person, find_pairs
 from mlr.data.provenance import new_record, to_exif
@@ -81,7 +81,7 @@ def evaluate(
     """
     report = report or Report()
     pairs = find_pairs(
-        data if cluster is None else Path(data).absolute(),
+        data if cluster is None else located(data).absolute(),
         source=source or model.meta.get("source", "neutral"),
         target=target,
         split="test",
@@ -122,7 +122,7 @@ def evaluate(
         for path in _write_pictures(Path(report_dir), model, found, force):
             report.note(f"wrote {path}")
         page = Path(report_dir) / PAGE
-        _write_page(page, model, Path(data), found, means, thread_count(threads), force)
+        _write_page(page, model, located(data), found, means, thread_count(threads), force)
         report.note(f"wrote {page}")
     return {"pairs": count, "targets": means}
 

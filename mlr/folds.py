@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.files import is_folder_name, replacing
+from mlr.data.files import is_folder_name, located, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.layout import Layout
@@ -207,7 +207,7 @@ class Folds:
         ModelError
             If the file is damaged, of another version, or something else.
         """
-        arrays, meta = read_npz(Path(path), kind="statistics", newest=FORMAT)
+        arrays, meta = read_npz(located(path), kind="statistics", newest=FORMAT)
         if meta["format"] < FORMAT:
             raise ModelError(f"{path}: statistics of an older version of mlr; make them anew")
         try:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from mlr.collect import Job, sum_up
-from mlr.data.files import LARGEST, open_regular
+from mlr.data.files import LARGEST, is_here, open_regular
 from mlr.data.pairs import Person
 from mlr.data.stream import DecodedPerson, decoded
 from mlr.folds import Folds, fold_of
@@ -134,7 +134,7 @@ def files_of(shard: Shard) -> list[Path]:
 
 def address(path: Path) -> str:
     """Return where a file is, from wherever one looks."""
-    return str(path.absolute()) if isinstance(path, Path) else str(path)
+    return str(path.absolute()) if is_here(path) else str(path)
 
 
 def digest_of(path: Path) -> str | None:

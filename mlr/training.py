@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlr.data.files import check_free
+from mlr.data.files import check_free, located
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
 from mlr.engine import engine
@@ -141,8 +141,9 @@ def gather(
     Parameters
     ----------
     data : path or several
-        Folders of pairs (see `find_pairs`) and statistics files. Pairs of two of them are different
-        pairs whatever they are called; the very same pair given twice counts twice.
+        Folders of pairs (see `find_pairs`) and statistics files, here or behind an address of
+        fsspec, as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
+        different pairs whatever they are called; the very same pair given twice counts twice.
     output : path, optional
         ``.npz`` file to write the statistics to.
     remove : path or several
@@ -249,7 +250,7 @@ def _name(recipe: str | None, paths: Sequence[Path]) -> str:
 
 def _paths(data: str | Path | Iterable[str | Path], cluster: str | None) -> list[Path]:
     """Return paths, as others see them if it is a cluster that shall."""
-    paths = [Path(path) for path in ([data] if isinstance(data, str | Path) else data)]
+    paths = [located(path) for path in ([data] if isinstance(data, str | Path) else data)]
     return paths if cluster is None else [path.absolute() for path in paths]
 
 

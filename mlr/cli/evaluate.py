@@ -12,7 +12,7 @@ from mlr.cli import options
 
 @click.command()
 @click.argument("model", type=options.FILE)
-@click.argument("data", type=options.EXISTING)
+@click.argument("data", type=options.PLACE)
 @click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: as in training]")
 @options.target("Expression to evaluate; may be repeated.  [default: all]")
 @click.option(

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +26,36 @@ def is_folder_name(name: str) -> bool:
     return name.isprintable() and name[:1] not in ("", ".") and not {"/", "\\"} & set(name)
 
 
+def located(place: str | Path) -> Path:
+    """Return the path of a place: a file or folder here, or behind an address of fsspec.
+
+    Addresses, as ``s3://bucket/faces``, become a `upath.UPath`, which does what a path does but is
+    none: it has no place in this file system.
+
+    Raises
+    ------
+    MlrError
+        If the address is of no kind that can be reached.
+    """
+    if isinstance(place, Path) or "://" not in str(place):
+        return Path(place)
+    try:
+        from upath import UPath
+    except ImportError as error:
+        raise MlrError(f"{place}: needs pip install 'mlr[cluster]'") from error
+    try:
+        path: Path = UPath(place)
+        path.exists()  # whoever cannot be reached, says so now
+    except Exception as error:  # each kind of place has errors of its own
+        raise MlrError(f"{place}: cannot be reached: {_first_line(error)}") from error
+    return path
+
+
+def is_here(path: Path) -> bool:
+    """Tell whether a path is one of this file system, and not behind an address."""
+    return isinstance(path, Path)
+
+
 @contextmanager
 def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
     """Open a file to read, but no pipe and no device: they may keep us waiting, or never end.
@@ -42,6 +72,10 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
     OSError
         If it cannot be opened, is not a regular file or is larger than that.
     """
+    if not is_here(path):
+        with _open_there(path, largest) as file:
+            yield file
+        return
     with open(path, "rb", opener=_open_at_once) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -49,6 +83,25 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
         if largest is not None and found.st_size > largest:
             raise OSError(errno.EFBIG, f"larger than {largest >> 20} MiB")
         yield file
+
+
+@contextmanager
+def _open_there(path: Path, largest: int | None) -> Iterator[IO[bytes]]:
+    """Open a file behind an address."""
+    with ExitStack() as stack:
+        try:
+            if largest is not None and path.stat().st_size > largest:
+                raise OSError(errno.EFBIG, f"larger than {largest >> 20} MiB")
+            file = stack.enter_context(path.open("rb"))
+        except OSError:
+            raise
+        except Exception as error:  # each kind of place has errors of its own
+            raise OSError(errno.EIO, _first_line(error)) from error
+        yield file
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _open_at_once(path: str, flags: int) -> int:
