@@ -57,7 +57,9 @@ def test_statistics_and_manifests_too(run, data, address, tmp_path):
     memory = fsspec.filesystem("memory")
     run("statistics", data, "-o", tmp_path / "s", "--recipe", "paper")
     memory.pipe("/faces/s.npz", (tmp_path / "s").read_bytes())
-    memory.pipe("/faces/list/pairs.csv", b"source,target\n../neutral/0.png,../happy/0.png\n")
+    memory.pipe("/faces/list/pairs.csv", b"source,target\na.png,b/c.png\n")
+    for name, path in {"a.png": "neutral/0.png", "b/c.png": "happy/0.png"}.items():
+        memory.pipe(f"/faces/list/{name}", (data / path).read_bytes())
     models = [tmp_path / name for name in "abcd"]
     run("train", f"{address}/s.npz", "-o", models[0])
     run("train", tmp_path / "s", "-o", models[1])
