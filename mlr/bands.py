@@ -88,7 +88,10 @@ class RowSums(Protocol):
 
     @property
     def head(self) -> Folds:
-        """The sums of some rows: all that is known of the pairs besides the planes."""
+        """The sums of the first row at least: all that is known of the pairs besides the planes.
+
+        Its shape is that of the whole images.
+        """
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -105,6 +108,19 @@ class RowSums(Protocol):
 
     def restricted(self, layout: Layout) -> RowSums:
         """Return the sums with some of the planes."""
+
+    @property
+    def making_bytes(self) -> int:
+        """Bytes that it takes to have a row of the sums."""
+
+    def require(self, works: Iterable[tuple[Cost, int]]) -> None:
+        """Raise unless there is memory for each work, given as for `bands`.
+
+        Raises
+        ------
+        OptionError
+            If there is not; it says how much there must be.
+        """
 
     def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
         """Return bands that leave enough memory for work on them.

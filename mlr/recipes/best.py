@@ -32,10 +32,12 @@ from mlr.displacement import (
     Field,
     Frame,
     estimate,
+    estimating,
     halo_for,
     holds,
     layout_for,
     moments,
+    moments_bytes,
     reach_of,
 )
 from mlr.errors import DataError, MlrError, OptionError
@@ -163,9 +165,10 @@ class Best:
         taps, names = self._field_in(head.layout), head.expressions
         _, height, width = sums.shape
         weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
+        searches = [_Search(self, sums.only([name]), name) for name in names]
         fits = {
-            name: self._fit(sums.only([name]), name, weights[place, 0], report)
-            for place, name in enumerate(report.progress(names, len(names), "choosing"))
+            search.name: self._fit(search, weights[place, 0], report)
+            for place, search in enumerate(report.progress(searches, len(names), "choosing"))
         }
         fields = [fit[0] for fit in fits.values() if fit[0] is not None]
         return Model(
@@ -192,11 +195,10 @@ class Best:
         )
 
     def _fit(
-        self, sums: RowSums, name: str, weights: npt.NDArray[np.float32], report: Report
+        self, search: _Search, weights: npt.NDArray[np.float32], report: Report
     ) -> tuple[Field | None, _Option, dict[str, Any]]:
         """Fill in weights; return displacement, what was chosen for an expression, and why."""
-        search = _Search(self, sums, name)
-        blurs = self.blurs(sums.shape)
+        blurs = self.blurs(search.shape)
         first = _Option(
             mirrored=True if self.mirrored is None else self.mirrored,
             blur=blurs[0],
@@ -227,7 +229,7 @@ class Best:
                 for o, error in tried.items()
             ],
         }
-        report.note(_line(name, chosen, tried))
+        report.note(_line(search.name, chosen, tried))
         return search.displacement(chosen.mirrored), chosen, details
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
@@ -271,7 +273,7 @@ class _Search:
     """The sums of one expression's folds, and what they say of an option."""
 
     def __init__(self, recipe: Best, sums: RowSums, name: str) -> None:
-        self._recipe, self._sums, self._name = recipe, sums, name
+        self._recipe, self._sums, self.name, self.shape = recipe, sums, name, sums.shape
         self._layout = sums.head.layout
         self._displacements: dict[bool, Field | None] = {}
         self._field = recipe._field_in(self._layout)
@@ -280,13 +282,18 @@ class _Search:
         self._halo = halo_for(self._layout, self._reach)
         planes = len(lags_of(self._field)) + len(self._field) + 3
         self._row = 8 * planes * (sums.shape[2] + 2 * self._margin)  # bytes of moments
+        self._making = moments_bytes(self._layout, sums.shape[2], self._reach)
         self.folds = len(self._parts(sums.head))
+        # The first band begins with the rows above the image, and ends with those below it.
+        self._around = around = max(self._halo, (self._halo + self._margin + 1) // 2)
+        works = [(self._choosing_bytes, around), (self._filling_bytes, around)]
+        sums.require([*works, estimating(sums, self._reach)] if self._reach else works)
 
     def displacement(self, mirrored: bool) -> Field | None:
         """Return the field that moves the input."""
         if mirrored not in self._displacements:
             self._displacements[mirrored] = (
-                estimate(self._sums, self._name, self._reach, mirrored=mirrored)
+                estimate(self._sums, self.name, self._reach, mirrored=mirrored)
                 if self._reach
                 else None
             )
@@ -347,7 +354,7 @@ class _Search:
 
     def _parts(self, folds: Folds) -> list[Statistics]:
         """Return the folds in which somebody shows the expression."""
-        return [part for part in folds.parts if self._name in part.targets]
+        return [part for part in folds.parts if self.name in part.targets]
 
     def _moments(
         self, mirrored: bool, chosen: Callable[[Folds], list[Statistics]], cost: Cost
@@ -357,30 +364,34 @@ class _Search:
         height = self._sums.shape[1]
         held: list[Moments] = []
         above = begin = -margin
-        for band in self._sums.bands(cost, self._halo + margin):
+        for band in self._sums.bands(cost, self._around):
             frame = Frame(height, margin, begin, band.end + margin)
             top = max(0, min(begin, height - 1) - self._halo)  # beyond the edge its pixels repeat
-            folds = self._sums.rows(top, min(height, max(frame.end, 1) + self._halo))
             skip = band.first - margin - above
-            for place, part in enumerate(chosen(folds)):
-                rows = moments(part, self._name, self._field, moved, frame, top)
+            statistics = chosen(self._sums.rows(top, min(height, max(frame.end, 1) + self._halo)))
+            for place in range(len(statistics)):
+                rows = moments(statistics[place], self.name, self._field, moved, frame, top)
                 if begin == -margin:
                     held.append(rows)
                 else:
                     held[place] = held[place].continued(rows, skip)
+            del statistics, rows  # before there are others
             above, begin = band.first - margin, frame.end
             yield band, held
 
     def _choosing_bytes(self, rows: int) -> int:
         """Return what choosing takes for a band of so many rows."""
-        return self._row * (
-            self.folds * (rows + 2 * self._margin) + (self.folds + 4) * (rows + self._margin)
+        around = rows + 2 * self._margin
+        raw = self.folds * around
+        return self._row * raw + max(
+            self._row * (self.folds + 4) * (rows + 4), self._row * around + self._making
         )
 
     def _filling_bytes(self, rows: int) -> int:
         """Return what learning from everybody takes for a band of so many rows."""
+        around = rows + 2 * self._margin
         added = self._sums.head.adding_bytes * (rows + self._margin + 2 * self._halo)
-        return added + self._row * (2 * (rows + 2 * self._margin) + 4 * rows)
+        return added + self._row * (2 * around + 4 * rows) + self._making
 
 
 def _to_learn_from(option: _Option, raw: Moments) -> Moments:

@@ -78,10 +78,16 @@ class Paper:
         )
         reach = int(np.abs(field.taps[:, 0]).max())
         each = solving_bytes(head.parts[0]) + head.adding_bytes
-        found = sums.bands(lambda rows: (rows + 2 * reach) * each, reach)
+
+        def cost(rows: int) -> int:
+            return (rows + 2 * reach) * each
+
+        sums.require([(cost, reach)])
+        found = sums.bands(cost, reach)
         for band in report.progress(found, len(found), "solving"):
-            statistics = sums.rows(band.above, band.below).total
-            weights[..., band.rows, :] = solve(statistics, self.penalty, band.inner)
+            weights[..., band.rows, :] = solve(
+                sums.rows(band.above, band.below).total, self.penalty, band.inner
+            )
         as_published = self.penalty == 0.4 and head.layout == Layout(ReceptiveField.square(3))
         return Model(
             weights=weights,
