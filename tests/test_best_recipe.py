@@ -1,7 +1,6 @@
 """The default recipe: what it does to sums is what one would do to the images."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -15,12 +14,13 @@ from mlr.data.images import write_image
 from mlr.displacement import estimate, holds, layout_for, moments, reach_of
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.folds import Folds, fold_of
+from mlr.kernels import jit
 from mlr.kernels.blur import blur, gaussian
 from mlr.moments import lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import BIAS, Best
 from mlr.report import Report
-from mlr.warping import Displacer
+from mlr.warping import Displacer, interpolation
 from tests.conftest import draw
 
 FIELD = ReceptiveField.square(3)
@@ -147,12 +147,20 @@ def test_error_is_that_of_the_images():
     assert m.error(weights) == pytest.approx(np.square(output - samples(T)).mean(), rel=1e-9)
 
 
-def test_displacing_without_numba_gives_the_same_bits(monkeypatch):
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("far", [1.4, 40])  # in and out of the image
+def test_displacing_without_numba_gives_the_same_bits(monkeypatch, plain, far):
+    monkeypatch.setattr(jit, "PLAIN_KERNELS", plain or jit.PLAIN_KERNELS)
     images = np.random.default_rng(3).random((3, *SIZE), np.float32)
-    move = Displacer(field(3))
+    u = field(3, largest=far)
+    move = Displacer(u)
     with_numba = move(images)
-    monkeypatch.delitem(sys.modules, "mlr.kernels.jit")
+    monkeypatch.setattr("mlr.warping.kernels_are_worth_it", lambda products: False)
     assert move(images).tobytes() == with_numba.tobytes()
+    rows, columns, down, across = interpolation(u, SIZE)
+    taken = images[:, rows[..., :, None], columns[..., None, :]]
+    expected = np.einsum("nyxij,yxi,yxj->nyx", taken, down, across)
+    assert np.allclose(with_numba, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, -1), (-3, 3)])

@@ -14,6 +14,7 @@ WIDEST = 5  # adjacent neighbours that `multiply` can treat together
 _INDEX, _BIT32 = ir.IntType(64), ir.IntType(32)
 _BYTES, _PRODUCTS = ir.VectorType(ir.IntType(8), 16), ir.VectorType(_BIT32, 16)
 WEIGHED = 16  # adjacent pixels that `weigh` treats together
+AHEAD = 128  # elements of the weights that are fetched ahead
 _FLOATS = ir.VectorType(ir.FloatType(), WEIGHED)
 _SUMS = ir.VectorType(_BIT32, 8)
 
@@ -86,50 +87,83 @@ def transpose(context, source, i, stride, samples, places, q, n):
 
 
 @intrinsic(prefer_literal=True)
-def weigh(context, weights, p, starts, source, i, sums, n, c, y, x, images):
-    """Set sums[n + m, c, y, x + j] to a bias and products, added in the order of the taps k < K.
+def weigh(context, weights, p, first, last, starts, source, i, sums, n, c, q, images):
+    """Add the products of the taps first <= k < last to sums, one after the other.
 
-        weights[K, p + j] + sum_k weights[k, p + j] source[m, i + starts[k] + j]
+        sums[n + m, c, q + j] += weights[k, p + j] source[m, i + starts[k] + j]
 
-    There are `WEIGHED` pixels j, and ``images`` images m, a literal number.
+    There are `WEIGHED` pixels j, and ``images`` images m, a literal number. Where ``first`` is 0,
+    the sums begin with the bias, weights[K, p + j], whatever they were before; K = len(starts).
     """
     count = images.literal_value
 
     def generate(context, builder, signature, arguments):
-        weights, p, starts, source, i, sums, n, c, y, x, _ = arguments
+        weights, p, first, last, starts, source, i, sums, n, c, q, _ = arguments
         kinds = signature.args
 
         def place(kind, array, *indices):
             return _as(builder, _pointer(context, builder, kind, array, *indices), _FLOATS)
 
-        table = context.make_array(kinds[2])(context, builder, starts)
-        taps = cgutils.unpack_tuple(builder, table.shape, 1)[0]
-        pixels = [_pointer(context, builder, kinds[3], source, _INDEX(m), i) for m in range(count)]
-        bias = builder.load(place(kinds[0], weights, taps, p), align=4)
-        before, loop = builder.block, builder.append_basic_block("taps")
+        pixels = [_pointer(context, builder, kinds[5], source, _INDEX(m), i) for m in range(count)]
+        images = [builder.add(n, _INDEX(m)) for m in range(count)]
+        results = [place(kinds[7], sums, image, c, q) for image in images]
+        taps = cgutils.unpack_tuple(
+            builder, context.make_array(kinds[4])(context, builder, starts).shape, 1
+        )[0]
+        bias, begins = (
+            place(kinds[0], weights, taps, p),
+            builder.icmp_signed("==", first, _INDEX(0)),
+        )
+        before = [builder.load(builder.select(begins, bias, result), align=4) for result in results]
+        entry, loop = builder.block, builder.append_basic_block("taps")
         builder.branch(loop)
         builder.position_at_end(loop)
         k = builder.phi(_INDEX)
         totals = [builder.phi(_FLOATS) for _ in range(count)]
-        weight = builder.load(place(kinds[0], weights, k, p), align=4)
-        start = builder.load(_pointer(context, builder, kinds[2], starts, k))
+        address = _pointer(context, builder, kinds[0], weights, k, p)
+        _prefetch(builder, builder.gep(address, [_INDEX(AHEAD)]))
+        weight = builder.load(_as(builder, address, _FLOATS), align=4)
+        start = builder.load(_pointer(context, builder, kinds[4], starts, k))
         for m, total in enumerate(totals):
             pixel = builder.load(_as(builder, builder.gep(pixels[m], [start]), _FLOATS), align=4)
             totals[m] = builder.fadd(total, builder.fmul(weight, pixel))
-            total.add_incoming(bias, before)
+            total.add_incoming(before[m], entry)
             total.add_incoming(totals[m], loop)
         after = builder.add(k, _INDEX(1))
-        k.add_incoming(_INDEX(0), before)
+        k.add_incoming(first, entry)
         k.add_incoming(after, loop)
         done = builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed("<", after, taps), loop, done)
+        builder.cbranch(builder.icmp_signed("<", after, last), loop, done)
         builder.position_at_end(done)
-        for m, total in enumerate(totals):
-            image = builder.add(n, _INDEX(m))
-            builder.store(total, place(kinds[5], sums, image, c, y, x), align=4)
+        for total, result in zip(totals, results, strict=True):
+            builder.store(total, result, align=4)
         return context.get_dummy_value()
 
-    return types.void(weights, p, starts, source, i, sums, n, c, y, x, images), generate
+    return types.void(weights, p, first, last, starts, source, i, sums, n, c, q, images), generate
+
+
+@intrinsic
+def interpolate(context, weights, p, source, n, i, pitch):
+    """Return (s_0 + s_1) + (s_2 + s_3), s_j = sum_k weights[p, 4 k + j] source[n, i + k pitch + j].
+
+    There are four k, added one after the other.
+    """
+
+    def generate(context, builder, signature, arguments):
+        weights, p, source, n, i, pitch = arguments
+        kinds, four = signature.args, ir.VectorType(ir.FloatType(), 4)
+        sums = None
+        for k in range(4):
+            weight = _pointer(context, builder, kinds[0], weights, p, _INDEX(4 * k))
+            place = builder.add(i, builder.mul(pitch, _INDEX(k)))
+            pixel = _pointer(context, builder, kinds[2], source, n, place)
+            factors = (builder.load(_as(builder, a, four), align=4) for a in (weight, pixel))
+            product = builder.fmul(*factors)
+            sums = product if sums is None else builder.fadd(sums, product)
+        s = [builder.extract_element(sums, _BIT32(j)) for j in range(4)]
+        return builder.fadd(builder.fadd(s[0], s[1]), builder.fadd(s[2], s[3]))
+
+    return types.float32(weights, p, source, n, i, pitch), generate
 
 
 def _emit_loop(builder, a, b, stride, count, length):
