@@ -19,8 +19,8 @@ from mlr.errors import MlrError, OptionError
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
+from mlr.plan import Job, plan
 from mlr.report import Report
-from mlr.synthesis import Job, plan
 from mlr.threads import thread_count
 
 Pixels = npt.NDArray[Any]
