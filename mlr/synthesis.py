@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,14 +25,16 @@ from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
-from mlr.photo.change import change_faces
+from mlr.photo.change import change_faces, change_seen
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
+from mlr.photo.track import Seen
 from mlr.plan import Job, plan
 from mlr.report import Report
 from mlr.threads import thread_count
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
+Size = tuple[int, ...]  # height and width, in pixels
 Targets = Mapping[str, Target]  # by the name of the output
 
 
@@ -98,7 +100,8 @@ def synthesize_files(
 
     An image of the model's size is an aligned face, and so is every image with ``resize``. Any
     other, and every one that the table of eyes names, is a photograph: its faces are changed where
-    they are, see `mlr.photo.change`, and it keeps its size. Clips hold aligned faces.
+    they are, see `mlr.photo.change`, and it keeps its size. The same holds for the frames of clips,
+    in which faces are followed, see `mlr.photo.track`.
 
     Names and subfolders are kept. Without ``output``, the faces of a folder ``F`` go to
     ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``. A mix of
@@ -227,7 +230,7 @@ def _run(
         if not outputs:
             return outcome
     if is_clip(job.face):
-        _run_clip(job.face, outputs, model, targets, settings, outcome)
+        _run_clip(job.face, outputs, model, targets, finder, settings, outcome)
         return outcome
     path = next(iter(outputs.values()))
     size = model.shape[1:]
@@ -285,30 +288,37 @@ def _run_clip(
     outputs: Mapping[str, Path],
     model: Model,
     targets: Targets,
+    finder: FaceFinder,
     settings: Settings,
     outcome: Outcome,
 ) -> None:
     """Make all outputs of one clip, frame by frame."""
     for expression, path in outputs.items():
 
-        def change(frame: Pixels, target: Target = targets[expression]) -> Pixels:
-            if not settings.resize and frame.shape[:2] != model.shape[1:]:
-                _, height, width = model.shape
-                raise ImageError(
-                    f"is {frame.shape[1]}x{frame.shape[0]} px, but the model works on "
-                    f"{width}x{height} px; give --resize if its faces are aligned"
-                )
-            fitting = _fitting(Image(frame, None, b""), model.shape[1:])
-            return model.synthesize(fitting.pixels, target, settings.strength)
+        def film(
+            frames: Iterator[Pixels], size: Size, target: Target = targets[expression]
+        ) -> Iterator[Pixels]:
+            aligned = settings.resize or size == model.shape[1:]
+            if settings.align or finder.knows(clip) or not aligned:
+                change = partial(change_seen, model, target=target, strength=settings.strength)
+                followed = _followed(finder, clip, frames, size, model.shape[1:])
+                return ordered_map(change, followed, 1)
+            return ordered_map(partial(_aligned_frame, model, target, settings.strength), frames, 1)
 
         try:
             if settings.animate:
                 raise ImageError("is a clip, which moves already; --animate is for images")
             record = _record(model, expression, settings)
-            change_clip(clip, path, change, record=record, force=settings.force)
+            change_clip(clip, path, film, record=record, force=settings.force)
             outcome.written.append(path)
         except MlrError as error:
             outcome.failures.append((str(error), path))
+
+
+def _aligned_frame(model: Model, target: Target, strength: float, frame: Pixels) -> Pixels:
+    """Return a frame that is an aligned face, changed."""
+    fitting = _fitting(Image(frame, None, b""), model.shape[1:])
+    return model.synthesize(fitting.pixels, target, strength)
 
 
 def _record(model: Model, expression: str, settings: Settings) -> dict[str, Any] | None:
@@ -318,21 +328,35 @@ def _record(model: Model, expression: str, settings: Settings) -> dict[str, Any]
     return new_record(expression, settings.strength, model.sha256)
 
 
-def _faces(finder: FaceFinder, photo: Path, image: Image, size: tuple[int, ...]) -> list[Eyes]:
-    """Return the faces of a photograph; without any, say that it might be an aligned face, too."""
+def _faces(finder: FaceFinder, photo: Path, image: Image, size: Size) -> list[Eyes]:
+    """Return the faces of a photograph."""
     try:
         return finder.find(photo, image.pixels)
     except ImageError as error:
-        height, width = image.pixels.shape[:2]
-        if (height, width) == size:
-            raise
-        raise ImageError(
-            f"is {width}x{height} px, but the model works on {size[1]}x{size[0]} px; "
-            f"give --resize if it is an aligned face; as a photograph: {error}"
-        ) from error
+        raise _as_photograph(error, image.pixels.shape[:2], size) from error
 
 
-def _fitting(image: Image, size: tuple[int, ...]) -> Image:
+def _followed(
+    finder: FaceFinder, clip: Path, frames: Iterator[Pixels], size: Size, wanted: Size
+) -> Iterator[tuple[Pixels, list[Seen]]]:
+    """Yield the frames of a clip of photographs with the faces in them."""
+    try:
+        yield from finder.follow(clip, frames)
+    except ImageError as error:
+        raise _as_photograph(error, size, wanted) from error
+
+
+def _as_photograph(error: ImageError, size: Size, wanted: Size) -> ImageError:
+    """Return what went wrong, and that it might be an aligned face of another size, too."""
+    if size == wanted:
+        return error
+    return ImageError(
+        f"is {size[1]}x{size[0]} px, but the model works on {wanted[1]}x{wanted[0]} px; "
+        f"give --resize if it is an aligned face; as a photograph: {error}"
+    )
+
+
+def _fitting(image: Image, size: Size) -> Image:
     """Return the image in the model's size."""
     height, width = size
     if image.pixels.shape[:2] == size:

@@ -131,7 +131,8 @@ def synthesize(
 
     An image of the model's size is an aligned face, and so is any with --resize. Every other one is
     a photograph: its faces are found and changed where they are, and all else is kept as it is.
-    Clips of aligned faces come out as clips; they need mlr[video].
+    Clips come out as clips, with their sound, and need mlr[video]; their faces are followed from
+    frame to frame, or stay where --eyes says.
     """
     from mlr.model import load
     from mlr.synthesis import synthesize_files
