@@ -6,6 +6,7 @@ Frames are decoded and encoded by ffmpeg, which the wheel of ``imageio-ffmpeg`` 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -214,5 +215,6 @@ def _ffmpeg() -> ModuleType:
         import imageio_ffmpeg
     except ImportError:
         raise MlrError("a clip needs mlr[video]: pip install 'mlr[video]'") from None
+    logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # of turned clips
     module: ModuleType = imageio_ffmpeg
     return module

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlr.animation import FRAMES_FOLDER
 from mlr.clip import WRITTEN, is_clip
 from mlr.data.images import ENCODINGS, is_image
 from mlr.data.pairs import images_under
@@ -48,7 +49,7 @@ def plan(
     destination = None if output is None else Path(output)
     folders = [face for face in faces if face.is_dir()]
     several = len(expressions) > 1
-    if destination is not None and _is_face(destination) and not destination.is_dir():
+    if destination is not None and _is_one(destination):
         if len(faces) == 1 and not folders and not several:
             if destination.resolve() == faces[0].resolve() and not force:
                 report.fail(faces[0], _ITSELF)
@@ -88,6 +89,13 @@ def plan(
 
 def _is_face(path: Path) -> bool:
     return is_image(path) or is_clip(path)
+
+
+def _is_one(destination: Path) -> bool:
+    """Tell whether outputs are to be written to a place that holds one, rather than below it."""
+    if destination.suffix.lower() == FRAMES_FOLDER:
+        return True
+    return _is_face(destination) and not destination.is_dir()
 
 
 def _in_format(name: Path, suffix: str | None) -> Path:

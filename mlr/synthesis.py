@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlr.animation import ANIMATED, write_animation
+from mlr.animation import ANIMATED, FRAMES_FOLDER, write_animation
 from mlr.clip import change_clip, is_clip
-from mlr.data.files import check_free
+from mlr.data.files import check_free, check_free_folder
 from mlr.data.images import (
     ENCODINGS,
     PNG_LEVEL,
@@ -131,8 +131,8 @@ def synthesize_files(
     face : "all", "largest" or int
         Which of several faces in a photograph: all, or one by its rank in size.
     animate : bool
-        Write an animation from the face to the expression and back: GIF, unless ``format`` or
-        ``output`` is WebP or PNG.
+        Write an animation from the face to the expression and back: GIF, unless the suffix in
+        ``format`` or ``output`` is that of WebP, PNG or ``frames``, a folder of PNG files.
     format : str, optional
         Suffix of the images to write, as "jpg"; by default that of each face.
     quality : int
@@ -236,8 +236,9 @@ def _run(
     size = model.shape[1:]
     faces: list[Eyes] | None = None
     try:
-        for path in outputs.values():
-            check_free(path, force=force)  # before the work, not after
+        for path in outputs.values():  # before the work, not after
+            folder = settings.animate and path.suffix.lower() == FRAMES_FOLDER
+            (check_free_folder if folder else check_free)(path, force=force)
         image = read_image(job.face)
         aligned = settings.resize or image.pixels.shape[:2] == size
         if settings.align or finder.knows(job.face) or not aligned:

@@ -78,7 +78,8 @@ def _shares(text: str) -> dict[str, float]:
 @click.option(
     "--format",
     metavar="SUFFIX",
-    help="Kind of images to write, as jpg; with --animate gif, webp or png.  "
+    help="Kind of images to write, as jpg; with --animate gif, webp, png or frames, a folder "
+    "of PNG files.  "
     "[default: as each face; gif]",
 )
 @click.option(
