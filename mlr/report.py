@@ -72,10 +72,10 @@ class Report:
     def note(self, line: str) -> None:
         """Tell the user something worth knowing; nothing is shown by default."""
 
-    def note_reduced(self, images: int) -> None:
-        """Note how many images were read with fewer bits than they have, if there are any."""
-        if images:
-            self.note(f"note: {images} images hold 16-bit colour, which is read with 8 bits")
+    def note_losses(self, losses: Iterable[str]) -> None:
+        """Note what images hold that was not decoded: `mlr.data.images.Image.loss` of each."""
+        for loss, images in Counter(filter(None, losses)).items():
+            self.note(f"note: {images} images hold {loss}")
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Yield the items, showing how far it is; nothing is shown by default."""

@@ -25,7 +25,7 @@ from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
-from mlr.photo.change import change_faces, change_seen
+from mlr.photo.change import change_faces, change_seen, places_of
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
@@ -65,14 +65,17 @@ class Outcome:
         Outputs that were there already.
     failures : list of (str, Path)
         Why an output was not made, and which.
-    reduced : bool
-        The face was read with fewer bits than it has.
+    loss : str
+        What the input holds that was not decoded.
+    faces : list of Eyes, optional
+        Those of a photograph.
     """
 
     written: list[Path] = field(default_factory=list)
     skipped: int = 0
     failures: list[tuple[str, Path]] = field(default_factory=list)
-    reduced: bool = False
+    loss: str = ""
+    faces: list[Eyes] | None = None
 
 
 def synthesize_files(
@@ -186,16 +189,20 @@ def synthesize_files(
         return _run(job, model, targets, finder, settings)
 
     written: list[Path] = []
-    reduced = 0
+    losses: list[str] = []
+    photographs: list[list[Eyes]] = []
     outcomes = ordered_map(run, jobs, thread_count(threads))
     progress = report.progress(outcomes, len(jobs), "synthesizing")
     for job, outcome in zip(jobs, progress, strict=True):
         written += outcome.written
-        reduced += outcome.reduced
+        losses.append(outcome.loss)
+        if outcome.faces is not None:
+            photographs.append(outcome.faces)
         report.skipped += outcome.skipped
         for cause, path in outcome.failures:
             report.fail(job.face, cause, path)
-    report.note_reduced(reduced)
+    report.note_losses(losses)
+    _note_faces(report, photographs, model)
     untold = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
     if untold:
         report.note(f"note: {untold} outputs do not say that they are synthesized: BMP cannot")
@@ -216,6 +223,17 @@ def _targets(model: Model, target: Sequence[Target]) -> Targets:
         for name in [each] if isinstance(each, str) else each:
             model.require(name)
     return wanted
+
+
+def _note_faces(report: Report, photographs: Sequence[Sequence[Eyes]], model: Model) -> None:
+    """Tell how many faces there are in the photographs, and how many the model sees enlarged."""
+    if not photographs:
+        return
+    faces = [eyes for photograph in photographs for eyes in photograph]
+    _, height, width = model.shape
+    small = sum(eyes.to_crop(height, width, places_of(model)).scale > 1 for eyes in faces)
+    smaller = f", {small} of them smaller than the model's {width}x{height} px" if small else ""
+    report.note(f"note: {len(faces)} faces in {len(photographs)} photographs{smaller}")
 
 
 def _run(
@@ -248,7 +266,7 @@ def _run(
     except MlrError as error:
         outcome.failures.append((str(error), path))
         return outcome
-    outcome.reduced = image.reduced
+    outcome.loss, outcome.faces = image.loss, faces
     for expression, path in outputs.items():
         change = (
             partial(model.synthesize, image.pixels, targets[expression])

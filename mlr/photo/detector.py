@@ -30,6 +30,7 @@ Grey = npt.NDArray[np.uint8]
 NEEDS = "needs mlr[align]: pip install 'mlr[align]'"
 
 COPY = 1_200_000  # pixels of the copy that is searched, in which a face is at least 80 px wide
+PART = 1 / 20  # of a photograph's pixels, if that is more: in a panorama faces are small
 ENLARGED = 2.0  # a smaller photograph, where nothing is found in it
 TURNS = (90, -90, 45, -45, 135, -135, 180)  # degrees, tried in turn while no face is found
 SURE = 0.4  # score that a face must have to be believed where the photograph had to be turned
@@ -69,10 +70,10 @@ class Detector:
         Parameters
         ----------
         pixels : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
-            The photograph. A copy of at most `COPY` pixels is searched, and turned if need be; then
-            the eyes are located at full resolution.
+            The photograph. A copy of `COPY` pixels or `PART` of its own is searched, and turned if
+            need be; then the eyes are located at full resolution.
         """
-        largest = math.sqrt(COPY / (pixels.shape[0] * pixels.shape[1]))
+        largest = math.sqrt(max(PART, COPY / (pixels.shape[0] * pixels.shape[1])))
         scale = min(1.0, largest)
         copy = _copy(pixels, scale)
         found = self._rough(copy, 0, 0.0)
