@@ -478,17 +478,37 @@ def test_orientation_is_applied_once(run, model, tmp_path):
             assert np.array_equal(np.asarray(image), expected)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bits_stay_sixteen(run, grey_model, tmp_path, suffix):
-    photo = tmp_path / f"deep{suffix}"
-    write_image(photo, scene(channels=1, dtype=np.uint16))
-    eyes = write_table(tmp_path / "eyes.csv", {photo.name: [Eyes(120 + 100j, 160 + 100j)]})
-    out = tmp_path / f"out{suffix}"
-    assert (
-        run("synthesize", grey_model, photo, "-o", out, "--eyes", eyes, "--strength", 0).code == 0
-    )
-    assert np.array_equal(read_image(out).pixels, read_image(photo).pixels)
-    assert read_image(out).pixels.dtype == np.uint16
+LOSSLESS = [(suffix, c, np.uint8, False) for suffix in (".png", ".tif", ".bmp") for c in (1, 3)]
+LOSSLESS += [(suffix, 1, np.uint16, False) for suffix in (".png", ".tif")]
+LOSSLESS += [(suffix, c, np.uint8, True) for suffix in (".png", ".tif") for c in (1, 3)]
+LOSSLESS += [(".webp", 3, np.uint8, alpha) for alpha in (False, True)]
+
+
+@pytest.mark.parametrize(("suffix", "channels", "dtype", "alpha"), LOSSLESS)
+def test_strength_zero_gives_the_pixels_of_the_file(
+    run, model, tmp_path, suffix, channels, dtype, alpha
+):
+    opacity = scene(channels=1, seed=2)[..., 0] // 4 * 4 if alpha else None
+    photo, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    write_image(photo, scene(channels=channels, dtype=dtype), opacity, quality=100)
+    eyes = write_table(tmp_path / "eyes.csv", {photo.name: [Eyes(120 + 100j, 160 + 97j)]})
+    options = ["--strength", 0, "--eyes", eyes, "--quality", 100]
+    assert run("synthesize", model, photo, "-o", out, *options).code == 0
+    before, after = read_image(photo), read_image(out)
+    assert after.pixels.dtype == dtype
+    assert np.array_equal(after.pixels, before.pixels)
+    assert np.array_equal(after.pixels, scene(channels=channels, dtype=dtype))
+    assert (after.alpha is None) == (not alpha)
+    assert not alpha or np.array_equal(after.alpha, before.alpha)
+
+
+def test_strength_zero_gives_the_decoded_pixels_of_a_jpeg(run, model, tmp_path):
+    write_image(tmp_path / "in.jpg", scene(), quality=60)
+    eyes = write_table(tmp_path / "eyes.csv", {"in.jpg": [Eyes(120 + 100j, 160 + 97j)]})
+    options = ["--strength", 0, "--eyes", eyes, "-o", tmp_path / "out.png"]
+    assert run("synthesize", model, tmp_path / "in.jpg", *options).code == 0
+    before, after = (read_image(tmp_path / name).pixels for name in ("in.jpg", "out.png"))
+    assert np.array_equal(before, after)
 
 
 def test_cmyk_becomes_rgb_without_its_profile(run, model, tmp_path):

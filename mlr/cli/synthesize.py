@@ -87,7 +87,7 @@ def _shares(text: str) -> dict[str, float]:
     type=click.IntRange(1, 100),
     default=95,
     show_default=True,
-    help="Of JPEG and WebP files.",
+    help="Of JPEG and WebP files; with 100 WebP keeps every pixel.",
 )
 @click.option(
     "--png-level",

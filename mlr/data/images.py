@@ -204,7 +204,7 @@ def write_image(
     exif : Exif, optional
         Metadata; BMP cannot hold any.
     quality : int
-        Of JPEG and WebP, from 1 to 100.
+        Of JPEG and WebP, from 1 to 100; with 100 WebP keeps every pixel.
     png_level : int
         How hard to compress a PNG, from 0 to 9; the pixels are the same.
     force : bool
@@ -224,6 +224,8 @@ def write_image(
     kind, options = ENCODINGS[suffix]
     wanted = {"quality": quality, "compress_level": png_level}
     options = options | {name: wanted[name] for name in wanted.keys() & options.keys()}
+    if kind == "WEBP" and quality == 100:
+        options |= {"lossless": True, "exact": True}
     if icc:
         options["icc_profile"] = icc
     if exif:
