@@ -18,7 +18,8 @@ demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, s
 	$(BIN)/mlr train $(DEMO)/train -o $(DEMO)/model.npz --force
 	$(BIN)/mlr synthesize $(DEMO)/model.npz $(DEMO)/test/neutral -o $(DEMO)/faces --force
 	$(BIN)/mlr evaluate $(DEMO)/model.npz $(DEMO)/test --report $(DEMO)/report --force
-	@echo "Before and after: $(DEMO)/report/overview.png"
+	$(BIN)/python benchmarks/photographs.py $(DEMO)/model.npz -o $(DEMO)/photographs.jpg
+	@echo "Before and after: $(DEMO)/report/overview.png, in pictures: $(DEMO)/photographs.jpg"
 
 test: $(VENV)/test.stamp  ## install with what the tests need, and run them
 	$(BIN)/python -m pytest
