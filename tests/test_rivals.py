@@ -9,6 +9,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Lasso, LinearRegression, Ridge, orthogonal_mp
 from sklearn.pipeline import make_pipeline
 
+from benchmarks.comparison import __main__ as comparison
 from benchmarks.comparison import claims, data, measures, protocol, report
 from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.kept import Kept
@@ -319,6 +320,7 @@ def rival_figures(mse, **more):
         "family": "linear",
         "size": 64,
         "each": each,
+        "outside": {},
         "seconds": 1.0,
         "bytes": 1.0,
         "by_pairs": {},
@@ -374,18 +376,33 @@ def test_everything_is_compared_with_one_command(tmp_path, capsys):
         main(command)
     assert ended.value.code == 1
     assert "--force" in capsys.readouterr().err
+    main([*command, "--force", "--resume"])
+    assert capsys.readouterr().err == ""  # nothing was run
+    again = json.loads((tmp_path / "rivals.json").read_text())
+    assert again["rivals"] == result["rivals"]
 
 
-def test_finished_rivals_are_kept_for_the_same_data_and_protocol(tmp_path):
+def test_without_pytorch_there_is_a_hint(monkeypatch, capsys):
+    factories = {key: factory for key, factory in find()[0].items() if key in KEYS}
+    hint = "left out pix2pix: needs mlr[rivals]: pip install 'mlr[rivals]'"
+    monkeypatch.setattr(comparison, "find", lambda: (factories, [hint]))
+    with pytest.raises(SystemExit, match="1"):
+        main(["--gan", "--force"])
+    assert "there is no GAN: needs mlr[rivals]" in capsys.readouterr().err
+
+
+def test_finished_rivals_are_kept_for_the_same_data_and_size(tmp_path):
     outcome = {"scores": {"mse": 0.1}}, list(faces(2))
-    first = Kept(tmp_path, [faces(3)], "size 8")
-    assert first.read("ridge") is None
+    first = Kept(tmp_path, [faces(3)], 8)
+    assert list(first) == []
     first.write("ridge", outcome)
-    found, pictures = Kept(tmp_path, [faces(3)], "size 8").read("ridge")
+    again = Kept(tmp_path, [faces(3)], 8)
+    assert list(again) == ["ridge"]
+    found, pictures = again.read("ridge")
     assert found == outcome[0]
     np.testing.assert_array_equal(pictures, outcome[1])
-    assert Kept(tmp_path, [faces(3)], "size 16").read("ridge") is None
-    assert Kept(tmp_path, [faces(3, seed=1)], "size 8").read("ridge") is None
+    assert list(Kept(tmp_path, [faces(3)], 16)) == []
+    assert list(Kept(tmp_path, [faces(3, seed=1)], 8)) == []
 
 
 def test_an_unknown_rival_is_wrong_usage(capsys):

@@ -31,6 +31,7 @@ from mlr.errors import MlrError, OptionError
 #: Channels after the first layer of every network, for each scale; 64 is that of all four papers.
 WIDTHS = {"smoke": 8, "small": 16, "paper": 64}
 SAVE_EVERY = 60.0  # seconds of processor time between checkpoints
+REHEARSED = 10  # steps; every fifth is one of the generator, too
 DIVISOR = 16  # every side must be a multiple of it, for the networks halve it up to four times
 
 
@@ -166,6 +167,23 @@ class Adversarial(Rival):
         """Return the weights that `predict` needs."""
         weights = self.translator.state_dict()
         return {name.replace(".", "_"): weight.numpy() for name, weight in weights.items()}
+
+    # what the comparison asks besides
+
+    def training(self) -> dict[str, Any]:
+        """Return what the training was, for the report."""
+        return {
+            "budget": self.budget,
+            "scale": self.scale,
+            "width": self.width,
+            "batch": self.batch,
+            "steps": self.step,
+            "torch": torch.__version__,
+        }
+
+    def rehearsal(self) -> Adversarial:
+        """Return one whose `fit` needs as much memory as this one's, but little time."""
+        return type(self)(seed=self.seed, scale=self.scale, steps=REHEARSED)
 
     # what methods use in a step
 
