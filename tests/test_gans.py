@@ -95,6 +95,20 @@ def test_pix2pix_memorises_four_pairs():
     assert error < 0.3 * mean < np.square(X / 255 - T / 255).mean()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "share"), [("cyclegan", 0.1), ("stargan", 0.5), ("ganimation", 0.5)]
+)
+def test_the_unpaired_learn_four_pairs_without_being_told_which_belong_together(key, share):
+    X, _ = pairs()
+    T = X // 2
+    method = rival(key, steps=200)
+    method.learning_rate *= 5  # to see it soon
+    method.fit(X, T)
+    error = np.square(method.predict(X) - T / 255).mean()
+    assert error < share * np.square(X / 255 - T / 255).mean()
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_an_interrupted_training_goes_on_with_the_same_bits(key, tmp_path, monkeypatch):
     X, T = pairs(4, *[64 if key == "pix2pix" else 32] * 2)  # 64 px: there is dropout, too

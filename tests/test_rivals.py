@@ -103,6 +103,26 @@ def test_a_linear_rival_recovers_a_planted_map(key):
     np.testing.assert_allclose(found, new @ W + 0.2, atol=1e-5)
 
 
+def test_one_pixel_to_one_pixel_recovers_planted_slopes():
+    inputs = faces(12)
+    slope, bias = np.random.default_rng(3).random((2, *inputs.shape[1:]))
+    targets = np.rint(inputs * slope / 2 + 100 * bias).astype(np.uint8)
+    rival = make("pixel")
+    rival.fit(inputs, targets, side=1, penalty=1e-6)
+    new = faces(3, seed=1)
+    np.testing.assert_allclose(rival.predict(new) * WHITE, new * slope / 2 + 100 * bias, atol=3)
+
+
+def test_the_baselines_add_the_mean_change_or_nothing():
+    inputs = faces(6) // 2
+    targets = inputs + np.arange(8, dtype=np.uint8)[:, None, None] * 10
+    new = faces(2, seed=1)
+    for key, change in (("copy", 0), ("mean-change", 10 * np.arange(8)[:, None, None])):
+        rival = make(key)
+        rival.fit(inputs, targets)
+        np.testing.assert_allclose(rival.predict(new) * WHITE, new + change * 1.0, atol=1e-3)
+
+
 def test_reduced_rank_regression_finds_a_planted_rank_and_keeps_to_its_own():
     X = rows(60, 12)
     W = rows(12, 2, seed=1) @ rows(2, 12, seed=2)
@@ -341,6 +361,20 @@ def test_a_claim_is_held_against_the_figures_of_the_same_people(theirs, verdict)
     assert found["higher SSIM than it"] == verdict
     assert found["trains in less processor time than it"] == "yes"
     assert found["needs less memory to train than it"] == "no"
+
+
+def test_learning_curves_are_held_against_each_other():
+    ours = {"10": 0.4, "20": 0.3, "60": 0.1}
+    figures = {
+        "mlr-paper": rival_figures([0.1, 0.2], by_pairs=ours),
+        "ridge": rival_figures([0.1, 0.2], by_pairs={"10": 0.5, "20": 0.4, "60": 0.3}),
+        "omp": rival_figures([0.1, 0.2], name="l0", by_pairs={"10": 0.35, "20": 0.4, "60": 0.35}),
+    }
+    found = [c for c in claims.verdicts({"rivals": figures}) if "fewer" in c["claim"]]
+    assert [c["verdict"] for c in found] == ["no", "no"]
+    assert found[0]["figures"] == "not with 10 pairs: l0"
+    assert "0.40000 with 10 pairs, against 0.30000 of it with 60" in found[1]["figures"]
+    assert "from 20 pairs on" in found[1]["figures"]
 
 
 def test_drawn_faces_from_elsewhere_are_faces_of_other_people():

@@ -35,8 +35,9 @@ from benchmarks.comparison.data import (
 from benchmarks.comparison.figures import SHOWN, SHOWN_OUTSIDE, outcome
 from benchmarks.comparison.kept import Kept
 from benchmarks.comparison.protocol import INNER, OUTER, fold_of
-from benchmarks.comparison.report import markdown
+from benchmarks.comparison.report import markdown, summary
 from benchmarks.comparison.sheet import rows_of_faces
+from benchmarks.readme import renew
 from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
 from mlr.bench.machine import describe, load
@@ -76,6 +77,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.smoke:
         options.gan, options.budget, options.scale = True, SMOKE, "smoke"
         options.keep = options.keep.with_name(f"{options.keep.name}-smoke")
+    options.published = not (options.data or options.output or options.smoke)
     options.output = options.output or (options.keep if options.smoke else RESULTS / "rivals")
     return options
 
@@ -199,6 +201,8 @@ def run(arguments: Sequence[str]) -> None:
         with replacing(path, force=options.force) as file:
             file.write(content.encode())
     write_image(paths[2], sheet, force=options.force)
+    if options.published:
+        renew("rivals", summary(result))
     histories = {r["name"]: r["history"] for r in result["rivals"].values() if r["history"]}
     if histories:
         write_image(paths[3], draw_curves(histories), force=options.force)

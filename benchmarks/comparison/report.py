@@ -108,6 +108,41 @@ def _beside_gans(result: Found) -> str:
     return f"{about}\n\n{_table(heads, rows)}"
 
 
+def summary(result: Found) -> str:
+    """Return the README's tables: of all folds, and of the GANs' fold if there are any."""
+    rivals = result["rivals"]
+    outer = result["protocol"]["outer"]
+    rows = [
+        [
+            _name(rival, result),
+            *_short(rival["scores"]),
+            _seconds(rival["seconds"]),
+            "" if rival["bytes"] is None else _bytes(rival["bytes"]),
+        ]
+        for rival in rivals.values()
+        if rival["folds"] == outer
+    ]
+    tables = _table(["", "MSE", "SSIM", "sharpness", "training", "memory"], rows) + "\n"
+    gans = _gans(result)
+    if not gans:
+        return tables
+    people = len(gans[0]["each"]["mse"])
+    beside = [rivals[key] for key in ("copy", "mlr-paper", "mlr-best") if key in rivals]
+    rows = []
+    for rival in [*beside, *gans]:
+        change = {kind: f"{kept['elsewhere']:.1f}" for kind, kept in rival["outside"].items()}
+        scores = _short(first_scores(rival, people))
+        steps = f"{rival['training']['steps']:,}" if rival["training"] else ""
+        rows.append([rival["name"], *scores, steps, *change.values()])
+    kinds = [f"change: {kind}" for kind in gans[0]["outside"]]
+    heads = ["", "MSE", "SSIM", "sharpness", "steps", *kinds]
+    return f"{tables}\n{_table(heads, rows)}\n"
+
+
+def _short(scores: Mapping[str, float]) -> list[str]:
+    return [f"{scores['mse']:.5f}", f"{scores['ssim']:.3f}", f"{scores['sharpness']:.2f}"]
+
+
 def first_scores(rival: Found, people: int) -> dict[str, float]:
     """Return the mean measures over the first so many people."""
     return {name: mean(values[:people]) for name, values in rival["each"].items()}
