@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
-# Of real people nothing is written into this repository.
-RIVALS  = $(if $(DATA),--data $(DATA) --output $(DEMO)/rivals) --keep $(DEMO)/rivals --force $(OPTIONS)
+RIVALS  = $(DATA:%=--data %) --keep $(DEMO)/rivals --force $(OPTIONS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench quality faults fuzz rivals rivals-gan clean

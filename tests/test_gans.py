@@ -292,3 +292,11 @@ def test_a_smoke_run_leaves_the_results_and_what_is_kept_alone():
     assert (options.gan, options.scale, options.budget) == (True, "smoke", 15)
     assert options.keep != parse([]).keep
     assert options.output == options.keep != parse([]).output
+
+
+def test_of_real_people_nothing_is_written_into_the_repository():
+    assert parse([]).published
+    for arguments in (["--data", "faces"], ["--size", "128"], ["--smoke"]):
+        options = parse(arguments)
+        assert (options.output, options.published) == (options.keep, False)
+    assert not parse(["--output", "elsewhere"]).published

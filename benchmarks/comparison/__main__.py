@@ -48,7 +48,9 @@ from mlr.threads import thread_count
 
 RESULTS = Path(__file__).parent.parent / "results"
 KEPT = Path("demo/rivals")
+SIZE = 64
 PEOPLE = 80  # drawn once at the largest size, and shrunk
+STANDARD = (None, SIZE, PEOPLE, False)  # data, size, people, smoke: what the README shows
 BUDGET, SMOKE = 1200.0, 15.0  # seconds of processor time for each GAN
 
 
@@ -58,8 +60,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data", type=Path, help="folder of pairs; by default, faces are drawn")
     add("--target", help="expression to make, where DATA has several")
     add("--outside", type=Path, help="folder with a subfolder of aligned faces for each kind")
-    add("--output", type=Path, help="where to write, without suffix")
-    add("--size", type=int, default=64, help="side of the images in px")
+    add(
+        "--output",
+        type=Path,
+        help="where to write, without suffix; by default, as KEEP, or what is "
+        "drawn at 64 px into benchmarks/results and the README",
+    )
+    add("--size", type=int, default=SIZE, help="side of the images in px")
     add("--sizes", type=int, nargs="*", default=[32, 64, 128, 256], help="for the learning curve")
     add("--pairs", type=int, nargs="*", default=[10, 20, 40, 60], help="for the learning curve")
     add("--people", type=int, default=PEOPLE, help="how many to draw")
@@ -77,8 +84,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.smoke:
         options.gan, options.budget, options.scale = True, SMOKE, "smoke"
         options.keep = options.keep.with_name(f"{options.keep.name}-smoke")
-    options.published = not (options.data or options.output or options.smoke)
-    options.output = options.output or (options.keep if options.smoke else RESULTS / "rivals")
+    standard = (options.data, options.size, options.people, options.smoke) == STANDARD
+    options.published = standard and not options.output
+    options.output = options.output or (RESULTS / "rivals" if standard else options.keep)
     return options
 
 
