@@ -144,7 +144,9 @@ class Adversarial(Rival):
         with one_thread(), seeded(self.seed):
             self.build(*faces.shape[1:])
             self._optimisers = [
-                torch.optim.Adam(module.parameters(), self.learning_rate, betas=(0.5, 0.999))
+                torch.optim.Adam(
+                    module.parameters(), self.learning_rate, betas=(0.5, 0.999), fused=True
+                )
                 for module in (self.generator, self.critic)
             ]
             self.history, self.step, self.seconds, self.cpu_seconds = [], 0, 0.0, 0.0
