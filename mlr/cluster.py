@@ -47,6 +47,7 @@ Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
 PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker
+TTL = "distributed.scheduler.worker-ttl"
 SILENT = "60s"  # how long a worker of ours may keep silent before its work is given to others
 FAILURES = 20  # workers that a task of ours may see die before it is given up
 ENDING = 2.0  # seconds that workers have to delete what they are writing
@@ -267,10 +268,9 @@ def _local(where: str) -> int | None:
 def _started(number: int) -> Iterator[str]:
     """Start a scheduler in this process, and workers in processes of their own."""
     _track_in_silence()
-    settings = {
-        "distributed.scheduler.allowed-failures": FAILURES,
-        "distributed.scheduler.worker-ttl": SILENT,
-    }
+    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": FAILURES}
+    if dask.config.get(TTL) == "5 minutes":  # Dask's default: nobody has set it
+        settings[TTL] = SILENT
     with (
         dask.config.set(settings),
         LocalCluster(
