@@ -175,7 +175,10 @@ class Campaign:
             out, err = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
-            out, err = process.communicate()
+            try:
+                out, err = process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:  # somebody it has started is still there
+                out, err = "", ""
             return Run(None, out or "", err or "", time.perf_counter() - start)
         return Run(process.returncode, out or "", err or "", time.perf_counter() - start)
 
@@ -414,6 +417,9 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
         with suppress(OSError):
             os.kill(workers[0], signal.SIGSTOP)
         run = campaign.finish(process, start)
+        for pid in workers if run.code is None else []:  # nobody is left to end them
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         trial = campaign.judge(task, run)
         if run.code != 0:
             trial.wrong = trial.wrong or f"exit code {run.code}: {run.err}"

@@ -8,6 +8,7 @@ is lost, and since sums of integers are exact, the outcome is the same bits.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
@@ -18,7 +19,7 @@ import warnings
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial, reduce
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -271,33 +272,38 @@ def _started(number: int) -> Iterator[str]:
     settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": FAILURES}
     if dask.config.get(TTL) == "5 minutes":  # Dask's default: nobody has set it
         settings[TTL] = SILENT
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=number,
-            threads_per_worker=max(1, thread_count() // number),
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL + 1,
-            preload=[__name__],
-        ) as cluster,
-    ):
+    before = set(multiprocessing.active_children())
 
-        def end() -> None:
-            """Let the workers delete what they are writing."""
-            pids = [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
-            for pid in pids:
-                with suppress(OSError):
-                    os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + ENDING
-            while time.monotonic() < deadline and any(map(_alive, pids)):
-                time.sleep(0.01)
+    def ours() -> set[multiprocessing.process.BaseProcess]:
+        return set(multiprocessing.active_children()) - before
 
-        at_end.append(end)
-        try:
+    def end() -> None:
+        """Let the workers delete what they are writing."""
+        for process in ours():
+            process.terminate()
+        deadline = time.monotonic() + ENDING
+        while ours() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    at_end.append(end)
+    try:
+        with (
+            dask.config.set(settings),
+            LocalCluster(
+                n_workers=number,
+                threads_per_worker=max(1, thread_count() // number),
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL + 1,
+                death_timeout=PATIENCE,
+                preload=[__name__],
+            ) as cluster,
+        ):
             yield cluster.scheduler_address
-        finally:
-            at_end.remove(end)
+    finally:
+        at_end.remove(end)
+        for process in ours():  # that hang
+            process.kill()
 
 
 def _track_in_silence() -> None:
@@ -307,14 +313,6 @@ def _track_in_silence() -> None:
         resource_tracker.ensure_running()
     finally:
         sys.warnoptions.pop()
-
-
-def _alive(pid: int) -> bool:
-    """Tell whether a child is still there, and no corpse."""
-    try:
-        return os.waitpid(pid, os.WNOHANG) == (0, 0)
-    except OSError:
-        return False
 
 
 def _check_versions(client: Client, where: str) -> None:
