@@ -14,7 +14,11 @@ Places = tuple[
 ]
 
 
-def interpolation(displacement: npt.NDArray[np.float32] | None, size: tuple[int, int]) -> Places:
+def interpolation(
+    displacement: npt.NDArray[np.float32] | None,
+    size: tuple[int, int],
+    wanted: slice = slice(None),
+) -> Places:
     """Return the pixels and weights that make a displaced image, x'(p) = x(p + u(p)).
 
     Catmull-Rom interpolation (Keys 1981 with a = -1/2) of 4 x 4 pixels; edge pixels repeat.
@@ -24,19 +28,24 @@ def interpolation(displacement: npt.NDArray[np.float32] | None, size: tuple[int,
     displacement : ndarray of float32, shape (2, height, width), optional
         u, as (dy, dx) in pixels; nothing moves without.
     size : tuple of int
-        (height, width).
+        (height, width) of the image.
+    wanted : slice
+        Rows of the displaced image, by default all.
 
     Returns
     -------
-    rows, columns : ndarray of int64, shape (height, width, 4)
+    rows, columns : ndarray of int64, shape (rows, width, 4)
         Coordinates of the pixels, inside the image; one instead of four if nothing moves.
     down, across : ndarray of float64 of the same shape
         Their weights, whose products over both axes sum to 1.
     """
-    grid = np.indices(size)
+    first_row, end_row, _ = wanted.indices(size[0])
+    grid = np.indices((end_row - first_row, size[1]))
+    grid[0] += first_row
     if displacement is None:
         rows, columns = (places[..., None] for places in grid)
         return rows, columns, np.ones(rows.shape), np.ones(columns.shape)
+    displacement = displacement[:, wanted]
     first = np.floor(displacement).astype(np.int64)
     part = displacement.astype(np.float64) - first
     taps = np.arange(1 - INTERPOLATION_REACH, INTERPOLATION_REACH + 1)

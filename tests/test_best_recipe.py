@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 import mlr
 from mlr.accumulate import statistics_of_arrays
 from mlr.data.images import write_image
-from mlr.displacement import estimate, holds, layout_for, moments, reach_of
+from mlr.displacement import Frame, estimate, holds, layout_for, moments, reach_of
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.folds import Folds, fold_of
 from mlr.kernels.blur import blur, gaussian
@@ -79,7 +79,7 @@ def test_moments_are_those_of_displaced_images(channels, dtype, side):
     X, T = pairs(1, 5, channels=channels, dtype=dtype)
     statistics = statistics_of_arrays(X, {"happy": T}, layout_for(taps, REACH))
     for u in (field(2), None):
-        m = moments(statistics, "happy", taps, u, margin=4)
+        m = moments(statistics, "happy", taps, u, Frame.whole(SIZE[0], 4))
         x = samples(X)
         moved = x if u is None else Displacer(u)(x.astype(np.float32))
         expected = naive_moments(moved, samples(T), taps.offsets, 4, lags_of(taps))
@@ -93,11 +93,13 @@ def test_mirrored_moments_are_those_of_mirrored_images():
     layout = layout_for(FIELD, REACH)
     u = field(4)
     mirror = u[:, :, ::-1] * np.float32([[[1]], [[-1]]])
-    one = moments(statistics_of_arrays(X, {"a": T}, layout), "a", FIELD, u, 3).mirrored()
+    one = moments(
+        statistics_of_arrays(X, {"a": T}, layout), "a", FIELD, u, Frame.whole(SIZE[0], 3)
+    ).mirrored()
     flipped = statistics_of_arrays(
         np.ascontiguousarray(X[:, :, ::-1]), {"a": np.ascontiguousarray(T[:, :, ::-1])}, layout
     )
-    other = moments(flipped, "a", FIELD, np.ascontiguousarray(mirror), 3)
+    other = moments(flipped, "a", FIELD, np.ascontiguousarray(mirror), Frame.whole(SIZE[0], 3))
     for found, wanted in zip(planes(one), planes(other), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -108,7 +110,11 @@ def test_blurred_moments_are_those_of_samples_shared_with_neighbours():
     sigma, taps = 0.7, FIELD
     margin = margin_for(taps, sigma)
     m = moments(
-        statistics_of_arrays(X, {"a": T}, layout_for(taps, 0)), "a", taps, None, margin
+        statistics_of_arrays(X, {"a": T}, layout_for(taps, 0)),
+        "a",
+        taps,
+        None,
+        Frame.whole(SIZE[0], margin),
     ).blurred(sigma)
     radius = len(gaussian(sigma)) // 2
     weights = np.outer(gaussian(sigma), gaussian(sigma))
@@ -138,13 +144,14 @@ def test_blur_is_scipys(sigma, height, width):
 def test_error_is_that_of_the_images():
     X, T = pairs(6, 4)
     statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0))
-    m = moments(statistics, "a", FIELD, None, 3)
+    m = moments(statistics, "a", FIELD, None, Frame.whole(SIZE[0], 3))
     weights = np.random.default_rng(7).normal(size=(10, *SIZE))
     padded = np.pad(samples(X), ((0, 0), (1, 1), (1, 1)), "edge")
     output = np.broadcast_to(weights[-1], (len(padded), *SIZE)).copy()
     for k, (dy, dx) in enumerate(FIELD.offsets):
         output += weights[k] * padded[:, 1 + dy : 1 + dy + SIZE[0], 1 + dx : 1 + dx + SIZE[1]]
-    assert m.error(weights) == pytest.approx(np.square(output - samples(T)).mean(), rel=1e-9)
+    expected = np.square(output - samples(T)).sum(axis=(0, 2))
+    np.testing.assert_allclose(m.errors(weights), expected, rtol=1e-9)
 
 
 def test_displacing_without_numba_gives_the_same_bits(monkeypatch):
@@ -162,7 +169,7 @@ def test_displacement_finds_a_shift(shift):
     X = np.uint8(255 * (X - X.min()) / np.ptp(X))
     T = np.roll(X, shift, axis=(1, 2))
     statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 5))
-    u = estimate(statistics, "a", 5, mirrored=False)
+    u = estimate(Folds((statistics,)), "a", 5, mirrored=False)
     inner = u[:, 16:-16, 16:-16]
     assert np.abs(inner + np.reshape(shift, (2, 1, 1))).max() < 0.3
 

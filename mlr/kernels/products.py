@@ -24,7 +24,7 @@ CHUNK = 512  # samples multiplied between two reductions of the sums: 255^2 * 51
 ROWS, COLUMNS = 16, 256  # pixels of a tile, the work of one task
 PIXELS = 4  # adjacent pixels treated together
 NEARBY = 30  # neighbours of a pixel whose chunks of samples stay in a first-level cache
-LINE = 8  # int64 elements in a cache line
+LINE = 16  # int32 elements in a cache line
 
 
 def add_products(a, b, offsets, planes):
@@ -40,8 +40,9 @@ def add_products(a, b, offsets, planes):
         Samples; S is a multiple of `SAMPLE_ALIGNMENT`.
     offsets : ndarray of int64, shape (L, 2)
         Pairs (dy, dx) in any order.
-    planes : ndarray of int64 or float64, shape (P, L, H, W), C-contiguous
-        Sums to add to: int64 (exact) for uint8 samples, float64 for float64 samples.
+    planes : ndarray of int32 or float64, shape (P, L, H, W), C-contiguous
+        Sums to add to: int32 for uint8 samples, exact for up to 33,025 of them; float64 for float64
+        samples.
     """
     if a.shape[3] % SAMPLE_ALIGNMENT:
         raise ValueError(f"{a.shape[3]} samples are not a multiple of {SAMPLE_ALIGNMENT}")
@@ -64,7 +65,7 @@ def add_sums(a, sums):
     Parameters
     ----------
     a : ndarray of uint8 or float64, shape (P, H, W, S), C-contiguous
-    sums : ndarray of int64 or float64, shape (P, H, W), C-contiguous
+    sums : ndarray of int32 or float64, shape (P, H, W), C-contiguous
     """
     kernel = _add_sums_float64 if a.dtype == np.float64 else _add_sums_uint8
     share_out(kernel, a.shape[0] * a.shape[1], a, sums)
