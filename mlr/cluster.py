@@ -19,7 +19,7 @@ import warnings
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial, reduce
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -51,6 +51,7 @@ PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker
 TTL = "distributed.scheduler.worker-ttl"
 SILENT = "60s"  # how long a worker of ours may keep silent before its work is given to others
 FAILURES = 20  # workers that a task of ours may see die before it is given up
+CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
 MOST = 256  # processes
 BATCH = 32  # items of a task
@@ -231,17 +232,18 @@ def connected(where: str, report: Report) -> Iterator[Cluster]:
                 compile_alone()
             try:
                 address = stack.enter_context(_started(number))
-            except (RuntimeError, OSError) as error:
+            except Exception as error:  # of many kinds, as the system's limits are
                 raise MlrError(
-                    f"{where}: processes do not start: {str(error).splitlines()[0]} (a script that "
+                    f"{where}: the processes do not start: {_first_line(error)} (a script that "
                     'calls this needs: if __name__ == "__main__")'
                 ) from error
         else:
             address = where
         try:
-            client = stack.enter_context(Client(address, timeout=PATIENCE, set_as_default=False))
+            client = Client(address, timeout=PATIENCE, set_as_default=False)
+            stack.callback(_close, client)
             client.wait_for_workers(number or 1, timeout=PATIENCE)
-        except (OSError, TimeoutError, ValueError, ImportError) as error:
+        except Exception as error:  # of each kind of address, as there are
             raise MlrError(f"{where}: no Dask scheduler with a worker answers there") from error
         _check_versions(client, where)
         if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
@@ -286,10 +288,10 @@ def _started(number: int) -> Iterator[str]:
             time.sleep(0.01)
 
     at_end.append(end)
+    cluster = None
     try:
-        with (
-            dask.config.set(settings),
-            LocalCluster(
+        with dask.config.set(settings):
+            cluster = LocalCluster(
                 n_workers=number,
                 threads_per_worker=max(1, thread_count() // number),
                 host="127.0.0.1",
@@ -297,13 +299,20 @@ def _started(number: int) -> Iterator[str]:
                 silence_logs=logging.CRITICAL + 1,
                 death_timeout=PATIENCE,
                 preload=[__name__],
-            ) as cluster,
-        ):
+            )
             yield cluster.scheduler_address
     finally:
         at_end.remove(end)
+        if cluster is not None:
+            _close(cluster)
         for process in ours():  # that hang
             process.kill()
+
+
+def _close(what: Client | LocalCluster) -> None:
+    """Close a connection or a cluster; if that goes wrong, the work has been done all the same."""
+    with suppress(Exception):
+        what.close(timeout=CLOSING)
 
 
 def _track_in_silence() -> None:
@@ -343,4 +352,8 @@ def _told() -> Iterator[None]:
             "need more memory, or smaller shards"
         ) from error
     except _LOST as error:
-        raise MlrError(f"the cluster is lost: {str(error).splitlines()[0]}") from error
+        raise MlrError(f"the cluster is lost: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
