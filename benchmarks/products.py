@@ -42,8 +42,8 @@ def measure(size, samples, side):
     field = ReceptiveField.square(side)
     taps, lags = field.taps, field.lag_table.lags
     matrix = rng.random((MATRIX, MATRIX), np.float32)
-    cross_planes = np.zeros((1, len(taps), size, size), np.int64)
-    lag_planes = np.zeros((1, len(lags), size, size), np.int64)
+    cross_planes = np.zeros((1, len(taps), size, size), np.int32)
+    lag_planes = np.zeros((1, len(lags), size, size), np.int32)
 
     def both():
         add_products(images, images, lags, lag_planes)

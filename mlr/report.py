@@ -106,14 +106,19 @@ class ConsoleReport(Report):
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Yield the items under a progress bar, which vanishes where stderr is no terminal."""
+        if self.verbosity == 0 or not sys.stderr.isatty():
+            yield from items  # importing tqdm takes longer than changing a face
+            return
         from tqdm import tqdm
 
-        hidden = True if self.verbosity == 0 else None  # None: hidden unless a terminal
         bar = {"desc": what, "bar_format": _BAR, "unit": "", "leave": False, "file": sys.stderr}
-        yield from tqdm(items, total=total, disable=hidden, **bar)
+        yield from tqdm(items, total=total, **bar)
 
     @staticmethod
     def _write(line: str) -> None:
+        if "tqdm" not in sys.modules:  # and so no bar
+            print(printable(line), file=sys.stderr)
+            return
         from tqdm import tqdm
 
         tqdm.write(printable(line), file=sys.stderr)

@@ -23,6 +23,7 @@ from mlr.data.images import (
 )
 from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
+from mlr.engine import engine, mapped
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
 from mlr.photo.change import change_faces, change_seen, places_of
@@ -31,7 +32,6 @@ from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
 from mlr.plan import Job, plan
 from mlr.report import Report
-from mlr.threads import thread_count
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Size = tuple[int, ...]  # height and width, in pixels
@@ -94,6 +94,7 @@ def synthesize_files(
     align: bool = False,
     eyes: str | Path | None = None,
     face: Face = "all",
+    cluster: str | None = None,
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
@@ -144,6 +145,8 @@ def synthesize_files(
         How hard to compress PNG files, from 0 to 9.
     metadata : bool
         Say in each file what it is and how it was made (see `mlr.data.provenance`).
+    cluster : str, optional
+        Who does it, as for `mlr.training.train`; all see the same folders.
     threads : int, optional
         By default one for each processor.
     skip_existing : bool
@@ -183,24 +186,26 @@ def synthesize_files(
         raise OptionError(f"{suffix} cannot be written" + (" as an animation" if animate else ""))
     report = report or Report()
     targets = _targets(model, target or model.expressions)
-    jobs = plan([Path(face) for face in faces], output, list(targets), report, suffix, force=force)
-
-    def run(job: Job) -> Outcome:
-        return _run(job, model, targets, finder, settings)
-
+    places = [Path(face) for face in faces]
+    if cluster is not None:
+        places = [place.absolute() for place in places]
+        output = None if output is None else Path(output).absolute()
+    jobs = plan(places, output, list(targets), report, suffix, force=force)
     written: list[Path] = []
     losses: list[str] = []
     photographs: list[list[Eyes]] = []
-    outcomes = ordered_map(run, jobs, thread_count(threads))
-    progress = report.progress(outcomes, len(jobs), "synthesizing")
-    for job, outcome in zip(jobs, progress, strict=True):
-        written += outcome.written
-        losses.append(outcome.loss)
-        if outcome.faces is not None:
-            photographs.append(outcome.faces)
-        report.skipped += outcome.skipped
-        for cause, path in outcome.failures:
-            report.fail(job.face, cause, path)
+    with engine(cluster, report) as elsewhere:
+        work = _Work(model, targets, finder, settings)
+        outcomes = mapped(elsewhere, _run, jobs, work, threads)
+        progress = report.progress(outcomes, len(jobs), "synthesizing")
+        for job, outcome in zip(jobs, progress, strict=True):
+            written += outcome.written
+            losses.append(outcome.loss)
+            if outcome.faces is not None:
+                photographs.append(outcome.faces)
+            report.skipped += outcome.skipped
+            for cause, path in outcome.failures:
+                report.fail(job.face, cause, path)
     report.note_losses(losses)
     _note_faces(report, photographs, model)
     untold = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
@@ -236,10 +241,19 @@ def _note_faces(report: Report, photographs: Sequence[Sequence[Eyes]], model: Mo
     report.note(f"note: {len(faces)} faces in {len(photographs)} photographs{smaller}")
 
 
-def _run(
-    job: Job, model: Model, targets: Targets, finder: FaceFinder, settings: Settings
-) -> Outcome:
+@dataclass(frozen=True)
+class _Work:
+    """What is to be done with every face."""
+
+    model: Model
+    targets: Targets
+    finder: FaceFinder
+    settings: Settings
+
+
+def _run(job: Job, work: _Work) -> Outcome:
     """Make all outputs of one image."""
+    model, targets, finder, settings = work.model, work.targets, work.finder, work.settings
     outcome, force = Outcome(), settings.force
     outputs = dict(job.outputs)
     if settings.skip_existing:

@@ -34,14 +34,14 @@ def samples(seed, shape, dtype=np.uint8):
 
 
 def products_of(a, b, offsets):
-    wide = np.int64 if a.dtype == np.uint8 else np.float64
+    wide = np.int32 if a.dtype == np.uint8 else np.float64
     planes = np.zeros((a.shape[0], len(offsets), *a.shape[1:3]), wide)
     add_products(a, b, np.array(offsets, np.int64).reshape(-1, 2), planes)
     return planes
 
 
 def sums_of(a):
-    sums = np.zeros(a.shape[:3], np.int64 if a.dtype == np.uint8 else np.float64)
+    sums = np.zeros(a.shape[:3], np.int32 if a.dtype == np.uint8 else np.float64)
     add_sums(a, sums)
     return sums
 

@@ -284,7 +284,7 @@ def _measured(
 
 def _first_sums(bits: int) -> list[dict[str, Any]]:
     """Call the kernels that sum up images; those of 16 bits are summed up as float64."""
-    samples, planes = (np.uint8, np.int64) if bits == 8 else (np.float64, np.float64)
+    samples, planes = (np.uint8, np.int32) if bits == 8 else (np.float64, np.float64)
     images = np.zeros((1, 4, 4, 1), samples)
     packed = np.zeros((1, 4, 4, SAMPLE_ALIGNMENT), samples)
     offsets = np.zeros((1, 2), np.int64)

@@ -101,6 +101,7 @@ def _shares(text: str) -> dict[str, float]:
     default=True,
     help="Say in each file that it is synthesized and how, for mlr info to read.  [default: yes]",
 )
+@options.cluster
 @options.threads
 @click.option("--skip-existing", is_flag=True, help="Leave outputs that are there already alone.")
 @options.force
@@ -121,6 +122,7 @@ def synthesize(
     align: bool,
     eyes: Path | None,
     face: str | int,
+    cluster: str | None,
     threads: int | None,
     skip_existing: bool,
     force: bool,
@@ -155,6 +157,7 @@ def synthesize(
         align=align,
         eyes=eyes,
         face=face,
+        cluster=cluster,
         threads=threads,
         skip_existing=skip_existing,
         force=force,

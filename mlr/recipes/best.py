@@ -5,6 +5,8 @@ receptive field with weights that all channels share:
 
 - channels are samples alike, and each pixel shares the samples of its neighbours (a Gaussian blur
   of the sums) and, where that helps, of the mirrored faces;
+- the pairs are learnt from as if they came in brighter and in darker light too, so that no colour
+  is taken for a certain part of the face;
 - the penalty pulls to the displaced input, slightly sharpened, rather than to zero, and far taps
   cost more;
 - mirroring, the blur and the penalty are chosen by the squared error of people left out, computed
@@ -17,33 +19,49 @@ receptive field with weights that all channels share:
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.displacement import Field, estimate, holds, layout_for, moments, reach_of
+from mlr.bands import Band, Cost, RowSums
+from mlr.displacement import (
+    Field,
+    Frame,
+    estimate,
+    halo_for,
+    holds,
+    layout_for,
+    moments,
+    reach_of,
+)
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.exposure import Exposure
 from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
-from mlr.moments import Moments, margin_for
+from mlr.moments import Moments, lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.solve import check_penalty
+from mlr.statistics import Statistics
 
 SIZE = 128  # side of the images that the lengths below are for, in pixels
 REACH = 5.0  # longest displacement along an axis
 FARTHEST = 8  # pixels; statistics grow with the square of it
-SIDES = (5, 3)  # of the window
+FIELDS = ("disc", 5, 3)  # the first for which there are statistics
 BLURS = (3.0, 1.5)
 PENALTIES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 FIRST_PENALTY = 0.05  # for choosing the others with, and where there are too few to choose by
 BIAS = 30.0  # penalty of the bias over that of the middle tap
 TOLERANCE = 1.005  # penalties within 0.5 % of the least error are equally good
 SHARPEN = 0.6
+BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
 
 
 @dataclass(frozen=True)
@@ -61,8 +79,8 @@ class Best:
     Parameters
     ----------
     receptive_field : ReceptiveField, int, str, optional
-        The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default 5x5, or
-        3x3 if statistics hold no more.
+        The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default the 29
+        pixels up to 3 px away, or 5x5 or 3x3 if statistics hold no more.
     penalty : float, optional
         Ridge penalty of the middle tap for intensities in [0, 1], as if there were one channel.
     displacement : float, optional
@@ -74,6 +92,9 @@ class Best:
     sharpen : float
         How much the prior sharpens: it is the middle tap plus so many times the difference
         between it and a 3x3 binomial blur.
+    brightness : float
+        Learn as if the pairs came in brighter and in darker light: standard deviation of what is
+        added to both images of a pair, for intensities in [0, 1].
 
     Raises
     ------
@@ -81,7 +102,15 @@ class Best:
         If one of them makes no sense.
     """
 
-    options = ("receptive_field", "penalty", "displacement", "blur", "mirrored", "sharpen")
+    options = (
+        "receptive_field",
+        "penalty",
+        "displacement",
+        "blur",
+        "mirrored",
+        "sharpen",
+        "brightness",
+    )
     folds = 4
 
     def __init__(
@@ -92,6 +121,7 @@ class Best:
         blur: float | None = None,
         mirrored: bool | None = None,
         sharpen: float = SHARPEN,
+        brightness: float = BRIGHTNESS,
     ) -> None:
         self.field = None if receptive_field is None else ReceptiveField.of(receptive_field)
         offsets = {(0, 0)} if self.field is None else set(self.field.offsets)
@@ -109,12 +139,14 @@ class Best:
                 raise OptionError(f"the {name} must lie between 0 and {most} pixels, not {value}")
         if not 0 <= sharpen <= 10:
             raise OptionError(f"sharpening must lie between 0 and 10, not {sharpen}")
+        if not 0 <= brightness <= 1:
+            raise OptionError(f"the brightness must vary by 0 to 1, not {brightness}")
         self.penalty, self.blur, self.mirrored = penalty, blur, mirrored
-        self.displacement, self.sharpen = displacement, sharpen
+        self.displacement, self.sharpen, self.brightness = displacement, sharpen, brightness
 
     def layout(self, shape: tuple[int, int, int]) -> Layout:
         """Return the layout that displacements and their moments can be told from."""
-        return layout_for(self.field or ReceptiveField.square(SIDES[0]), self._reach(shape))
+        return layout_for(self.field or ReceptiveField.of(FIELDS[0]), self._reach(shape))
 
     def fitting(self, found: Layout, shape: tuple[int, int, int]) -> Layout:
         """Return the layout asked for; without a displacement given, of what there is at most.
@@ -134,7 +166,7 @@ class Best:
             wanted = min(wanted, reach_of(found, field))
         return layout_for(field, wanted)
 
-    def fit(self, folds: Folds, report: Report) -> Model:
+    def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the model that predicts people left out best, or is as good and sharper.
 
         Raises
@@ -142,46 +174,48 @@ class Best:
         MlrError
             If there are no pairs or weights overflow.
         """
-        if not folds.expressions:
+        head = sums.head
+        if not head.expressions:
             raise MlrError("there is no training pair in these statistics")
+        taps, names = self._field_in(head.layout), head.expressions
+        _, height, width = sums.shape
+        weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
         fits = {
-            name: self._fit(folds, name, report)
-            for name in report.progress(folds.expressions, len(folds.expressions), "choosing")
+            name: self._fit(sums.only([name]), name, weights[place, 0], report)
+            for place, name in enumerate(report.progress(names, len(names), "choosing"))
         }
-        weights = np.stack([fit[0] for fit in fits.values()]).astype(np.float32)
-        if not np.isfinite(weights).all():
-            raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
-        fields = [fit[1] for fit in fits.values() if fit[1] is not None]
-        taps = self._field_in(folds.layout)
+        fields = [fit[0] for fit in fits.values() if fit[0] is not None]
         return Model(
-            weights=weights[:, None],
+            weights=weights,
             receptive_field=taps,
-            expressions=folds.expressions,
+            expressions=names,
             displacement=np.stack(fields) if fields else None,
             edge=True,
-            channels=folds.parts[0].shape[0],
+            channels=sums.shape[0],
             meta=new_meta(
-                source=folds.source,
+                source=head.source,
                 recipe="best",
                 prior="sharpened input" if self.sharpen else "input",
                 sharpen=self.sharpen,
-                penalty={name: fit[2].penalty for name, fit in fits.items()},
-                mirrored={name: fit[2].mirrored for name, fit in fits.items()},
-                blur={name: fit[2].blur for name, fit in fits.items()},
-                reach=reach_of(folds.layout, taps),
-                cross_validation={name: fit[3] for name, fit in fits.items()},
-                pairs=folds.pairs,
-                digest=folds.hexdigest,
-                exposure=asdict(Exposure.of_statistics(folds.parts)),
+                brightness=self.brightness,
+                tap_penalties=penalties(taps, 1.0)[:-1].tolist(),
+                penalty={name: fit[1].penalty for name, fit in fits.items()},
+                mirrored={name: fit[1].mirrored for name, fit in fits.items()},
+                blur={name: fit[1].blur for name, fit in fits.items()},
+                reach=reach_of(head.layout, taps),
+                cross_validation={name: fit[2] for name, fit in fits.items()},
+                pairs=head.pairs,
+                digest=head.hexdigest,
+                exposure=asdict(Exposure.of_sums(sums)),
             ),
         )
 
     def _fit(
-        self, folds: Folds, name: str, report: Report
-    ) -> tuple[npt.NDArray[np.float64], Field | None, _Option, dict[str, Any]]:
-        """Return weights, displacement, what was chosen for an expression, and why."""
-        search = _Search(self, folds, name)
-        blurs = self.blurs(folds.parts[0].shape)
+        self, sums: RowSums, name: str, weights: npt.NDArray[np.float32], report: Report
+    ) -> tuple[Field | None, _Option, dict[str, Any]]:
+        """Fill in weights; return displacement, what was chosen for an expression, and why."""
+        search = _Search(self, sums, name)
+        blurs = self.blurs(sums.shape)
         first = _Option(
             mirrored=True if self.mirrored is None else self.mirrored,
             blur=blurs[0],
@@ -190,23 +224,21 @@ class Best:
         tried: dict[_Option, float] = {}
         chosen = first
         if search.folds > 1:
-            for mirrored in [True, False] if self.mirrored is None else [self.mirrored]:
-                for blur in blurs:
-                    option = _Option(mirrored, blur, first.penalty)
-                    tried[option] = search.error(option, moved=first.mirrored)
+            sides = [True, False] if self.mirrored is None else [self.mirrored]
+            options = [_Option(side, blur, first.penalty) for side in sides for blur in blurs]
+            tried = search.errors(options, moved=first.mirrored)
             chosen = min(tried, key=tried.__getitem__)
-            if chosen.mirrored != first.mirrored:  # and so moved in another way
-                tried[chosen] = search.error(chosen)
+            penalties = PENALTIES if self.penalty is None else (self.penalty,)
+            options = [replace(chosen, penalty=penalty) for penalty in penalties]
+            if chosen.mirrored == first.mirrored:  # otherwise it is moved in another way now
+                options = [option for option in options if option != chosen]
+            tried |= search.errors(options, moved=chosen.mirrored)
             if self.penalty is None:
-                for penalty in PENALTIES:
-                    option = _Option(chosen.mirrored, chosen.blur, penalty)
-                    if option not in tried:
-                        tried[option] = search.error(option)
                 alike = [o for o in tried if (o.mirrored, o.blur) == (chosen.mirrored, chosen.blur)]
                 least = min(tried[o] for o in alike)
                 good = [o for o in alike if tried[o] <= TOLERANCE * least]
                 chosen = max(good, key=lambda option: option.penalty)
-        weights = search.weights(chosen)
+        search.fill(weights, chosen)
         details = {
             "folds": search.folds,
             "errors": [
@@ -215,7 +247,7 @@ class Best:
             ],
         }
         report.note(_line(name, chosen, tried))
-        return weights, search.displacement(chosen.mirrored), chosen, details
+        return search.displacement(chosen.mirrored), chosen, details
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""
@@ -224,11 +256,11 @@ class Best:
         return [round(blur * math.sqrt(shape[1] * shape[2]) / SIZE, 2) for blur in BLURS]
 
     def _field_in(self, layout: Layout) -> ReceptiveField:
-        """Return the taps asked for, or the largest window that statistics allow for."""
+        """Return the taps asked for, or the most that statistics allow for."""
         if self.field is not None:
             return self.field
-        squares = [ReceptiveField.square(side) for side in SIDES]
-        return next((square for square in squares if holds(layout, square)), squares[0])
+        fields = [ReceptiveField.of(spec) for spec in FIELDS]
+        return next((field for field in fields if holds(layout, field)), fields[0])
 
     def _reach(self, shape: tuple[int, int, int]) -> int:
         """Return the longest displacement for images of this shape, in whole pixels."""
@@ -250,87 +282,135 @@ class Best:
 
 
 def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
-    """Return the penalty of each coefficient; far taps cost more, so that no rim is hard."""
-    return penalty * np.append(1.0 + (field.taps**2).sum(axis=1), BIAS)
+    """Return the penalty of each coefficient, for a tap at distance r that times 1 + r^4 / 4.
+
+    The weights then fade out towards the rim of the receptive field. With one penalty for all they
+    are largest at the rim, in place of the pixels beyond, and draw every edge a second time there.
+    """
+    squares = (field.taps.astype(np.float64) ** 2).sum(axis=1)
+    return penalty * np.append(1.0 + squares**2 / 4.0, BIAS)
 
 
 class _Search:
     """The sums of one expression's folds, and what they say of an option."""
 
-    def __init__(self, recipe: Best, folds: Folds, name: str) -> None:
-        self._recipe, self._name = recipe, name
-        self._parts = [part for part in folds.parts if name in part.targets]
-        self._total = folds.total
+    def __init__(self, recipe: Best, sums: RowSums, name: str) -> None:
+        self._recipe, self._sums, self._name = recipe, sums, name
+        self._layout = sums.head.layout
         self._displacements: dict[bool, Field | None] = {}
-        self._raw: dict[bool, list[Moments]] = {}
-        self._shared: dict[tuple[bool, float, bool], tuple[list[Moments], Moments]] = {}
-        self._field = recipe._field_in(folds.layout)
-        self._margin = margin_for(self._field, max(recipe.blurs(self._total.shape)))
-        self.folds = len(self._parts)
+        self._field = recipe._field_in(self._layout)
+        self._margin = margin_for(self._field, max(recipe.blurs(sums.shape)))
+        self._reach = reach_of(self._layout, self._field)
+        self._halo = halo_for(self._layout, self._reach)
+        planes = len(lags_of(self._field)) + len(self._field) + 3
+        self._row = 8 * planes * (sums.shape[2] + 2 * self._margin)  # bytes of moments
+        self.folds = len(self._parts(sums.head))
 
     def displacement(self, mirrored: bool) -> Field | None:
         """Return the field that moves the input."""
-        reach = reach_of(self._total.layout, self._field)
         if mirrored not in self._displacements:
             self._displacements[mirrored] = (
-                estimate(self._total, self._name, reach, mirrored=mirrored) if reach else None
+                estimate(self._sums, self._name, self._reach, mirrored=mirrored)
+                if self._reach
+                else None
             )
         return self._displacements[mirrored]
 
-    def error(self, option: _Option, moved: bool | None = None) -> float:
-        """Return the mean squared error of people left out of training.
+    def errors(self, options: Sequence[_Option], moved: bool) -> dict[_Option, float]:
+        """Return the mean squared error of people left out of training, for each option.
 
-        The input is moved as for mirrored pairs or not, by default as the option says. To choose
+        The input is moved as for mirrored pairs or not, whatever the option says. To choose
         between the two, one way is enough: the other takes as long as all else together.
         """
-        moved = option.mirrored if moved is None else moved
-        parts, total = self._training(option, moved)
-        errors, samples = 0.0, 0.0
-        for part, left_out in zip(parts, self._moments(moved), strict=True):
-            weights = self._solve(total - part, option.penalty)
-            errors += left_out.error(weights) * left_out.samples
-            samples += left_out.samples
-        return errors / samples
+        _, height, width = self._sums.shape
+        errors = {option: np.zeros(height) for option in options}
+        samples = 0.0
+        for band, parts in (
+            self._moments(moved, self._parts, self._choosing_bytes) if options else ()
+        ):
+            samples = sum(part.samples for part in parts)
+            for alike, group in groupby(options, key=lambda option: replace(option, penalty=0)):
+                for option, rows in self._errors(parts, alike, list(group)):
+                    errors[option][band.rows] = rows
+        return {o: float(rows.sum() / (height * width * samples)) for o, rows in errors.items()}
 
-    def weights(self, option: _Option) -> npt.NDArray[np.float64]:
-        """Return the weights learnt from everybody, in the image; the folds play no part."""
-        return self._solve(self._to_learn_from(option, self._everybody(option)), option.penalty)
+    def _errors(
+        self, parts: Sequence[Moments], alike: _Option, options: Sequence[_Option]
+    ) -> Iterator[tuple[_Option, npt.NDArray[np.float64]]]:
+        """Yield the squared errors in each row of a band, for options that differ in penalty."""
+        shared = [self._to_learn_from(alike, part) for part in parts]
+        total = reduce(operator.add, shared)
+        for option in options:
+            errors = np.zeros(len(total.squares) - 2 * total.margin)
+            for part, left_out in zip(shared, parts, strict=True):
+                errors += left_out.errors(self._solve(total - part, option.penalty))
+            yield option, errors
+
+    def fill(self, weights: npt.NDArray[np.float32], option: _Option) -> None:
+        """Fill in the weights learnt from everybody; the folds play no part.
+
+        Parameters
+        ----------
+        weights : ndarray of float32, shape (taps + 1, height, width)
+        option : _Option
+            How to learn them.
+        """
+        found = self._moments(option.mirrored, lambda folds: [folds.total], self._filling_bytes)
+        for band, (everybody,) in found:
+            solution = self._solve(self._to_learn_from(option, everybody), option.penalty)
+            with np.errstate(over="ignore"):
+                weights[:, band.rows] = solution
+            if not np.isfinite(weights[:, band.rows]).all():
+                raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
 
     def _solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
-        recipe, channels = self._recipe, self._total.shape[0]
+        recipe, channels = self._recipe, self._sums.shape[0]
         diagonal = channels * penalties(self._field, penalty)
         weights = sums.solve(diagonal, recipe.prior(self._field))
         return np.ascontiguousarray(sums.inside(weights))
 
-    def _moments(self, mirrored: bool) -> list[Moments]:
-        """Return the moments of each fold as they are."""
-        if mirrored not in self._raw:
-            field, moved = self._field, self.displacement(mirrored)
-            self._raw[mirrored] = [
-                moments(part, self._name, field, moved, self._margin) for part in self._parts
-            ]
-        return self._raw[mirrored]
+    def _parts(self, folds: Folds) -> list[Statistics]:
+        """Return the folds in which somebody shows the expression."""
+        return [part for part in folds.parts if self._name in part.targets]
 
-    def _everybody(self, option: _Option) -> Moments:
-        moved = self.displacement(option.mirrored)
-        return moments(self._total, self._name, self._field, moved, self._margin)
+    def _moments(
+        self, mirrored: bool, chosen: Callable[[Folds], list[Statistics]], cost: Cost
+    ) -> Iterator[tuple[Band, list[Moments]]]:
+        """Yield the moments of some statistics, band by band; each row is worked out once."""
+        moved, margin = self.displacement(mirrored), self._margin
+        height = self._sums.shape[1]
+        held: list[Moments] = []
+        above = begin = -margin
+        for band in self._sums.bands(cost, self._halo + margin):
+            frame = Frame(height, margin, begin, band.end + margin)
+            top = max(0, min(begin, height - 1) - self._halo)  # beyond the edge its pixels repeat
+            folds = self._sums.rows(top, min(height, max(frame.end, 1) + self._halo))
+            skip = band.first - margin - above
+            for place, part in enumerate(chosen(folds)):
+                rows = moments(part, self._name, self._field, moved, frame, top)
+                if begin == -margin:
+                    held.append(rows)
+                else:
+                    held[place] = held[place].continued(rows, skip)
+            above, begin = band.first - margin, frame.end
+            yield band, held
 
-    @staticmethod
-    def _to_learn_from(option: _Option, raw: Moments) -> Moments:
-        """Return moments shared with the neighbours, and the mirrored pairs."""
+    def _to_learn_from(self, option: _Option, raw: Moments) -> Moments:
+        """Return moments shared with the neighbours, the mirrored pairs and other light."""
         shared = raw.blurred(option.blur)
-        return shared + shared.mirrored() if option.mirrored else shared
+        both = shared + shared.mirrored() if option.mirrored else shared
+        return both.brightened(self._recipe.brightness**2)
 
-    def _training(self, option: _Option, moved: bool) -> tuple[list[Moments], Moments]:
-        """Return the moments to learn from: of each fold, and of all."""
-        key = option.mirrored, option.blur, moved
-        if key not in self._shared:
-            parts = [self._to_learn_from(option, raw) for raw in self._moments(moved)]
-            total = parts[0]
-            for part in parts[1:]:
-                total = total + part
-            self._shared = {key: (parts, total)}  # one is kept: they are large
-        return self._shared[key]
+    def _choosing_bytes(self, rows: int) -> int:
+        """Return what choosing takes for a band of so many rows."""
+        return self._row * (
+            self.folds * (rows + 2 * self._margin) + (self.folds + 4) * (rows + self._margin)
+        )
+
+    def _filling_bytes(self, rows: int) -> int:
+        """Return what learning from everybody takes for a band of so many rows."""
+        added = self._sums.head.adding_bytes * (rows + self._margin + 2 * self._halo)
+        return added + self._row * (2 * (rows + 2 * self._margin) + 4 * rows)
 
 
 def _line(name: str, chosen: _Option, tried: dict[_Option, float]) -> str:
