@@ -35,6 +35,7 @@ def train(
     blur: float | None = None,
     mirrored: bool | None = None,
     sharpen: float | None = None,
+    brightness: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
     checkpoint: str | Path | None = None,
@@ -61,7 +62,7 @@ def train(
         the statistics files, or the recipe's if there are none.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
-    displacement, blur, mirrored, sharpen
+    displacement, blur, mirrored, sharpen, brightness
         Choices of the recipe "best": see `mlr.recipes.best.Best`.
     source : str, optional
         Folder of the source images, by default "neutral".
@@ -105,6 +106,7 @@ def train(
         "blur": blur,
         "mirrored": mirrored,
         "sharpen": sharpen,
+        "brightness": brightness,
     }
     added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)

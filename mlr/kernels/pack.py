@@ -8,8 +8,9 @@ import numpy as np
 
 from mlr.kernels import jit
 from mlr.kernels.parallel import share_out
-from mlr.kernels.vectors import transpose
+from mlr.kernels.vectors import fetch, transpose
 
+LINE = 64  # bytes of a line of the cache
 BLOCK = 16  # images, and bytes of a row of each, that are transposed together
 
 
@@ -46,7 +47,8 @@ def _pack_row(images, samples, shape, start, stride, y, plain):
     """Transpose row y of all images, in blocks.
 
     The rows of a block of images are first brought together, for images a power of two bytes apart
-    would get in each other's way in the cache.
+    would get in each other's way in the cache. What the next block needs is fetched ahead: each row
+    begins where no processor expects it. Images that are in no cache take less than half the time.
     """
     count, height, width, channels = shape
     size = width * channels
@@ -60,6 +62,12 @@ def _pack_row(images, samples, shape, start, stride, y, plain):
         for m in range(images_here):
             begin = ((n + m) * height + y) * size
             _copy(images[begin : begin + size], rows[m * size : (m + 1) * size])
+        if not plain:
+            row, following = (y, n + BLOCK) if n + BLOCK < count else (y + 1, 0)
+            for m in range(following, min(following + BLOCK, count) if row < height else 0):
+                begin = (m * height + row) * size
+                for i in range(begin, begin + size, LINE):
+                    fetch(images, (i,))
         done = 0
         if images_here == BLOCK and not plain:
             done = whole

@@ -16,7 +16,7 @@ import numpy as np
 
 from mlr.kernels import jit
 from mlr.kernels.parallel import share_out
-from mlr.kernels.vectors import WIDEST, at_once, fetch, multiply
+from mlr.kernels.vectors import DOT, HALF, STEP, WIDEST, add_up, at_once, fetch, multiply
 
 #: The number of samples of an array passed to a kernel is a multiple of this (pad with zeros).
 SAMPLE_ALIGNMENT = 16
@@ -24,6 +24,8 @@ CHUNK = 512  # samples multiplied between two reductions of the sums: 255^2 * 51
 ROWS, COLUMNS = 16, 256  # pixels of a tile, the work of one task
 PIXELS = 4  # adjacent pixels treated together
 NEARBY = 30  # neighbours of a pixel whose chunks of samples stay in a first-level cache
+#: Pixels at the end of an array that are multiplied without vectors, lest these be loaded beyond.
+LAST = (STEP - SAMPLE_ALIGNMENT) // SAMPLE_ALIGNMENT
 LINE = 16  # int32 elements in a cache line
 
 
@@ -110,14 +112,15 @@ def _add_products_uint8(begin, end, a, b, shape, runs, groups, order, planes, pl
     """Add to the planes at the pixels of the tiles begin .. end."""
     down, across = -(-shape[1] // ROWS), -(-shape[2] // COLUMNS)
     sums = np.empty((order.size, COLUMNS), np.int32)
+    lifts = np.empty(COLUMNS, np.int32)
     for task in range(begin, end):
         c, tile = divmod(task, down * across)
         top, left = tile // across * ROWS, tile % across * COLUMNS
-        _add_tile(a, b, shape, runs, groups, order, sums, planes, c, top, left, plain)
+        _add_tile(a, b, shape, runs, groups, order, sums, lifts, planes, c, top, left, plain)
 
 
 @jit.helper
-def _add_tile(a, b, shape, runs, groups, order, sums, planes, c, top, left, plain):
+def _add_tile(a, b, shape, runs, groups, order, sums, lifts, planes, c, top, left, plain):
     """Add to the planes at the pixels of a tile, a row and a chunk of the samples at a time."""
     _, height, width, samples = shape
     columns = min(COLUMNS, width - left)
@@ -125,12 +128,14 @@ def _add_tile(a, b, shape, runs, groups, order, sums, planes, c, top, left, plai
         count = min(CHUNK, samples - n)
         for y in range(top, min(top + ROWS, height)):
             start = (c * height + y) * width + left
-            _multiply_row(a, b, shape, runs, groups, sums, start, y, n, count, columns, plain)
+            _multiply_row(
+                a, b, shape, runs, groups, sums, lifts, start, y, n, count, columns, plain
+            )
             _add_row(sums, runs, order, planes, c, y, left, columns, plain)
 
 
 @jit.helper
-def _multiply_row(a, b, shape, runs, groups, sums, start, y, n, count, columns, plain):
+def _multiply_row(a, b, shape, runs, groups, sums, lifts, start, y, n, count, columns, plain):
     """Set sums[k, x] to the products of the pixels start + x with neighbour k of the runs.
 
     Neighbours to the left or right of the frame are taken from the adjacent rows: their products
@@ -142,18 +147,21 @@ def _multiply_row(a, b, shape, runs, groups, sums, start, y, n, count, columns, 
     for g in range(groups.size - 1):
         for x in range(0, columns, PIXELS):
             k, i = begin, start + x
+            inside = i + PIXELS + LAST <= pixels
+            if DOT and g == 0 and inside and not plain:
+                add_up(a, i * samples + n, samples, count, HALF, lifts, x)
             for r in range(groups[g], groups[g + 1]):
                 length = runs[r, 2]
                 j = i + runs[r, 0] * width + runs[r, 1]
                 if not 0 <= y + runs[r, 0] < height:
                     pass
-                elif plain or j < 0 or max(i, j + length - 1) + PIXELS > pixels:
+                elif plain or not inside or j < 0 or j + length - 1 + PIXELS + LAST > pixels:
                     _multiply_plain(a, b, pixels, samples, i, j, n, count, length, sums, k, x)
                 else:
                     p = 0
                     while p < PIXELS:
                         first, second = (i + p) * samples + n, (j + p) * samples + n
-                        multiply(a, first, b, second, samples, count, length, sums, k, x + p)
+                        multiply(a, first, b, second, samples, count, length, lifts, sums, k, x + p)
                         p += runs[r, 3]
                 k += length
         begin = k
@@ -188,7 +196,7 @@ def _add_row(sums, runs, order, planes, c, y, left, columns, plain):
             if 0 <= y + runs[r, 0] < height and first < last:
                 if not plain:
                     for x in range(first, last, LINE):
-                        fetch(planes, c, order[min(k + 1, order.size - 1)], y, x)
+                        fetch(planes, (c, order[min(k + 1, order.size - 1)], y, x))
                 source = sums[k, first - left : last - left]
                 target = planes[c, order[k], y, first:last]
                 for x in range(target.size):
