@@ -6,10 +6,10 @@ band and to some rows around, its halo, that it depends on; what comes out for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LEAST_ROWS = 4  # in a band: fewer would mostly work on their halo
 
+Result = TypeVar("Result")
 Cost = Callable[[int], float]
 
 
@@ -117,5 +118,26 @@ class RowSums(Protocol):
             Rows of the sums around a band that it needs.
         """
 
+    def each(
+        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the sums of its crop; it may be done elsewhere.
+
+        Parameters
+        ----------
+        work : function
+            Depends on nothing but its arguments.
+        bands : iterable of Band
+            As `bands` returns them.
+        """
+
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, in memory or on the disk."""
+
+
+def one_by_one(
+    sums: RowSums, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+) -> Iterator[tuple[Band, Result]]:
+    """Do what `RowSums.each` asks for here."""
+    for band in bands:
+        yield band, work(sums.rows(band.above, band.below), band)

@@ -18,28 +18,35 @@ import time
 import warnings
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial, reduce
+from dataclasses import replace
+from functools import cached_property, partial, reduce
 from importlib.util import find_spec
+from itertools import pairwise
 from multiprocessing import resource_tracker
 from operator import add
 from types import FrameType
 from typing import Any, TypeVar
 
 import dask
+import numpy as np
+import numpy.typing as npt
 from distributed import Client, Future, LocalCluster, Worker, as_completed, get_worker
 from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
+from mlr.bands import LEAST_ROWS, Band, Cost
+from mlr.collect import Job
 from mlr.data.files import at_end, discard_unfinished
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError, OptionError
-from mlr.folds import Folds
+from mlr.folds import Folds, fold_of, stacked
+from mlr.layout import Layout
 from mlr.report import Report
 from mlr.shards import Failures, Part, Shard
-from mlr.threads import thread_count
+from mlr.threads import limited, thread_count
 from mlr.version import __version__
 from mlr.warmup import announced, compile_alone
 
@@ -77,16 +84,19 @@ class Cluster:
         self,
         make: Callable[[Shard, int], Part],
         shards: Sequence[Shard],
+        job: Job,
         tell: Callable[[Shard, Failures], None],
-    ) -> Folds:
-        """Return the sum over all shards.
+    ) -> ClusterSums:
+        """Return the sum over all shards; it stays on the workers.
 
         Parameters
         ----------
         make : function of a shard and a number of threads
             Sums it up.
         shards : sequence of tuple of Person
-            At least one.
+            At least one, of one fold each.
+        job : Job
+            What is summed up.
         tell : function of a shard and its failures
             Called for each as it is done.
 
@@ -100,15 +110,65 @@ class Cluster:
             parts = [submit(_part, shared, shard) for shard in shards]
             # What is there is added up before other shards are begun: so few wait in memory.
             told = [submit(_failures, part, priority=20) for part in parts]
-            level = [submit(_sums, part, priority=20) for part in parts]
+            folds: dict[int, list[Future]] = {}
+            for shard, part in zip(shards, parts, strict=True):
+                fold = fold_of(shard[0].name, job.folds)
+                folds.setdefault(fold, []).append(submit(_sums, part, priority=20))
             del parts
-            while len(level) > 1:
-                pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
-                level = [submit(_added, *pair, priority=10) for pair in pairs]
+            totals = [self._added(level) for level in folds.values()]
             shard_of = {future.key: shard for future, shard in zip(told, shards, strict=True)}
             for future, failures in as_completed(told, loop=self._client.loop, with_results=True):
                 tell(shard_of[future.key], failures)
-            return level[0].result()
+            return self._in_pieces(totals, job)
+
+    def _added(self, level: list[Future]) -> Future:
+        """Return the sum of sums, which go up a tree."""
+        while len(level) > 1:
+            pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
+            level = [self._client.submit(_added, *pair, priority=10, pure=False) for pair in pairs]
+        return level[0]
+
+    def _in_pieces(self, totals: Sequence[Future], job: Job) -> ClusterSums:
+        """Return the sum of the folds in as many pieces as there are workers to work on them."""
+        height = job.shape[1]
+        count = max(1, min(len(self._client.nthreads()), height // LEAST_ROWS))
+        ends = [height * number // count for number in range(count + 1)]
+        pieces = []
+        for first, end in pairwise(ends):
+            rows = [
+                self._client.submit(_rows, each, first, end, priority=30, pure=False)
+                for each in totals
+            ]
+            pieces.append((first, end, self._client.submit(_added, *rows, pure=False)))
+        return ClusterSums(self, job.shape, pieces)
+
+    def on_bands(
+        self,
+        work: Callable[[Folds, Band], Result],
+        bands: Iterable[Band],
+        pieces: Sequence[_Piece],
+        view: Sequence[_View],
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of a view of the sums of its crop.
+
+        Raises
+        ------
+        MlrError
+            What the work raises, or if the cluster is lost.
+        """
+        with _told(), self._shared((work, view)) as shared:
+            waiting: deque[tuple[Band, Future]] = deque()
+            for band in bands:
+                crop = [p for p in pieces if p[0] < band.below and band.above < p[1]]
+                futures = [future for _, _, future in crop]
+                begin = crop[0][0]
+                waiting.append(
+                    (band, self._client.submit(_on_band, shared, band, begin, *futures, pure=False))
+                )
+                if len(waiting) >= 2 * len(self._client.nthreads()):
+                    yield _result(*waiting.popleft())
+            while waiting:
+                yield _result(*waiting.popleft())
 
     def map(
         self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
@@ -138,6 +198,82 @@ class Cluster:
             yield self._client.submit(pickle.loads, pickle.dumps((what, self._compiled)))
 
 
+_Piece = tuple[int, int, Future]  # sums of the rows first, ..., end - 1
+_View = Callable[[Folds], Folds]
+
+
+class ClusterSums:
+    """Sums that lie on the workers, as `mlr.bands.RowSums`.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Where they are.
+    shape : tuple of int
+        (channels, height, width) of the images.
+    pieces : sequence of (int, int, Future)
+        Sums of the rows first, ..., end - 1, from top to bottom.
+    view : sequence of function
+        What is done to sums before they are used.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        shape: tuple[int, int, int],
+        pieces: Sequence[_Piece],
+        view: Sequence[_View] = (),
+    ) -> None:
+        self._cluster, self.shape, self._pieces, self._view = cluster, shape, pieces, view
+
+    @cached_property
+    def head(self) -> Folds:
+        """The sums of the first row; its shape is that of the whole images."""
+        return Folds(tuple(replace(part, shape=self.shape) for part in self.rows(0, 1).parts))
+
+    def rows(self, first: int, end: int) -> Folds:
+        """Return the sums of some rows."""
+        ((_, found),) = self.each(_as_they_are, [Band(first, end, first, end)])
+        return found
+
+    def only(self, expressions: Iterable[str]) -> ClusterSums:
+        """Return the sums of the pairs of some expressions."""
+        return self._seen(partial(Folds.only, expressions=tuple(expressions)))
+
+    def restricted(self, layout: Layout) -> ClusterSums:
+        """Return the sums with some of the planes."""
+        return self._seen(partial(Folds.restricted, layout=layout))
+
+    def _seen(self, view: _View) -> ClusterSums:
+        return ClusterSums(self._cluster, self.shape, self._pieces, (*self._view, view))
+
+    def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
+        """Return the pieces, with the halo."""
+        height = self.shape[1]
+        return [
+            Band(first, end, max(0, first - halo), min(height, end + halo))
+            for first, end, _ in self._pieces
+        ]
+
+    def each(
+        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the sums of its crop, on the workers."""
+        return self._cluster.on_bands(work, bands, self._pieces, self._view)
+
+    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an array of zeros for a result."""
+        return np.zeros(shape, dtype)
+
+
+def _as_they_are(sums: Folds, band: Band) -> Folds:
+    return sums
+
+
+def _result(band: Band, future: Future) -> tuple[Band, Any]:
+    return band, future.result()
+
+
 # What workers do.
 
 
@@ -157,6 +293,29 @@ def _sums(part: Part) -> Folds:
 
 def _added(*sums: Folds) -> Folds:
     return reduce(add, sums)
+
+
+def _rows(sums: Folds, first: int, end: int) -> Folds:
+    """Return some rows; a copy, for the rest to be forgotten."""
+    cut = sums.rows(first, end)
+    return Folds(tuple(part.changed(np.ascontiguousarray, part.shape) for part in cut.parts))
+
+
+def _on_band(
+    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[_View]], bool],
+    band: Band,
+    begin: int,
+    *pieces: Folds,
+) -> Result:
+    """Do some work on a band of sums, of which there are pieces from some row on."""
+    (work, view), compiled = shared
+    end = begin
+    cut = []
+    for piece in pieces:
+        first, end = end, end + piece.shape[1]
+        cut.append(piece.rows(max(band.above, first) - first, min(band.below, end) - first))
+    with _busy(compiled) as threads, limited(threads):
+        return work(reduce(lambda sums, change: change(sums), view, stacked(cut)), band)
 
 
 def _batch(

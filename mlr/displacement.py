@@ -12,12 +12,13 @@ sums over the unmoved ones, for x' is linear in x.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import LEAST_ROWS, RowSums
+from mlr.bands import LEAST_ROWS, Band, RowSums
+from mlr.folds import Folds
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
 from mlr.layout import Layout
@@ -110,9 +111,9 @@ def estimate(sums: RowSums, expression: str, reach: int, *, mirrored: bool) -> F
         return around + row * (2 * side + 8) * rows
 
     found = np.empty((2, height, width))
-    for band in sums.bands(cost, halo):
-        statistics = sums.rows(band.above, band.below).total
-        found[:, band.rows] = _closest(statistics, expression, reach, scale, mirrored, band.inner)
+    work = partial(_closest, expression=expression, reach=reach, scale=scale, mirrored=mirrored)
+    for band, rows in sums.each(work, sums.bands(cost, halo)):
+        found[:, band.rows] = rows
     found = blur(found, SMOOTH * scale)
     # The lag planes do not hold products of neighbours torn farther apart.
     while _stretch(found, sums.head.layout.lag_reach or 0) > 0:
@@ -121,14 +122,10 @@ def estimate(sums: RowSums, expression: str, reach: int, *, mirrored: bool) -> F
 
 
 def _closest(
-    statistics: Statistics,
-    expression: str,
-    reach: int,
-    scale: float,
-    mirrored: bool,
-    rows: slice,
+    sums: Folds, band: Band, *, expression: str, reach: int, scale: float, mirrored: bool
 ) -> Float:
-    """Return the displacement of least error at each pixel of some rows."""
+    """Return the displacement of least error at each pixel of a band."""
+    statistics, rows = sums.total, band.inner
     side = 2 * reach + 1
     blurred = []
     for down in range(side):

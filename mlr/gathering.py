@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from mlr.bands import RowSums
 from mlr.checkpoint import Checkpoint
 from mlr.collect import Job, collect, finished, prepared
 from mlr.data.pairs import PairList
@@ -71,7 +72,7 @@ def gather_pairs(
     threads: int | None,
     report: Report,
     sharding: Sharding | None = None,
-) -> Folds:
+) -> RowSums:
     """Sum up pairs of image files: the same bits in whichever way.
 
     Parameters
@@ -99,11 +100,12 @@ def gather_pairs(
             shards = store.shards(people, size) if store else cut(people, size, folds)
             steps = report.progress(range(len(people)), len(people), "summing up")
             if sharding.engine is None:
-                total = _one_by_one(shards, job, store, count, steps, report)
+                total: RowSums = _one_by_one(shards, job, store, count, steps, report)
             else:
                 total = _elsewhere(sharding.engine, shards, job, store, steps, report)
             deque(steps, 0)  # those who could not be decoded
-    return finished(total, report)
+        finished(total.head, report)
+        return total
 
 
 def _one_by_one(
@@ -132,7 +134,7 @@ def _elsewhere(
     store: Checkpoint | None,
     steps: Iterator[int],
     report: Report,
-) -> Folds:
+) -> RowSums:
     """Return the sum over all shards, made by an engine."""
 
     def tell(shard: Shard, failures: Failures) -> None:
@@ -140,7 +142,7 @@ def _elsewhere(
         for path, cause in failures:
             report.fail(path, cause)
 
-    return engine.sums(partial(make_part, job=job, store=store), shards, tell)
+    return engine.sums(partial(make_part, job=job, store=store), shards, job, tell)
 
 
 def make_part(

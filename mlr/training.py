@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mlr.bands import RowSums
 from mlr.data.files import check_free, located
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
 from mlr.engine import engine
 from mlr.errors import DataError
-from mlr.folds import Folds
+from mlr.folds import Folds, joined
 from mlr.gathering import Sharding, gather_pairs
 from mlr.layout import Layout
 from mlr.model import Model
@@ -114,8 +115,8 @@ def train(
         check_free(Path(output), force=force)
     with limited(threads), announced(report), engine(cluster, report) as elsewhere:
         sharding = Sharding.of(checkpoint, shard, elsewhere)
-        folds = _gather(added, removed, made, source, target, sharding, threads, report)
-        model = made.fit(folds, report)
+        sums = _gather(added, removed, made, source, target, sharding, threads, report)
+        model = made.fit(sums, report)
     if output is not None:
         model.save(output, force=force)
     return model
@@ -178,7 +179,8 @@ def gather(
     report = report or Report()
     with engine(cluster, report) as elsewhere:
         sharding = Sharding.of(checkpoint, shard, elsewhere)
-        folds = _gather(added, removed, made, source, target, sharding, threads, report)
+        sums = _gather(added, removed, made, source, target, sharding, threads, report)
+        folds = joined(sums)
     if output is not None:
         folds.save(output, force=force)
     return folds
@@ -193,8 +195,8 @@ def _gather(
     sharding: Sharding | None,
     threads: int | None,
     report: Report,
-) -> Folds:
-    """Add up the sums that a recipe needs."""
+) -> RowSums:
+    """Add up the sums that a recipe needs; of one folder they may be elsewhere."""
     if not added:
         raise DataError("no training data given")
     folders = {  # looked into before the work, not after
@@ -203,7 +205,7 @@ def _gather(
         if not path.is_file()
     }
 
-    def sums(path: Path, layout: Layout | None) -> Folds:
+    def sums(path: Path, layout: Layout | None) -> RowSums:
         if path not in folders:
             return _from_file(path, recipe, layout, source, target)
         return gather_pairs(
@@ -217,14 +219,17 @@ def _gather(
 
     # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
     first, *rest = sorted(added, key=folders.__contains__)
-    total = sums(first, None)
+    found = sums(first, None)
+    if not (rest or removed):
+        return found
+    total = joined(found)
     for path in rest:
-        part = sums(path, total.layout if path in folders else None)
+        part = joined(sums(path, total.layout if path in folders else None))
         _check_fit(first, total, path, part)
         total = total + part
     for path in removed:
         failures = len(report.failures)
-        part = sums(path, total.layout)
+        part = joined(sums(path, total.layout))
         _check_fit(first, total, path, part)
         if path in folders and len(report.failures) > failures + len(folders[path].problems):
             raise DataError(

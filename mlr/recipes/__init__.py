@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from mlr.bands import RowSums
 from mlr.errors import OptionError
-from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model
 from mlr.recipes.best import Best
@@ -40,7 +40,7 @@ class Recipe(Protocol):
             If they are not for this recipe.
         """
 
-    def fit(self, folds: Folds, report: Report) -> Model:
+    def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the model.
 
         Raises
