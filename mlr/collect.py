@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from mlr.accumulate import Accumulator, pair_digest
 from mlr.data.images import Image, Pixels
 from mlr.data.pairs import PairList, Person
-from mlr.data.stream import DecodedPerson, common_format, decoded
+from mlr.data.stream import DecodedPerson, Format, common_format, decoded
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
 from mlr.layout import Layout
@@ -55,21 +55,95 @@ def collect(
         If no pair can be used.
     """
     report = report or Report()
+    with limited(threads) as count, announced(report):
+        people, job = prepared(pairs, layout, folds, report)
+        stream = decoded(people, job.format, count, report)
+        statistics = sum_up(report.progress(stream, len(people), "summing up"), people, job)
+    return finished(statistics, report)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made of people, the same for all of them.
+
+    Attributes
+    ----------
+    source : str
+        Name of the source expression.
+    format : Format
+        Of their images.
+    layout : Layout
+        Which planes to make.
+    folds : int
+        How many parts they are cut into by `fold_of` their names.
+    """
+
+    source: str
+    format: Format
+    layout: Layout
+    folds: int
+
+    @property
+    def shape(self) -> Shape:
+        """(channels, height, width) of the images."""
+        return self.format.channels, self.format.height, self.format.width
+
+
+def prepared(
+    pairs: PairList,
+    layout: Layout | ReceptiveField | Callable[[Shape], Layout],
+    folds: int,
+    report: Report,
+) -> tuple[list[Person], Job]:
+    """Return the people that can be summed up, fold by fold, and what is to be made of them.
+
+    Parameters
+    ----------
+    pairs, layout, folds, report
+        As for `collect`.
+
+    Raises
+    ------
+    DataError
+        If nobody is left.
+    """
     for note in pairs.notes:
         report.note(note)
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
-    with limited(threads) as count, announced(report):
-        people, image_format = common_format(pairs, report)
-        shape = (image_format.channels, image_format.height, image_format.width)
-        if not isinstance(layout, Layout | ReceptiveField):
-            layout = layout(shape)
-        people.sort(key=lambda person: fold_of(person.name, folds))
-        stream = decoded(people, image_format, count, report)
-        stream = report.progress(stream, len(people), "summing up")
-        expected = Counter(_bin(person, folds) for person in people)
-        parts = _sum_up(stream, shape, Layout.of(layout), folds, expected)
-    statistics = Folds(tuple(replace(part, source=pairs.source) for part in parts))
+    people, image_format = common_format(pairs, report)
+    shape = (image_format.channels, image_format.height, image_format.width)
+    if not isinstance(layout, Layout | ReceptiveField):
+        layout = layout(shape)
+    people.sort(key=lambda person: fold_of(person.name, folds))
+    return people, Job(pairs.source, image_format, Layout.of(layout), folds)
+
+
+def sum_up(stream: Iterable[DecodedPerson], people: Iterable[Person], job: Job) -> Folds:
+    """Sum up decoded people.
+
+    Parameters
+    ----------
+    stream : iterable of DecodedPerson
+        Best one fold after the other.
+    people : iterable of Person
+        Those that are expected in it, for cutting them into batches of equal size.
+    job : Job
+        What is to be made of them.
+    """
+    expected = Counter(_bin(person, job.folds) for person in people)
+    parts = _sum_up(stream, job.shape, job.layout, job.folds, expected)
+    return Folds(tuple(replace(part, source=job.source) for part in parts))
+
+
+def finished(statistics: Folds, report: Report) -> Folds:
+    """Return statistics of all people, having counted their pairs.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
     if not statistics.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(statistics.pairs.values())

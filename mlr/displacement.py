@@ -33,6 +33,8 @@ SIZE = 128  # side of the images that the lengths below are for, in pixels
 BLUR = 3.0  # pixels: neighbours that look for a common displacement
 SMOOTH = 2.0  # pixels: blur of the displacement itself
 PENALTY = 8e-5  # mean squared error that a displacement of one pixel must at least save
+LEAST_GAIN = 0.05  # part of the squared error that a displacement must save, or nothing is moved
+FULL_GAIN = 0.2  # and from which on everything is; in between, a part of the way
 STRETCH = 2  # pixels by which two taps may be moved apart
 PRODUCT_BYTES = 8 << 20  # of products of pixels with their neighbours, made at a time
 
@@ -77,7 +79,9 @@ def estimate(sums: RowSums, expression: str, reach: int, *, mirrored: bool) -> F
     """Return the field of displacements that brings the inputs closest to their targets.
 
     u(p) is the d with the least blurred mean of (x_n(p + d) - t_n(p))^2, plus `PENALTY` |d|^2, to
-    parts of a pixel by the parabola through the least value and its neighbours; then blurred.
+    parts of a pixel by the parabola through the least value and its neighbours; then blurred. Where
+    it saves little, as in hair and beside the face, it is shortened: what moves there differs from
+    person to person, and straight lines of a background stay straight.
 
     Parameters
     ----------
@@ -133,16 +137,9 @@ def _closest(
             errors = (errors + errors[::-1, :, ::-1]) / 2
         blurred.append(blur(errors, BLUR * scale)[:, rows])
     errors = np.stack(blurred)
-    height, width = errors.shape[2:]
+    del blurred
     steps = np.arange(-reach, reach + 1) / scale
-    errors += PENALTY * (steps[:, None] ** 2 + steps**2)[:, :, None, None]
-    best = np.unravel_index(errors.reshape(-1, height, width).argmin(axis=0), (side, side))
-    i, j = (np.clip(index, 1, 2 * reach - 1) for index in best)  # a parabola has two neighbours
-    y, x = np.indices((height, width))
-    here = errors[i, j, y, x]
-    below = _vertex(errors[i - 1, j, y, x], here, errors[i + 1, j, y, x])
-    right = _vertex(errors[i, j - 1, y, x], here, errors[i, j + 1, y, x])
-    return np.stack([i - reach + below, j - reach + right])
+    return _best(errors, PENALTY * (steps[:, None] ** 2 + steps**2)) * _share(errors)
 
 
 @dataclass(frozen=True)
@@ -296,6 +293,26 @@ def _errors(statistics: Statistics, expression: str, reach: int, down: int) -> F
         both = cross[v - y + wide // 2, u - x + wide // 2, y, x]
         errors[j] = squares[v, u] - 2.0 * both + target.squares[0]
     return errors / (statistics.white**2 * source.count * channels)
+
+
+def _best(errors: Float, penalties: Float) -> Float:
+    """Return the displacement of the least sum of both, (dy, dx), to parts of a pixel."""
+    side, _, height, width = errors.shape
+    errors = errors + penalties[:, :, None, None]
+    least = errors.reshape(-1, height, width).argmin(axis=0)
+    i, j = (np.clip(n, 1, side - 2) for n in np.divmod(least, side))  # both have neighbours
+    y, x = np.indices((height, width))
+    here = errors[i, j, y, x]
+    down = _vertex(errors[i - 1, j, y, x], here, errors[i + 1, j, y, x])
+    across = _vertex(errors[i, j - 1, y, x], here, errors[i, j + 1, y, x])
+    return np.stack([i + down, j + across]) - side // 2
+
+
+def _share(errors: Float) -> Float:
+    """Return how much of its displacement each pixel takes part in, by the error that it saves."""
+    unmoved = errors[len(errors) // 2, len(errors) // 2]
+    gain = (unmoved - errors.min(axis=(0, 1))) / np.where(unmoved > 0, unmoved, 1.0)
+    return np.clip((gain - LEAST_GAIN) / (FULL_GAIN - LEAST_GAIN), 0.0, 1.0)
 
 
 def _vertex(before: Float, here: Float, after: Float) -> Float:

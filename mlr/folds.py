@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.bands import LEAST_ROWS, Band, Cost, RowSums, bands, rows_within
-from mlr.data.files import is_folder_name, replacing
+from mlr.data.files import is_folder_name, located, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.layout import Layout
@@ -205,8 +205,19 @@ class Folds:
             "digest": self.hexdigest,
         }
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
+    def save(
+        self, path: str | Path, *, force: bool = False, more: Mapping[str, Any] | None = None
+    ) -> None:
         """Write the folds to an ``.npz`` file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        force : bool
+            Replace an existing file.
+        more : mapping of str to object, optional
+            Further metadata, ready for JSON.
 
         Raises
         ------
@@ -226,6 +237,7 @@ class Folds:
             "pooled": self.layout.pooled,
             "source": self.source,
             "folds": folds,
+            **(more or {}),
         }
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         with replacing(Path(path), force=force, durable=True) as file:
@@ -240,7 +252,7 @@ class Folds:
         ModelError
             If the file is damaged, of another version, or something else.
         """
-        arrays, meta = read_npz(Path(path), kind="statistics", newest=FORMAT)
+        arrays, meta = read_npz(located(path), kind="statistics", newest=FORMAT)
         if meta["format"] < FORMAT:
             raise ModelError(f"{path}: statistics of an older version of mlr; make them anew")
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlr.collect import collect
-from mlr.data.files import check_free
+from mlr.data.files import check_free, located
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
+from mlr.engine import engine
 from mlr.errors import DataError
 from mlr.folds import Folds
+from mlr.gathering import Sharding, gather_pairs
 from mlr.layout import Layout
 from mlr.model import Model
 from mlr.receptive_field import ReceptiveField
@@ -33,8 +34,12 @@ def train(
     blur: float | None = None,
     mirrored: bool | None = None,
     sharpen: float | None = None,
+    brightness: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
+    checkpoint: str | Path | None = None,
+    shard: int | None = None,
+    cluster: str | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -56,12 +61,20 @@ def train(
         the statistics files, or the recipe's if there are none.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
-    displacement, blur, mirrored, sharpen
+    displacement, blur, mirrored, sharpen, brightness
         Choices of the recipe "best": see `mlr.recipes.best.Best`.
     source : str, optional
         Folder of the source images, by default "neutral".
     target : sequence of str
         Target expressions; none means all.
+    checkpoint : path, optional
+        Folder to keep finished shards of the pairs in, see `mlr.checkpoint`: a run that was killed
+        goes on from there.
+    shard : int, optional
+        How many people a shard has at most.
+    cluster : str, optional
+        Who sums up the shards: ``local:N`` for N processes here, or ``tcp://HOST:PORT`` of a Dask
+        scheduler; needs ``mlr[cluster]``.
     threads : int, optional
         Threads to decode and to compute with; by default one for each processor.
     force : bool
@@ -92,14 +105,16 @@ def train(
         "blur": blur,
         "mirrored": mirrored,
         "sharpen": sharpen,
+        "brightness": brightness,
     }
-    added, removed = _paths(data), _paths(remove)
+    added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
     report = report or Report()
     if output is not None:
         check_free(Path(output), force=force)
-    with limited(threads), announced(report):
-        folds = _gather(added, removed, made, source, target, threads, report)
+    with limited(threads), announced(report), engine(cluster, report) as elsewhere:
+        sharding = Sharding.of(checkpoint, shard, elsewhere)
+        folds = _gather(added, removed, made, source, target, sharding, threads, report)
         model = made.fit(folds, report)
     if output is not None:
         model.save(output, force=force)
@@ -116,6 +131,9 @@ def gather(
     displacement: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
+    checkpoint: str | Path | None = None,
+    shard: int | None = None,
+    cluster: str | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -125,14 +143,16 @@ def gather(
     Parameters
     ----------
     data : path or several
-        Folders of pairs (see `find_pairs`) and statistics files. Pairs of two of them are different
-        pairs whatever they are called; the very same pair given twice counts twice.
+        Folders of pairs (see `find_pairs`) and statistics files, here or behind an address of
+        fsspec, as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
+        different pairs whatever they are called; the very same pair given twice counts twice.
     output : path, optional
         ``.npz`` file to write the statistics to.
     remove : path or several
         Folders and statistics files of pairs that are in ``data`` and shall not be: the result has
         the very bits of statistics that have never seen them.
-    recipe, receptive_field, displacement, source, target, threads, report
+    recipe, receptive_field, displacement, source, target, checkpoint, shard, cluster, threads,
+    report
         As for `train`. Of a statistics file, which may be for more taps and expressions, only those
         asked for are used.
     force : bool
@@ -151,11 +171,14 @@ def gather(
         If an option makes no sense or the statistics cannot be written.
     """
     chosen = {"receptive_field": receptive_field, "displacement": displacement}
-    added, removed = _paths(data), _paths(remove)
+    added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
     if output is not None:
         check_free(Path(output), force=force)
-    folds = _gather(added, removed, made, source, target, threads, report or Report())
+    report = report or Report()
+    with engine(cluster, report) as elsewhere:
+        sharding = Sharding.of(checkpoint, shard, elsewhere)
+        folds = _gather(added, removed, made, source, target, sharding, threads, report)
     if output is not None:
         folds.save(output, force=force)
     return folds
@@ -167,6 +190,7 @@ def _gather(
     recipe: Recipe,
     source: str | None,
     target: Sequence[str],
+    sharding: Sharding | None,
     threads: int | None,
     report: Report,
 ) -> Folds:
@@ -182,12 +206,13 @@ def _gather(
     def sums(path: Path, layout: Layout | None) -> Folds:
         if path not in folders:
             return _from_file(path, recipe, layout, source, target)
-        return collect(
+        return gather_pairs(
             folders[path],
             layout or recipe.layout,
             folds=recipe.folds,
             threads=threads,
             report=report,
+            sharding=sharding,
         )
 
     # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
@@ -225,8 +250,10 @@ def _name(recipe: str | None, paths: Sequence[Path]) -> str:
     return DEFAULT
 
 
-def _paths(data: str | Path | Iterable[str | Path]) -> list[Path]:
-    return [Path(path) for path in ([data] if isinstance(data, str | Path) else data)]
+def _paths(data: str | Path | Iterable[str | Path], cluster: str | None) -> list[Path]:
+    """Return paths, as others see them if it is a cluster that shall."""
+    paths = [located(path) for path in ([data] if isinstance(data, str | Path) else data)]
+    return paths if cluster is None else [path.absolute() for path in paths]
 
 
 def _from_file(

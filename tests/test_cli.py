@@ -191,7 +191,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(run, faces, model, face, t
     assert "copy of the input" in evaluated.out
     assert evaluated.lines == ["5 pairs evaluated"]
     info = run("info", model)
-    assert "5x5" in info.out
+    assert "disc" in info.out
     assert info.err == ""
 
 
