@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.kernels.pack import pack
-from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products, add_sums
+from mlr.kernels.pack import clear_from, pack, samples_shape
+from mlr.kernels.products import add_products, sums_of
+from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.statistics import (
@@ -48,7 +49,7 @@ class Accumulator:
     people : int, optional
         How many are expected, to cut them into batches of equal size.
     batch_bytes : int, optional
-        Memory for a batch, which has `SAMPLE_ALIGNMENT` samples at least.
+        Memory for a batch, which has `BLOCK` samples at least.
     """
 
     def __init__(
@@ -72,7 +73,10 @@ class Accumulator:
         bytes_each *= 1 + len(self.expressions)
         samples = _batch_size(people * self._each, bytes_each, batch_bytes or BATCH_BYTES)
         names = (None, *self.expressions)
-        buffers = _together(sample_dtype, [(channels, height, width, samples) for _ in names])
+        self._room = samples
+        buffers = _together(
+            sample_dtype, [samples_shape(channels, height, width, samples) for _ in names]
+        )
         self._buffers = dict(zip(names, buffers, strict=True))
         self._filled = 0
         self._planes: _Planes | None = None  # what was summed up since the last `statistics`
@@ -139,15 +143,14 @@ class Accumulator:
             name: self._samples(sources if name is None else targets[name])
             for name in self._buffers
         }
-        room = self._buffers[None].shape[-1]
         done = 0
         while done < count:
-            now = slice(done, min(count, done + room - self._filled))
+            now = slice(done, min(count, done + self._room - self._filled))
             for name, buffer in self._buffers.items():
                 pack(samples[name][now].astype(buffer.dtype, copy=False), buffer, self._filled)
             self._filled += now.stop - now.start
             done = now.stop
-            if self._filled == room:
+            if self._filled == self._room:
                 self._flush()
         self._people += len(sources)
 
@@ -163,18 +166,21 @@ class Accumulator:
         if not self._filled:
             return
         for buffer in self._buffers.values():
-            buffer[..., self._filled :] = 0
+            clear_from(buffer, self._filled)
         if self._planes is None:
             self._planes = _Planes.zeros(self.layout, self.shape, self.expressions, self.dtype)
         planes, source = self._planes, self._buffers[None]
-        add_products(source, source, self.layout.lags, planes.lags)
-        add_sums(source, planes.source_sums)
+        totals = sums_of(source)
+        width = self.shape[2]
+        planes.source_sums += totals[..., :width]
+        add_products(source, source, self.layout.lags, totals, planes.lags)
         for name in self.expressions:
             target = self._buffers[name]
             taps = self.layout.receptive_field.taps
-            add_products(target, source, taps, planes.cross[name])
-            add_products(target, target, _NO_OFFSET, planes.squares[name])
-            add_sums(target, planes.target_sums[name])
+            add_products(target, source, taps, totals, planes.cross[name])
+            own = sums_of(target)
+            planes.target_sums[name] += own[..., :width]
+            add_products(target, target, _NO_OFFSET, own, planes.squares[name])
         self._filled = 0
 
 
@@ -204,6 +210,8 @@ class _Planes:
             np.dtype(np.int32 if dtype == np.uint8 else np.float64),
             [(channels, *middle, *size) for middle in middles],
         )
+        for plane in planes:
+            plane[:] = 0
         named = [dict(zip(expressions, planes[2 + k * each :], strict=False)) for k in range(3)]
         return cls(planes[0], planes[1], *named)
 
@@ -244,20 +252,20 @@ def statistics_of_arrays(
 
 
 def _together(dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> list[Pixels]:
-    """Return zeros of several shapes in one piece of memory.
+    """Return arrays of several shapes in one piece of memory, with anything in them.
 
     From 4 MiB on NumPy asks for huge pages: with an allocation for each array, half the time for
     200 grey pairs of 128 px went into page faults.
     """
     ends = np.cumsum([math.prod(shape) for shape in shapes])
-    memory = np.zeros(ends[-1], dtype)
+    memory = np.empty(ends[-1], dtype)
     parts = np.split(memory, ends[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _batch_size(wanted: int, bytes_each: int, batch_bytes: int) -> int:
     """Return a number of samples that fits in memory and leaves no batch nearly empty."""
-    largest = max(1, min(BATCH, batch_bytes // bytes_each // SAMPLE_ALIGNMENT * SAMPLE_ALIGNMENT))
+    largest = max(1, min(BATCH, batch_bytes // bytes_each // BLOCK * BLOCK))
     batches = -(-max(wanted, 1) // largest)
     even = -(-wanted // batches)
-    return -(-even // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT
+    return -(-even // BLOCK) * BLOCK

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mlr.accumulate import BATCH, Accumulator, pair_digest
-from mlr.bands import Band, Cost, RowSums, bands, rows_within
+from mlr.bands import Band, Cost, RowSums, bands, check_memory, one_by_one, rows_within
 from mlr.collect import Job, Kind, kinds_of, with_dtype
 from mlr.data.mapped import mapped_zeros, release
 from mlr.data.spool import Spool
 from mlr.data.stream import DecodedPerson
-from mlr.errors import DataError, OptionError
+from mlr.errors import DataError
 from mlr.folds import Folds
-from mlr.kernels.products import SAMPLE_ALIGNMENT
+from mlr.kernels.pack import samples_shape
+from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
-from mlr.memory import said
 from mlr.statistics import NARROW_SAMPLES, WHITE, Statistics, total
+
+Result = TypeVar("Result")
 
 BATCH_SHARE = 0.25  # of the memory, for a batch of samples
 PACK_SHARE = 0.05  # for what is read at a time
@@ -47,7 +50,8 @@ class Banded(ABC):
     """
 
     def __init__(self, shape: tuple[int, int, int], memory: int, folder: Path | None) -> None:
-        self.shape, self.memory, self._folder = shape, memory, folder
+        self.shape, self._folder = shape, folder
+        self.memory: float = memory
         self._arrays: list[npt.NDArray[Any]] = []
 
     @abstractmethod
@@ -76,21 +80,6 @@ class Banded(ABC):
         """Return the least and the most bytes of pixels that rows of the sums are made from."""
         return 0, 0
 
-    def require(self, works: Iterable[tuple[Cost, int]]) -> None:
-        """Raise unless there is memory for each work, given as for `bands`.
-
-        Raises
-        ------
-        OptionError
-            If there is not; it says how much there must be.
-        """
-        least = max(self._least(cost, halo) for cost, halo in works)
-        if least > self.memory:
-            raise OptionError(
-                f"{said(self.memory)} of memory are too little for images and models of this size; "
-                f"give at least {said(least)}"
-            )
-
     def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
         """Return bands that leave enough memory for work on them.
 
@@ -107,7 +96,7 @@ class Banded(ABC):
 
         rows = rows_within(WORK_SHARE * self.memory, height, all_of_it)
         if rows == 0:
-            self.require([(cost, halo)])
+            check_memory([(self, cost, halo)])
         return bands(height, max(rows, 1), halo)
 
     def _needed(self, rows: int, cost: Cost, halo: int) -> tuple[float, int, int]:
@@ -115,11 +104,17 @@ class Banded(ABC):
         crop = min(rows + 2 * halo, self.shape[1])
         return crop * self.making_bytes + cost(rows), *self.batch_bytes(crop)
 
-    def _least(self, cost: Cost, halo: int) -> float:
-        """Return the least memory, in bytes, that leaves bands of one row."""
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return the least memory, in bytes, that leaves bands of a row, given as for `bands`."""
         work, least, most = self._needed(1, cost, halo)
         share = BATCH_SHARE / WORK_SHARE
         return max(work + least, min(work + most, work / (1 - share))) / WORK_SHARE
+
+    def each(
+        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the sums of its crop."""
+        return one_by_one(self, work, bands)
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, on the disk if it is large."""
@@ -262,11 +257,10 @@ class Spooled(Banded):
         pooled = self._layout.channels(channels)
         least = most = 0
         for kind, people in self._people.items():
-            pixels = (1 + len(self._wanted(kind))) * pooled * rows * width
-            pixels *= 1 if kind[2] == "uint8" else 8
+            block = math.prod(samples_shape(pooled, rows, width, BLOCK))
+            block *= (1 + len(self._wanted(kind))) * (1 if kind[2] == "uint8" else 8)
             samples = min(BATCH, len(people.sources) * channels // pooled)
-            least = max(least, SAMPLE_ALIGNMENT * pixels)
-            most = max(most, -(-samples // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT * pixels)
+            least, most = max(least, block), max(most, -(-samples // BLOCK) * block)
         return least, most
 
 
@@ -388,7 +382,9 @@ class Combined(Banded):
         """Return the least and the most bytes of pixels that rows of the sums are made from."""
         terms = [*self._added, *(sums for _, sums in self._removed)]
         found = [sums.batch_bytes(rows) for sums in terms if isinstance(sums, Banded)]
-        return max(least for least, _ in found), max(most for _, most in found)
+        return max((least for least, _ in found), default=0), max(
+            (most for _, most in found), default=0
+        )
 
 
 def combined(

@@ -12,12 +12,13 @@ sums over the unmoved ones, for x' is linear in x.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import LEAST_ROWS, Cost, RowSums
+from mlr.bands import LEAST_ROWS, Band, Cost, RowSums
+from mlr.folds import Folds
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
 from mlr.layout import Layout
@@ -33,6 +34,8 @@ SIZE = 128  # side of the images that the lengths below are for, in pixels
 BLUR = 3.0  # pixels: neighbours that look for a common displacement
 SMOOTH = 2.0  # pixels: blur of the displacement itself
 PENALTY = 8e-5  # mean squared error that a displacement of one pixel must at least save
+LEAST_GAIN = 0.05  # part of the squared error that a displacement must save, or nothing is moved
+FULL_GAIN = 0.2  # and from which on everything is; in between, a part of the way
 STRETCH = 2  # pixels by which two taps may be moved apart
 PRODUCT_BYTES = 4 << 20  # of products of pixels with their neighbours, made at a time
 
@@ -77,7 +80,9 @@ def estimate(sums: RowSums, expression: str, reach: int, *, mirrored: bool) -> F
     """Return the field of displacements that brings the inputs closest to their targets.
 
     u(p) is the d with the least blurred mean of (x_n(p + d) - t_n(p))^2, plus `PENALTY` |d|^2, to
-    parts of a pixel by the parabola through the least value and its neighbours; then blurred.
+    parts of a pixel by the parabola through the least value and its neighbours; then blurred. Where
+    it saves little, as in hair and beside the face, it is shortened: what moves there differs from
+    person to person, and straight lines of a background stay straight.
 
     Parameters
     ----------
@@ -98,10 +103,9 @@ def estimate(sums: RowSums, expression: str, reach: int, *, mirrored: bool) -> F
     _, height, width = sums.shape
     scale = np.sqrt(height * width) / SIZE
     found = np.empty((2, height, width))
-    for band in sums.bands(*estimating(sums, reach)):
-        found[:, band.rows] = _closest(
-            sums.rows(band.above, band.below).total, expression, reach, scale, mirrored, band.inner
-        )
+    work = partial(_closest, expression=expression, reach=reach, scale=scale, mirrored=mirrored)
+    for band, rows in sums.each(work, sums.bands(*estimating(sums, reach))):
+        found[:, band.rows] = rows
     found = blur(found, SMOOTH * scale)
     # The lag planes do not hold products of neighbours torn farther apart.
     while _stretch(found, sums.head.layout.lag_reach or 0) > 0:
@@ -124,14 +128,10 @@ def estimating(sums: RowSums, reach: int) -> tuple[Cost, int]:
 
 
 def _closest(
-    statistics: Statistics,
-    expression: str,
-    reach: int,
-    scale: float,
-    mirrored: bool,
-    rows: slice,
+    sums: Folds, band: Band, *, expression: str, reach: int, scale: float, mirrored: bool
 ) -> Float:
-    """Return the displacement of least error at each pixel of some rows."""
+    """Return the displacement of least error at each pixel of a band."""
+    statistics, rows = sums.total, band.inner
     side = 2 * reach + 1
     blurred = []
     for down in range(side):
@@ -140,16 +140,9 @@ def _closest(
             errors = (errors + errors[::-1, :, ::-1]) / 2
         blurred.append(blur(errors, BLUR * scale)[:, rows])
     errors = np.stack(blurred)
-    height, width = errors.shape[2:]
+    del blurred
     steps = np.arange(-reach, reach + 1) / scale
-    errors += PENALTY * (steps[:, None] ** 2 + steps**2)[:, :, None, None]
-    best = np.unravel_index(errors.reshape(-1, height, width).argmin(axis=0), (side, side))
-    i, j = (np.clip(index, 1, 2 * reach - 1) for index in best)  # a parabola has two neighbours
-    y, x = np.indices((height, width))
-    here = errors[i, j, y, x]
-    below = _vertex(errors[i - 1, j, y, x], here, errors[i + 1, j, y, x])
-    right = _vertex(errors[i, j - 1, y, x], here, errors[i, j + 1, y, x])
-    return np.stack([i - reach + below, j - reach + right])
+    return _best(errors, PENALTY * (steps[:, None] ** 2 + steps**2)) * _share(errors)
 
 
 @dataclass(frozen=True)
@@ -317,6 +310,26 @@ def _errors(statistics: Statistics, expression: str, reach: int, down: int) -> F
         both = cross[v - y + wide // 2, u - x + wide // 2, y, x]
         errors[j] = squares[v, u] - 2.0 * both + target.squares[0]
     return errors / (statistics.white**2 * source.count * channels)
+
+
+def _best(errors: Float, penalties: Float) -> Float:
+    """Return the displacement of the least sum of both, (dy, dx), to parts of a pixel."""
+    side, _, height, width = errors.shape
+    errors = errors + penalties[:, :, None, None]
+    least = errors.reshape(-1, height, width).argmin(axis=0)
+    i, j = (np.clip(n, 1, side - 2) for n in np.divmod(least, side))  # both have neighbours
+    y, x = np.indices((height, width))
+    here = errors[i, j, y, x]
+    down = _vertex(errors[i - 1, j, y, x], here, errors[i + 1, j, y, x])
+    across = _vertex(errors[i, j - 1, y, x], here, errors[i, j + 1, y, x])
+    return np.stack([i + down, j + across]) - side // 2
+
+
+def _share(errors: Float) -> Float:
+    """Return how much of its displacement each pixel takes part in, by the error that it saves."""
+    unmoved = errors[len(errors) // 2, len(errors) // 2]
+    gain = (unmoved - errors.min(axis=(0, 1))) / np.where(unmoved > 0, unmoved, 1.0)
+    return np.clip((gain - LEAST_GAIN) / (FULL_GAIN - LEAST_GAIN), 0.0, 1.0)
 
 
 def _vertex(before: Float, here: Float, after: Float) -> Float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import LEAST_ROWS, Band, Cost, RowSums, bands, rows_within
+from mlr.bands import LEAST_ROWS, Band, Cost, Result, RowSums, bands, one_by_one, rows_within
 from mlr.data.files import is_folder_name, located, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, MlrError, ModelError
@@ -181,8 +182,14 @@ class Folds:
         """None: all rows are there."""
         return 0
 
-    def require(self, works: Iterable[tuple[Cost, int]]) -> None:
-        """Do nothing: the work makes do with what there is."""
+    @property
+    def memory(self) -> float:
+        """No concern: the work makes do with little."""
+        return math.inf
+
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return 0: no memory is too little."""
+        return 0.0
 
     def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
         """Return bands for work that takes little memory beside the planes.
@@ -197,6 +204,12 @@ class Folds:
         height = self.shape[1]
         rows = rows_within(max(WORK, WORK_SHARE * self.nbytes), height, cost)
         return bands(height, max(rows, LEAST_ROWS), halo)
+
+    def each(
+        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the sums of its crop."""
+        return one_by_one(self, work, bands)
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result."""
@@ -306,6 +319,26 @@ class Folds:
 def _row_bytes(part: Statistics) -> int:
     rows = next((target.sums.shape[-2] for target in part.targets.values()), 1)
     return part.nbytes // max(rows, 1)
+
+
+def stacked(pieces: Sequence[Folds]) -> Folds:
+    """Return the sums of images whose rows are those of the pieces, from top to bottom."""
+    if len(pieces) == 1:
+        return pieces[0]
+    channels, _, width = pieces[0].shape
+    ends = np.cumsum([piece.shape[1] for piece in pieces]).tolist()
+    shape = channels, ends[-1], width
+
+    def whole(planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.zeros((*planes.shape[:-2], *shape[1:]), planes.dtype)
+
+    parts = [part.changed(whole, shape) for part in pieces[0].parts]
+    for begin, end, piece in zip([0, *ends], ends, pieces, strict=False):
+        parts = [
+            _with_rows(part, other, slice(begin, end), np.zeros)
+            for part, other in zip(parts, piece.parts, strict=True)
+        ]
+    return Folds(tuple(parts))
 
 
 def joined(sums: RowSums) -> Folds:

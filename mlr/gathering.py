@@ -21,8 +21,9 @@ from mlr.data.stream import decoded
 from mlr.engine import Engine
 from mlr.errors import OptionError
 from mlr.folds import WORK, WORK_SHARE, Folds
-from mlr.kernels.products import SAMPLE_ALIGNMENT
+from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
+from mlr.memory import said
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.shards import Failures, Part, Shard, cut, size_for, sum_shard
@@ -109,6 +110,8 @@ def gather_pairs(
         return _in_memory_or_not(pairs, layout, folds, threads, report, memory, spool)
     with limited(threads) as count, announced(report):
         people, job = prepared(pairs, layout, folds, report)
+        if memory is not None and sharding.engine is None:
+            _check_room(people, job, memory)
         size = sharding.people or size_for(job, len(pairs.expressions))
         folder = sharding.checkpoint
         store = None if folder is None else Checkpoint(folder, job)
@@ -116,11 +119,12 @@ def gather_pairs(
             shards = store.shards(people, size) if store else cut(people, size, folds)
             steps = report.progress(range(len(people)), len(people), "summing up")
             if sharding.engine is None:
-                total = _one_by_one(shards, job, store, count, steps, report)
+                total: RowSums = _one_by_one(shards, job, store, count, steps, report)
             else:
                 total = _elsewhere(sharding.engine, shards, job, store, steps, report)
             deque(steps, 0)  # those who could not be decoded
-    return finished(total, report)
+        finished(total.head, report)
+        return total
 
 
 def _in_memory_or_not(
@@ -155,9 +159,20 @@ def _left_for_batch(people: Sequence[Person], job: Job, memory: int) -> int:
     if sums + max(WORK, WORK_SHARE * sums) + weights > memory:
         return 0
     expressions = max(len(person.targets) for person in people)
-    least = SAMPLE_ALIGNMENT * (1 + expressions) * math.prod(job.shape)
+    least = BLOCK * (1 + expressions) * math.prod(job.shape)
     left = (memory - sums) // 2  # the other half is for people decoded and not yet summed up
     return left if left >= least else 0
+
+
+def _check_room(people: Sequence[Person], job: Job, memory: int) -> None:
+    """Raise unless all sums fit in memory, with those of a shard and the result."""
+    sums, _ = bytes_of_sums(people, job)
+    wanted = sums * (2 + 1 / job.folds) + WORK
+    if wanted > memory:
+        raise OptionError(
+            f"{said(memory)} of memory are too little for sums of shards, which are not made in "
+            f"bands of rows; give at least {said(wanted)}, or no --checkpoint and no --shard"
+        )
 
 
 def _one_by_one(
@@ -186,7 +201,7 @@ def _elsewhere(
     store: Checkpoint | None,
     steps: Iterator[int],
     report: Report,
-) -> Folds:
+) -> RowSums:
     """Return the sum over all shards, made by an engine."""
 
     def tell(shard: Shard, failures: Failures) -> None:
@@ -194,7 +209,7 @@ def _elsewhere(
         for path, cause in failures:
             report.fail(path, cause)
 
-    return engine.sums(partial(make_part, job=job, store=store), shards, tell)
+    return engine.sums(partial(make_part, job=job, store=store), shards, job, tell)
 
 
 def make_part(

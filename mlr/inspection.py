@@ -48,13 +48,17 @@ def penalties(model: Model, expression: str) -> Float | None:
     """Return the penalty of each tap, (taps,), or None if the model does not say.
 
     It is the same for all pixels: the paper's recipe has one for all taps, the recipe best one that
-    grows with the distance, `mlr.recipes.best`.
+    grows with the distance, `mlr.recipes.best.penalties`.
     """
     said = penalty(model, expression)
-    growth = np.ones(len(model.receptive_field))
-    if isinstance(model.meta.get("penalty"), dict):
-        growth += (model.receptive_field.taps.astype(np.float64) ** 2).sum(axis=1)
-    return None if said is None else said * growth
+    growth = model.meta.get("tap_penalties", [1.0] * len(model.receptive_field))
+    try:
+        factors = np.array(growth, np.float64)
+    except (TypeError, ValueError):
+        return None
+    return (
+        None if said is None or factors.shape != (len(model.receptive_field),) else said * factors
+    )
 
 
 def penalty(model: Model, expression: str) -> float | None:

@@ -93,6 +93,29 @@ class Moments:
         planes = lags[lag_of], sums, cross[tap_of], *rest
         return self._with(self.samples, tuple(plane[..., ::-1] for plane in planes))
 
+    def brightened(self, variance: float) -> Moments:
+        """Return the moments that are expected if the pairs come in brighter and in darker light.
+
+        To each input and its target one number is added, which is 0 on average. A black pixel then
+        need not be hair: only a flat picture that stays as it is pleases them all.
+
+        Parameters
+        ----------
+        variance : float
+            Of that number.
+        """
+        more = variance * self.samples
+        return self._with(
+            self.samples,
+            (
+                self.lags + more,
+                self.source_sums,
+                self.cross + more,
+                self.target_sums,
+                self.squares + more,
+            ),
+        )
+
     def blurred(self, sigma: float) -> Moments:
         """Return the moments in which every pixel shares the samples of its neighbours.
 

@@ -22,6 +22,9 @@ MOST_TAPS = 1024
 #: Shapes that have a name of their own, as offsets (dy, dx).
 PRESETS: dict[str, tuple[Offset, ...]] = {
     "plus": ((-1, 0), (0, -1), (0, 0), (0, 1), (1, 0)),
+    "disc": tuple(
+        (dy, dx) for dy in range(-3, 4) for dx in range(-3, 4) if dy * dy + dx * dx <= 3 * 3
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlr.banded import Mapped, combined
 from mlr.bands import RowSums
-from mlr.data.files import check_free, located
+from mlr.data.files import check_free, is_here, located
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
 from mlr.engine import engine
@@ -38,6 +38,7 @@ def train(
     blur: float | None = None,
     mirrored: bool | None = None,
     sharpen: float | None = None,
+    brightness: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
     checkpoint: str | Path | None = None,
@@ -65,7 +66,7 @@ def train(
         the statistics files, or the recipe's if there are none.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
-    displacement, blur, mirrored, sharpen
+    displacement, blur, mirrored, sharpen, brightness
         Choices of the recipe "best": see `mlr.recipes.best.Best`.
     source : str, optional
         Folder of the source images, by default "neutral".
@@ -113,6 +114,7 @@ def train(
         "blur": blur,
         "mirrored": mirrored,
         "sharpen": sharpen,
+        "brightness": brightness,
     }
     added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
@@ -203,17 +205,21 @@ class Room:
     ----------
     memory : int
         Bytes.
+    given : bool
+        Whether somebody asked for just that.
     folder : Path, optional
         Where temporary files take up room; by default where the system puts them.
     """
 
     memory: int
+    given: bool
     folder: Path | None
 
     @classmethod
     def of(cls, memory: int | str | None, output: str | Path | None) -> Room:
         """Return what is asked for, with temporary files beside the output."""
-        return cls(memory_of(memory), None if output is None else Path(output).parent)
+        folder = None if output is None else Path(output).parent
+        return cls(memory_of(memory), memory is not None, folder)
 
 
 def _gather(
@@ -247,22 +253,27 @@ def _gather(
             threads=threads,
             report=report,
             sharding=sharding,
-            memory=each,
+            memory=each if room.given or sharding is None else None,
             spool=room.folder,
         )
 
+    def here(part: RowSums) -> RowSums:
+        return part if sharding is None else joined(part)
+
     # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
     first, *rest = sorted(added, key=folders.__contains__)
-    terms = [sums(first, None)]
-    head = terms[0].head
+    found = sums(first, None)
+    if not (rest or removed):
+        return found
+    terms, head = [here(found)], found.head
     for path in rest:
-        part = sums(path, head.layout if path in folders else None)
+        part = here(sums(path, head.layout if path in folders else None))
         _check_fit(first, head, path, part.head)
         terms.append(part)
     taken: list[tuple[str, RowSums]] = []
     for path in removed:
         failures = len(report.failures)
-        part = sums(path, head.layout)
+        part = here(sums(path, head.layout))
         _check_fit(first, head, path, part.head)
         if path in folders and len(report.failures) > failures + len(folders[path].problems):
             raise DataError(
@@ -302,7 +313,7 @@ def _from_file(
     memory: int,
 ) -> RowSums:
     """Return what is wanted of a statistics file; without a layout, what the recipe takes of it."""
-    large = path.stat().st_size * (1 + 2 * WORK_SHARE) + WORK > memory
+    large = is_here(path) and path.stat().st_size * (1 + 2 * WORK_SHARE) + WORK > memory
     found = Folds.load(path, mapped=large)
     try:
         if source not in (None, found.source):

@@ -1,7 +1,6 @@
 """The default recipe: what it does to sums is what one would do to the images."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -13,14 +12,16 @@ import mlr
 from mlr.accumulate import statistics_of_arrays
 from mlr.data.images import write_image
 from mlr.displacement import Frame, estimate, holds, layout_for, moments, reach_of
+from mlr.displacement import _share as displacement_share
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.folds import Folds, fold_of
+from mlr.kernels import jit
 from mlr.kernels.blur import blur, gaussian
 from mlr.moments import lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import BIAS, Best
 from mlr.report import Report
-from mlr.warping import Displacer
+from mlr.warping import Displacer, interpolation
 from tests.conftest import draw
 
 FIELD = ReceptiveField.square(3)
@@ -133,6 +134,16 @@ def test_blurred_moments_are_those_of_samples_shared_with_neighbours():
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+def test_brightened_moments_are_those_of_pairs_in_brighter_and_darker_light():
+    X, T = pairs(10, 4)
+    statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0))
+    m = moments(statistics, "a", FIELD, None, Frame.whole(SIZE[0], 3))
+    x, t = (np.concatenate([samples(a) + 0.2, samples(a) - 0.2]) for a in (X, T))
+    expected = naive_moments(x, t, FIELD.offsets, 3, lags_of(FIELD))
+    for found, both in zip(planes(m.brightened(0.04)), expected, strict=True):
+        np.testing.assert_allclose(found, both / 2, atol=1e-9)
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0, 4), st.integers(1, 9), st.integers(1, 30))
 def test_blur_is_scipys(sigma, height, width):
@@ -154,12 +165,20 @@ def test_error_is_that_of_the_images():
     np.testing.assert_allclose(m.errors(weights), expected, rtol=1e-9)
 
 
-def test_displacing_without_numba_gives_the_same_bits(monkeypatch):
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("far", [1.4, 40])  # in and out of the image
+def test_displacing_without_numba_gives_the_same_bits(monkeypatch, plain, far):
+    monkeypatch.setattr(jit, "PLAIN_KERNELS", plain or jit.PLAIN_KERNELS)
     images = np.random.default_rng(3).random((3, *SIZE), np.float32)
-    move = Displacer(field(3))
+    u = field(3, largest=far)
+    move = Displacer(u)
     with_numba = move(images)
-    monkeypatch.delitem(sys.modules, "mlr.kernels.jit")
+    monkeypatch.setattr("mlr.warping.kernels_are_worth_it", lambda products: False)
     assert move(images).tobytes() == with_numba.tobytes()
+    rows, columns, down, across = interpolation(u, SIZE)
+    taken = images[:, rows[..., :, None], columns[..., None, :]]
+    expected = np.einsum("nyxij,yxi,yxj->nyx", taken, down, across)
+    assert np.allclose(with_numba, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, -1), (-3, 3)])
@@ -174,6 +193,13 @@ def test_displacement_finds_a_shift(shift):
     assert np.abs(inner + np.reshape(shift, (2, 1, 1))).max() < 0.3
 
 
+def test_what_saves_little_is_moved_little():
+    errors = np.ones((3, 3, 1, 5))
+    errors[2, 0, 0] = 1.1, 0.96, 0.875, 0.75, 0.0
+    errors[1, 1, 0, 4] = 0.0  # nothing can be saved
+    np.testing.assert_allclose(displacement_share(errors), [[0, 0, 0.5, 1, 0]])
+
+
 def naive_best(X, T, fold, options):
     """Choose and fit on the pixels themselves; only the displacement is taken from the program."""
     recipe, u = options
@@ -182,7 +208,7 @@ def naive_best(X, T, fold, options):
     fold = np.repeat(fold, X.shape[3])
     scale = X.shape[3]
     prior = recipe.prior(FIELD)
-    lengths = np.append(1.0 + (FIELD.taps**2).sum(axis=1), BIAS)
+    lengths = np.append(1.0 + (FIELD.taps**2).sum(axis=1) ** 2 / 4, BIAS)
     height, width = x.shape[1:]
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1)), "edge")
     Z = np.stack(
@@ -192,8 +218,11 @@ def naive_best(X, T, fold, options):
     )
 
     def weights(who, penalty):
-        G = np.einsum("nyxa,nyxb->yxab", Z[who], Z[who])
-        b = np.einsum("nyxa,nyx->yxa", Z[who], t[who])
+        G = b = 0
+        for light in (recipe.brightness, -recipe.brightness):  # half of each
+            lit = Z[who] + light * np.append(np.ones(len(FIELD)), 0)
+            G = G + np.einsum("nyxa,nyxb->yxab", lit, lit) / 2
+            b = b + np.einsum("nyxa,nyx->yxa", lit, t[who] + light) / 2
         d = scale * penalty * lengths
         return np.linalg.solve(G + np.diag(d), (b + d * prior)[..., None])[..., 0]
 
@@ -262,6 +291,8 @@ def test_every_choice_can_be_pinned(faces, run, tmp_path):
         "--not-mirrored",
         "--sharpen",
         "0.3",
+        "--brightness",
+        "0.1",
     ]
     path = tmp_path / "m.npz"
     result = run("train", faces, "-o", path, "--receptive-field", 3, *options, "--json")
@@ -271,6 +302,7 @@ def test_every_choice_can_be_pinned(faces, run, tmp_path):
     assert said["blur"] == {"happy": 1.0, "sad": 1.0}
     assert said["mirrored"] == {"happy": False, "sad": False}
     assert said["sharpen"] == 0.3
+    assert said["brightness"] == 0.1
     assert said["receptive_field"] == "3x3"
     assert mlr.load(path).displacement is None
     pinned = mlr.train(
@@ -282,6 +314,7 @@ def test_every_choice_can_be_pinned(faces, run, tmp_path):
         blur=1,
         mirrored=False,
         sharpen=0.3,
+        brightness=0.1,
     )
     assert pinned.weights.tobytes() == mlr.load(path).weights.tobytes()
 
@@ -376,6 +409,7 @@ def test_reach_is_read_off_a_layout():
         {"displacement": float("nan")},
         {"blur": -0.5},
         {"sharpen": -1},
+        {"brightness": 1.5},
         {"receptive_field": [(0, 0), (0, 1)]},
         {"receptive_field": [(0, -1), (0, 1)]},
     ],
@@ -386,9 +420,9 @@ def test_choices_that_make_no_sense_are_refused(options, faces):
 
 
 def test_choices_of_the_other_recipe_are_refused(faces):
-    for options in ({"blur": 1.0}, {"displacement": 1.0}, {"mirrored": True}, {"sharpen": 0.1}):
+    for name in ("blur", "displacement", "mirrored", "sharpen", "brightness"):
         with pytest.raises(MlrError, match="the recipe paper has no"):
-            mlr.train(faces, recipe="paper", **options)
+            mlr.train(faces, recipe="paper", **{name: 1})
 
 
 def test_arrays_take_the_recipe_too():

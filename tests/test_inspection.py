@@ -60,7 +60,7 @@ def test_copying_model_departs_from_nothing_and_is_sharp():
 def test_penalty_of_each_tap(model):
     found = load(model)
     said = inspection.penalties(found, "happy")
-    lengths = 1 + (found.receptive_field.taps**2).sum(axis=1)
+    lengths = 1 + (found.receptive_field.taps**2).sum(axis=1) ** 2 / 4
     np.testing.assert_allclose(said, found.meta["penalty"]["happy"] * lengths)
     assert set(inspection.penalties(random_model(), "happy")) == {0.4}
 

@@ -61,30 +61,27 @@ def cuts(monkeypatch):
     return found
 
 
+def least(work, *data, **options):
+    """Return the least memory that some work says it needs, in bytes."""
+    with pytest.raises(OptionError, match="are too little") as error:
+        work(*data, memory=1000, **options)
+    return memory_of(str(error.value).rpartition("at least ")[2])
+
+
 @pytest.mark.filterwarnings("ignore:.*no partner")
-@pytest.mark.parametrize(
-    ("kind", "recipe", "amount"),
-    [
-        ("faces", "paper", "400kB"),
-        ("deep", "paper", "300kB"),
-        ("faces", "best", "18MB"),
-        ("deep", "best", "24MB"),
-    ],
-)
-def test_little_memory_changes_no_byte(kind, recipe, amount, tmp_path, cuts, request):
-    data = request.getfixturevalue(kind)
-    whole, banded = (tmp_path / "out" / name for name in ("whole.npz", "banded.npz"))
-    mlr.train(data, whole, recipe=recipe)
-    assert not cuts
-    mlr.train(data, banded, recipe=recipe, memory=amount)
-    assert max(cuts) > 1
-    assert banded.read_bytes() == whole.read_bytes()
-    mlr.gather(data, tmp_path / "out" / "whole-s.npz", recipe=recipe)
-    mlr.gather(data, tmp_path / "out" / "banded-s.npz", recipe=recipe, memory=amount)
-    assert (tmp_path / "out" / "banded-s.npz").read_bytes() == (
-        tmp_path / "out" / "whole-s.npz"
-    ).read_bytes()
-    assert len(names(tmp_path / "out")) == 4  # nothing temporary is left
+@pytest.mark.parametrize("kind", ["faces", "deep"])
+@pytest.mark.parametrize("recipe", ["paper", "best"])
+def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request):
+    data, folder = request.getfixturevalue(kind), tmp_path / "out"
+    for work in (mlr.train, mlr.gather):
+        enough = least(work, data, recipe=recipe)
+        cuts.clear()
+        work(data, folder / "whole.npz", recipe=recipe, force=True)
+        assert not cuts
+        work(data, folder / "banded.npz", recipe=recipe, memory=enough, force=True)
+        assert max(cuts) > 1 or work is mlr.gather  # whose bands need as many rows around
+        assert (folder / "banded.npz").read_bytes() == (folder / "whole.npz").read_bytes()
+        assert len(names(folder)) == 2  # nothing temporary is left
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +102,8 @@ def test_any_amount_of_memory_gives_the_same_model(paper, kilobytes, threads):
         assert (folder / "m.npz").read_bytes() == (paper / "m.npz").read_bytes()
 
 
-@pytest.mark.parametrize(("recipe", "amount"), [("paper", "500kB"), ("best", "28MB")])
-def test_statistics_are_read_band_by_band(recipe, amount, tmp_path, cuts):
+@pytest.mark.parametrize("recipe", ["paper", "best"])
+def test_statistics_are_read_band_by_band(recipe, tmp_path, cuts):
     draw_pairs(tmp_path / "all", range(12), ("happy", "sad"), size=SIZE)
     draw_pairs(tmp_path / "some", range(4), ("happy", "sad"), size=SIZE)
     draw_pairs(tmp_path / "more", range(20, 25), ("happy",), size=SIZE)
@@ -115,12 +112,13 @@ def test_statistics_are_read_band_by_band(recipe, amount, tmp_path, cuts):
     data = [tmp_path / "all.npz", tmp_path / "more"]
     for remove in (tmp_path / "some.npz", tmp_path / "some"):
         mlr.train(data, tmp_path / "a.npz", remove=remove, force=True)
+        enough = least(mlr.train, data, remove=remove)
         cuts.clear()
-        mlr.train(data, tmp_path / "b.npz", remove=remove, memory=amount, force=True)
+        mlr.train(data, tmp_path / "b.npz", remove=remove, memory=enough, force=True)
         assert max(cuts) > 1
         assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with pytest.raises(DataError, match=r"more: cannot take out pairs that were never put in"):
-        mlr.train(tmp_path / "some.npz", remove=tmp_path / "more", memory=amount)
+        mlr.train(tmp_path / "some.npz", remove=tmp_path / "more", memory=enough)
 
 
 def test_a_model_in_a_file_is_a_model(paper):
@@ -134,7 +132,7 @@ def test_too_little_memory_says_how_much_is_enough(paper, run, tmp_path):
         arguments = ("train", paper / "faces", "-o", tmp_path / f"{recipe}.npz")
         result = run(*arguments, "--recipe", recipe, "--memory", "20kB")
         assert result.code == 2
-        assert "20kB" not in names(tmp_path)
+        assert not (tmp_path / f"{recipe}.npz").exists()
         assert "of memory are too little" in result.lines[-1]
         enough = result.lines[-1].rpartition(" ")[2]
         assert run(*arguments, "--recipe", recipe, "--memory", enough).code == 0, enough
@@ -147,7 +145,7 @@ def test_damaged_statistics_are_refused_band_by_band_too(tmp_path):
     data[len(data) // 2] ^= 1
     (tmp_path / "s.npz").write_bytes(data)
     with pytest.raises(MlrError, match=r"s\.npz: not a statistics file, or a damaged one"):
-        mlr.train(tmp_path / "s.npz", memory="4MB")
+        mlr.train(tmp_path / "s.npz", memory="9MB")
 
 
 def test_mapped_planes_are_those_of_the_file(paper, tmp_path):
@@ -228,10 +226,10 @@ print(memory("VmHWM") - before)
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 @pytest.mark.parametrize(
     ("recipe", "size", "megabytes", "chosen"),
-    [("paper", 256, 40, {}), ("best", 96, 50, {"penalty": 0.1, "blur": 1.5, "mirrored": False})],
+    [("paper", 256, 40, {}), ("best", 96, 72, {"penalty": 0.1, "blur": 1.5, "mirrored": False})],
 )
 def test_memory_holds(recipe, size, megabytes, chosen, tmp_path):
-    """Without a limit the two take 76 and 90 MB."""
+    """Without a limit the two take 76 and 110 MB."""
     draw_pairs(tmp_path / "data", range(40), size=size)
     draw_pairs(tmp_path / "small", range(6), size=16)
     (tmp_path / "script.py").write_text(MEASURED)

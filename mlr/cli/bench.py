@@ -23,7 +23,8 @@ from mlr.cli import options
 @click.option(
     "--receptive-field",
     metavar="SIDE|NAME",
-    help="Odd side of a square window, or plus.  [default: 3; without --size also 5 at 128 pixels]",
+    help="Odd side of a square window, or a name: plus, disc.  "
+    "[default: 3; without --size also 5 at 128 pixels]",
 )
 @options.threads
 @click.option(

@@ -108,7 +108,7 @@ def training_data(output: str) -> Callable[[Command], Command]:
         click.option(
             "--receptive-field",
             metavar="SIDE|NAME",
-            help="Odd side of a square window, or plus.  "
+            help="Odd side of a square window, or a name: plus, disc.  "
             "[default: that of the statistics files, or the recipe's]",
         ),
         click.option(

@@ -27,6 +27,11 @@ from mlr.cli import options
     help="best: learn from mirrored pairs too.  [default: chosen by the data]",
 )
 @click.option("--sharpen", type=float, help="best: sharpening of the prior.  [default: 0.6]")
+@click.option(
+    "--brightness",
+    type=float,
+    help="best: as if pairs came in light that varies by so much of white.  [default: 0.15]",
+)
 @options.threads
 @options.force
 @options.as_json
@@ -44,6 +49,7 @@ def train(
     blur: float | None,
     mirrored: bool | None,
     sharpen: float | None,
+    brightness: float | None,
     checkpoint: Path | None,
     shard: int | None,
     cluster: str | None,
@@ -80,6 +86,7 @@ def train(
         blur=blur,
         mirrored=mirrored,
         sharpen=sharpen,
+        brightness=brightness,
         source=source,
         target=target,
         checkpoint=checkpoint,

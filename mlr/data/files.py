@@ -195,6 +195,63 @@ def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[
             _unfinished.discard(temporary)
 
 
+def check_free_folder(path: Path, *, force: bool) -> None:
+    """Raise unless a folder ``path`` of outputs may be written.
+
+    Raises
+    ------
+    OutputExistsError
+        If it exists and ``force`` is false.
+    MlrError
+        If it is a file or a name that no folder can have.
+    """
+    with _writing(path):
+        if not path.exists():
+            return
+        if not path.is_dir():
+            raise MlrError(f"{path}: is a file, and a folder is to be written there")
+        if not force:
+            raise OutputExistsError(f"{path}: exists already; give --force to overwrite it")
+
+
+@contextmanager
+def replacing_folder(path: Path, *, force: bool) -> Iterator[Path]:
+    """Make a temporary folder beside ``path`` that takes its place when the block succeeds.
+
+    In a folder that exists, if ``force`` allows it, files of the same names are replaced one by
+    one, and others stay.
+
+    Raises
+    ------
+    OutputExistsError
+        If it exists and ``force`` is false.
+    MlrError
+        If it cannot be written.
+    """
+    import shutil  # here, for every help would wait for it
+
+    check_free_folder(path, force=force)
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
+    try:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _beginning:
+                _unfinished.add(temporary)
+                temporary.mkdir()
+        yield temporary
+        check_free_folder(path, force=force)
+        with _writing(path):
+            if not path.exists():
+                temporary.rename(path)
+                return
+            for file in sorted(temporary.iterdir()):
+                file.replace(path / file.name)
+    finally:
+        with _beginning:
+            shutil.rmtree(temporary, ignore_errors=True)
+            _unfinished.discard(temporary)
+
+
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Make a folder for the time of the block."""

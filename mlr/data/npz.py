@@ -191,5 +191,5 @@ def _array(
     if found != count * dtype.itemsize:
         raise ValueError(f"{info.filename} says {shape} {dtype} but holds {found} bytes")
     if count == 0:
-        return np.empty(shape, dtype)
+        data, first = b"", -start.tell()
     return np.frombuffer(data, dtype, count, first + start.tell()).reshape(shape)

@@ -5,6 +5,8 @@ receptive field with weights that all channels share:
 
 - channels are samples alike, and each pixel shares the samples of its neighbours (a Gaussian blur
   of the sums) and, where that helps, of the mirrored faces;
+- the pairs are learnt from as if they came in brighter and in darker light too, so that no colour
+  is taken for a certain part of the face;
 - the penalty pulls to the displaced input, slightly sharpened, rather than to zero, and far taps
   cost more;
 - mirroring, the blur and the penalty are chosen by the squared error of people left out, computed
@@ -27,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, Cost, RowSums
+from mlr.bands import Band, Cost, RowSums, check_memory
 from mlr.displacement import (
     Field,
     Frame,
@@ -54,13 +56,14 @@ from mlr.statistics import Statistics
 SIZE = 128  # side of the images that the lengths below are for, in pixels
 REACH = 5.0  # longest displacement along an axis
 FARTHEST = 8  # pixels; statistics grow with the square of it
-SIDES = (5, 3)  # of the window
+FIELDS = ("disc", 5, 3)  # the first for which there are statistics
 BLURS = (3.0, 1.5)
 PENALTIES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 FIRST_PENALTY = 0.05  # for choosing the others with, and where there are too few to choose by
 BIAS = 30.0  # penalty of the bias over that of the middle tap
 TOLERANCE = 1.005  # penalties within 0.5 % of the least error are equally good
 SHARPEN = 0.6
+BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Best:
     Parameters
     ----------
     receptive_field : ReceptiveField, int, str, optional
-        The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default 5x5, or
-        3x3 if statistics hold no more.
+        The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default the 29
+        pixels up to 3 px away, or 5x5 or 3x3 if statistics hold no more.
     penalty : float, optional
         Ridge penalty of the middle tap for intensities in [0, 1], as if there were one channel.
     displacement : float, optional
@@ -91,6 +94,9 @@ class Best:
     sharpen : float
         How much the prior sharpens: it is the middle tap plus so many times the difference
         between it and a 3x3 binomial blur.
+    brightness : float
+        Learn as if the pairs came in brighter and in darker light: standard deviation of what is
+        added to both images of a pair, for intensities in [0, 1].
 
     Raises
     ------
@@ -98,7 +104,15 @@ class Best:
         If one of them makes no sense.
     """
 
-    options = ("receptive_field", "penalty", "displacement", "blur", "mirrored", "sharpen")
+    options = (
+        "receptive_field",
+        "penalty",
+        "displacement",
+        "blur",
+        "mirrored",
+        "sharpen",
+        "brightness",
+    )
     folds = 4
 
     def __init__(
@@ -109,6 +123,7 @@ class Best:
         blur: float | None = None,
         mirrored: bool | None = None,
         sharpen: float = SHARPEN,
+        brightness: float = BRIGHTNESS,
     ) -> None:
         self.field = None if receptive_field is None else ReceptiveField.of(receptive_field)
         offsets = {(0, 0)} if self.field is None else set(self.field.offsets)
@@ -126,12 +141,14 @@ class Best:
                 raise OptionError(f"the {name} must lie between 0 and {most} pixels, not {value}")
         if not 0 <= sharpen <= 10:
             raise OptionError(f"sharpening must lie between 0 and 10, not {sharpen}")
+        if not 0 <= brightness <= 1:
+            raise OptionError(f"the brightness must vary by 0 to 1, not {brightness}")
         self.penalty, self.blur, self.mirrored = penalty, blur, mirrored
-        self.displacement, self.sharpen = displacement, sharpen
+        self.displacement, self.sharpen, self.brightness = displacement, sharpen, brightness
 
     def layout(self, shape: tuple[int, int, int]) -> Layout:
         """Return the layout that displacements and their moments can be told from."""
-        return layout_for(self.field or ReceptiveField.square(SIDES[0]), self._reach(shape))
+        return layout_for(self.field or ReceptiveField.of(FIELDS[0]), self._reach(shape))
 
     def fitting(self, found: Layout, shape: tuple[int, int, int]) -> Layout:
         """Return the layout asked for; without a displacement given, of what there is at most.
@@ -166,6 +183,7 @@ class Best:
         _, height, width = sums.shape
         weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
         searches = [_Search(self, sums.only([name]), name) for name in names]
+        check_memory(work for search in searches for work in search.works)
         fits = {
             search.name: self._fit(search, weights[place, 0], report)
             for place, search in enumerate(report.progress(searches, len(names), "choosing"))
@@ -183,6 +201,8 @@ class Best:
                 recipe="best",
                 prior="sharpened input" if self.sharpen else "input",
                 sharpen=self.sharpen,
+                brightness=self.brightness,
+                tap_penalties=penalties(taps, 1.0)[:-1].tolist(),
                 penalty={name: fit[1].penalty for name, fit in fits.items()},
                 mirrored={name: fit[1].mirrored for name, fit in fits.items()},
                 blur={name: fit[1].blur for name, fit in fits.items()},
@@ -239,11 +259,11 @@ class Best:
         return [round(blur * math.sqrt(shape[1] * shape[2]) / SIZE, 2) for blur in BLURS]
 
     def _field_in(self, layout: Layout) -> ReceptiveField:
-        """Return the taps asked for, or the largest window that statistics allow for."""
+        """Return the taps asked for, or the most that statistics allow for."""
         if self.field is not None:
             return self.field
-        squares = [ReceptiveField.square(side) for side in SIDES]
-        return next((square for square in squares if holds(layout, square)), squares[0])
+        fields = [ReceptiveField.of(spec) for spec in FIELDS]
+        return next((field for field in fields if holds(layout, field)), fields[0])
 
     def _reach(self, shape: tuple[int, int, int]) -> int:
         """Return the longest displacement for images of this shape, in whole pixels."""
@@ -265,8 +285,13 @@ class Best:
 
 
 def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
-    """Return the penalty of each coefficient; far taps cost more, so that no rim is hard."""
-    return penalty * np.append(1.0 + (field.taps**2).sum(axis=1), BIAS)
+    """Return the penalty of each coefficient, for a tap at distance r that times 1 + r^4 / 4.
+
+    The weights then fade out towards the rim of the receptive field. With one penalty for all they
+    are largest at the rim, in place of the pixels beyond, and draw every edge a second time there.
+    """
+    squares = (field.taps.astype(np.float64) ** 2).sum(axis=1)
+    return penalty * np.append(1.0 + squares**2 / 4.0, BIAS)
 
 
 class _Search:
@@ -286,8 +311,10 @@ class _Search:
         self.folds = len(self._parts(sums.head))
         # The first band begins with the rows above the image, and ends with those below it.
         self._around = around = max(self._halo, (self._halo + self._margin + 1) // 2)
-        works = [(self._choosing_bytes, around), (self._filling_bytes, around)]
-        sums.require([*works, estimating(sums, self._reach)] if self._reach else works)
+        costs: list[Cost] = [self._choosing_bytes, self._filling_bytes]
+        self.works = [(sums, cost, around) for cost in costs]
+        if self._reach:
+            self.works.append((sums, *estimating(sums, self._reach)))
 
     def displacement(self, mirrored: bool) -> Field | None:
         """Return the field that moves the input."""
@@ -321,7 +348,7 @@ class _Search:
         self, parts: Sequence[Moments], alike: _Option, options: Sequence[_Option]
     ) -> Iterator[tuple[_Option, npt.NDArray[np.float64]]]:
         """Yield the squared errors in each row of a band, for options that differ in penalty."""
-        shared = [_to_learn_from(alike, part) for part in parts]
+        shared = [self._to_learn_from(alike, part) for part in parts]
         total = reduce(operator.add, shared)
         for option in options:
             errors = np.zeros(len(total.squares) - 2 * total.margin)
@@ -340,7 +367,7 @@ class _Search:
         """
         found = self._moments(option.mirrored, lambda folds: [folds.total], self._filling_bytes)
         for band, (everybody,) in found:
-            solution = self._solve(_to_learn_from(option, everybody), option.penalty)
+            solution = self._solve(self._to_learn_from(option, everybody), option.penalty)
             with np.errstate(over="ignore"):
                 weights[:, band.rows] = solution
             if not np.isfinite(weights[:, band.rows]).all():
@@ -379,6 +406,12 @@ class _Search:
             above, begin = band.first - margin, frame.end
             yield band, held
 
+    def _to_learn_from(self, option: _Option, raw: Moments) -> Moments:
+        """Return moments shared with the neighbours, the mirrored pairs and other light."""
+        shared = raw.blurred(option.blur)
+        both = shared + shared.mirrored() if option.mirrored else shared
+        return both.brightened(self._recipe.brightness**2)
+
     def _choosing_bytes(self, rows: int) -> int:
         """Return what choosing takes for a band of so many rows."""
         around = rows + 2 * self._margin
@@ -392,12 +425,6 @@ class _Search:
         around = rows + 2 * self._margin
         added = self._sums.head.adding_bytes * (rows + self._margin + 2 * self._halo)
         return added + self._row * (2 * around + 4 * rows) + self._making
-
-
-def _to_learn_from(option: _Option, raw: Moments) -> Moments:
-    """Return moments shared with the neighbours, and the mirrored pairs."""
-    shared = raw.blurred(option.blur)
-    return shared + shared.mirrored() if option.mirrored else shared
 
 
 def _line(name: str, chosen: _Option, tried: dict[_Option, float]) -> str:
