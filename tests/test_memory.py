@@ -71,14 +71,16 @@ def least(work, *data, **options):
 @pytest.mark.filterwarnings("ignore:.*no partner")
 @pytest.mark.parametrize("kind", ["faces", "deep"])
 @pytest.mark.parametrize("recipe", ["paper", "best"])
-def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request):
+def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, monkeypatch):
     data, folder = request.getfixturevalue(kind), tmp_path / "out"
     for work in (mlr.train, mlr.gather):
         enough = least(work, data, recipe=recipe)
         cuts.clear()
         work(data, folder / "whole.npz", recipe=recipe, force=True)
         assert not cuts
-        work(data, folder / "banded.npz", recipe=recipe, memory=enough, force=True)
+        with monkeypatch.context() as patch:
+            patch.setattr("mlr.gathering.WORK", 1 << 40)  # they might just fit otherwise
+            work(data, folder / "banded.npz", recipe=recipe, memory=enough, force=True)
         assert max(cuts) > 1 or work is mlr.gather  # whose bands need as many rows around
         assert (folder / "banded.npz").read_bytes() == (folder / "whole.npz").read_bytes()
         assert len(names(folder)) == 2  # nothing temporary is left
