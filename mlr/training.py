@@ -94,7 +94,8 @@ def train(
     Returns
     -------
     Model
-        The same bits for any number of threads, any order of the files and any split of the pairs.
+        The same bits for any number of threads, any order of the files, any split of the pairs and
+        any amount of memory. Large weights may lie in a temporary file as long as it is used.
 
     Raises
     ------

@@ -86,6 +86,24 @@ def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, mo
         assert len(names(folder)) == 2  # nothing temporary is left
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
+def test_temporary_files_have_no_name(paper, tmp_path, monkeypatch):
+    """So nothing is left of them, however the program ends."""
+    seen = []
+
+    def bands(*arguments):
+        seen.append((names(tmp_path), len(names(Path("/proc/self/fd")))))
+        return made(*arguments)
+
+    made = banded.bands
+    monkeypatch.setattr(banded, "bands", bands)
+    files = len(names(Path("/proc/self/fd")))
+    mlr.train(paper / "faces", tmp_path / "m.npz", recipe="paper", memory="800kB")
+    assert seen
+    assert all(found == [] and opened > files for found, opened in seen)
+    assert names(tmp_path) == ["m.npz"]
+
+
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
     """Pairs, and the model of a wide window that all memory gives."""
