@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.kernels.pack import pack
-from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products, add_sums
+from mlr.kernels.pack import clear_from, pack, samples_shape
+from mlr.kernels.products import add_products, sums_of
+from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.statistics import (
@@ -47,6 +48,8 @@ class Accumulator:
         uint8, uint16, float32 or float64: that of every image.
     people : int, optional
         How many are expected, to cut them into batches of equal size.
+    batch_bytes : int, optional
+        Memory for a batch, which has `BLOCK` samples at least.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Accumulator:
         expressions: Sequence[str],
         dtype: npt.DTypeLike,
         people: int = BATCH,
+        batch_bytes: int | None = None,
     ) -> None:
         self.layout = layout = Layout.of(layout)
         self.shape = shape
@@ -66,9 +70,13 @@ class Accumulator:
         channels = layout.channels(shape[0])
         self._each = shape[0] // channels  # samples of a person
         bytes_each = sample_dtype.itemsize * channels * height * width
-        samples = _batch_size(people * self._each, (1 + len(self.expressions)) * bytes_each)
+        bytes_each *= 1 + len(self.expressions)
+        samples = _batch_size(people * self._each, bytes_each, batch_bytes or BATCH_BYTES)
         names = (None, *self.expressions)
-        buffers = _together(sample_dtype, [(channels, height, width, samples) for _ in names])
+        self._room = samples
+        buffers = _together(
+            sample_dtype, [samples_shape(channels, height, width, samples) for _ in names]
+        )
         self._buffers = dict(zip(names, buffers, strict=True))
         self._filled = 0
         self._planes: _Planes | None = None  # what was summed up since the last `statistics`
@@ -135,15 +143,14 @@ class Accumulator:
             name: self._samples(sources if name is None else targets[name])
             for name in self._buffers
         }
-        room = self._buffers[None].shape[-1]
         done = 0
         while done < count:
-            now = slice(done, min(count, done + room - self._filled))
+            now = slice(done, min(count, done + self._room - self._filled))
             for name, buffer in self._buffers.items():
                 pack(samples[name][now].astype(buffer.dtype, copy=False), buffer, self._filled)
             self._filled += now.stop - now.start
             done = now.stop
-            if self._filled == room:
+            if self._filled == self._room:
                 self._flush()
         self._people += len(sources)
 
@@ -159,18 +166,21 @@ class Accumulator:
         if not self._filled:
             return
         for buffer in self._buffers.values():
-            buffer[..., self._filled :] = 0
+            clear_from(buffer, self._filled)
         if self._planes is None:
             self._planes = _Planes.zeros(self.layout, self.shape, self.expressions, self.dtype)
         planes, source = self._planes, self._buffers[None]
-        add_products(source, source, self.layout.lags, planes.lags)
-        add_sums(source, planes.source_sums)
+        totals = sums_of(source)
+        width = self.shape[2]
+        planes.source_sums += totals[..., :width]
+        add_products(source, source, self.layout.lags, totals, planes.lags)
         for name in self.expressions:
             target = self._buffers[name]
             taps = self.layout.receptive_field.taps
-            add_products(target, source, taps, planes.cross[name])
-            add_products(target, target, _NO_OFFSET, planes.squares[name])
-            add_sums(target, planes.target_sums[name])
+            add_products(target, source, taps, totals, planes.cross[name])
+            own = sums_of(target)
+            planes.target_sums[name] += own[..., :width]
+            add_products(target, target, _NO_OFFSET, own, planes.squares[name])
         self._filled = 0
 
 
@@ -253,9 +263,9 @@ def _together(dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> list[P
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _batch_size(wanted: int, bytes_each: int) -> int:
+def _batch_size(wanted: int, bytes_each: int, batch_bytes: int) -> int:
     """Return a number of samples that fits in memory and leaves no batch nearly empty."""
-    largest = max(1, min(BATCH, BATCH_BYTES // bytes_each))
+    largest = max(1, min(BATCH, batch_bytes // bytes_each // BLOCK * BLOCK))
     batches = -(-max(wanted, 1) // largest)
     even = -(-wanted // batches)
-    return -(-even // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT
+    return -(-even // BLOCK) * BLOCK

@@ -8,6 +8,7 @@ is lost, and since sums of integers are exact, the outcome is the same bits.
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -247,6 +248,20 @@ class ClusterSums:
 
     def _seen(self, view: _View) -> ClusterSums:
         return ClusterSums(self._cluster, self.shape, self._pieces, (*self._view, view))
+
+    @property
+    def making_bytes(self) -> int:
+        """None here."""
+        return 0
+
+    @property
+    def memory(self) -> float:
+        """No concern: the work makes do with little."""
+        return math.inf
+
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return 0: no memory is too little."""
+        return 0.0
 
     def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
         """Return the pieces, with the halo."""

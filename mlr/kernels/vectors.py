@@ -14,28 +14,31 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 #: Whether the processor that kernels are compiled for multiplies 64 pairs of bytes and adds each
-#: four products to a sum, in one instruction. Elsewhere it takes one to widen 16 bytes, and one for
-#: 16 products.
+#: four products to a sum, in one instruction.
 DOT = "+avx512vnni" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-STEP = 64 if DOT else 16  # samples that `multiply` loads together
-HALF = 128  # DOT takes bytes with a sign as second factors: those of pixels less so much
+#: Samples of a pixel that lie side by side, so that DOT takes those of two pixels. With four, three
+#: quarters of the vectors would lie in two lines of the cache each; with one, there would be twice
+#: as many sums to add up at the end.
+BLOCK = 32 if DOT else 16
+TOGETHER = 16  # images that `transpose` treats together
 WIDEST = 5  # adjacent neighbours that `multiply` can treat together
-_INDEX, _BIT32 = ir.IntType(64), ir.IntType(32)
-_BYTES, _PRODUCTS = ir.VectorType(ir.IntType(8), 16), ir.VectorType(_BIT32, 16)
-_LANES = 16 if DOT else 8
-_SUMS, _SAMPLES = ir.VectorType(_BIT32, _LANES), ir.VectorType(ir.IntType(8), STEP)
 LINE = 64  # bytes of a line of the cache
 WEIGHED = 16  # adjacent pixels that `weigh` treats together
 AHEAD = 128  # elements of the weights that are fetched ahead
+_HALF = 128  # DOT takes one of the factors with a sign: the sample less so much
+_INDEX, _BIT32 = ir.IntType(64), ir.IntType(32)
+_BYTES, _PRODUCTS = ir.VectorType(ir.IntType(8), 16), ir.VectorType(_BIT32, 16)
 _FLOATS = ir.VectorType(ir.FloatType(), WEIGHED)
+_SUMS = ir.VectorType(_BIT32, 16 if DOT else 8)
+_TWO_BLOCKS = ir.VectorType(ir.IntType(8), 2 * BLOCK)
 
 
 def at_once(length):
     """Return how many pixels `multiply` treats with a run of neighbours.
 
-    Their sums, 12 or, where there are more registers, 20, stay in registers.
+    Their sums take up 12 of 16 registers, or 20 of 32.
     """
-    return 4 if length <= 3 or DOT else 2
+    return 8 if DOT else 4 if length <= 3 else 2
 
 
 @intrinsic
@@ -51,50 +54,52 @@ def fetch(context, array, index):
 
 
 @intrinsic
-def multiply(context, a, i, b, j, stride, count, length, lifts, sums, k, x):
-    """Set sums[k + d, x + p] to the sum over n of a[i + p * stride + n] b[j + (p + d) stride + n].
+def multiply(context, a, i, b, j, pitch, blocks, length, totals, t, sums, k, x):
+    """Set sums[k + d, x + p] to the products of pixel p of a with pixel p + d of b.
 
-    There are count samples n, length neighbours d and ``at_once(length)`` pixels p. Where `DOT`,
-    bytes up to `STEP` are loaded, and lifts[x + p] must be `HALF` times the sum of pixel p.
+        sum over samples of a[i + BLOCK p + n + m pitch] b[j + BLOCK (p + d) + n + m pitch]
+
+    There are ``blocks`` m, `BLOCK` n, ``length`` neighbours d and ``at_once(length)`` pixels p.
+    Where `DOT`, totals[t + p] must be the sum of the samples of pixel p of b, and one more pixel
+    is loaded.
     """
 
     def generate(context, builder, signature, arguments):
-        a, i, b, j, stride, count, length, lifts, sums, k, x = arguments
+        a, i, b, j, pitch, blocks, length, totals, t, sums, k, x = arguments
         first = _pointer(context, builder, signature.args[0], a, i)
         second = _pointer(context, builder, signature.args[2], b, j)
-        lift = _pointer(context, builder, signature.args[7], lifts, x)
+        total = _pointer(context, builder, signature.args[7], totals, t)
         for fixed in range(1, WIDEST + 1):
             with builder.if_then(builder.icmp_signed("==", length, _INDEX(fixed))):
-                totals = _emit_loop(builder, first, second, stride, count, fixed)
-                for d, total in enumerate(totals):
+                for (d, p), products in _emit_products(
+                    builder, first, second, pitch, blocks, fixed
+                ).items():
                     if DOT:
-                        more = builder.load(_as(builder, lift, total.type), align=4)
-                        total = builder.add(total, more)
-                    row = builder.add(k, _INDEX(d))
-                    place = _pointer(context, builder, signature.args[8], sums, row, x)
-                    builder.store(total, _as(builder, place, total.type), align=4)
+                        less = builder.gep(total, [_INDEX(d + p)])
+                        less = builder.load(_as(builder, less, products.type), align=4)
+                        half = ir.Constant(products.type, [_HALF] * products.type.count)
+                        products = builder.add(products, builder.mul(less, half))
+                    row, column = (builder.add(u, _INDEX(v)) for u, v in ((k, d), (x, p)))
+                    place = _pointer(context, builder, signature.args[9], sums, row, column)
+                    builder.store(products, _as(builder, place, products.type), align=4)
         return context.get_dummy_value()
 
-    return types.void(a, i, b, j, stride, count, length, lifts, sums, k, x), generate
+    return types.void(a, i, b, j, pitch, blocks, length, totals, t, sums, k, x), generate
 
 
 @intrinsic
-def add_up(context, a, i, stride, count, factor, sums, x):
-    """Set sums[x + p] to factor times the sum over n of a[i + p * stride + n], for 4 pixels p."""
+def add_up(context, a, i, pitch, blocks, sums, x):
+    """Set sums[x + p] to the sum of the samples a[i + BLOCK p + n + m pitch] of two pixels p."""
 
     def generate(context, builder, signature, arguments):
-        a, i, stride, count, factor, sums, x = arguments
+        a, i, pitch, blocks, sums, x = arguments
         first = _pointer(context, builder, signature.args[0], a, i)
-        (total,) = _emit_loop(builder, first, None, stride, count, 1)
-        factor = builder.trunc(factor, _BIT32)
-        factors = ir.Constant(total.type, ir.Undefined)
-        for p in range(4):
-            factors = builder.insert_element(factors, factor, _BIT32(p))
-        place = _pointer(context, builder, signature.args[5], sums, x)
-        builder.store(builder.mul(total, factors), _as(builder, place, total.type), align=4)
+        total = _emit_products(builder, first, None, pitch, blocks, 1)[0, 0]
+        place = _pointer(context, builder, signature.args[4], sums, x)
+        builder.store(total, _as(builder, place, total.type), align=4)
         return context.get_dummy_value()
 
-    return types.void(a, i, stride, count, factor, sums, x), generate
+    return types.void(a, i, pitch, blocks, sums, x), generate
 
 
 @intrinsic
@@ -205,107 +210,115 @@ def interpolate(context, weights, p, source, n, i, pitch):
     return types.float32(weights, p, source, n, i, pitch), generate
 
 
-def _emit_loop(builder, a, b, stride, count, length):
-    """Write the loop over the samples; return for each neighbour a vector of sums for pixels.
+def _emit_products(builder, a, b, pitch, blocks, length):
+    """Write the loop over blocks of samples.
 
-    Without b, all factors of a are 1.
+    Returns vectors of sums for adjacent pixels, by neighbour and first pixel. Without b, all
+    factors of a are 1.
     """
-    pixels = at_once(length)
-    before, loop = builder.block, builder.append_basic_block("samples")
+    pixels = 2 if b is None else at_once(length)
+    before, loop = builder.block, builder.append_basic_block("blocks")
     builder.branch(loop)
     builder.position_at_end(loop)
-    n = builder.phi(_INDEX)
-    old = [builder.phi(_SUMS) for _ in range(pixels * length)]
-    new = list(old)
-    first, second, add_products = _first_of_four, _second_of_four, _add_fours
-    if not DOT:
-        first, second, add_products = _widened, _widened, _add_pairs
+    block, begin = builder.phi(_INDEX), builder.phi(_INDEX)
+    factors, add_products, emit_totals, group = (
+        (_fours, _add_fours, _emit_totals_of_fours, 2)
+        if DOT
+        else (_pairs, _add_pairs, _emit_totals_of_pairs, 1)
+    )
+    old = {(d, p): builder.phi(_SUMS) for d in range(length) for p in range(0, pixels, group)}
+    new = {}
 
-    def place(pointer, pixel, n):
-        return builder.gep(pointer, [builder.add(builder.mul(stride, _INDEX(pixel)), n)])
+    def place(pointer, byte):
+        return builder.gep(pointer, [builder.add(begin, _INDEX(byte))])
 
-    def load(pointer, pixel):
-        return builder.load(_as(builder, place(pointer, pixel, n), _SAMPLES), align=1)
-
-    left = builder.sub(count, n)
-    factors = [first(builder, load(a, p), left) for p in range(pixels)]
-    if b is None:
-        ones = second(builder, ir.Constant(_SAMPLES, [1 + HALF * DOT] * STEP), left)
-    else:
-        for ahead in range(pixels * STEP // LINE):  # what the next pixels need
-            line = builder.add(builder.mul(n, _INDEX(pixels)), _INDEX(ahead * LINE))
-            _prefetch(builder, place(a, pixels, line))
-            _prefetch(builder, place(b, pixels + length - 1, line))
-    for j in range(pixels + length - 1):
-        neighbour = ones if b is None else second(builder, load(b, j), left)
-        for p in range(max(0, j - length + 1), min(pixels, j + 1)):
-            k = (j - p) * pixels + p
-            new[k] = add_products(builder, old[k], factors[p], neighbour)
-    after = builder.add(n, _INDEX(STEP))
-    for variable, following in zip([n, *old], [after, *new], strict=True):
+    if b is not None:  # what the next pixels need
+        for pointer, ahead in ((a, pixels), (b, pixels + length - 1)):
+            for line in range(0, pixels * BLOCK, LINE):
+                _prefetch(builder, place(pointer, ahead * BLOCK + line))
+    first = {p: factors(builder, place(a, p * BLOCK), b is None) for p in range(0, pixels, group)}
+    second = {}
+    for (d, p), sums in old.items():
+        if b is not None and d + p not in second:
+            second[d + p] = factors(builder, place(b, (d + p) * BLOCK), True)
+        new[d, p] = add_products(builder, sums, first[p], second.get(d + p))
+    after = builder.add(block, _INDEX(1))
+    variables = [block, begin, *old.values()]
+    following = [after, builder.add(begin, pitch), *new.values()]
+    for variable, value in zip(variables, following, strict=True):
         variable.add_incoming(ir.Constant(variable.type, None), before)
-        variable.add_incoming(following, loop)
+        variable.add_incoming(value, loop)
     done = builder.append_basic_block("done")
-    builder.cbranch(builder.icmp_signed("<", after, count), loop, done)
+    builder.cbranch(builder.icmp_signed("<", after, blocks), loop, done)
     builder.position_at_end(done)
-    return _emit_totals(builder, new, pixels)
+    return emit_totals(builder, new, pixels)
 
 
-def _widened(builder, samples, left):
-    """Return bytes as numbers that can be multiplied."""
-    return builder.zext(samples, _PRODUCTS)
+def _pairs(builder, pointer, positive):
+    """Load the 16 samples of a pixel as numbers that can be multiplied."""
+    return builder.zext(builder.load(_as(builder, pointer, _BYTES), align=1), _PRODUCTS)
 
 
 def _add_pairs(builder, sums, a, b):
-    """Add two adjacent products to each sum."""
-    product = builder.mul(a, b)
+    """Add two adjacent products to each of eight sums."""
+    product = a if b is None else builder.mul(a, b)
     return builder.add(sums, _fold(builder, product, product, range(0, 16, 2), range(1, 16, 2)))
 
 
-def _first_of_four(builder, samples, left):
-    """Return bytes as DOT takes them; those that are not left are no samples, but 0."""
-    last = builder.select(
-        builder.icmp_signed("<", left, _INDEX(STEP)), builder.sub(left, _INDEX(1)), _INDEX(STEP - 1)
-    )
-    lasts = ir.Constant(_SAMPLES, ir.Undefined)
-    lasts = builder.insert_element(lasts, builder.trunc(last, _SAMPLES.element), _BIT32(0))
-    lasts = builder.shuffle_vector(lasts, lasts, ir.Constant(ir.VectorType(_BIT32, STEP), None))
-    places = ir.Constant(_SAMPLES, list(range(STEP)))
-    kept = builder.icmp_unsigned("<=", places, lasts)
-    return builder.bitcast(builder.select(kept, samples, ir.Constant(_SAMPLES, None)), _SUMS)
-
-
-def _second_of_four(builder, samples, left):
-    """Return bytes less `HALF`, as DOT takes them; their first factor may be 0."""
-    return builder.bitcast(builder.xor(samples, ir.Constant(_SAMPLES, [HALF] * STEP)), _SUMS)
+def _fours(builder, pointer, positive):
+    """Load a block of samples of each of two pixels: as they are, or less `_HALF`."""
+    samples = builder.load(_as(builder, pointer, _TWO_BLOCKS), align=1)
+    if not positive:
+        samples = builder.xor(samples, ir.Constant(_TWO_BLOCKS, [_HALF] * 2 * BLOCK))
+    return builder.bitcast(samples, _SUMS)
 
 
 def _add_fours(builder, sums, a, b):
-    """Add four adjacent products of bytes to each sum."""
+    """Add four adjacent products to each of 16 sums: b has no sign, a has one."""
+    if b is None:
+        a, b = builder.bitcast(ir.Constant(_TWO_BLOCKS, [1] * 2 * BLOCK), _SUMS), a
     kind = ir.FunctionType(_SUMS, [_SUMS] * 3)
     name = "llvm.x86.avx512.vpdpbusd.512"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [sums, a, b])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [sums, b, a])
 
 
-def _emit_totals(builder, sums, pixels):
-    """Add up the elements of each vector, as many vectors at a time; return `pixels` a vector."""
-    totals = []
-    even = [e + side for q in range(0, _LANES, 4) for side in (0, _LANES) for e in (q, q + 2)]
-    low = [e + side for side in (0, _LANES) for q in range(0, _LANES, 8) for e in range(q, q + 4)]
-    for k in range(0, len(sums), _LANES):
-        some = (sums[k : k + _LANES] + [ir.Constant(_SUMS, None)] * _LANES)[:_LANES]
-        while len(some) > _LANES // 4:  # of four elements the even ones and the odd ones
-            some = [
-                _fold(builder, some[i], some[i + 1], even, [e + 1 for e in even])
-                for i in range(0, len(some), 2)
+def _emit_totals_of_fours(builder, sums, pixels):
+    """Add up the eight sums of each pixel, for eight vectors at a time."""
+    totals, keys, each = {}, list(sums), pixels // 2
+    even = [q + e + side for q in range(0, 16, 4) for side in (0, 16) for e in (0, 2)]
+    first = [q + e + side for side in (0, 16) for q in (0, 8) for e in range(4)]
+    for k in range(0, len(keys), 8):
+        eight = [sums[key] for key in keys[k : k + 8]]
+        eight += [ir.Constant(_SUMS, None)] * (8 - len(eight))
+        for some, step in ((even, 1), (even, 1), (first, 4)):
+            others = [element + step for element in some]
+            eight = [
+                _fold(builder, u, v, some, others)
+                for u, v in zip(eight[::2], eight[1::2], strict=True)
             ]
-        while len(some) > 1:  # of eight elements the first four and the last
-            some = [
-                _fold(builder, some[i], some[i + 1], low, [e + 4 for e in low])
-                for i in range(0, len(some), 2)
-            ]
-        for i in range(0, min(_LANES, len(sums) - k), pixels):
-            totals.append(_choose(builder, some[0], some[0], range(i, i + pixels)))
+        for i in range(
+            0, min(8, len(keys) - k), each
+        ):  # vector i + j has two pixels of keys[k + i]
+            order = [8 * (n // 4) + n % 4 + 4 * p for n in range(i, i + each) for p in (0, 1)]
+            totals[keys[k + i]] = _choose(builder, eight[0], eight[0], order)
+    return totals
+
+
+def _emit_totals_of_pairs(builder, sums, pixels):
+    """Add up the eight sums of each pixel, for eight vectors at a time."""
+    totals, keys = {}, list(sums)
+    for k in range(0, len(keys), 8):
+        eight = [sums[key] for key in keys[k : k + 8]]
+        eight += [ir.Constant(_SUMS, None)] * (8 - len(eight))
+        while len(eight) > 2:
+            even, odd = (0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15)
+            halves = range(0, len(eight), 2)
+            eight = [_fold(builder, eight[i], eight[i + 1], even, odd) for i in halves]
+        eight = _fold(
+            builder, eight[0], eight[1], (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)
+        )
+        for i in range(0, min(8, len(keys) - k), pixels):
+            totals[keys[k + i]] = _choose(builder, eight, eight, range(i, i + pixels))
     return totals
 
 

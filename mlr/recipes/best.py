@@ -29,15 +29,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, Cost, Result, RowSums
+from mlr.bands import Band, Cost, Result, RowSums, check_memory
 from mlr.displacement import (
     Field,
     Frame,
     estimate,
+    estimating,
     halo_for,
     holds,
     layout_for,
     moments,
+    moments_bytes,
     reach_of,
 )
 from mlr.errors import DataError, MlrError, OptionError
@@ -180,9 +182,11 @@ class Best:
         taps, names = self._field_in(head.layout), head.expressions
         _, height, width = sums.shape
         weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
+        searches = [_Search(self, sums.only([name]), name) for name in names]
+        check_memory(work for search in searches for work in search.works)
         fits = {
-            name: self._fit(sums.only([name]), name, weights[place, 0], report)
-            for place, name in enumerate(report.progress(names, len(names), "choosing"))
+            search.name: self._fit(search, weights[place, 0], report)
+            for place, search in enumerate(report.progress(searches, len(names), "choosing"))
         }
         fields = [fit[0] for fit in fits.values() if fit[0] is not None]
         return Model(
@@ -211,11 +215,10 @@ class Best:
         )
 
     def _fit(
-        self, sums: RowSums, name: str, weights: npt.NDArray[np.float32], report: Report
+        self, search: _Search, weights: npt.NDArray[np.float32], report: Report
     ) -> tuple[Field | None, _Option, dict[str, Any]]:
         """Fill in weights; return displacement, what was chosen for an expression, and why."""
-        search = _Search(self, sums, name)
-        blurs = self.blurs(sums.shape)
+        blurs = self.blurs(search.shape)
         first = _Option(
             mirrored=True if self.mirrored is None else self.mirrored,
             blur=blurs[0],
@@ -246,7 +249,7 @@ class Best:
                 for o, error in tried.items()
             ],
         }
-        report.note(_line(name, chosen, tried))
+        report.note(_line(search.name, chosen, tried))
         return search.displacement(chosen.mirrored), chosen, details
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
@@ -366,7 +369,7 @@ class _Search:
     """The sums of one expression's folds, and what they say of an option."""
 
     def __init__(self, recipe: Best, sums: RowSums, name: str) -> None:
-        self._recipe, self._sums, self._name = recipe, sums, name
+        self._recipe, self._sums, self.name, self.shape = recipe, sums, name, sums.shape
         self._layout = sums.head.layout
         self._displacements: dict[bool, Field | None] = {}
         self._field = recipe._field_in(self._layout)
@@ -375,14 +378,21 @@ class _Search:
         self._halo = halo_for(self._layout, self._reach)
         planes = len(lags_of(self._field)) + len(self._field) + 3
         self._row = 8 * planes * (sums.shape[2] + 2 * self._margin)  # bytes of moments
+        self._making = moments_bytes(self._layout, sums.shape[2], self._reach)
         self._learner = _Learner(recipe, self._field, sums.shape[0])
         self.folds = len(_showing(sums.head, name))
+        # The first band begins with the rows above the image, and ends with those below it.
+        self._around = around = max(self._halo, (self._halo + self._margin + 1) // 2)
+        costs: list[Cost] = [self._choosing_bytes, self._filling_bytes]
+        self.works = [(sums, cost, around) for cost in costs]
+        if self._reach:
+            self.works.append((sums, *estimating(sums, self._reach)))
 
     def displacement(self, mirrored: bool) -> Field | None:
         """Return the field that moves the input."""
         if mirrored not in self._displacements:
             self._displacements[mirrored] = (
-                estimate(self._sums, self._name, self._reach, mirrored=mirrored)
+                estimate(self._sums, self.name, self._reach, mirrored=mirrored)
                 if self._reach
                 else None
             )
@@ -398,7 +408,7 @@ class _Search:
         errors = {option: np.zeros(height) for option in options}
         samples = 0.0
         work = partial(_left_out, learner=self._learner, options=options)
-        chosen = partial(_showing, name=self._name)
+        chosen = partial(_showing, name=self.name)
         found = self._on_bands(work, moved, chosen, self._choosing_bytes) if options else ()
         for band, (count, rows) in found:
             samples = count
@@ -436,7 +446,7 @@ class _Search:
                 _on_moments,
                 work=work,
                 chosen=chosen,
-                name=self._name,
+                name=self.name,
                 field=self._field,
                 moved=self.displacement(mirrored),
                 height=self._sums.shape[1],
@@ -455,30 +465,34 @@ class _Search:
         height = self._sums.shape[1]
         held: list[Moments] = []
         above = begin = -margin
-        for band in self._sums.bands(cost, self._halo + margin):
+        for band in self._sums.bands(cost, self._around):
             frame = Frame(height, margin, begin, band.end + margin)
             top = max(0, min(begin, height - 1) - self._halo)  # beyond the edge its pixels repeat
-            folds = self._sums.rows(top, min(height, max(frame.end, 1) + self._halo))
             skip = band.first - margin - above
-            for place, part in enumerate(chosen(folds)):
-                rows = moments(part, self._name, self._field, moved, frame, top)
+            statistics = chosen(self._sums.rows(top, min(height, max(frame.end, 1) + self._halo)))
+            for place in range(len(statistics)):
+                rows = moments(statistics[place], self.name, self._field, moved, frame, top)
                 if begin == -margin:
                     held.append(rows)
                 else:
                     held[place] = held[place].continued(rows, skip)
+            del statistics, rows  # before there are others
             above, begin = band.first - margin, frame.end
             yield band, held
 
     def _choosing_bytes(self, rows: int) -> int:
         """Return what choosing takes for a band of so many rows."""
-        return self._row * (
-            self.folds * (rows + 2 * self._margin) + (self.folds + 4) * (rows + self._margin)
+        around = rows + 2 * self._margin
+        raw = self.folds * around
+        return self._row * raw + max(
+            self._row * (self.folds + 4) * (rows + 4), self._row * around + self._making
         )
 
     def _filling_bytes(self, rows: int) -> int:
         """Return what learning from everybody takes for a band of so many rows."""
+        around = rows + 2 * self._margin
         added = self._sums.head.adding_bytes * (rows + self._margin + 2 * self._halo)
-        return added + self._row * (2 * (rows + 2 * self._margin) + 4 * rows)
+        return added + self._row * (2 * around + 4 * rows) + self._making
 
 
 def _line(name: str, chosen: _Option, tried: dict[_Option, float]) -> str:
