@@ -42,7 +42,7 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
     field = statistics.receptive_field
     order = {name: index for index, name in enumerate(statistics.expressions)}
     result = np.empty((len(order), channels, len(field) + 1, height, width), np.float32)
-    diagonal = np.full(len(field) + 1, float(penalty))
+    ridge = penalty * np.eye(len(field) + 1)
     prior = np.zeros(len(field) + 1)
     table = field.lag_table
     for source, names in statistics.groups():
@@ -58,7 +58,7 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
                 taps=field.taps,
                 lag_of=table.lag_of,
                 base_of=table.base_of,
-                penalty=diagonal,
+                penalty=ridge,
                 prior=prior,
                 scale=statistics.white,
             )

@@ -7,8 +7,8 @@ receptive field with weights that all channels share:
   of the sums) and, where that helps, of the mirrored faces;
 - the pairs are learnt from as if they came in brighter and in darker light too, so that no colour
   is taken for a certain part of the face;
-- the penalty pulls to the displaced input, slightly sharpened, rather than to zero, and far taps
-  cost more;
+- the penalty pulls to the displaced input, slightly sharpened, rather than to zero, and to weights
+  that fade out towards the rim of the receptive field;
 - mirroring, the blur and the penalty are chosen by the squared error of people left out, computed
   from the sums of each fold. Of penalties that are equally good the strongest is taken, for it
   keeps the picture sharpest.
@@ -46,6 +46,7 @@ FIRST_PENALTY = 0.05  # for choosing the others with, and where there are too fe
 BIAS = 30.0  # penalty of the bias over that of the middle tap
 TOLERANCE = 1.005  # penalties within 0.5 % of the least error are equally good
 SHARPEN = 0.6
+SMOOTH = 10.0  # penalty of the difference of neighbouring taps over that of a tap
 BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
 
 
@@ -67,7 +68,8 @@ class Best:
         The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default the 29
         pixels up to 3 px away, or 5x5 or 3x3 if statistics hold no more.
     penalty : float, optional
-        Ridge penalty of the middle tap for intensities in [0, 1], as if there were one channel.
+        Of the middle tap, for intensities in [0, 1], as if there were one channel; see
+        `penalties`.
     displacement : float, optional
         Longest displacement along an axis, in pixels; 0 for none.
     blur : float, optional
@@ -183,7 +185,7 @@ class Best:
                 prior="sharpened input" if self.sharpen else "input",
                 sharpen=self.sharpen,
                 brightness=self.brightness,
-                tap_penalties=penalties(taps, 1.0)[:-1].tolist(),
+                tap_penalties=penalties(taps, 1.0).diagonal()[:-1].tolist(),
                 penalty={name: fit[2].penalty for name, fit in fits.items()},
                 mirrored={name: fit[2].mirrored for name, fit in fits.items()},
                 blur={name: fit[2].blur for name, fit in fits.items()},
@@ -269,13 +271,27 @@ class Best:
 
 
 def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
-    """Return the penalty of each coefficient, for a tap at distance r that times 1 + r^4 / 4.
+    """Return the penalty as a matrix D: deviations w from the prior cost w'Dw.
 
-    The weights then fade out towards the rim of the receptive field. With one penalty for all they
-    are largest at the rim, in place of the pixels beyond, and draw every edge a second time there.
+    That is ``penalty`` times the sum of all w^2, of the bias `BIAS` times, and of `SMOOTH`
+    (w_a - w_b)^2 for all neighbouring taps a and b; beyond the rim w is 0, and the middle tap is no
+    neighbour. The weights thus fade out towards the rim. With a penalty on w^2 alone they are
+    largest there, in place of the pixels beyond, and draw every edge a second time.
+
+    Returns
+    -------
+    ndarray of float64, shape (taps + 1, taps + 1)
+        The bias is last.
     """
-    squares = (field.taps.astype(np.float64) ** 2).sum(axis=1)
-    return penalty * np.append(1.0 + squares**2 / 4.0, BIAS)
+    matrix = np.diag(np.append(np.ones(len(field)), BIAS))
+    place = {offset: k for k, offset in enumerate(field.offsets) if offset != (0, 0)}
+    for (y, x), a in place.items():
+        for neighbour in ((y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)):
+            if neighbour != (0, 0):
+                matrix[a, a] += SMOOTH
+            if neighbour in place:
+                matrix[a, place[neighbour]] -= SMOOTH
+    return penalty * matrix
 
 
 class _Search:
@@ -322,8 +338,8 @@ class _Search:
 
     def _solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
         recipe, channels = self._recipe, self._total.shape[0]
-        diagonal = channels * penalties(self._field, penalty)
-        weights = sums.solve(diagonal, recipe.prior(self._field))
+        matrix = channels * penalties(self._field, penalty)
+        weights = sums.solve(matrix, recipe.prior(self._field))
         return np.ascontiguousarray(sums.inside(weights))
 
     def _moments(self, mirrored: bool) -> list[Moments]:
