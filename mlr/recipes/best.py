@@ -19,7 +19,7 @@ receptive field with weights that all channels share:
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from mlr.layout import Layout
 from mlr.model import Model, new_meta
 from mlr.moments import Moments, margin_for
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes.option import Option, table
 from mlr.report import Report
 from mlr.solve import check_penalty
 
@@ -48,15 +49,6 @@ TOLERANCE = 1.0075  # penalties within 0.75 % of the least error are equally goo
 SHARPEN = 0.6
 SMOOTH = 10.0  # penalty of the difference of neighbouring taps over that of a tap
 BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
-
-
-@dataclass(frozen=True)
-class _Option:
-    """How the weights of one expression are made."""
-
-    mirrored: bool
-    blur: float
-    penalty: float
 
 
 class Best:
@@ -199,34 +191,17 @@ class Best:
 
     def _fit(
         self, folds: Folds, name: str, report: Report
-    ) -> tuple[npt.NDArray[np.float64], Field | None, _Option, dict[str, Any]]:
+    ) -> tuple[npt.NDArray[np.float64], Field | None, Option, dict[str, Any]]:
         """Return weights, displacement, what was chosen for an expression, and why."""
         search = _Search(self, folds, name)
         blurs = self.blurs(folds.parts[0].shape)
-        first = _Option(
+        first = Option(
             mirrored=True if self.mirrored is None else self.mirrored,
             blur=blurs[0],
             penalty=FIRST_PENALTY if self.penalty is None else self.penalty,
         )
-        tried: dict[_Option, float] = {}
-        chosen = first
-        if search.folds > 1:
-            for mirrored in [True, False] if self.mirrored is None else [self.mirrored]:
-                for blur in blurs:
-                    option = _Option(mirrored, blur, first.penalty)
-                    tried[option] = search.error(option, moved=first.mirrored)
-            chosen = min(tried, key=tried.__getitem__)
-            if chosen.mirrored != first.mirrored:  # and so moved in another way
-                tried[chosen] = search.error(chosen)
-            if self.penalty is None:
-                for penalty in PENALTIES:
-                    option = _Option(chosen.mirrored, chosen.blur, penalty)
-                    if option not in tried:
-                        tried[option] = search.error(option)
-                alike = [o for o in tried if (o.mirrored, o.blur) == (chosen.mirrored, chosen.blur)]
-                least = min(tried[o] for o in alike)
-                good = [o for o in alike if tried[o] <= TOLERANCE * least]
-                chosen = max(good, key=lambda option: option.penalty)
+        tried: dict[Option, float] = {}
+        chosen = self._chosen(search, first, blurs, tried) if search.folds > 1 else first
         weights = search.weights(chosen)
         details = {
             "folds": search.folds,
@@ -235,8 +210,37 @@ class Best:
                 for o, error in tried.items()
             ],
         }
-        report.note(_line(name, chosen, tried))
+        people = f"{folds.pairs[name]} pairs, left out in {search.folds} folds"
+        for line in table(name, people, chosen, tried, f"the strongest within {TOLERANCE - 1:.2%}"):
+            report.note(line)
         return weights, search.displacement(chosen.mirrored), chosen, details
+
+    def _chosen(
+        self, search: _Search, first: Option, blurs: list[float], tried: dict[Option, float]
+    ) -> Option:
+        """Return the best way to share samples, with the strongest penalty that is good with it.
+
+        First the former, with one penalty. Then the penalties from the weakest on, until the error
+        has risen too far: it falls and then rises. What was tried is noted with its error.
+        """
+        for blur in blurs:
+            for mirrored in [True, False] if self.mirrored is None else [self.mirrored]:
+                option = replace(first, mirrored=mirrored, blur=blur)
+                tried[option] = search.error(option, moved=first.mirrored)
+        chosen = min(tried, key=tried.__getitem__)
+        if chosen.mirrored != first.mirrored:  # and so moved in another way
+            tried[chosen] = search.error(chosen)
+        if self.penalty is not None:
+            return chosen
+        options = [replace(chosen, penalty=penalty) for penalty in PENALTIES]
+        least = math.inf
+        for option in options:
+            if option not in tried:
+                tried[option] = search.error(option)
+            least = min(least, tried[option])
+            if tried[option] > TOLERANCE * least:
+                break
+        return [o for o in options if tried.get(o, math.inf) <= TOLERANCE * least][-1]
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""
@@ -303,7 +307,8 @@ class _Search:
         self._total = folds.total
         self._displacements: dict[bool, Field | None] = {}
         self._raw: dict[bool, list[Moments]] = {}
-        self._shared: dict[tuple[bool, float, bool], tuple[list[Moments], Moments]] = {}
+        self._blurred: dict[tuple[float, bool], list[Moments]] = {}
+        self._shared: dict[tuple[Option, bool], tuple[list[Moments], Moments]] = {}
         self._field = recipe._field_in(folds.layout)
         self._margin = margin_for(self._field, max(recipe.blurs(self._total.shape)))
         self.folds = len(self._parts)
@@ -317,24 +322,25 @@ class _Search:
             )
         return self._displacements[mirrored]
 
-    def error(self, option: _Option, moved: bool | None = None) -> float:
+    def error(self, option: Option, moved: bool | None = None) -> float:
         """Return the mean squared error of people left out of training.
 
         The input is moved as for mirrored pairs or not, by default as the option says. To choose
         between the two, one way is enough: the other takes as long as all else together.
         """
         moved = option.mirrored if moved is None else moved
-        parts, total = self._training(option, moved)
         errors, samples = 0.0, 0.0
-        for part, left_out in zip(parts, self._moments(moved), strict=True):
-            weights = self._solve(total - part, option.penalty)
+        for rest, left_out in zip(
+            self._training(option, moved)[0], self._moments(moved), strict=True
+        ):
+            weights = self._solve(rest, option.penalty)
             errors += left_out.error(weights) * left_out.samples
             samples += left_out.samples
         return errors / samples
 
-    def weights(self, option: _Option) -> npt.NDArray[np.float64]:
-        """Return the weights learnt from everybody, in the image; the folds play no part."""
-        return self._solve(self._to_learn_from(option, self._everybody(option)), option.penalty)
+    def weights(self, option: Option) -> npt.NDArray[np.float64]:
+        """Return the weights learnt from everybody, in the image."""
+        return self._solve(self._training(option, option.mirrored)[1], option.penalty)
 
     def _solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
         recipe, channels = self._recipe, self._total.shape[0]
@@ -342,54 +348,34 @@ class _Search:
         weights = sums.solve(matrix, recipe.prior(self._field))
         return np.ascontiguousarray(sums.inside(weights))
 
-    def _moments(self, mirrored: bool) -> list[Moments]:
-        """Return the moments of each fold as they are."""
-        if mirrored not in self._raw:
-            field, moved = self._field, self.displacement(mirrored)
-            self._raw[mirrored] = [
-                moments(part, self._name, field, moved, self._margin) for part in self._parts
-            ]
-        return self._raw[mirrored]
-
-    def _everybody(self, option: _Option) -> Moments:
-        moved = self.displacement(option.mirrored)
-        return moments(self._total, self._name, self._field, moved, self._margin)
-
-    def _to_learn_from(self, option: _Option, raw: Moments) -> Moments:
-        """Return moments shared with the neighbours, the mirrored pairs and other light."""
-        shared = raw.blurred(option.blur)
-        both = shared + shared.mirrored() if option.mirrored else shared
-        return both.brightened(self._recipe.brightness**2)
-
-    def _training(self, option: _Option, moved: bool) -> tuple[list[Moments], Moments]:
-        """Return the moments to learn from: of each fold, and of all."""
-        key = option.mirrored, option.blur, moved
+    def _training(self, option: Option, moved: bool) -> tuple[list[Moments], Moments]:
+        """Return the moments to learn from: all without those of each fold, and all."""
+        key = replace(option, penalty=0.0), moved
         if key not in self._shared:
-            parts = [self._to_learn_from(option, raw) for raw in self._moments(moved)]
+            parts = [self._to_learn_from(option, part) for part in self._near(option.blur, moved)]
             total = parts[0]
             for part in parts[1:]:
                 total = total + part
-            self._shared = {key: (parts, total)}  # one is kept: they are large
+            self._shared = {key: ([total - part for part in parts], total)}  # large: one is kept
         return self._shared[key]
 
+    def _to_learn_from(self, option: Option, shared: Moments) -> Moments:
+        """Return moments of the mirrored pairs too, and of other light."""
+        both = shared + shared.mirrored() if option.mirrored else shared
+        return both.brightened(self._recipe.brightness**2)
 
-def _line(name: str, chosen: _Option, tried: dict[_Option, float]) -> str:
-    """Return what was chosen for an expression, and by which errors."""
-    what = (
-        f"{name}: {'mirrored pairs too' if chosen.mirrored else 'no mirrored pairs'}, "
-        f"blur {chosen.blur:g} px, penalty {chosen.penalty:g}"
-    )
-    if not tried:
-        return f"{what}; too few people to choose by"
+    def _near(self, blur: float, moved: bool) -> list[Moments]:
+        """Return the moments of each fold shared with the neighbours."""
+        if (blur, moved) not in self._blurred:
+            parts = [part.blurred(blur) for part in self._moments(moved)]
+            self._blurred = {(blur, moved): parts}
+        return self._blurred[blur, moved]
 
-    def error(option: _Option) -> str:
-        return f"{1000 * tried[option]:.2f}"
-
-    others = [o for o in tried if (o.mirrored, o.blur) != (chosen.mirrored, chosen.blur)]
-    against = ", ".join(
-        f"{error(o)} {'mirrored' if o.mirrored else 'not mirrored'} at {o.blur:g} px"
-        for o in others
-    )
-    alike = sorted((o for o in tried if o not in others), key=lambda o: o.penalty)
-    curve = ", ".join(f"{error(o)} at {o.penalty:g}" for o in alike)
-    return f"{what} (error left out, x 1000: {curve}{'; ' if against else ''}{against})"
+    def _moments(self, moved: bool) -> list[Moments]:
+        """Return the moments of each fold as they are."""
+        if moved not in self._raw:
+            field, displacement = self._field, self.displacement(moved)
+            self._raw[moved] = [
+                moments(part, self._name, field, displacement, self._margin) for part in self._parts
+            ]
+        return self._raw[moved]
