@@ -11,6 +11,7 @@ from mlr import inspection
 from mlr.errors import OptionError
 from mlr.model import Model, load
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes.best import penalties
 from tests.conftest import names
 
 
@@ -60,8 +61,8 @@ def test_copying_model_departs_from_nothing_and_is_sharp():
 def test_penalty_of_each_tap(model):
     found = load(model)
     said = inspection.penalties(found, "happy")
-    lengths = 1 + (found.receptive_field.taps**2).sum(axis=1) ** 2 / 4
-    np.testing.assert_allclose(said, found.meta["penalty"]["happy"] * lengths)
+    expected = penalties(found.receptive_field, found.meta["penalty"]["happy"]).diagonal()
+    np.testing.assert_allclose(said, expected[:-1])
     assert set(inspection.penalties(random_model(), "happy")) == {0.4}
 
 
