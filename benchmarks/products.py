@@ -19,6 +19,7 @@ from mlr.receptive_field import ReceptiveField
 from mlr.threads import limited, thread_count
 
 RUNS, MATRIX = 11, 1024
+LONG = 0.05  # seconds
 PAUSE = 0.1  # seconds: BLAS's threads go on spinning for a while, in the other's way
 CASES = [(128, 512, 5), (256, 512, 5), (128, 256, 5), (128, 200, 3), (256, 200, 3), (128, 512, 7)]
 
@@ -28,9 +29,12 @@ def operations(offsets, size, samples):
 
 
 def seconds(function):
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    """Return the seconds of a call, of as many as take `LONG` together."""
+    start, calls = time.perf_counter(), 0
+    while time.perf_counter() - start < LONG:
+        function()
+        calls += 1
+    return (time.perf_counter() - start) / calls
 
 
 def measure(size, samples, side):
