@@ -8,6 +8,7 @@ is lost, and since sums of integers are exact, the outcome is the same bits.
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -18,28 +19,35 @@ import time
 import warnings
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial, reduce
+from dataclasses import replace
+from functools import cached_property, partial, reduce
 from importlib.util import find_spec
+from itertools import pairwise
 from multiprocessing import resource_tracker
 from operator import add
 from types import FrameType
 from typing import Any, TypeVar
 
 import dask
+import numpy as np
+import numpy.typing as npt
 from distributed import Client, Future, LocalCluster, Worker, as_completed, get_worker
 from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
+from mlr.bands import LEAST_ROWS, Band, Cost
+from mlr.collect import Job
 from mlr.data.files import at_end, discard_unfinished
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError, OptionError
-from mlr.folds import Folds
+from mlr.folds import Folds, fold_of, stacked
+from mlr.layout import Layout
 from mlr.report import Report
 from mlr.shards import Failures, Part, Shard
-from mlr.threads import thread_count
+from mlr.threads import limited, thread_count
 from mlr.version import __version__
 from mlr.warmup import announced, compile_alone
 
@@ -48,8 +56,7 @@ Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
 PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker
-TTL = "distributed.scheduler.worker-ttl"
-SILENT = "60s"  # how long a worker of ours may keep silent before its work is given to others
+WATCH = 5  # seconds between looks at whether anybody is left
 FAILURES = 20  # workers that a task of ours may see die before it is given up
 CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
@@ -77,16 +84,19 @@ class Cluster:
         self,
         make: Callable[[Shard, int], Part],
         shards: Sequence[Shard],
+        job: Job,
         tell: Callable[[Shard, Failures], None],
-    ) -> Folds:
-        """Return the sum over all shards.
+    ) -> ClusterSums:
+        """Return the sum over all shards; it stays on the workers.
 
         Parameters
         ----------
         make : function of a shard and a number of threads
             Sums it up.
         shards : sequence of tuple of Person
-            At least one.
+            At least one, of one fold each.
+        job : Job
+            What is summed up.
         tell : function of a shard and its failures
             Called for each as it is done.
 
@@ -100,15 +110,65 @@ class Cluster:
             parts = [submit(_part, shared, shard) for shard in shards]
             # What is there is added up before other shards are begun: so few wait in memory.
             told = [submit(_failures, part, priority=20) for part in parts]
-            level = [submit(_sums, part, priority=20) for part in parts]
+            folds: dict[int, list[Future]] = {}
+            for shard, part in zip(shards, parts, strict=True):
+                fold = fold_of(shard[0].name, job.folds)
+                folds.setdefault(fold, []).append(submit(_sums, part, priority=20))
             del parts
-            while len(level) > 1:
-                pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
-                level = [submit(_added, *pair, priority=10) for pair in pairs]
+            totals = [self._added(level) for level in folds.values()]
             shard_of = {future.key: shard for future, shard in zip(told, shards, strict=True)}
             for future, failures in as_completed(told, loop=self._client.loop, with_results=True):
                 tell(shard_of[future.key], failures)
-            return level[0].result()
+            return self._in_pieces(totals, job)
+
+    def _added(self, level: list[Future]) -> Future:
+        """Return the sum of sums, which go up a tree."""
+        while len(level) > 1:
+            pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
+            level = [self._client.submit(_added, *pair, priority=10, pure=False) for pair in pairs]
+        return level[0]
+
+    def _in_pieces(self, totals: Sequence[Future], job: Job) -> ClusterSums:
+        """Return the sum of the folds in as many pieces as there are workers to work on them."""
+        height = job.shape[1]
+        count = max(1, min(len(self._client.nthreads()), height // LEAST_ROWS))
+        ends = [height * number // count for number in range(count + 1)]
+        pieces = []
+        for first, end in pairwise(ends):
+            rows = [
+                self._client.submit(_rows, each, first, end, priority=30, pure=False)
+                for each in totals
+            ]
+            pieces.append((first, end, self._client.submit(_added, *rows, pure=False)))
+        return ClusterSums(self, job.shape, pieces)
+
+    def on_bands(
+        self,
+        work: Callable[[Folds, Band], Result],
+        bands: Iterable[Band],
+        pieces: Sequence[_Piece],
+        view: Sequence[_View],
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of a view of the sums of its crop.
+
+        Raises
+        ------
+        MlrError
+            What the work raises, or if the cluster is lost.
+        """
+        with _told(), self._shared((work, view)) as shared:
+            waiting: deque[tuple[Band, Future]] = deque()
+            for band in bands:
+                crop = [p for p in pieces if p[0] < band.below and band.above < p[1]]
+                futures = [future for _, _, future in crop]
+                begin = crop[0][0]
+                waiting.append(
+                    (band, self._client.submit(_on_band, shared, band, begin, *futures, pure=False))
+                )
+                if len(waiting) >= 2 * len(self._client.nthreads()):
+                    yield _result(*waiting.popleft())
+            while waiting:
+                yield _result(*waiting.popleft())
 
     def map(
         self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
@@ -138,6 +198,98 @@ class Cluster:
             yield self._client.submit(pickle.loads, pickle.dumps((what, self._compiled)))
 
 
+_Piece = tuple[int, int, Future]  # sums of the rows first, ..., end - 1
+_View = Callable[[Folds], Folds]
+
+
+class ClusterSums:
+    """Sums that lie on the workers, as `mlr.bands.RowSums`.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Where they are.
+    shape : tuple of int
+        (channels, height, width) of the images.
+    pieces : sequence of (int, int, Future)
+        Sums of the rows first, ..., end - 1, from top to bottom.
+    view : sequence of function
+        What is done to sums before they are used.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        shape: tuple[int, int, int],
+        pieces: Sequence[_Piece],
+        view: Sequence[_View] = (),
+    ) -> None:
+        self._cluster, self.shape, self._pieces, self._view = cluster, shape, pieces, view
+
+    elsewhere = True
+
+    @cached_property
+    def head(self) -> Folds:
+        """The sums of the first row; its shape is that of the whole images."""
+        return Folds(tuple(replace(part, shape=self.shape) for part in self.rows(0, 1).parts))
+
+    def rows(self, first: int, end: int) -> Folds:
+        """Return the sums of some rows."""
+        ((_, found),) = self.each(_as_they_are, [Band(first, end, first, end)])
+        return found
+
+    def only(self, expressions: Iterable[str]) -> ClusterSums:
+        """Return the sums of the pairs of some expressions."""
+        return self._seen(partial(Folds.only, expressions=tuple(expressions)))
+
+    def restricted(self, layout: Layout) -> ClusterSums:
+        """Return the sums with some of the planes."""
+        return self._seen(partial(Folds.restricted, layout=layout))
+
+    def _seen(self, view: _View) -> ClusterSums:
+        return ClusterSums(self._cluster, self.shape, self._pieces, (*self._view, view))
+
+    @property
+    def making_bytes(self) -> int:
+        """None here."""
+        return 0
+
+    @property
+    def memory(self) -> float:
+        """No concern: the work makes do with little."""
+        return math.inf
+
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return 0: no memory is too little."""
+        return 0.0
+
+    def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
+        """Return the pieces, with the halo."""
+        height = self.shape[1]
+        return [
+            Band(first, end, max(0, first - halo), min(height, end + halo))
+            for first, end, _ in self._pieces
+        ]
+
+    def each(
+        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the sums of its crop, on the workers."""
+        return self._cluster.on_bands(work, bands, self._pieces, self._view)
+
+    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an array of zeros for a result."""
+        return np.zeros(shape, dtype)
+
+
+def _as_they_are(sums: Folds, band: Band) -> Folds:
+    return sums
+
+
+def _result(band: Band, future: Future) -> tuple[Band, Any]:
+    return band, future.result()
+
+
 # What workers do.
 
 
@@ -157,6 +309,29 @@ def _sums(part: Part) -> Folds:
 
 def _added(*sums: Folds) -> Folds:
     return reduce(add, sums)
+
+
+def _rows(sums: Folds, first: int, end: int) -> Folds:
+    """Return some rows; a copy, for the rest to be forgotten."""
+    cut = sums.rows(first, end)
+    return Folds(tuple(part.changed(np.ascontiguousarray, part.shape) for part in cut.parts))
+
+
+def _on_band(
+    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[_View]], bool],
+    band: Band,
+    begin: int,
+    *pieces: Folds,
+) -> Result:
+    """Do some work on a band of sums, of which there are pieces from some row on."""
+    (work, view), compiled = shared
+    end = begin
+    cut = []
+    for piece in pieces:
+        first, end = end, end + piece.shape[1]
+        cut.append(piece.rows(max(band.above, first) - first, min(band.below, end) - first))
+    with _busy(compiled) as threads, limited(threads):
+        return work(reduce(lambda sums, change: change(sums), view, stacked(cut)), band)
 
 
 def _batch(
@@ -248,7 +423,31 @@ def connected(where: str, report: Report) -> Iterator[Cluster]:
         _check_versions(client, where)
         if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
             report.note(f"dashboard: {client.dashboard_link}")
+        stack.enter_context(_watched(client))
         yield Cluster(client, compiled=number is not None)
+
+
+@contextmanager
+def _watched(client: Client) -> Iterator[None]:
+    """Give up what is waited for once there have been no workers for some time."""
+    done = threading.Event()
+
+    def watch() -> None:
+        last = time.monotonic()
+        while not done.wait(WATCH):
+            with suppress(Exception):  # without a scheduler Dask gives up by itself
+                if client.nthreads():
+                    last = time.monotonic()
+            if time.monotonic() - last > PATIENCE:
+                _close(client)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 _HAS_BOKEH = find_spec("bokeh") is not None
@@ -271,9 +470,7 @@ def _local(where: str) -> int | None:
 def _started(number: int) -> Iterator[str]:
     """Start a scheduler in this process, and workers in processes of their own."""
     _track_in_silence()
-    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": FAILURES}
-    if dask.config.get(TTL) == "5 minutes":  # Dask's default: nobody has set it
-        settings[TTL] = SILENT
+    settings = {"distributed.scheduler.allowed-failures": FAILURES}
     before = set(multiprocessing.active_children())
 
     def ours() -> set[multiprocessing.process.BaseProcess]:

@@ -12,7 +12,8 @@ from mlr.report import Report
 from mlr.threads import thread_count
 
 if TYPE_CHECKING:  # whoever changes faces need not wait for the compiler
-    from mlr.folds import Folds
+    from mlr.bands import RowSums
+    from mlr.collect import Job
     from mlr.shards import Failures, Part, Shard
 
 Item = TypeVar("Item")
@@ -27,8 +28,9 @@ class Engine(Protocol):
         self,
         make: Callable[[Shard, int], Part],
         shards: Sequence[Shard],
+        job: Job,
         tell: Callable[[Shard, Failures], None],
-    ) -> Folds:
+    ) -> RowSums:
         """Return the sum over shards, made by a function of a shard and a number of threads.
 
         Parameters
@@ -36,7 +38,9 @@ class Engine(Protocol):
         make : function
             Sums up a shard.
         shards : sequence of tuple of Person
-            At least one.
+            At least one, of one fold each.
+        job : Job
+            What is summed up.
         tell : function
             Called for each shard with what cannot be read of it.
         """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from mlr.bands import RowSums
+from mlr.bands import Band, RowSums, check_memory
 from mlr.errors import DataError, MlrError
 from mlr.exposure import Exposure
+from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
@@ -78,10 +81,15 @@ class Paper:
         )
         reach = int(np.abs(field.taps[:, 0]).max())
         each = solving_bytes(head.parts[0]) + head.adding_bytes
-        found = sums.bands(lambda rows: (rows + 2 * reach) * each, reach)
-        for band in report.progress(found, len(found), "solving"):
-            statistics = sums.rows(band.above, band.below).total
-            weights[..., band.rows, :] = solve(statistics, self.penalty, band.inner)
+
+        def cost(rows: int) -> int:
+            return (rows + 2 * reach) * each
+
+        check_memory([(sums, cost, reach)])
+        found = sums.bands(cost, reach)
+        solved = sums.each(partial(_solved, penalty=self.penalty), found)
+        for band, rows in report.progress(solved, len(found), "solving"):
+            weights[..., band.rows, :] = rows
         as_published = self.penalty == 0.4 and head.layout == Layout(ReceptiveField.square(3))
         return Model(
             weights=weights,
@@ -97,3 +105,8 @@ class Paper:
                 exposure=asdict(Exposure.of_sums(sums)),
             ),
         )
+
+
+def _solved(sums: Folds, band: Band, penalty: float) -> npt.NDArray[np.float32]:
+    """Return the weights of a band."""
+    return solve(sums.total, penalty, band.inner)
