@@ -43,7 +43,7 @@ def measure(size, samples, side):
     images, targets = (np.zeros(samples_shape(1, size, size, samples), np.uint8) for _ in range(2))
     for array in (images, targets):
         pack(rng.integers(0, 256, (samples, size, size, 1), np.uint8), array, 0)
-    totals = sums_of(images)
+    (totals,) = sums_of([images])
     field = ReceptiveField.square(side)
     taps, lags = field.taps, field.lag_table.lags
     matrix = rng.random((MATRIX, MATRIX), np.float32)
@@ -51,8 +51,12 @@ def measure(size, samples, side):
     lag_planes = np.zeros((1, len(lags), size, size), np.int32)
 
     def both():
-        add_products(images, images, lags, totals, lag_planes)
-        add_products(targets, images, taps, totals, cross_planes)
+        add_products(
+            [
+                (images, images, lags, totals, lag_planes),
+                (targets, images, taps, totals, cross_planes),
+            ]
+        )
 
     work = operations(taps, size, samples) + operations(lags, size, samples)
     both()
