@@ -100,7 +100,7 @@ def _add_change(
     crop = np.clip(warp(pixels, to_crop, height, width) / white, 0, 1)
     grey_in_colour = crop.shape[2] < model.shape[0]
     face = crop.repeat(model.shape[0], axis=2) if grey_in_colour else crop
-    gain, offset = _light(model, face)
+    gain, offset = light_of(model, face)
     lit = gain * face + offset
     change = (model.synthesize(lit, target, strength) - lit) / gain
     if grey_in_colour:
@@ -129,8 +129,16 @@ def _tiles(outline: tuple[int, int, int, int], size: tuple[int, ...]) -> Iterato
             yield Part(y, min(y + TILE, bottom), x, min(x + TILE, right))
 
 
-def _light(model: Model, face: Floats) -> tuple[Floats, Floats]:
-    """Return the gains and offsets from a face's exposure to that of the training images."""
+def light_of(model: Model, face: Floats) -> tuple[Floats, Floats]:
+    """Return gain and offset of each channel from a face's light to that of the training images.
+
+    Parameters
+    ----------
+    model : Model
+        Whose training images are meant; gain 1 and offset 0 if it does not know their exposure.
+    face : ndarray of float32, shape (height, width, channels)
+        An aligned face, in [0, 1].
+    """
     noted = model.meta.get("exposure")
     if noted is None:
         return np.ones(1, np.float32), np.zeros(1, np.float32)
