@@ -48,6 +48,8 @@ class Accumulator:
         uint8, uint16, float32 or float64: that of every image.
     people : int, optional
         How many are expected, to cut them into batches of equal size.
+    batch_bytes : int, optional
+        Memory for a batch, which has `BLOCK` samples at least.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Accumulator:
         expressions: Sequence[str],
         dtype: npt.DTypeLike,
         people: int = BATCH,
+        batch_bytes: int | None = None,
     ) -> None:
         self.layout = layout = Layout.of(layout)
         self.shape = shape
@@ -67,7 +70,8 @@ class Accumulator:
         channels = layout.channels(shape[0])
         self._each = shape[0] // channels  # samples of a person
         bytes_each = sample_dtype.itemsize * channels * height * width
-        samples = _batch_size(people * self._each, (1 + len(self.expressions)) * bytes_each)
+        bytes_each *= 1 + len(self.expressions)
+        samples = _batch_size(people * self._each, bytes_each, batch_bytes or BATCH_BYTES)
         names = (None, *self.expressions)
         self._room = samples
         buffers = _together(
@@ -259,9 +263,9 @@ def _together(dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> list[P
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _batch_size(wanted: int, bytes_each: int) -> int:
+def _batch_size(wanted: int, bytes_each: int, batch_bytes: int) -> int:
     """Return a number of samples that fits in memory and leaves no batch nearly empty."""
-    largest = max(1, min(BATCH, BATCH_BYTES // bytes_each))
+    largest = max(1, min(BATCH, batch_bytes // bytes_each // BLOCK * BLOCK))
     batches = -(-max(wanted, 1) // largest)
     even = -(-wanted // batches)
     return -(-even // BLOCK) * BLOCK

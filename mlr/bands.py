@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
+from mlr.errors import OptionError
+from mlr.memory import said
+
 if TYPE_CHECKING:
     from mlr.folds import Folds
     from mlr.layout import Layout
@@ -89,7 +92,10 @@ class RowSums(Protocol):
 
     @property
     def head(self) -> Folds:
-        """The sums of some rows: all that is known of the pairs besides the planes."""
+        """The sums of the first row at least: all that is known of the pairs besides the planes.
+
+        Its shape is that of the whole images.
+        """
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -107,6 +113,17 @@ class RowSums(Protocol):
     def restricted(self, layout: Layout) -> RowSums:
         """Return the sums with some of the planes."""
 
+    @property
+    def making_bytes(self) -> int:
+        """Bytes that it takes to have a row of the sums."""
+
+    @property
+    def memory(self) -> float:
+        """Bytes that the sums and the work on them may take; infinite if it is no concern."""
+
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return the least memory, in bytes, that leaves bands of a row, given as for `bands`."""
+
     def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
         """Return bands that leave enough memory for work on them.
 
@@ -117,6 +134,10 @@ class RowSums(Protocol):
         halo : int
             Rows of the sums around a band that it needs.
         """
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether work on bands is done by others, on several at a time."""
 
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
@@ -141,3 +162,25 @@ def one_by_one(
     """Do what `RowSums.each` asks for here."""
     for band in bands:
         yield band, work(sums.rows(band.above, band.below), band)
+
+
+def check_memory(works: Iterable[tuple[RowSums, Cost, int]]) -> None:
+    """Raise unless there is memory for each work on some sums.
+
+    Parameters
+    ----------
+    works : iterable of (RowSums, function, int)
+        The sums, and what `RowSums.bands` takes.
+
+    Raises
+    ------
+    OptionError
+        If there is not; it says how much there must be.
+    """
+    needs = [(sums.least_memory(cost, halo), sums.memory) for sums, cost, halo in works]
+    least, memory = max(needs)
+    if least > memory:
+        raise OptionError(
+            f"{said(memory)} of memory are too little for images and models of this size; "
+            f"give at least {said(least)}"
+        )

@@ -8,6 +8,7 @@ is lost, and since sums of integers are exact, the outcome is the same bits.
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -55,8 +56,7 @@ Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
 PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker
-TTL = "distributed.scheduler.worker-ttl"
-SILENT = "60s"  # how long a worker of ours may keep silent before its work is given to others
+WATCH = 5  # seconds between looks at whether anybody is left
 FAILURES = 20  # workers that a task of ours may see die before it is given up
 CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
@@ -226,6 +226,8 @@ class ClusterSums:
     ) -> None:
         self._cluster, self.shape, self._pieces, self._view = cluster, shape, pieces, view
 
+    elsewhere = True
+
     @cached_property
     def head(self) -> Folds:
         """The sums of the first row; its shape is that of the whole images."""
@@ -246,6 +248,20 @@ class ClusterSums:
 
     def _seen(self, view: _View) -> ClusterSums:
         return ClusterSums(self._cluster, self.shape, self._pieces, (*self._view, view))
+
+    @property
+    def making_bytes(self) -> int:
+        """None here."""
+        return 0
+
+    @property
+    def memory(self) -> float:
+        """No concern: the work makes do with little."""
+        return math.inf
+
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return 0: no memory is too little."""
+        return 0.0
 
     def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
         """Return the pieces, with the halo."""
@@ -407,7 +423,31 @@ def connected(where: str, report: Report) -> Iterator[Cluster]:
         _check_versions(client, where)
         if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
             report.note(f"dashboard: {client.dashboard_link}")
+        stack.enter_context(_watched(client))
         yield Cluster(client, compiled=number is not None)
+
+
+@contextmanager
+def _watched(client: Client) -> Iterator[None]:
+    """Give up what is waited for once there have been no workers for some time."""
+    done = threading.Event()
+
+    def watch() -> None:
+        last = time.monotonic()
+        while not done.wait(WATCH):
+            with suppress(Exception):  # without a scheduler Dask gives up by itself
+                if client.nthreads():
+                    last = time.monotonic()
+            if time.monotonic() - last > PATIENCE:
+                _close(client)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 _HAS_BOKEH = find_spec("bokeh") is not None
@@ -430,9 +470,7 @@ def _local(where: str) -> int | None:
 def _started(number: int) -> Iterator[str]:
     """Start a scheduler in this process, and workers in processes of their own."""
     _track_in_silence()
-    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": FAILURES}
-    if dask.config.get(TTL) == "5 minutes":  # Dask's default: nobody has set it
-        settings[TTL] = SILENT
+    settings = {"distributed.scheduler.allowed-failures": FAILURES}
     before = set(multiprocessing.active_children())
 
     def ours() -> set[multiprocessing.process.BaseProcess]:

@@ -17,7 +17,7 @@ from functools import cache, partial
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import LEAST_ROWS, Band, RowSums
+from mlr.bands import LEAST_ROWS, Band, Cost, RowSums
 from mlr.folds import Folds
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
@@ -37,7 +37,7 @@ PENALTY = 8e-5  # mean squared error that a displacement of one pixel must at le
 LEAST_GAIN = 0.05  # part of the squared error that a displacement must save, or nothing is moved
 FULL_GAIN = 0.2  # and from which on everything is; in between, a part of the way
 STRETCH = 2  # pixels by which two taps may be moved apart
-PRODUCT_BYTES = 8 << 20  # of products of pixels with their neighbours, made at a time
+PRODUCT_BYTES = 4 << 20  # of products of pixels with their neighbours, made at a time
 
 
 def layout_for(field: ReceptiveField, reach: int) -> Layout:
@@ -61,7 +61,8 @@ def layout_for(field: ReceptiveField, reach: int) -> Layout:
 
 def reach_of(layout: Layout, field: ReceptiveField) -> int:
     """Return the longest displacement, in pixels, that statistics of a layout allow for."""
-    reach = max(int(np.abs(layout.receptive_field.taps).max()), 0)
+    margin = int(np.abs(field.taps).max()) + INTERPOLATION_REACH - 1
+    reach = max(int(np.abs(layout.receptive_field.taps).max()) - margin, 0)
     while reach > 0 and not holds(layout, field, reach):
         reach -= 1
     return reach
@@ -102,23 +103,29 @@ def estimate(sums: RowSums, expression: str, reach: int, *, mirrored: bool) -> F
     """
     _, height, width = sums.shape
     scale = np.sqrt(height * width) / SIZE
-    halo = radius_of(BLUR * scale) + reach
-    side = 2 * reach + 1
-    row = 8 * width * side  # bytes
-
-    def cost(rows: int) -> int:
-        around = (4 * row + sums.head.adding_bytes) * (rows + 2 * halo)
-        return around + row * (2 * side + 8) * rows
-
     found = np.empty((2, height, width))
     work = partial(_closest, expression=expression, reach=reach, scale=scale, mirrored=mirrored)
-    for band, rows in sums.each(work, sums.bands(cost, halo)):
+    for band, rows in sums.each(work, sums.bands(*estimating(sums, reach))):
         found[:, band.rows] = rows
     found = blur(found, SMOOTH * scale)
     # The lag planes do not hold products of neighbours torn farther apart.
     while _stretch(found, sums.head.layout.lag_reach or 0) > 0:
         found = blur(found, max(scale, 1.0))
     return found.astype(np.float32)
+
+
+def estimating(sums: RowSums, reach: int) -> tuple[Cost, int]:
+    """Return what `estimate` takes for a band of rows, in bytes, and how many rows around it."""
+    _, height, width = sums.shape
+    halo = radius_of(BLUR * np.sqrt(height * width) / SIZE) + reach
+    side = 2 * reach + 1
+    row = 8 * width * side
+
+    def cost(rows: int) -> int:
+        around = (4 * row + sums.head.adding_bytes) * (rows + 2 * halo)
+        return around + row * (2 * side + 8) * rows
+
+    return cost, halo
 
 
 def _closest(
@@ -216,13 +223,27 @@ def moments(
     samples = float(statistics.sources[expression].count * channels)
     size = frame.end - frame.first, width + 2 * frame.margin
     result = Moments.empty(field, frame.margin, samples, size)
-    products = max(len(_table(statistics.layout)[0]), len(statistics.receptive_field))
-    for part in frame.parts(max(LEAST_ROWS, PRODUCT_BYTES // (8 * width * products))):
+    for part in frame.parts(_rows_at_once(statistics.layout, width)):
         rows = slice(part.first - frame.first, part.end - frame.first)
         planes = _planes(statistics, expression, field, displacement, part, top)
         for whole, some in zip(result.planes, planes, strict=True):
             whole[..., rows, :] = some
     return result
+
+
+def moments_bytes(layout: Layout, width: int, reach: int) -> int:
+    """Return the bytes that `moments` takes beside its result."""
+    rows = _rows_at_once(layout, width) + 2 * (reach + INTERPOLATION_REACH)
+    planes = (rows + (layout.lag_reach or 0)) * max(len(layout.lags), len(layout.receptive_field))
+    return 8 * width * (rows * _products(layout) + planes)
+
+
+def _products(layout: Layout) -> int:
+    return max(len(_table(layout)[0]), len(layout.receptive_field))
+
+
+def _rows_at_once(layout: Layout, width: int) -> int:
+    return max(LEAST_ROWS, PRODUCT_BYTES // (8 * width * _products(layout)))
 
 
 def _planes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -149,7 +150,7 @@ class Folds:
 
     @property
     def head(self) -> Folds:
-        """The folds themselves: all their rows are there."""
+        """The folds themselves, for they know all of the pairs."""
         return self
 
     @property
@@ -165,11 +166,30 @@ class Folds:
     @property
     def adding_bytes(self) -> int:
         """Bytes that `total` takes for each row of images while it is made."""
-        return max(part.nbytes for part in self.parts) // self.shape[1] * (len(self.parts) > 1)
+        return max(map(_row_bytes, self.parts)) if len(self.parts) > 1 else 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that the planes take for each row of images."""
+        return sum(map(_row_bytes, self.parts))
 
     def rows(self, first: int, end: int) -> Folds:
         """Return some rows of the planes, as views; see `Statistics.rows`."""
         return self._each(lambda part: part.rows(first, end))
+
+    @property
+    def making_bytes(self) -> int:
+        """None: all rows are there."""
+        return 0
+
+    @property
+    def memory(self) -> float:
+        """No concern: the work makes do with little."""
+        return math.inf
+
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return 0: no memory is too little."""
+        return 0.0
 
     def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
         """Return bands for work that takes little memory beside the planes.
@@ -184,6 +204,11 @@ class Folds:
         height = self.shape[1]
         rows = rows_within(max(WORK, WORK_SHARE * self.nbytes), height, cost)
         return bands(height, max(rows, LEAST_ROWS), halo)
+
+    @property
+    def elsewhere(self) -> bool:
+        """No: work on them is done here."""
+        return False
 
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
@@ -250,15 +275,22 @@ class Folds:
             write_npz(file, arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> Folds:
+    def load(cls, path: str | Path, *, mapped: bool = False) -> Folds:
         """Read the folds that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        mapped : bool
+            Leave the planes in the file, to be read when they are used.
 
         Raises
         ------
         ModelError
             If the file is damaged, of another version, or something else.
         """
-        arrays, meta = read_npz(located(path), kind="statistics", newest=FORMAT)
+        arrays, meta = read_npz(located(path), kind="statistics", newest=FORMAT, mapped=mapped)
         if meta["format"] < FORMAT:
             raise ModelError(f"{path}: statistics of an older version of mlr; make them anew")
         try:
@@ -289,6 +321,11 @@ class Folds:
         return Folds(tuple(change(part) for part in self.parts))
 
 
+def _row_bytes(part: Statistics) -> int:
+    rows = next((target.sums.shape[-2] for target in part.targets.values()), 1)
+    return part.nbytes // max(rows, 1)
+
+
 def stacked(pieces: Sequence[Folds]) -> Folds:
     """Return the sums of images whose rows are those of the pieces, from top to bottom."""
     if len(pieces) == 1:
@@ -316,11 +353,14 @@ def joined(sums: RowSums) -> Folds:
     def whole(planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return sums.array((*planes.shape[:-2], height, width), planes.dtype)
 
+    layout = sums.head.layout
+    halo = int(max(np.abs(layout.receptive_field.taps[:, 0]).max(), layout.lags[:, 0].max()))
     parts: list[Statistics] = []
-    for band in sums.bands(lambda rows: 0):
-        pieces = sums.rows(band.first, band.end).parts
-        if pieces[0].shape == sums.shape:
-            return Folds(pieces)
+    for band in sums.bands(lambda rows: 0, halo):
+        crop = sums.rows(band.above, band.below)
+        if crop.shape == sums.shape:
+            return crop
+        pieces = crop.rows(band.inner.start, band.inner.stop).parts
         parts = parts or [piece.changed(whole, sums.shape) for piece in pieces]
         parts = [
             _with_rows(part, piece, band.rows, sums.array)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -10,14 +11,19 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from mlr.accumulate import BATCH_BYTES
+from mlr.banded import Spooled
 from mlr.bands import RowSums
 from mlr.checkpoint import Checkpoint
-from mlr.collect import Job, collect, finished, prepared
-from mlr.data.pairs import PairList
+from mlr.collect import Job, bytes_of_sums, finished, prepared, sum_up
+from mlr.data.pairs import PairList, Person
+from mlr.data.stream import decoded
 from mlr.engine import Engine
 from mlr.errors import OptionError
-from mlr.folds import Folds
+from mlr.folds import WORK, WORK_SHARE, Folds
+from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
+from mlr.memory import said
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
 from mlr.shards import Failures, Part, Shard, cut, size_for, sum_shard
@@ -72,6 +78,8 @@ def gather_pairs(
     threads: int | None,
     report: Report,
     sharding: Sharding | None = None,
+    memory: int | None = None,
+    spool: Path | None = None,
 ) -> RowSums:
     """Sum up pairs of image files: the same bits in whichever way.
 
@@ -81,6 +89,15 @@ def gather_pairs(
         As for `mlr.collect.collect`.
     sharding : Sharding, optional
         How to cut them; by default not at all.
+    memory : int, optional
+        Bytes that the sums and work on them may take; by default as many as they need.
+    spool : Path, optional
+        Folder for the decoded pixels of pairs whose sums do not fit.
+
+    Returns
+    -------
+    RowSums
+        `Folds` if they fit in memory.
 
     Raises
     ------
@@ -90,9 +107,11 @@ def gather_pairs(
         If a checkpoint cannot be written.
     """
     if sharding is None:
-        return collect(pairs, layout, folds=folds, threads=threads, report=report)
+        return _in_memory_or_not(pairs, layout, folds, threads, report, memory, spool)
     with limited(threads) as count, announced(report):
         people, job = prepared(pairs, layout, folds, report)
+        if memory is not None and sharding.engine is None:
+            _check_room(people, job, memory)
         size = sharding.people or size_for(job, len(pairs.expressions))
         folder = sharding.checkpoint
         store = None if folder is None else Checkpoint(folder, job)
@@ -106,6 +125,54 @@ def gather_pairs(
             deque(steps, 0)  # those who could not be decoded
         finished(total.head, report)
         return total
+
+
+def _in_memory_or_not(
+    pairs: PairList,
+    layout: Layout | ReceptiveField | Callable[[tuple[int, int, int]], Layout],
+    folds: int,
+    threads: int | None,
+    report: Report,
+    memory: int | None,
+    spool: Path | None,
+) -> RowSums:
+    """Sum up pairs as they are decoded, if their sums fit; otherwise keep their pixels."""
+    with limited(threads) as count, announced(report):
+        people, job = prepared(pairs, layout, folds, report)
+        stream = decoded(people, job.format, count, report)
+        left = None if memory is None else _left_for_batch(people, job, memory)
+        if left is None or left > 0:
+            stream = report.progress(stream, len(people), "summing up")
+            batch = BATCH_BYTES if left is None else min(left, BATCH_BYTES)
+            return finished(sum_up(stream, people, job, batch), report)
+        assert memory is not None
+        sums = Spooled(job, memory, spool)
+        for person in report.progress(stream, len(people), "decoding"):
+            sums.add(person)
+        finished(sums.head, report)
+        return sums
+
+
+def _left_for_batch(people: Sequence[Person], job: Job, memory: int) -> int:
+    """Return the bytes left for a batch of pixels, 0 if sums and work on them do not fit."""
+    sums, weights = bytes_of_sums(people, job)
+    if sums + max(WORK, WORK_SHARE * sums) + weights > memory:
+        return 0
+    expressions = max(len(person.targets) for person in people)
+    least = BLOCK * (1 + expressions) * math.prod(job.shape)
+    left = (memory - sums) // 2  # the other half is for people decoded and not yet summed up
+    return left if left >= least else 0
+
+
+def _check_room(people: Sequence[Person], job: Job, memory: int) -> None:
+    """Raise unless all sums fit in memory, with those of a shard and the result."""
+    sums, _ = bytes_of_sums(people, job)
+    wanted = sums * (2 + 1 / job.folds) + WORK
+    if wanted > memory:
+        raise OptionError(
+            f"{said(memory)} of memory are too little for sums of shards, which are not made in "
+            f"bands of rows; give at least {said(wanted)}, or no --checkpoint and no --shard"
+        )
 
 
 def _one_by_one(

@@ -1,12 +1,14 @@
 """Working in bands of rows changes no bit of a model or of statistics."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mlr.accumulate import statistics_of_arrays
-from mlr.bands import bands, rows_within
+from mlr.bands import bands, one_by_one, rows_within
 from mlr.folds import Folds, joined
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
@@ -51,6 +53,14 @@ class Cropped:
         few.__dict__ = self.__dict__ | {"layout": layout}
         few.head = few.rows(0, 1)
         return few
+
+    memory = math.inf
+
+    def least_memory(self, cost, halo=0):
+        return 0
+
+    def each(self, work, bands):
+        return one_by_one(self, work, bands)
 
     def bands(self, cost, halo=0):
         return bands(self.shape[1], self.height, halo)
@@ -116,7 +126,7 @@ def test_bands_join_to_the_whole(rows, people):
     # The sums over the sources of the two agree at the top alone: they must not be shared below.
     other = X.copy()
     other[:, 6:] = 255 - other[:, 6:]
-    layout = Layout(ReceptiveField.square(1))
+    layout = Layout(ReceptiveField.square(3))
 
     def rows_of(first, end):
         happy = statistics_of_arrays(X[:, first:end].copy(), {"a": X[:, first:end].copy()}, layout)
@@ -127,6 +137,7 @@ def test_bands_join_to_the_whole(rows, people):
 
     class Sums:
         shape = (3, 12, 6)
+        head = rows_of(0, 12)
         rows = staticmethod(rows_of)
         bands = staticmethod(lambda cost, halo=0: bands(12, rows, halo))
         array = staticmethod(np.zeros)

@@ -398,6 +398,8 @@ def test_reach_is_read_off_a_layout():
         layout = layout_for(FIELD, reach)
         assert reach_of(layout, FIELD) == reach
         assert not holds(layout, FIELD, reach + 1)
+    wide = ReceptiveField.square(9)  # beyond its longest displacement there are too many taps
+    assert reach_of(layout_for(wide, 8), wide) == 8
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,12 @@ def training_data(output: str) -> Callable[[Command], Command]:
             help="Most people in a shard.  [default: as many as make it worth while]",
         ),
         cluster,
+        click.option(
+            "--memory",
+            metavar="AMOUNT",
+            help="How much to take beside the program's own, as 2GB; less takes longer.  "
+            "[default: half of what is free]",
+        ),
     ]
 
     def decorate(command: Command) -> Command:

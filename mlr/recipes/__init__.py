@@ -41,7 +41,7 @@ class Recipe(Protocol):
         """
 
     def fit(self, sums: RowSums, report: Report) -> Model:
-        """Return the model.
+        """Return the model; its weights may be in a file rather than in memory.
 
         Raises
         ------

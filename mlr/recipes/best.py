@@ -22,22 +22,24 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, Cost, RowSums
+from mlr.bands import Band, Cost, Result, RowSums, check_memory
 from mlr.displacement import (
     Field,
     Frame,
     estimate,
+    estimating,
     halo_for,
     holds,
     layout_for,
     moments,
+    moments_bytes,
     reach_of,
 )
 from mlr.errors import DataError, MlrError, OptionError
@@ -180,9 +182,11 @@ class Best:
         taps, names = self._field_in(head.layout), head.expressions
         _, height, width = sums.shape
         weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
+        searches = [_Search(self, sums.only([name]), name) for name in names]
+        check_memory(work for search in searches for work in search.works)
         fits = {
-            name: self._fit(sums.only([name]), name, weights[place, 0], report)
-            for place, name in enumerate(report.progress(names, len(names), "choosing"))
+            search.name: self._fit(search, weights[place, 0], report)
+            for place, search in enumerate(report.progress(searches, len(names), "choosing"))
         }
         fields = [fit[0] for fit in fits.values() if fit[0] is not None]
         return Model(
@@ -211,11 +215,10 @@ class Best:
         )
 
     def _fit(
-        self, sums: RowSums, name: str, weights: npt.NDArray[np.float32], report: Report
+        self, search: _Search, weights: npt.NDArray[np.float32], report: Report
     ) -> tuple[Field | None, _Option, dict[str, Any]]:
         """Fill in weights; return displacement, what was chosen for an expression, and why."""
-        search = _Search(self, sums, name)
-        blurs = self.blurs(sums.shape)
+        blurs = self.blurs(search.shape)
         first = _Option(
             mirrored=True if self.mirrored is None else self.mirrored,
             blur=blurs[0],
@@ -246,7 +249,7 @@ class Best:
                 for o, error in tried.items()
             ],
         }
-        report.note(_line(name, chosen, tried))
+        report.note(_line(search.name, chosen, tried))
         return search.displacement(chosen.mirrored), chosen, details
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
@@ -291,11 +294,82 @@ def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
     return penalty * np.append(1.0 + squares**2 / 4.0, BIAS)
 
 
+@dataclass(frozen=True)
+class _Learner:
+    """What learning from moments depends on."""
+
+    recipe: Best
+    field: ReceptiveField
+    channels: int
+
+    def to_learn_from(self, option: _Option, raw: Moments) -> Moments:
+        """Return moments shared with the neighbours, the mirrored pairs and other light."""
+        shared = raw.blurred(option.blur)
+        both = shared + shared.mirrored() if option.mirrored else shared
+        return both.brightened(self.recipe.brightness**2)
+
+    def solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
+        """Return the weights of the image's part of the frame."""
+        diagonal = self.channels * penalties(self.field, penalty)
+        weights = sums.solve(diagonal, self.recipe.prior(self.field))
+        return np.ascontiguousarray(sums.inside(weights))
+
+
+def _left_out(
+    parts: list[Moments], learner: _Learner, options: Sequence[_Option]
+) -> tuple[float, dict[_Option, npt.NDArray[np.float64]]]:
+    """Return the samples, and for each option the squared errors in each row of a band."""
+    errors: dict[_Option, npt.NDArray[np.float64]] = {}
+    for alike, group in groupby(options, key=lambda option: replace(option, penalty=0)):
+        shared = [learner.to_learn_from(alike, part) for part in parts]
+        total = reduce(operator.add, shared)
+        for option in group:
+            errors[option] = np.zeros(len(total.squares) - 2 * total.margin)
+            for part, left_out in zip(shared, parts, strict=True):
+                weights = learner.solve(total - part, option.penalty)
+                errors[option] += left_out.errors(weights)
+    return sum(part.samples for part in parts), errors
+
+
+def _learnt(parts: list[Moments], learner: _Learner, option: _Option) -> npt.NDArray[np.float32]:
+    """Return the weights of a band, learnt from everybody."""
+    (everybody,) = parts
+    solution = learner.solve(learner.to_learn_from(option, everybody), option.penalty)
+    with np.errstate(over="ignore"):
+        return solution.astype(np.float32)
+
+
+def _everybody(folds: Folds) -> list[Statistics]:
+    return [folds.total]
+
+
+def _showing(folds: Folds, name: str) -> list[Statistics]:
+    """Return the folds in which somebody shows the expression."""
+    return [part for part in folds.parts if name in part.targets]
+
+
+def _on_moments(
+    folds: Folds,
+    band: Band,
+    *,
+    work: Callable[[list[Moments]], Result],
+    chosen: Callable[[Folds], list[Statistics]],
+    name: str,
+    field: ReceptiveField,
+    moved: Field | None,
+    height: int,
+    margin: int,
+) -> Result:
+    """Do some work on the moments of a band that is looked at by itself."""
+    frame = Frame(height, margin, band.first - margin, band.end + margin)
+    return work([moments(part, name, field, moved, frame, band.above) for part in chosen(folds)])
+
+
 class _Search:
     """The sums of one expression's folds, and what they say of an option."""
 
     def __init__(self, recipe: Best, sums: RowSums, name: str) -> None:
-        self._recipe, self._sums, self._name = recipe, sums, name
+        self._recipe, self._sums, self.name, self.shape = recipe, sums, name, sums.shape
         self._layout = sums.head.layout
         self._displacements: dict[bool, Field | None] = {}
         self._field = recipe._field_in(self._layout)
@@ -304,13 +378,21 @@ class _Search:
         self._halo = halo_for(self._layout, self._reach)
         planes = len(lags_of(self._field)) + len(self._field) + 3
         self._row = 8 * planes * (sums.shape[2] + 2 * self._margin)  # bytes of moments
-        self.folds = len(self._parts(sums.head))
+        self._making = moments_bytes(self._layout, sums.shape[2], self._reach)
+        self._learner = _Learner(recipe, self._field, sums.shape[0])
+        self.folds = len(_showing(sums.head, name))
+        # The first band begins with the rows above the image, and ends with those below it.
+        self._around = around = max(self._halo, (self._halo + self._margin + 1) // 2)
+        costs: list[Cost] = [self._choosing_bytes, self._filling_bytes]
+        self.works = [(sums, cost, around) for cost in costs]
+        if self._reach:
+            self.works.append((sums, *estimating(sums, self._reach)))
 
     def displacement(self, mirrored: bool) -> Field | None:
         """Return the field that moves the input."""
         if mirrored not in self._displacements:
             self._displacements[mirrored] = (
-                estimate(self._sums, self._name, self._reach, mirrored=mirrored)
+                estimate(self._sums, self.name, self._reach, mirrored=mirrored)
                 if self._reach
                 else None
             )
@@ -325,26 +407,14 @@ class _Search:
         _, height, width = self._sums.shape
         errors = {option: np.zeros(height) for option in options}
         samples = 0.0
-        for band, parts in (
-            self._moments(moved, self._parts, self._choosing_bytes) if options else ()
-        ):
-            samples = sum(part.samples for part in parts)
-            for alike, group in groupby(options, key=lambda option: replace(option, penalty=0)):
-                for option, rows in self._errors(parts, alike, list(group)):
-                    errors[option][band.rows] = rows
+        work = partial(_left_out, learner=self._learner, options=options)
+        chosen = partial(_showing, name=self.name)
+        found = self._on_bands(work, moved, chosen, self._choosing_bytes) if options else ()
+        for band, (count, rows) in found:
+            samples = count
+            for option in options:
+                errors[option][band.rows] = rows[option]
         return {o: float(rows.sum() / (height * width * samples)) for o, rows in errors.items()}
-
-    def _errors(
-        self, parts: Sequence[Moments], alike: _Option, options: Sequence[_Option]
-    ) -> Iterator[tuple[_Option, npt.NDArray[np.float64]]]:
-        """Yield the squared errors in each row of a band, for options that differ in penalty."""
-        shared = [self._to_learn_from(alike, part) for part in parts]
-        total = reduce(operator.add, shared)
-        for option in options:
-            errors = np.zeros(len(total.squares) - 2 * total.margin)
-            for part, left_out in zip(shared, parts, strict=True):
-                errors += left_out.errors(self._solve(total - part, option.penalty))
-            yield option, errors
 
     def fill(self, weights: npt.NDArray[np.float32], option: _Option) -> None:
         """Fill in the weights learnt from everybody; the folds play no part.
@@ -355,23 +425,37 @@ class _Search:
         option : _Option
             How to learn them.
         """
-        found = self._moments(option.mirrored, lambda folds: [folds.total], self._filling_bytes)
-        for band, (everybody,) in found:
-            solution = self._solve(self._to_learn_from(option, everybody), option.penalty)
-            with np.errstate(over="ignore"):
-                weights[:, band.rows] = solution
+        work = partial(_learnt, learner=self._learner, option=option)
+        found = self._on_bands(work, option.mirrored, _everybody, self._filling_bytes)
+        for band, solution in found:
+            weights[:, band.rows] = solution
             if not np.isfinite(weights[:, band.rows]).all():
                 raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
 
-    def _solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
-        recipe, channels = self._recipe, self._sums.shape[0]
-        diagonal = channels * penalties(self._field, penalty)
-        weights = sums.solve(diagonal, recipe.prior(self._field))
-        return np.ascontiguousarray(sums.inside(weights))
-
-    def _parts(self, folds: Folds) -> list[Statistics]:
-        """Return the folds in which somebody shows the expression."""
-        return [part for part in folds.parts if self._name in part.targets]
+    def _on_bands(
+        self,
+        work: Callable[[list[Moments]], Result],
+        mirrored: bool,
+        chosen: Callable[[Folds], list[Statistics]],
+        cost: Cost,
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the moments of some statistics."""
+        if self._sums.elsewhere:
+            found = self._sums.bands(cost, self._halo + self._margin)
+            whole = partial(
+                _on_moments,
+                work=work,
+                chosen=chosen,
+                name=self.name,
+                field=self._field,
+                moved=self.displacement(mirrored),
+                height=self._sums.shape[1],
+                margin=self._margin,
+            )
+            yield from self._sums.each(whole, found)
+        else:
+            for band, parts in self._moments(mirrored, chosen, cost):
+                yield band, work(parts)
 
     def _moments(
         self, mirrored: bool, chosen: Callable[[Folds], list[Statistics]], cost: Cost
@@ -381,36 +465,34 @@ class _Search:
         height = self._sums.shape[1]
         held: list[Moments] = []
         above = begin = -margin
-        for band in self._sums.bands(cost, self._halo + margin):
+        for band in self._sums.bands(cost, self._around):
             frame = Frame(height, margin, begin, band.end + margin)
             top = max(0, min(begin, height - 1) - self._halo)  # beyond the edge its pixels repeat
-            folds = self._sums.rows(top, min(height, max(frame.end, 1) + self._halo))
             skip = band.first - margin - above
-            for place, part in enumerate(chosen(folds)):
-                rows = moments(part, self._name, self._field, moved, frame, top)
+            statistics = chosen(self._sums.rows(top, min(height, max(frame.end, 1) + self._halo)))
+            for place in range(len(statistics)):
+                rows = moments(statistics[place], self.name, self._field, moved, frame, top)
                 if begin == -margin:
                     held.append(rows)
                 else:
                     held[place] = held[place].continued(rows, skip)
+            del statistics, rows  # before there are others
             above, begin = band.first - margin, frame.end
             yield band, held
 
-    def _to_learn_from(self, option: _Option, raw: Moments) -> Moments:
-        """Return moments shared with the neighbours, the mirrored pairs and other light."""
-        shared = raw.blurred(option.blur)
-        both = shared + shared.mirrored() if option.mirrored else shared
-        return both.brightened(self._recipe.brightness**2)
-
     def _choosing_bytes(self, rows: int) -> int:
         """Return what choosing takes for a band of so many rows."""
-        return self._row * (
-            self.folds * (rows + 2 * self._margin) + (self.folds + 4) * (rows + self._margin)
+        around = rows + 2 * self._margin
+        raw = self.folds * around
+        return self._row * raw + max(
+            self._row * (self.folds + 4) * (rows + 4), self._row * around + self._making
         )
 
     def _filling_bytes(self, rows: int) -> int:
         """Return what learning from everybody takes for a band of so many rows."""
+        around = rows + 2 * self._margin
         added = self._sums.head.adding_bytes * (rows + self._margin + 2 * self._halo)
-        return added + self._row * (2 * (rows + 2 * self._margin) + 4 * rows)
+        return added + self._row * (2 * around + 4 * rows) + self._making
 
 
 def _line(name: str, chosen: _Option, tried: dict[_Option, float]) -> str:

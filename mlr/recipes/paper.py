@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, RowSums
+from mlr.bands import Band, RowSums, check_memory
 from mlr.errors import DataError, MlrError
 from mlr.exposure import Exposure
 from mlr.folds import Folds
@@ -81,7 +81,12 @@ class Paper:
         )
         reach = int(np.abs(field.taps[:, 0]).max())
         each = solving_bytes(head.parts[0]) + head.adding_bytes
-        found = sums.bands(lambda rows: (rows + 2 * reach) * each, reach)
+
+        def cost(rows: int) -> int:
+            return (rows + 2 * reach) * each
+
+        check_memory([(sums, cost, reach)])
+        found = sums.bands(cost, reach)
         solved = sums.each(partial(_solved, penalty=self.penalty), found)
         for band, rows in report.progress(solved, len(found), "solving"):
             weights[..., band.rows, :] = rows
