@@ -61,7 +61,8 @@ def layout_for(field: ReceptiveField, reach: int) -> Layout:
 
 def reach_of(layout: Layout, field: ReceptiveField) -> int:
     """Return the longest displacement, in pixels, that statistics of a layout allow for."""
-    reach = max(int(np.abs(layout.receptive_field.taps).max()), 0)
+    margin = int(np.abs(field.taps).max()) + INTERPOLATION_REACH - 1
+    reach = max(int(np.abs(layout.receptive_field.taps).max()) - margin, 0)
     while reach > 0 and not holds(layout, field, reach):
         reach -= 1
     return reach

@@ -19,7 +19,7 @@ from mlr.kernels import jit
 from mlr.kernels.blur import blur, gaussian
 from mlr.moments import lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.best import BIAS, Best
+from mlr.recipes.best import BIAS, FARTHEST, FIELDS, Best
 from mlr.report import Report
 from mlr.warping import Displacer, interpolation
 from tests.conftest import draw
@@ -398,6 +398,8 @@ def test_reach_is_read_off_a_layout():
         layout = layout_for(FIELD, reach)
         assert reach_of(layout, FIELD) == reach
         assert not holds(layout, FIELD, reach + 1)
+    wide = ReceptiveField.square(9)  # beyond its longest displacement there are too many taps
+    assert reach_of(layout_for(wide, 8), wide) == 8
 
 
 @pytest.mark.parametrize(
@@ -431,3 +433,8 @@ def test_arrays_take_the_recipe_too():
     best = mlr.MaskedRegression(recipe="best").fit(X, T)
     assert best.model_.meta["recipe"] == "best"
     assert best.score(X, T) > 0.9
+
+
+def test_statistics_hold_the_widest_window_and_the_longest_displacement():
+    field = ReceptiveField.of(FIELDS[0])  # as for images of 256 px and more
+    assert reach_of(layout_for(field, FARTHEST), field) >= FARTHEST
