@@ -63,6 +63,7 @@ CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
 MOST = 256  # processes
 SUMS_SHARE = 0.5  # of a worker's memory, for making and adding up sums
+PIECE_SHARE = 0.1  # for a piece of the sums
 WORK_SHARE = 0.5  # for work on them
 KEPT_SHARE = 0.3  # for what lies there; what is more, Dask writes to the disk
 UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
@@ -117,7 +118,10 @@ class Cluster:
             if rows == job.shape[1]:
                 pieces = self._whole(make, shards, job, tell)
             else:
-                pieces = self._by_bands(shards, job, tell, max(rows, LEAST_ROWS), each)
+                # Work on a band is sent all pieces that reach into it: they have to be low.
+                lowest = PIECE_SHARE * each / (4 * _row_bytes(job) * job.folds)
+                rows = max(1, min(rows, int(lowest)))
+                pieces = self._by_bands(shards, job, tell, rows, each)
         return ClusterSums(self, job.shape, pieces, each)
 
     def fits(self, job: Job, memory: int | None) -> bool:
@@ -433,9 +437,14 @@ def _reach(job: Job) -> int:
 
 def _summing_bytes(job: Job, rows: int) -> float:
     """Return the bytes of so many rows of the sums of a shard: made, sent, and added up."""
+    return 4.0 * _row_bytes(job) * (rows + 2 * _reach(job))
+
+
+def _row_bytes(job: Job) -> int:
+    """Return the bytes of a row of the sums of a shard."""
     layout, (channels, _, width) = job.layout, job.shape
     planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
-    return 16.0 * planes * layout.channels(channels) * width * (rows + 2 * _reach(job))
+    return 4 * planes * layout.channels(channels) * width
 
 
 def _failures(part: Part) -> Failures:
