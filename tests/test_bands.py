@@ -31,6 +31,7 @@ class Cropped:
         self.layout = recipe.layout((sources.shape[3], *sources.shape[1:3]))
         self.folds = recipe.folds
         self.shape = (sources.shape[3], *sources.shape[1:3])
+        self.elsewhere = height % 2 == 1  # bands by themselves, not one after the other
         self.head = self.rows(0, 1)
 
     def rows(self, first, end):
