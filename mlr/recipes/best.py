@@ -13,6 +13,10 @@ receptive field with weights that all channels share:
   from the sums of each fold. Of penalties that are equally good the strongest is taken, for it
   keeps the picture sharpest.
 
+An infinite penalty leaves the prior: the input, displaced and sharpened; and exactly the input with
+a displacement and a sharpening of 0. Every expression is chosen and solved by itself: as its input
+is moved in its own way, its Gram matrices are not those of another, whoever the people are.
+
 ``benchmarks/results/recipes.md`` tells what else was tried.
 """
 
