@@ -288,6 +288,18 @@ def test_infinite_penalty_returns_the_input(faces):
     assert np.array_equal(model.synthesize(face, "happy"), face)
 
 
+def test_infinite_penalty_leaves_the_prior(faces):
+    model = mlr.train(faces, penalty=1e12, displacement=1, sharpen=0.7)
+    face = draw(99, size=24) / np.float32(255)
+    moved = Displacer(model.displacement[0])(face.transpose(2, 0, 1)).transpose(1, 2, 0)
+    padded = np.pad(moved, ((1, 1), (1, 1), (0, 0)), "edge")
+    down = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    soft = (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]) / 4
+    expected = moved + 0.7 * (moved - soft)
+    assert np.abs(model.displacement).max() > 0.2
+    np.testing.assert_allclose(model.synthesize(face, "happy"), expected, atol=1e-5)
+
+
 def test_threads_and_order_change_no_bit(faces, tmp_path, monkeypatch):
     mlr.train(faces, tmp_path / "a.npz", threads=1)
     monkeypatch.setattr("mlr.collect.PACK", 2)

@@ -13,6 +13,10 @@ receptive field with weights that all channels share:
   from the sums of each fold. Of penalties that are equally good the strongest is taken, for it
   keeps the picture sharpest.
 
+An infinite penalty leaves the prior: the input, displaced and sharpened; and exactly the input with
+a displacement and a sharpening of 0. Every expression is chosen and solved by itself: as its input
+is moved in its own way, its Gram matrices are not those of another, whoever the people are.
+
 ``benchmarks/results/recipes.md`` tells what else was tried.
 """
 
@@ -63,7 +67,7 @@ PENALTIES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 FIRST_PENALTY = 0.05  # for choosing the others with, and where there are too few to choose by
 BIAS = 30.0  # penalty of the bias over that of the middle tap
 TOLERANCE = 1.0075  # penalties within 0.75 % of the least error are equally good
-SHARPEN = 0.6
+SHARPEN = 0.8
 SMOOTH = 10.0  # penalty of the difference of neighbouring taps over that of a tap
 BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
 
@@ -196,7 +200,7 @@ class Best:
                 prior="sharpened input" if self.sharpen else "input",
                 sharpen=self.sharpen,
                 brightness=self.brightness,
-                tap_penalties=penalties(taps, 1.0).diagonal()[:-1].tolist(),
+                smooth=SMOOTH,
                 penalty={name: fit[1].penalty for name, fit in fits.items()},
                 mirrored={name: fit[1].mirrored for name, fit in fits.items()},
                 blur={name: fit[1].blur for name, fit in fits.items()},
@@ -289,10 +293,12 @@ class Best:
         return prior
 
 
-def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
+def penalties(
+    field: ReceptiveField, penalty: float, smooth: float = SMOOTH
+) -> npt.NDArray[np.float64]:
     """Return the penalty as a matrix D: deviations w from the prior cost w'Dw.
 
-    That is ``penalty`` times the sum of all w^2, of the bias `BIAS` times, and of `SMOOTH`
+    That is ``penalty`` times the sum of all w^2, of the bias `BIAS` times, and of ``smooth``
     (w_a - w_b)^2 for all neighbouring taps a and b; beyond the rim w is 0, and the middle tap is no
     neighbour. The weights thus fade out towards the rim. With a penalty on w^2 alone they are
     largest there, in place of the pixels beyond, and draw every edge a second time.
@@ -307,9 +313,9 @@ def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
     for (y, x), a in place.items():
         for neighbour in ((y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)):
             if neighbour != (0, 0):
-                matrix[a, a] += SMOOTH
+                matrix[a, a] += smooth
             if neighbour in place:
-                matrix[a, place[neighbour]] -= SMOOTH
+                matrix[a, place[neighbour]] -= smooth
     return penalty * matrix
 
 
