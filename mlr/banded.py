@@ -110,6 +110,11 @@ class Banded(ABC):
         share = BATCH_SHARE / WORK_SHARE
         return max(work + least, min(work + most, work / (1 - share))) / WORK_SHARE
 
+    @property
+    def elsewhere(self) -> bool:
+        """No: work on them is done here."""
+        return False
+
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
     ) -> Iterator[tuple[Band, Result]]:

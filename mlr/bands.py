@@ -135,6 +135,10 @@ class RowSums(Protocol):
             Rows of the sums around a band that it needs.
         """
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether work on bands is done by others, on several at a time."""
+
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
     ) -> Iterator[tuple[Band, Result]]:

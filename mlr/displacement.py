@@ -34,8 +34,8 @@ SIZE = 128  # side of the images that the lengths below are for, in pixels
 BLUR = 3.0  # pixels: neighbours that look for a common displacement
 SMOOTH = 2.0  # pixels: blur of the displacement itself
 PENALTY = 8e-5  # mean squared error that a displacement of one pixel must at least save
-LEAST_GAIN = 0.05  # part of the squared error that a displacement must save, or nothing is moved
-FULL_GAIN = 0.2  # and from which on everything is; in between, a part of the way
+LEAST_GAIN = 0.03  # part of the squared error that a displacement must save, or nothing is moved
+FULL_GAIN = 0.15  # and from which on everything is; in between, a part of the way
 STRETCH = 2  # pixels by which two taps may be moved apart
 PRODUCT_BYTES = 4 << 20  # of products of pixels with their neighbours, made at a time
 
@@ -61,7 +61,8 @@ def layout_for(field: ReceptiveField, reach: int) -> Layout:
 
 def reach_of(layout: Layout, field: ReceptiveField) -> int:
     """Return the longest displacement, in pixels, that statistics of a layout allow for."""
-    reach = max(int(np.abs(layout.receptive_field.taps).max()), 0)
+    margin = int(np.abs(field.taps).max()) + INTERPOLATION_REACH - 1
+    reach = max(int(np.abs(layout.receptive_field.taps).max()) - margin, 0)
     while reach > 0 and not holds(layout, field, reach):
         reach -= 1
     return reach

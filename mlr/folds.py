@@ -205,6 +205,11 @@ class Folds:
         rows = rows_within(max(WORK, WORK_SHARE * self.nbytes), height, cost)
         return bands(height, max(rows, LEAST_ROWS), halo)
 
+    @property
+    def elsewhere(self) -> bool:
+        """No: work on them is done here."""
+        return False
+
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
     ) -> Iterator[tuple[Band, Result]]:

@@ -20,7 +20,7 @@ from mlr.report import Report
 from mlr.solve import solve
 
 LOCK = "mlr-compiling.lock"
-SECONDS = "fifteen"  # that compiling takes, in words
+SECONDS = "ten"  # that compiling takes, in words
 _announcing: list[Report] = []  # told already, in a block that goes on
 
 

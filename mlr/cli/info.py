@@ -26,7 +26,7 @@ def info(file: Path, as_json: bool) -> int:
         options.print_json(summary)
         return 0
     for name, value in summary.items():
-        click.echo(printable(f"{name:16}{listed(value)}"))
+        click.echo(printable(f"{name:18}{listed(value)}"))
     return 0
 
 
