@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from files import write_pairs
 
-from mlr.accumulate import BATCH
+from mlr.accumulate import BATCH, BATCH_BYTES
 from mlr.bench.machine import describe, optional, peak_memory
 from mlr.data.images import read_header
 from mlr.folds import fold_of
@@ -102,6 +102,7 @@ def needed(folder, pairs, window, recipe):
     channels, plane = layout.channels(3), header.height * header.width
     folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
     batch = 2 * channels * plane * min(BATCH, -(-pairs // folds) * 3 // channels)
+    batch = min(batch, BATCH_BYTES)
     planes = len(layout.lags) + 1 + len(layout.receptive_field) + 2
     return batch + 4 * folds * channels * plane * planes
 
