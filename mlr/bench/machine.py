@@ -190,7 +190,7 @@ def _blas() -> dict[str, Any]:
     pools = [] if control is None else control.threadpool_info()
     # SciPy and others bring a BLAS of their own: NumPy's lies in its own folder or the system's.
     pools = sorted(pools, key=lambda pool: "numpy" not in pool["filepath"])
-    found = next((pool for pool in pools if pool["user_api"] == "blas"), {})
+    found: dict[str, Any] = next((pool for pool in pools if pool["user_api"] == "blas"), {})
     return {
         "name": name,
         "threads": found.get("num_threads"),
