@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
-# Of real people nothing is written into this repository.
-RIVALS  = $(if $(DATA),--data $(DATA) --output $(DEMO)/$@)
+RIVALS  = $(DATA:%=--data %) --keep $(DEMO)/rivals --force $(OPTIONS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench quality faults fuzz rivals rivals-gan clean
@@ -18,7 +17,8 @@ demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, s
 	$(BIN)/mlr train $(DEMO)/train -o $(DEMO)/model.npz --force
 	$(BIN)/mlr synthesize $(DEMO)/model.npz $(DEMO)/test/neutral -o $(DEMO)/faces --force
 	$(BIN)/mlr evaluate $(DEMO)/model.npz $(DEMO)/test --report $(DEMO)/report --force
-	@echo "Before and after: $(DEMO)/report/overview.png"
+	$(BIN)/python benchmarks/photographs.py $(DEMO)/model.npz -o $(DEMO)/photographs.jpg
+	@echo "Before and after: $(DEMO)/report/overview.png, in pictures: $(DEMO)/photographs.jpg"
 
 test: $(VENV)/test.stamp  ## install with what the tests need, and run them
 	$(BIN)/python -m pytest
@@ -49,10 +49,10 @@ fuzz: $(VENV)/test.stamp  ## feed the program with damaged and hostile input
 	$(BIN)/python benchmarks/fuzz.py --write
 
 rivals: $(VENV)/test.stamp  ## compare with other methods, on drawn faces or on DATA=folder
-	$(BIN)/python -m benchmarks.comparison $(RIVALS) --force
+	$(BIN)/python -m benchmarks.comparison $(RIVALS)
 
-rivals-gan: $(VENV)/rivals.stamp  ## train four GANs, 20 minutes each, on drawn faces or DATA=folder
-	$(BIN)/python -m benchmarks.rivals_gan --folder $(DEMO)/rivals-gan $(DATA:%=--data %) $(OPTIONS)
+rivals-gan: $(VENV)/rivals.stamp  ## add four GANs, 20 minutes each, to the same tables
+	$(BIN)/python -m benchmarks.comparison --gan $(RIVALS)
 
 clean:  ## remove all that these targets made
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

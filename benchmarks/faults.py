@@ -23,6 +23,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +40,8 @@ RESULTS = Path(__file__).parent / "results" / "faults.md"
 MLR = [sys.executable, "-m", "mlr"]
 PATIENCE = 300  # seconds until a run counts as hung: on a busy machine kernels compile for long
 SIGNALS = {signal.SIGINT: (130, "mlr: interrupted"), signal.SIGTERM: (143, "mlr: terminated")}
+ALL = "train checkpoint statistics synthesize evaluate sample cluster"
+PAPER = ["--recipe", "paper"]  # its shards are small
 #: What no user should see: Python's own words, or those of a library below it.
 FOREIGN = re.compile(
     r"Traceback|Exception ignored|Fatal Python|Segmentation|LLVM ERROR|Assertion|terminate called"
@@ -128,7 +132,7 @@ class Campaign:
             made.old = contents(output)
             made.seconds = self.must(*after).seconds
             made.new = contents(output)
-            assert made.old.keys() == made.new.keys(), name
+            assert made.old.keys() <= made.new.keys(), name
             assert made.old != made.new, name
             return made
 
@@ -146,6 +150,11 @@ class Campaign:
         pictures = ["--report", out("evaluate"), "--force"]
         before = ["evaluate", other, self.data, *pictures]
         yield task("evaluate", before, ["evaluate", self.model, self.data, *pictures])
+        for name, where in {"checkpoint": [], "cluster": ["--cluster", "local:2"]}.items():
+            if not where or find_spec("distributed"):
+                kept = ["train", self.data, "-o", out(name, "m.npz"), "--force", *PAPER]
+                shards = ["--checkpoint", out(name, "kept"), "--shard", 3, *where]
+                yield task(name, [*kept, "--penalty", 1], [*kept, *shards])
         drawn = ["sample", out("sample"), "--pairs", 10, "--size", 64, "--force"]
         yield task("sample", [*drawn, "--seed", 1], drawn)
 
@@ -166,7 +175,10 @@ class Campaign:
             out, err = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
-            out, err = process.communicate()
+            try:
+                out, err = process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:  # somebody it has started is still there
+                out, err = "", ""
             return Run(None, out or "", err or "", time.perf_counter() - start)
         return Run(process.returncode, out or "", err or "", time.perf_counter() - start)
 
@@ -184,7 +196,7 @@ class Campaign:
 
     def take(self, names: str, count: int) -> Iterator[Task]:
         """Yield tasks in turn, so many, each with its old outputs in place."""
-        wanted = [self.tasks[name] for name in names.split()]
+        wanted = [self.tasks[name] for name in names.split() if name in self.tasks]
         for number in range(count):
             task = wanted[number % len(wanted)]
             task.restore()
@@ -235,9 +247,7 @@ def said_wrong(run: Run, killed: bool = False) -> str:
 @case
 def kill(campaign: Campaign) -> Iterator[Trial]:
     """Send `kill -9`, half of them at any moment, half just after a file was begun."""
-    for number, task in enumerate(
-        campaign.take("train statistics synthesize evaluate sample", campaign.kills)
-    ):
+    for number, task in enumerate(campaign.take(ALL, campaign.kills)):
         process = campaign.start(*task.arguments)
         start = time.perf_counter()
         if number % 2:
@@ -253,7 +263,7 @@ def kill(campaign: Campaign) -> Iterator[Trial]:
 @case
 def signals(campaign: Campaign) -> Iterator[Trial]:
     """Send SIGINT and SIGTERM at any moment: 130 and 143, one line, nothing half done."""
-    tasks = campaign.take("train statistics synthesize evaluate sample", 5 * campaign.trials)
+    tasks = campaign.take(ALL, 5 * campaign.trials)
     for number, task in enumerate(tasks):
         yield _signalled(campaign, task, list(SIGNALS)[number % 2], task.seconds)
 
@@ -316,6 +326,152 @@ def signals_while_compiling(campaign: Campaign) -> Iterator[Trial]:
             yield Trial("the cache serves", "" if again.code == 0 else again.err)
 
 
+# Checkpoints and clusters.
+
+
+@case
+def runs_go_on(campaign: Campaign) -> Iterator[Trial]:
+    """End runs with a checkpoint again and again, by all signals, until one comes to its end."""
+    signals = [signal.SIGKILL, *SIGNALS]
+    for number, task in enumerate(campaign.take("checkpoint cluster", campaign.trials)):
+        kept = task.output / "kept"
+        ended, wrong = 0, ""
+        before: dict[str, bytes] = {}
+        while not wrong:
+            start = time.perf_counter()
+            process = campaign.start(*task.arguments)
+            if ended < 3:
+                wait = campaign.random.uniform(0.3, 1.0) * task.seconds
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(wait)
+                process.send_signal(signals[(number + ended) % 3])
+            run = campaign.finish(process, start)
+            wrong = campaign.judge(task, run, killed=True).wrong
+            now = {n: d for n, d in contents(kept).items() if n.startswith("shard-")}
+            if lost := before.keys() - now.keys():
+                wrong = wrong or f"{task.name}: {sorted(lost)[0]} is gone"
+            before = now
+            ended += 1
+            if run.code == 0:
+                break
+        yield Trial(f"{task.name}: done after {ended - 1} ends", wrong)
+
+
+@case
+def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
+    """Send `kill -9` to the trainer, one worker, both, or the scheduler, at any moment."""
+    if "cluster" not in campaign.tasks:
+        yield Trial("left out: needs mlr[cluster]")
+        return
+    task = campaign.tasks["cluster"]
+    for number in range(campaign.kills // 2):
+        task.restore()
+        with _cluster(number % 2 == 0) as (address, victims):
+            arguments = [a if a != "local:2" else address for a in task.arguments]
+            start = time.perf_counter()
+            process = campaign.start(*arguments)
+            victim = ["trainer", "worker", "scheduler", "both workers"][number // 2 % 4]
+            moment = campaign.random.uniform(0.2, 1.0) * task.seconds
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(moment)
+            there = victims(process.pid)
+            targets = {
+                "trainer": [process.pid],
+                "worker": there["workers"][:1],
+                "both workers": there["workers"],
+                "scheduler": there["scheduler"] or [process.pid],
+            }
+            for pid in targets[victim]:
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            run = campaign.finish(process, start)
+            trial = campaign.judge(task, run, killed=True)
+            left = _still_there(there["workers"] if address == "local:2" else [])
+        if not trial.wrong and left:
+            trial.wrong = f"workers {left} outlive the program"
+        if not trial.wrong and run.code != 0:  # what was finished serves on
+            after = [a for a in task.arguments if a not in ("--cluster", "local:2")]
+            trial.wrong = campaign.judge(task, campaign.run(*after)).wrong
+        where = "local" if address == "local:2" else "tcp"
+        yield Trial(f"{where}, {victim}: {trial.outcome}", trial.wrong)
+
+
+@case
+def workers_hang(campaign: Campaign) -> Iterator[Trial]:
+    """Stop a worker, without ending it: others get its work, unless it has not even begun."""
+    if "cluster" not in campaign.tasks:
+        yield Trial("left out: needs mlr[cluster]")
+        return
+    task = campaign.tasks["cluster"]
+    quick = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
+    for _ in range(campaign.trials // 2):
+        task.restore()
+        start = time.perf_counter()
+        process = campaign.start(*task.arguments, env=quick)
+        workers: list[int] = []
+        while process.poll() is None and len(workers) < 2:
+            time.sleep(0.01)
+            workers = _children(process.pid)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(campaign.random.uniform(0, 0.7) * task.seconds)
+        with suppress(OSError):
+            os.kill(workers[0], signal.SIGSTOP)
+        run = campaign.finish(process, start)
+        for pid in workers if run.code is None else []:  # nobody is left to end them
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        trial = campaign.judge(task, run)
+        if left := _still_there(workers):
+            trial.wrong = trial.wrong or f"workers {left} outlive the program"
+        yield trial
+
+
+@contextmanager
+def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[int]]]]]:
+    """Yield an address and what tells the processes there are, of a program with this id."""
+    if local:
+        yield "local:2", lambda pid: {"workers": _children(pid), "scheduler": []}
+        return
+    dask = [sys.executable, "-m", "distributed.cli.dask_"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    common = ["--no-dashboard"]
+    command = [*dask[:2], f"{dask[2]}scheduler", "--host", address, *common]
+    started = [subprocess.Popen(command, **quiet)]
+    command = [*dask[:2], f"{dask[2]}worker", address, "--nthreads", "1", "--no-nanny", *common]
+    started += [subprocess.Popen(command, **quiet) for _ in range(2)]
+    scheduler, *workers = [process.pid for process in started]
+    try:
+        yield address, lambda pid: {"workers": workers, "scheduler": [scheduler]}
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that a process has started, but for the one that cleans up."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == pid and "resource_tracker" not in (entry / "cmdline").read_text():
+                found.append(int(entry.name))
+    return found
+
+
+def _still_there(pids: list[int]) -> list[int]:
+    """Return the processes that have not ended after some seconds."""
+    deadline = time.monotonic() + 20
+    while True:
+        left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
 # What the program runs out of.
 
 
@@ -332,7 +488,7 @@ def _limited(**limits: int) -> Callable[[], None]:
 @case
 def memory(campaign: Campaign) -> Iterator[Trial]:
     """Set `ulimit -v`, from less than Python needs to more than enough."""
-    names = "train statistics synthesize evaluate sample"
+    names = ALL
     for task in campaign.take(names, 3 * campaign.trials):
         mebibytes = int(2 ** campaign.random.uniform(6.5, 11.5))
         run = campaign.run(*task.arguments, preexec_fn=_limited(AS=mebibytes << 20))
@@ -348,7 +504,7 @@ def memory(campaign: Campaign) -> Iterator[Trial]:
 @case
 def open_files(campaign: Campaign) -> Iterator[Trial]:
     """Set `ulimit -n`, from fewer files than Python needs."""
-    for task in campaign.take("train statistics synthesize evaluate sample", campaign.trials):
+    for task in campaign.take(ALL, campaign.trials):
         files = campaign.random.randint(4, 24)
         run = campaign.run(*task.arguments, preexec_fn=_limited(NOFILE=files))
         trial = campaign.judge(task, run)
@@ -360,7 +516,7 @@ def open_files(campaign: Campaign) -> Iterator[Trial]:
 @case
 def file_size(campaign: Campaign) -> Iterator[Trial]:
     """Limit the size of files, mostly to less than that of the outputs."""
-    for task in campaign.take("train statistics synthesize evaluate sample", campaign.trials):
+    for task in campaign.take(ALL, campaign.trials):
         largest = max(map(len, task.new.values()))
         size = campaign.random.randint(0, int(1.2 * largest))
         yield campaign.judge(task, campaign.run(*task.arguments, preexec_fn=_limited(FSIZE=size)))
@@ -392,7 +548,7 @@ def full_disk(campaign: Campaign) -> Iterator[Trial]:
     if reason := needs_mounts():
         yield Trial(f"left out: {reason}")
         return
-    for task in campaign.take("train statistics synthesize evaluate sample", campaign.trials):
+    for task in campaign.take(ALL, campaign.trials):
         used = sum(-(-len(data) // 4096) * 4096 for data in task.old.values()) + 4096
         size = used + campaign.random.randint(0, 40) * 4096
         shutil.rmtree(task.output)
@@ -410,7 +566,7 @@ def read_only_disk(campaign: Campaign) -> Iterator[Trial]:
     if reason := needs_mounts():
         yield Trial(f"left out: {reason}")
         return
-    names = "train statistics synthesize evaluate sample"
+    names = ALL
     for number, task in enumerate(campaign.take(names, campaign.trials)):
         shutil.rmtree(task.output)
         with disk(task.output, "size=64m"):
@@ -577,7 +733,7 @@ def endless_files(campaign: Campaign) -> Iterator[Trial]:
 def odd_surroundings(campaign: Campaign) -> Iterator[Trial]:
     """Run with closed or full streams, odd masks, times, encodings, in a folder that is gone."""
     for name, surroundings in SURROUNDINGS.items():
-        for task in campaign.take("train statistics synthesize evaluate sample", 5):
+        for task in campaign.take(ALL, len(campaign.tasks)):
             run = surroundings(campaign, task)
             trial = campaign.judge(task, run)
             yield Trial(f"{name}: {trial.outcome}", trial.wrong and f"{name}: {trial.wrong}")

@@ -1,6 +1,6 @@
 """Time training from files against merely decoding the same files, in as many threads.
 
-    python benchmarks/files.py [--pairs 400] [--size 256] [--threads N] [--repeat 5]
+    python benchmarks/files.py [--pairs 400] [--size 256] [--recipe paper] [--threads N]
 
 Draws colour faces into a temporary folder, as PNG and as JPEG files, and prints the medians of
 runs in turn: of decoding alone (through imageio with its Pillow plug-in), of training, and of the
@@ -66,7 +66,10 @@ def measure(suffix, options):
         folder = Path(name)
         paths = write_pairs(folder, suffix, options.pairs, options.size, threads)
         decoding, training = in_turn(
-            [lambda: decode_all(paths, threads), lambda: train(folder, threads=threads)],
+            [
+                lambda: decode_all(paths, threads),
+                lambda: train(folder, recipe=options.recipe, threads=threads),
+            ],
             options.repeat,
         )
     ratio = statistics.median(
@@ -85,6 +88,7 @@ def main():
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--recipe", default="paper")
     options = parser.parse_args()
     print(f"{options.pairs} colour pairs of {options.size} px")
     for suffix in (".png", ".jpg"):

@@ -74,6 +74,7 @@ class Room:
         self.faces = folder / "faces"
         self.model, self.sums = folder / "model.npz", folder / "sums.npz"
         self.errors = folder / "errors"
+        self.kept = folder / "kept"
         self._rest = self._names()
 
     def furnish(self) -> None:
@@ -88,12 +89,24 @@ class Room:
                 write_image(self.faces / name / f"{person}.png", pixels)
         train(self.faces, self.model)
         gather(self.faces, self.sums)
+        options: dict[str, Any] = {"recipe": "paper", "checkpoint": self.kept, "shard": 2}
+        train(self.faces, self.folder / "paper.npz", **options)
 
     def clear(self) -> None:
         """Empty the folders of input and output."""
         for path in (self.input, self.output):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
+
+    @property
+    def manifest(self) -> str:
+        """The manifest of the checkpoint."""
+        return (self.kept / "manifest.json").read_text()
+
+    @property
+    def expected(self) -> bytes:
+        """The model that was made of the checkpoint."""
+        return (self.folder / "paper.npz").read_bytes()
 
     def check(self) -> None:
         """Raise if anything but the input and the output is not as it was."""
@@ -288,7 +301,7 @@ def _bomb(rng: random.Random) -> tuple[str, bytes]:
 _SEEDS: list[tuple[str, bytes]] = []
 
 
-@kind(56)
+@kind(50)
 def images(room: Room, rng: random.Random) -> str:
     """PNG, JPEG, BMP, TIFF, WebP and GIF files: bits, fields, lengths, checksums, bombs."""
     from mlr.data.images import read_header, read_image
@@ -455,6 +468,45 @@ def statistics(room: Room, rng: random.Random) -> str:
     return f"read, trained with exit code {code}"
 
 
+@kind(6)
+def checkpoints(room: Room, rng: random.Random) -> str:
+    """Manifests and shards of checkpoints, as models; odd files, links and names among them."""
+    kept = room.input / "kept"
+    shutil.copytree(room.kept, kept)
+    files = sorted(kept.iterdir())
+    for _ in range(rng.randint(1, 3)):
+        victim = rng.choice(files)
+        draw = rng.random()
+        if draw < 0.1:
+            victim.unlink(missing_ok=True)
+            odd = rng.choice((room.model, room.faces, "/dev/null", "loop", room.kept / "none"))
+            victim.symlink_to(odd)
+        elif draw < 0.15:
+            victim.unlink(missing_ok=True)
+            victim.mkdir(exist_ok=True)
+        elif draw < 0.2:
+            shutil.copy(
+                rng.choice(files[1:]), kept / f"shard-{rng.random()}.npz", follow_symlinks=False
+            )
+        elif victim.is_symlink() or not victim.is_file():
+            continue
+        elif victim.suffix == ".json":
+            text = _changed_meta(json.loads(room.manifest), rng)
+            victim.write_text(text) if draw < 0.7 else victim.write_bytes(
+                damaged(victim.read_bytes(), rng)
+            )
+        else:
+            victim.write_bytes(_damaged_npz(room.kept / victim.name, rng))
+    model = room.output / "m.npz"
+    options = ["--recipe", "paper", "--checkpoint", kept, "--shard", rng.choice((1, 2, 3))]
+    code = room.mlr("train", room.faces, "-o", model, *options, "-q")
+    if code == 0 and model.read_bytes() != room.expected:
+        raise WrongError("exit code 0, and another model")
+    if not model.exists():
+        return f"refused with exit code {code}"
+    return "trained with the same model"
+
+
 # Manifests.
 
 
@@ -525,10 +577,11 @@ _NAMES = (
 def command_lines(room: Room, rng: random.Random) -> str:
     """Commands with options, values and arguments of all sorts, in any order."""
     options = {
-        "train": "-o --remove --recipe --receptive-field --source --target --penalty --threads",
-        "statistics": "-o --remove --receptive-field --source --target --threads",
-        "synthesize": "-o --target --strength --resize --threads",
-        "evaluate": "--source --target --report --threads",
+        "train": "-o --remove --recipe --receptive-field --source --target --penalty --threads "
+        "--checkpoint --shard --cluster",
+        "statistics": "-o --remove --receptive-field --source --target --threads --checkpoint",
+        "synthesize": "-o --target --strength --resize --threads --cluster",
+        "evaluate": "--source --target --report --threads --cluster",
         "sample": "--pairs --size --seed --target --threads",
         "info": "--json",
         "bench": "--receptive-field --threads",

@@ -13,7 +13,8 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products
+from mlr.kernels.pack import pack, samples_shape
+from mlr.kernels.products import add_products, sums_of
 from mlr.receptive_field import ReceptiveField
 from mlr.threads import limited, thread_count
 
@@ -35,19 +36,19 @@ def seconds(function):
 def measure(size, samples, side):
     """Return the rates of the kernel and of the matrix product, and the ratio."""
     rng = np.random.default_rng(0)
-    shape = (1, size, size, -(-samples // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT)
-    images, targets = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    images, targets = (np.zeros(samples_shape(1, size, size, samples), np.uint8) for _ in range(2))
     for array in (images, targets):
-        array[..., :samples] = rng.integers(0, 256, (*shape[:3], samples))
+        pack(rng.integers(0, 256, (samples, size, size, 1), np.uint8), array, 0)
+    totals = sums_of(images)
     field = ReceptiveField.square(side)
     taps, lags = field.taps, field.lag_table.lags
     matrix = rng.random((MATRIX, MATRIX), np.float32)
-    cross_planes = np.zeros((1, len(taps), size, size), np.int64)
-    lag_planes = np.zeros((1, len(lags), size, size), np.int64)
+    cross_planes = np.zeros((1, len(taps), size, size), np.int32)
+    lag_planes = np.zeros((1, len(lags), size, size), np.int32)
 
     def both():
-        add_products(images, images, lags, lag_planes)
-        add_products(targets, images, taps, cross_planes)
+        add_products(images, images, lags, totals, lag_planes)
+        add_products(targets, images, taps, totals, cross_planes)
 
     work = operations(taps, size, samples) + operations(lags, size, samples)
     both()

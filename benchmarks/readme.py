@@ -8,7 +8,15 @@ from pathlib import Path
 from mlr.bench import bench
 from mlr.bench.table import table as bench_table
 
-BEGIN, END = "<!-- speeds: make bench -->\n", "<!-- end of speeds -->"
+README = Path(__file__).parent.parent / "README.md"
+
+
+def renew(part, text):
+    """Replace the part of the README that a command writes, between two comments with its name."""
+    before, rest = README.read_text().split(f"<!-- {part}: ")
+    command, old = rest.split(" -->\n", 1)
+    end = f"<!-- end of {part} -->"
+    README.write_text(f"{before}<!-- {part}: {command} -->\n{text}{end}{old.split(end)[1]}")
 
 
 def duration(seconds):
@@ -51,9 +59,7 @@ def table(result):
 def main():
     result = bench()
     print(bench_table(result))
-    readme = Path(__file__).parent.parent / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(before + BEGIN + table(result) + END + rest.split(END)[1])
+    renew("speeds", table(result))
 
 
 if __name__ == "__main__":

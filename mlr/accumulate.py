@@ -6,22 +6,24 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.kernels.pack import pack
-from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products, add_sums
+from mlr.kernels.pack import clear_from, pack, samples_shape
+from mlr.kernels.products import add_products, sums_of
+from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.statistics import (
     DIGEST_MODULUS,
+    NARROW_SAMPLES,
     WHITE,
     SourceSums,
     Statistics,
     TargetSums,
-    narrowed,
 )
 
 Pixels = npt.NDArray[Any]
@@ -46,6 +48,8 @@ class Accumulator:
         uint8, uint16, float32 or float64: that of every image.
     people : int, optional
         How many are expected, to cut them into batches of equal size.
+    batch_bytes : int, optional
+        Memory for a batch, which has `BLOCK` samples at least.
     """
 
     def __init__(
@@ -55,38 +59,30 @@ class Accumulator:
         expressions: Sequence[str],
         dtype: npt.DTypeLike,
         people: int = BATCH,
+        batch_bytes: int | None = None,
     ) -> None:
         self.layout = layout = Layout.of(layout)
         self.shape = shape
         self.expressions = tuple(sorted(expressions))
         self.dtype = np.dtype(dtype)
         sample_dtype = np.dtype(np.uint8 if self.dtype == np.uint8 else np.float64)
-        plane_dtype = np.dtype(np.int64 if self.dtype == np.uint8 else np.float64)
         _, height, width = shape
         channels = layout.channels(shape[0])
         self._each = shape[0] // channels  # samples of a person
         bytes_each = sample_dtype.itemsize * channels * height * width
-        samples = _batch_size(people * self._each, (1 + len(self.expressions)) * bytes_each)
+        bytes_each *= 1 + len(self.expressions)
+        samples = _batch_size(people * self._each, bytes_each, batch_bytes or BATCH_BYTES)
         names = (None, *self.expressions)
-        buffers = _together(sample_dtype, [(channels, height, width, samples) for _ in names])
+        self._room = samples
+        buffers = _together(
+            sample_dtype, [samples_shape(channels, height, width, samples) for _ in names]
+        )
         self._buffers = dict(zip(names, buffers, strict=True))
         self._filled = 0
-        lags, taps, each = len(layout.lags), len(layout.receptive_field), len(names) - 1
-        planes = iter(
-            _together(
-                plane_dtype,
-                [
-                    (channels, *middle, height, width)
-                    for middle in [(lags,), (), *[(taps,)] * each, *[()] * each, *[(1,)] * each]
-                ],
-            )
-        )
-        self._lags, self._source_sums = next(planes), next(planes)
-        self._cross = {name: next(planes) for name in self.expressions}
-        self._target_sums = {name: next(planes) for name in self.expressions}
-        self._squares = {name: next(planes) for name in self.expressions}
+        self._planes: _Planes | None = None  # what was summed up since the last `statistics`
         self._people = 0
         self._digests = Counter[str]()
+        self._earlier = Statistics(layout, WHITE[self.dtype.name], shape)
 
     def add(
         self,
@@ -105,49 +101,58 @@ class Accumulator:
         digests : mapping of str to int, optional
             For each expression, the sum of the `pair_digest` of these people.
         """
-        people = len(sources)
-        samples = {
-            name: self._samples(sources if name is None else targets[name])
-            for name in self._buffers
-        }
-        room = self._buffers[None].shape[-1]
-        done = 0
-        while done < people * self._each:
-            now = slice(done, min(people * self._each, done + room - self._filled))
-            for name, buffer in self._buffers.items():
-                pack(samples[name][now].astype(buffer.dtype, copy=False), buffer, self._filled)
-            self._filled += now.stop - now.start
-            done = now.stop
-            if self._filled == room:
-                self._flush()
-        self._people += people
+        most = NARROW_SAMPLES // self._each if self.dtype == np.uint8 else len(sources)
+        for first in range(0, len(sources), max(most, 1)):
+            part = slice(first, first + most)
+            if self._people + len(sources[part]) > most and self.dtype == np.uint8:
+                self._earlier = self.statistics()
+            self._add(sources[part], {name: targets[name][part] for name in self.expressions})
         self._digests.update(digests or {})
 
     def statistics(self) -> Statistics:
         """Return the statistics of all that was added."""
         self._flush()
-        if not self._people:
-            return Statistics(self.layout, WHITE[self.dtype.name], self.shape)
-        count = self._people * self._each
-        source = SourceSums(
-            self._people, narrowed(self._lags, count), narrowed(self._source_sums, count)
-        )
-        return Statistics(
+        if self._planes is None:
+            return self._earlier
+        planes, self._planes = self._planes, None
+        source = SourceSums(self._people, planes.lags, planes.source_sums)
+        added = Statistics(
             layout=self.layout,
             white=WHITE[self.dtype.name],
             shape=self.shape,
             sources=dict.fromkeys(self.expressions, source),
             targets={
                 name: TargetSums(
-                    cross=narrowed(self._cross[name], count),
-                    sums=narrowed(self._target_sums[name], count),
-                    squares=narrowed(self._squares[name][:, 0], count),
+                    cross=planes.cross[name],
+                    sums=planes.target_sums[name],
+                    squares=planes.squares[name][:, 0],
                     deep=self._people if self.dtype == np.uint16 else 0,
                     digest=self._digests[name] % DIGEST_MODULUS,
                 )
                 for name in self.expressions
             },
         )
+        self._people, self._digests = 0, Counter()
+        self._earlier = self._earlier + added
+        return self._earlier
+
+    def _add(self, sources: Pixels, targets: Mapping[str, Pixels]) -> None:
+        """Add people that the planes have room for."""
+        count = len(sources) * self._each
+        samples = {
+            name: self._samples(sources if name is None else targets[name])
+            for name in self._buffers
+        }
+        done = 0
+        while done < count:
+            now = slice(done, min(count, done + self._room - self._filled))
+            for name, buffer in self._buffers.items():
+                pack(samples[name][now].astype(buffer.dtype, copy=False), buffer, self._filled)
+            self._filled += now.stop - now.start
+            done = now.stop
+            if self._filled == self._room:
+                self._flush()
+        self._people += len(sources)
 
     def _samples(self, images: Pixels) -> Pixels:
         """Return (samples, height, width, channels): pooled channels are samples of their own."""
@@ -161,16 +166,54 @@ class Accumulator:
         if not self._filled:
             return
         for buffer in self._buffers.values():
-            buffer[..., self._filled :] = 0
-        source = self._buffers[None]
-        add_products(source, source, self.layout.lags, self._lags)
-        add_sums(source, self._source_sums)
+            clear_from(buffer, self._filled)
+        if self._planes is None:
+            self._planes = _Planes.zeros(self.layout, self.shape, self.expressions, self.dtype)
+        planes, source = self._planes, self._buffers[None]
+        totals = sums_of(source)
+        width = self.shape[2]
+        planes.source_sums += totals[..., :width]
+        add_products(source, source, self.layout.lags, totals, planes.lags)
         for name in self.expressions:
             target = self._buffers[name]
-            add_products(target, source, self.layout.receptive_field.taps, self._cross[name])
-            add_products(target, target, _NO_OFFSET, self._squares[name])
-            add_sums(target, self._target_sums[name])
+            taps = self.layout.receptive_field.taps
+            add_products(target, source, taps, totals, planes.cross[name])
+            own = sums_of(target)
+            planes.target_sums[name] += own[..., :width]
+            add_products(target, target, _NO_OFFSET, own, planes.squares[name])
         self._filled = 0
+
+
+@dataclass
+class _Planes:
+    """Sums in the making, as in `Statistics`; squares have one lag."""
+
+    lags: Pixels
+    source_sums: Pixels
+    cross: dict[str, Pixels]
+    target_sums: dict[str, Pixels]
+    squares: dict[str, Pixels]
+
+    @classmethod
+    def zeros(
+        cls,
+        layout: Layout,
+        shape: tuple[int, int, int],
+        expressions: Sequence[str],
+        dtype: np.dtype[Any],
+    ) -> _Planes:
+        """Return the sums of nobody."""
+        channels, size = layout.channels(shape[0]), shape[1:]
+        lags, taps, each = len(layout.lags), len(layout.receptive_field), len(expressions)
+        middles = [(lags,), (), *[(taps,)] * each, *[()] * each, *[(1,)] * each]
+        planes = _together(
+            np.dtype(np.int32 if dtype == np.uint8 else np.float64),
+            [(channels, *middle, *size) for middle in middles],
+        )
+        for plane in planes:
+            plane[:] = 0
+        named = [dict(zip(expressions, planes[2 + k * each :], strict=False)) for k in range(3)]
+        return cls(planes[0], planes[1], *named)
 
 
 def pair_digest(source: bytes, target: bytes, expression: str) -> int:
@@ -209,20 +252,20 @@ def statistics_of_arrays(
 
 
 def _together(dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> list[Pixels]:
-    """Return zeros of several shapes in one piece of memory.
+    """Return arrays of several shapes in one piece of memory, with anything in them.
 
     From 4 MiB on NumPy asks for huge pages: with an allocation for each array, half the time for
     200 grey pairs of 128 px went into page faults.
     """
     ends = np.cumsum([math.prod(shape) for shape in shapes])
-    memory = np.zeros(ends[-1], dtype)
+    memory = np.empty(ends[-1], dtype)
     parts = np.split(memory, ends[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _batch_size(wanted: int, bytes_each: int) -> int:
+def _batch_size(wanted: int, bytes_each: int, batch_bytes: int) -> int:
     """Return a number of samples that fits in memory and leaves no batch nearly empty."""
-    largest = max(1, min(BATCH, BATCH_BYTES // bytes_each))
+    largest = max(1, min(BATCH, batch_bytes // bytes_each // BLOCK * BLOCK))
     batches = -(-max(wanted, 1) // largest)
     even = -(-wanted // batches)
-    return -(-even // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT
+    return -(-even // BLOCK) * BLOCK

@@ -1,4 +1,4 @@
-"""Animations from the input to an expression and back, written as GIF, WebP or animated PNG."""
+"""Animations from the input to an expression and back: GIF, WebP, animated PNG, or PNG frames."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from mlr.data.files import replacing
-from mlr.data.images import PNG_LEVEL, QUALITY, Pixels
+from mlr.data.files import replacing, replacing_folder
+from mlr.data.images import PNG_LEVEL, QUALITY, Pixels, write_image
 from mlr.data.provenance import Record, to_exif, to_json
 from mlr.errors import ImageError
 
-#: Kinds of file that hold an animation: what Pillow calls them.
-ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
+#: Suffix of a folder that holds an animation as numbered PNG files.
+FRAMES_FOLDER = ".frames"
+#: Kinds of file that hold an animation: what Pillow calls them, None for a folder.
+ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
 FRAMES = 24  # in one run there and back
 PALETTE_PIXELS = 50_000  # that the colours of a GIF are chosen from
 SECONDS = 2.0  # that it takes
@@ -49,16 +51,17 @@ def write_animation(
 ) -> None:
     """Write an animation that runs from the input to an expression and back, for ever.
 
-    GIF has 256 colours. WebP takes frames as they are made; of the other two Pillow keeps all in
-    memory until they are written.
+    GIF has 256 colours. WebP and folders take frames as they are made; of the other two Pillow
+    keeps all in memory until they are written. A folder has ``00.png``, ``01.png`` and so on, which
+    keep 16 bits, and each of which says its own strength.
 
     Parameters
     ----------
     path : Path
-        File to write; its suffix is one of `ANIMATED`.
+        File or folder to write; its suffix is one of `ANIMATED`.
     change : function of float
         Returns the image with so much of the expression: uint8 or uint16, shape (height, width, 1
-        or 3). 16 bits are shown with 8.
+        or 3). Files show 16 bits with 8.
     alpha : ndarray, shape (height, width), optional
         Opacity of every frame; left out of GIF.
     strength : float
@@ -87,9 +90,14 @@ def write_animation(
     MlrError
         If it cannot be written.
     """
-    kind = ANIMATED.get(path.suffix.lower())
-    if kind is None:
+    suffix = path.suffix.lower()
+    if suffix not in ANIMATED:
         raise ImageError(f"{path}: cannot hold an animation; use {', '.join(ANIMATED)}")
+    strengths = eased_strengths(frames, strength)
+    kind = ANIMATED[suffix]
+    if kind is None:
+        _write_frames(path, change, alpha, strengths, icc, record, png_level, force)
+        return
     options: dict[str, Any] = {
         "GIF": {},
         "WEBP": {"quality": quality},
@@ -100,7 +108,6 @@ def write_animation(
         options |= {} if record is None else {"comment": to_json(record).encode()}
     else:
         options |= {"exif": to_exif(record)} | ({"icc_profile": icc} if icc else {})
-    strengths = eased_strengths(frames, strength)
     pictures: Iterator[PIL.Image.Image] = (_picture(change(each), alpha) for each in strengths)
     if kind == "GIF":
         pictures = _with_one_palette(pictures, change, strength)
@@ -118,6 +125,25 @@ def write_animation(
             )
         except (ValueError, TypeError, KeyError) as error:
             raise ImageError(f"{path}: cannot be encoded: {error}") from error
+
+
+def _write_frames(
+    path: Path,
+    change: Change,
+    alpha: Pixels | None,
+    strengths: list[float],
+    icc: bytes | None,
+    record: Record | None,
+    png_level: int,
+    force: bool,
+) -> None:
+    """Write a folder of numbered PNG files."""
+    digits = len(str(len(strengths) - 1))
+    with replacing_folder(path, force=force) as folder:
+        for number, strength in enumerate(strengths):
+            exif = to_exif(None if record is None else {**record, "strength": strength})
+            file = folder / f"{number:0{digits}}.png"
+            write_image(file, change(strength), alpha, icc=icc, exif=exif, png_level=png_level)
 
 
 def _picture(pixels: Pixels, alpha: Pixels | None = None) -> PIL.Image.Image:

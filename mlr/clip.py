@@ -1,4 +1,4 @@
-"""Films: the expression of an aligned face in every frame of a clip, a few frames in memory.
+"""Films: the expression of the faces in every frame of a clip, a few frames in memory.
 
 Frames are decoded and encoded by ffmpeg, which the wheel of ``imageio-ffmpeg`` ships: the extra
 ``mlr[video]``.
@@ -6,7 +6,9 @@ Frames are decoded and encoded by ffmpeg, which the wheel of ``imageio-ffmpeg`` 
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
@@ -18,7 +20,6 @@ import numpy as np
 from mlr.data.files import check_free
 from mlr.data.images import Pixels
 from mlr.data.provenance import NO_RECORD, Record, from_json, to_json
-from mlr.data.stream import ordered_map
 from mlr.errors import ImageError, MlrError
 
 if TYPE_CHECKING:
@@ -28,8 +29,15 @@ if TYPE_CHECKING:
 WRITTEN = frozenset({".mp4", ".mov", ".mkv", ".m4v"})
 #: Kinds of file that are taken for clips.
 CLIPS = WRITTEN | {".webm", ".avi"}
+#: Changes the frames of a clip, given their height and width.
+Film = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
+
 UNKNOWN_RATE = 25  # frames a second
 QUALITY = 8  # of 10; the eye hardly tells it from the frames
+#: Without these ffmpeg darkens frames by one of 255 levels in reading and writing them.
+EXACT = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+#: Matrices between RGB and what is stored, as ffmpeg prints them and as its filter calls them.
+MATRICES = {"bt709": "bt709", "bt2020nc": "bt2020", "smpte170m": "smpte170m", "bt470bg": "bt601"}
 
 
 def is_clip(path: Path) -> bool:
@@ -40,10 +48,9 @@ def is_clip(path: Path) -> bool:
 def change_clip(
     source: Path,
     path: Path,
-    change: Callable[[Pixels], Pixels],
+    change: Film,
     *,
     record: Record | None = None,
-    threads: int = 1,
     force: bool = False,
 ) -> int:
     """Change every frame of a clip; its rate and its sound are kept.
@@ -54,12 +61,11 @@ def change_clip(
         The clip.
     path : Path
         File to write; its suffix is one of `WRITTEN`.
-    change : function of ndarray of uint8, shape (height, width, 3)
-        Returns a changed frame, always of the same size; called in threads.
+    change : function of an iterator and (height, width)
+        Is given the frames, uint8 of shape (height, width, 3), and their size; yields changed ones,
+        as many and all of one size.
     record : mapping, optional
         What the file shall say of itself, see `mlr.data.provenance`.
-    threads : int
-        How many frames are changed at once.
     force : bool
         Replace an existing file.
 
@@ -85,9 +91,11 @@ def change_clip(
     temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(ffmpeg.read_frames(os.fspath(source))) as reader:
+        options = ["-sws_flags", EXACT]
+        with closing(ffmpeg.read_frames(os.fspath(source), output_params=options)) as reader:
             about = next(reader)
-            changed = ordered_map(change, _frames(reader, about["size"]), threads)
+            width, height = about["size"]
+            changed = change(_frames(reader, height, width), (height, width))
             count = _write(ffmpeg, temporary, changed, source, about, record)
         if not count:
             raise ImageError(f"{source}: has no frames")
@@ -138,9 +146,8 @@ def describe_clip(path: Path) -> dict[str, Any]:
     return found | NO_RECORD
 
 
-def _frames(reader: Iterator[bytes], size: tuple[int, int]) -> Iterator[Pixels]:
+def _frames(reader: Iterator[bytes], height: int, width: int) -> Iterator[Pixels]:
     """Yield frames of uint8, shape (height, width, 3)."""
-    width, height = size
     for data in reader:
         yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
@@ -156,7 +163,8 @@ def _write(
     """Write frames with the sound of the source and return their number."""
     writer: Generator[None, Any, None] | None = None
     count = 0
-    params = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
+    params = _colours(about.get("pix_fmt", ""))
+    params += ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     if record is not None:
         params += ["-metadata", f"comment={to_json(record)}"]
     try:
@@ -185,10 +193,28 @@ def _write(
     return count
 
 
+def _colours(stored: str) -> list[str]:
+    """Return options that store colours as the source does, for players go by its size otherwise.
+
+    Parameters
+    ----------
+    stored : str
+        What ffmpeg says of the source, as ``yuv420p(tv, bt709/unknown/unknown, progressive)``.
+    """
+    found = re.search(rf"[(, ]({'|'.join(MATRICES)})(?:/([\w-]+)/([\w-]+))?", stored)
+    scale = f"scale=flags={EXACT}"
+    if found is None:
+        return ["-vf", scale]
+    matrix, primaries, transfer = (name or found[1] for name in found.groups())
+    options = ["-vf", f"{scale}:out_color_matrix={MATRICES[matrix]}", "-colorspace", matrix]
+    return [*options, "-color_primaries", primaries, "-color_trc", transfer]
+
+
 def _ffmpeg() -> ModuleType:
     try:
         import imageio_ffmpeg
     except ImportError:
         raise MlrError("a clip needs mlr[video]: pip install 'mlr[video]'") from None
+    logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # of turned clips
     module: ModuleType = imageio_ffmpeg
     return module

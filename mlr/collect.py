@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ import numpy as np
 from mlr.accumulate import Accumulator, pair_digest
 from mlr.data.images import Image, Pixels
 from mlr.data.pairs import PairList, Person
-from mlr.data.stream import DecodedPerson, common_format, decoded
+from mlr.data.stream import DecodedPerson, Format, common_format, decoded
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
-from mlr.statistics import TO_16_BITS, WHITE, Statistics
+from mlr.statistics import NARROW_SAMPLES, TO_16_BITS, WHITE, Statistics
 from mlr.threads import limited
 from mlr.warmup import announced
 
@@ -55,21 +55,116 @@ def collect(
         If no pair can be used.
     """
     report = report or Report()
+    with limited(threads) as count, announced(report):
+        people, job = prepared(pairs, layout, folds, report)
+        stream = decoded(people, job.format, count, report)
+        statistics = sum_up(report.progress(stream, len(people), "summing up"), people, job)
+    return finished(statistics, report)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made of people, the same for all of them.
+
+    Attributes
+    ----------
+    source : str
+        Name of the source expression.
+    format : Format
+        Of their images.
+    layout : Layout
+        Which planes to make.
+    folds : int
+        How many parts they are cut into by `fold_of` their names.
+    """
+
+    source: str
+    format: Format
+    layout: Layout
+    folds: int
+
+    @property
+    def shape(self) -> Shape:
+        """(channels, height, width) of the images."""
+        return self.format.channels, self.format.height, self.format.width
+
+
+def prepared(
+    pairs: PairList,
+    layout: Layout | ReceptiveField | Callable[[Shape], Layout],
+    folds: int,
+    report: Report,
+) -> tuple[list[Person], Job]:
+    """Return the people that can be summed up, fold by fold, and what is to be made of them.
+
+    Parameters
+    ----------
+    pairs, layout, folds, report
+        As for `collect`.
+
+    Raises
+    ------
+    DataError
+        If nobody is left.
+    """
     for note in pairs.notes:
         report.note(note)
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
-    with limited(threads) as count, announced(report):
-        people, image_format = common_format(pairs, report)
-        shape = (image_format.channels, image_format.height, image_format.width)
-        if not isinstance(layout, Layout | ReceptiveField):
-            layout = layout(shape)
-        people.sort(key=lambda person: fold_of(person.name, folds))
-        stream = decoded(people, image_format, count, report)
-        stream = report.progress(stream, len(people), "summing up")
-        expected = Counter(_bin(person, folds) for person in people)
-        parts = _sum_up(stream, shape, Layout.of(layout), folds, expected)
-    statistics = Folds(tuple(replace(part, source=pairs.source) for part in parts))
+    people, image_format = common_format(pairs, report)
+    shape = (image_format.channels, image_format.height, image_format.width)
+    if not isinstance(layout, Layout | ReceptiveField):
+        layout = layout(shape)
+    people.sort(key=lambda person: fold_of(person.name, folds))
+    return people, Job(pairs.source, image_format, Layout.of(layout), folds)
+
+
+def bytes_of_sums(people: Iterable[Person], job: Job) -> tuple[int, int]:
+    """Return the bytes that the sums over people take, and those of a model's weights at most."""
+    layout, (channels, height, width) = job.layout, job.shape
+    plane = layout.channels(channels) * height * width
+    samples = channels // layout.channels(channels)
+    counts = Counter(_bin(person, job.folds) for person in people)
+    sums = 0
+    for (_, expressions), count in counts.items():
+        planes = len(layout.lags) + 1 + len(expressions) * (len(layout.receptive_field) + 2)
+        sums += planes * plane * (4 if count * samples <= NARROW_SAMPLES else 8)
+    names = {name for _, expressions in counts for name in expressions}
+    return sums, 4 * len(names) * (len(layout.receptive_field) + 1) * plane
+
+
+def sum_up(
+    stream: Iterable[DecodedPerson],
+    people: Iterable[Person],
+    job: Job,
+    batch_bytes: int | None = None,
+) -> Folds:
+    """Sum up decoded people.
+
+    Parameters
+    ----------
+    stream : iterable of DecodedPerson
+        Best one fold after the other.
+    people : iterable of Person
+        Those that are expected in it, for cutting them into batches of equal size.
+    job : Job
+        What is to be made of them.
+    batch_bytes : int, optional
+        Memory for a batch of their pixels.
+    """
+    expected = Counter(_bin(person, job.folds) for person in people)
+    parts = _sum_up(stream, job.shape, job.layout, job.folds, expected, batch_bytes)
+    return Folds(tuple(replace(part, source=job.source) for part in parts))
+
+
+def finished(statistics: Folds, report: Report) -> Folds:
+    """Return statistics of all people, having counted their pairs.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
     if not statistics.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(statistics.pairs.values())
@@ -82,6 +177,7 @@ def _sum_up(
     layout: Layout,
     folds: int,
     expected: Mapping[_Bin, int],
+    batch_bytes: int | None,
 ) -> list[Statistics]:
     """Sum up each fold of decoded people; best one fold after the other.
 
@@ -101,19 +197,22 @@ def _sum_up(
         How many there are.
     expected : mapping of (int, set of str) to int
         About how many people of a fold show these expressions.
+    batch_bytes : int, optional
+        Memory for a batch of their pixels.
     """
     totals = [Statistics(layout, WHITE["uint8"], shape) for _ in range(folds)]
-    bins: dict[_Kind, list[DecodedPerson]] = {}
-    pack = max(1, min(PACK, PACK_BYTES // math.prod(shape)))
+    bins: dict[Kind, list[DecodedPerson]] = {}
+    pack_bytes = min(PACK_BYTES, batch_bytes or PACK_BYTES)
+    pack = max(1, min(PACK, pack_bytes // math.prod(shape)))
     accumulator: Accumulator | None = None
-    current: _Kind | None = None
+    current: Kind | None = None
 
     def finish() -> None:
         if accumulator is not None and current is not None:
             fold = current[0]
             totals[fold] = totals[fold] + accumulator.statistics()
 
-    def empty(kind: _Kind) -> None:
+    def empty(kind: Kind) -> None:
         nonlocal accumulator, current
         waiting = bins.pop(kind)
         if accumulator is None or kind != current:
@@ -125,11 +224,12 @@ def _sum_up(
                 sorted(expressions),
                 dtype,
                 people=max(expected.get((fold, expressions), 0), len(waiting)),
+                batch_bytes=batch_bytes,
             )
         _add(accumulator, waiting)
 
     for person in people:
-        for kind, part in _kinds(person, folds):
+        for kind, part in kinds_of(person, folds):
             if current is not None and kind[0] != current[0]:
                 for left in sorted(bins, key=lambda kind: kind != current):
                     empty(left)
@@ -144,14 +244,14 @@ def _sum_up(
 
 Shape = tuple[int, int, int]  # channels, height, width
 _Bin = tuple[int, frozenset[str]]  # fold, expressions
-_Kind = tuple[int, frozenset[str], str]  # and dtype
+Kind = tuple[int, frozenset[str], str]  # and dtype
 
 
 def _bin(person: Person | DecodedPerson, folds: int) -> _Bin:
     return fold_of(person.name, folds), frozenset(person.targets)
 
 
-def _kinds(person: DecodedPerson, folds: int) -> Iterator[tuple[_Kind, DecodedPerson]]:
+def kinds_of(person: DecodedPerson, folds: int) -> Iterator[tuple[Kind, DecodedPerson]]:
     """Yield the person with the pairs of each dtype, which is the larger one of the two images."""
     by_dtype: dict[str, dict[str, Image]] = {}
     for name, image in person.targets.items():
@@ -168,7 +268,7 @@ def _add(accumulator: Accumulator, people: Sequence[DecodedPerson]) -> None:
     """Stack people's images and hand them to the accumulator."""
 
     def stacked(images: Iterable[Image]) -> Pixels:
-        return np.stack([_with_dtype(image.pixels, accumulator.dtype) for image in images])
+        return np.stack([with_dtype(image.pixels, accumulator.dtype) for image in images])
 
     accumulator.add(
         stacked(p.source for p in people),
@@ -180,7 +280,7 @@ def _add(accumulator: Accumulator, people: Sequence[DecodedPerson]) -> None:
     )
 
 
-def _with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
+def with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
     """Return 8-bit pixels as 16-bit ones where their partner has 16 bits; exact."""
     if pixels.dtype == dtype:
         return pixels

@@ -11,10 +11,15 @@ sums over the unmoved ones, for x' is linear in x.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
 import numpy as np
 import numpy.typing as npt
 
-from mlr.kernels.blur import blur
+from mlr.bands import LEAST_ROWS, Band, Cost, RowSums
+from mlr.folds import Folds
+from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
 from mlr.layout import Layout
 from mlr.moments import Moments, lags_of
@@ -32,6 +37,7 @@ PENALTY = 8e-5  # mean squared error that a displacement of one pixel must at le
 LEAST_GAIN = 0.03  # part of the squared error that a displacement must save, or nothing is moved
 FULL_GAIN = 0.15  # and from which on everything is; in between, a part of the way
 STRETCH = 2  # pixels by which two taps may be moved apart
+PRODUCT_BYTES = 4 << 20  # of products of pixels with their neighbours, made at a time
 
 
 def layout_for(field: ReceptiveField, reach: int) -> Layout:
@@ -55,7 +61,8 @@ def layout_for(field: ReceptiveField, reach: int) -> Layout:
 
 def reach_of(layout: Layout, field: ReceptiveField) -> int:
     """Return the longest displacement, in pixels, that statistics of a layout allow for."""
-    reach = max(int(np.abs(layout.receptive_field.taps).max()), 0)
+    margin = int(np.abs(field.taps).max()) + INTERPOLATION_REACH - 1
+    reach = max(int(np.abs(layout.receptive_field.taps).max()) - margin, 0)
     while reach > 0 and not holds(layout, field, reach):
         reach -= 1
     return reach
@@ -70,7 +77,7 @@ def holds(layout: Layout, field: ReceptiveField, reach: int = 0) -> bool:
     )
 
 
-def estimate(statistics: Statistics, expression: str, reach: int, *, mirrored: bool) -> Field:
+def estimate(sums: RowSums, expression: str, reach: int, *, mirrored: bool) -> Field:
     """Return the field of displacements that brings the inputs closest to their targets.
 
     u(p) is the d with the least blurred mean of (x_n(p + d) - t_n(p))^2, plus `PENALTY` |d|^2, to
@@ -80,7 +87,7 @@ def estimate(statistics: Statistics, expression: str, reach: int, *, mirrored: b
 
     Parameters
     ----------
-    statistics : Statistics
+    sums : RowSums
         Of the layout for ``reach``.
     expression : str
         Which targets.
@@ -94,19 +101,91 @@ def estimate(statistics: Statistics, expression: str, reach: int, *, mirrored: b
     ndarray of float32, shape (2, height, width)
         (dy, dx) in pixels.
     """
-    errors = _errors(statistics, expression, reach)
-    if mirrored:
-        errors = (errors + errors[:, ::-1, :, ::-1]) / 2
-    height, width = errors.shape[2:]
+    _, height, width = sums.shape
     scale = np.sqrt(height * width) / SIZE
-    errors = blur(errors, BLUR * scale)
-    steps = np.arange(-reach, reach + 1) / scale
-    found = _best(errors, PENALTY * (steps[:, None] ** 2 + steps**2)) * _share(errors)
+    found = np.empty((2, height, width))
+    work = partial(_closest, expression=expression, reach=reach, scale=scale, mirrored=mirrored)
+    for band, rows in sums.each(work, sums.bands(*estimating(sums, reach))):
+        found[:, band.rows] = rows
     found = blur(found, SMOOTH * scale)
     # The lag planes do not hold products of neighbours torn farther apart.
-    while _stretch(found, statistics.layout.lag_reach or 0) > 0:
+    while _stretch(found, sums.head.layout.lag_reach or 0) > 0:
         found = blur(found, max(scale, 1.0))
     return found.astype(np.float32)
+
+
+def estimating(sums: RowSums, reach: int) -> tuple[Cost, int]:
+    """Return what `estimate` takes for a band of rows, in bytes, and how many rows around it."""
+    _, height, width = sums.shape
+    halo = radius_of(BLUR * np.sqrt(height * width) / SIZE) + reach
+    side = 2 * reach + 1
+    row = 8 * width * side
+
+    def cost(rows: int) -> int:
+        around = (4 * row + sums.head.adding_bytes) * (rows + 2 * halo)
+        return around + row * (2 * side + 8) * rows
+
+    return cost, halo
+
+
+def _closest(
+    sums: Folds, band: Band, *, expression: str, reach: int, scale: float, mirrored: bool
+) -> Float:
+    """Return the displacement of least error at each pixel of a band."""
+    statistics, rows = sums.total, band.inner
+    side = 2 * reach + 1
+    blurred = []
+    for down in range(side):
+        errors = _errors(statistics, expression, reach, down)
+        if mirrored:
+            errors = (errors + errors[::-1, :, ::-1]) / 2
+        blurred.append(blur(errors, BLUR * scale)[:, rows])
+    errors = np.stack(blurred)
+    del blurred
+    steps = np.arange(-reach, reach + 1) / scale
+    return _best(errors, PENALTY * (steps[:, None] ** 2 + steps**2)) * _share(errors)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows of a frame that extends beyond the image, which `moments` are to be worked out for.
+
+    Attributes
+    ----------
+    height : int
+        Rows of the image.
+    margin : int
+        How far the frame extends beyond it, in pixels.
+    first, end : int
+        The rows first, ..., end - 1; those of the whole frame are -margin, ...,
+        height + margin - 1.
+    """
+
+    height: int
+    margin: int
+    first: int
+    end: int
+
+    @classmethod
+    def whole(cls, height: int, margin: int) -> Frame:
+        """Return all rows of the frame of an image."""
+        return cls(height, margin, -margin, height + margin)
+
+    def around(self, above: int, below: int) -> tuple[int, int]:
+        """Return the first and the end of these rows with some more around, in the frame."""
+        return max(self.first - above, -self.margin), min(
+            self.end + below, self.height + self.margin
+        )
+
+    def parts(self, rows: int) -> list[Frame]:
+        """Return the same rows, so many at a time."""
+        starts = range(self.first, self.end, rows)
+        return [replace(self, first=s, end=min(s + rows, self.end)) for s in starts]
+
+
+def halo_for(layout: Layout, reach: int) -> int:
+    """Return how many rows of statistics around those of a frame its moments depend on."""
+    return reach + INTERPOLATION_REACH + (layout.lag_reach or 0)
 
 
 def moments(
@@ -114,7 +193,8 @@ def moments(
     expression: str,
     field: ReceptiveField,
     displacement: Field | None,
-    margin: int,
+    frame: Frame,
+    top: int = 0,
 ) -> Moments:
     """Return the moments of the displaced inputs and their targets.
 
@@ -127,59 +207,109 @@ def moments(
     field : ReceptiveField
         Taps of the model.
     displacement : ndarray of float32, shape (2, height, width), optional
-        (dy, dx) in pixels.
-    margin : int
-        How far the moments' frame is to extend beyond the image, in pixels.
+        (dy, dx) in pixels, of the whole image.
+    frame : Frame
+        Where they are wanted.
+    top : int
+        Row of the image that the statistics begin with. They must extend by `halo_for` beyond the
+        rows wanted, or to the edge of the image.
 
     Returns
     -------
     Moments
         Up to rounding those of images that are displaced one by one; zero if there are none.
     """
-    source, target = statistics.sources[expression], statistics.targets[expression]
-    channels, height, width = statistics.shape
-    around = ((margin, margin), (margin, margin))
-    unit = 1.0 / statistics.white
+    channels, _, width = statistics.shape
+    samples = float(statistics.sources[expression].count * channels)
+    size = frame.end - frame.first, width + 2 * frame.margin
+    result = Moments.empty(field, frame.margin, samples, size)
+    for part in frame.parts(_rows_at_once(statistics.layout, width)):
+        rows = slice(part.first - frame.first, part.end - frame.first)
+        planes = _planes(statistics, expression, field, displacement, part, top)
+        for whole, some in zip(result.planes, planes, strict=True):
+            whole[..., rows, :] = some
+    return result
 
-    places = tuple(
-        np.ascontiguousarray(np.pad(part, (*around, (0, 0)), mode="edge"))
-        for part in interpolation(displacement, (height, width))
+
+def moments_bytes(layout: Layout, width: int, reach: int) -> int:
+    """Return the bytes that `moments` takes beside its result."""
+    rows = _rows_at_once(layout, width) + 2 * (reach + INTERPOLATION_REACH)
+    planes = (rows + (layout.lag_reach or 0)) * max(len(layout.lags), len(layout.receptive_field))
+    return 8 * width * (rows * _products(layout) + planes)
+
+
+def _products(layout: Layout) -> int:
+    return max(len(_table(layout)[0]), len(layout.receptive_field))
+
+
+def _rows_at_once(layout: Layout, width: int) -> int:
+    return max(LEAST_ROWS, PRODUCT_BYTES // (8 * width * _products(layout)))
+
+
+def _planes(
+    statistics: Statistics,
+    expression: str,
+    field: ReceptiveField,
+    displacement: Field | None,
+    frame: Frame,
+    top: int,
+) -> tuple[Float, ...]:
+    """Return the planes of the moments of a few rows."""
+    source, target = statistics.sources[expression], statistics.targets[expression]
+    width, unit = statistics.shape[2], 1.0 / statistics.white
+    lags, taps = lags_of(field), field.taps
+    first, end = frame.around(-int(taps[:, 0].min()), int(max(lags[:, 0].max(), taps[:, 0].max())))
+    wanted = slice(frame.first - first, frame.end - first)
+    y = np.clip(np.arange(first, end), 0, frame.height - 1)
+    x = np.clip(np.arange(-frame.margin, width + frame.margin), 0, width - 1)
+    here = slice(y[0], y[-1] + 1)
+    rows, columns, down, across = (
+        np.ascontiguousarray(part[np.ix_(y - y[0], x)])
+        for part in interpolation(displacement, (frame.height, width), here)
     )
-    rows, columns, down, across = places
-    y, x = (np.pad(part, around, mode="edge") for part in np.indices((height, width)))
-    sums = np.zeros(y.shape)
+    rows -= top
+    still = tuple(np.ascontiguousarray(a) for a in np.broadcast_arrays(y[:, None] - top, x))
+
+    begin, stop = rows[wanted].min(), rows[wanted].max() + 1
+    products = _all_products(statistics, expression, begin, stop)
+    moved_lags = displaced_lags(products, (rows - begin, columns, down, across), lags, wanted)
+    del products  # they are large
+    sums = np.zeros(rows[wanted].shape[:2])
     for i in range(rows.shape[2]):
         for j in range(columns.shape[2]):
-            weights = down[..., i] * across[..., j]
-            sums += weights * source.sums[0][rows[..., i], columns[..., j]]
-    return Moments(
-        receptive_field=field,
-        margin=margin,
-        samples=float(source.count * channels),
-        lags=displaced_lags(_all_products(statistics, expression), places, lags_of(field))
-        * unit**2,
-        source_sums=sums * unit,
-        cross=displaced_cross(_cross_products(statistics, expression), places, (y, x), field.taps)
-        * unit**2,
-        target_sums=target.sums[0][y, x] * unit,
-        squares=target.squares[0][y, x] * unit**2,
+            weights = down[wanted, :, i] * across[wanted, :, j]
+            sums += weights * source.sums[0][rows[wanted, :, i], columns[wanted, :, j]]
+    begin, stop = still[0][wanted].min(), still[0][wanted].max() + 1
+    products = _cross_products(statistics, expression, begin, stop)
+    places = rows - begin, columns, down, across
+    moved_cross = displaced_cross(products, places, (still[0] - begin, still[1]), taps, wanted)
+    at = still[0][wanted], still[1][wanted]
+    return (
+        moved_lags * unit**2,
+        sums * unit,
+        moved_cross * unit**2,
+        target.sums[0][at] * unit,
+        target.squares[0][at] * unit**2,
     )
 
 
-def _errors(statistics: Statistics, expression: str, reach: int) -> Float:
-    """Return the mean of (x_n(p + d) - t_n(p))^2 for d from (-reach, -reach) to (reach, reach)."""
+def _errors(statistics: Statistics, expression: str, reach: int, down: int) -> Float:
+    """Return the mean of (x_n(p + d) - t_n(p))^2 for d from (dy, -reach) to (dy, reach).
+
+    dy is ``down - reach``. The rows next to an edge are right where it is the image's.
+    """
     source, target = statistics.sources[expression], statistics.targets[expression]
     channels, height, width = statistics.shape
     squares = source.lags[0, statistics.layout.lags.tolist().index([0, 0])].astype(np.float64)
     wide = round(len(statistics.layout.receptive_field) ** 0.5)
     cross = target.cross[0].reshape(wide, wide, height, width)
     y, x = np.indices((height, width))
-    errors = np.empty((2 * reach + 1, 2 * reach + 1, height, width))
-    for i in range(2 * reach + 1):
-        for j in range(2 * reach + 1):
-            v, u = np.clip(y + i - reach, 0, height - 1), np.clip(x + j - reach, 0, width - 1)
-            both = cross[v - y + wide // 2, u - x + wide // 2, y, x]
-            errors[i, j] = squares[v, u] - 2.0 * both + target.squares[0]
+    errors = np.empty((2 * reach + 1, height, width))
+    v = np.clip(y + down - reach, 0, height - 1)
+    for j in range(2 * reach + 1):
+        u = np.clip(x + j - reach, 0, width - 1)
+        both = cross[v - y + wide // 2, u - x + wide // 2, y, x]
+        errors[j] = squares[v, u] - 2.0 * both + target.squares[0]
     return errors / (statistics.white**2 * source.count * channels)
 
 
@@ -224,10 +354,11 @@ def _stretch(displacement: Float, lag_reach: int) -> int:
     return farthest + 2 * INTERPOLATION_REACH - 1 - lag_reach
 
 
-def _all_products(statistics: Statistics, expression: str) -> Float:
-    """Return sum_n x_n(v) x_n(v + e) for all e, those of a pixel together: (H, W, e)."""
-    lags = statistics.layout.lags.tolist()
-    reach = statistics.layout.lag_reach or 0
+@cache
+def _table(layout: Layout) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return plane and shift of the products of a pixel with all neighbours, row by row."""
+    lags = layout.lags.tolist()
+    reach = layout.lag_reach or 0
     span = range(-reach, reach + 1)
     index, shifts = [], []
     for dy in span:
@@ -235,12 +366,19 @@ def _all_products(statistics: Statistics, expression: str) -> Float:
             forward = [dy, dx] in lags
             index.append(lags.index([dy, dx] if forward else [-dy, -dx]))
             shifts.append((0, 0) if forward else (-dy, -dx))
-    planes = statistics.sources[expression].lags[0].astype(np.float64)
-    return interleaved(planes, np.array(index), np.array(shifts))
+    return np.array(index), np.array(shifts)
 
 
-def _cross_products(statistics: Statistics, expression: str) -> Float:
-    """Return sum_n x_n(v + e) t_n(v) for all e, those of a pixel together: (H, W, e)."""
-    planes = statistics.targets[expression].cross[0].astype(np.float64)
+def _all_products(statistics: Statistics, expression: str, begin: int, stop: int) -> Float:
+    """Return sum_n x_n(v) x_n(v + e) for all e, those of a pixel together: (rows, W, e)."""
+    index, shifts = _table(statistics.layout)
+    above = max(0, begin - int(shifts[:, 0].max()))
+    planes = statistics.sources[expression].lags[0, :, above:stop].astype(np.float64)
+    return interleaved(planes, index, shifts, begin - above)
+
+
+def _cross_products(statistics: Statistics, expression: str, begin: int, stop: int) -> Float:
+    """Return sum_n x_n(v + e) t_n(v) for all e, those of a pixel together: (rows, W, e)."""
+    planes = statistics.targets[expression].cross[0, :, begin:stop].astype(np.float64)
     index = np.arange(len(planes))
-    return interleaved(planes, index, np.zeros((len(planes), 2), np.int64))
+    return interleaved(planes, index, np.zeros((len(planes), 2), np.int64), 0)

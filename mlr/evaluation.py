@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr import metrics
-from mlr.data.files import check_free
+from mlr.data.files import check_free, located
 from mlr.data.images import Image, Pixels, read_image, write_image
 from mlr.data.pairs import Person, find_pairs
 from mlr.data.provenance import new_record, to_exif
-from mlr.data.stream import as_channels, ordered_map
+from mlr.data.stream import as_channels
+from mlr.engine import engine, mapped
 from mlr.errors import DataError, ImageError
 from mlr.model import Model
 from mlr.report import Report
@@ -35,6 +36,7 @@ def evaluate(
     *,
     source: str | None = None,
     target: Sequence[str] = (),
+    cluster: str | None = None,
     threads: int | None = None,
     report_dir: str | Path | None = None,
     force: bool = False,
@@ -52,6 +54,8 @@ def evaluate(
         Folder of the source images; by default that of the training.
     target : sequence of str
         Expressions to evaluate; none means all that both the model and the data have.
+    cluster : str, optional
+        Who does it, as for `mlr.training.train`; all see the same folder.
     threads : int, optional
         By default one for each processor.
     report_dir : path, optional
@@ -77,7 +81,10 @@ def evaluate(
     """
     report = report or Report()
     pairs = find_pairs(
-        data, source=source or model.meta.get("source", "neutral"), target=target, split="test"
+        data if cluster is None else located(data).absolute(),
+        source=source or model.meta.get("source", "neutral"),
+        target=target,
+        split="test",
     )
     for note in pairs.notes:
         report.note(note)
@@ -94,16 +101,14 @@ def evaluate(
             check_free(Path(report_dir) / name, force=force)  # before the work, not after
     found: dict[str, list[_Entry]] = {}
 
-    def measure(person: Person) -> tuple[list[tuple[str, _Scores]], list[tuple[Path, str]]]:
-        return _measured(model, person, shared)
-
-    results = ordered_map(measure, pairs.people, thread_count(threads))
-    progress = report.progress(results, len(pairs.people), "evaluating")
-    for person, (measured, failures) in zip(pairs.people, progress, strict=True):
-        for path, cause in failures:
-            report.fail(path, cause)
-        for name, (ours, copied) in measured:
-            found.setdefault(name, []).append(_Entry(person, ours, copied))
+    with engine(cluster, report) as elsewhere:
+        results = mapped(elsewhere, _measured, pairs.people, (model, shared), threads)
+        progress = report.progress(results, len(pairs.people), "evaluating")
+        for person, (measured, failures) in zip(pairs.people, progress, strict=True):
+            for path, cause in failures:
+                report.fail(path, cause)
+            for name, (ours, copied) in measured:
+                found.setdefault(name, []).append(_Entry(person, ours, copied))
     if not found:
         raise DataError(f"{data}: not one pair could be evaluated")
     count = sum(len(pairs_of) for pairs_of in found.values())
@@ -117,7 +122,7 @@ def evaluate(
         for path in _write_pictures(Path(report_dir), model, found, force):
             report.note(f"wrote {path}")
         page = Path(report_dir) / PAGE
-        _write_page(page, model, Path(data), found, means, thread_count(threads), force)
+        _write_page(page, model, located(data), found, means, thread_count(threads), force)
         report.note(f"wrote {page}")
     return {"pairs": count, "targets": means}
 
@@ -134,9 +139,10 @@ _Scores = tuple[dict[str, float], dict[str, float]]  # the model's, the unchange
 
 
 def _measured(
-    model: Model, person: Person, expressions: Sequence[str]
+    person: Person, by: tuple[Model, Sequence[str]]
 ) -> tuple[list[tuple[str, _Scores]], list[tuple[Path, str]]]:
     """Return the scores of a person's expressions, and what could not be read."""
+    model, expressions = by
     try:
         source = _read(person.source, model)
     except ImageError as error:

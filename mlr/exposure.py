@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlr.bands import RowSums
 from mlr.data.alignment import face_share
 from mlr.errors import ModelError
+from mlr.folds import joined
+from mlr.layout import Layout
+from mlr.receptive_field import ReceptiveField
 from mlr.statistics import Statistics
 
 LEAST_GAIN = 0.05  # for a face without any contrast, so that nothing is divided by zero
@@ -69,6 +73,13 @@ class Exposure:
         squares = [(share * s.lags[:, squares_at]).sum(axis=(1, 2)) / w**2 for s, w in groups]
         deviation = np.sqrt(np.maximum(0, sum(squares) / count - mean**2))
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
+
+    @classmethod
+    def of_sums(cls, sums: RowSums) -> Exposure:
+        """Return that of all source images together, from sums of which some rows can be had."""
+        taps = sums.head.layout.receptive_field.offsets
+        layout = Layout(ReceptiveField.of(taps[:1]), pooled=sums.head.layout.pooled)
+        return cls.of_statistics(joined(sums.restricted(layout)).parts)
 
     @classmethod
     def from_meta(cls, noted: Any, channels: int) -> Exposure:

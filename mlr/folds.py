@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.files import is_folder_name, replacing
+from mlr.bands import LEAST_ROWS, Band, Cost, Result, RowSums, bands, one_by_one, rows_within
+from mlr.data.files import is_folder_name, located, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.layout import Layout
@@ -29,6 +31,8 @@ from mlr.statistics import (
     total,
 )
 
+WORK = 32 << 20  # bytes that work on the planes may take, or a share of theirs
+WORK_SHARE = 0.25
 FORMAT = 2  # 1 had no folds and one kind of layout
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -144,6 +148,78 @@ class Folds:
         """
         return self._each(lambda part: part.restricted(layout))
 
+    @property
+    def head(self) -> Folds:
+        """The folds themselves, for they know all of the pairs."""
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images."""
+        return self.parts[0].shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the planes take."""
+        return sum(part.nbytes for part in self.parts)
+
+    @property
+    def adding_bytes(self) -> int:
+        """Bytes that `total` takes for each row of images while it is made."""
+        return max(map(_row_bytes, self.parts)) if len(self.parts) > 1 else 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that the planes take for each row of images."""
+        return sum(map(_row_bytes, self.parts))
+
+    def rows(self, first: int, end: int) -> Folds:
+        """Return some rows of the planes, as views; see `Statistics.rows`."""
+        return self._each(lambda part: part.rows(first, end))
+
+    @property
+    def making_bytes(self) -> int:
+        """None: all rows are there."""
+        return 0
+
+    @property
+    def memory(self) -> float:
+        """No concern: the work makes do with little."""
+        return math.inf
+
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return 0: no memory is too little."""
+        return 0.0
+
+    def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
+        """Return bands for work that takes little memory beside the planes.
+
+        Parameters
+        ----------
+        cost : function
+            Bytes that the work takes for a band of so many rows.
+        halo : int
+            Rows around a band that it needs.
+        """
+        height = self.shape[1]
+        rows = rows_within(max(WORK, WORK_SHARE * self.nbytes), height, cost)
+        return bands(height, max(rows, LEAST_ROWS), halo)
+
+    @property
+    def elsewhere(self) -> bool:
+        """No: work on them is done here."""
+        return False
+
+    def each(
+        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the sums of its crop."""
+        return one_by_one(self, work, bands)
+
+    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an array of zeros for a result."""
+        return np.zeros(shape, dtype)
+
     def summary(self) -> dict[str, Any]:
         """Return what the statistics hold, ready for JSON."""
         channels, height, width = self.parts[0].shape
@@ -160,8 +236,19 @@ class Folds:
             "digest": self.hexdigest,
         }
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
+    def save(
+        self, path: str | Path, *, force: bool = False, more: Mapping[str, Any] | None = None
+    ) -> None:
         """Write the folds to an ``.npz`` file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        force : bool
+            Replace an existing file.
+        more : mapping of str to object, optional
+            Further metadata, ready for JSON.
 
         Raises
         ------
@@ -181,21 +268,29 @@ class Folds:
             "pooled": self.layout.pooled,
             "source": self.source,
             "folds": folds,
+            **(more or {}),
         }
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         with replacing(Path(path), force=force, durable=True) as file:
             write_npz(file, arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> Folds:
+    def load(cls, path: str | Path, *, mapped: bool = False) -> Folds:
         """Read the folds that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        mapped : bool
+            Leave the planes in the file, to be read when they are used.
 
         Raises
         ------
         ModelError
             If the file is damaged, of another version, or something else.
         """
-        arrays, meta = read_npz(Path(path), kind="statistics", newest=FORMAT)
+        arrays, meta = read_npz(located(path), kind="statistics", newest=FORMAT, mapped=mapped)
         if meta["format"] < FORMAT:
             raise ModelError(f"{path}: statistics of an older version of mlr; make them anew")
         try:
@@ -224,6 +319,83 @@ class Folds:
 
     def _each(self, change: Callable[[Statistics], Statistics]) -> Folds:
         return Folds(tuple(change(part) for part in self.parts))
+
+
+def _row_bytes(part: Statistics) -> int:
+    rows = next((target.sums.shape[-2] for target in part.targets.values()), 1)
+    return part.nbytes // max(rows, 1)
+
+
+def stacked(pieces: Sequence[Folds]) -> Folds:
+    """Return the sums of images whose rows are those of the pieces, from top to bottom."""
+    if len(pieces) == 1:
+        return pieces[0]
+    channels, _, width = pieces[0].shape
+    ends = np.cumsum([piece.shape[1] for piece in pieces]).tolist()
+    shape = channels, ends[-1], width
+
+    def whole(planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.zeros((*planes.shape[:-2], *shape[1:]), planes.dtype)
+
+    parts = [part.changed(whole, shape) for part in pieces[0].parts]
+    for begin, end, piece in zip([0, *ends], ends, pieces, strict=False):
+        parts = [
+            _with_rows(part, other, slice(begin, end), np.zeros)
+            for part, other in zip(parts, piece.parts, strict=True)
+        ]
+    return Folds(tuple(parts))
+
+
+def joined(sums: RowSums) -> Folds:
+    """Return sums of which some rows at a time can be had with all rows."""
+    _, height, width = sums.shape
+
+    def whole(planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return sums.array((*planes.shape[:-2], height, width), planes.dtype)
+
+    layout = sums.head.layout
+    halo = int(max(np.abs(layout.receptive_field.taps[:, 0]).max(), layout.lags[:, 0].max()))
+    parts: list[Statistics] = []
+    for band in sums.bands(lambda rows: 0, halo):
+        crop = sums.rows(band.above, band.below)
+        if crop.shape == sums.shape:
+            return crop
+        pieces = crop.rows(band.inner.start, band.inner.stop).parts
+        parts = parts or [piece.changed(whole, sums.shape) for piece in pieces]
+        parts = [
+            _with_rows(part, piece, band.rows, sums.array)
+            for part, piece in zip(parts, pieces, strict=True)
+        ]
+    return Folds(tuple(parts))
+
+
+def _with_rows(
+    whole: Statistics,
+    piece: Statistics,
+    rows: slice,
+    array: Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]],
+) -> Statistics:
+    """Fill in some rows.
+
+    Expressions share the sums over their sources if these agree in all rows.
+    """
+    sources: dict[str, SourceSums] = {}
+    filled: dict[tuple[int, int], SourceSums] = {}
+    for name in whole.expressions:
+        ours, theirs = whole.sources[name], piece.sources[name]
+        key = id(ours), id(theirs)
+        if key not in filled:
+            if any(other is ours for other in filled.values()):
+                lags, sums = (array(a.shape, a.dtype) for a in (ours.lags, ours.sums))
+                lags[:], sums[:] = ours.lags, ours.sums
+                ours = replace(ours, lags=lags, sums=sums)
+            ours.lags[..., rows, :], ours.sums[..., rows, :] = theirs.lags, theirs.sums
+            filled[key] = ours
+        sources[name] = filled[key]
+        target, added = whole.targets[name], piece.targets[name]
+        target.cross[..., rows, :], target.sums[..., rows, :] = added.cross, added.sums
+        target.squares[..., rows, :] = added.squares
+    return replace(whole, sources=sources)
 
 
 def _prefix(fold: int) -> str:

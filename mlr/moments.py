@@ -57,8 +57,17 @@ class Moments:
     target_sums: Float
     squares: Float
 
+    @classmethod
+    def empty(
+        cls, field: ReceptiveField, margin: int, samples: float, size: tuple[int, int]
+    ) -> Moments:
+        """Return moments of a frame of (height, width), to be filled in."""
+        counts = (len(lags_of(field)),), (), (len(field),), (), ()
+        return cls(field, margin, samples, *(np.empty((*count, *size)) for count in counts))
+
     @property
-    def _planes(self) -> tuple[Float, ...]:
+    def planes(self) -> tuple[Float, ...]:
+        """Lags, source sums, cross, target sums and squares."""
         return self.lags, self.source_sums, self.cross, self.target_sums, self.squares
 
     def _with(self, samples: float, planes: tuple[Float, ...]) -> Moments:
@@ -66,12 +75,12 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
-        planes = tuple(a + b for a, b in zip(self._planes, other._planes, strict=True))
+        planes = tuple(a + b for a, b in zip(self.planes, other.planes, strict=True))
         return self._with(self.samples + other.samples, planes)
 
     def __sub__(self, other: Moments) -> Moments:
         """Return the moments without the other samples, up to rounding."""
-        planes = tuple(a - b for a, b in zip(self._planes, other._planes, strict=True))
+        planes = tuple(a - b for a, b in zip(self.planes, other.planes, strict=True))
         return self._with(self.samples - other.samples, planes)
 
     def mirrored(self) -> Moments:
@@ -80,10 +89,9 @@ class Moments:
         taps = self.receptive_field.offsets
         lag_of = [ours.index([dy, -dx]) for dy, dx in ours]
         tap_of = [taps.index((dy, -dx)) for dy, dx in taps]
-        planes = tuple(np.ascontiguousarray(plane[..., ::-1]) for plane in self._planes)
-        return self._with(
-            self.samples, (planes[0][lag_of], planes[1], planes[2][tap_of], *planes[3:])
-        )
+        lags, sums, cross, *rest = self.planes
+        planes = lags[lag_of], sums, cross[tap_of], *rest
+        return self._with(self.samples, tuple(plane[..., ::-1] for plane in planes))
 
     def brightened(self, variance: float) -> Moments:
         """Return the moments that are expected if the pairs come in brighter and in darker light.
@@ -120,10 +128,8 @@ class Moments:
             Standard deviation in pixels; the margin must be `margin_for` it.
         """
         left = margin_for(self.receptive_field, 0)
-        cut = self.margin - left
-        planes = (blur(plane, sigma) for plane in self._planes)
-        cropped = (np.ascontiguousarray(_cropped(plane, cut)) for plane in planes)
-        return Moments(self.receptive_field, left, self.samples, *cropped)
+        planes = (blur(plane, sigma, self.margin - left) for plane in self.planes)
+        return Moments(self.receptive_field, left, self.samples, *planes)
 
     def solve(self, penalty: Float, prior: Float) -> Float:
         """Return w(p) = argmin sum_n (w . z_n - t_n)^2 + (w - prior)' penalty (w - prior).
@@ -162,15 +168,25 @@ class Moments:
         solve_singular(equations, weights, solve_pixels(equations, weights))
         return weights[0]
 
-    def error(self, weights: Float) -> float:
-        """Return the mean squared error of weights on these samples, over the image's pixels.
+    def continued(self, other: Moments, skip: int) -> Moments:
+        """Return the moments of these rows but for the first, and of the rows of a frame below."""
+        pairs = zip(self.planes, other.planes, strict=True)
+        joined = (np.concatenate([a[..., skip:, :], b], axis=-2) for a, b in pairs)
+        return self._with(self.samples, tuple(joined))
 
-        It is the mean of (sum t^2 - 2 w'b + w'Gw) / samples.
+    def errors(self, weights: Float) -> Float:
+        """Return the squared error of weights on these samples, summed over each row of the image.
+
+        It is the sum of sum t^2 - 2 w'b + w'Gw over the pixels.
 
         Parameters
         ----------
         weights : ndarray of float64, shape (taps + 1, height, width)
             Of the image's pixels.
+
+        Returns
+        -------
+        ndarray of float64, shape (height,)
         """
         field, table = self.receptive_field, self._table
         errors = squared_errors(
@@ -186,7 +202,7 @@ class Moments:
             weights,
             self.margin,
         )
-        return float(errors.mean() / self.samples)
+        return errors.sum(axis=1)
 
     def inside(self, planes: Float) -> Float:
         """Return the image's part of planes in the frame."""

@@ -17,7 +17,7 @@ Offset = tuple[int, int]
 #: What a model file can hold: int16.
 FARTHEST = 32767
 #: Nobody can wait for more; the tables of their differences grow with the square.
-MOST_TAPS = 1024
+MOST_TAPS = 2048
 
 #: Shapes that have a name of their own, as offsets (dy, dx).
 PRESETS: dict[str, tuple[Offset, ...]] = {

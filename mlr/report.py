@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -72,10 +72,10 @@ class Report:
     def note(self, line: str) -> None:
         """Tell the user something worth knowing; nothing is shown by default."""
 
-    def note_reduced(self, images: int) -> None:
-        """Note how many images were read with fewer bits than they have, if there are any."""
-        if images:
-            self.note(f"note: {images} images hold 16-bit colour, which is read with 8 bits")
+    def note_losses(self, losses: Iterable[str]) -> None:
+        """Note what images hold that was not decoded: `mlr.data.images.Image.loss` of each."""
+        for loss, images in Counter(filter(None, losses)).items():
+            self.note(f"note: {images} images hold {loss}")
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Yield the items, showing how far it is; nothing is shown by default."""
@@ -106,14 +106,19 @@ class ConsoleReport(Report):
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Yield the items under a progress bar, which vanishes where stderr is no terminal."""
+        if self.verbosity == 0 or not sys.stderr.isatty():
+            yield from items  # importing tqdm takes longer than changing a face
+            return
         from tqdm import tqdm
 
-        hidden = True if self.verbosity == 0 else None  # None: hidden unless a terminal
         bar = {"desc": what, "bar_format": _BAR, "unit": "", "leave": False, "file": sys.stderr}
-        yield from tqdm(items, total=total, disable=hidden, **bar)
+        yield from tqdm(items, total=total, **bar)
 
     @staticmethod
     def _write(line: str) -> None:
+        if "tqdm" not in sys.modules:  # and so no bar
+            print(printable(line), file=sys.stderr)
+            return
         from tqdm import tqdm
 
         tqdm.write(printable(line), file=sys.stderr)
@@ -122,3 +127,12 @@ class ConsoleReport(Report):
 def printable(text: str) -> str:
     """Return text on one line, with what cannot be printed, as in odd file names, escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def listed(value: object) -> str:
+    """Return a value for people to read: the parts of a mapping or a list with commas between."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

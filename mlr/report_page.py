@@ -22,6 +22,7 @@ import PIL.Image
 from mlr.data.files import replacing
 from mlr.data.images import Pixels, resized
 from mlr.data.stream import ordered_map
+from mlr.report import listed
 from mlr.sheet import ERROR_GAIN, PairPicture, as_rgb8, error_picture
 from mlr.version import __version__
 
@@ -90,7 +91,7 @@ def write_report_page(
         "title": escape(title),
         "summary": f"{_count(len(pairs), 'pair')}, {_count(len(means), 'expression')}",
         "facts": "".join(
-            f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items()
+            f"<dt>{escape(k)}</dt><dd>{escape(listed(v))}</dd>" for k, v in facts.items()
         ),
         "gain": str(ERROR_GAIN),
         "options": "".join(f"<option>{escape(name)}</option>" for name in means),

@@ -11,7 +11,9 @@ from mlr.singular import solve_singular
 from mlr.statistics import Statistics
 
 
-def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
+def solve(
+    statistics: Statistics, penalty: float, rows: slice = slice(None)
+) -> npt.NDArray[np.float32]:
     """Solve the ridge regression of every output pixel.
 
     Computes w(p) = (G(p) + penalty I)^-1 b(p), where the bias is penalised like every other
@@ -24,10 +26,12 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
         Sums over the training pairs.
     penalty : float
         Not negative; for intensities in [0, 1].
+    rows : slice
+        Rows wanted, by default all.
 
     Returns
     -------
-    ndarray of float32, shape (expressions, channels, taps + 1, height, width)
+    ndarray of float32, shape (expressions, channels, taps + 1, rows, width)
         Weights for intensities in [0, 1], expressions in alphabetical order, bias last.
 
     Raises
@@ -41,7 +45,8 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
     channels, height, width = statistics.shape
     field = statistics.receptive_field
     order = {name: index for index, name in enumerate(statistics.expressions)}
-    result = np.empty((len(order), channels, len(field) + 1, height, width), np.float32)
+    wanted = len(range(*rows.indices(height)))
+    result = np.empty((len(order), channels, len(field) + 1, wanted, width), np.float32)
     ridge = penalty * np.eye(len(field) + 1)
     prior = np.zeros(len(field) + 1)
     table = field.lag_table
@@ -69,12 +74,21 @@ def solve(statistics: Statistics, penalty: float) -> npt.NDArray[np.float32]:
                 weights[:] = np.inf
             for name, solution in zip(names, weights, strict=True):
                 with np.errstate(over="ignore"):
-                    result[order[name], channel] = solution
+                    result[order[name], channel] = solution[:, rows]
     if not np.isfinite(result).all():
         raise MlrError(
             "the weights are too large for a model: give intensities in [0, 1] or a larger penalty"
         )
     return result
+
+
+def solving_bytes(statistics: Statistics) -> int:
+    """Return the bytes that `solve` takes for each row of images, besides the statistics."""
+    field, width = statistics.receptive_field, statistics.shape[2]
+    each = max((len(names) for _, names in statistics.groups()), default=0)
+    float64 = len(statistics.layout.lags) + 1 + 2 * each * (len(field) + 1)
+    float32 = len(statistics.expressions) * statistics.shape[0] * (len(field) + 1)
+    return width * (8 * float64 + 4 * float32)
 
 
 def check_penalty(penalty: float) -> None:

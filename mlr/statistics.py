@@ -14,7 +14,7 @@ up to `NARROW_SAMPLES` samples, int64 for more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class Statistics:
         DataError
             If receptive fields, image sizes, kinds of intensity or source expressions differ.
         """
-        return _combined(self, other, +1)
+        return total((self, other))
 
     def __sub__(self, other: Statistics) -> Statistics:
         """Return the statistics without the pairs of ``other``, as if they had never been in.
@@ -152,7 +152,7 @@ class Statistics:
         DataError
             If the two do not fit together, or ``other`` holds pairs that are not in here.
         """
-        return _combined(self, other, -1)
+        return _difference(self, other)
 
     def check_fits(self, other: Statistics) -> None:
         """Raise unless the two add up.
@@ -236,6 +236,50 @@ class Statistics:
             },
         )
 
+    def rows(self, first: int, end: int) -> Statistics:
+        """Return the statistics of images cut off above and below, but for what crosses the cut.
+
+        Parameters
+        ----------
+        first, end : int
+            The rows first, ..., end - 1. Their planes are views; products with pixels of other rows
+            are still in there.
+        """
+        channels, height, width = self.shape
+        if (first, end) == (0, height):
+            return self
+
+        def cut(planes: Planes) -> Planes:
+            return planes[..., first:end, :]
+
+        return self.changed(cut, (channels, end - first, width))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the planes take."""
+        sources = [planes for s, _ in self.groups() for planes in (s.lags, s.sums)]
+        targets = [planes for t in self.targets.values() for planes in (t.cross, t.sums, t.squares)]
+        return sum(planes.nbytes for planes in (*sources, *targets))
+
+    def changed(
+        self, change: Callable[[Planes], Planes], shape: tuple[int, int, int]
+    ) -> Statistics:
+        """Return the statistics with every plane changed, of images of another shape."""
+        return replace(
+            self,
+            shape=shape,
+            sources=_each(self, lambda s: replace(s, lags=change(s.lags), sums=change(s.sums))),
+            targets={
+                name: replace(
+                    target,
+                    cross=change(target.cross),
+                    sums=change(target.sums),
+                    squares=change(target.squares),
+                )
+                for name, target in self.targets.items()
+            },
+        )
+
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the statistics to an ``.npz`` file.
 
@@ -277,33 +321,81 @@ def check_expressions(wanted: Iterable[str], there: Iterable[str]) -> None:
         raise DataError(f"no expression {name!r}; target expressions there: {known}")
 
 
-def total(parts: Iterable[Statistics]) -> Statistics:
-    """Return the sum of at least one statistics."""
+def total(parts: Sequence[Statistics]) -> Statistics:
+    """Return the sum of at least one statistics, in the one form that a set of pairs has."""
     first, *rest = parts
+    if not rest:
+        return first
     for part in rest:
-        first = first + part
-    return first
+        first.check_fits(part)
+    white = max(part.white for part in parts)
+    parts = [_with_white(part, white) for part in parts]
+    each = first.shape[0] if first.layout.pooled else 1  # samples of a pair
+    sources: dict[str, SourceSums] = {}
+    targets: dict[str, TargetSums] = {}
+    made: dict[tuple[int, ...], SourceSums] = {}
+    for name in sorted({name for part in parts for name in part.targets}):
+        having = [part for part in parts if name in part.targets]
+        found = [part.sources[name] for part in having]
+        key = tuple(map(id, found))
+        if key not in made:
+            made[key] = _source_total(found, each)
+        sources[name] = made[key]
+        targets[name] = _target_total(
+            [part.targets[name] for part in having], sources[name].count * each
+        )
+    return _in_8_bits_if_it_can_be(
+        replace(first, white=white, sources=_shared(sources), targets=targets)
+    )
 
 
-def _combined(a: Statistics, b: Statistics, sign: int) -> Statistics:
-    """Return a + sign * b, in the one form that a set of pairs has."""
+def _source_total(parts: Sequence[SourceSums], each: int) -> SourceSums:
+    if len(parts) == 1:
+        return parts[0]
+    count = sum(part.count for part in parts)
+    return SourceSums(
+        count,
+        lags=_sum([part.lags for part in parts], count * each),
+        sums=_sum([part.sums for part in parts], count * each),
+    )
+
+
+def _target_total(parts: Sequence[TargetSums], samples: int) -> TargetSums:
+    if len(parts) == 1:
+        return parts[0]
+    return TargetSums(
+        cross=_sum([part.cross for part in parts], samples),
+        sums=_sum([part.sums for part in parts], samples),
+        squares=_sum([part.squares for part in parts], samples),
+        deep=sum(part.deep for part in parts),
+        digest=sum(part.digest for part in parts) % DIGEST_MODULUS,
+    )
+
+
+def _difference(a: Statistics, b: Statistics) -> Statistics:
+    """Return a - b, in the one form that a set of pairs has."""
     a.check_fits(b)
     white = max(a.white, b.white)
     a, b = _with_white(a, white), _with_white(b, white)
     sources: dict[str, SourceSums] = {}
     targets: dict[str, TargetSums] = {}
     made: dict[tuple[int, int], SourceSums] = {}
-    each = a.shape[0] if a.layout.pooled else 1  # samples of a pair
+    each = a.shape[0] if a.layout.pooled else 1
     for name in sorted({*a.targets, *b.targets}):
-        ours, theirs = a.sources.get(name), b.sources.get(name)
-        key = (id(ours), id(theirs))
-        if key not in made:
-            made[key] = _source_sum(ours, theirs, sign, each)
-        if made[key].count == 0:
+        if name not in a.targets:
+            raise DataError("cannot take out pairs that were never put in")
+        sources[name], targets[name] = a.sources[name], a.targets[name]
+        if name not in b.targets:
             continue
+        key = id(a.sources[name]), id(b.sources[name])
+        if key not in made:
+            made[key] = _source_difference(a.sources[name], b.sources[name], each)
         sources[name] = made[key]
         samples = sources[name].count * each
-        targets[name] = _target_sum(a.targets.get(name), b.targets.get(name), sign, samples)
+        if samples:
+            targets[name] = _target_difference(a.targets[name], b.targets[name], samples)
+        else:
+            del sources[name], targets[name]
     return _in_8_bits_if_it_can_be(replace(a, sources=_shared(sources), targets=targets))
 
 
@@ -368,33 +460,21 @@ def _each(
     return changed
 
 
-def _source_sum(a: SourceSums | None, b: SourceSums | None, sign: int, each: int) -> SourceSums:
-    if b is None:
-        assert a is not None
-        return a
-    if a is None:
-        if sign > 0:
-            return b
-        a = SourceSums(0, np.zeros_like(b.lags), np.zeros_like(b.sums))
-    count = a.count + sign * b.count
-    sums = _plus(a.sums, b.sums, sign, count * each)
-    if count < 0 or (sign < 0 and sums.min() < 0) or (count == 0 and sums.any()):
+def _source_difference(a: SourceSums, b: SourceSums, each: int) -> SourceSums:
+    count = a.count - b.count
+    sums = _minus(a.sums, b.sums, count * each)
+    if count < 0 or sums.min() < 0 or (count == 0 and sums.any()):
         raise DataError("cannot take out pairs that were never put in")
-    return SourceSums(count, _plus(a.lags, b.lags, sign, count * each), sums)
+    return SourceSums(count, _minus(a.lags, b.lags, count * each), sums)
 
 
-def _target_sum(a: TargetSums | None, b: TargetSums | None, sign: int, samples: int) -> TargetSums:
-    if b is None:
-        assert a is not None
-        return a
-    if a is None:
-        return b
+def _target_difference(a: TargetSums, b: TargetSums, samples: int) -> TargetSums:
     return TargetSums(
-        cross=_plus(a.cross, b.cross, sign, samples),
-        sums=_plus(a.sums, b.sums, sign, samples),
-        squares=_plus(a.squares, b.squares, sign, samples),
-        deep=a.deep + sign * b.deep,
-        digest=(a.digest + sign * b.digest) % DIGEST_MODULUS,
+        cross=_minus(a.cross, b.cross, samples),
+        sums=_minus(a.sums, b.sums, samples),
+        squares=_minus(a.squares, b.squares, samples),
+        deep=a.deep - b.deep,
+        digest=(a.digest - b.digest) % DIGEST_MODULUS,
     )
 
 
@@ -415,11 +495,25 @@ def narrowed(planes: Planes, samples: int) -> Planes:
     return planes
 
 
-def _plus(a: Planes, b: Planes, sign: int, samples: int) -> Planes:
-    """Return a + sign * b, planes of so many samples."""
+def _sum(parts: Sequence[Planes], samples: int) -> Planes:
+    """Return the sum of at least two planes, of so many samples."""
+    result = np.add(parts[0], parts[1], dtype=_dtype(parts[0], samples))
+    for part in parts[2:]:
+        np.add(result, part, out=result)
+    return result
+
+
+def _minus(a: Planes, b: Planes, samples: int) -> Planes:
+    """Return a - b, planes of so many samples."""
     wide = np.int64 if a.dtype.kind == "i" else np.float64
-    combine = np.add if sign > 0 else np.subtract
-    return narrowed(combine(a, b, dtype=wide), samples)
+    return narrowed(np.subtract(a, b, dtype=wide), samples)
+
+
+def _dtype(planes: Planes, samples: int) -> npt.DTypeLike:
+    """Return what planes of so many samples are of."""
+    if planes.dtype.kind == "f":
+        return np.float64
+    return np.int32 if samples <= NARROW_SAMPLES else np.int64
 
 
 def _shared(sources: dict[str, SourceSums]) -> dict[str, SourceSums]:

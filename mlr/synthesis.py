@@ -1,4 +1,4 @@
-"""Synthesis of files and folders: which file becomes which, and the work itself."""
+"""Synthesis of files and folders: images, photographs, animations and clips."""
 
 from __future__ import annotations
 
@@ -8,44 +8,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlr.animation import ANIMATED, write_animation
-from mlr.clip import WRITTEN, change_clip, is_clip
-from mlr.data.files import check_free
+from mlr.animation import ANIMATED, FRAMES_FOLDER, write_animation
+from mlr.clip import change_clip, is_clip
+from mlr.data.files import check_free, check_free_folder
 from mlr.data.images import (
     ENCODINGS,
     PNG_LEVEL,
     QUALITY,
     Image,
     Pixels,
-    is_image,
     read_image,
     resized,
     write_image,
 )
-from mlr.data.pairs import images_under
 from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
-from mlr.errors import DataError, ImageError, MlrError, OptionError
+from mlr.engine import engine, mapped
+from mlr.errors import ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
-from mlr.photo.change import change_faces
+from mlr.photo.change import change_faces, change_seen, places_of
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
+from mlr.photo.track import Seen
+from mlr.plan import Job, plan
 from mlr.report import Report
-from mlr.threads import thread_count
-
-_ITSELF = "would be replaced by its own output; give another place or --force"
-
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
+Size = tuple[int, ...]  # height and width, in pixels
 Targets = Mapping[str, Target]  # by the name of the output
-
-
-@dataclass(frozen=True)
-class Job:
-    """One input image and the file that each expression of it is written to."""
-
-    face: Path
-    outputs: dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -75,14 +65,17 @@ class Outcome:
         Outputs that were there already.
     failures : list of (str, Path)
         Why an output was not made, and which.
-    reduced : bool
-        The face was read with fewer bits than it has.
+    loss : str
+        What the input holds that was not decoded.
+    faces : list of Eyes, optional
+        Those of a photograph.
     """
 
     written: list[Path] = field(default_factory=list)
     skipped: int = 0
     failures: list[tuple[str, Path]] = field(default_factory=list)
-    reduced: bool = False
+    loss: str = ""
+    faces: list[Eyes] | None = None
 
 
 def synthesize_files(
@@ -101,6 +94,7 @@ def synthesize_files(
     align: bool = False,
     eyes: str | Path | None = None,
     face: Face = "all",
+    cluster: str | None = None,
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
@@ -110,7 +104,8 @@ def synthesize_files(
 
     An image of the model's size is an aligned face, and so is every image with ``resize``. Any
     other, and every one that the table of eyes names, is a photograph: its faces are changed where
-    they are, see `mlr.photo.change`, and it keeps its size. Clips hold aligned faces.
+    they are, see `mlr.photo.change`, and it keeps its size. The same holds for the frames of clips,
+    in which faces are followed, see `mlr.photo.track`.
 
     Names and subfolders are kept. Without ``output``, the faces of a folder ``F`` go to
     ``F-<expression>`` beside it, and a file ``face.png`` to ``face-<expression>.png``. A mix of
@@ -140,8 +135,8 @@ def synthesize_files(
     face : "all", "largest" or int
         Which of several faces in a photograph: all, or one by its rank in size.
     animate : bool
-        Write an animation from the face to the expression and back: GIF, unless ``format`` or
-        ``output`` is WebP or PNG.
+        Write an animation from the face to the expression and back: GIF, unless the suffix in
+        ``format`` or ``output`` is that of WebP, PNG or ``frames``, a folder of PNG files.
     format : str, optional
         Suffix of the images to write, as "jpg"; by default that of each face.
     quality : int
@@ -150,6 +145,8 @@ def synthesize_files(
         How hard to compress PNG files, from 0 to 9.
     metadata : bool
         Say in each file what it is and how it was made (see `mlr.data.provenance`).
+    cluster : str, optional
+        Who does it, as for `mlr.training.train`; all see the same folders.
     threads : int, optional
         By default one for each processor.
     skip_existing : bool
@@ -189,22 +186,28 @@ def synthesize_files(
         raise OptionError(f"{suffix} cannot be written" + (" as an animation" if animate else ""))
     report = report or Report()
     targets = _targets(model, target or model.expressions)
-    jobs = plan([Path(face) for face in faces], output, list(targets), report, suffix, force=force)
-
-    def run(job: Job) -> Outcome:
-        return _run(job, model, targets, finder, settings)
-
+    places = [Path(face) for face in faces]
+    if cluster is not None:
+        places = [place.absolute() for place in places]
+        output = None if output is None else Path(output).absolute()
+    jobs = plan(places, output, list(targets), report, suffix, force=force)
     written: list[Path] = []
-    reduced = 0
-    outcomes = ordered_map(run, jobs, thread_count(threads))
-    progress = report.progress(outcomes, len(jobs), "synthesizing")
-    for job, outcome in zip(jobs, progress, strict=True):
-        written += outcome.written
-        reduced += outcome.reduced
-        report.skipped += outcome.skipped
-        for cause, path in outcome.failures:
-            report.fail(job.face, cause, path)
-    report.note_reduced(reduced)
+    losses: list[str] = []
+    photographs: list[list[Eyes]] = []
+    with engine(cluster, report) as elsewhere:
+        work = _Work(model, targets, finder, settings)
+        outcomes = mapped(elsewhere, _run, jobs, work, threads)
+        progress = report.progress(outcomes, len(jobs), "synthesizing")
+        for job, outcome in zip(jobs, progress, strict=True):
+            written += outcome.written
+            losses.append(outcome.loss)
+            if outcome.faces is not None:
+                photographs.append(outcome.faces)
+            report.skipped += outcome.skipped
+            for cause, path in outcome.failures:
+                report.fail(job.face, cause, path)
+    report.note_losses(losses)
+    _note_faces(report, photographs, model)
     untold = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
     if untold:
         report.note(f"note: {untold} outputs do not say that they are synthesized: BMP cannot")
@@ -227,137 +230,30 @@ def _targets(model: Model, target: Sequence[Target]) -> Targets:
     return wanted
 
 
-def plan(
-    faces: Sequence[Path],
-    output: str | Path | None,
-    expressions: Sequence[str],
-    report: Report,
-    suffix: str | None = None,
-    *,
-    force: bool = False,
-) -> list[Job]:
-    """Decide where each output goes.
-
-    Those that would collide, or overwrite another one of the faces, are named and left out; so are
-    those that would replace their own face, unless forced. Images are written with the suffix, if
-    there is one, and clips as clips.
-
-    Raises
-    ------
-    DataError
-        If there is no image in ``faces``.
-    MlrError
-        If one file is to hold several outputs.
-    """
-    destination = None if output is None else Path(output)
-    folders = [face for face in faces if face.is_dir()]
-    several = len(expressions) > 1
-    if destination is not None and _is_face(destination) and not destination.is_dir():
-        if len(faces) == 1 and not folders and not several:
-            if destination.resolve() == faces[0].resolve() and not force:
-                report.fail(faces[0], _ITSELF)
-                return []
-            return [Job(faces[0], {expressions[0]: destination})]
-        raise MlrError(
-            f"{destination}: one file cannot hold several outputs; give a folder, "
-            "or one face and one --target"
-        )
-    jobs: list[Job] = []
-    taken: dict[Path, Path] = {}
-    named = list(_named(faces, _output_folders(destination, expressions), report))
-    inputs = {face.resolve() for face, _, _ in named}
-    for face, name, root in named:
-        if destination is not None and root is not None and len(folders) > 1:
-            name = Path(root.resolve().name) / name
-        outputs: dict[str, Path] = {}
-        named_as = _in_format(name, suffix)
-        for expression in expressions:
-            path = _output(face, named_as, root, destination, expression, several)
-            place = path.resolve()
-            if place in taken:
-                report.fail(face, f"would be written to {path}, as {taken[place]} is")
-            elif place in inputs and place != face.resolve():
-                report.fail(face, f"would be written to {path}, which is one of the faces")
-            elif place in inputs and not force:
-                report.fail(face, _ITSELF)
-            else:
-                taken[place] = face
-                outputs[expression] = path
-        if outputs:
-            jobs.append(Job(face, outputs))
-    if not jobs and not report.failures:
-        raise DataError(f"{', '.join(map(str, faces))}: no images in there")
-    return jobs
+def _note_faces(report: Report, photographs: Sequence[Sequence[Eyes]], model: Model) -> None:
+    """Tell how many faces there are in the photographs, and how many the model sees enlarged."""
+    if not photographs:
+        return
+    faces = [eyes for photograph in photographs for eyes in photograph]
+    _, height, width = model.shape
+    small = sum(eyes.to_crop(height, width, places_of(model)).scale > 1 for eyes in faces)
+    smaller = f", {small} of them smaller than the model's {width}x{height} px" if small else ""
+    report.note(f"note: {len(faces)} faces in {len(photographs)} photographs{smaller}")
 
 
-def _is_face(path: Path) -> bool:
-    return is_image(path) or is_clip(path)
+@dataclass(frozen=True)
+class _Work:
+    """What is to be done with every face."""
+
+    model: Model
+    targets: Targets
+    finder: FaceFinder
+    settings: Settings
 
 
-def _in_format(name: Path, suffix: str | None) -> Path:
-    """Return the name of an output with a suffix that can be written."""
-    kind = name.suffix.lower()
-    if is_clip(name):
-        return name if kind in WRITTEN else name.with_suffix(".mp4")
-    if suffix:
-        return name if kind == suffix else name.with_suffix(suffix)
-    return name if kind in ENCODINGS else name.with_suffix(".png")
-
-
-def _output_folders(destination: Path | None, expressions: Sequence[str]) -> list[Path]:
-    """Return the folders that outputs go to, resolved; none without a destination."""
-    if destination is None:
-        return []
-    folder = destination.resolve()
-    return [folder / name for name in expressions] if len(expressions) > 1 else [folder]
-
-
-def _named(
-    faces: Sequence[Path], output_folders: Sequence[Path], report: Report
-) -> Iterator[tuple[Path, Path, Path | None]]:
-    """Yield each image with its name below its folder, and that folder; None for a single file.
-
-    Output folders inside of a folder of faces hold earlier outputs, and are not looked into.
-    """
-    for face in faces:
-        if not face.is_dir():
-            yield face, Path(face.name), None
-            continue
-        root = face.resolve()
-        skipped = [o.relative_to(root) for o in output_folders if root in o.parents]
-        try:
-            names = [path.relative_to(face) for path in images_under(face, _is_face)]
-        except DataError as error:
-            report.fail(face, str(error))
-            continue
-        names = [name for name in names if not any(name.is_relative_to(s) for s in skipped)]
-        if not names:
-            report.fail(face, "no images in there")
-        for name in names:
-            yield face / name, name, face
-
-
-def _output(
-    face: Path,
-    name: Path,
-    root: Path | None,
-    destination: Path | None,
-    expression: str,
-    several: bool,
-) -> Path:
-    """Return where one expression of a face goes."""
-    if destination is not None:
-        return destination / expression / name if several else destination / name
-    if root is None:
-        return face.with_name(f"{name.stem}-{expression}{name.suffix}")
-    folder = root.resolve()
-    return folder.with_name(f"{folder.name}-{expression}") / name
-
-
-def _run(
-    job: Job, model: Model, targets: Targets, finder: FaceFinder, settings: Settings
-) -> Outcome:
+def _run(job: Job, work: _Work) -> Outcome:
     """Make all outputs of one image."""
+    model, targets, finder, settings = work.model, work.targets, work.finder, work.settings
     outcome, force = Outcome(), settings.force
     outputs = dict(job.outputs)
     if settings.skip_existing:
@@ -366,14 +262,15 @@ def _run(
         if not outputs:
             return outcome
     if is_clip(job.face):
-        _run_clip(job.face, outputs, model, targets, settings, outcome)
+        _run_clip(job.face, outputs, model, targets, finder, settings, outcome)
         return outcome
     path = next(iter(outputs.values()))
     size = model.shape[1:]
     faces: list[Eyes] | None = None
     try:
-        for path in outputs.values():
-            check_free(path, force=force)  # before the work, not after
+        for path in outputs.values():  # before the work, not after
+            folder = settings.animate and path.suffix.lower() == FRAMES_FOLDER
+            (check_free_folder if folder else check_free)(path, force=force)
         image = read_image(job.face)
         aligned = settings.resize or image.pixels.shape[:2] == size
         if settings.align or finder.knows(job.face) or not aligned:
@@ -383,7 +280,7 @@ def _run(
     except MlrError as error:
         outcome.failures.append((str(error), path))
         return outcome
-    outcome.reduced = image.reduced
+    outcome.loss, outcome.faces = image.loss, faces
     for expression, path in outputs.items():
         change = (
             partial(model.synthesize, image.pixels, targets[expression])
@@ -424,30 +321,37 @@ def _run_clip(
     outputs: Mapping[str, Path],
     model: Model,
     targets: Targets,
+    finder: FaceFinder,
     settings: Settings,
     outcome: Outcome,
 ) -> None:
     """Make all outputs of one clip, frame by frame."""
     for expression, path in outputs.items():
 
-        def change(frame: Pixels, target: Target = targets[expression]) -> Pixels:
-            if not settings.resize and frame.shape[:2] != model.shape[1:]:
-                _, height, width = model.shape
-                raise ImageError(
-                    f"is {frame.shape[1]}x{frame.shape[0]} px, but the model works on "
-                    f"{width}x{height} px; give --resize if its faces are aligned"
-                )
-            fitting = _fitting(Image(frame, None, b""), model.shape[1:])
-            return model.synthesize(fitting.pixels, target, settings.strength)
+        def film(
+            frames: Iterator[Pixels], size: Size, target: Target = targets[expression]
+        ) -> Iterator[Pixels]:
+            aligned = settings.resize or size == model.shape[1:]
+            if settings.align or finder.knows(clip) or not aligned:
+                change = partial(change_seen, model, target=target, strength=settings.strength)
+                followed = _followed(finder, clip, frames, size, model.shape[1:])
+                return ordered_map(change, followed, 1)
+            return ordered_map(partial(_aligned_frame, model, target, settings.strength), frames, 1)
 
         try:
             if settings.animate:
                 raise ImageError("is a clip, which moves already; --animate is for images")
             record = _record(model, expression, settings)
-            change_clip(clip, path, change, record=record, force=settings.force)
+            change_clip(clip, path, film, record=record, force=settings.force)
             outcome.written.append(path)
         except MlrError as error:
             outcome.failures.append((str(error), path))
+
+
+def _aligned_frame(model: Model, target: Target, strength: float, frame: Pixels) -> Pixels:
+    """Return a frame that is an aligned face, changed."""
+    fitting = _fitting(Image(frame, None, b""), model.shape[1:])
+    return model.synthesize(fitting.pixels, target, strength)
 
 
 def _record(model: Model, expression: str, settings: Settings) -> dict[str, Any] | None:
@@ -457,21 +361,35 @@ def _record(model: Model, expression: str, settings: Settings) -> dict[str, Any]
     return new_record(expression, settings.strength, model.sha256)
 
 
-def _faces(finder: FaceFinder, photo: Path, image: Image, size: tuple[int, ...]) -> list[Eyes]:
-    """Return the faces of a photograph; without any, say that it might be an aligned face, too."""
+def _faces(finder: FaceFinder, photo: Path, image: Image, size: Size) -> list[Eyes]:
+    """Return the faces of a photograph."""
     try:
         return finder.find(photo, image.pixels)
     except ImageError as error:
-        height, width = image.pixels.shape[:2]
-        if (height, width) == size:
-            raise
-        raise ImageError(
-            f"is {width}x{height} px, but the model works on {size[1]}x{size[0]} px; "
-            f"give --resize if it is an aligned face; as a photograph: {error}"
-        ) from error
+        raise _as_photograph(error, image.pixels.shape[:2], size) from error
 
 
-def _fitting(image: Image, size: tuple[int, ...]) -> Image:
+def _followed(
+    finder: FaceFinder, clip: Path, frames: Iterator[Pixels], size: Size, wanted: Size
+) -> Iterator[tuple[Pixels, list[Seen]]]:
+    """Yield the frames of a clip of photographs with the faces in them."""
+    try:
+        yield from finder.follow(clip, frames)
+    except ImageError as error:
+        raise _as_photograph(error, size, wanted) from error
+
+
+def _as_photograph(error: ImageError, size: Size, wanted: Size) -> ImageError:
+    """Return what went wrong, and that it might be an aligned face of another size, too."""
+    if size == wanted:
+        return error
+    return ImageError(
+        f"is {size[1]}x{size[0]} px, but the model works on {wanted[1]}x{wanted[0]} px; "
+        f"give --resize if it is an aligned face; as a photograph: {error}"
+    )
+
+
+def _fitting(image: Image, size: Size) -> Image:
     """Return the image in the model's size."""
     height, width = size
     if image.pixels.shape[:2] == size:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from mlr.collect import collect
-from mlr.data.files import check_free
+from mlr.banded import Mapped, combined
+from mlr.bands import RowSums
+from mlr.data.files import check_free, is_here, located
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
+from mlr.engine import engine
 from mlr.errors import DataError
-from mlr.folds import Folds
+from mlr.folds import WORK, WORK_SHARE, Folds, joined
+from mlr.gathering import Sharding, gather_pairs
 from mlr.layout import Layout
+from mlr.memory import memory_of
 from mlr.model import Model
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes import DEFAULT, Recipe
@@ -36,6 +41,10 @@ def train(
     brightness: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
+    checkpoint: str | Path | None = None,
+    shard: int | None = None,
+    cluster: str | None = None,
+    memory: int | str | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -63,6 +72,18 @@ def train(
         Folder of the source images, by default "neutral".
     target : sequence of str
         Target expressions; none means all.
+    checkpoint : path, optional
+        Folder to keep finished shards of the pairs in, see `mlr.checkpoint`: a run that was killed
+        goes on from there.
+    shard : int, optional
+        How many people a shard has at most.
+    cluster : str, optional
+        Who sums up the shards: ``local:N`` for N processes here, or ``tcp://HOST:PORT`` of a Dask
+        scheduler; needs ``mlr[cluster]``.
+    memory : int or str, optional
+        Bytes that it may take beside the program's own, or text such as "2GB"; by default half of
+        what is free. With less than all sums need, pixels are kept in a temporary file (beside
+        ``output``, which is where there is room) and worked on in bands of rows.
     threads : int, optional
         Threads to decode and to compute with; by default one for each processor.
     force : bool
@@ -95,14 +116,16 @@ def train(
         "sharpen": sharpen,
         "brightness": brightness,
     }
-    added, removed = _paths(data), _paths(remove)
+    added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
     report = report or Report()
     if output is not None:
         check_free(Path(output), force=force)
-    with limited(threads), announced(report):
-        folds = _gather(added, removed, made, source, target, threads, report)
-        model = made.fit(folds, report)
+    with limited(threads), announced(report), engine(cluster, report) as elsewhere:
+        sharding = Sharding.of(checkpoint, shard, elsewhere)
+        room = Room.of(memory, output)
+        sums = _gather(added, removed, made, source, target, sharding, room, threads, report)
+        model = made.fit(sums, report)
     if output is not None:
         model.save(output, force=force)
     return model
@@ -118,6 +141,10 @@ def gather(
     displacement: float | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
+    checkpoint: str | Path | None = None,
+    shard: int | None = None,
+    cluster: str | None = None,
+    memory: int | str | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -127,14 +154,16 @@ def gather(
     Parameters
     ----------
     data : path or several
-        Folders of pairs (see `find_pairs`) and statistics files. Pairs of two of them are different
-        pairs whatever they are called; the very same pair given twice counts twice.
+        Folders of pairs (see `find_pairs`) and statistics files, here or behind an address of
+        fsspec, as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
+        different pairs whatever they are called; the very same pair given twice counts twice.
     output : path, optional
         ``.npz`` file to write the statistics to.
     remove : path or several
         Folders and statistics files of pairs that are in ``data`` and shall not be: the result has
         the very bits of statistics that have never seen them.
-    recipe, receptive_field, displacement, source, target, threads, report
+    recipe, receptive_field, displacement, source, target, checkpoint, shard, cluster, memory,
+    threads, report
         As for `train`. Of a statistics file, which may be for more taps and expressions, only those
         asked for are used.
     force : bool
@@ -153,14 +182,44 @@ def gather(
         If an option makes no sense or the statistics cannot be written.
     """
     chosen = {"receptive_field": receptive_field, "displacement": displacement}
-    added, removed = _paths(data), _paths(remove)
+    added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
     if output is not None:
         check_free(Path(output), force=force)
-    folds = _gather(added, removed, made, source, target, threads, report or Report())
+    report = report or Report()
+    with engine(cluster, report) as elsewhere:
+        sharding = Sharding.of(checkpoint, shard, elsewhere)
+        room = Room.of(memory, output)
+        sums = _gather(added, removed, made, source, target, sharding, room, threads, report)
+        folds = joined(sums)
     if output is not None:
         folds.save(output, force=force)
     return folds
+
+
+@dataclass(frozen=True)
+class Room:
+    """What sums may take.
+
+    Attributes
+    ----------
+    memory : int
+        Bytes.
+    given : bool
+        Whether somebody asked for just that.
+    folder : Path, optional
+        Where temporary files take up room; by default where the system puts them.
+    """
+
+    memory: int
+    given: bool
+    folder: Path | None
+
+    @classmethod
+    def of(cls, memory: int | str | None, output: str | Path | None) -> Room:
+        """Return what is asked for, with temporary files beside the output."""
+        folder = None if output is None else Path(output).parent
+        return cls(memory_of(memory), memory is not None, folder)
 
 
 def _gather(
@@ -169,9 +228,11 @@ def _gather(
     recipe: Recipe,
     source: str | None,
     target: Sequence[str],
+    sharding: Sharding | None,
+    room: Room,
     threads: int | None,
     report: Report,
-) -> Folds:
+) -> RowSums:
     """Add up the sums that a recipe needs."""
     if not added:
         raise DataError("no training data given")
@@ -180,39 +241,48 @@ def _gather(
         for path in (*added, *removed)
         if not path.is_file()
     }
+    each = room.memory // (len(added) + len(removed))
 
-    def sums(path: Path, layout: Layout | None) -> Folds:
+    def sums(path: Path, layout: Layout | None) -> RowSums:
         if path not in folders:
-            return _from_file(path, recipe, layout, source, target)
-        return collect(
+            return _from_file(path, recipe, layout, source, target, room, each)
+        return gather_pairs(
             folders[path],
             layout or recipe.layout,
             folds=recipe.folds,
             threads=threads,
             report=report,
+            sharding=sharding,
+            memory=each if room.given or sharding is None else None,
+            spool=room.folder,
         )
+
+    def here(part: RowSums) -> RowSums:
+        return part if sharding is None else joined(part)
 
     # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
     first, *rest = sorted(added, key=folders.__contains__)
-    total = sums(first, None)
+    found = sums(first, None)
+    if not (rest or removed):
+        return found
+    terms, head = [here(found)], found.head
     for path in rest:
-        part = sums(path, total.layout if path in folders else None)
-        _check_fit(first, total, path, part)
-        total = total + part
+        part = here(sums(path, head.layout if path in folders else None))
+        _check_fit(first, head, path, part.head)
+        terms.append(part)
+    taken: list[tuple[str, RowSums]] = []
     for path in removed:
         failures = len(report.failures)
-        part = sums(path, total.layout)
-        _check_fit(first, total, path, part)
+        part = here(sums(path, head.layout))
+        _check_fit(first, head, path, part.head)
         if path in folders and len(report.failures) > failures + len(folders[path].problems):
             raise DataError(
                 f"{path}: some of its images cannot be read, see above, so their pairs cannot be "
                 "taken out; mend or delete the files"
             )
-        try:
-            total = total - part
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-    if not total.expressions:
+        taken.append((str(path), part))
+    total = combined(terms, taken, room.memory, room.folder)
+    if not total.head.expressions:
         raise DataError("all pairs are taken out, nothing is left to learn from")
     return total
 
@@ -227,22 +297,32 @@ def _name(recipe: str | None, paths: Sequence[Path]) -> str:
     return DEFAULT
 
 
-def _paths(data: str | Path | Iterable[str | Path]) -> list[Path]:
-    return [Path(path) for path in ([data] if isinstance(data, str | Path) else data)]
+def _paths(data: str | Path | Iterable[str | Path], cluster: str | None) -> list[Path]:
+    """Return paths, as others see them if it is a cluster that shall."""
+    paths = [located(path) for path in ([data] if isinstance(data, str | Path) else data)]
+    return paths if cluster is None else [path.absolute() for path in paths]
 
 
 def _from_file(
-    path: Path, recipe: Recipe, layout: Layout | None, source: str | None, target: Sequence[str]
-) -> Folds:
+    path: Path,
+    recipe: Recipe,
+    layout: Layout | None,
+    source: str | None,
+    target: Sequence[str],
+    room: Room,
+    memory: int,
+) -> RowSums:
     """Return what is wanted of a statistics file; without a layout, what the recipe takes of it."""
-    found = Folds.load(path)
+    large = is_here(path) and path.stat().st_size * (1 + 2 * WORK_SHARE) + WORK > memory
+    found = Folds.load(path, mapped=large)
     try:
         if source not in (None, found.source):
             raise DataError(f"statistics of the source expression {found.source}, not {source}")
         if target:
             found = found.only(target)
         layout = layout or recipe.fitting(found.layout, found.parts[0].shape)
-        return found.restricted(layout)
+        sums = Mapped(found, room.memory, room.folder) if large else found
+        return sums.restricted(layout)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from mlr.accumulate import statistics_of_arrays
 from mlr.apply import apply
+from mlr.data.files import lock
 from mlr.folds import Folds
 from mlr.kernels import jit
 from mlr.receptive_field import ReceptiveField
@@ -18,7 +19,8 @@ from mlr.recipes.best import Best
 from mlr.report import Report
 from mlr.solve import solve
 
-SECONDS = "fifteen"  # that compiling takes, in words
+LOCK = "mlr-compiling.lock"
+SECONDS = "ten"  # that compiling takes, in words
 _announcing: list[Report] = []  # told already, in a block that goes on
 
 
@@ -77,3 +79,14 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
         "seconds": time.perf_counter() - start,
         "compiled": bool(compiled),
     }
+
+
+def compile_alone() -> None:
+    """Compile all kernels like `warm_up`, while no other process does so into the same cache."""
+    with ExitStack() as stack:
+        folder = jit.cache_folder()
+        if folder is not None:
+            with suppress(OSError):  # a folder that is read-only, or gone
+                folder.mkdir(parents=True, exist_ok=True)
+                lock(stack.enter_context((folder / LOCK).open("ab")), wait=True)
+        warm_up()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlr.animation import eased_strengths, write_animation
 from mlr.clip import change_clip
-from mlr.data.images import write_image
+from mlr.data.images import read_image, write_image
 from mlr.errors import ImageError
 from mlr.model import load
 from tests.conftest import draw, names
@@ -70,6 +70,58 @@ def test_folder_becomes_a_folder_of_animations(run, model, faces, tmp_path):
         command = ["synthesize", model, faces / "neutral", "-o", tmp_path / suffix, "--animate"]
         assert run(*command, *options).code == 0
         assert names(tmp_path / suffix) == [f"{n}.{suffix}" for n in range(5)]
+
+
+def test_frames_are_numbered_files_each_with_its_own_strength(run, model, face, tmp_path):
+    command = ["synthesize", model, face, "--animate", "--strength", "0.7"]
+    assert run(*command, "-o", tmp_path / "x.frames").code == 0
+    strengths = eased_strengths(peak=0.7)
+    assert names(tmp_path / "x.frames") == [f"{n:02}.png" for n in range(len(strengths))]
+    loaded = load(model)
+    for n, strength in enumerate(strengths):
+        image = read_image(tmp_path / "x.frames" / f"{n:02}.png")
+        assert np.array_equal(image.pixels, loaded.synthesize(draw(0), "happy", strength))
+        assert np.array_equal(image.alpha, draw(9, channels=1)[..., 0])
+        found = json.loads(run("info", tmp_path / "x.frames" / f"{n:02}.png", "--json").out)
+        assert (found["expression"], found["strength"]) == ("happy", strength)
+    assert run(*command, "-o", tmp_path / "y.frames", "--no-metadata").code == 0
+    found = run("info", tmp_path / "y.frames" / "12.png", "--json").out
+    assert json.loads(found)["kind"] == "image"
+
+
+def test_folders_of_frames_are_skipped_refused_and_renewed(run, model, face, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in" / name).write_bytes(face.read_bytes())
+    command = ["synthesize", model, tmp_path / "in", "-o", tmp_path / "out"]
+    command += ["--animate", "--format", "frames"]
+    (tmp_path / "out" / "a.frames").mkdir(parents=True)
+    (tmp_path / "out" / "a.frames" / "00.png").write_bytes(b"mine")
+    (tmp_path / "out" / "a.frames" / "notes").write_bytes(b"mine")
+    result = run(*command)
+    assert result.code == 1
+    assert "a.frames: exists already; give --force" in result.lines[0]
+    assert (tmp_path / "out" / "a.frames" / "00.png").read_bytes() == b"mine"
+    assert len(names(tmp_path / "out" / "b.frames")) == 24
+    assert "2 skipped" in run(*command, "--skip-existing").lines[-1]
+    assert run(*command, "--force").code == 0
+    assert len(names(tmp_path / "out" / "a.frames")) == 25
+    assert read_image(tmp_path / "out" / "a.frames" / "00.png").pixels.shape == (16, 16, 3)
+    assert names(tmp_path / "out") == ["a.frames", "b.frames"]
+    (tmp_path / "c.frames").write_bytes(b"a file")
+    result = run("synthesize", model, face, "-o", tmp_path / "c.frames", "--animate", "--force")
+    assert "c.frames: is a file, and a folder is to be written there" in result.lines[0]
+
+
+def test_frames_that_fail_leave_nothing(tmp_path):
+    def change(strength):
+        if strength > 0.5:
+            raise ImageError("failed")
+        return draw(1)
+
+    with pytest.raises(ImageError, match="failed"):
+        write_animation(tmp_path / "x.frames", change)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -162,7 +214,9 @@ def test_bad_clips_are_named_and_leave_nothing(run, ffmpeg, model, tmp_path):
 def test_frames_of_a_clip_are_never_all_in_memory(ffmpeg, tmp_path):
     source = film(ffmpeg, tmp_path / "x.mp4", count=60, size=256)
     tracemalloc.start()
-    assert change_clip(source, tmp_path / "y.mp4", lambda frame: 255 - frame) in (47, 48, 60)
+    assert change_clip(
+        source, tmp_path / "y.mp4", lambda frames, size: (255 - x for x in frames)
+    ) in (47, 48, 60)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30 * 256 * 256 * 3  # of 60

@@ -65,22 +65,25 @@ def test_numpy_and_the_kernel_have_the_same_bits(
         whole = apply(weights, field, images, edge=edge)
         alone = [apply(weights, field, images[n : n + 1], edge=edge) for n in range(count)]
         patch.setattr("mlr.apply.BAND_BYTES", 4 * width * 2)
-        patch.setattr("mlr.apply._kernel_is_worth_it", lambda products: False)
+        patch.setattr("mlr.apply.kernels_are_worth_it", lambda products: False)
         expected = apply(weights, field, images, edge=edge)
     assert whole.tobytes() == expected.tobytes()
     assert b"".join(output.tobytes() for output in alone) == expected.tobytes()
 
 
-def test_small_work_does_without_numba():
+def test_little_work_does_without_numba_and_much_of_it_does_not():
     script = """
 import sys
 import numpy as np
-from mlr.apply import apply
+import mlr.apply
 from mlr.receptive_field import ReceptiveField
 
 field = ReceptiveField.square(3)
 image, weights = np.ones((1, 1, 8, 8), np.float32), np.ones((1, 10, 8, 8), np.float32)
-print(apply(weights, field, image)[0, 0, 0, 0], "numba" in sys.modules)
+mlr.apply.WORTH_LOADING = 2 * image.size * len(field)
+for _ in range(3):
+    output = mlr.apply.apply(weights, field, image)
+    print(output[0, 0, 0, 0], "numba" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("5.0 False\n", "")
+    assert (done.stdout, done.stderr) == ("5.0 False\n5.0 True\n5.0 True\n", "")

@@ -176,7 +176,7 @@ def test_wrong_weights_make_it_fail(run, monkeypatch, module, wrong):
 def test_wrong_products_make_it_fail(monkeypatch):
     from mlr import accumulate
 
-    def wrong(a, b, offsets, planes):
+    def wrong(a, b, offsets, totals, planes):
         planes += 1000
 
     monkeypatch.setattr(accumulate, "add_products", wrong)

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mlr.data.images import read_image
+from mlr.training import train
+from tests.conftest import draw_pairs
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -21,6 +25,20 @@ def test_benchmark_runs(name, options, lines):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == lines
+
+
+def test_pictures_of_drawn_faces_are_changed_where_these_are(tmp_path):
+    train(draw_pairs(tmp_path, targets=("happy", "surprised")), tmp_path / "m.npz", recipe="paper")
+    options = [str(tmp_path / "m.npz"), "-o", str(tmp_path / "sheet.png")]
+    command = [sys.executable, FOLDER / "photographs.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    sheet = read_image(tmp_path / "sheet.png").pixels[30:360].astype(int)
+    before, happy, surprised = (sheet[:, 8 + 508 * n : 508 + 508 * n] for n in range(3))
+    for after in (happy, surprised):
+        changed = (after != before).any(axis=2)
+        assert changed[100:200, 180:320].mean() > 0.5
+        assert not changed[:, :60].any()
 
 
 def test_growth_is_measured_and_drawn(tmp_path):

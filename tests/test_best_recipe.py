@@ -1,7 +1,6 @@
 """The default recipe: what it does to sums is what one would do to the images."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,16 +11,17 @@ from scipy.ndimage import gaussian_filter
 import mlr
 from mlr.accumulate import statistics_of_arrays
 from mlr.data.images import write_image
+from mlr.displacement import Frame, estimate, holds, layout_for, moments, reach_of
 from mlr.displacement import _share as displacement_share
-from mlr.displacement import estimate, holds, layout_for, moments, reach_of
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.folds import Folds, fold_of
+from mlr.kernels import jit
 from mlr.kernels.blur import blur, gaussian
 from mlr.moments import lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.best import BIAS, SMOOTH, Best, penalties
+from mlr.recipes.best import BIAS, FARTHEST, FIELDS, SMOOTH, Best, penalties
 from mlr.report import Report
-from mlr.warping import Displacer
+from mlr.warping import Displacer, interpolation
 from tests.conftest import draw
 
 FIELD = ReceptiveField.square(3)
@@ -80,7 +80,7 @@ def test_moments_are_those_of_displaced_images(channels, dtype, side):
     X, T = pairs(1, 5, channels=channels, dtype=dtype)
     statistics = statistics_of_arrays(X, {"happy": T}, layout_for(taps, REACH))
     for u in (field(2), None):
-        m = moments(statistics, "happy", taps, u, margin=4)
+        m = moments(statistics, "happy", taps, u, Frame.whole(SIZE[0], 4))
         x = samples(X)
         moved = x if u is None else Displacer(u)(x.astype(np.float32))
         expected = naive_moments(moved, samples(T), taps.offsets, 4, lags_of(taps))
@@ -94,11 +94,13 @@ def test_mirrored_moments_are_those_of_mirrored_images():
     layout = layout_for(FIELD, REACH)
     u = field(4)
     mirror = u[:, :, ::-1] * np.float32([[[1]], [[-1]]])
-    one = moments(statistics_of_arrays(X, {"a": T}, layout), "a", FIELD, u, 3).mirrored()
+    one = moments(
+        statistics_of_arrays(X, {"a": T}, layout), "a", FIELD, u, Frame.whole(SIZE[0], 3)
+    ).mirrored()
     flipped = statistics_of_arrays(
         np.ascontiguousarray(X[:, :, ::-1]), {"a": np.ascontiguousarray(T[:, :, ::-1])}, layout
     )
-    other = moments(flipped, "a", FIELD, np.ascontiguousarray(mirror), 3)
+    other = moments(flipped, "a", FIELD, np.ascontiguousarray(mirror), Frame.whole(SIZE[0], 3))
     for found, wanted in zip(planes(one), planes(other), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -109,7 +111,11 @@ def test_blurred_moments_are_those_of_samples_shared_with_neighbours():
     sigma, taps = 0.7, FIELD
     margin = margin_for(taps, sigma)
     m = moments(
-        statistics_of_arrays(X, {"a": T}, layout_for(taps, 0)), "a", taps, None, margin
+        statistics_of_arrays(X, {"a": T}, layout_for(taps, 0)),
+        "a",
+        taps,
+        None,
+        Frame.whole(SIZE[0], margin),
     ).blurred(sigma)
     radius = len(gaussian(sigma)) // 2
     weights = np.outer(gaussian(sigma), gaussian(sigma))
@@ -130,7 +136,8 @@ def test_blurred_moments_are_those_of_samples_shared_with_neighbours():
 
 def test_brightened_moments_are_those_of_pairs_in_brighter_and_darker_light():
     X, T = pairs(10, 4)
-    m = moments(statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0)), "a", FIELD, None, 3)
+    statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0))
+    m = moments(statistics, "a", FIELD, None, Frame.whole(SIZE[0], 3))
     x, t = (np.concatenate([samples(a) + 0.2, samples(a) - 0.2]) for a in (X, T))
     expected = naive_moments(x, t, FIELD.offsets, 3, lags_of(FIELD))
     for found, both in zip(planes(m.brightened(0.04)), expected, strict=True):
@@ -148,21 +155,30 @@ def test_blur_is_scipys(sigma, height, width):
 def test_error_is_that_of_the_images():
     X, T = pairs(6, 4)
     statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0))
-    m = moments(statistics, "a", FIELD, None, 3)
+    m = moments(statistics, "a", FIELD, None, Frame.whole(SIZE[0], 3))
     weights = np.random.default_rng(7).normal(size=(10, *SIZE))
     padded = np.pad(samples(X), ((0, 0), (1, 1), (1, 1)), "edge")
     output = np.broadcast_to(weights[-1], (len(padded), *SIZE)).copy()
     for k, (dy, dx) in enumerate(FIELD.offsets):
         output += weights[k] * padded[:, 1 + dy : 1 + dy + SIZE[0], 1 + dx : 1 + dx + SIZE[1]]
-    assert m.error(weights) == pytest.approx(np.square(output - samples(T)).mean(), rel=1e-9)
+    expected = np.square(output - samples(T)).sum(axis=(0, 2))
+    np.testing.assert_allclose(m.errors(weights), expected, rtol=1e-9)
 
 
-def test_displacing_without_numba_gives_the_same_bits(monkeypatch):
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("far", [1.4, 40])  # in and out of the image
+def test_displacing_without_numba_gives_the_same_bits(monkeypatch, plain, far):
+    monkeypatch.setattr(jit, "PLAIN_KERNELS", plain or jit.PLAIN_KERNELS)
     images = np.random.default_rng(3).random((3, *SIZE), np.float32)
-    move = Displacer(field(3))
+    u = field(3, largest=far)
+    move = Displacer(u)
     with_numba = move(images)
-    monkeypatch.delitem(sys.modules, "mlr.kernels.jit")
+    monkeypatch.setattr("mlr.warping.kernels_are_worth_it", lambda products: False)
     assert move(images).tobytes() == with_numba.tobytes()
+    rows, columns, down, across = interpolation(u, SIZE)
+    taken = images[:, rows[..., :, None], columns[..., None, :]]
+    expected = np.einsum("nyxij,yxi,yxj->nyx", taken, down, across)
+    assert np.allclose(with_numba, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, -1), (-3, 3)])
@@ -172,7 +188,7 @@ def test_displacement_finds_a_shift(shift):
     X = np.uint8(255 * (X - X.min()) / np.ptp(X))
     T = np.roll(X, shift, axis=(1, 2))
     statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 5))
-    u = estimate(statistics, "a", 5, mirrored=False)
+    u = estimate(Folds((statistics,)), "a", 5, mirrored=False)
     inner = u[:, 16:-16, 16:-16]
     assert np.abs(inner + np.reshape(shift, (2, 1, 1))).max() < 0.3
 
@@ -418,6 +434,8 @@ def test_reach_is_read_off_a_layout():
         layout = layout_for(FIELD, reach)
         assert reach_of(layout, FIELD) == reach
         assert not holds(layout, FIELD, reach + 1)
+    wide = ReceptiveField.square(9)  # beyond its longest displacement there are too many taps
+    assert reach_of(layout_for(wide, 8), wide) == 8
 
 
 @pytest.mark.parametrize(
@@ -451,3 +469,8 @@ def test_arrays_take_the_recipe_too():
     best = mlr.MaskedRegression(recipe="best").fit(X, T)
     assert best.model_.meta["recipe"] == "best"
     assert best.score(X, T) > 0.9
+
+
+def test_statistics_hold_the_widest_window_and_the_longest_displacement():
+    field = ReceptiveField.of(FIELDS[0])  # as for images of 256 px and more
+    assert reach_of(layout_for(field, FARTHEST), field) >= FARTHEST

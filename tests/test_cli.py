@@ -6,18 +6,19 @@ import shutil
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
+import click
 import numpy as np
 import PIL.Image
 import pytest
 
 import mlr
+from mlr.cli import COMMANDS, cli
 from mlr.data.images import read_image, write_image
 from mlr.data.pairs import find_pairs
 from mlr.model import LUMA, load
 from tests.conftest import PEOPLE, draw, draw_pairs, names, run_process
-
-COMMANDS = ("train", "statistics", "synthesize", "evaluate", "bench", "sample", "info")
 
 
 @pytest.fixture
@@ -82,6 +83,15 @@ def test_help_names_every_command(run):
     assert (result.code, result.err) == (0, "")
     assert all(f"  {command} " in result.out for command in COMMANDS)
     assert "\n  mlr sample faces/      " in result.out
+
+
+def test_every_command_can_be_loaded():
+    modules = {path.stem for path in Path(mlr.cli.__file__).parent.glob("*.py")}
+    assert set(COMMANDS) == modules - {"__init__", "options"}
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command.name == name
+        assert command.help
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,12 @@ import PIL.Image
 import pytest
 
 from mlr.data.images import read_image, resized
+from mlr.photo.change import change_faces
 from mlr.photo.detector import Detector, installed
 from mlr.photo.eyes import EyeTable
+from mlr.photo.similarity import Similarity
+from mlr.photo.warp import warp
+from mlr.training import train
 
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))
 
@@ -67,3 +71,44 @@ def test_no_face_in_a_cat_or_a_single_pixel(detector):
     cat = read_image(SHARED / "out-of-dataset" / "animals" / "chelsea.png").pixels
     assert detector.find(cat) == []
     assert detector.find(np.zeros((1, 1, 3), np.uint8)) == []
+
+
+@pytest.fixture(scope="module")
+def london():
+    """A model of photographs, which has learnt from mirrored ones, too."""
+    return train(SHARED / "london" / "128", blur=3, penalty=0.03, mirrored=True)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("how", ["turned", "mirrored", "halved", "doubled"])
+def test_the_same_face_gets_the_same_change(detector, london, how, bits):
+    # Of the root mean square of the change; the README says so. Rounding to 8 bits is part of it.
+    tolerance = {8: 0.08, 16: 0.07}[bits]
+    photo = read_image(SHARED / "photos" / "006_neutral.jpg").pixels  # the hardest of eight
+    photo = resized(photo, 800, 800)[:700]
+    if bits == 16:
+        photo = photo.astype(np.uint16) * 257
+    height, width = photo.shape[:2]
+    move = {
+        "turned": Similarity(np.exp(1j * np.pi / 6), complex(height, 0) / 2),
+        "halved": Similarity(0.5, 0),
+        "doubled": Similarity(2, 0),
+    }.get(how)
+    if move is None:
+        other = np.ascontiguousarray(photo[:, ::-1])
+    else:
+        size = [round(move.scale * side * 1.4) for side in (height, width)]
+        moved = np.clip(np.rint(warp(photo, move, *size)), 0, np.iinfo(photo.dtype).max)
+        other = moved.astype(photo.dtype)
+    change, other_change = (
+        change_faces(london, pixels, detector.find(pixels)).astype(np.float32) - pixels
+        for pixels in (photo, other)
+    )
+    if move is None:
+        back = other_change[:, ::-1]
+    elif how == "halved":  # compared in the smaller picture, which shows no more
+        back, change = other_change, warp(change, move, *other.shape[:2])
+    else:
+        back = warp(other_change, move.inverse, height, width)
+    difference = np.sqrt(np.square(back - change).mean() / np.square(change).mean())
+    assert difference < tolerance

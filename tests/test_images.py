@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.data.images import ENCODINGS, read_header, read_image, resized, write_image
+from mlr.data.images import DEEP_COLOUR, ENCODINGS, read_header, read_image, resized, write_image
 from mlr.errors import ImageError, OutputExistsError
 from tests.conftest import draw
 
@@ -98,7 +98,8 @@ def test_kind_is_read_exactly_and_as_its_header_says(tmp_path, name):
     assert image.alpha is None
     assert (header.height, header.width, header.channels) == image.pixels.shape
     assert header.bits == 8 * image.pixels.itemsize
-    assert header.reduced == image.reduced == (name == "deep-colour.png")
+    assert header.loss == image.loss
+    assert (header.loss == DEEP_COLOUR) == (name == "deep-colour.png")
 
 
 def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
@@ -107,6 +108,8 @@ def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
     expected = np.asarray(CMYK.convert("RGB"))
     difference = read_image(path).pixels.astype(int) - expected
     assert read_header(path).channels == 3
+    assert read_header(path).loss == read_image(path).loss
+    assert read_image(path).loss.startswith("CMYK colours, which become RGB")
     assert np.abs(difference).mean() < 10
 
 
@@ -114,7 +117,7 @@ def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
 def test_row_length_of_a_bmp_is_not_taken_for_16_bits(tmp_path, width):
     path = tmp_path / "x.bmp"
     write_image(path, np.zeros((3, width, 3), np.uint8))
-    assert not read_header(path).reduced
+    assert not read_header(path).loss
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])

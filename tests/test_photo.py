@@ -413,7 +413,10 @@ def test_all_faces_of_a_photograph_or_one(run, model, photos, tmp_path):
     small = np.s_[50:70, 40:60]
     for face, expected in (("all", True), ("largest", False), ("2", True)):
         out = tmp_path / f"{face}.png"
-        assert run("synthesize", model, photo, "-o", out, "--eyes", eyes, "--face", face).code == 0
+        result = run("synthesize", model, photo, "-o", out, "--eyes", eyes, "--face", face)
+        assert result.code == 0
+        many = "2 faces" if face == "all" else "1 faces"
+        assert f"note: {many} in 1 photographs" in result.err
         assert (read_image(out).pixels != before)[small].any() == expected
 
 
@@ -475,24 +478,48 @@ def test_orientation_is_applied_once(run, model, tmp_path):
             assert np.array_equal(np.asarray(image), expected)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bits_stay_sixteen(run, grey_model, tmp_path, suffix):
-    photo = tmp_path / f"deep{suffix}"
-    write_image(photo, scene(channels=1, dtype=np.uint16))
-    eyes = write_table(tmp_path / "eyes.csv", {photo.name: [Eyes(120 + 100j, 160 + 100j)]})
-    out = tmp_path / f"out{suffix}"
-    assert (
-        run("synthesize", grey_model, photo, "-o", out, "--eyes", eyes, "--strength", 0).code == 0
-    )
-    assert np.array_equal(read_image(out).pixels, read_image(photo).pixels)
-    assert read_image(out).pixels.dtype == np.uint16
+LOSSLESS = [(suffix, c, np.uint8, False) for suffix in (".png", ".tif", ".bmp") for c in (1, 3)]
+LOSSLESS += [(suffix, 1, np.uint16, False) for suffix in (".png", ".tif")]
+LOSSLESS += [(suffix, c, np.uint8, True) for suffix in (".png", ".tif") for c in (1, 3)]
+LOSSLESS += [(".webp", 3, np.uint8, alpha) for alpha in (False, True)]
+
+
+@pytest.mark.parametrize(("suffix", "channels", "dtype", "alpha"), LOSSLESS)
+def test_strength_zero_gives_the_pixels_of_the_file(
+    run, model, tmp_path, suffix, channels, dtype, alpha
+):
+    opacity = scene(channels=1, seed=2)[..., 0] // 4 * 4 if alpha else None
+    photo, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    write_image(photo, scene(channels=channels, dtype=dtype), opacity, quality=100)
+    eyes = write_table(tmp_path / "eyes.csv", {photo.name: [Eyes(120 + 100j, 160 + 97j)]})
+    options = ["--strength", 0, "--eyes", eyes, "--quality", 100]
+    assert run("synthesize", model, photo, "-o", out, *options).code == 0
+    before, after = read_image(photo), read_image(out)
+    assert after.pixels.dtype == dtype
+    assert np.array_equal(after.pixels, before.pixels)
+    assert np.array_equal(after.pixels, scene(channels=channels, dtype=dtype))
+    assert (after.alpha is None) == (not alpha)
+    assert not alpha or np.array_equal(after.alpha, before.alpha)
+
+
+def test_strength_zero_gives_the_decoded_pixels_of_a_jpeg(run, model, tmp_path):
+    write_image(tmp_path / "in.jpg", scene(), quality=60)
+    eyes = write_table(tmp_path / "eyes.csv", {"in.jpg": [Eyes(120 + 100j, 160 + 97j)]})
+    options = ["--strength", 0, "--eyes", eyes, "-o", tmp_path / "out.png"]
+    assert run("synthesize", model, tmp_path / "in.jpg", *options).code == 0
+    before, after = (read_image(tmp_path / name).pixels for name in ("in.jpg", "out.png"))
+    assert np.array_equal(before, after)
 
 
 def test_cmyk_becomes_rgb_without_its_profile(run, model, tmp_path):
     photo = tmp_path / "print.jpg"
     PIL.Image.fromarray(scene()).convert("CMYK").save(photo, icc_profile=b"of a printer")
     eyes = write_table(tmp_path / "eyes.csv", {photo.name: [Eyes(120 + 100j, 160 + 100j)]})
-    assert run("synthesize", model, photo, "-o", tmp_path / "o.jpg", "--eyes", eyes).code == 0
+    for command in (("synthesize", model, photo, "-o", tmp_path / "o.jpg"), ("align", photo)):
+        out = () if command[0] == "synthesize" else ("-o", tmp_path / "crops")
+        result = run(*command, *out, "--eyes", eyes)
+        assert result.code == 0
+        assert "note: 1 images hold CMYK colours, which become RGB" in result.err
     with PIL.Image.open(tmp_path / "o.jpg") as image:
         assert image.mode == "RGB"
         assert "icc_profile" not in image.info
@@ -506,6 +533,34 @@ def test_an_animation_is_refused_in_one_line(run, model, tmp_path):
         result = run(*command, "-o", tmp_path / "out")
         assert result.code == 1
         assert "frames; expected a still image" in result.lines[0]
+
+
+@pytest.mark.parametrize(("size", "small"), [(128, True), (16, False)])
+def test_faces_smaller_than_the_model_are_changed_and_told(run, tmp_path, size, small):
+    write_image(tmp_path / "ann.png", scene())
+    eyes = write_table(tmp_path / "eyes.csv", {"ann.png": [Eyes(120 + 100j, 140 + 100j)]})
+    brightening(side=size).save(tmp_path / "model.npz")
+    command = ["synthesize", tmp_path / "model.npz", tmp_path / "ann.png", "--eyes", eyes]
+    result = run(*command)
+    assert result.code == 0
+    assert (f"1 of them smaller than the model's {size}x{size} px" in result.err) == small
+    assert (read_image(tmp_path / "ann-happy.png").pixels != scene()).any()
+
+
+def test_ten_faces_of_a_photograph_all_change(run, model, tmp_path):
+    picture = scene(width=600)
+    write_image(tmp_path / "ten.png", picture)
+    faces = [
+        Eyes(complex(60 * n + 20, y), complex(60 * n + 36, y)) for n in range(5) for y in (60, 160)
+    ]
+    eyes = write_table(tmp_path / "eyes.csv", {"ten.png": faces})
+    result = run("synthesize", model, tmp_path / "ten.png", "--eyes", eyes)
+    assert result.code == 0
+    assert "note: 10 faces in 1 photographs" in result.err
+    changed = read_image(tmp_path / "ten-happy.png").pixels != picture
+    for face in faces:
+        x, y = int(face.middle.real), int(face.middle.imag)
+        assert changed[y : y + 20, x - 8 : x + 8].any()
 
 
 @needs_photos

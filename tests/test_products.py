@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from mlr.kernels import jit, products
 from mlr.kernels import pack as packing
-from mlr.kernels.pack import pack
-from mlr.kernels.products import COLUMNS, ROWS, SAMPLE_ALIGNMENT, add_products, add_sums
+from mlr.kernels.pack import clear_from, pack, samples_shape
+from mlr.kernels.products import COLUMNS, MOST, ROWS, add_products, sums_of
+from mlr.kernels.vectors import BLOCK
 from mlr.threads import limited
 
 from .naive import naive_products, naive_sums
@@ -21,29 +22,34 @@ TAPS = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
 WIDE = [(dy, dx) for dy in (1, 0) for dx in range(-6, 7)]
 
 
-def padded(count):
-    return -(-count // SAMPLE_ALIGNMENT) * SAMPLE_ALIGNMENT
-
-
 def samples(seed, shape, dtype=np.uint8):
-    """Return random samples (P, H, W, S), S padded with zeros."""
-    array = np.zeros((*shape[:3], padded(shape[3])), dtype)
+    """Return random samples (P, H, W, S)."""
     rng = np.random.default_rng(seed)
-    array[..., : shape[3]] = rng.integers(0, 256, shape) / (1 if dtype == np.uint8 else 255)
-    return array
+    return (rng.integers(0, 256, shape) / (1 if dtype == np.uint8 else 255)).astype(dtype)
 
 
-def products_of(a, b, offsets):
-    wide = np.int64 if a.dtype == np.uint8 else np.float64
-    planes = np.zeros((a.shape[0], len(offsets), *a.shape[1:3]), wide)
-    add_products(a, b, np.array(offsets, np.int64).reshape(-1, 2), planes)
+def blocks(array, fill=0):
+    """Return samples (P, H, W, S) as the kernels want them; what lies beyond does not matter."""
+    channels, height, width, count = array.shape
+    result = np.full(samples_shape(channels, height, width, count), 77, array.dtype)
+    result[..., :width, :] = fill
+    for n in range(count):
+        result[:, :, n // BLOCK, :width, n % BLOCK] = array[..., n]
+    return result
+
+
+def products_of(a, b, offsets, planes=None):
+    if planes is None:
+        wide = np.int32 if a.dtype == np.uint8 else np.float64
+        planes = np.zeros((a.shape[0], len(offsets), *a.shape[1:3]), wide)
+    table = np.array(offsets, np.int64).reshape(-1, 2)
+    second = blocks(b)
+    add_products(second if a is b else blocks(a), second, table, sums_of(second), planes)
     return planes
 
 
-def sums_of(a):
-    sums = np.zeros(a.shape[:3], np.int64 if a.dtype == np.uint8 else np.float64)
-    add_sums(a, sums)
-    return sums
+def totals_of(a):
+    return sums_of(blocks(a))[..., : a.shape[2]]
 
 
 offset_tables = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), max_size=12) | (
@@ -67,7 +73,7 @@ def test_exact_and_plain_alike(shape, offsets, same, seed):
     b = a if same else samples(seed + 1, shape)
     expected = naive_products(a, b, offsets)
     np.testing.assert_array_equal(products_of(a, b, offsets), expected)
-    np.testing.assert_array_equal(sums_of(a), naive_sums(a))
+    np.testing.assert_array_equal(totals_of(a), naive_sums(a))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jit, "PLAIN_KERNELS", True)
         np.testing.assert_array_equal(products_of(a, b, offsets), expected)
@@ -83,7 +89,7 @@ def test_float64(shape, offsets, seed):
     a, b = samples(seed, shape, np.float64), samples(seed + 1, shape, np.float64)
     expected = naive_products(a, b, offsets)
     np.testing.assert_allclose(products_of(a, b, offsets), expected, rtol=1e-13)
-    np.testing.assert_allclose(sums_of(a), naive_sums(a), rtol=1e-13)
+    np.testing.assert_allclose(totals_of(a), naive_sums(a), rtol=1e-13)
 
 
 @pytest.mark.parametrize("count", [512, 1040])
@@ -91,7 +97,7 @@ def test_no_overflow(count):
     a = np.full((1, 3, 5, count), 255, np.uint8)
     np.testing.assert_array_equal(products_of(a, a, TAPS), naive_products(a, a, TAPS))
     assert products_of(a, a, [(0, 0)]).max() == 255**2 * count
-    assert sums_of(a).max() == 255 * count
+    assert totals_of(a).max() == 255 * count
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
@@ -100,7 +106,7 @@ def test_any_number_of_threads(dtype):
     found = []
     for threads in (1, 2, 5):
         with limited(threads):
-            found.append((products_of(a, b, TAPS).tobytes(), sums_of(a).tobytes()))
+            found.append((products_of(a, b, TAPS).tobytes(), totals_of(a).tobytes()))
     assert len(set(found)) == 1
 
 
@@ -108,19 +114,15 @@ def test_any_number_of_threads(dtype):
 def test_batches_add_up(dtype):
     a = samples(1, (1, 9, 8, 64), dtype)
     planes = products_of(a, a, LAGS)
-    parts = [np.ascontiguousarray(a[..., part]) for part in (slice(0, 32), slice(32, 64))]
     total = np.zeros_like(planes)
-    sums = np.zeros(a.shape[:3], total.dtype)
-    for part in parts:
-        add_products(part, part, np.array(LAGS), total)
-        add_sums(part, sums)
+    for part in (slice(0, 32), slice(32, 64)):
+        products_of(a[..., part], a[..., part], LAGS, total)
     np.testing.assert_allclose(total, planes, rtol=0 if dtype == np.uint8 else 1e-13)
-    np.testing.assert_allclose(sums, sums_of(a), rtol=0 if dtype == np.uint8 else 1e-13)
 
 
-def test_alignment_is_checked():
-    with pytest.raises(ValueError, match="multiple of"):
-        products_of(np.zeros((1, 2, 2, 17), np.uint8), np.zeros((1, 2, 2, 17), np.uint8), TAPS)
+def test_too_many_samples_at_once_are_refused():
+    with pytest.raises(ValueError, match="too many"):
+        products_of(np.zeros((1, 1, 1, MOST + BLOCK), np.uint8), np.zeros((1, 1, 1, 1)), [(0, 0)])
 
 
 @settings(max_examples=20, deadline=None)
@@ -131,21 +133,35 @@ def test_alignment_is_checked():
     plain=st.booleans(),
 )
 @example(shape=(33, 2, 16, 3), start=5, dtype=np.uint8, plain=False)
+@example(shape=(40, 2, 33, 1), start=16, dtype=np.uint8, plain=False)
 def test_pack(shape, start, dtype, plain):
     images = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
     count, height, width, channels = shape
-    packed = np.full((channels, height, width, start + count + 3), 7, dtype)
+    before = np.full((channels, height, width, start + count + 3), 7, dtype)
+    packed = blocks(before, fill=7)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jit, "PLAIN_KERNELS", plain or jit.PLAIN_KERNELS)
         pack(images, packed, start)
-    np.testing.assert_array_equal(packed[..., start : start + count], images.transpose(3, 1, 2, 0))
-    assert (packed[..., :start] == 7).all()
-    assert (packed[..., start + count :] == 7).all()
+    expected = before.copy()
+    expected[..., start : start + count] = images.transpose(3, 1, 2, 0)
+    assert packed.tobytes() == blocks(expected, fill=7).tobytes()
+
+
+def test_clearing_the_last_samples():
+    a = samples(4, (2, 3, 5, 50))
+    for count in (0, 16, 20, 31, 50):
+        packed, kept = blocks(a), np.where(np.arange(50) < count, a, 0).astype(np.uint8)
+        clear_from(packed, count)
+        np.testing.assert_array_equal(packed[..., :5, :], blocks(kept)[..., :5, :])
 
 
 def test_pack_checks_room():
     with pytest.raises(ValueError, match="no room"):
-        pack(np.zeros((3, 2, 2, 1), np.uint8), np.zeros((1, 2, 2, 16), np.uint8), 14)
+        pack(
+            np.zeros((3, 2, 2, 1), np.uint8),
+            blocks(np.zeros((1, 2, 2, BLOCK), np.uint8)),
+            BLOCK - 2,
+        )
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
@@ -154,8 +170,7 @@ def test_one_signature_each():
         for shape in ((1, 1, 1, 1), (3, 20, 5, 600)):
             a, b = samples(0, shape, dtype), samples(1, shape, dtype)
             products_of(a, b, TAPS), products_of(a, a, [(0, 0)])
-            sums_of(a)
-            pack(np.zeros((2, *shape[1:3], shape[0]), dtype), a, 0)
+            pack(np.zeros((1, *shape[1:3], shape[0]), dtype), blocks(a), 0)
     kernels = [
         value
         for module in (products, packing)
@@ -168,22 +183,30 @@ def test_one_signature_each():
     assert max(compiled.values()) == 1, compiled
 
 
-@pytest.mark.parametrize("variable", ["MLR_PLAIN_KERNELS", "NUMBA_DISABLE_JIT"])
-def test_plain_in_another_process(variable):
+@pytest.mark.parametrize(
+    ("variable", "value", "check"),
+    [
+        ("MLR_PLAIN_KERNELS", "1", "jit.PLAIN_KERNELS"),
+        ("NUMBA_DISABLE_JIT", "1", "jit.PLAIN_KERNELS"),
+        ("NUMBA_CPU_NAME", "generic", "not vectors.DOT and vectors.BLOCK == 16"),
+    ],
+)
+def test_other_processors_and_plain_loops_have_the_same_bits(variable, value, check):
     program = (
         "import numpy as np\n"
-        "from mlr.kernels import jit\n"
-        "from tests.test_products import TAPS, products_of, samples\n"
-        "a, b = samples(1, (1, 3, 6, 20)), samples(2, (1, 3, 6, 20))\n"
-        "assert jit.PLAIN_KERNELS\n"
-        "print(products_of(a, b, TAPS).tobytes().hex())\n"
+        "from mlr.kernels import jit, vectors\n"
+        "from tests.test_products import TAPS, products_of, samples, totals_of\n"
+        "a, b = samples(1, (1, 3, 30, 40)), samples(2, (1, 3, 30, 40))\n"
+        f"assert {check}\n"
+        "print((products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()).hex())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, variable: "1"},
+        env={**os.environ, "NUMBA_CPU_FEATURES": "", variable: value},
         capture_output=True,
         text=True,
         check=True,
     )
-    a, b = samples(1, (1, 3, 6, 20)), samples(2, (1, 3, 6, 20))
-    assert done.stdout.strip() == products_of(a, b, TAPS).tobytes().hex()
+    a, b = samples(1, (1, 3, 30, 40)), samples(2, (1, 3, 30, 40))
+    expected = products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()
+    assert done.stdout.strip() == expected.hex()

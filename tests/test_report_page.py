@@ -67,6 +67,7 @@ def test_page_needs_nothing_else_and_tells_all(report):
     assert "https:" not in text
     assert page.tags.count("svg") == 2
     assert text.count("<tr data-id=") == result["pairs"] == 2 * (PEOPLE + 1)
+    assert "{&#x27;" not in text  # facts of a model are written for people
     for means in result["targets"].values():
         assert f"<td>{means['mse']:.5f}</td>" in text
         assert f"<td>{means['copy_input']['ssim']:.3f}</td>" in text

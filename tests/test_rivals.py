@@ -9,6 +9,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Lasso, LinearRegression, Ridge, orthogonal_mp
 from sklearn.pipeline import make_pipeline
 
+from benchmarks.comparison import __main__ as comparison
 from benchmarks.comparison import claims, data, measures, protocol, report
 from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.kept import Kept
@@ -100,6 +101,26 @@ def test_a_linear_rival_recovers_a_planted_map(key):
     new = rows(5, 12, seed=2)
     found = rival.apply(rival.solve(X, X @ W + 0.2, **setting), new)
     np.testing.assert_allclose(found, new @ W + 0.2, atol=1e-5)
+
+
+def test_one_pixel_to_one_pixel_recovers_planted_slopes():
+    inputs = faces(12)
+    slope, bias = np.random.default_rng(3).random((2, *inputs.shape[1:]))
+    targets = np.rint(inputs * slope / 2 + 100 * bias).astype(np.uint8)
+    rival = make("pixel")
+    rival.fit(inputs, targets, side=1, penalty=1e-6)
+    new = faces(3, seed=1)
+    np.testing.assert_allclose(rival.predict(new) * WHITE, new * slope / 2 + 100 * bias, atol=3)
+
+
+def test_the_baselines_add_the_mean_change_or_nothing():
+    inputs = faces(6) // 2
+    targets = inputs + np.arange(8, dtype=np.uint8)[:, None, None] * 10
+    new = faces(2, seed=1)
+    for key, change in (("copy", 0), ("mean-change", 10 * np.arange(8)[:, None, None])):
+        rival = make(key)
+        rival.fit(inputs, targets)
+        np.testing.assert_allclose(rival.predict(new) * WHITE, new + change * 1.0, atol=1e-3)
 
 
 def test_reduced_rank_regression_finds_a_planted_rank_and_keeps_to_its_own():
@@ -319,6 +340,7 @@ def rival_figures(mse, **more):
         "family": "linear",
         "size": 64,
         "each": each,
+        "outside": {},
         "seconds": 1.0,
         "bytes": 1.0,
         "by_pairs": {},
@@ -339,6 +361,20 @@ def test_a_claim_is_held_against_the_figures_of_the_same_people(theirs, verdict)
     assert found["higher SSIM than it"] == verdict
     assert found["trains in less processor time than it"] == "yes"
     assert found["needs less memory to train than it"] == "no"
+
+
+def test_learning_curves_are_held_against_each_other():
+    ours = {"10": 0.4, "20": 0.3, "60": 0.1}
+    figures = {
+        "mlr-paper": rival_figures([0.1, 0.2], by_pairs=ours),
+        "ridge": rival_figures([0.1, 0.2], by_pairs={"10": 0.5, "20": 0.4, "60": 0.3}),
+        "omp": rival_figures([0.1, 0.2], name="l0", by_pairs={"10": 0.35, "20": 0.4, "60": 0.35}),
+    }
+    found = [c for c in claims.verdicts({"rivals": figures}) if "fewer" in c["claim"]]
+    assert [c["verdict"] for c in found] == ["no", "no"]
+    assert found[0]["figures"] == "not with 10 pairs: l0"
+    assert "0.40000 with 10 pairs, against 0.30000 of it with 60" in found[1]["figures"]
+    assert "from 20 pairs on" in found[1]["figures"]
 
 
 def test_drawn_faces_from_elsewhere_are_faces_of_other_people():
@@ -374,18 +410,34 @@ def test_everything_is_compared_with_one_command(tmp_path, capsys):
         main(command)
     assert ended.value.code == 1
     assert "--force" in capsys.readouterr().err
+    main([*command, "--force", "--resume"])
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if not line.startswith("left out")] == []  # nothing was run
+    again = json.loads((tmp_path / "rivals.json").read_text())
+    assert again["rivals"] == result["rivals"]
 
 
-def test_finished_rivals_are_kept_for_the_same_data_and_protocol(tmp_path):
+def test_without_pytorch_there_is_a_hint(monkeypatch, capsys):
+    factories = {key: factory for key, factory in find()[0].items() if key in KEYS}
+    hint = "left out pix2pix: needs mlr[rivals]: pip install 'mlr[rivals]'"
+    monkeypatch.setattr(comparison, "find", lambda: (factories, [hint]))
+    with pytest.raises(SystemExit, match="1"):
+        main(["--gan", "--force"])
+    assert "there is no GAN: needs mlr[rivals]" in capsys.readouterr().err
+
+
+def test_finished_rivals_are_kept_for_the_same_data_and_size(tmp_path):
     outcome = {"scores": {"mse": 0.1}}, list(faces(2))
-    first = Kept(tmp_path, [faces(3)], "size 8")
-    assert first.read("ridge") is None
+    first = Kept(tmp_path, [faces(3)], 8)
+    assert list(first) == []
     first.write("ridge", outcome)
-    found, pictures = Kept(tmp_path, [faces(3)], "size 8").read("ridge")
+    again = Kept(tmp_path, [faces(3)], 8)
+    assert list(again) == ["ridge"]
+    found, pictures = again.read("ridge")
     assert found == outcome[0]
     np.testing.assert_array_equal(pictures, outcome[1])
-    assert Kept(tmp_path, [faces(3)], "size 16").read("ridge") is None
-    assert Kept(tmp_path, [faces(3, seed=1)], "size 8").read("ridge") is None
+    assert list(Kept(tmp_path, [faces(3)], 16)) == []
+    assert list(Kept(tmp_path, [faces(3, seed=1)], 8)) == []
 
 
 def test_an_unknown_rival_is_wrong_usage(capsys):

@@ -15,7 +15,7 @@ from mlr.accumulate import Accumulator, statistics_of_arrays
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, ModelError, OutputExistsError
 from mlr.receptive_field import ReceptiveField
-from mlr.statistics import Statistics
+from mlr.statistics import NARROW_SAMPLES, Statistics
 from mlr.threads import limited
 
 FIELD = ReceptiveField.square(3)
@@ -88,6 +88,20 @@ def test_threads_and_shards_change_no_bit(dtype, tmp_path):
         shards = [statistics(*some(X, targets, slice(k, None, 3))) for k in range(3)]
     assert saved(shards[0] + shards[1] + shards[2], tmp_path / "a.npz") == whole
     assert saved(shards[2] + (shards[0] + shards[1]), tmp_path / "b.npz") == whole
+
+
+def test_more_samples_than_32_bits_hold_are_summed_up_in_64():
+    count = NARROW_SAMPLES + 7
+    X = np.full((count, 1, 2, 1), 255, np.uint8)
+    result = Accumulator(FIELD, (1, 1, 2), ["happy"], np.uint8, count)
+    for part in np.array_split(X, 3):
+        result.add(part, {"happy": part}, {"happy": 5})
+    lags = result.statistics().sources["happy"].lags
+    right = FIELD.lag_table.lags.tolist().index([0, 1])
+    assert lags[0, right].tolist() == [[count * 255**2, 0]]
+    assert lags.dtype == np.int64
+    assert result.statistics().pairs == {"happy": count}
+    assert result.statistics().targets["happy"].digest == 15
 
 
 def test_large_images_are_summed_up_in_small_batches(monkeypatch):

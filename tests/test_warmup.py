@@ -18,7 +18,7 @@ from tests.conftest import draw, draw_pairs, run_process
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
-LINE = "compiling the kernels, this once: about fifteen seconds"
+LINE = "compiling the kernels, this once: about ten seconds"
 
 
 def double(array):

@@ -1,9 +1,10 @@
 """Compare masked regression with its rivals on the same people.
 
-    python -m benchmarks.comparison [--data FOLDER] [--size 64] [--output results/rivals]
-    python -m benchmarks.comparison --gan [--budget 1200]
+    python -m benchmarks.comparison          everything but the GANs
+    python -m benchmarks.comparison --gan    the GANs, 20 minutes of processor time each
 
-Writes OUTPUT.json, OUTPUT.md and OUTPUT.png (and OUTPUT-losses.png for GANs).
+Both write OUTPUT.json, OUTPUT.md and OUTPUT.png, and OUTPUT-losses.png if there are GANs: of all
+rivals that have been run on the same data, for what came of each stays in the folder --keep.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, median, stdev
 from typing import Any
 
 import numpy as np
 
 from benchmarks.comparison import measures
 from benchmarks.comparison.claims import verdicts
+from benchmarks.comparison.curves import draw_curves
 from benchmarks.comparison.data import (
     Images,
     Pairs,
@@ -31,11 +32,13 @@ from benchmarks.comparison.data import (
     read_outside,
     read_pairs,
 )
+from benchmarks.comparison.figures import SHOWN, SHOWN_OUTSIDE, outcome
 from benchmarks.comparison.kept import Kept
-from benchmarks.comparison.protocol import INNER, OUTER, Job, compete, fold_of
-from benchmarks.comparison.report import markdown
-from benchmarks.comparison.sheet import loss_curves, rows_of_faces
-from benchmarks.rivals.base import SETTINGS, Rival
+from benchmarks.comparison.protocol import INNER, OUTER, fold_of
+from benchmarks.comparison.report import markdown, summary
+from benchmarks.comparison.sheet import rows_of_faces
+from benchmarks.readme import renew
+from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
 from mlr.bench.machine import describe, load
 from mlr.data.files import check_free, replacing
@@ -44,10 +47,11 @@ from mlr.errors import MlrError, OptionError
 from mlr.threads import thread_count
 
 RESULTS = Path(__file__).parent.parent / "results"
+KEPT = Path("demo/rivals")
+SIZE = 64
 PEOPLE = 80  # drawn once at the largest size, and shrunk
-SHOWN, SHOWN_OUTSIDE = 3, 2  # faces on the sheet, of the held-out people and of each other kind
-SMOKE = 15.0  # seconds for each GAN
-BESIDE_GANS = ("copy", "mean-change", "ridge")  # with the recipes, on the GANs' fold
+STANDARD = (None, SIZE, PEOPLE, False)  # data, size, people, smoke: what the README shows
+BUDGET, SMOKE = 1200.0, 15.0  # seconds of processor time for each GAN
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,36 +60,48 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data", type=Path, help="folder of pairs; by default, faces are drawn")
     add("--target", help="expression to make, where DATA has several")
     add("--outside", type=Path, help="folder with a subfolder of aligned faces for each kind")
-    add("--output", type=Path, help="where to write, without suffix")
-    add("--size", type=int, default=64, help="side of the images in px")
+    add(
+        "--output",
+        type=Path,
+        help="where to write, without suffix; by default, as KEEP, or what is "
+        "drawn at 64 px into benchmarks/results and the README",
+    )
+    add("--size", type=int, default=SIZE, help="side of the images in px")
     add("--sizes", type=int, nargs="*", default=[32, 64, 128, 256], help="for the learning curve")
     add("--pairs", type=int, nargs="*", default=[10, 20, 40, 60], help="for the learning curve")
     add("--people", type=int, default=PEOPLE, help="how many to draw")
-    add("--only", nargs="+", metavar="KEY", help="these rivals alone")
+    add("--only", nargs="*", metavar="KEY", help="run these; none: write what is kept")
     add("--list", action="store_true", help="list the rivals")
-    add("--gan", action="store_true", help="the GANs, on the first fold, and a few others beside")
-    add("--budget", type=float, default=1200.0, help="seconds for each GAN")
-    add("--checkpoints", type=Path, help="folder to resume GANs from")
-    add("--keep", type=Path, help="folder of finished rivals, to go on after an interruption")
-    add("--smoke", action="store_true", help=f"{SMOKE:g} seconds for each GAN")
+    add("--keep", type=Path, default=KEPT, help="folder of outcomes and checkpoints")
+    add("--resume", action="store_true", help="run only those of which nothing is kept")
+    add("--gan", action="store_true", help="run the GANs; they go on from their checkpoints")
+    add("--budget", type=float, default=BUDGET, help="seconds of processor time for each GAN")
+    add("--scale", default="small", help="of the GANs' networks: smoke, small or paper")
     add("--seed", type=int, default=0, help="of the GANs")
+    add("--smoke", action="store_true", help=f"the GANs for {SMOKE:g} s each, to see that they run")
     add("--force", action="store_true", help="overwrite")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.smoke:
+        options.gan, options.budget, options.scale = True, SMOKE, "smoke"
+        options.keep = options.keep.with_name(f"{options.keep.name}-smoke")
+    standard = (options.data, options.size, options.people, options.smoke) == STANDARD
+    options.published = standard and not options.output
+    options.output = options.output or (RESULTS / "rivals" if standard else options.keep)
+    return options
 
 
 def compare(
     pairs: Pairs,
     outside: Mapping[str, list[Images]],
     keys: Sequence[str],
+    kept: Kept,
     *,
     size: int,
-    sizes: Sequence[int] = (),
-    counts: Sequence[int] = (),
-    folds: int = OUTER,
-    gan: Mapping[str, Any] | None = None,
-    folder: Path | None = None,
-) -> tuple[dict[str, Any], Images, Images | None]:
-    """Let rivals compete.
+    sizes: Sequence[int],
+    counts: Sequence[int],
+    gan: Mapping[str, Any],
+) -> None:
+    """Let rivals compete, and keep what comes of each.
 
     Parameters
     ----------
@@ -95,47 +111,41 @@ def compare(
         Faces from elsewhere, of each kind.
     keys : sequence of str
         The rivals.
+    kept : Kept
+        Where the outcomes go.
     size, sizes, counts : int, sequences of int
         Side of the images in px; further sides and numbers of training pairs for the curves.
-    folds : int
-        How many of the outer folds to score.
-    gan : mapping, optional
+    gan : mapping
         For the constructors of GANs.
-    folder : Path, optional
-        Where finished rivals are kept, and taken from.
-
-    Returns
-    -------
-    dict, ndarray, ndarray or None
-        The figures, the sheet, and the loss curves of GANs.
     """
-    fold = fold_of(len(pairs.inputs), OUTER)
-    protocol = repr((size, sizes, counts, folds, sorted((gan or {}).items())))
-    strangers = [face for faces in outside.values() for face in faces]
-    kept = Kept(folder, [pairs.inputs, pairs.targets, *strangers], protocol)
-    table: dict[str, Any] = {}
-    sheet: list[tuple[str, list[Any]]] = []
     for key in keys:
-        begin, rival = time.perf_counter(), make(key, **(gan or {}))
-        outcome = kept.read(key)
-        if outcome is None:
-            outcome = _compete(rival, pairs, outside, fold, size, counts, folds)
-            outcome[0]["by_size"] = _by_size(rival, pairs, fold, size, sizes, outcome[0])
-            kept.write(key, outcome)
-        found, faces = outcome
-        table[key] = found
-        sheet.append((rival.name, faces))
-        error, seconds = found["scores"]["mse"], time.perf_counter() - begin
+        begin, rival = time.perf_counter(), make(key, **gan)
+        came = outcome(rival, pairs, outside, size=size, sizes=sizes, counts=counts)
+        kept.write(key, came)
+        error, seconds = came[0]["scores"]["mse"], time.perf_counter() - begin
         print(f"{key:18} {error:.5f} {seconds:6.0f} s", file=sys.stderr, flush=True)
-    first = np.flatnonzero(fold == 0)
+
+
+def gathered(
+    pairs: Pairs,
+    outside: Mapping[str, list[Images]],
+    keys: Sequence[str],
+    kept: Kept,
+    size: int,
+) -> tuple[dict[str, Any], Images]:
+    """Return the figures and the sheet of all rivals that there is an outcome of."""
+    outcomes = {key: kept.read(key) for key in kept}
+    order = [key for key in keys if key in outcomes]
+    order += [key for key in outcomes if key not in order]  # their library is missing
+    table = {key: outcomes[key][0] for key in order}
+    first = np.flatnonzero(fold_of(len(pairs.inputs), OUTER) == 0)
     at = pairs.at(size)
     result = {
         "data": pairs.name,
         "people": len(pairs.inputs),
         "size": size,
         "machine": describe(thread_count()),
-        "protocol": {"outer": OUTER, "inner": INNER, "folds": folds, "settings": SETTINGS}
-        | {"budget": (gan or {}).get("budget")},
+        "protocol": {"outer": OUTER, "inner": INNER, "settings": SETTINGS},
         "truth": measures.against_inputs(at.targets[first], at.inputs[first]),
         "rivals": table,
     }
@@ -146,105 +156,10 @@ def compare(
     heads += [(kind, min(len(faces), SHOWN_OUTSIDE)) for kind, faces in outside.items()]
     rows = [
         ("input", [*at.inputs[shown], *elsewhere]),
-        *(row for row in sheet if row[0] != "copy of the input"),
+        *((outcomes[key][0]["name"], outcomes[key][1]) for key in order if key != "copy"),
         ("target", [*at.targets[shown]]),
     ]
-    histories = [(r["name"], r["history"]) for r in table.values() if r["history"]]
-    return result, rows_of_faces(heads, rows), loss_curves(histories) if histories else None
-
-
-def _compete(
-    rival: Rival,
-    pairs: Pairs,
-    outside: Mapping[str, list[Images]],
-    fold: Any,
-    size: int,
-    counts: Sequence[int],
-    folds: int,
-) -> tuple[dict[str, Any], list[Images]]:
-    """Return the figures of one rival, and its faces for the sheet."""
-    size = min(size, rival.largest or size)
-    data = pairs.at(size)
-    kinds = {kind: at_size(faces, size) for kind, faces in outside.items()}
-    held = [np.flatnonzero(fold == k) for k in range(folds)]
-    jobs = [Job(np.flatnonzero(fold != k), data.inputs[held[k]]) for k in range(folds)]
-    jobs[0] = Job(jobs[0].train, np.concatenate([jobs[0].faces, *kinds.values()]))
-    order = np.random.default_rng(2).permutation(jobs[0].train)
-    fewer = {n: Job(order[:n], data.inputs[held[0]]) for n in counts if n < len(order)}
-    got = compete(rival, data.inputs, data.targets, [*jobs, *fewer.values()])
-    outputs = [measures.written(made) for made in got.outputs]
-    first, elsewhere = np.split(outputs[0], [len(held[0])])
-    outputs[0] = first
-    each = _scores(outputs[:folds], [data.targets[people] for people in held])
-    found = {
-        **{name: getattr(rival, name) for name in ("name", "family", "largest")},
-        "size": size,
-        "settings": got.settings[:folds],
-        "scores": {name: mean(values) for name, values in each.items()},
-        "error": stdev(each["mse"]) / len(each["mse"]) ** 0.5,
-        "each": each,
-        "seconds": median(got.seconds[:folds]),
-        "elapsed": median(got.elapsed[:folds]),
-        "search_seconds": got.search_seconds,
-        **got.cost,
-        "by_pairs": {
-            str(n): _mse(made, data.targets[held[0]])
-            for n, made in [*zip(fewer, outputs[folds:], strict=True), (len(order), first)]
-        }
-        if counts
-        else {},
-        "outside": dict(_kept(first, data.inputs[held[0]], elsewhere, kinds)),
-        "history": [(int(step), losses) for step, losses in got.history],
-    }
-    shown, begin = list(first[:SHOWN]), 0
-    for faces in kinds.values():
-        shown += list(elsewhere[begin : begin + min(SHOWN_OUTSIDE, len(faces))])
-        begin += len(faces)
-    return found, shown
-
-
-def _by_size(
-    rival: Rival, pairs: Pairs, fold: Any, size: int, sizes: Sequence[int], found: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """Return error, time and memory at each size that the rival reaches."""
-    if rival.key.endswith("-change"):
-        return {}  # costs what its original does
-    result = {}
-    held = np.flatnonzero(fold == 0)
-    for side in sizes:
-        if side > (rival.largest or side) or side > pairs.inputs.shape[1]:
-            continue
-        if side == found["size"]:
-            error = mean(found["each"]["mse"][: len(held)])
-            seconds, memory = found["seconds"], found["bytes"]
-        else:
-            data = pairs.at(side)
-            job = Job(np.flatnonzero(fold != 0), data.inputs[held])
-            got = compete(rival, data.inputs, data.targets, [job])
-            error = _mse(measures.written(got.outputs[0]), data.targets[held])
-            seconds, memory = got.seconds[0], got.cost["bytes"]
-        result[str(side)] = {"mse": error, "seconds": seconds, "bytes": memory}
-    return result
-
-
-def _scores(outputs: Sequence[Images], targets: Sequence[Images]) -> dict[str, list[float]]:
-    parts = [measures.against_targets(o, t) for o, t in zip(outputs, targets, strict=True)]
-    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
-
-
-def _mse(outputs: Images, targets: Images) -> float:
-    return float(np.square(outputs / 255 - targets / 255).mean())
-
-
-def _kept(
-    first: Images, inputs: Images, elsewhere: Images, kinds: Mapping[str, Images]
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield what is kept of the held-out people and of the faces of each kind."""
-    yield "held out", measures.against_inputs(first, inputs)
-    begin = 0
-    for kind, faces in kinds.items():
-        yield kind, measures.against_inputs(elsewhere[begin : begin + len(faces)], faces)
-        begin += len(faces)
+    return result, rows_of_faces(heads, rows)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -257,50 +172,48 @@ def run(arguments: Sequence[str]) -> None:
         for key, rival in rivals.items():
             print(f"{key:18} {rival.family:9} {rival.name}")
         return
-    keys = options.only or [key for key, rival in rivals.items() if _takes_part(rival, options.gan)]
+    keys = options.only
+    if keys is None:
+        keys = [key for key, rival in rivals.items() if (rival.family == "gan") == options.gan]
+        if not keys:
+            raise MlrError("there is no GAN: needs mlr[rivals]: pip install 'mlr[rivals]'")
     unknown = [key for key in keys if key not in rivals]
     if unknown:
         raise OptionError(f"no rival {unknown[0]!r}; there is: {', '.join(rivals)}")
-    if options.gan and not any(rivals[key].family == "gan" for key in keys):
-        raise MlrError("there is no GAN: needs mlr[rivals]: pip install 'mlr[rivals]'")
-    output = options.output or RESULTS / ("rivals-gan" if options.gan else "rivals")
-    suffixes = (".json", ".md", ".png", *(["-losses.png"] if options.gan else []))
-    paths = [output.with_name(output.name + suffix) for suffix in suffixes]
+    suffixes = (".json", ".md", ".png", "-losses.png")
+    paths = [options.output.with_name(options.output.name + suffix) for suffix in suffixes]
     for path in paths:  # before the work, not after
         check_free(path, force=options.force)
     busy = load() or 0.0
     pairs, outside = _data(options)
-    if options.gan:
-        budget = SMOKE if options.smoke else options.budget
-        gan = {"budget": budget, "folder": options.checkpoints, "seed": options.seed}
-        result, sheet, losses = compare(
-            pairs, outside, keys, size=options.size, folds=1, gan=gan, folder=options.keep
-        )
-    else:
-        result, sheet, losses = compare(
-            pairs,
-            outside,
-            keys,
-            size=options.size,
-            sizes=options.sizes,
-            counts=options.pairs,
-            folder=options.keep,
-        )
-    result = {"command": _command(arguments, options), "load": busy, "missing": missing} | result
+    strangers = [face for faces in outside.values() for face in faces]
+    kept = Kept(options.keep, [pairs.inputs, pairs.targets, *strangers], options.size)
+    if options.resume:
+        done = list(kept)
+        keys = [key for key in keys if key not in done]
+    gan = {"budget": options.budget, "scale": options.scale, "seed": options.seed}
+    compare(
+        pairs,
+        outside,
+        keys,
+        kept,
+        size=options.size,
+        sizes=options.sizes,
+        counts=options.pairs,
+        gan=gan | {"folder": options.keep},
+    )
+    result, sheet = gathered(pairs, outside, list(rivals), kept, options.size)
+    result = {"command": _command(options), "load": busy} | result
     text = json.dumps(result, indent=1, allow_nan=False)
     for path, content in zip(paths, (text, markdown(result)), strict=False):
         with replacing(path, force=options.force) as file:
             file.write(content.encode())
     write_image(paths[2], sheet, force=options.force)
-    if losses is not None:
-        write_image(paths[3], losses, force=options.force)
-
-
-def _takes_part(rival: Rival, gan: bool) -> bool:
-    """Tell whether a rival is one of those compared unless some are named."""
-    if gan:
-        return rival.family in ("gan", "masked") or rival.key in BESIDE_GANS
-    return rival.family != "gan"
+    if options.published:
+        renew("rivals", summary(result))
+    histories = {r["name"]: r["history"] for r in result["rivals"].values() if r["history"]}
+    if histories:
+        write_image(paths[3], draw_curves(histories), force=options.force)
 
 
 def _data(options: argparse.Namespace) -> tuple[Pairs, dict[str, list[Images]]]:
@@ -308,8 +221,7 @@ def _data(options: argparse.Namespace) -> tuple[Pairs, dict[str, list[Images]]]:
     if options.data:
         pairs = read_pairs(options.data, options.target)
     else:
-        largest = 0 if options.gan else max([0, *options.sizes])
-        pairs = drawn_pairs(options.people, max(options.size, largest))
+        pairs = drawn_pairs(options.people, max([options.size, *options.sizes]))
     if len(pairs.inputs) < 2 * OUTER:
         raise MlrError(f"{len(pairs.inputs)} pairs are too few for {OUTER} folds; give {2 * OUTER}")
     if options.outside:
@@ -317,20 +229,18 @@ def _data(options: argparse.Namespace) -> tuple[Pairs, dict[str, list[Images]]]:
     return pairs, {} if options.data else drawn_outside(pairs.inputs.shape[1])
 
 
-def _command(arguments: Sequence[str], options: argparse.Namespace) -> str:
+def _command(options: argparse.Namespace) -> str:
     """Return the command for the report; where files lie on this machine is nobody's business."""
-    if options.data:
-        shown = ["--data", "DATA", "--size", str(options.size), *(["--gan"] if options.gan else [])]
-    else:
-        paths = [str(path) for path in (options.output, options.checkpoints, options.keep) if path]
-        hidden = ("--force", "--output", "--checkpoints", "--keep", *paths)
-        shown = [argument for argument in arguments if argument not in hidden]
-    return shlex.join(["python", "-m", "benchmarks.comparison", *shown])
+    data = ["--data", "DATA"] if options.data else []
+    return shlex.join(["python", "-m", "benchmarks.comparison", *data, "--size", str(options.size)])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     try:
         run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        print("interrupted; --resume goes on, GANs from their checkpoints", file=sys.stderr)
+        sys.exit(130)
     except MlrError as error:
         print(f"benchmarks.comparison: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, OptionError) else 1)

@@ -9,7 +9,7 @@ import numpy as np
 
 OURS = "mlr-paper"
 NAMED = ("omp", "lasso", "ridge", "pcr", "rrr", "rbf", "polynomial")  # by the paper's abstract
-COSTS = {"seconds": "trains in less processor time", "bytes": "needs less memory to train"}
+BESIDE = ("ridge-change", "rbf-change", "pixel", "lsrf")  # which the paper does not compare with
 SURE = 2.0  # standard errors of the mean difference over people
 
 Found = Mapping[str, Any]
@@ -47,11 +47,16 @@ def verdicts(result: Found) -> Iterator[dict[str, str]]:
                     f"{a / _UNIT[cost]:.3g} against {b / _UNIT[cost]:.3g} {_NAME[cost]}",
                 )
     yield from _fewer_images(rivals)
+    for key in BESIDE:
+        if key in rivals and rivals[key]["size"] == ours["size"]:
+            found = _paired(ours, rivals[key], "mse", -1, "lower error")
+            yield found | {"claim": f"(not claimed) {found['claim']}"}
     yield from _gans(rivals)
 
 
 def _paired(ours: Found, plain: Found, measure: str, sign: int, word: str) -> dict[str, str]:
-    a, b = (np.array(r["each"][measure]) for r in (ours, plain))
+    people = min(len(r["each"][measure]) for r in (ours, plain))  # the first fold, of GANs
+    a, b = (np.array(r["each"][measure][:people]) for r in (ours, plain))
     difference = sign * (a - b)
     mean, error = difference.mean(), difference.std(ddof=1) / np.sqrt(len(difference))
     verdict = "yes" if mean > SURE * error else "no" if mean < -SURE * error else "undecided"
@@ -61,26 +66,37 @@ def _paired(ours: Found, plain: Found, measure: str, sign: int, word: str) -> di
 
 
 def _fewer_images(rivals: Found) -> Iterator[dict[str, str]]:
-    """Hold the error with the fewest pairs against that of the others with the most."""
+    """Hold learning curves against each other: pairs by pairs, and the fewest against the most."""
     ours = rivals[OURS]["by_pairs"]
     others = {
-        key: rivals[key]["by_pairs"]
+        rivals[key]["name"]: rivals[key]["by_pairs"]
         for key in NAMED
         if key in rivals and rivals[key]["by_pairs"] and rivals[key]["size"] == rivals[OURS]["size"]
     }
     if not ours or not others:
         return
-    few, most = min(ours, key=int), max(ours, key=int)
-    best = min(others, key=lambda key: others[key][most])
+    numbers = sorted(ours, key=int)
+    few, most = numbers[0], numbers[-1]
+    ahead = [(n, name) for n in numbers for name in others if others[name][n] <= ours[n]]
+    yield _verdict(
+        "learns from fewer images: the lowest error at every number of pairs",
+        "no" if ahead else "yes",
+        "; ".join(f"not with {n} pairs: {name}" for n, name in ahead)
+        or f"from {ours[few]:.5f} against {min(o[few] for o in others.values()):.5f} with {few} to "
+        f"{ours[most]:.5f} against {min(o[most] for o in others.values()):.5f} with {most}",
+    )
+    best = min(others, key=lambda name: others[name][most])
+    goal = others[best][most]
+    enough = [n for n in numbers if ours[n] <= goal]
     yield _verdict(
         f"learns from fewer images: with {few} pairs as good as the best of these with {most}",
-        "yes" if ours[few] <= others[best][most] else "no",
-        f"{ours[few]:.5f} with {few} pairs, against {others[best][most]:.5f} of "
-        f"{rivals[best]['name']} with {most}",
+        "yes" if few in enough else "no",
+        f"{ours[few]:.5f} with {few} pairs, against {goal:.5f} of {best} with {most}; as good "
+        + (f"from {enough[0]} pairs on" if enough else "with no number of pairs"),
     )
     copied = rivals["copy"]["by_pairs"] if "copy" in rivals else None
     if copied:
-        enough = [n for n in sorted(ours, key=int) if ours[n] < copied[n]]
+        enough = [n for n in numbers if ours[n] < copied[n]]
         yield _verdict(
             "a few dozen pairs are enough to beat the unchanged input",
             "yes" if enough else "no",
@@ -90,23 +106,35 @@ def _fewer_images(rivals: Found) -> Iterator[dict[str, str]]:
 
 def _gans(rivals: Found) -> Iterator[dict[str, str]]:
     """Hold what GANs do to held-out people against what they do to faces from elsewhere."""
+    ours = rivals[OURS]
     for rival in rivals.values():
-        if rival["family"] != "gan":
+        if rival["family"] != "gan" or rival["size"] != ours["size"]:
             continue
         name = rival["name"]
-        yield _paired(rivals[OURS], rival, "mse", -1, "lower error on held-out people")
-        yield _paired(rivals[OURS], rival, "ssim", 1, "higher SSIM on held-out people")
-        kinds = [kind for kind in rival["outside"] if kind != "held out"]
-        if kinds:
-            theirs, ours = (
-                float(np.mean([r["outside"][kind]["elsewhere"] for kind in kinds]))
-                for r in (rival, rivals[OURS])
-            )
+        yield _paired(ours, rival, "mse", -1, "lower error")
+        yield _paired(ours, rival, "ssim", 1, "higher SSIM")
+        people = len(rival["each"]["mse"])
+        sharp, our_sharp = (float(np.mean(r["each"]["sharpness"][:people])) for r in (rival, ours))
+        yield _verdict(
+            f"{name} is sharper on held-out people",
+            "yes" if sharp > our_sharp else "no",
+            f"{sharp:.2f} against {our_sharp:.2f} of the target's sharpness",
+        )
+        if len(rival["outside"]) > 1:
+            (inside, theirs), (our_inside, our_change) = _changes(rival), _changes(ours)
             yield _verdict(
-                f"{name} changes faces from elsewhere more than masked regression does",
-                "yes" if theirs > ours else "no",
-                f"{theirs:.1f} against {ours:.1f} levels outside of mouth and eyes",
+                f"{name} changes faces from elsewhere more, outside of mouth and eyes",
+                "yes" if theirs > our_change else "no",
+                f"{theirs:.1f} levels against {our_change:.1f}; held-out people {inside:.1f} "
+                f"against {our_inside:.1f}",
             )
+
+
+def _changes(rival: Found) -> tuple[float, float]:
+    """Return the change outside of mouth and eyes: of held-out people, and of all other kinds."""
+    changes = {kind: figures["elsewhere"] for kind, figures in rival["outside"].items()}
+    inside = changes.pop("held out")
+    return inside, float(np.mean(list(changes.values())))
 
 
 _UNIT, _NAME = {"seconds": 1.0, "bytes": 1e6}, {"seconds": "s", "bytes": "MB"}

@@ -1,55 +1,51 @@
-"""What came of each rival, kept in a folder, so that an interrupted comparison can go on."""
+"""What came of each rival, kept in a folder, so that several runs end up in one table."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.comparison.data import Images
+from benchmarks.comparison.figures import Outcome
 from mlr.data.files import replacing
-
-Outcome = tuple[dict[str, Any], list[Images]]  # the figures, and the faces for the sheet
 
 
 class Kept:
-    """Outcomes of comparisons on the same data.
+    """Outcomes of comparisons on the same data at the same size; the last one of each rival.
 
     Parameters
     ----------
-    folder : Path or None
-        Where they are; None keeps nothing.
+    folder : Path
+        Where they are.
     arrays : sequence of ndarray
         The data.
-    protocol : str
-        All that the outcomes depend on besides.
+    size : int
+        Side of the images in px.
     """
 
-    def __init__(self, folder: Path | None, arrays: Sequence[Images], protocol: str) -> None:
+    def __init__(self, folder: Path, arrays: Sequence[Images], size: int) -> None:
         self.folder = folder
-        digest = hashlib.sha256(protocol.encode())
+        digest = hashlib.sha256(str(size).encode())
         for array in arrays:
             digest.update(np.ascontiguousarray(array))
-        self.digest = digest.hexdigest()[:12]
+        self.ending = f".{digest.hexdigest()[:12]}.npz"
 
-    def read(self, key: str) -> Outcome | None:
-        """Return the outcome of a rival if there is one."""
-        if self.folder is None or not self._path(key).exists():
-            return None
-        with np.load(self._path(key)) as arrays:
+    def __iter__(self) -> Iterator[str]:
+        """Return the keys of the rivals that there is an outcome of."""
+        for path in sorted(self.folder.glob(f"*{self.ending}")):
+            yield path.name.removesuffix(self.ending)
+
+    def read(self, key: str) -> Outcome:
+        """Return the outcome of a rival."""
+        with np.load(self.folder / (key + self.ending)) as arrays:
             return json.loads(str(arrays["found"])), list(arrays["faces"])
 
     def write(self, key: str, outcome: Outcome) -> None:
         """Keep the outcome of a rival."""
-        if self.folder is not None:
-            found, faces = outcome
-            with replacing(self._path(key), force=True) as file:
-                np.savez(file, found=np.array(json.dumps(found)), faces=np.stack(faces))
-
-    def _path(self, key: str) -> Path:
-        assert self.folder is not None
-        return self.folder / f"{key}-{self.digest}.npz"
+        found, faces = outcome
+        with replacing(self.folder / (key + self.ending), force=True) as file:
+            np.savez(file, found=np.array(json.dumps(found)), faces=np.stack(faces))

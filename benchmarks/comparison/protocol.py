@@ -66,8 +66,8 @@ class Result:
     cost : dict
         ``bytes`` of memory that the first training needed (None where the system does not tell),
         ``parameters``, ``disk`` in bytes, ``image_seconds`` of processor time for one image.
-    history : list
-        The losses of a GAN's first training, if it is one.
+    training, history : dict and list
+        What a GAN's first training was, and its losses, if it is one.
     """
 
     settings: list[Setting] = field(default_factory=list)
@@ -76,6 +76,7 @@ class Result:
     elapsed: list[float] = field(default_factory=list)
     outputs: list[Outputs] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
     history: list[Any] = field(default_factory=list)
 
 
@@ -137,7 +138,7 @@ def train_all(
 
 
 def _train_all(
-    rival: Rival, inputs: Images, targets: Images, jobs: Sequence[Job], settings: list[Setting]
+    rival: Any, inputs: Images, targets: Images, jobs: Sequence[Job], settings: list[Setting]
 ) -> Result:
     result = Result(settings=settings)
     if rival.family != "gan":
@@ -147,18 +148,30 @@ def _train_all(
         first.predict(warm[0])
     for job, setting in zip(jobs, settings, strict=True):
         fresh = copy.deepcopy(rival)
-        before = _begin_peak()
-        begin = time.perf_counter(), time.process_time()
-        fresh.fit(inputs[job.train], targets[job.train], **setting)
-        result.elapsed.append(time.perf_counter() - begin[0])
-        result.seconds.append(time.process_time() - begin[1])
+        pairs = inputs[job.train], targets[job.train]
+        elapsed, seconds, memory = _fit(fresh, *pairs, setting)
+        if rival.family == "gan":  # it may have read all or some of this from its checkpoint
+            elapsed, seconds = fresh.seconds, fresh.cpu_seconds
+            *_, memory = _fit(fresh.rehearsal(), *pairs, setting)
+            result.training, result.history = fresh.training(), fresh.history
+        result.elapsed.append(elapsed)
+        result.seconds.append(seconds)
         if not result.cost:
-            peak = _peak()
-            memory = None if peak is None or before is None else peak - before
             result.cost = {"bytes": memory, **_costs(fresh, job.faces)}
-            result.history = getattr(fresh, "history", [])
         result.outputs.append(fresh.predict(job.faces))
     return result
+
+
+def _fit(
+    rival: Any, inputs: Images, targets: Images, setting: Setting
+) -> tuple[float, float, int | None]:
+    """Fit, and return the time on the clock, that of the processor, and the memory needed."""
+    before = _begin_peak()
+    begin = time.perf_counter(), time.process_time()
+    rival.fit(inputs, targets, **setting)
+    elapsed, seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    peak = _peak()
+    return elapsed, seconds, None if peak is None or before is None else peak - before
 
 
 def isolated(function: Callable[..., Result], *arguments: Any) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 Found = Mapping[str, Any]
@@ -10,16 +11,15 @@ Found = Mapping[str, Any]
 
 def markdown(result: Found) -> str:
     """Return all tables of a comparison."""
-    parts = [_heading(result), _scores(result), _costs(result)]
+    parts = [_heading(result), _scores(result), _beside_gans(result), _costs(result)]
     for axis, what in (("by_pairs", "Number of training pairs"), ("by_size", "Size of the images")):
         parts.append(_curves(result, axis, what))
-    parts += [_outside(result), _claims(result), _losses(result)]
+    parts += [_outside(result), _claims(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _heading(result: Found) -> str:
     p, machine = result["protocol"], result["machine"]
-    gans = any(rival["family"] == "gan" for rival in result["rivals"].values())
     lines = [
         f"# Rivals: {result['data']}, {result['size']} px",
         "",
@@ -27,27 +27,21 @@ def _heading(result: Found) -> str:
         f"threads (matrix products in one), Python {machine['python']}, NumPy {machine['numpy']}, "
         f"Numba {machine['numba']}; {result['load']:.1f} other processes were busy at the start.",
         "",
-        f"Everyone is scored by a model that has not seen them: {p['folds']} of {p['outer']} folds "
-        f"of the {result['people']} people. A method with hyper-parameters chooses among "
-        f"{p['settings']} settings, in {p['inner']} folds of its training people, by the mean "
-        "squared error. Colour channels are regressed one by one, each on its own channel, unless "
-        "the method's file says otherwise. 'Of the change' regresses target minus input in place "
-        "of the target: the paper's rivals do not, it is there to be fair to them. Figures are "
-        "those of outputs as written (clipped, 8 bits), intensities in [0, 1], means over people.",
+        f"Everyone is scored by a model that has not seen them, in {p['outer']} folds of the "
+        f"{result['people']} people. A method with hyper-parameters chooses among {p['settings']} "
+        f"settings, in {p['inner']} folds of its training people, by the mean squared error. "
+        "Colour channels are regressed one by one, each on its own channel, unless the method's "
+        "file says otherwise. 'Of the change' regresses target minus input in place of the target: "
+        "the paper's rivals do not, it is there to be fair to them. Figures are those of outputs "
+        "as written (clipped, 8 bits), intensities in [0, 1], means over people.",
     ]
-    if gans:
-        lines += [
-            "",
-            f"Every GAN has trained for at most {p['budget'] / 60:.2g} minutes on this machine's "
-            "processors, without a graphics card: a small fraction of what its authors used. What "
-            "they look like after days on a graphics card and thousands of images, this does not "
-            "show; it shows what the same data and the same patience give.",
-        ]
-    lines += [f"\n{line}." for line in result["missing"]]
+    if not _gans(result):
+        lines += ["", "No GANs are in here: `make rivals-gan` adds them."]
     return "\n".join(lines)
 
 
 def _scores(result: Found) -> str:
+    outer = result["protocol"]["outer"]
     rows = [
         [
             _name(rival, result),
@@ -58,11 +52,104 @@ def _scores(result: Found) -> str:
             _settings(rival["settings"]),
         ]
         for rival in result["rivals"].values()
+        if rival["folds"] == outer
     ]
     heads = ["", "MSE ± standard error", "PSNR", "SSIM", "sharpness", "chosen in each fold"]
     return "## Error\n\nSharpness is that of the output over that of the target.\n\n" + _table(
         heads, rows
     )
+
+
+def _beside_gans(result: Found) -> str:
+    """Return the GANs' table, and what the others reach on the very same people."""
+    gans = _gans(result)
+    if not gans:
+        return ""
+    people = len(gans[0]["each"]["mse"])
+    heads = ["", "MSE", "PSNR", "SSIM", "sharpness", "steps", "minutes", "first channels, batch"]
+    rows = []
+    for rival in result["rivals"].values():
+        if rival["size"] != result["size"]:
+            continue
+        scores = first_scores(rival, people)
+        trained = rival["training"]
+        rows.append(
+            [
+                rival["name"],
+                f"{scores['mse']:.5f}",
+                f"{scores['psnr']:.2f}",
+                f"{scores['ssim']:.3f}",
+                f"{scores['sharpness']:.2f}",
+                *(
+                    [
+                        f"{trained['steps']:,}",
+                        f"{rival['seconds'] / 60:.1f}",
+                        f"{trained['width']}, {trained['batch']}",
+                    ]
+                    if trained
+                    else [""] * 3
+                ),
+            ]
+        )
+    torch = ", ".join(sorted({rival["training"]["torch"] for rival in gans}))
+    about = (
+        f"## Beside the GANs\n\nGANs are trained once: these are the {people} people of the first "
+        f"fold, for everyone. Minutes are of processor time (PyTorch {torch}, one thread, no "
+        "graphics card). Depth, losses, optimiser and augmentation are those of the papers; the "
+        "networks are narrower, with so many channels after the first layer instead of 64, and "
+        "batches may be smaller. So this shows what the same few dozen pairs and many thousand "
+        "times our patience give. It does not show what these methods are capable of: their "
+        "authors trained for hours or days on a graphics card, most of them on thousands of "
+        "images. CycleGAN, StarGAN and GANimation never see which input belongs to which target, "
+        "so that an error against the target is hard on them. GANimation is told the strength of "
+        "the expression, one number, for lack of annotated action units. The losses over the steps "
+        "are in the picture beside this file."
+    )
+    return f"{about}\n\n{_table(heads, rows)}"
+
+
+def summary(result: Found) -> str:
+    """Return the README's tables: of all folds, and of the GANs' fold if there are any."""
+    rivals = result["rivals"]
+    outer = result["protocol"]["outer"]
+    rows = [
+        [
+            _name(rival, result),
+            *_short(rival["scores"]),
+            _seconds(rival["seconds"]),
+            "" if rival["bytes"] is None else _bytes(rival["bytes"]),
+        ]
+        for rival in rivals.values()
+        if rival["folds"] == outer
+    ]
+    tables = _table(["", "MSE", "SSIM", "sharpness", "training", "memory"], rows) + "\n"
+    gans = _gans(result)
+    if not gans:
+        return tables
+    people = len(gans[0]["each"]["mse"])
+    beside = [rivals[key] for key in ("copy", "mlr-paper", "mlr-best") if key in rivals]
+    rows = []
+    for rival in [*beside, *gans]:
+        change = {kind: f"{kept['elsewhere']:.1f}" for kind, kept in rival["outside"].items()}
+        scores = _short(first_scores(rival, people))
+        steps = f"{rival['training']['steps']:,}" if rival["training"] else ""
+        rows.append([rival["name"], *scores, steps, *change.values()])
+    kinds = [f"change: {kind}" for kind in gans[0]["outside"]]
+    heads = ["", "MSE", "SSIM", "sharpness", "steps", *kinds]
+    return f"{tables}\n{_table(heads, rows)}\n"
+
+
+def _short(scores: Mapping[str, float]) -> list[str]:
+    return [f"{scores['mse']:.5f}", f"{scores['ssim']:.3f}", f"{scores['sharpness']:.2f}"]
+
+
+def first_scores(rival: Found, people: int) -> dict[str, float]:
+    """Return the mean measures over the first so many people."""
+    return {name: mean(values[:people]) for name, values in rival["each"].items()}
+
+
+def _gans(result: Found) -> list[Found]:
+    return [rival for rival in result["rivals"].values() if rival["family"] == "gan"]
 
 
 def _costs(result: Found) -> str:
@@ -146,18 +233,6 @@ def _claims(result: Found) -> str:
         "mean difference over people of less than two standard errors."
     )
     return f"{about}\n\n{_table(['it', '', 'figures'], rows)}"
-
-
-def _losses(result: Found) -> str:
-    found = [rival for rival in result["rivals"].values() if rival["history"]]
-    if not found:
-        return ""
-    lines = ["## What the GANs' budget gave", ""]
-    for rival in found:
-        step, losses = rival["history"][-1]
-        last = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
-        lines.append(f"- {rival['name']}: {step} steps; losses at the end: {last}")
-    return "\n".join(lines)
 
 
 def _name(rival: Found, result: Found) -> str:

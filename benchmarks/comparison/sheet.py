@@ -1,4 +1,4 @@
-"""The comparison as a picture: one row a method, as in the paper's figures; and loss curves."""
+"""The comparison as a picture: one row a method, as in the paper's figures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ Picture = npt.NDArray[np.uint8]
 
 CELL, GAP, LABEL, HEAD = 128, 4, 190, 24
 INK, PAPER = (40, 40, 40), (250, 250, 250)
-COLOURS = ((31, 96, 180), (206, 92, 20), (40, 140, 70), (170, 40, 60), (110, 80, 160), (90, 90, 90))
-CHART = (420, 200)
 
 
 def rows_of_faces(
@@ -51,32 +49,6 @@ def rows_of_faces(
                     else PIL.Image.Resampling.LANCZOS
                 )
                 sheet.paste(face.resize((CELL, CELL), method), (LABEL + c * step, top))
-    return np.asarray(sheet)
-
-
-def loss_curves(histories: Sequence[tuple[str, Sequence[tuple[int, dict[str, float]]]]]) -> Picture:
-    """Draw the losses of each GAN over its steps, each on a scale of its own from least to most."""
-    width, height = CHART
-    sheet = PIL.Image.new("RGB", (width + 260, len(histories) * (height + 50)), PAPER)
-    draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(size=14)
-    for n, (name, history) in enumerate(histories):
-        top = n * (height + 50) + 26
-        last = max(1, history[-1][0])
-        draw.text((GAP, top - 22), f"{name}: losses over {last} steps", INK, font)
-        draw.rectangle((GAP, top, GAP + width, top + height), outline=(180, 180, 180))
-        for k, loss in enumerate(history[-1][1]):
-            values = [(step, losses[loss]) for step, losses in history if loss in losses]
-            low, high = min(v for _, v in values), max(v for _, v in values)
-            scale = (high - low) or 1.0
-            points = [
-                (GAP + width * step / last, top + height * (1 - (value - low) / scale))
-                for step, value in values
-            ]
-            colour = COLOURS[k % len(COLOURS)]
-            if len(points) > 1:
-                draw.line(points, colour, 2)
-            text = f"{loss}: {low:.3g} to {high:.3g}"
-            draw.text((2 * GAP + width, top + 18 * k), text, colour, font)
     return np.asarray(sheet)
 
 

@@ -4,8 +4,9 @@ A method says in `Adversarial.build` which networks it has and in `Adversarial.t
 step does; drawing batches, the learning rate, the history and the checkpoints are done here. Inside
 the networks intensities lie in [-1, 1] and images are (N, channels, height, width) in float32.
 
-On one thread the same seed gives the same bits, whether or not the training was interrupted, as
-long as it is limited by steps: the learning rate follows the clock where a budget limits it.
+PyTorch runs in one thread, which suffices networks so small. The same seed then gives the same
+bits, whether or not the training was interrupted, as long as it is limited by steps: the learning
+rate follows the time where a budget limits it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from mlr.errors import MlrError, OptionError
 
 #: Channels after the first layer of every network, for each scale; 64 is that of all four papers.
 WIDTHS = {"smoke": 8, "small": 16, "paper": 64}
-SAVE_EVERY = 60.0  # seconds between checkpoints
+SAVE_EVERY = 60.0  # seconds of processor time between checkpoints
+REHEARSED = 10  # steps; every fifth is one of the generator, too
 DIVISOR = 16  # every side must be a multiple of it, for the networks halve it up to four times
 
 
@@ -39,7 +41,8 @@ class Adversarial(Rival):
     Parameters
     ----------
     budget : float
-        Seconds of training by the clock, checkpoints and earlier runs included.
+        Seconds of processor time for training, earlier runs included: what else the machine does
+        meanwhile, and pauses, do not count.
     folder : path, optional
         Where checkpoints are kept, one file for each method, scale, seed and set of images: `fit`
         goes on from there. None keeps none.
@@ -138,10 +141,12 @@ class Adversarial(Rival):
             raise OptionError(
                 f"{self.name} works on multiples of {DIVISOR} px, not {width}x{height}"
             )
-        with seeded(self.seed):
+        with one_thread(), seeded(self.seed):
             self.build(*faces.shape[1:])
             self._optimisers = [
-                torch.optim.Adam(module.parameters(), self.learning_rate, betas=(0.5, 0.999))
+                torch.optim.Adam(
+                    module.parameters(), self.learning_rate, betas=(0.5, 0.999), fused=True
+                )
                 for module in (self.generator, self.critic)
             ]
             self.history, self.step, self.seconds, self.cpu_seconds = [], 0, 0.0, 0.0
@@ -155,7 +160,7 @@ class Adversarial(Rival):
         ndarray of float32, shape (images, height, width, channels)
         """
         images = torch.from_numpy(np.ascontiguousarray(inputs)).permute(0, 3, 1, 2)
-        with torch.no_grad(), seeded(self.seed):  # a generator may draw noise
+        with torch.no_grad(), one_thread(), seeded(self.seed):  # a generator may draw noise
             outputs = [self.translate(as_signed(image[None])) for image in images]
         pixels = torch.cat(outputs).add(1).div(2)
         return pixels.permute(0, 2, 3, 1).contiguous().numpy()
@@ -164,6 +169,23 @@ class Adversarial(Rival):
         """Return the weights that `predict` needs."""
         weights = self.translator.state_dict()
         return {name.replace(".", "_"): weight.numpy() for name, weight in weights.items()}
+
+    # what the comparison asks besides
+
+    def training(self) -> dict[str, Any]:
+        """Return what the training was, for the report."""
+        return {
+            "budget": self.budget,
+            "scale": self.scale,
+            "width": self.width,
+            "batch": self.batch,
+            "steps": self.step,
+            "torch": torch.__version__,
+        }
+
+    def rehearsal(self) -> Adversarial:
+        """Return one whose `fit` needs as much memory as this one's, but little time."""
+        return type(self)(seed=self.seed, scale=self.scale, steps=REHEARSED)
 
     # what methods use in a step
 
@@ -197,7 +219,7 @@ class Adversarial(Rival):
 
     def _decay(self) -> float:
         """Return the factor of the learning rate: 1 at first, then linearly down to 0."""
-        progress = max(self.seconds / self.budget, self.step / self.steps)
+        progress = max(self.cpu_seconds / self.budget, self.step / self.steps)
         return min(1.0, (1 - progress) / (1 - self.decay_from))
 
     # training
@@ -206,16 +228,16 @@ class Adversarial(Rival):
         if checkpoint and checkpoint.exists():
             self._resume(checkpoint)
         began, cpu_began = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
-        saved, saved_step = self.seconds, self.step
-        while self.step < self.steps and self.seconds < self.budget:
+        saved, saved_step = self.cpu_seconds, self.step
+        while self.step < self.steps and self.cpu_seconds < self.budget:
             losses = {name: loss.item() for name, loss in self.train_step(faces).items()}
             if not all(map(math.isfinite, losses.values())):
                 raise MlrError(f"{self.name}: its losses are no longer finite at step {self.step}")
             self.history.append((self.step, losses))
             self.step += 1
-            if checkpoint and self.seconds - saved > SAVE_EVERY:
+            if checkpoint and self.cpu_seconds - saved > SAVE_EVERY:
                 self._save_checkpoint(checkpoint)
-                saved, saved_step = self.seconds, self.step
+                saved, saved_step = self.cpu_seconds, self.step
             self.seconds = time.monotonic() - began
             self.cpu_seconds = time.process_time() - cpu_began
         if checkpoint and saved_step < self.step:
@@ -453,6 +475,17 @@ def frozen(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.requires_grad_(True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep PyTorch from using more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

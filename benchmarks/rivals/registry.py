@@ -17,19 +17,19 @@ Factory = Callable[..., Rival]
 
 
 def find() -> tuple[dict[str, Factory], list[str]]:
-    """Return the rivals, by their keys, and a line for each file that lacks a library.
+    """Return the rivals, by their keys, and a line about the files that lack a library, if any.
 
     Importing a method's module may load much, so nothing else of the benchmarks does it.
     """
     factories: list[tuple[int, str, Factory]] = []
-    missing: list[str] = []
+    without: list[str] = []
     for module in sorted(info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)])):
         try:
             found = importlib.import_module(f"benchmarks.rivals.{module}")
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in OPTIONAL:
                 raise
-            missing.append(f"left out {module}: needs mlr[rivals]: pip install 'mlr[rivals]'")
+            without.append(module)
             continue
         for factory in getattr(found, "RIVALS", ()):
             rival = factory()
@@ -38,7 +38,8 @@ def find() -> tuple[dict[str, Factory], list[str]]:
     by_key = {key: factory for _, key, factory in ordered}
     if len(by_key) < len(ordered):
         raise ValueError(f"two rivals have the same key: {sorted(key for _, key, _ in ordered)}")
-    return by_key, missing
+    needs = f"left out {', '.join(without)}: needs mlr[rivals]: pip install 'mlr[rivals]'"
+    return by_key, [needs] if without else []
 
 
 def make(key: str, **options: Any) -> Rival:

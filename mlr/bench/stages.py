@@ -20,8 +20,8 @@ from mlr.data.files import temporary_folder
 from mlr.data.images import read_image, write_image
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
-from mlr.kernels.pack import pack
-from mlr.kernels.products import SAMPLE_ALIGNMENT, add_products, add_sums
+from mlr.kernels.pack import pack, samples_shape
+from mlr.kernels.products import add_products, sums_of
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
@@ -284,17 +284,21 @@ def _measured(
 
 def _first_sums(bits: int) -> list[dict[str, Any]]:
     """Call the kernels that sum up images; those of 16 bits are summed up as float64."""
-    samples, planes = (np.uint8, np.int64) if bits == 8 else (np.float64, np.float64)
+    samples, planes = (np.uint8, np.int32) if bits == 8 else (np.float64, np.float64)
     images = np.zeros((1, 4, 4, 1), samples)
-    packed = np.zeros((1, 4, 4, SAMPLE_ALIGNMENT), samples)
+    packed = np.zeros(samples_shape(1, 4, 4, 1), samples)
     offsets = np.zeros((1, 2), np.int64)
-    products, sums = np.zeros((1, 1, 4, 4), planes), np.zeros((1, 4, 4), planes)
+    products, totals = (
+        np.zeros((1, 1, 4, 4), planes),
+        np.zeros(packed.shape[:2] + packed.shape[3:4], planes),
+    )
     return [
         _first_call(f"pack, {bits} bits", lambda: pack(images, packed, 0)),
         _first_call(
-            f"products, {bits} bits", lambda: add_products(packed, packed, offsets, products)
+            f"products, {bits} bits",
+            lambda: add_products(packed, packed, offsets, totals, products),
         ),
-        _first_call(f"sums, {bits} bits", lambda: add_sums(packed, sums)),
+        _first_call(f"sums, {bits} bits", lambda: sums_of(packed)),
     ]
 
 

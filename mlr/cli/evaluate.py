@@ -12,7 +12,7 @@ from mlr.cli import options
 
 @click.command()
 @click.argument("model", type=options.FILE)
-@click.argument("data", type=options.EXISTING)
+@click.argument("data", type=options.PLACE)
 @click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: as in training]")
 @options.target("Expression to evaluate; may be repeated.  [default: all]")
 @click.option(
@@ -22,6 +22,7 @@ from mlr.cli import options
     help="Folder for report.html, a page to look at all pairs, and for pictures: the worst, "
     "median and best pairs, and an overview.",
 )
+@options.cluster
 @options.threads
 @options.force
 @options.as_json
@@ -32,6 +33,7 @@ def evaluate(
     source: str | None,
     target: tuple[str, ...],
     report_dir: Path | None,
+    cluster: str | None,
     threads: int | None,
     force: bool,
     as_json: bool,
@@ -48,6 +50,7 @@ def evaluate(
         data,
         source=source,
         target=target,
+        cluster=cluster,
         threads=threads,
         report_dir=report_dir,
         force=force,

@@ -19,18 +19,14 @@ def info(file: Path, as_json: bool) -> int:
     An image that mlr synthesize wrote names the expression, its strength and the SHA-256 of the
     model file, which sha256sum and mlr info print of the model, too.
     """
-    from mlr.report import printable
+    from mlr.report import listed, printable
 
     summary = _summary(file)
     if as_json:
         options.print_json(summary)
         return 0
     for name, value in summary.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {number}" for key, number in value.items())
-        elif isinstance(value, list | tuple):
-            value = ", ".join(map(str, value))
-        click.echo(printable(f"{name:16}{value}"))
+        click.echo(printable(f"{name:18}{listed(value)}"))
     return 0
 
 

@@ -15,9 +15,30 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
+
+
+class _Place(click.Path):
+    """A path that exists, or an address that is looked at later."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the path, or the address as it is."""
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, parameter, context)
+
+
+PLACE = _Place(exists=True, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
+cluster = click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Have it done by a Dask cluster, tcp://HOST:PORT, or by N processes here, local:N; needs "
+    "mlr[cluster].",
+)
 threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
 )
@@ -69,11 +90,11 @@ def target(help: str) -> Callable[[Command], Command]:
 def training_data(output: str) -> Callable[[Command], Command]:
     """Return DATA, the output file and all options that say which sums are wanted of DATA."""
     decorators = [
-        click.argument("data", type=EXISTING, nargs=-1, required=True),
+        click.argument("data", type=PLACE, nargs=-1, required=True),
         click.option("-o", "--output", type=OUTPUT, required=True, help=output),
         click.option(
             "--remove",
-            type=EXISTING,
+            type=PLACE,
             multiple=True,
             metavar="DATA",
             help="Folder or statistics file of pairs to take out again; may be repeated.",
@@ -98,6 +119,25 @@ def training_data(output: str) -> Callable[[Command], Command]:
         ),
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),
+        click.option(
+            "--checkpoint",
+            type=OUTPUT,
+            metavar="DIR",
+            help="Folder to keep finished shards in, for a killed run to go on from.",
+        ),
+        click.option(
+            "--shard",
+            type=click.IntRange(1),
+            metavar="PEOPLE",
+            help="Most people in a shard.  [default: as many as make it worth while]",
+        ),
+        cluster,
+        click.option(
+            "--memory",
+            metavar="AMOUNT",
+            help="How much to take beside the program's own, as 2GB; less takes longer.  "
+            "[default: half of what is free]",
+        ),
     ]
 
     def decorate(command: Command) -> Command:

@@ -78,7 +78,8 @@ def _shares(text: str) -> dict[str, float]:
 @click.option(
     "--format",
     metavar="SUFFIX",
-    help="Kind of images to write, as jpg; with --animate gif, webp or png.  "
+    help="Kind of images to write, as jpg; with --animate gif, webp, png or frames, a folder "
+    "of PNG files.  "
     "[default: as each face; gif]",
 )
 @click.option(
@@ -86,7 +87,7 @@ def _shares(text: str) -> dict[str, float]:
     type=click.IntRange(1, 100),
     default=95,
     show_default=True,
-    help="Of JPEG and WebP files.",
+    help="Of JPEG and WebP files; with 100 WebP keeps every pixel.",
 )
 @click.option(
     "--png-level",
@@ -100,6 +101,7 @@ def _shares(text: str) -> dict[str, float]:
     default=True,
     help="Say in each file that it is synthesized and how, for mlr info to read.  [default: yes]",
 )
+@options.cluster
 @options.threads
 @click.option("--skip-existing", is_flag=True, help="Leave outputs that are there already alone.")
 @options.force
@@ -120,6 +122,7 @@ def synthesize(
     align: bool,
     eyes: Path | None,
     face: str | int,
+    cluster: str | None,
     threads: int | None,
     skip_existing: bool,
     force: bool,
@@ -131,7 +134,8 @@ def synthesize(
 
     An image of the model's size is an aligned face, and so is any with --resize. Every other one is
     a photograph: its faces are found and changed where they are, and all else is kept as it is.
-    Clips of aligned faces come out as clips; they need mlr[video].
+    Clips come out as clips, with their sound, and need mlr[video]; their faces are followed from
+    frame to frame, or stay where --eyes says.
     """
     from mlr.model import load
     from mlr.synthesis import synthesize_files
@@ -153,6 +157,7 @@ def synthesize(
         align=align,
         eyes=eyes,
         face=face,
+        cluster=cluster,
         threads=threads,
         skip_existing=skip_existing,
         force=force,

@@ -47,6 +47,11 @@ SUFFIXES = frozenset({*ENCODINGS, ".gif"})
 
 _DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L"})
 _GREY = frozenset({"1", "L", "LA", "La"}) | _DEEP_GREY
+DEEP_COLOUR = "16-bit colour, which is read with 8 bits"
+_OTHER_SPACES = {
+    name: f"{name} colours, which become RGB by Pillow's plain formula, without their profile"
+    for name in ("CMYK", "LAB", "HSV")
+}
 _UNSUPPORTED = frozenset({"I", "F"})
 #: What files are opened as, whatever their suffix: not the dozens of other formats of Pillow.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
@@ -86,15 +91,15 @@ class Header:
         1 for grey, 3 for colour; alpha is not counted.
     bits : int
         8 or 16 for each channel, as far as they are decoded.
-    reduced : bool
-        The file holds more bits than are decoded: 16-bit colour.
+    loss : str
+        What the file holds that is not decoded, to be told to the user; mostly empty.
     """
 
     height: int
     width: int
     channels: int
     bits: int
-    reduced: bool
+    loss: str = ""
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height} px"
@@ -112,8 +117,8 @@ class Image:
         Opacity, where the file has any.
     digest : bytes
         SHA-256 of the file.
-    reduced : bool
-        The file holds more bits than these pixels: 16-bit colour.
+    loss : str
+        As in `Header`.
     icc : bytes or None
         ICC colour profile of the pixels, where the file has one.
     """
@@ -121,7 +126,7 @@ class Image:
     pixels: Pixels
     alpha: Pixels | None
     digest: bytes
-    reduced: bool = False
+    loss: str = ""
     icc: bytes | None = None
 
 
@@ -170,7 +175,7 @@ def read_image(path: Path) -> Image:
         pixels = pixels.astype(np.uint16)
     alpha = pixels[..., header.channels] if pixels.shape[2] > header.channels else None
     pixels = np.ascontiguousarray(pixels[..., : header.channels])
-    return Image(pixels, alpha, hashlib.sha256(data).digest(), header.reduced, icc)
+    return Image(pixels, alpha, hashlib.sha256(data).digest(), header.loss, icc)
 
 
 def write_image(
@@ -199,7 +204,7 @@ def write_image(
     exif : Exif, optional
         Metadata; BMP cannot hold any.
     quality : int
-        Of JPEG and WebP, from 1 to 100.
+        Of JPEG and WebP, from 1 to 100; with 100 WebP keeps every pixel.
     png_level : int
         How hard to compress a PNG, from 0 to 9; the pixels are the same.
     force : bool
@@ -219,6 +224,8 @@ def write_image(
     kind, options = ENCODINGS[suffix]
     wanted = {"quality": quality, "compress_level": png_level}
     options = options | {name: wanted[name] for name in wanted.keys() & options.keys()}
+    if kind == "WEBP" and quality == 100:
+        options |= {"lossless": True, "exact": True}
     if icc:
         options["icc_profile"] = icc
     if exif:
@@ -304,10 +311,12 @@ def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str | None]:
     width, height = upright_size(image)
     channels = 1 if mode in _GREY else 3
     deep = mode in _DEEP_GREY
-    reduced = not deep and image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
+    loss = _OTHER_SPACES.get(mode, "")
+    if not deep and image.format in ("PNG", "TIFF") and ";16" in str(image.tile):
+        loss = DEEP_COLOUR
     alpha = mode.endswith(("A", "a")) or "transparency" in image.info
     wanted = None if deep else {1: "L", 3: "RGB"}[channels] + ("A" if alpha else "")
-    return Header(height, width, channels, 16 if deep else 8, reduced), wanted
+    return Header(height, width, channels, 16 if deep else 8, loss), wanted
 
 
 def _profile(image: PIL.Image.Image, channels: int) -> bytes | None:

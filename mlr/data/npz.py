@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import mmap
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,9 +19,12 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from mlr.data.files import open_regular
+from mlr.data.mapped import release
 from mlr.errors import ModelError
 
 _META = "meta.npy"
+_CHUNK = 1 << 20  # bytes read or written at a time
+_LOCAL_HEADER, _LOCAL_LENGTHS = 30, 26  # of a member: its size, and where the name's length is
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -29,11 +34,25 @@ def write_npz(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         for name, array in arrays.items():
             # ZipInfo's own date, 1980-01-01: the same arrays give the same bytes at any time.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                npy.write_array(member, np.asanyarray(array), allow_pickle=False)
+                _write_array(member, np.asanyarray(array))
+
+
+def _write_array(file: IO[bytes], array: npt.NDArray[Any]) -> None:
+    """Write an array as `numpy.save` does, a chunk at a time, for it may not fit in memory."""
+    if not array.flags.c_contiguous or array.nbytes <= _CHUNK:
+        npy.write_array(file, array, allow_pickle=False)
+        return
+    npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
+    flat = array.reshape(-1)
+    step = _CHUNK // array.itemsize
+    for start in range(0, flat.size, step):
+        file.write(flat[start : start + step].data)
+        if start % (4 * step) == 0:
+            release(flat)
 
 
 def read_npz(
-    path: Path, *, kind: str, newest: int
+    path: Path, *, kind: str, newest: int, mapped: bool = False
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Read an ``.npz`` file of ours.
 
@@ -45,11 +64,13 @@ def read_npz(
         What its metadata must call it: "model" or "statistics".
     newest : int
         Newest format version that the caller understands.
+    mapped : bool
+        Leave the arrays in the file, to be read when they are used.
 
     Returns
     -------
     arrays : dict of str to ndarray
-        All arrays but the metadata; read-only.
+        All arrays but the metadata; read-only. Mapped ones may not be aligned.
     meta : dict
         The metadata.
 
@@ -60,8 +81,9 @@ def read_npz(
         or a newer version.
     """
     with _opened(path, kind) as archive:
+        read = _mapped_members(path) if mapped else _read_member
         arrays = {
-            member.filename.removesuffix(".npy"): _read_member(archive, member)
+            member.filename.removesuffix(".npy"): read(archive, member)
             for member in archive.infolist()
             if member.filename != _META
         }
@@ -130,16 +152,44 @@ def _read_meta(archive: zipfile.ZipFile) -> dict[str, Any]:
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
     """Return one array; its checksum is verified before anything in it is believed."""
     data = archive.read(info)
-    member = io.BytesIO(data)
+    return _array(info, data, io.BytesIO(data), 0, len(data))
+
+
+def _mapped_members(
+    path: Path,
+) -> Callable[[zipfile.ZipFile, zipfile.ZipInfo], npt.NDArray[Any]]:
+    """Return a function like `_read_member` that leaves the numbers in the file."""
+    with open_regular(path) as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+        with archive.open(info) as member:
+            start = io.BytesIO(member.read(_CHUNK))
+            while member.read(_CHUNK):  # at the end the checksum is verified
+                pass
+        local = info.header_offset
+        name, extra = struct.unpack_from("<HH", memory, local + _LOCAL_LENGTHS)
+        first = local + _LOCAL_HEADER + name + extra
+        return _array(info, memory, start, first, info.file_size)
+
+    return read
+
+
+def _array(
+    info: zipfile.ZipInfo, data: bytes | mmap.mmap, start: IO[bytes], first: int, size: int
+) -> npt.NDArray[Any]:
+    """Return the array of a member that is ``size`` bytes of ``data``, from ``first`` on."""
     try:
-        shape, fortran_order, dtype = _HEADER_READERS[npy.read_magic(member)](member)
+        shape, fortran_order, dtype = _HEADER_READERS[npy.read_magic(start)](start)
     except Exception as error:  # whatever Python's own parser raises, for a header is an expression
         raise ValueError(f"{info.filename} has no header that can be read: {error}") from error
     if dtype.hasobject:
         raise ValueError(f"{info.filename} holds pickled Python objects")
     if fortran_order:
         raise ValueError(f"{info.filename} is not in C order")
-    found = len(data) - member.tell()
-    if found != math.prod(shape) * dtype.itemsize:
+    found, count = size - start.tell(), math.prod(shape)
+    if found != count * dtype.itemsize:
         raise ValueError(f"{info.filename} says {shape} {dtype} but holds {found} bytes")
-    return np.frombuffer(data, dtype=dtype, offset=member.tell()).reshape(shape)
+    if count == 0:
+        data, first = b"", -start.tell()
+    return np.frombuffer(data, dtype, count, first + start.tell()).reshape(shape)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mlr.data.files import LARGEST, is_folder_name, open_regular
+from mlr.data.files import LARGEST, is_folder_name, is_here, located, open_regular
 from mlr.data.images import is_image
 from mlr.errors import DataError
 
@@ -107,7 +107,7 @@ def find_pairs(
         name will not do, or there is not one pair in it.
     """
     target = (target,) if isinstance(target, str) else tuple(target)
-    root = Path(data)
+    root = located(data)
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root}: {found}; expected a folder of training images")
@@ -199,6 +199,10 @@ def images_under(folder: Path, wanted: Callable[[Path], bool] = is_image) -> lis
 
 
 def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    if not is_here(folder):
+        yield from _images_there(folder, wanted)
+        return
+
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
@@ -208,6 +212,20 @@ def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path
             path = Path(parent, name)
             # A broken link is kept: it is named when it cannot be read.
             if not name.startswith(".") and wanted(path) and (path.is_file() or path.is_symlink()):
+                yield path
+
+
+def _images_there(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield the images in a folder behind an address."""
+    try:
+        found = list(folder.iterdir())
+    except Exception as error:  # each kind of place has errors of its own
+        raise DataError(f"{folder}: cannot be read: {error}") from error
+    for path in found:
+        if not path.name.startswith("."):
+            if path.is_dir():
+                yield from _images_there(path, wanted)
+            elif wanted(path):
                 yield path
 
 

@@ -120,7 +120,7 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Person], Format
     if not people:
         raise DataError("not one pair of images of the same size is left")
     used = [headers[path] for p in people for path in (p.source, *p.targets.values())]
-    report.note_reduced(sum(header.reduced for header in used))
+    report.note_losses(header.loss for header in used)
     return people, Format(height, width, max(header.channels for header in used))
 
 

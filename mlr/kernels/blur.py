@@ -22,7 +22,7 @@ def gaussian(sigma):
     return weights / weights.sum()
 
 
-def blur(planes, sigma):
+def blur(planes, sigma, cut=0):
     """Return planes convolved with a Gaussian, along rows and along columns.
 
     Parameters
@@ -31,25 +31,28 @@ def blur(planes, sigma):
         Any number of planes.
     sigma : float
         Standard deviation in pixels.
+    cut : int
+        Pixels to leave out at each edge.
 
     Returns
     -------
-    ndarray of float64 of the same shape
+    ndarray of float64, shape (..., H - 2 cut, W - 2 cut)
     """
-    stack = np.ascontiguousarray(planes, np.float64).reshape(-1, *planes.shape[-2:])
-    result = np.empty_like(stack)
-    share_out(_blur_planes, len(stack), stack, gaussian(sigma), result)
-    return result.reshape(planes.shape)
+    height, width = planes.shape[-2:]
+    stack = np.ascontiguousarray(planes, np.float64).reshape(-1, height, width)
+    result = np.empty((len(stack), height - 2 * cut, width - 2 * cut))
+    share_out(_blur_planes, len(stack), stack, gaussian(sigma), cut, result)
+    return result.reshape(*planes.shape[:-2], *result.shape[1:])
 
 
 @jit.serial
-def _blur_planes(begin, end, planes, weights, result):
+def _blur_planes(begin, end, planes, weights, cut, result):
     """Blur the planes begin .. end, row by row: down into a row with margins, then along it."""
     _, height, width = planes.shape
     radius = len(weights) // 2
     row = np.empty(width + 2 * radius)
     for plane in range(begin, end):
-        for y in range(height):
+        for y in range(cut, height - cut):
             row[:] = 0.0
             for k in range(len(weights)):
                 source = planes[plane, min(max(y + k - radius, 0), height - 1)]
@@ -57,8 +60,8 @@ def _blur_planes(begin, end, planes, weights, result):
                     row[radius + x] += weights[k] * source[x]
             row[:radius] = row[radius]
             row[radius + width :] = row[radius + width - 1]
-            target = result[plane, y]
+            target = result[plane, y - cut]
             target[:] = 0.0
             for k in range(len(weights)):
-                for x in range(width):
-                    target[x] += weights[k] * row[x + k]
+                for x in range(len(target)):
+                    target[x] += weights[k] * row[cut + x + k]

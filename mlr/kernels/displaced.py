@@ -18,8 +18,8 @@ from mlr.kernels.parallel import share_out
 LINE = 8  # float64 elements in a cache line
 
 
-def interleaved(planes, index, shifts):
-    """Return result[y, x, i] = planes[index[i], y - shifts[i, 0], x - shifts[i, 1]].
+def interleaved(planes, index, shifts, first):
+    """Return result[y, x, i] = planes[index[i], first + y - shifts[i, 0], x - shifts[i, 1]].
 
     Parameters
     ----------
@@ -27,18 +27,20 @@ def interleaved(planes, index, shifts):
         0 is read outside the frame.
     index : ndarray of int64, shape (N,)
     shifts : ndarray of int64, shape (N, 2)
+    first : int
+        First row wanted.
 
     Returns
     -------
-    ndarray of float64, shape (H, W, N)
+    ndarray of float64, shape (H - first, W, N)
         What belongs to a pixel lies together.
     """
-    result = np.empty((*planes.shape[1:], len(index)))
-    share_out(_interleave, len(result), planes, index, shifts, result)
+    result = np.empty((planes.shape[1] - first, planes.shape[2], len(index)))
+    share_out(_interleave, len(result), planes, index, shifts, first, result)
     return result
 
 
-def displaced_lags(products, places, lags):
+def displaced_lags(products, places, lags, frame_rows):
     """Return sum_n x'_n(q) x'_n(q + d); q + d is moved to the frame's edge if it lies outside.
 
     Parameters
@@ -49,21 +51,22 @@ def displaced_lags(products, places, lags):
         (rows, columns, down, across) of a frame.
     lags : ndarray of int64, shape (L, 2)
         Differences (dy, dx).
+    frame_rows : slice
+        Rows of the frame that are wanted.
 
     Returns
     -------
-    ndarray of float64, shape (L, height, width)
-        In the frame.
+    ndarray of float64, shape (L, rows, width)
     """
-    height, width, _ = places[0].shape
-    result = np.empty((len(lags), height, width))
+    first, end, _ = frame_rows.indices(len(places[0]))
+    result = np.empty((len(lags), end - first, places[0].shape[1]))
     side = round(products.shape[2] ** 0.5)
-    flat = products.reshape(-1)
-    share_out(_displace_lags, height, flat, products.shape[1], side, *places, lags, result)
+    size = (products.shape[1], side, first)
+    share_out(_displace_lags, end - first, products.reshape(-1), *size, *places, lags, result)
     return result
 
 
-def displaced_cross(products, places, still, taps):
+def displaced_cross(products, places, still, taps, frame_rows):
     """Return sum_n x'_n(p + o) t_n(p); p + o is moved to the frame's edge if it lies outside.
 
     Parameters
@@ -76,45 +79,48 @@ def displaced_cross(products, places, still, taps):
         (rows, columns) of int64, shape (height, width): the pixels of t, which is not displaced.
     taps : ndarray of int64, shape (K, 2)
         Offsets (dy, dx).
+    frame_rows : slice
+        Rows of the frame that are wanted.
 
     Returns
     -------
-    ndarray of float64, shape (K, height, width)
-        In the frame.
+    ndarray of float64, shape (K, rows, width)
     """
-    height, width, _ = places[0].shape
-    result = np.empty((len(taps), height, width))
+    first, end, _ = frame_rows.indices(len(places[0]))
+    result = np.empty((len(taps), end - first, places[0].shape[1]))
     side = round(products.shape[2] ** 0.5)
-    flat = products.reshape(-1)
-    share_out(_displace_cross, height, flat, products.shape[1], side, *places, *still, taps, result)
+    size, where = (products.shape[1], side, first), (*places, *still)
+    share_out(_displace_cross, end - first, products.reshape(-1), *size, *where, taps, result)
     return result
 
 
 @jit.serial
-def _interleave(begin, end, planes, index, shifts, result):
+def _interleave(begin, end, planes, index, shifts, first, result):
     """Fill the rows begin .. end, a cache line of each plane at a time."""
     _, height, width = planes.shape
     for y in range(begin, end):
         for left in range(0, width, LINE):
             for i in range(len(index)):
-                v, shift = y - shifts[i, 0], shifts[i, 1]
+                v, shift = first + y - shifts[i, 0], shifts[i, 1]
                 for x in range(left, min(left + LINE, width)):
                     inside = 0 <= v < height and 0 <= x - shift < width
                     result[y, x, i] = planes[index[i], v, x - shift] if inside else 0.0
 
 
 @jit.serial
-def _displace_lags(begin, end, products, width, side, rows, columns, down, across, lags, result):
-    """Fill the rows begin .. end.
+def _displace_lags(
+    begin, end, products, width, side, start, rows, columns, down, across, lags, result
+):
+    """Fill the rows begin .. end, the first of which is row `start` of the frame.
 
     First sum_n x'_n(q) x_n(v) for all places v around, then their weighted sums. Both at once, 256
     products for each lag, take six times as long.
     """
-    _, frame_height, frame_width = result.shape
+    frame_height, frame_width, _ = rows.shape
     reach = side // 2
     shift = reach + 1 + rows.shape[2]  # of the first place in `half`
     half = np.empty((2 * shift + 1, 2 * shift + 1))
-    for y in range(begin, end):
+    for y in range(start + begin, start + end):
         for x in range(frame_width):
             half[:] = 0.0
             row, column = rows[y, x, 0], columns[y, x, 0]
@@ -139,7 +145,7 @@ def _displace_lags(begin, end, products, width, side, rows, columns, down, acros
                     for m in range(columns.shape[2]):
                         along += across[v, u, m] * line[columns[v, u, m] - column + shift]
                     total += down[v, u, k] * along
-                result[d, y, x] = total
+                result[d, y - start, x] = total
 
 
 @jit.serial
@@ -149,6 +155,7 @@ def _displace_cross(
     products,
     width,
     side,
+    start,
     rows,
     columns,
     down,
@@ -158,9 +165,9 @@ def _displace_cross(
     taps,
     result,
 ):
-    """Fill the rows begin .. end."""
-    _, frame_height, frame_width = result.shape
-    for y in range(begin, end):
+    """Fill the rows begin .. end, the first of which is row `start` of the frame."""
+    frame_height, frame_width, _ = rows.shape
+    for y in range(start + begin, start + end):
         for x in range(frame_width):
             row, column = still_rows[y, x], still_columns[y, x]
             middle = (row * width + column) * (side * side) + (side // 2) * (side + 1)
@@ -174,4 +181,4 @@ def _displace_cross(
                     for j in range(columns.shape[2]):
                         along += across[v, u, j] * products[first + columns[v, u, j]]
                     total += down[v, u, i] * along
-                result[k, y, x] = total
+                result[k, y - start, x] = total

@@ -43,6 +43,9 @@ def share_out(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
     *arguments
         What the kernel gets besides the range.
     """
+    if _threads == 1 or count == 1:
+        kernel(0, count, *arguments)
+        return
     tasks = min(count, 1 if _threads == 1 else TASKS * _threads)
     bounds = [count * task // tasks for task in range(tasks + 1)] if tasks else []
     ranges = iter(list(itertools.pairwise(bounds)))  # next() of a list's iterator is atomic

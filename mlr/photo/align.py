@@ -19,8 +19,8 @@ from mlr.errors import MlrError, OptionError
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
+from mlr.plan import Job, plan
 from mlr.report import Report
-from mlr.synthesis import Job, plan
 from mlr.threads import thread_count
 
 Pixels = npt.NDArray[Any]
@@ -54,7 +54,7 @@ class _Outcome:
 
     crops: list[Crop] = field(default_factory=list)
     failures: list[tuple[Path, str]] = field(default_factory=list)
-    reduced: bool = False
+    loss: str = ""
 
 
 def align_files(
@@ -126,14 +126,14 @@ def align_files(
         return _run(job, finder, size, planned, force)
 
     crops: list[Crop] = []
-    reduced = 0
+    losses: list[str] = []
     outcomes = ordered_map(run, jobs, thread_count(threads))
     for outcome in report.progress(outcomes, len(jobs), "aligning"):
         crops += outcome.crops
-        reduced += outcome.reduced
+        losses.append(outcome.loss)
         for path, cause in outcome.failures:
             report.fail(path, cause)
-    report.note_reduced(reduced)
+    report.note_losses(losses)
     enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in crops)
     if enlarged:
         report.note(f"note: {enlarged} faces are smaller than {size} px, and were enlarged")
@@ -180,7 +180,7 @@ def _run(job: Job, finder: FaceFinder, size: int, planned: set[Path], force: boo
     try:
         check_free(first, force=force)  # before the work, not after
         image = read_image(job.face)
-        outcome.reduced = image.reduced
+        outcome.loss = image.loss
         faces = finder.find(job.face, image.pixels)
     except MlrError as error:
         outcome.failures.append((job.face, str(error)))

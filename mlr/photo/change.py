@@ -15,6 +15,7 @@ from mlr.exposure import Exposure
 from mlr.model import LUMA, Model
 from mlr.photo.eyes import Eyes, Places
 from mlr.photo.similarity import Similarity
+from mlr.photo.track import Seen
 from mlr.photo.warp import seen, warp
 
 Pixels = npt.NDArray[Any]
@@ -66,6 +67,19 @@ def change_faces(
         eyes.check_within(*pixels.shape[:2])
         _add_change(result, model, pixels, eyes, target, strength)
     return result
+
+
+def change_seen(
+    model: Model,
+    frame: tuple[Pixels, Iterable[Seen]],
+    target: str | Mapping[str, float] | None = None,
+    strength: float = 1.0,
+) -> Pixels:
+    """Change the faces seen in a frame of a clip, as `change_faces` does, each by its share."""
+    pixels, faces = frame
+    for face in faces:
+        pixels = change_faces(model, pixels, [face.eyes], target, strength * face.share)
+    return pixels
 
 
 def _add_change(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from mlr.errors import MlrError
-from mlr.photo.eyes import Eyes
+from mlr.photo.eyes import Eyes, Places
 from mlr.photo.pupils import pupil
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import seen, warp
@@ -30,9 +30,14 @@ Grey = npt.NDArray[np.uint8]
 NEEDS = "needs mlr[align]: pip install 'mlr[align]'"
 
 COPY = 1_200_000  # pixels of the copy that is searched, in which a face is at least 80 px wide
+PART = 1 / 20  # of a photograph's pixels, if that is more: in a panorama faces are small
 ENLARGED = 2.0  # a smaller photograph, where nothing is found in it
 TURNS = (90, -90, 45, -45, 135, -135, 180)  # degrees, tried in turn while no face is found
 SURE = 0.4  # score that a face must have to be believed where the photograph had to be turned
+
+KEPT = -0.3  # score that is enough for a face that was there a moment ago
+VIEW = 180  # side of the crop in which it is looked for again, in pixels
+VIEW_PLACES = ((0.38, 0.42), (0.62, 0.42))  # of its eyes in there
 
 CLOSE_UP = 200  # side of the crop in which eyes are located, in pixels
 PLACES = ((0.35, 0.4), (0.65, 0.4))  # of the eyes in there
@@ -65,10 +70,10 @@ class Detector:
         Parameters
         ----------
         pixels : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
-            The photograph. A copy of at most `COPY` pixels is searched, and turned if need be; then
-            the eyes are located at full resolution.
+            The photograph. A copy of `COPY` pixels or `PART` of its own is searched, and turned if
+            need be; then the eyes are located at full resolution.
         """
-        largest = math.sqrt(COPY / (pixels.shape[0] * pixels.shape[1]))
+        largest = math.sqrt(max(PART, COPY / (pixels.shape[0] * pixels.shape[1])))
         scale = min(1.0, largest)
         copy = _copy(pixels, scale)
         found = self._rough(copy, 0, 0.0)
@@ -87,6 +92,27 @@ class Detector:
             if not any(abs(eyes.middle - other.middle) < other.distance / 2 for other in faces):
                 faces.append(eyes)
         return sorted(faces, key=lambda eyes: eyes.distance, reverse=True)
+
+    def again(self, pixels: Pixels, eyes: Eyes) -> Eyes | None:
+        """Return the eyes of a face that was near there a moment ago, or None if it is gone.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
+            A later frame.
+        eyes : Eyes
+            Where it was.
+        """
+        if not eyes.lie_within(*pixels.shape[:2]):
+            return None
+        view, to_frame = _close_up(pixels, eyes, VIEW, VIEW_PLACES)
+        found = self._rough(view, 0, KEPT)
+        if not found:
+            return None
+        middle = sum(complex(x, y) for x, y in VIEW_PLACES) / 2 * VIEW
+        nearest = min(found, key=lambda face: abs(face.middle - middle))
+        rough = Eyes(to_frame(nearest.left), to_frame(nearest.right), nearest.confidence)
+        return self._located(pixels, rough)
 
     def _rough(self, copy: Grey, degrees: float, threshold: float) -> list[Eyes]:
         """Return the corners' middles of all faces in a copy that is turned for the search."""
@@ -199,10 +225,12 @@ def _grey(image: PIL.Image.Image) -> Grey:
     return np.array(image.convert("L"))
 
 
-def _close_up(pixels: Pixels, eyes: Eyes) -> tuple[Grey, Similarity]:
+def _close_up(
+    pixels: Pixels, eyes: Eyes, side: int = CLOSE_UP, places: Places = PLACES
+) -> tuple[Grey, Similarity]:
     """Return a face, upright and grey, and the map from there to the photograph."""
-    to_crop = eyes.to_crop(CLOSE_UP, CLOSE_UP, PLACES)
-    crop = warp(pixels, to_crop, CLOSE_UP, CLOSE_UP)
+    to_crop = eyes.to_crop(side, side, places)
+    crop = warp(pixels, to_crop, side, side)
     white = np.iinfo(pixels.dtype).max
     crop = np.rint(np.clip(crop * (255 / white), 0, 255)).astype(np.uint8)
     return _grey(_pillow(crop)), to_crop.inverse

@@ -47,18 +47,24 @@ class Eyes:
         """The point between them."""
         return (self.left + self.right) / 2
 
+    def lie_within(self, height: int, width: int) -> bool:
+        """Tell whether these can be the eyes of a face in a photograph.
+
+        Their middle lies within, and they are at least 2 px and at most the image apart.
+        """
+        x, y = self.middle.real, self.middle.imag
+        inside = 0 <= x <= width and 0 <= y <= height
+        return inside and 2 <= self.distance <= math.hypot(width, height)
+
     def check_within(self, height: int, width: int) -> None:
-        """Raise unless these can be the eyes of a face in a photograph.
+        """Raise unless these can be the eyes of a face in a photograph, see `lie_within`.
 
         Raises
         ------
         ImageError
-            If the middle lies outside, or the eyes are less than 2 px or more than the image apart.
+            If they cannot.
         """
-        x, y = self.middle.real, self.middle.imag
-        if not (
-            0 <= x <= width and 0 <= y <= height and 2 <= self.distance <= math.hypot(width, height)
-        ):
+        if not self.lie_within(height, width):
             raise ImageError(
                 f"has eyes at ({self.left.real:g}, {self.left.imag:g}) and ({self.right.real:g}, "
                 f"{self.right.imag:g}), which cannot be in an image of {width}x{height} px"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from mlr.bands import RowSums
 from mlr.errors import OptionError
-from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model
 from mlr.recipes.best import Best
@@ -40,8 +40,8 @@ class Recipe(Protocol):
             If they are not for this recipe.
         """
 
-    def fit(self, folds: Folds, report: Report) -> Model:
-        """Return the model.
+    def fit(self, sums: RowSums, report: Report) -> Model:
+        """Return the model; its weights may be in a file rather than in memory.
 
         Raises
         ------

@@ -23,23 +23,40 @@ is moved in its own way, its Gram matrices are not those of another, whoever the
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial, reduce
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.displacement import Field, estimate, holds, layout_for, moments, reach_of
+from mlr.bands import Band, Cost, Result, RowSums, check_memory
+from mlr.displacement import (
+    Field,
+    Frame,
+    estimate,
+    estimating,
+    halo_for,
+    holds,
+    layout_for,
+    moments,
+    moments_bytes,
+    reach_of,
+)
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.exposure import Exposure
 from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
-from mlr.moments import Moments, margin_for
+from mlr.moments import Moments, lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.option import Option, table
 from mlr.report import Report
 from mlr.solve import check_penalty
+from mlr.statistics import Statistics
 
 SIZE = 128  # side of the images that the lengths below are for, in pixels
 REACH = 5.0  # longest displacement along an axis
@@ -64,8 +81,7 @@ class Best:
         The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default the 29
         pixels up to 3 px away, or 5x5 or 3x3 if statistics hold no more.
     penalty : float, optional
-        Of the middle tap, for intensities in [0, 1], as if there were one channel; see
-        `penalties`.
+        Ridge penalty of the middle tap for intensities in [0, 1], as if there were one channel.
     displacement : float, optional
         Longest displacement along an axis, in pixels; 0 for none.
     blur : float, optional
@@ -149,7 +165,7 @@ class Best:
             wanted = min(wanted, reach_of(found, field))
         return layout_for(field, wanted)
 
-    def fit(self, folds: Folds, report: Report) -> Model:
+    def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the model that predicts people left out best, or is as good and sharper.
 
         Raises
@@ -157,56 +173,56 @@ class Best:
         MlrError
             If there are no pairs or weights overflow.
         """
-        if not folds.expressions:
+        head = sums.head
+        if not head.expressions:
             raise MlrError("there is no training pair in these statistics")
+        taps, names = self._field_in(head.layout), head.expressions
+        _, height, width = sums.shape
+        weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
+        searches = [_Search(self, sums.only([name]), name) for name in names]
+        check_memory(work for search in searches for work in search.works)
         fits = {
-            name: self._fit(folds, name, report)
-            for name in report.progress(folds.expressions, len(folds.expressions), "choosing")
+            search.name: self._fit(search, weights[place, 0], report)
+            for place, search in enumerate(report.progress(searches, len(names), "choosing"))
         }
-        weights = np.stack([fit[0] for fit in fits.values()]).astype(np.float32)
-        if not np.isfinite(weights).all():
-            raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
-        fields = [fit[1] for fit in fits.values() if fit[1] is not None]
-        taps = self._field_in(folds.layout)
+        fields = [fit[0] for fit in fits.values() if fit[0] is not None]
         return Model(
-            weights=weights[:, None],
+            weights=weights,
             receptive_field=taps,
-            expressions=folds.expressions,
+            expressions=names,
             displacement=np.stack(fields) if fields else None,
             edge=True,
-            channels=folds.parts[0].shape[0],
+            channels=sums.shape[0],
             meta=new_meta(
-                source=folds.source,
+                source=head.source,
                 recipe="best",
                 prior="sharpened input" if self.sharpen else "input",
                 sharpen=self.sharpen,
                 brightness=self.brightness,
                 smooth=SMOOTH,
-                penalty={name: fit[2].penalty for name, fit in fits.items()},
-                mirrored={name: fit[2].mirrored for name, fit in fits.items()},
-                blur={name: fit[2].blur for name, fit in fits.items()},
-                reach=reach_of(folds.layout, taps),
-                cross_validation={name: fit[3] for name, fit in fits.items()},
-                pairs=folds.pairs,
-                digest=folds.hexdigest,
-                exposure=asdict(Exposure.of_statistics(folds.parts)),
+                penalty={name: fit[1].penalty for name, fit in fits.items()},
+                mirrored={name: fit[1].mirrored for name, fit in fits.items()},
+                blur={name: fit[1].blur for name, fit in fits.items()},
+                reach=reach_of(head.layout, taps),
+                cross_validation={name: fit[2] for name, fit in fits.items()},
+                pairs=head.pairs,
+                digest=head.hexdigest,
+                exposure=asdict(Exposure.of_sums(sums)),
             ),
         )
 
     def _fit(
-        self, folds: Folds, name: str, report: Report
-    ) -> tuple[npt.NDArray[np.float64], Field | None, Option, dict[str, Any]]:
-        """Return weights, displacement, what was chosen for an expression, and why."""
-        search = _Search(self, folds, name)
-        blurs = self.blurs(folds.parts[0].shape)
+        self, search: _Search, weights: npt.NDArray[np.float32], report: Report
+    ) -> tuple[Field | None, Option, dict[str, Any]]:
+        """Fill in weights; return displacement, what was chosen for an expression, and why."""
         first = Option(
             mirrored=True if self.mirrored is None else self.mirrored,
-            blur=blurs[0],
+            blur=self.blurs(search.shape)[0],
             penalty=FIRST_PENALTY if self.penalty is None else self.penalty,
         )
         tried: dict[Option, float] = {}
-        chosen = self._chosen(search, first, blurs, tried) if search.folds > 1 else first
-        weights = search.weights(chosen)
+        chosen = self._chosen(search, first, tried) if search.folds > 1 else first
+        search.fill(weights, chosen)
         details = {
             "folds": search.folds,
             "errors": [
@@ -214,37 +230,35 @@ class Best:
                 for o, error in tried.items()
             ],
         }
-        people = f"{folds.pairs[name]} pairs, left out in {search.folds} folds"
-        for line in table(name, people, chosen, tried, f"the strongest within {TOLERANCE - 1:.2%}"):
+        people = f"{search.pairs} pairs, left out in {search.folds} folds"
+        why = f"the strongest within {TOLERANCE - 1:.2%}"
+        for line in table(search.name, people, chosen, tried, why):
             report.note(line)
-        return weights, search.displacement(chosen.mirrored), chosen, details
+        return search.displacement(chosen.mirrored), chosen, details
 
-    def _chosen(
-        self, search: _Search, first: Option, blurs: list[float], tried: dict[Option, float]
-    ) -> Option:
+    def _chosen(self, search: _Search, first: Option, tried: dict[Option, float]) -> Option:
         """Return the best way to share samples, with the strongest penalty that is good with it.
 
-        First the former, with one penalty. Then the penalties from the weakest on, until the error
-        has risen too far: it falls and then rises. What was tried is noted with its error.
+        First the former, with one penalty; then the penalties, the strong ones only if one of them
+        may be good: the error falls and then rises. What was tried is noted with its error.
         """
-        for blur in blurs:
-            for mirrored in [True, False] if self.mirrored is None else [self.mirrored]:
-                option = replace(first, mirrored=mirrored, blur=blur)
-                tried[option] = search.error(option, moved=first.mirrored)
+        sides = [True, False] if self.mirrored is None else [self.mirrored]
+        blurs = self.blurs(search.shape)
+        options = [replace(first, mirrored=side, blur=blur) for side in sides for blur in blurs]
+        tried |= search.errors(options, moved=first.mirrored)
         chosen = min(tried, key=tried.__getitem__)
         if chosen.mirrored != first.mirrored:  # and so moved in another way
-            tried[chosen] = search.error(chosen)
-        if self.penalty is not None:
-            return chosen
-        options = [replace(chosen, penalty=penalty) for penalty in PENALTIES]
-        least = math.inf
-        for option in options:
-            if option not in tried:
-                tried[option] = search.error(option)
-            least = min(least, tried[option])
-            if tried[option] > TOLERANCE * least:
+            del tried[chosen]
+        penalties = PENALTIES if self.penalty is None else (self.penalty,)
+        options = [replace(chosen, penalty=penalty) for penalty in penalties]
+        for weak in (True, False):
+            part = [o for o in options if (o.penalty <= first.penalty) == weak and o not in tried]
+            tried |= search.errors(part, moved=chosen.mirrored)
+            known = {option: tried[option] for option in options if option in tried}
+            good = [o for o in known if known[o] <= TOLERANCE * min(known.values())]
+            if good[-1] != [*known][-1]:
                 break
-        return [o for o in options if tried.get(o, math.inf) <= TOLERANCE * least][-1]
+        return good[-1]
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""
@@ -304,84 +318,202 @@ def penalties(
     return penalty * matrix
 
 
+@dataclass(frozen=True)
+class _Learner:
+    """What learning from moments depends on."""
+
+    recipe: Best
+    field: ReceptiveField
+    channels: int
+
+    def to_learn_from(self, option: Option, raw: Moments) -> Moments:
+        """Return moments shared with the neighbours, the mirrored pairs and other light."""
+        shared = raw.blurred(option.blur)
+        both = shared + shared.mirrored() if option.mirrored else shared
+        return both.brightened(self.recipe.brightness**2)
+
+    def solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
+        """Return the weights of the image's part of the frame."""
+        matrix = self.channels * penalties(self.field, penalty)
+        weights = sums.solve(matrix, self.recipe.prior(self.field))
+        return np.ascontiguousarray(sums.inside(weights))
+
+
+def _left_out(
+    parts: list[Moments], learner: _Learner, options: Sequence[Option]
+) -> tuple[float, dict[Option, npt.NDArray[np.float64]]]:
+    """Return the samples, and for each option the squared errors in each row of a band."""
+    errors: dict[Option, npt.NDArray[np.float64]] = {}
+    for alike, group in groupby(options, key=lambda option: replace(option, penalty=0)):
+        shared = [learner.to_learn_from(alike, part) for part in parts]
+        total = reduce(operator.add, shared)
+        for option in group:
+            errors[option] = np.zeros(len(total.squares) - 2 * total.margin)
+            for part, left_out in zip(shared, parts, strict=True):
+                weights = learner.solve(total - part, option.penalty)
+                errors[option] += left_out.errors(weights)
+    return sum(part.samples for part in parts), errors
+
+
+def _learnt(parts: list[Moments], learner: _Learner, option: Option) -> npt.NDArray[np.float32]:
+    """Return the weights of a band, learnt from everybody."""
+    (everybody,) = parts
+    solution = learner.solve(learner.to_learn_from(option, everybody), option.penalty)
+    with np.errstate(over="ignore"):
+        return solution.astype(np.float32)
+
+
+def _everybody(folds: Folds) -> list[Statistics]:
+    return [folds.total]
+
+
+def _showing(folds: Folds, name: str) -> list[Statistics]:
+    """Return the folds in which somebody shows the expression."""
+    return [part for part in folds.parts if name in part.targets]
+
+
+def _on_moments(
+    folds: Folds,
+    band: Band,
+    *,
+    work: Callable[[list[Moments]], Result],
+    chosen: Callable[[Folds], list[Statistics]],
+    name: str,
+    field: ReceptiveField,
+    moved: Field | None,
+    height: int,
+    margin: int,
+) -> Result:
+    """Do some work on the moments of a band that is looked at by itself."""
+    frame = Frame(height, margin, band.first - margin, band.end + margin)
+    return work([moments(part, name, field, moved, frame, band.above) for part in chosen(folds)])
+
+
 class _Search:
     """The sums of one expression's folds, and what they say of an option."""
 
-    def __init__(self, recipe: Best, folds: Folds, name: str) -> None:
-        self._recipe, self._name = recipe, name
-        self._parts = [part for part in folds.parts if name in part.targets]
-        self._total = folds.total
+    def __init__(self, recipe: Best, sums: RowSums, name: str) -> None:
+        self._recipe, self._sums, self.name, self.shape = recipe, sums, name, sums.shape
+        self._layout = sums.head.layout
         self._displacements: dict[bool, Field | None] = {}
-        self._raw: dict[bool, list[Moments]] = {}
-        self._blurred: dict[tuple[float, bool], list[Moments]] = {}
-        self._shared: dict[tuple[Option, bool], tuple[list[Moments], Moments]] = {}
-        self._field = recipe._field_in(folds.layout)
-        self._margin = margin_for(self._field, max(recipe.blurs(self._total.shape)))
-        self.folds = len(self._parts)
+        self._field = recipe._field_in(self._layout)
+        self._margin = margin_for(self._field, max(recipe.blurs(sums.shape)))
+        self._reach = reach_of(self._layout, self._field)
+        self._halo = halo_for(self._layout, self._reach)
+        planes = len(lags_of(self._field)) + len(self._field) + 3
+        self._row = 8 * planes * (sums.shape[2] + 2 * self._margin)  # bytes of moments
+        self._making = moments_bytes(self._layout, sums.shape[2], self._reach)
+        self._learner = _Learner(recipe, self._field, sums.shape[0])
+        self.folds, self.pairs = len(_showing(sums.head, name)), sums.head.pairs[name]
+        # The first band begins with the rows above the image, and ends with those below it.
+        self._around = around = max(self._halo, (self._halo + self._margin + 1) // 2)
+        costs: list[Cost] = [self._choosing_bytes, self._filling_bytes]
+        self.works = [(sums, cost, around) for cost in costs]
+        if self._reach:
+            self.works.append((sums, *estimating(sums, self._reach)))
 
     def displacement(self, mirrored: bool) -> Field | None:
         """Return the field that moves the input."""
-        reach = reach_of(self._total.layout, self._field)
         if mirrored not in self._displacements:
             self._displacements[mirrored] = (
-                estimate(self._total, self._name, reach, mirrored=mirrored) if reach else None
+                estimate(self._sums, self.name, self._reach, mirrored=mirrored)
+                if self._reach
+                else None
             )
         return self._displacements[mirrored]
 
-    def error(self, option: Option, moved: bool | None = None) -> float:
-        """Return the mean squared error of people left out of training.
+    def errors(self, options: Sequence[Option], moved: bool) -> dict[Option, float]:
+        """Return the mean squared error of people left out of training, for each option.
 
-        The input is moved as for mirrored pairs or not, by default as the option says. To choose
+        The input is moved as for mirrored pairs or not, whatever the option says. To choose
         between the two, one way is enough: the other takes as long as all else together.
         """
-        moved = option.mirrored if moved is None else moved
-        errors, samples = 0.0, 0.0
-        for rest, left_out in zip(
-            self._training(option, moved)[0], self._moments(moved), strict=True
-        ):
-            weights = self._solve(rest, option.penalty)
-            errors += left_out.error(weights) * left_out.samples
-            samples += left_out.samples
-        return errors / samples
+        _, height, width = self._sums.shape
+        errors = {option: np.zeros(height) for option in options}
+        samples = 0.0
+        work = partial(_left_out, learner=self._learner, options=options)
+        chosen = partial(_showing, name=self.name)
+        found = self._on_bands(work, moved, chosen, self._choosing_bytes) if options else ()
+        for band, (count, rows) in found:
+            samples = count
+            for option in options:
+                errors[option][band.rows] = rows[option]
+        return {o: float(rows.sum() / (height * width * samples)) for o, rows in errors.items()}
 
-    def weights(self, option: Option) -> npt.NDArray[np.float64]:
-        """Return the weights learnt from everybody, in the image."""
-        return self._solve(self._training(option, option.mirrored)[1], option.penalty)
+    def fill(self, weights: npt.NDArray[np.float32], option: Option) -> None:
+        """Fill in the weights learnt from everybody; the folds play no part.
 
-    def _solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
-        recipe, channels = self._recipe, self._total.shape[0]
-        matrix = channels * penalties(self._field, penalty)
-        weights = sums.solve(matrix, recipe.prior(self._field))
-        return np.ascontiguousarray(sums.inside(weights))
+        Parameters
+        ----------
+        weights : ndarray of float32, shape (taps + 1, height, width)
+        option : Option
+            How to learn them.
+        """
+        work = partial(_learnt, learner=self._learner, option=option)
+        found = self._on_bands(work, option.mirrored, _everybody, self._filling_bytes)
+        for band, solution in found:
+            weights[:, band.rows] = solution
+            if not np.isfinite(weights[:, band.rows]).all():
+                raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
 
-    def _training(self, option: Option, moved: bool) -> tuple[list[Moments], Moments]:
-        """Return the moments to learn from: all without those of each fold, and all."""
-        key = replace(option, penalty=0.0), moved
-        if key not in self._shared:
-            parts = [self._to_learn_from(option, part) for part in self._near(option.blur, moved)]
-            total = parts[0]
-            for part in parts[1:]:
-                total = total + part
-            self._shared = {key: ([total - part for part in parts], total)}  # large: one is kept
-        return self._shared[key]
+    def _on_bands(
+        self,
+        work: Callable[[list[Moments]], Result],
+        mirrored: bool,
+        chosen: Callable[[Folds], list[Statistics]],
+        cost: Cost,
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the moments of some statistics."""
+        if self._sums.elsewhere:
+            found = self._sums.bands(cost, self._halo + self._margin)
+            whole = partial(
+                _on_moments,
+                work=work,
+                chosen=chosen,
+                name=self.name,
+                field=self._field,
+                moved=self.displacement(mirrored),
+                height=self._sums.shape[1],
+                margin=self._margin,
+            )
+            yield from self._sums.each(whole, found)
+        else:
+            for band, parts in self._moments(mirrored, chosen, cost):
+                yield band, work(parts)
 
-    def _to_learn_from(self, option: Option, shared: Moments) -> Moments:
-        """Return moments of the mirrored pairs too, and of other light."""
-        both = shared + shared.mirrored() if option.mirrored else shared
-        return both.brightened(self._recipe.brightness**2)
+    def _moments(
+        self, mirrored: bool, chosen: Callable[[Folds], list[Statistics]], cost: Cost
+    ) -> Iterator[tuple[Band, list[Moments]]]:
+        """Yield the moments of some statistics, band by band; each row is worked out once."""
+        moved, margin = self.displacement(mirrored), self._margin
+        height = self._sums.shape[1]
+        held: list[Moments] = []
+        above = begin = -margin
+        for band in self._sums.bands(cost, self._around):
+            frame = Frame(height, margin, begin, band.end + margin)
+            top = max(0, min(begin, height - 1) - self._halo)  # beyond the edge its pixels repeat
+            skip = band.first - margin - above
+            statistics = chosen(self._sums.rows(top, min(height, max(frame.end, 1) + self._halo)))
+            for place in range(len(statistics)):
+                rows = moments(statistics[place], self.name, self._field, moved, frame, top)
+                if begin == -margin:
+                    held.append(rows)
+                else:
+                    held[place] = held[place].continued(rows, skip)
+            del statistics, rows  # before there are others
+            above, begin = band.first - margin, frame.end
+            yield band, held
 
-    def _near(self, blur: float, moved: bool) -> list[Moments]:
-        """Return the moments of each fold shared with the neighbours."""
-        if (blur, moved) not in self._blurred:
-            parts = [part.blurred(blur) for part in self._moments(moved)]
-            self._blurred = {(blur, moved): parts}
-        return self._blurred[blur, moved]
+    def _choosing_bytes(self, rows: int) -> int:
+        """Return what choosing takes for a band of so many rows."""
+        around = rows + 2 * self._margin
+        raw = self.folds * around
+        return self._row * raw + max(
+            self._row * (self.folds + 4) * (rows + 4), self._row * around + self._making
+        )
 
-    def _moments(self, moved: bool) -> list[Moments]:
-        """Return the moments of each fold as they are."""
-        if moved not in self._raw:
-            field, displacement = self._field, self.displacement(moved)
-            self._raw[moved] = [
-                moments(part, self._name, field, displacement, self._margin) for part in self._parts
-            ]
-        return self._raw[moved]
+    def _filling_bytes(self, rows: int) -> int:
+        """Return what learning from everybody takes for a band of so many rows."""
+        around = rows + 2 * self._margin
+        added = self._sums.head.adding_bytes * (rows + self._margin + 2 * self._halo)
+        return added + self._row * (2 * around + 4 * rows) + self._making

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from mlr.errors import DataError
+import numpy as np
+import numpy.typing as npt
+
+from mlr.bands import Band, RowSums, check_memory
+from mlr.errors import DataError, MlrError
 from mlr.exposure import Exposure
 from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
-from mlr.solve import check_penalty, solve
+from mlr.solve import check_penalty, solve, solving_bytes
 
 
 class Paper:
@@ -58,7 +63,7 @@ class Paper:
             )
         return Layout(self.field or found.receptive_field)
 
-    def fit(self, folds: Folds, report: Report) -> Model:
+    def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the ridge regression of every pixel and channel.
 
         Raises
@@ -66,19 +71,42 @@ class Paper:
         MlrError
             If there are no pairs or weights overflow.
         """
-        statistics = folds.total
-        as_published = self.penalty == 0.4 and folds.layout == Layout(ReceptiveField.square(3))
+        head = sums.head
+        if not head.expressions:
+            raise MlrError("there is no training pair in these statistics")
+        field = head.layout.receptive_field
+        channels, height, width = sums.shape
+        weights = sums.array(
+            (len(head.expressions), channels, len(field) + 1, height, width), np.float32
+        )
+        reach = int(np.abs(field.taps[:, 0]).max())
+        each = solving_bytes(head.parts[0]) + head.adding_bytes
+
+        def cost(rows: int) -> int:
+            return (rows + 2 * reach) * each
+
+        check_memory([(sums, cost, reach)])
+        found = sums.bands(cost, reach)
+        solved = sums.each(partial(_solved, penalty=self.penalty), found)
+        for band, rows in report.progress(solved, len(found), "solving"):
+            weights[..., band.rows, :] = rows
+        as_published = self.penalty == 0.4 and head.layout == Layout(ReceptiveField.square(3))
         return Model(
-            weights=solve(statistics, self.penalty),
-            receptive_field=statistics.receptive_field,
-            expressions=statistics.expressions,
+            weights=weights,
+            receptive_field=field,
+            expressions=head.expressions,
             meta=new_meta(
-                source=statistics.source,
+                source=head.source,
                 recipe="paper" if as_published else "custom",
                 penalty=self.penalty,
                 prior="zero",
-                pairs=statistics.pairs,
-                digest=statistics.hexdigest,
-                exposure=asdict(Exposure.of_statistics(folds.parts)),
+                pairs=head.pairs,
+                digest=head.hexdigest,
+                exposure=asdict(Exposure.of_sums(sums)),
             ),
         )
+
+
+def _solved(sums: Folds, band: Band, penalty: float) -> npt.NDArray[np.float32]:
+    """Return the weights of a band."""
+    return solve(sums.total, penalty, band.inner)

@@ -1,0 +1,556 @@
+"""Work on other processes and machines, with Dask: the only module that knows of it.
+
+Workers decode and sum up whole shards, or change and score batches of images; the sums go up a
+tree. All that a task needs is in its arguments, so that Dask can do it anew elsewhere when a worker
+is lost, and since sums of integers are exact, the outcome is the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import warnings
+from asyncio import CancelledError
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property, partial, reduce
+from importlib.util import find_spec
+from itertools import pairwise
+from multiprocessing import resource_tracker
+from operator import add
+from types import FrameType
+from typing import Any, TypeVar
+
+import dask
+import numpy as np
+import numpy.typing as npt
+from distributed import Client, Future, LocalCluster, Worker, as_completed, get_worker
+from distributed.client import FutureCancelledError
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from mlr.bands import LEAST_ROWS, Band, Cost
+from mlr.collect import Job
+from mlr.data.files import at_end, discard_unfinished
+from mlr.data.stream import ordered_map
+from mlr.errors import MlrError, OptionError
+from mlr.folds import Folds, fold_of, stacked
+from mlr.layout import Layout
+from mlr.report import Report
+from mlr.shards import Failures, Part, Shard
+from mlr.threads import limited, thread_count
+from mlr.version import __version__
+from mlr.warmup import announced, compile_alone
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Shared = TypeVar("Shared")
+
+PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker
+WATCH = 5  # seconds between looks at whether anybody is left
+FAILURES = 20  # workers that a task of ours may see die before it is given up
+CLOSING = 10  # seconds that they have to end when all is done
+ENDING = 2.0  # seconds that workers have to delete what they are writing
+MOST = 256  # processes
+BATCH = 32  # items of a task
+
+_LOST = (KilledWorker, CommClosedError, FutureCancelledError, CancelledError, TimeoutError)
+
+
+class Cluster:
+    """Processes here or elsewhere that work as told.
+
+    Parameters
+    ----------
+    client : Client
+        Connected to a scheduler that has workers.
+    compiled : bool
+        The workers find the kernels in this process's cache.
+    """
+
+    def __init__(self, client: Client, compiled: bool) -> None:
+        self._client, self._compiled = client, compiled
+
+    def sums(
+        self,
+        make: Callable[[Shard, int], Part],
+        shards: Sequence[Shard],
+        job: Job,
+        tell: Callable[[Shard, Failures], None],
+    ) -> ClusterSums:
+        """Return the sum over all shards; it stays on the workers.
+
+        Parameters
+        ----------
+        make : function of a shard and a number of threads
+            Sums it up.
+        shards : sequence of tuple of Person
+            At least one, of one fold each.
+        job : Job
+            What is summed up.
+        tell : function of a shard and its failures
+            Called for each as it is done.
+
+        Raises
+        ------
+        MlrError
+            What `make` raises, or if the cluster is lost.
+        """
+        submit = partial(self._client.submit, pure=False)
+        with _told(), self._shared(make) as shared:
+            parts = [submit(_part, shared, shard) for shard in shards]
+            # What is there is added up before other shards are begun: so few wait in memory.
+            told = [submit(_failures, part, priority=20) for part in parts]
+            folds: dict[int, list[Future]] = {}
+            for shard, part in zip(shards, parts, strict=True):
+                fold = fold_of(shard[0].name, job.folds)
+                folds.setdefault(fold, []).append(submit(_sums, part, priority=20))
+            del parts
+            totals = [self._added(level) for level in folds.values()]
+            shard_of = {future.key: shard for future, shard in zip(told, shards, strict=True)}
+            for future, failures in as_completed(told, loop=self._client.loop, with_results=True):
+                tell(shard_of[future.key], failures)
+            return self._in_pieces(totals, job)
+
+    def _added(self, level: list[Future]) -> Future:
+        """Return the sum of sums, which go up a tree."""
+        while len(level) > 1:
+            pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
+            level = [self._client.submit(_added, *pair, priority=10, pure=False) for pair in pairs]
+        return level[0]
+
+    def _in_pieces(self, totals: Sequence[Future], job: Job) -> ClusterSums:
+        """Return the sum of the folds in as many pieces as there are workers to work on them."""
+        height = job.shape[1]
+        count = max(1, min(len(self._client.nthreads()), height // LEAST_ROWS))
+        ends = [height * number // count for number in range(count + 1)]
+        pieces = []
+        for first, end in pairwise(ends):
+            rows = [
+                self._client.submit(_rows, each, first, end, priority=30, pure=False)
+                for each in totals
+            ]
+            pieces.append((first, end, self._client.submit(_added, *rows, pure=False)))
+        return ClusterSums(self, job.shape, pieces)
+
+    def on_bands(
+        self,
+        work: Callable[[Folds, Band], Result],
+        bands: Iterable[Band],
+        pieces: Sequence[_Piece],
+        view: Sequence[_View],
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of a view of the sums of its crop.
+
+        Raises
+        ------
+        MlrError
+            What the work raises, or if the cluster is lost.
+        """
+        with _told(), self._shared((work, view)) as shared:
+            waiting: deque[tuple[Band, Future]] = deque()
+            for band in bands:
+                crop = [p for p in pieces if p[0] < band.below and band.above < p[1]]
+                futures = [future for _, _, future in crop]
+                begin = crop[0][0]
+                waiting.append(
+                    (band, self._client.submit(_on_band, shared, band, begin, *futures, pure=False))
+                )
+                if len(waiting) >= 2 * len(self._client.nthreads()):
+                    yield _result(*waiting.popleft())
+            while waiting:
+                yield _result(*waiting.popleft())
+
+    def map(
+        self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
+    ) -> Iterator[Result]:
+        """Yield ``function(item, shared)`` in order, computed on the workers.
+
+        Raises
+        ------
+        MlrError
+            What the function raises, or if the cluster is lost.
+        """
+        threads = sum(self._client.nthreads().values())
+        size = max(1, min(BATCH, len(items) // (4 * max(1, threads))))
+        with _told(), self._shared((function, shared)) as both:
+            waiting = deque(
+                self._client.submit(_batch, both, items[at : at + size], pure=False)
+                for at in range(0, len(items), size)
+            )
+            while waiting:
+                yield from waiting.popleft().result()
+
+    @contextmanager
+    def _shared(self, what: Any) -> Iterator[Future]:
+        """Send something once, for many tasks; no worker that is lost takes it away."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is large
+            yield self._client.submit(pickle.loads, pickle.dumps((what, self._compiled)))
+
+
+_Piece = tuple[int, int, Future]  # sums of the rows first, ..., end - 1
+_View = Callable[[Folds], Folds]
+
+
+class ClusterSums:
+    """Sums that lie on the workers, as `mlr.bands.RowSums`.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Where they are.
+    shape : tuple of int
+        (channels, height, width) of the images.
+    pieces : sequence of (int, int, Future)
+        Sums of the rows first, ..., end - 1, from top to bottom.
+    view : sequence of function
+        What is done to sums before they are used.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        shape: tuple[int, int, int],
+        pieces: Sequence[_Piece],
+        view: Sequence[_View] = (),
+    ) -> None:
+        self._cluster, self.shape, self._pieces, self._view = cluster, shape, pieces, view
+
+    elsewhere = True
+
+    @cached_property
+    def head(self) -> Folds:
+        """The sums of the first row; its shape is that of the whole images."""
+        return Folds(tuple(replace(part, shape=self.shape) for part in self.rows(0, 1).parts))
+
+    def rows(self, first: int, end: int) -> Folds:
+        """Return the sums of some rows."""
+        ((_, found),) = self.each(_as_they_are, [Band(first, end, first, end)])
+        return found
+
+    def only(self, expressions: Iterable[str]) -> ClusterSums:
+        """Return the sums of the pairs of some expressions."""
+        return self._seen(partial(Folds.only, expressions=tuple(expressions)))
+
+    def restricted(self, layout: Layout) -> ClusterSums:
+        """Return the sums with some of the planes."""
+        return self._seen(partial(Folds.restricted, layout=layout))
+
+    def _seen(self, view: _View) -> ClusterSums:
+        return ClusterSums(self._cluster, self.shape, self._pieces, (*self._view, view))
+
+    @property
+    def making_bytes(self) -> int:
+        """None here."""
+        return 0
+
+    @property
+    def memory(self) -> float:
+        """No concern: the work makes do with little."""
+        return math.inf
+
+    def least_memory(self, cost: Cost, halo: int = 0) -> float:
+        """Return 0: no memory is too little."""
+        return 0.0
+
+    def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
+        """Return the pieces, with the halo."""
+        height = self.shape[1]
+        return [
+            Band(first, end, max(0, first - halo), min(height, end + halo))
+            for first, end, _ in self._pieces
+        ]
+
+    def each(
+        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the sums of its crop, on the workers."""
+        return self._cluster.on_bands(work, bands, self._pieces, self._view)
+
+    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an array of zeros for a result."""
+        return np.zeros(shape, dtype)
+
+
+def _as_they_are(sums: Folds, band: Band) -> Folds:
+    return sums
+
+
+def _result(band: Band, future: Future) -> tuple[Band, Any]:
+    return band, future.result()
+
+
+# What workers do.
+
+
+def _part(shared: tuple[Callable[[Shard, int], Part], bool], shard: Shard) -> Part:
+    make, compiled = shared
+    with _busy(compiled) as threads:
+        return make(shard, threads)
+
+
+def _failures(part: Part) -> Failures:
+    return part.failures
+
+
+def _sums(part: Part) -> Folds:
+    return part.sums
+
+
+def _added(*sums: Folds) -> Folds:
+    return reduce(add, sums)
+
+
+def _rows(sums: Folds, first: int, end: int) -> Folds:
+    """Return some rows; a copy, for the rest to be forgotten."""
+    cut = sums.rows(first, end)
+    return Folds(tuple(part.changed(np.ascontiguousarray, part.shape) for part in cut.parts))
+
+
+def _on_band(
+    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[_View]], bool],
+    band: Band,
+    begin: int,
+    *pieces: Folds,
+) -> Result:
+    """Do some work on a band of sums, of which there are pieces from some row on."""
+    (work, view), compiled = shared
+    end = begin
+    cut = []
+    for piece in pieces:
+        first, end = end, end + piece.shape[1]
+        cut.append(piece.rows(max(band.above, first) - first, min(band.below, end) - first))
+    with _busy(compiled) as threads, limited(threads):
+        return work(reduce(lambda sums, change: change(sums), view, stacked(cut)), band)
+
+
+def _batch(
+    shared: tuple[tuple[Callable[[Item, Shared], Result], Shared], bool], items: Sequence[Item]
+) -> list[Result]:
+    (function, what), compiled = shared
+    with _busy(compiled) as threads:
+        return list(ordered_map(partial(_call, function, what), items, threads))
+
+
+def _call(function: Callable[[Item, Shared], Result], shared: Shared, item: Item) -> Result:
+    return function(item, shared)
+
+
+_ONE = threading.Lock()  # held by the task that has the worker's threads
+_ready = False
+
+
+@contextmanager
+def _busy(compiled: bool) -> Iterator[int]:
+    """Have the worker's threads to oneself; yields their number.
+
+    The kernels are compiled before the first work, by one process at a time: several that write
+    into one cache can ruin it.
+    """
+    global _ready
+    with _ONE:
+        if not (_ready or compiled):
+            compile_alone()
+        _ready = True
+        yield get_worker().state.nthreads
+
+
+def dask_setup(worker: Worker) -> None:
+    """Let a worker of ours, told to end, first delete what it is writing; Dask calls this."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        try:
+            discard_unfinished()
+        finally:
+            os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal; who started it will tell it
+
+
+# Finding and starting them.
+
+
+@contextmanager
+def connected(where: str, report: Report) -> Iterator[Cluster]:
+    """Start or find a cluster.
+
+    Parameters
+    ----------
+    where : str
+        ``local:N`` for N processes here, or the address of a scheduler, ``tcp://HOST:PORT``.
+    report : Report
+        Told where it can be watched.
+
+    Raises
+    ------
+    OptionError
+        If it is neither.
+    MlrError
+        If nobody answers there, there are no workers, or they have another version of mlr.
+    """
+    number = _local(where)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # all of it is raised as well
+    with ExitStack() as stack:
+        if number is not None:
+            with announced(report):
+                compile_alone()
+            try:
+                address = stack.enter_context(_started(number))
+            except Exception as error:  # of many kinds, as the system's limits are
+                raise MlrError(
+                    f"{where}: the processes do not start: {_first_line(error)} (a script that "
+                    'calls this needs: if __name__ == "__main__")'
+                ) from error
+        else:
+            address = where
+        try:
+            client = Client(address, timeout=PATIENCE, set_as_default=False)
+            stack.callback(_close, client)
+            client.wait_for_workers(number or 1, timeout=PATIENCE)
+        except Exception as error:  # of each kind of address, as there are
+            raise MlrError(f"{where}: no Dask scheduler with a worker answers there") from error
+        _check_versions(client, where)
+        if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
+            report.note(f"dashboard: {client.dashboard_link}")
+        stack.enter_context(_watched(client))
+        yield Cluster(client, compiled=number is not None)
+
+
+@contextmanager
+def _watched(client: Client) -> Iterator[None]:
+    """Give up what is waited for once there have been no workers for some time."""
+    done = threading.Event()
+
+    def watch() -> None:
+        last = time.monotonic()
+        while not done.wait(WATCH):
+            with suppress(Exception):  # without a scheduler Dask gives up by itself
+                if client.nthreads():
+                    last = time.monotonic()
+            if time.monotonic() - last > PATIENCE:
+                _close(client)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+_HAS_BOKEH = find_spec("bokeh") is not None
+
+
+def _local(where: str) -> int | None:
+    """Return the N of local:N, or None for the address of a scheduler."""
+    kind, _, rest = where.partition(":")
+    if kind == "local" and rest.isdecimal() and 1 <= int(rest) <= MOST:
+        return int(rest)
+    if kind == "local" or "://" not in where:
+        raise OptionError(
+            f"--cluster {where}: expected tcp://HOST:PORT of a Dask scheduler, or local:N for up "
+            f"to {MOST} processes here"
+        )
+    return None
+
+
+@contextmanager
+def _started(number: int) -> Iterator[str]:
+    """Start a scheduler in this process, and workers in processes of their own."""
+    _track_in_silence()
+    settings = {"distributed.scheduler.allowed-failures": FAILURES}
+    before = set(multiprocessing.active_children())
+
+    def ours() -> set[multiprocessing.process.BaseProcess]:
+        return set(multiprocessing.active_children()) - before
+
+    def end() -> None:
+        """Let the workers delete what they are writing."""
+        for process in ours():
+            process.terminate()
+        deadline = time.monotonic() + ENDING
+        while ours() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    at_end.append(end)
+    cluster = None
+    try:
+        with dask.config.set(settings):
+            cluster = LocalCluster(
+                n_workers=number,
+                threads_per_worker=max(1, thread_count() // number),
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL + 1,
+                death_timeout=PATIENCE,
+                preload=[__name__],
+            )
+            yield cluster.scheduler_address
+    finally:
+        at_end.remove(end)
+        if cluster is not None:
+            _close(cluster)
+        for process in ours():  # that hang
+            process.kill()
+
+
+def _close(what: Client | LocalCluster) -> None:
+    """Close a connection or a cluster; if that goes wrong, the work has been done all the same."""
+    with suppress(Exception):
+        what.close(timeout=CLOSING)
+
+
+def _track_in_silence() -> None:
+    """Start the process that cleans up after `multiprocessing`, which else says so when we end."""
+    sys.warnoptions.append("ignore")  # it is started with these
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
+
+
+def _check_versions(client: Client, where: str) -> None:
+    """Raise unless all workers have this version of mlr."""
+    try:
+        versions = client.run(_version)
+    except (ImportError, AttributeError, pickle.UnpicklingError) as error:
+        raise MlrError(f"{where}: its workers need mlr {__version__}: {error}") from error
+    for worker, version in versions.items():
+        if version != __version__:
+            raise MlrError(f"{where}: {worker} has mlr {version}, and this is {__version__}")
+
+
+def _version() -> str:
+    return __version__
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what Dask says of a cluster that is lost into an error of one line."""
+    try:
+        yield
+    except MlrError:
+        raise
+    except KilledWorker as error:
+        raise MlrError(
+            "the cluster gave up: every worker that was given one of the shards has died; they may "
+            "need more memory, or smaller shards"
+        ) from error
+    except _LOST as error:
+        raise MlrError(f"the cluster is lost: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,92 @@
+"""Where work on many files is done: in this process, or by an engine that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from mlr.data.stream import ordered_map
+from mlr.errors import MlrError
+from mlr.report import Report
+from mlr.threads import thread_count
+
+if TYPE_CHECKING:  # whoever changes faces need not wait for the compiler
+    from mlr.bands import RowSums
+    from mlr.collect import Job
+    from mlr.shards import Failures, Part, Shard
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Shared = TypeVar("Shared")
+
+
+class Engine(Protocol):
+    """Other processes or machines that read the same files."""
+
+    def sums(
+        self,
+        make: Callable[[Shard, int], Part],
+        shards: Sequence[Shard],
+        job: Job,
+        tell: Callable[[Shard, Failures], None],
+    ) -> RowSums:
+        """Return the sum over shards, made by a function of a shard and a number of threads.
+
+        Parameters
+        ----------
+        make : function
+            Sums up a shard.
+        shards : sequence of tuple of Person
+            At least one, of one fold each.
+        job : Job
+            What is summed up.
+        tell : function
+            Called for each shard with what cannot be read of it.
+        """
+
+    def map(
+        self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
+    ) -> Iterator[Result]:
+        """Yield ``function(item, shared)`` for all items, in order."""
+
+
+def mapped(
+    engine: Engine | None,
+    function: Callable[[Item, Shared], Result],
+    items: Sequence[Item],
+    shared: Shared,
+    threads: int | None,
+) -> Iterator[Result]:
+    """Yield ``function(item, shared)`` in order, computed by an engine or by threads here."""
+    if engine is not None:
+        return engine.map(function, items, shared)
+    return ordered_map(lambda item: function(item, shared), items, thread_count(threads))
+
+
+@contextmanager
+def engine(cluster: str | None, report: Report) -> Iterator[Engine | None]:
+    """Start or find the engine that was asked for.
+
+    Parameters
+    ----------
+    cluster : str, optional
+        ``local:N`` for N processes here, ``tcp://HOST:PORT`` for a Dask scheduler; by default
+        there is no engine.
+    report : Report
+        Told where it can be watched.
+
+    Raises
+    ------
+    MlrError
+        If Dask is missing, or nobody answers there.
+    """
+    if cluster is None:
+        yield None
+        return
+    try:
+        from mlr.cluster import connected
+    except ImportError as error:
+        raise MlrError("--cluster needs Dask: pip install 'mlr[cluster]'") from error
+    with connected(cluster, report) as found:
+        yield found

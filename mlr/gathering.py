@@ -1,0 +1,224 @@
+"""From a training set to its statistics: at once, or in shards that are kept or sent elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from mlr.accumulate import BATCH_BYTES
+from mlr.banded import Spooled
+from mlr.bands import RowSums
+from mlr.checkpoint import Checkpoint
+from mlr.collect import Job, bytes_of_sums, finished, prepared, sum_up
+from mlr.data.pairs import PairList, Person
+from mlr.data.stream import decoded
+from mlr.engine import Engine
+from mlr.errors import OptionError
+from mlr.folds import WORK, WORK_SHARE, Folds
+from mlr.kernels.vectors import BLOCK
+from mlr.layout import Layout
+from mlr.memory import said
+from mlr.receptive_field import ReceptiveField
+from mlr.report import Report
+from mlr.shards import Failures, Part, Shard, cut, size_for, sum_shard
+from mlr.threads import limited
+from mlr.warmup import announced
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How a training set is cut.
+
+    Attributes
+    ----------
+    checkpoint : Path, optional
+        Folder to keep finished shards in.
+    people : int, optional
+        Of a shard; by default as many as make it worth while.
+    engine : Engine, optional
+        Who sums them up; by default this process.
+    """
+
+    checkpoint: Path | None = None
+    people: int | None = None
+    engine: Engine | None = None
+
+    @classmethod
+    def of(
+        cls, checkpoint: str | Path | None, people: int | None, engine: Engine | None = None
+    ) -> Sharding | None:
+        """Return how to cut, or None if nothing is asked for.
+
+        Raises
+        ------
+        OptionError
+            If there are to be less than one person in a shard.
+        """
+        if people is not None and people < 1:
+            raise OptionError(f"a shard needs at least one person, not {people}")
+        if checkpoint is None and people is None and engine is None:
+            return None
+        folder = None if checkpoint is None else Path(checkpoint)
+        return cls(
+            folder if engine is None or folder is None else folder.absolute(), people, engine
+        )
+
+
+def gather_pairs(
+    pairs: PairList,
+    layout: Layout | ReceptiveField | Callable[[tuple[int, int, int]], Layout],
+    *,
+    folds: int,
+    threads: int | None,
+    report: Report,
+    sharding: Sharding | None = None,
+    memory: int | None = None,
+    spool: Path | None = None,
+) -> RowSums:
+    """Sum up pairs of image files: the same bits in whichever way.
+
+    Parameters
+    ----------
+    pairs, layout, folds, threads, report
+        As for `mlr.collect.collect`.
+    sharding : Sharding, optional
+        How to cut them; by default not at all.
+    memory : int, optional
+        Bytes that the sums and work on them may take; by default as many as they need.
+    spool : Path, optional
+        Folder for the decoded pixels of pairs whose sums do not fit.
+
+    Returns
+    -------
+    RowSums
+        `Folds` if they fit in memory.
+
+    Raises
+    ------
+    DataError
+        If no pair can be used, or a checkpoint is not of such sums.
+    MlrError
+        If a checkpoint cannot be written.
+    """
+    if sharding is None:
+        return _in_memory_or_not(pairs, layout, folds, threads, report, memory, spool)
+    with limited(threads) as count, announced(report):
+        people, job = prepared(pairs, layout, folds, report)
+        if memory is not None and sharding.engine is None:
+            _check_room(people, job, memory)
+        size = sharding.people or size_for(job, len(pairs.expressions))
+        folder = sharding.checkpoint
+        store = None if folder is None else Checkpoint(folder, job)
+        with store.opened() if store else nullcontext():
+            shards = store.shards(people, size) if store else cut(people, size, folds)
+            steps = report.progress(range(len(people)), len(people), "summing up")
+            if sharding.engine is None:
+                total: RowSums = _one_by_one(shards, job, store, count, steps, report)
+            else:
+                total = _elsewhere(sharding.engine, shards, job, store, steps, report)
+            deque(steps, 0)  # those who could not be decoded
+        finished(total.head, report)
+        return total
+
+
+def _in_memory_or_not(
+    pairs: PairList,
+    layout: Layout | ReceptiveField | Callable[[tuple[int, int, int]], Layout],
+    folds: int,
+    threads: int | None,
+    report: Report,
+    memory: int | None,
+    spool: Path | None,
+) -> RowSums:
+    """Sum up pairs as they are decoded, if their sums fit; otherwise keep their pixels."""
+    with limited(threads) as count, announced(report):
+        people, job = prepared(pairs, layout, folds, report)
+        stream = decoded(people, job.format, count, report)
+        left = None if memory is None else _left_for_batch(people, job, memory)
+        if left is None or left > 0:
+            stream = report.progress(stream, len(people), "summing up")
+            batch = BATCH_BYTES if left is None else min(left, BATCH_BYTES)
+            return finished(sum_up(stream, people, job, batch), report)
+        assert memory is not None
+        sums = Spooled(job, memory, spool)
+        for person in report.progress(stream, len(people), "decoding"):
+            sums.add(person)
+        finished(sums.head, report)
+        return sums
+
+
+def _left_for_batch(people: Sequence[Person], job: Job, memory: int) -> int:
+    """Return the bytes left for a batch of pixels, 0 if sums and work on them do not fit."""
+    sums, weights = bytes_of_sums(people, job)
+    if sums + max(WORK, WORK_SHARE * sums) + weights > memory:
+        return 0
+    expressions = max(len(person.targets) for person in people)
+    least = BLOCK * (1 + expressions) * math.prod(job.shape)
+    left = (memory - sums) // 2  # the other half is for people decoded and not yet summed up
+    return left if left >= least else 0
+
+
+def _check_room(people: Sequence[Person], job: Job, memory: int) -> None:
+    """Raise unless all sums fit in memory, with those of a shard and the result."""
+    sums, _ = bytes_of_sums(people, job)
+    wanted = sums * (2 + 1 / job.folds) + WORK
+    if wanted > memory:
+        raise OptionError(
+            f"{said(memory)} of memory are too little for sums of shards, which are not made in "
+            f"bands of rows; give at least {said(wanted)}, or no --checkpoint and no --shard"
+        )
+
+
+def _one_by_one(
+    shards: Sequence[Shard],
+    job: Job,
+    store: Checkpoint | None,
+    threads: int,
+    steps: Iterator[int],
+    report: Report,
+) -> Folds:
+    """Return the sum over all shards, made here."""
+    total: Folds | None = None
+    for shard in shards:
+        part = make_part(shard, threads, job, store, lambda: next(steps, None))
+        total = part.sums if total is None else total + part.sums
+        for path, cause in part.failures:
+            report.fail(path, cause)
+    assert total is not None
+    return total
+
+
+def _elsewhere(
+    engine: Engine,
+    shards: Sequence[Shard],
+    job: Job,
+    store: Checkpoint | None,
+    steps: Iterator[int],
+    report: Report,
+) -> RowSums:
+    """Return the sum over all shards, made by an engine."""
+
+    def tell(shard: Shard, failures: Failures) -> None:
+        deque(islice(steps, len(shard)), 0)
+        for path, cause in failures:
+            report.fail(path, cause)
+
+    return engine.sums(partial(make_part, job=job, store=store), shards, job, tell)
+
+
+def make_part(
+    shard: Shard,
+    threads: int,
+    job: Job,
+    store: Checkpoint | None,
+    advance: Callable[[], object] = lambda: None,
+) -> Part:
+    """Return the sums of a shard, from the checkpoint if they are kept there."""
+    make = partial(sum_shard, shard, job, threads, advance)
+    return store.part(shard, threads, make) if store else make()

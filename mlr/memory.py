@@ -1,0 +1,90 @@
+"""How much memory a piece of work may take."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from mlr.errors import OptionError
+
+SHARE = 0.5  # of the memory at hand that is taken unless told otherwise
+UNKNOWN = 2 << 30  # bytes at hand where the system does not say
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+
+
+def memory_of(amount: int | float | str | None) -> int:
+    """Return an amount of memory in bytes; without one, a share of what is at hand.
+
+    Parameters
+    ----------
+    amount : int, float or str, optional
+        Bytes, or text such as "2GB", "512 MB" or "1.5GiB".
+
+    Raises
+    ------
+    OptionError
+        If it is none.
+    """
+    if amount is None:
+        return int(SHARE * available())
+    if isinstance(amount, str):
+        found = _AMOUNT.fullmatch(amount)
+        if found is None:
+            raise OptionError(f"memory {amount!r}: expected bytes, or an amount such as 2GB")
+        unit = (found[2] or "").lower()
+        amount = float(found[1]) * (_UNITS | _BINARY)[unit]
+    if not 0 < amount < 1 << 60:
+        raise OptionError(f"the memory must be a positive number of bytes, not {amount}")
+    return int(amount)
+
+
+def said(amount: float) -> str:
+    """Return an amount of memory as people say it, rounded up."""
+    unit, name = (10**6, "MB") if amount >= 10**7 else (10**3, "kB")
+    return f"{max(1, -int(-amount // unit))}{name}"
+
+
+def available() -> int:
+    """Return the bytes that this process can take without swapping, as far as can be told."""
+    amounts = [_system(), *_groups(), _limit()]
+    return min((amount for amount in amounts if amount is not None), default=UNKNOWN)
+
+
+def _system() -> int | None:
+    """Return what the system calls available, or else all that it has."""
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
+    with suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _groups() -> list[int]:
+    """Return what is left of the limits that a container has."""
+    left = []
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        folder = Path("/sys/fs/cgroup")
+        with suppress(OSError, ValueError):
+            left.append(int((folder / limit).read_text()) - int((folder / used).read_text()))
+    return [amount for amount in left if amount > 0]
+
+
+def _limit() -> int | None:
+    """Return what is left of the limit on addresses, if there is one."""
+    with suppress(ImportError, OSError, ValueError, IndexError):
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            return max(1, most - taken)
+    return None

@@ -1,0 +1,146 @@
+"""Shards: the people of a training set in parts that are summed up by themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from mlr.collect import Job, sum_up
+from mlr.data.files import LARGEST, is_here, open_regular
+from mlr.data.pairs import Person
+from mlr.data.stream import DecodedPerson, decoded
+from mlr.folds import Folds, fold_of
+from mlr.report import Report
+from mlr.threads import limited
+
+Shard = tuple[Person, ...]
+Failures = tuple[tuple[Path, str], ...]
+
+LEAST = 64  # people in a shard
+
+
+@dataclass(frozen=True)
+class Part:
+    """What came of a shard.
+
+    Attributes
+    ----------
+    sums : Folds
+        Of its people, without those whose images cannot be read.
+    failures : tuple of (Path, str)
+        What cannot be read, and why.
+    digests : dict of str to str
+        SHA-256 of each file by its `address`, 64 hexadecimal digits; none of what cannot be opened.
+    """
+
+    sums: Folds
+    failures: Failures
+    digests: dict[str, str]
+
+
+def cut(people: Sequence[Person], size: int, folds: int) -> list[Shard]:
+    """Cut people into shards of one fold each, of nearly the same size.
+
+    A shard's sums then are those of one fold, a fraction of all.
+
+    Parameters
+    ----------
+    people : sequence of Person
+        In any order.
+    size : int
+        How many people a shard has at most.
+    folds : int
+        How many folds there are.
+    """
+    by_fold: list[list[Person]] = [[] for _ in range(folds)]
+    for person in people:
+        by_fold[fold_of(person.name, folds)].append(person)
+    shards: list[Shard] = []
+    for some in by_fold:
+        count = -(-len(some) // size)
+        ends = [len(some) * index // max(count, 1) for index in range(count + 1)]
+        shards += [tuple(some[a:b]) for a, b in pairwise(ends)]
+    return shards
+
+
+def size_for(job: Job, expressions: int) -> int:
+    """Return how many people a shard should have: their images outweigh the sums of them.
+
+    Parameters
+    ----------
+    job : Job
+        What is to be made of them.
+    expressions : int
+        How many target expressions there are.
+    """
+    layout, channels = job.layout, job.format.channels
+    each = len(layout.lags) + 1 + expressions * (len(layout.receptive_field) + 2)
+    sums = 4 * each * layout.channels(channels)  # bytes for each pixel
+    images = channels * (1 + expressions)
+    return max(LEAST, -(-sums // images))
+
+
+def sum_shard(
+    shard: Shard, job: Job, threads: int, advance: Callable[[], object] = lambda: None
+) -> Part:
+    """Sum up the people of a shard.
+
+    Parameters
+    ----------
+    shard : tuple of Person
+        Who.
+    job : Job
+        What is to be made of them.
+    threads : int
+        How many to decode and to compute with.
+    advance : function
+        Called for everybody who is decoded.
+    """
+    quiet = Silent()
+    named = {person.name: person for person in shard}
+    digests: dict[str, str] = {}
+
+    def noted(stream: Iterable[DecodedPerson]) -> Iterator[DecodedPerson]:
+        for found in stream:
+            person = named[found.name]
+            digests[address(person.source)] = found.source.digest.hex()
+            for name, image in found.targets.items():
+                digests[address(person.targets[name])] = image.digest.hex()
+            advance()
+            yield found
+
+    with limited(threads) as count:
+        sums = sum_up(noted(decoded(shard, job.format, count, quiet)), shard, job)
+    for path in files_of(shard):  # of people who could not be decoded
+        if address(path) not in digests and (digest := digest_of(path)) is not None:
+            digests[address(path)] = digest
+    return Part(sums, tuple(quiet.failures), digests)
+
+
+class Silent(Report):
+    """Collects failures, for somebody else to tell of them."""
+
+    def show_failure(self, line: str) -> None:
+        """Show nothing."""
+
+
+def files_of(shard: Shard) -> list[Path]:
+    """Return all image files of a shard."""
+    return [path for person in shard for path in (person.source, *person.targets.values())]
+
+
+def address(path: Path) -> str:
+    """Return where a file is, from wherever one looks."""
+    return str(path.absolute()) if is_here(path) else str(path)
+
+
+def digest_of(path: Path) -> str | None:
+    """Return the SHA-256 of a file, 64 hexadecimal digits, or None if it cannot be read."""
+    try:
+        with open_regular(path, LARGEST) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,246 @@
+"""On a cluster: the same bits as in one process, whoever dies meanwhile."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import draw_pairs, names, run_process
+
+pytest.importorskip("distributed", reason="needs mlr[cluster]")
+
+from mlr import cluster, gathering
+from mlr.engine import engine
+from mlr.report import Report
+
+BOTH = ("best", "paper")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Expression folders in which a file is damaged and one has no partner."""
+    folder = draw_pairs(tmp_path_factory.mktemp("data"), range(9), ("happy", "sad"))
+    (folder / "sad" / "3.png").unlink()
+    image = folder / "happy" / "5.png"
+    image.write_bytes(image.read_bytes()[:-20])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two processes that work; started once for all tests that leave them alone."""
+    with engine("local:2", Report()) as found:
+        yield found
+
+
+def gathered(data, engine, recipe, shard):
+    """Return the statistics that an engine makes."""
+    from mlr.data.pairs import find_pairs
+    from mlr.recipes import recipe as named
+
+    made = named(recipe, {})
+    report = Report()
+    report.show_failure = lambda line: None
+    sums = gathering.gather_pairs(
+        find_pairs(data),
+        made.layout,
+        folds=made.folds,
+        threads=1,
+        report=report,
+        sharding=gathering.Sharding.of(None, shard, engine),
+    )
+    return sums, report
+
+
+@pytest.mark.parametrize("recipe", BOTH)
+def test_any_shards_on_any_processes_give_the_same_bits(data, two, tmp_path, recipe):
+    plain, report = gathered(data, None, recipe, None)
+    plain.save(tmp_path / "plain")
+    for shard in (1, 4, None):
+        sums, ours = gathered(data, two, recipe, shard)
+        sums.save(tmp_path / "sums", force=True)
+        assert (tmp_path / "sums").read_bytes() == (tmp_path / "plain").read_bytes()
+        assert ours.failures == report.failures
+        assert ours.done == report.done
+
+
+def test_sixteen_bits_give_the_same_bits(two, tmp_path):
+    data = draw_pairs(tmp_path / "data", range(5), channels=1, dtype=np.uint16)
+    for name, where in {"a": None, "b": two}.items():
+        gathered(data, where, "best", 1)[0].save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_progress_counts_people(data, two):
+    counted = []
+
+    class Counting(Report):
+        def show_failure(self, line):
+            pass
+
+        def progress(self, items, total, what):
+            counted.append((total, what))
+            for item in items:
+                counted.append(item)
+                yield item
+
+    from mlr.data.pairs import find_pairs
+    from mlr.recipes.paper import Paper
+
+    sharding = gathering.Sharding.of(None, 2, two)
+    pairs, options = find_pairs(data), {"folds": 1, "threads": 1, "report": Counting()}
+    gathering.gather_pairs(pairs, Paper().layout, **options, sharding=sharding)
+    assert counted == [(9, "summing up"), *range(9)]
+
+
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 4])
+def test_the_command_line_makes_the_same_model(data, tmp_path, workers):
+    train = ["train", data, "--recipe", "paper", "-o"]
+    plain = run_process(*train, tmp_path / "a")
+    elsewhere = run_process(*train, tmp_path / "b", "--cluster", f"local:{workers}", "--shard", 2)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert plain.code == elsewhere.code == 1
+    said = [result.lines[:-1] for result in (plain, elsewhere)]
+    assert said[0] == said[1]
+
+
+def test_faces_are_changed_and_scored_as_here(data, two, model, tmp_path, monkeypatch):
+    from mlr import evaluation, synthesis
+    from mlr.model import load
+
+    @contextmanager
+    def there(cluster, report):
+        yield two if cluster else None
+
+    monkeypatch.setattr(synthesis, "engine", there)
+    monkeypatch.setattr(evaluation, "engine", there)
+    outcomes = []
+    for where in (None, "there"):
+        report = Report()
+        report.show_failure = lambda line: None
+        out = tmp_path / str(where)
+        options = {"cluster": where, "report": report}
+        written = synthesis.synthesize_files(load(model), [data / "neutral"], out, **options)
+        scores = evaluation.evaluate(load(model), data, **options)
+        images = {path.name: path.read_bytes() for path in written}
+        assert len(images) == 9
+        outcomes.append((images, scores, report.failures, report.done))
+    assert outcomes[0] == outcomes[1]
+
+
+def children(pid):
+    """Return the processes that a process has started, and theirs, but for trackers."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            command = (entry / "cmdline").read_text()
+        except OSError:  # it has ended
+            continue
+        if parent == pid and "resource_tracker" not in command:
+            found += [int(entry.name), *children(int(entry.name))]
+    return found
+
+
+def alive(pids):
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+@contextmanager
+def started(*arguments):
+    """Run the program on a cluster of two; yield it and its workers once they are there."""
+    command = [sys.executable, "-m", "mlr", *map(str, arguments), "--cluster", "local:2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        workers = []
+        while process.poll() is None and len(workers) < 2:
+            time.sleep(0.02)
+            workers = children(process.pid)
+        yield process, workers
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Enough people to be busy for a moment, with the bytes of their model."""
+    folder = tmp_path_factory.mktemp("many")
+    draw_pairs(folder / "data", range(60), ("happy",), size=32)
+    run_process("train", folder / "data", "-o", folder / "m", "--recipe", "paper")
+    return folder / "data", (folder / "m").read_bytes()
+
+
+def test_a_worker_that_is_killed_does_not_matter(many, tmp_path):
+    data, expected = many
+    options = ["--recipe", "paper", "--shard", 2, "--checkpoint", tmp_path / "kept"]
+    with started("train", data, "-o", tmp_path / "m", *options) as (process, workers):
+        while process.poll() is None and len(list((tmp_path / "kept").glob("*.npz"))) < 4:
+            time.sleep(0.001)
+        assert process.poll() is None
+        os.kill(workers[0], signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert len(err.splitlines()) == 1  # not a word of it
+    assert (tmp_path / "m").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
+def test_workers_end_with_the_program(many, tmp_path, number):
+    data, expected = many
+    kept = tmp_path / "kept"
+    options = ["-o", tmp_path / "m", "--recipe", "paper", "--shard", 1, "--checkpoint", kept]
+    with started("train", data, *options) as (process, workers):
+        while process.poll() is None and len(list(kept.glob("*.npz"))) < 4:
+            time.sleep(0.001)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    killed = number == signal.SIGKILL
+    assert process.returncode == (-number if killed else 128 + number)
+    assert killed or err.splitlines()[-1].startswith("mlr: ")
+    deadline = time.monotonic() + 10
+    while alive(workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(workers)
+    assert names(tmp_path) == ["kept"]
+    assert killed or not list(kept.glob(".*"))
+    assert len(list(kept.glob("shard-*"))) >= 4
+    assert run_process("train", data, *options).code == 0
+    assert (tmp_path / "m").read_bytes() == expected
+
+
+def test_nobody_answers(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    result = run("train", data, "-o", tmp_path / "m", "--cluster", where)
+    assert result.lines == [f"mlr: error: {where}: no Dask scheduler with a worker answers there"]
+    assert result.code == 1
+
+
+@pytest.mark.parametrize("where", ["local", "local:0", "local:x", "local:999999", "here", ""])
+def test_odd_addresses_are_wrong_usage(run, data, tmp_path, where):
+    result = run("train", data, "-o", tmp_path / "m", "--cluster", where)
+    assert result.code == 2
+    assert "expected tcp://HOST:PORT of a Dask scheduler, or local:N" in result.lines[-1]
+
+
+def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlr.cluster", None)
+    result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
+    assert result.lines == ["mlr: error: --cluster needs Dask: pip install 'mlr[cluster]'"]

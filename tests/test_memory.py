@@ -1,0 +1,245 @@
+"""With little memory training gives the same bytes, from pixels on the disk, in bands of rows."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+import mlr
+from mlr import banded
+from mlr.data.files import temporary_folder
+from mlr.data.images import write_image
+from mlr.data.mapped import mapped_zeros
+from mlr.errors import DataError, MlrError, OptionError
+from mlr.folds import Folds
+from mlr.memory import available, memory_of, said
+from tests.conftest import draw, draw_pairs, names
+
+SIZE = 24
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """People with two, one or the other expression, and one in 16 bits."""
+    root = tmp_path_factory.mktemp("faces")
+    draw_pairs(root, range(9), ("happy", "sad"), size=SIZE)
+    for person, name in ((3, "happy"), (4, "sad")):
+        (root / name / f"{person}.png").unlink()
+    return root
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """Grey people, some in 16 bits."""
+    root = tmp_path_factory.mktemp("deep")
+    draw_pairs(root, range(6), size=SIZE, channels=1)
+    for name in ("neutral", "happy"):
+        face = draw(7, SIZE, 1).astype(np.uint16) * 257 + 3
+        write_image(root / name / "deep.png", face)
+    return root
+
+
+@pytest.fixture
+def cuts(monkeypatch):
+    """Record how many bands there were."""
+    found = []
+
+    def bands(height, rows, halo=0):
+        found.append(-(-height // rows))
+        return made(height, rows, halo)
+
+    made = banded.bands
+    monkeypatch.setattr(banded, "bands", bands)
+    return found
+
+
+def least(work, *data, **options):
+    """Return the least memory that some work says it needs, in bytes."""
+    with pytest.raises(OptionError, match="are too little") as error:
+        work(*data, memory=1000, **options)
+    return memory_of(str(error.value).rpartition("at least ")[2])
+
+
+@pytest.mark.filterwarnings("ignore:.*no partner")
+@pytest.mark.parametrize("kind", ["faces", "deep"])
+@pytest.mark.parametrize("recipe", ["paper", "best"])
+def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request):
+    data, folder = request.getfixturevalue(kind), tmp_path / "out"
+    for work in (mlr.train, mlr.gather):
+        enough = least(work, data, recipe=recipe)
+        cuts.clear()
+        work(data, folder / "whole.npz", recipe=recipe, force=True)
+        assert not cuts
+        work(data, folder / "banded.npz", recipe=recipe, memory=enough, force=True)
+        assert max(cuts) > 1 or work is mlr.gather  # whose bands need as many rows around
+        assert (folder / "banded.npz").read_bytes() == (folder / "whole.npz").read_bytes()
+        assert len(names(folder)) == 2  # nothing temporary is left
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """Pairs, and the model of a wide window that all memory gives."""
+    root = tmp_path_factory.mktemp("paper")
+    draw_pairs(root / "faces", range(20), size=SIZE)
+    mlr.train(root / "faces", root / "m.npz", recipe="paper", receptive_field=5)
+    return root
+
+
+@settings(deadline=None, max_examples=12, phases=QUICK)
+@given(st.integers(600, 3000), st.integers(1, 2))
+def test_any_amount_of_memory_gives_the_same_model(paper, kilobytes, threads):
+    with temporary_folder() as folder:
+        options = {"recipe": "paper", "receptive_field": 5, "threads": threads}
+        mlr.train(paper / "faces", folder / "m.npz", memory=1000 * kilobytes, **options)
+        assert (folder / "m.npz").read_bytes() == (paper / "m.npz").read_bytes()
+
+
+@pytest.mark.parametrize("recipe", ["paper", "best"])
+def test_statistics_are_read_band_by_band(recipe, tmp_path, cuts):
+    draw_pairs(tmp_path / "all", range(12), ("happy", "sad"), size=SIZE)
+    draw_pairs(tmp_path / "some", range(4), ("happy", "sad"), size=SIZE)
+    draw_pairs(tmp_path / "more", range(20, 25), ("happy",), size=SIZE)
+    mlr.gather(tmp_path / "all", tmp_path / "all.npz", recipe=recipe)
+    mlr.gather(tmp_path / "some", tmp_path / "some.npz", recipe=recipe)
+    data = [tmp_path / "all.npz", tmp_path / "more"]
+    for remove in (tmp_path / "some.npz", tmp_path / "some"):
+        mlr.train(data, tmp_path / "a.npz", remove=remove, force=True)
+        enough = least(mlr.train, data, remove=remove)
+        cuts.clear()
+        mlr.train(data, tmp_path / "b.npz", remove=remove, memory=enough, force=True)
+        assert max(cuts) > 1
+        assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with pytest.raises(DataError, match=r"more: cannot take out pairs that were never put in"):
+        mlr.train(tmp_path / "some.npz", remove=tmp_path / "more", memory=enough)
+
+
+def test_a_model_in_a_file_is_a_model(paper):
+    model = mlr.train(paper / "faces", recipe="paper", receptive_field=5, memory="700kB")
+    face = draw(77, size=SIZE)
+    assert np.array_equal(model.synthesize(face), mlr.load(paper / "m.npz").synthesize(face))
+
+
+def test_too_little_memory_says_how_much_is_enough(paper, run, tmp_path):
+    for recipe in ("paper", "best"):
+        arguments = ("train", paper / "faces", "-o", tmp_path / f"{recipe}.npz")
+        result = run(*arguments, "--recipe", recipe, "--memory", "20kB")
+        assert result.code == 2
+        assert not (tmp_path / f"{recipe}.npz").exists()
+        assert "of memory are too little" in result.lines[-1]
+        enough = result.lines[-1].rpartition(" ")[2]
+        assert run(*arguments, "--recipe", recipe, "--memory", enough).code == 0, enough
+
+
+def test_damaged_statistics_are_refused_band_by_band_too(tmp_path):
+    draw_pairs(tmp_path / "all", range(4), size=SIZE)
+    mlr.gather(tmp_path / "all", tmp_path / "s.npz")
+    data = bytearray((tmp_path / "s.npz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "s.npz").write_bytes(data)
+    with pytest.raises(MlrError, match=r"s\.npz: not a statistics file, or a damaged one"):
+        mlr.train(tmp_path / "s.npz", memory="9MB")
+
+
+def test_mapped_planes_are_those_of_the_file(paper, tmp_path):
+    mlr.gather(paper / "faces", tmp_path / "s.npz", receptive_field=3)
+    there, mapped = Folds.load(tmp_path / "s.npz"), Folds.load(tmp_path / "s.npz", mapped=True)
+    for one, other in zip(there.parts, mapped.parts, strict=True):
+        assert one.pairs == other.pairs
+        for name in one.expressions:
+            assert np.array_equal(one.sources[name].lags, other.sources[name].lags)
+            assert np.array_equal(one.targets[name].cross, other.targets[name].cross)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2GB", 2 * 10**9),
+        ("512MB", 512 * 10**6),
+        ("1.5 GiB", 3 << 29),
+        ("64k", 64000),
+        ("123", 123),
+        (4096, 4096),
+    ],
+)
+def test_amounts_of_memory(text, expected):
+    assert memory_of(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "2 GBs", "0", 0, -5, float("nan"), "1e9"])
+def test_what_is_no_amount_is_refused(text):
+    with pytest.raises(OptionError):
+        memory_of(text)
+
+
+def test_amounts_are_said_rounded_up():
+    assert [said(n) for n in (1, 10**6, 1.5e7, 15000001)] == ["1kB", "1000kB", "15MB", "16MB"]
+
+
+def test_less_is_at_hand_under_a_limit():
+    code = "from mlr.memory import available; print(available())"
+    limit = 3 << 30
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    done = subprocess.run([sys.executable, "-c", code], preexec_fn=limited, capture_output=True)
+    assert 0 < int(done.stdout) < limit
+    assert available() > 0
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(MlrError, match=r"no room for a temporary file of 8 MiB: No space left"):
+        mapped_zeros((1 << 20,), np.float64, tmp_path)
+    assert not names(tmp_path)
+
+
+MEASURED = """
+import json, sys
+from pathlib import Path
+import mlr
+
+def memory(key):
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").open())
+    return 1024 * int(lines[key].split()[0])
+
+data, small, output, options = *sys.argv[1:4], json.loads(sys.argv[4])
+mlr.train(small, **options)
+Path("/proc/self/clear_refs").write_text("5")
+before = memory("VmRSS")
+mlr.train(data, output, **options)
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.parametrize(
+    ("recipe", "size", "megabytes", "chosen"),
+    [("paper", 256, 40, {}), ("best", 96, 72, {"penalty": 0.1, "blur": 1.5, "mirrored": False})],
+)
+def test_memory_holds(recipe, size, megabytes, chosen, tmp_path):
+    """Without a limit the two take 76 and 110 MB."""
+    draw_pairs(tmp_path / "data", range(40), size=size)
+    draw_pairs(tmp_path / "small", range(6), size=16)
+    (tmp_path / "script.py").write_text(MEASURED)
+    options = {"recipe": recipe, **chosen}
+    arguments = [tmp_path / "script.py", tmp_path / "data", tmp_path / "small", tmp_path / "m.npz"]
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments), json.dumps({**options, "memory": f"{megabytes}MB"})],
+        capture_output=True,
+        check=True,
+    )
+    assert int(done.stdout) < 1.1e6 * megabytes, done.stdout  # the allocator keeps some
+    mlr.train(tmp_path / "data", tmp_path / "all.npz", **options)
+    assert (tmp_path / "m.npz").read_bytes() == (tmp_path / "all.npz").read_bytes()
