@@ -76,12 +76,15 @@ class Job:
         Which planes to make.
     folds : int
         How many parts they are cut into by `fold_of` their names.
+    expressions : int
+        How many target expressions there are.
     """
 
     source: str
     format: Format
     layout: Layout
     folds: int
+    expressions: int
 
     @property
     def shape(self) -> Shape:
@@ -116,7 +119,7 @@ def prepared(
     if not isinstance(layout, Layout | ReceptiveField):
         layout = layout(shape)
     people.sort(key=lambda person: fold_of(person.name, folds))
-    return people, Job(pairs.source, image_format, Layout.of(layout), folds)
+    return people, Job(pairs.source, image_format, Layout.of(layout), folds, len(pairs.expressions))
 
 
 def bytes_of_sums(people: Iterable[Person], job: Job) -> tuple[int, int]:

@@ -176,8 +176,9 @@ def test_wrong_weights_make_it_fail(run, monkeypatch, module, wrong):
 def test_wrong_products_make_it_fail(monkeypatch):
     from mlr import accumulate
 
-    def wrong(a, b, offsets, totals, planes):
-        planes += 1000
+    def wrong(jobs):
+        for *_, planes in jobs:
+            planes += 1000
 
     monkeypatch.setattr(accumulate, "add_products", wrong)
     with pytest.raises(MlrError, match="wrong result"):

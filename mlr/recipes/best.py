@@ -81,7 +81,8 @@ class Best:
         The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default the 29
         pixels up to 3 px away, or 5x5 or 3x3 if statistics hold no more.
     penalty : float, optional
-        Ridge penalty of the middle tap for intensities in [0, 1], as if there were one channel.
+        Of the middle tap, for intensities in [0, 1], as if there were one channel; see
+        `penalties`.
     displacement : float, optional
         Longest displacement along an axis, in pixels; 0 for none.
     blur : float, optional
@@ -215,13 +216,14 @@ class Best:
         self, search: _Search, weights: npt.NDArray[np.float32], report: Report
     ) -> tuple[Field | None, Option, dict[str, Any]]:
         """Fill in weights; return displacement, what was chosen for an expression, and why."""
+        blurs = self.blurs(search.shape)
         first = Option(
             mirrored=True if self.mirrored is None else self.mirrored,
-            blur=self.blurs(search.shape)[0],
+            blur=blurs[0],
             penalty=FIRST_PENALTY if self.penalty is None else self.penalty,
         )
         tried: dict[Option, float] = {}
-        chosen = self._chosen(search, first, tried) if search.folds > 1 else first
+        chosen = self._chosen(search, first, blurs, tried) if search.folds > 1 else first
         search.fill(weights, chosen)
         details = {
             "folds": search.folds,
@@ -231,34 +233,33 @@ class Best:
             ],
         }
         people = f"{search.pairs} pairs, left out in {search.folds} folds"
-        why = f"the strongest within {TOLERANCE - 1:.2%}"
-        for line in table(search.name, people, chosen, tried, why):
+        rule = f"the strongest within {TOLERANCE - 1:.2%}"
+        for line in table(search.name, people, chosen, tried, rule):
             report.note(line)
         return search.displacement(chosen.mirrored), chosen, details
 
-    def _chosen(self, search: _Search, first: Option, tried: dict[Option, float]) -> Option:
+    def _chosen(
+        self, search: _Search, first: Option, blurs: list[float], tried: dict[Option, float]
+    ) -> Option:
         """Return the best way to share samples, with the strongest penalty that is good with it.
 
-        First the former, with one penalty; then the penalties, the strong ones only if one of them
-        may be good: the error falls and then rises. What was tried is noted with its error.
+        First the former, with one penalty; then the penalties. What was tried is noted with its
+        error.
         """
         sides = [True, False] if self.mirrored is None else [self.mirrored]
-        blurs = self.blurs(search.shape)
-        options = [replace(first, mirrored=side, blur=blur) for side in sides for blur in blurs]
+        options = [replace(first, mirrored=side, blur=blur) for blur in blurs for side in sides]
         tried |= search.errors(options, moved=first.mirrored)
         chosen = min(tried, key=tried.__getitem__)
-        if chosen.mirrored != first.mirrored:  # and so moved in another way
-            del tried[chosen]
         penalties = PENALTIES if self.penalty is None else (self.penalty,)
-        options = [replace(chosen, penalty=penalty) for penalty in penalties]
-        for weak in (True, False):
-            part = [o for o in options if (o.penalty <= first.penalty) == weak and o not in tried]
-            tried |= search.errors(part, moved=chosen.mirrored)
-            known = {option: tried[option] for option in options if option in tried}
-            good = [o for o in known if known[o] <= TOLERANCE * min(known.values())]
-            if good[-1] != [*known][-1]:
-                break
-        return good[-1]
+        alike = [replace(chosen, penalty=penalty) for penalty in penalties]
+        if chosen.mirrored == first.mirrored:  # otherwise it is moved in another way now
+            options = [option for option in alike if option != chosen]
+        else:
+            options = alike
+        tried |= search.errors(options, moved=chosen.mirrored)
+        least = min(tried[option] for option in alike)
+        good = [option for option in alike if tried[option] <= TOLERANCE * least]
+        return max(good, key=lambda option: option.penalty)
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""
@@ -326,10 +327,9 @@ class _Learner:
     field: ReceptiveField
     channels: int
 
-    def to_learn_from(self, option: Option, raw: Moments) -> Moments:
-        """Return moments shared with the neighbours, the mirrored pairs and other light."""
-        shared = raw.blurred(option.blur)
-        both = shared + shared.mirrored() if option.mirrored else shared
+    def to_learn_from(self, shared: Moments, mirrored: bool) -> Moments:
+        """Return moments of the mirrored pairs too, if wanted, and of other light."""
+        both = shared + shared.mirrored() if mirrored else shared
         return both.brightened(self.recipe.brightness**2)
 
     def solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
@@ -344,21 +344,26 @@ def _left_out(
 ) -> tuple[float, dict[Option, npt.NDArray[np.float64]]]:
     """Return the samples, and for each option the squared errors in each row of a band."""
     errors: dict[Option, npt.NDArray[np.float64]] = {}
-    for alike, group in groupby(options, key=lambda option: replace(option, penalty=0)):
-        shared = [learner.to_learn_from(alike, part) for part in parts]
-        total = reduce(operator.add, shared)
-        for option in group:
-            errors[option] = np.zeros(len(total.squares) - 2 * total.margin)
-            for part, left_out in zip(shared, parts, strict=True):
-                weights = learner.solve(total - part, option.penalty)
-                errors[option] += left_out.errors(weights)
+    for blur, equally_wide in groupby(options, key=lambda option: option.blur):
+        near = [part.blurred(blur) for part in parts]
+        for mirrored, alike in groupby(equally_wide, key=lambda option: option.mirrored):
+            rest = [learner.to_learn_from(part, mirrored) for part in near]
+            total = reduce(operator.add, rest)
+            for place, part in enumerate(rest):  # one by one, for they are large
+                rest[place] = total - part
+            for option in alike:
+                errors[option] = np.zeros(len(total.squares) - 2 * total.margin)
+                for others, left_out in zip(rest, parts, strict=True):
+                    weights = learner.solve(others, option.penalty)
+                    errors[option] += left_out.errors(weights)
     return sum(part.samples for part in parts), errors
 
 
 def _learnt(parts: list[Moments], learner: _Learner, option: Option) -> npt.NDArray[np.float32]:
     """Return the weights of a band, learnt from everybody."""
     (everybody,) = parts
-    solution = learner.solve(learner.to_learn_from(option, everybody), option.penalty)
+    sums = learner.to_learn_from(everybody.blurred(option.blur), option.mirrored)
+    solution = learner.solve(sums, option.penalty)
     with np.errstate(over="ignore"):
         return solution.astype(np.float32)
 
@@ -404,7 +409,8 @@ class _Search:
         self._row = 8 * planes * (sums.shape[2] + 2 * self._margin)  # bytes of moments
         self._making = moments_bytes(self._layout, sums.shape[2], self._reach)
         self._learner = _Learner(recipe, self._field, sums.shape[0])
-        self.folds, self.pairs = len(_showing(sums.head, name)), sums.head.pairs[name]
+        self.pairs = sums.head.pairs[name]
+        self.folds = len(_showing(sums.head, name))
         # The first band begins with the rows above the image, and ends with those below it.
         self._around = around = max(self._halo, (self._halo + self._margin + 1) // 2)
         costs: list[Cost] = [self._choosing_bytes, self._filling_bytes]
@@ -509,7 +515,7 @@ class _Search:
         around = rows + 2 * self._margin
         raw = self.folds * around
         return self._row * raw + max(
-            self._row * (self.folds + 4) * (rows + 4), self._row * around + self._making
+            self._row * (2 * self.folds + 4) * (rows + 4), self._row * around + self._making
         )
 
     def _filling_bytes(self, rows: int) -> int:
