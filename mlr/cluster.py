@@ -8,7 +8,6 @@ is lost, and since sums of integers are exact, the outcome is the same bits.
 from __future__ import annotations
 
 import logging
-import math
 import multiprocessing
 import os
 import pickle
@@ -24,21 +23,23 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial, reduce
 from importlib.util import find_spec
-from itertools import pairwise
 from multiprocessing import resource_tracker
 from operator import add
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 import dask
 import numpy as np
 import numpy.typing as npt
+from dask.sizeof import sizeof
 from distributed import Client, Future, LocalCluster, Worker, as_completed, get_worker
 from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from mlr.bands import LEAST_ROWS, Band, Cost
+from mlr.banded import Spooled
+from mlr.bands import LEAST_ROWS, Band, Cost, bands, check_memory, rows_within
 from mlr.collect import Job
 from mlr.data.files import at_end, discard_unfinished
 from mlr.data.stream import ordered_map
@@ -46,7 +47,7 @@ from mlr.errors import MlrError, OptionError
 from mlr.folds import Folds, fold_of, stacked
 from mlr.layout import Layout
 from mlr.report import Report
-from mlr.shards import Failures, Part, Shard
+from mlr.shards import Failures, Part, Shard, address, spooled_shard
 from mlr.threads import limited, thread_count
 from mlr.version import __version__
 from mlr.warmup import announced, compile_alone
@@ -61,6 +62,11 @@ FAILURES = 20  # workers that a task of ours may see die before it is given up
 CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
 MOST = 256  # processes
+SUMS_SHARE = 0.5  # of a worker's memory, for making and adding up sums
+PIECE_SHARE = 0.1  # for a piece of the sums
+WORK_SHARE = 0.5  # for work on them
+KEPT_SHARE = 0.3  # for what lies there; what is more, Dask writes to the disk
+UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
 BATCH = 32  # items of a task
 
 _LOST = (KilledWorker, CommClosedError, FutureCancelledError, CancelledError, TimeoutError)
@@ -86,6 +92,7 @@ class Cluster:
         shards: Sequence[Shard],
         job: Job,
         tell: Callable[[Shard, Failures], None],
+        memory: int | None,
     ) -> ClusterSums:
         """Return the sum over all shards; it stays on the workers.
 
@@ -105,8 +112,39 @@ class Cluster:
         MlrError
             What `make` raises, or if the cluster is lost.
         """
+        each = self._memory(memory)
+        rows = rows_within(SUMS_SHARE * each, job.shape[1], lambda rows: _summing_bytes(job, rows))
+        with _told():
+            if rows == job.shape[1]:
+                pieces = self._whole(make, shards, job, tell)
+            else:
+                # Work on a band is sent all pieces that reach into it: they have to be low.
+                lowest = PIECE_SHARE * each / (4 * _row_bytes(job) * job.folds)
+                rows = max(1, min(rows, int(lowest)))
+                pieces = self._by_bands(shards, job, tell, rows, each)
+        return ClusterSums(self, job.shape, pieces, each)
+
+    def fits(self, job: Job, memory: int | None) -> bool:
+        """Tell whether a worker can hold the sums of a shard, all rows of them."""
+        return _summing_bytes(job, job.shape[1]) <= SUMS_SHARE * self._memory(memory)
+
+    def _memory(self, memory: int | None) -> int:
+        """Return the bytes that a worker may take, given what it was told."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+        known = [*(limit // 2 for limit in limits), *([memory] if memory else [])]
+        return min(known, default=UNKNOWN)
+
+    def _whole(
+        self,
+        make: Callable[[Shard, int], Part],
+        shards: Sequence[Shard],
+        job: Job,
+        tell: Callable[[Shard, Failures], None],
+    ) -> list[_Piece]:
+        """Return the sums in as many pieces as there are workers to work on them."""
         submit = partial(self._client.submit, pure=False)
-        with _told(), self._shared(make) as shared:
+        with self._shared(make) as shared:
             parts = [submit(_part, shared, shard) for shard in shards]
             # What is there is added up before other shards are begun: so few wait in memory.
             told = [submit(_failures, part, priority=20) for part in parts]
@@ -115,32 +153,72 @@ class Cluster:
                 fold = fold_of(shard[0].name, job.folds)
                 folds.setdefault(fold, []).append(submit(_sums, part, priority=20))
             del parts
-            totals = [self._added(level) for level in folds.values()]
-            shard_of = {future.key: shard for future, shard in zip(told, shards, strict=True)}
-            for future, failures in as_completed(told, loop=self._client.loop, with_results=True):
-                tell(shard_of[future.key], failures)
-            return self._in_pieces(totals, job)
+            totals = [self._added(level, 10) for level in folds.values()]
+            self._tell(told, shards, tell)
+        height = job.shape[1]
+        count = max(1, min(len(self._client.nthreads()), height // LEAST_ROWS))
+        pieces = []
+        for band in bands(height, -(-height // count)):
+            rows = [submit(_rows, each, band.first, band.end, priority=30) for each in totals]
+            pieces.append((band.first, band.end, submit(_added, *rows)))
+        return pieces
 
-    def _added(self, level: list[Future]) -> Future:
+    def _by_bands(
+        self,
+        shards: Sequence[Shard],
+        job: Job,
+        tell: Callable[[Shard, Failures], None],
+        rows: int,
+        memory: int,
+    ) -> list[_Piece]:
+        """Return the sums in pieces of so many rows; workers keep their shards' pixels on disk."""
+        submit = partial(self._client.submit, pure=False, allow_other_workers=True)
+        workers = list(self._client.nthreads())
+        homes = [workers[index % len(workers)] for index in range(len(shards))]
+        with self._shared((job, memory)) as shared:
+            told = [
+                submit(_decoded, shared, shard, workers=[home])
+                for shard, home in zip(shards, homes, strict=True)
+            ]
+            pieces = []
+            for number, band in enumerate(bands(job.shape[1], rows)):
+                level = [
+                    submit(
+                        _band_of_shard,
+                        shared,
+                        shard,
+                        band,
+                        decoded,
+                        workers=[home],
+                        priority=-2 * number,  # one band after the other
+                    )
+                    for shard, home, decoded in zip(shards, homes, told, strict=True)
+                ]
+                pieces.append((band.first, band.end, self._added(level, 1 - 2 * number)))
+            self._tell(told, shards, tell)
+            deque(as_completed([each for _, _, each in pieces], loop=self._client.loop), 0)
+            self._client.run(_forget)
+        return pieces
+
+    def _tell(
+        self,
+        told: Sequence[Future],
+        shards: Sequence[Shard],
+        tell: Callable[[Shard, Failures], None],
+    ) -> None:
+        """Tell of shards as they are done."""
+        shard_of = {future.key: shard for future, shard in zip(told, shards, strict=True)}
+        for future, failures in as_completed(told, loop=self._client.loop, with_results=True):
+            tell(shard_of[future.key], failures)
+
+    def _added(self, level: list[Future], priority: int) -> Future:
         """Return the sum of sums, which go up a tree."""
         while len(level) > 1:
             pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
-            level = [self._client.submit(_added, *pair, priority=10, pure=False) for pair in pairs]
-        return level[0]
-
-    def _in_pieces(self, totals: Sequence[Future], job: Job) -> ClusterSums:
-        """Return the sum of the folds in as many pieces as there are workers to work on them."""
-        height = job.shape[1]
-        count = max(1, min(len(self._client.nthreads()), height // LEAST_ROWS))
-        ends = [height * number // count for number in range(count + 1)]
-        pieces = []
-        for first, end in pairwise(ends):
-            rows = [
-                self._client.submit(_rows, each, first, end, priority=30, pure=False)
-                for each in totals
+            level = [
+                self._client.submit(_added, *pair, priority=priority, pure=False) for pair in pairs
             ]
-            pieces.append((first, end, self._client.submit(_added, *rows, pure=False)))
-        return ClusterSums(self, job.shape, pieces)
+        return level[0]
 
     def on_bands(
         self,
@@ -169,6 +247,11 @@ class Cluster:
                     yield _result(*waiting.popleft())
             while waiting:
                 yield _result(*waiting.popleft())
+
+    @property
+    def workers(self) -> int:
+        """How many there are, at least one."""
+        return max(1, len(self._client.nthreads()))
 
     def map(
         self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
@@ -213,6 +296,8 @@ class ClusterSums:
         (channels, height, width) of the images.
     pieces : sequence of (int, int, Future)
         Sums of the rows first, ..., end - 1, from top to bottom.
+    memory : int
+        Bytes that a worker may take.
     view : sequence of function
         What is done to sums before they are used.
     """
@@ -222,9 +307,11 @@ class ClusterSums:
         cluster: Cluster,
         shape: tuple[int, int, int],
         pieces: Sequence[_Piece],
+        memory: float,
         view: Sequence[_View] = (),
     ) -> None:
         self._cluster, self.shape, self._pieces, self._view = cluster, shape, pieces, view
+        self.memory = memory
 
     elsewhere = True
 
@@ -247,29 +334,35 @@ class ClusterSums:
         return self._seen(partial(Folds.restricted, layout=layout))
 
     def _seen(self, view: _View) -> ClusterSums:
-        return ClusterSums(self._cluster, self.shape, self._pieces, (*self._view, view))
+        return ClusterSums(
+            self._cluster, self.shape, self._pieces, self.memory, (*self._view, view)
+        )
 
-    @property
+    @cached_property
     def making_bytes(self) -> int:
-        """None here."""
-        return 0
+        """Bytes that it takes a worker to have a row of the sums: as sent, and put together."""
+        return 3 * self.head.row_bytes
 
-    @property
-    def memory(self) -> float:
-        """No concern: the work makes do with little."""
-        return math.inf
+    def _work_bytes(self, rows: int, cost: Cost, halo: int) -> float:
+        """Return the bytes of work on a band; it is sent all pieces that have rows of its crop."""
+        tallest = max(end - first for first, end, _ in self._pieces)
+        crop = min(rows + 2 * halo + 2 * tallest, self.shape[1])
+        return cost(rows) + crop * self.making_bytes
 
     def least_memory(self, cost: Cost, halo: int = 0) -> float:
-        """Return 0: no memory is too little."""
-        return 0.0
+        """Return the least memory, in bytes, that leaves bands of a row."""
+        return self._work_bytes(1, cost, halo) / WORK_SHARE
 
     def bands(self, cost: Cost, halo: int = 0) -> list[Band]:
-        """Return the pieces, with the halo."""
+        """Return bands for all workers, as high as their memory allows."""
         height = self.shape[1]
-        return [
-            Band(first, end, max(0, first - halo), min(height, end + halo))
-            for first, end, _ in self._pieces
-        ]
+        rows = rows_within(
+            WORK_SHARE * self.memory, height, lambda rows: self._work_bytes(rows, cost, halo)
+        )
+        if rows == 0:
+            check_memory([(self, cost, halo)])
+        each = -(-height // self._cluster.workers)
+        return bands(height, max(1, min(rows, max(each, LEAST_ROWS))), halo)
 
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
@@ -290,6 +383,9 @@ def _result(band: Band, future: Future) -> tuple[Band, Any]:
     return band, future.result()
 
 
+sizeof.register(Folds, lambda folds: folds.nbytes)  # for Dask to know what it moves and keeps
+sizeof.register(Part, lambda part: part.sums.nbytes)
+
 # What workers do.
 
 
@@ -297,6 +393,58 @@ def _part(shared: tuple[Callable[[Shard, int], Part], bool], shard: Shard) -> Pa
     make, compiled = shared
     with _busy(compiled) as threads:
         return make(shard, threads)
+
+
+_held: dict[str, tuple[Spooled, Failures]] = {}  # shards whose pixels this process keeps
+
+
+def _of_shard(shared: tuple[tuple[Job, int], bool], shard: Shard, threads: int) -> Any:
+    """Return the decoded pixels of a shard, on the disk, and what could not be decoded."""
+    (job, memory), _ = shared
+    key = repr([(person.name, address(person.source)) for person in shard])
+    if key not in _held:
+        folder = Path(get_worker().local_directory)
+        _held[key] = spooled_shard(shard, job, threads, int(WORK_SHARE * memory), folder)
+    return _held[key]
+
+
+def _decoded(shared: tuple[tuple[Job, int], bool], shard: Shard) -> Failures:
+    with _busy(shared[1]) as threads:
+        return _of_shard(shared, shard, threads)[1]
+
+
+def _band_of_shard(
+    shared: tuple[tuple[Job, int], bool], shard: Shard, band: Band, decoded: Failures
+) -> Folds:
+    """Return some rows of the sums of a shard; decoded again if the one who had it is lost."""
+    job = shared[0][0]
+    reach = _reach(job)
+    above, below = max(0, band.first - reach), min(job.shape[1], band.end + reach)
+    with _busy(shared[1]) as threads, limited(threads):
+        crop = _of_shard(shared, shard, threads)[0].rows(above, below)
+    return _rows(crop, band.first - above, band.end - above)
+
+
+def _forget() -> None:
+    _held.clear()
+
+
+def _reach(job: Job) -> int:
+    """Return how many rows apart the pixels of a product are at most."""
+    layout = job.layout
+    return int(max(abs(layout.lags[:, 0]).max(), abs(layout.receptive_field.taps[:, 0]).max()))
+
+
+def _summing_bytes(job: Job, rows: int) -> float:
+    """Return the bytes of so many rows of the sums of a shard: made, sent, and added up."""
+    return 4.0 * _row_bytes(job) * (rows + 2 * _reach(job))
+
+
+def _row_bytes(job: Job) -> int:
+    """Return the bytes of a row of the sums of a shard."""
+    layout, (channels, _, width) = job.layout, job.shape
+    planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
+    return 4 * planes * layout.channels(channels) * width
 
 
 def _failures(part: Part) -> Failures:
@@ -382,7 +530,7 @@ def dask_setup(worker: Worker) -> None:
 
 
 @contextmanager
-def connected(where: str, report: Report) -> Iterator[Cluster]:
+def connected(where: str, report: Report, memory: int | None = None) -> Iterator[Cluster]:
     """Start or find a cluster.
 
     Parameters
@@ -391,6 +539,8 @@ def connected(where: str, report: Report) -> Iterator[Cluster]:
         ``local:N`` for N processes here, or the address of a scheduler, ``tcp://HOST:PORT``.
     report : Report
         Told where it can be watched.
+    memory : int, optional
+        Bytes that a process here may take.
 
     Raises
     ------
@@ -406,7 +556,7 @@ def connected(where: str, report: Report) -> Iterator[Cluster]:
             with announced(report):
                 compile_alone()
             try:
-                address = stack.enter_context(_started(number))
+                address = stack.enter_context(_started(number, memory))
             except Exception as error:  # of many kinds, as the system's limits are
                 raise MlrError(
                     f"{where}: the processes do not start: {_first_line(error)} (a script that "
@@ -467,10 +617,16 @@ def _local(where: str) -> int | None:
 
 
 @contextmanager
-def _started(number: int) -> Iterator[str]:
+def _started(number: int, memory: int | None) -> Iterator[str]:
     """Start a scheduler in this process, and workers in processes of their own."""
     _track_in_silence()
-    settings = {"distributed.scheduler.allowed-failures": FAILURES}
+    settings = {
+        "distributed.scheduler.allowed-failures": FAILURES,
+        "distributed.worker.memory.target": KEPT_SHARE / 2,  # of the limit, which is twice as much
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+    }
     before = set(multiprocessing.active_children())
 
     def ours() -> set[multiprocessing.process.BaseProcess]:
@@ -492,6 +648,7 @@ def _started(number: int) -> Iterator[str]:
                 n_workers=number,
                 threads_per_worker=max(1, thread_count() // number),
                 host="127.0.0.1",
+                memory_limit="auto" if memory is None else 2 * memory,
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL + 1,
                 death_timeout=PATIENCE,

@@ -30,6 +30,7 @@ class Engine(Protocol):
         shards: Sequence[Shard],
         job: Job,
         tell: Callable[[Shard, Failures], None],
+        memory: int | None,
     ) -> RowSums:
         """Return the sum over shards, made by a function of a shard and a number of threads.
 
@@ -43,7 +44,13 @@ class Engine(Protocol):
             What is summed up.
         tell : function
             Called for each shard with what cannot be read of it.
+        memory : int, optional
+            Bytes that each process may take. With less than the sums of a shard need, ``make`` is
+            not called: pixels are kept on the disks, and summed up in bands of rows.
         """
+
+    def fits(self, job: Job, memory: int | None) -> bool:
+        """Tell whether the sums of a shard do."""
 
     def map(
         self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
@@ -65,7 +72,9 @@ def mapped(
 
 
 @contextmanager
-def engine(cluster: str | None, report: Report) -> Iterator[Engine | None]:
+def engine(
+    cluster: str | None, report: Report, memory: int | None = None
+) -> Iterator[Engine | None]:
     """Start or find the engine that was asked for.
 
     Parameters
@@ -75,6 +84,8 @@ def engine(cluster: str | None, report: Report) -> Iterator[Engine | None]:
         there is no engine.
     report : Report
         Told where it can be watched.
+    memory : int, optional
+        Bytes that a process here may take.
 
     Raises
     ------
@@ -88,5 +99,5 @@ def engine(cluster: str | None, report: Report) -> Iterator[Engine | None]:
         from mlr.cluster import connected
     except ImportError as error:
         raise MlrError("--cluster needs Dask: pip install 'mlr[cluster]'") from error
-    with connected(cluster, report) as found:
+    with connected(cluster, report, memory) as found:
         yield found

@@ -112,7 +112,7 @@ def gather_pairs(
         people, job = prepared(pairs, layout, folds, report)
         if memory is not None and sharding.engine is None:
             _check_room(people, job, memory)
-        size = sharding.people or size_for(job, len(pairs.expressions))
+        size = sharding.people or size_for(job)
         folder = sharding.checkpoint
         store = None if folder is None else Checkpoint(folder, job)
         with store.opened() if store else nullcontext():
@@ -121,7 +121,7 @@ def gather_pairs(
             if sharding.engine is None:
                 total: RowSums = _one_by_one(shards, job, store, count, steps, report)
             else:
-                total = _elsewhere(sharding.engine, shards, job, store, steps, report)
+                total = _elsewhere(sharding.engine, shards, job, store, steps, report, memory)
             deque(steps, 0)  # those who could not be decoded
         finished(total.head, report)
         return total
@@ -201,15 +201,21 @@ def _elsewhere(
     store: Checkpoint | None,
     steps: Iterator[int],
     report: Report,
+    memory: int | None,
 ) -> RowSums:
     """Return the sum over all shards, made by an engine."""
+    if store is not None and not engine.fits(job, memory):
+        raise OptionError(
+            "the memory is too little for sums of whole shards, which a checkpoint keeps; give "
+            "more, or no --checkpoint"
+        )
 
     def tell(shard: Shard, failures: Failures) -> None:
         deque(islice(steps, len(shard)), 0)
         for path, cause in failures:
             report.fail(path, cause)
 
-    return engine.sums(partial(make_part, job=job, store=store), shards, job, tell)
+    return engine.sums(partial(make_part, job=job, store=store), shards, job, tell, memory)
 
 
 def make_part(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from mlr.banded import Spooled
 from mlr.collect import Job, sum_up
 from mlr.data.files import LARGEST, is_here, open_regular
 from mlr.data.pairs import Person
@@ -66,20 +67,12 @@ def cut(people: Sequence[Person], size: int, folds: int) -> list[Shard]:
     return shards
 
 
-def size_for(job: Job, expressions: int) -> int:
-    """Return how many people a shard should have: their images outweigh the sums of them.
-
-    Parameters
-    ----------
-    job : Job
-        What is to be made of them.
-    expressions : int
-        How many target expressions there are.
-    """
+def size_for(job: Job) -> int:
+    """Return how many people a shard should have: their images outweigh the sums of them."""
     layout, channels = job.layout, job.format.channels
-    each = len(layout.lags) + 1 + expressions * (len(layout.receptive_field) + 2)
-    sums = 4 * each * layout.channels(channels)  # bytes for each pixel
-    images = channels * (1 + expressions)
+    planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
+    sums = 4 * planes * layout.channels(channels)  # bytes for each pixel
+    images = channels * (1 + job.expressions)
     return max(LEAST, -(-sums // images))
 
 
@@ -118,6 +111,31 @@ def sum_shard(
         if address(path) not in digests and (digest := digest_of(path)) is not None:
             digests[address(path)] = digest
     return Part(sums, tuple(quiet.failures), digests)
+
+
+def spooled_shard(
+    shard: Shard, job: Job, threads: int, memory: int, folder: Path | None
+) -> tuple[Spooled, Failures]:
+    """Decode the people of a shard, whose sums do not fit in memory, and keep their pixels.
+
+    Parameters
+    ----------
+    shard, job, threads
+        As for `sum_shard`.
+    memory, folder
+        As for `mlr.banded.Banded`.
+
+    Raises
+    ------
+    MlrError
+        If the disk is full.
+    """
+    quiet = Silent()
+    sums = Spooled(job, memory, folder)
+    with limited(threads) as count:
+        for person in decoded(shard, job.format, count, quiet):
+            sums.add(person)
+    return sums, tuple(quiet.failures)
 
 
 class Silent(Report):

@@ -94,7 +94,8 @@ def train(
     Returns
     -------
     Model
-        The same bits for any number of threads, any order of the files and any split of the pairs.
+        The same bits for any number of threads, any order of the files, any split of the pairs and
+        any amount of memory. Large weights may lie in a temporary file as long as it is used.
 
     Raises
     ------
@@ -121,9 +122,9 @@ def train(
     report = report or Report()
     if output is not None:
         check_free(Path(output), force=force)
-    with limited(threads), announced(report), engine(cluster, report) as elsewhere:
+    room = Room.of(memory, output)
+    with limited(threads), announced(report), engine(cluster, report, room.each) as elsewhere:
         sharding = Sharding.of(checkpoint, shard, elsewhere)
-        room = Room.of(memory, output)
         sums = _gather(added, removed, made, source, target, sharding, room, threads, report)
         model = made.fit(sums, report)
     if output is not None:
@@ -187,9 +188,9 @@ def gather(
     if output is not None:
         check_free(Path(output), force=force)
     report = report or Report()
-    with engine(cluster, report) as elsewhere:
+    room = Room.of(memory, output)
+    with engine(cluster, report, room.each) as elsewhere:
         sharding = Sharding.of(checkpoint, shard, elsewhere)
-        room = Room.of(memory, output)
         sums = _gather(added, removed, made, source, target, sharding, room, threads, report)
         folds = joined(sums)
     if output is not None:
@@ -214,6 +215,11 @@ class Room:
     memory: int
     given: bool
     folder: Path | None
+
+    @property
+    def each(self) -> int | None:
+        """Bytes that each process of a cluster may take, if somebody asked for that."""
+        return self.memory if self.given else None
 
     @classmethod
     def of(cls, memory: int | str | None, output: str | Path | None) -> Room:

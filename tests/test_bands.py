@@ -24,11 +24,14 @@ QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink an example ta
 class Cropped:
     """Row sums made anew from the rows of images, in bands of a given height."""
 
+    elsewhere = False
+
     def __init__(self, sources, targets, recipe, height):
         self.sources, self.targets, self.height = sources, targets, height
         self.layout = recipe.layout((sources.shape[3], *sources.shape[1:3]))
         self.folds = recipe.folds
         self.shape = (sources.shape[3], *sources.shape[1:3])
+        self.elsewhere = height % 2 == 1  # bands by themselves, not one after the other
         self.head = self.rows(0, 1)
 
     def rows(self, first, end):

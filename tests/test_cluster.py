@@ -18,6 +18,8 @@ pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
 from mlr import cluster, gathering
 from mlr.engine import engine
+from mlr.errors import OptionError
+from mlr.folds import joined
 from mlr.report import Report
 
 BOTH = ("best", "paper")
@@ -40,7 +42,7 @@ def two():
         yield found
 
 
-def gathered(data, engine, recipe, shard):
+def gathered(data, engine, recipe, shard, memory=None, kept=None):
     """Return the statistics that an engine makes."""
     from mlr.data.pairs import find_pairs
     from mlr.recipes import recipe as named
@@ -54,9 +56,10 @@ def gathered(data, engine, recipe, shard):
         folds=made.folds,
         threads=1,
         report=report,
-        sharding=gathering.Sharding.of(None, shard, engine),
+        sharding=gathering.Sharding.of(kept, shard, engine),
+        memory=memory,
     )
-    return sums, report
+    return joined(sums) if memory is None else sums, report
 
 
 @pytest.mark.parametrize("recipe", BOTH)
@@ -76,6 +79,30 @@ def test_sixteen_bits_give_the_same_bits(two, tmp_path):
     for name, where in {"a": None, "b": two}.items():
         gathered(data, where, "best", 1)[0].save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("recipe", ["paper", pytest.param("best", marks=pytest.mark.slow)])
+def test_little_memory_gives_the_same_bits(two, tmp_path, recipe):
+    """Pixels are kept on the disk, and summed up, sent and solved in bands of rows."""
+    from mlr.recipes import recipe as named
+
+    data = draw_pairs(tmp_path / "data", range(6), ("happy",), size=64)
+    made = named(recipe, {})
+    plain, _ = gathered(data, None, recipe, None)
+    memory = 3_600_000 if recipe == "paper" else 40_000_000
+    sums, _ = gathered(data, two, recipe, 2, memory)
+    assert len(sums._pieces) > 2
+    if recipe == "best":
+        sums.memory = 1e9  # for the halo, which is all of an image as small as this
+    expected = made.fit(plain, Report())
+    found = made.fit(sums, Report())
+    assert (found.weights == expected.weights).all()
+    assert found.meta == expected.meta
+
+
+def test_a_checkpoint_needs_the_memory_for_a_shard(data, two, tmp_path):
+    with pytest.raises(OptionError, match="too little for sums of whole shards"):
+        gathered(data, two, "paper", 2, 10_000, tmp_path / "kept")
 
 
 def test_progress_counts_people(data, two):
