@@ -1,7 +1,7 @@
 """Measure how the time and the memory of training grow with pairs, pixels and window.
 
     python benchmarks/growth.py [--axis pairs pixels taps best memory] [--threads N] [--repeat 3]
-        [--output benchmarks/results]
+        [--output benchmarks/results] [--folder FOLDER [--draw]]
 
 Draws colour faces into a temporary folder, as BMP files, for these decode nearly as fast as they
 are read. One of pairs, pixels and taps grows while the others stay; "best" is the default recipe on
@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from files import write_pairs
 
-from mlr.accumulate import BATCH
+from mlr.accumulate import BATCH, BATCH_BYTES
 from mlr.bench.machine import describe, optional, peak_memory
 from mlr.data.images import read_header
 from mlr.folds import fold_of
@@ -102,6 +102,7 @@ def needed(folder, pairs, window, recipe):
     channels, plane = layout.channels(3), header.height * header.width
     folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
     batch = 2 * channels * plane * min(BATCH, -(-pairs // folds) * 3 // channels)
+    batch = min(batch, BATCH_BYTES)
     planes = len(layout.lags) + 1 + len(layout.receptive_field) + 2
     return batch + 4 * folds * channels * plane * planes
 
@@ -112,7 +113,8 @@ class Folders:
     def __init__(self, home, threads):
         self.home, self.threads = home, threads
         self.small = home / "small"
-        write_pairs(self.small, ".bmp", 8, 24, threads)
+        if not self.small.exists():
+            write_pairs(self.small, ".bmp", 8, 24, threads)
 
     def of(self, pairs, size):
         """Return a folder of so many pairs of so many pixels."""
@@ -129,20 +131,22 @@ class Folders:
         return folder
 
 
-def measured(axis, options):
+def runs_of(axis, options):
+    """Yield value, pairs, side, window, recipe and memory of the runs of an axis."""
+    for value, pairs, size, *rest in AXES[axis][1][: options.first]:
+        yield value, pairs // options.smaller, size // options.smaller, *rest
+
+
+def measured(axis, folders, options):
     """Return the figures of an axis."""
-    what, runs = AXES[axis]
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folders = Folders(Path(name), options.threads)
-        for value, pairs, size, window, recipe, memory in runs[: options.first]:
-            pairs, size = pairs // options.smaller, size // options.smaller
-            folder = folders.of(pairs, size)
-            found = measure(folder, folders.small, window, recipe, memory, options)
-            least = needed(folder, pairs, window, recipe) + found["weights"]
-            rows.append({"value": value, **found, "needed": least})
+    for value, pairs, size, window, recipe, memory in runs_of(axis, options):
+        folder = folders.of(pairs, size)
+        found = measure(folder, folders.small, window, recipe, memory, options)
+        least = needed(folder, pairs, window, recipe) + found["weights"]
+        rows.append({"value": value, **found, "needed": least})
     machine = describe(options.threads)
-    return {"what": what, "rows": rows, "repeat": options.repeat, "machine": machine}
+    return {"what": AXES[axis][0], "rows": rows, "repeat": options.repeat, "machine": machine}
 
 
 def exponent(rows, key):
@@ -241,6 +245,8 @@ def main():
     parser.add_argument("--threads", type=int, default=thread_count())
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--folder", type=Path, help="keep what is drawn there for another run")
+    parser.add_argument("--draw", action="store_true", help="draw, and measure nothing")
     parser.add_argument("--first", type=int, help="only so many values of each")
     parser.add_argument("--smaller", type=int, default=1, help="divide pairs and sides by this")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
@@ -254,9 +260,16 @@ def main():
     options.output.mkdir(parents=True, exist_ok=True)
     kept = options.output / "growth.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
-    for axis in options.axis:
-        found[axis] = measured(axis, options)
-        kept.write_text(json.dumps(found, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as name:
+        folders = Folders(options.folder or Path(name), options.threads)
+        for axis in options.axis:
+            for _, pairs, size, *_ in runs_of(axis, options):
+                folders.of(pairs, size)
+            if not options.draw:
+                found[axis] = measured(axis, folders, options)
+                kept.write_text(json.dumps(found, indent=1) + "\n")
+    if options.draw:
+        return
     found = {axis: found[axis] for axis in AXES if axis in found}
     text = report(found)
     (options.output / "growth.md").write_text(text)

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, Cost, Result, RowSums, check_memory
+from mlr.bands import Band, Cost, Result, RowSums, Work, check_memory
 from mlr.displacement import (
     Field,
     Frame,
@@ -166,6 +166,13 @@ class Best:
             wanted = min(wanted, reach_of(found, field))
         return layout_for(field, wanted)
 
+    def works(self, sums: RowSums) -> list[Work]:
+        """Return what `fit` takes."""
+        return [work for search in self._searches(sums) for work in search.works]
+
+    def _searches(self, sums: RowSums) -> list[_Search]:
+        return [_Search(self, sums.only([name]), name) for name in sums.head.expressions]
+
     def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the model that predicts people left out best, or is as good and sharper.
 
@@ -180,7 +187,7 @@ class Best:
         taps, names = self._field_in(head.layout), head.expressions
         _, height, width = sums.shape
         weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
-        searches = [_Search(self, sums.only([name]), name) for name in names]
+        searches = self._searches(sums)
         check_memory(work for search in searches for work in search.works)
         fits = {
             search.name: self._fit(search, weights[place, 0], report)
