@@ -250,14 +250,21 @@ class Best:
     ) -> Option:
         """Return the best way to share samples, with the strongest penalty that is good with it.
 
-        First the former, with one penalty; then the penalties, the strong ones only if one of them
-        may be good: the error falls and then rises. What was tried is noted with its error.
+        The former with one penalty; then the penalties, the strong ones only if one of them may be
+        good: the error falls and then rises. What was tried is noted with its error. One look at
+        the sums costs as much as many errors: the weak penalties are tried before it is known
+        whether that is needed.
         """
-        sides = [True, False] if self.mirrored is None else [self.mirrored]
-        options = [replace(first, mirrored=side, blur=blur) for blur in blurs for side in sides]
-        tried |= search.errors(options, moved=first.mirrored)
-        chosen = min(tried, key=tried.__getitem__)
         penalties = PENALTIES if self.penalty is None else (self.penalty,)
+        weak = [penalty for penalty in penalties if penalty <= first.penalty]
+        options = [
+            Option(side, blur, penalty)
+            for blur in blurs
+            for side in ([True, False] if self.mirrored is None else [self.mirrored])
+            for penalty in (weak if side == first.mirrored else [first.penalty])
+        ]
+        tried |= search.errors(options, moved=first.mirrored)
+        chosen = min((o for o in tried if o.penalty == first.penalty), key=tried.__getitem__)
         alike = [replace(chosen, penalty=penalty) for penalty in penalties]
         if chosen.mirrored != first.mirrored:  # it is moved in another way now
             del tried[chosen]
