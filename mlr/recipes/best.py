@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, Cost, Result, RowSums, check_memory
+from mlr.bands import Band, Cost, Result, RowSums, Work, check_memory
 from mlr.displacement import (
     Field,
     Frame,
@@ -166,6 +166,13 @@ class Best:
             wanted = min(wanted, reach_of(found, field))
         return layout_for(field, wanted)
 
+    def works(self, sums: RowSums) -> list[Work]:
+        """Return what `fit` takes."""
+        return [work for search in self._searches(sums) for work in search.works]
+
+    def _searches(self, sums: RowSums) -> list[_Search]:
+        return [_Search(self, sums.only([name]), name) for name in sums.head.expressions]
+
     def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the model that predicts people left out best, or is as good and sharper.
 
@@ -180,7 +187,7 @@ class Best:
         taps, names = self._field_in(head.layout), head.expressions
         _, height, width = sums.shape
         weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
-        searches = [_Search(self, sums.only([name]), name) for name in names]
+        searches = self._searches(sums)
         check_memory(work for search in searches for work in search.works)
         fits = {
             search.name: self._fit(search, weights[place, 0], report)
@@ -243,8 +250,8 @@ class Best:
     ) -> Option:
         """Return the best way to share samples, with the strongest penalty that is good with it.
 
-        First the former, with one penalty; then the penalties. What was tried is noted with its
-        error.
+        First the former, with one penalty; then the penalties, the strong ones only if one of them
+        may be good: the error falls and then rises. What was tried is noted with its error.
         """
         sides = [True, False] if self.mirrored is None else [self.mirrored]
         options = [replace(first, mirrored=side, blur=blur) for blur in blurs for side in sides]
@@ -252,14 +259,17 @@ class Best:
         chosen = min(tried, key=tried.__getitem__)
         penalties = PENALTIES if self.penalty is None else (self.penalty,)
         alike = [replace(chosen, penalty=penalty) for penalty in penalties]
-        if chosen.mirrored == first.mirrored:  # otherwise it is moved in another way now
-            options = [option for option in alike if option != chosen]
-        else:
-            options = alike
-        tried |= search.errors(options, moved=chosen.mirrored)
-        least = min(tried[option] for option in alike)
-        good = [option for option in alike if tried[option] <= TOLERANCE * least]
-        return max(good, key=lambda option: option.penalty)
+        if chosen.mirrored != first.mirrored:  # it is moved in another way now
+            del tried[chosen]
+        for strong in (False, True):
+            options = [o for o in alike if (o.penalty > first.penalty) == strong and o not in tried]
+            tried |= search.errors(options, moved=chosen.mirrored)
+            known = [option for option in alike if option in tried]
+            least = min(tried[option] for option in known)
+            good = [option for option in known if tried[option] <= TOLERANCE * least]
+            if good[-1] != known[-1]:
+                break
+        return good[-1]
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""
