@@ -7,7 +7,8 @@ Draws colour faces into a temporary folder, as BMP files, for these decode nearl
 are read. One of pairs, pixels and taps grows while the others stay; "best" is the default recipe on
 larger and larger images, "memory" the same training in less and less memory. Each training runs in
 a process of its own, after a small one that loads the kernels. Time is that of the processors, all
-threads together, which other programs disturb less than the clock's: the median of several runs.
+threads together, which other programs disturb less than the clock's: the median of several runs,
+all of an axis in turn.
 Memory is the most that the process has held, less what it held after the small training; "needed"
 are the pixels of a batch, the sums and the weights, which no training can do without. Every axis
 is kept in growth.json, so that they can be measured one at a time; growth.md and growth.png are
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -56,17 +58,14 @@ AXES = {
 }  # fmt: skip
 
 
-def run(folder, small, options, repeat):
+def run(folder, small, options):
     """Train on the images in a folder; print seconds of processors, and bytes."""
     train(small, **options)
     before = reset_peak()
-    times = []
-    for _ in range(repeat):
-        start = time.process_time()
-        weights = train(folder, **options).weights.nbytes
-        times.append(time.process_time() - start)
-    taken = {"bytes": peak("VmHWM") - before, "weights": weights}
-    print(json.dumps({"seconds": statistics.median(times), **taken}))
+    start = time.process_time()
+    weights = train(folder, **options).weights.nbytes
+    seconds = time.process_time() - start
+    print(json.dumps({"seconds": seconds, "bytes": peak("VmHWM") - before, "weights": weights}))
 
 
 def reset_peak():
@@ -89,7 +88,7 @@ def peak(key):
 def measure(folder, small, window, recipe, memory, options):
     """Return what `run` prints in a process of its own."""
     chosen = {"receptive_field": window, "recipe": recipe, "memory": memory}
-    arguments = [folder, small, json.dumps({**chosen, "threads": options.threads}), options.repeat]
+    arguments = [folder, small, json.dumps({**chosen, "threads": options.threads})]
     command = [sys.executable, __file__, "--run", *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
@@ -138,13 +137,17 @@ def runs_of(axis, options):
 
 
 def measured(axis, folders, options):
-    """Return the figures of an axis."""
+    """Return the figures of an axis: all runs in turn, several times, and medians."""
+    found = defaultdict(list)
+    for _ in range(options.repeat):
+        for value, pairs, size, *how in runs_of(axis, options):
+            folder = folders.of(pairs, size)
+            found[value].append(measure(folder, folders.small, *how, options))
     rows = []
-    for value, pairs, size, window, recipe, memory in runs_of(axis, options):
-        folder = folders.of(pairs, size)
-        found = measure(folder, folders.small, window, recipe, memory, options)
-        least = needed(folder, pairs, window, recipe) + found["weights"]
-        rows.append({"value": value, **found, "needed": least})
+    for value, pairs, size, window, recipe, _ in runs_of(axis, options):
+        row = {key: statistics.median(r[key] for r in found[value]) for key in found[value][0]}
+        least = needed(folders.of(pairs, size), pairs, window, recipe) + row["weights"]
+        rows.append({"value": value, **row, "needed": least})
     machine = describe(options.threads)
     return {"what": AXES[axis][0], "rows": rows, "repeat": options.repeat, "machine": machine}
 
@@ -249,11 +252,11 @@ def main():
     parser.add_argument("--draw", action="store_true", help="draw, and measure nothing")
     parser.add_argument("--first", type=int, help="only so many values of each")
     parser.add_argument("--smaller", type=int, default=1, help="divide pairs and sides by this")
-    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        folder, small, chosen, repeat = options.run
-        run(Path(folder), Path(small), json.loads(chosen), int(repeat))
+        folder, small, chosen = options.run
+        run(Path(folder), Path(small), json.loads(chosen))
         return
     if optional("matplotlib") is None:
         sys.exit("needs mlr[plot]: pip install 'mlr[plot]'")

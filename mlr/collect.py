@@ -16,6 +16,7 @@ from mlr.data.pairs import PairList, Person
 from mlr.data.stream import DecodedPerson, Format, common_format, decoded
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
+from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.report import Report
@@ -23,8 +24,8 @@ from mlr.statistics import NARROW_SAMPLES, TO_16_BITS, WHITE, Statistics
 from mlr.threads import limited
 from mlr.warmup import announced
 
-PACK = 32  # people handed on at once: 32 neighbouring bytes of samples are half a cache line
-PACK_BYTES = 128 << 20  # and as much again when they are handed on
+PACK = 32  # people handed on at once, two blocks of samples
+PACK_BYTES = 8 << 20  # one block where images are large; as much again while they are handed on
 
 
 def collect(
@@ -206,8 +207,10 @@ def _sum_up(
     totals = [Statistics(layout, WHITE["uint8"], shape) for _ in range(folds)]
     bins: dict[Kind, list[DecodedPerson]] = {}
     images = 1 + max((len(expressions) for _, expressions in expected), default=1)
-    pack_bytes = min(PACK_BYTES, batch_bytes // 2 if batch_bytes else PACK_BYTES)
-    pack = max(1, min(PACK, pack_bytes // (images * math.prod(shape))))
+    each = images * math.prod(shape)
+    pack = min(PACK, max(BLOCK, PACK_BYTES // each))
+    if batch_bytes is not None:
+        pack = max(1, min(pack, batch_bytes // (2 * each)))
     accumulator: Accumulator | None = None
     current: Kind | None = None
 
