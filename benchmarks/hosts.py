@@ -31,8 +31,8 @@ PORT = 8786
 SHARD = 10  # people
 #: Whoever is silent is given up sooner than Dask does of itself, for this not to take minutes.
 PATIENCE = {
-    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "4s",
-    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "6s",
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
     "DASK_LOGGING__DISTRIBUTED": "critical",
 }
 

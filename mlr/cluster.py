@@ -672,6 +672,8 @@ def _close(what: Client | LocalCluster) -> None:
     """Close a connection or a cluster; if that goes wrong, the work has been done all the same."""
     with suppress(Exception):
         what.close(timeout=CLOSING)
+    if isinstance(what, Client):
+        what.status = "closed"  # or its finaliser tries once more, and says so
 
 
 def _track_in_silence() -> None:
