@@ -35,8 +35,9 @@ format: $(VENV)/lint.stamp  ## put the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/test.stamp  ## time every stage on this machine, and renew the README's table
+bench: $(VENV)/bench.stamp  ## time every stage on this machine; renew the README's table and plots
 	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/growth.py
 
 quality: $(VENV)/test.stamp  ## cross-validate on drawn faces, or on DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
@@ -61,6 +62,7 @@ clean:  ## remove all that these targets made
 # One rule installs the program, editable, with the extra that a target needs (demo: none).
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
+$(VENV)/bench.stamp: EXTRA := [test,plot]
 $(VENV)/test-all.stamp: EXTRA := [test,cluster]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
 $(VENV)/rivals.stamp: EXTRA := [rivals]

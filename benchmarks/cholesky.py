@@ -41,7 +41,7 @@ def equations_of(side, rng):
         taps=field.taps,
         lag_of=table.lag_of,
         base_of=table.base_of,
-        penalty=np.full(len(field) + 1, PENALTY),
+        penalty=PENALTY * np.eye(len(field) + 1),
         prior=np.zeros(len(field) + 1),
         scale=SCALE,
     )
@@ -51,10 +51,9 @@ def systems(equations):
     """Return the matrices and right-hand sides of all pixels."""
     y, x = (a.ravel() for a in np.indices(equations.source_sums.shape))
     matrices, inside = gather_gram(equations, y, x)
-    unknowns = len(equations.penalty)
-    matrices[:, range(unknowns), range(unknowns)] += SCALE**2 * equations.penalty
+    matrices += SCALE**2 * equations.penalty
     right = np.concatenate([equations.cross[0], SCALE * equations.target_sums])
-    return matrices, np.where(inside, right.reshape(unknowns, -1).T, 0.0)[..., None]
+    return matrices, np.where(inside, right.reshape(len(right), -1).T, 0.0)[..., None]
 
 
 def residual(matrices, weights, right):

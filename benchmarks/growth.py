@@ -1,19 +1,23 @@
 """Measure how the time and the memory of training grow with pairs, pixels and window.
 
-    python benchmarks/growth.py [--pairs 50 100 200 400 800] [--sizes 64 128 256 512]
-        [--windows 1 3 5 7 9] [--threads N] [--repeat 3] [--output benchmarks/results]
+    python benchmarks/growth.py [--axis pairs pixels taps best memory] [--threads N] [--repeat 3]
+        [--output benchmarks/results] [--folder FOLDER [--draw]]
 
 Draws colour faces into a temporary folder, as BMP files, for these decode nearly as fast as they
-are read. One of the three numbers grows while the others stay in the middle of their lists; a
-window of 3 goes with the first two. Each training runs in a process of its own, after a small one
-that loads the kernels. Time is that of the processors, all threads together, which other programs
-disturb less than the clock's: the median of several runs. Memory is the most that the process has
-held, less what it held after the small training. Writes the figures, with the exponents that fit
-the three largest, to growth.md, and draws them to growth.png. Needs mlr[plot].
+are read. One of pairs, pixels and taps grows while the others stay; "best" is the default recipe on
+larger and larger images, "memory" the same training in less and less memory. Each training runs in
+a process of its own, after a small one that loads the kernels. Time is that of the processors, all
+threads together, which other programs disturb less than the clock's: the median of several runs.
+Memory is the most that the process has held, less what it held after the small training; "needed"
+are the pixels of a batch, the sums and the weights, which no training can do without. Every axis
+is kept in growth.json, so that they can be measured one at a time; growth.md and growth.png are
+made of all that are there. Exponents are fitted to the three largest, and nothing is subtracted
+from the time: below them it is what each file and each run cost that counts. Needs mlr[plot].
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -25,121 +29,162 @@ from pathlib import Path
 import numpy as np
 from files import write_pairs
 
+from mlr.accumulate import BATCH, BATCH_BYTES
 from mlr.bench.machine import describe, optional, peak_memory
+from mlr.data.images import read_header
+from mlr.folds import fold_of
+from mlr.recipes import recipe as named_recipe
 from mlr.threads import thread_count
 from mlr.training import train
 
-WINDOW = 3
-TAKEN = "#0b6e99"
-LINE = "#999999"
+DRAWN = 400  # people in files of their own; more are links to these
 FITTED = 3  # of the largest
+TAKEN, NEEDED, LINE = "#0b6e99", "#d98c2b", "#999999"
+
+#: What grows, on what, and the runs: value, pairs, side in pixels, window, recipe, memory.
+AXES = {
+    "pairs": ("pairs of 128 px, 3x3", [(n, n, 128, 3, "paper", None) for n in
+                                       (200, 400, 800, 1600, 3200, 6400)]),
+    "pixels": ("pixels of each image, 100 pairs, 3x3", [(s * s, 100, s, 3, "paper", None) for s in
+                                                        (64, 128, 256, 512, 1024)]),
+    "taps": ("taps, 200 pairs of 128 px", [(w * w, 200, 128, w, "paper", None) for w in
+                                           (1, 3, 5, 7, 9, 11)]),
+    "best": ("pixels of each image, 80 pairs, recipe best", [(s * s, 80, s, None, "best", None) for
+                                                             s in (64, 96, 128, 192, 256)]),
+    "memory": ("MB given, 200 pairs of 512 px, 5x5", [(m, 200, 512, 5, "paper", m * 10**6) for m in
+                                                      (1000, 500, 250, 125, 60)]),
+}  # fmt: skip
 
 
-def run(folder, small, window, threads, repeat):
+def run(folder, small, options, repeat):
     """Train on the images in a folder; print seconds of processors, and bytes."""
-    train(small, receptive_field=window, threads=threads)
-    before = peak()
+    train(small, **options)
+    before = reset_peak()
     times = []
     for _ in range(repeat):
         start = time.process_time()
-        train(folder, receptive_field=window, threads=threads)
+        weights = train(folder, **options).weights.nbytes
         times.append(time.process_time() - start)
-    print(json.dumps({"seconds": statistics.median(times), "bytes": peak() - before}))
+    taken = {"bytes": peak("VmHWM") - before, "weights": weights}
+    print(json.dumps({"seconds": statistics.median(times), **taken}))
 
 
-def peak():
-    """Return the most bytes that this program has held in this process.
+def reset_peak():
+    """Forget the most bytes that this process has held; return what it holds."""
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+    return peak("VmRSS")
 
-    What `resource` tells includes the process that started it, as it was at that moment.
-    """
+
+def peak(key):
+    """Return what the system says of this process, in bytes."""
     status = Path("/proc/self/status")
     if not status.exists():  # not on Linux
         return peak_memory()
     lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return 1024 * int(lines["VmHWM"].split()[0])
+    return 1024 * int(lines[key].split()[0])
 
 
-def measure(folder, small, window, options):
+def measure(folder, small, window, recipe, memory, options):
     """Return what `run` prints in a process of its own."""
-    arguments = [folder, small, window, options.threads, options.repeat]
+    chosen = {"receptive_field": window, "recipe": recipe, "memory": memory}
+    arguments = [folder, small, json.dumps({**chosen, "threads": options.threads}), options.repeat]
     command = [sys.executable, __file__, "--run", *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def first_pairs(folder, count, target):
-    """Link the first people of a folder into another one; return it."""
-    for expression in folder.iterdir():
-        (target / expression.name).mkdir(parents=True)
-        for path in sorted(expression.iterdir())[:count]:
-            os.link(path, target / expression.name / path.name)
-    return target
+def needed(folder, pairs, window, recipe):
+    """Return the bytes of a batch's pixels and of the sums, of colour images."""
+    header = read_header(next((folder / "neutral").iterdir()))
+    made = named_recipe(recipe, {"receptive_field": window})
+    layout = made.layout((3, header.height, header.width))
+    channels, plane = layout.channels(3), header.height * header.width
+    folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
+    batch = 2 * channels * plane * min(BATCH, -(-pairs // folds) * 3 // channels)
+    batch = min(batch, BATCH_BYTES)
+    planes = len(layout.lags) + 1 + len(layout.receptive_field) + 2
+    return batch + 4 * folds * channels * plane * planes
 
 
-def sweeps(options):
-    """Yield what grows, and the results by its values."""
-    pairs, size = middle(options.pairs), middle(options.sizes)
-    with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        small = home / "small"
-        write_pairs(small, ".bmp", 2, 16, options.threads)
-        everyone = home / "all"
-        write_pairs(everyone, ".bmp", max(options.pairs), size, options.threads)
-        folders = {n: first_pairs(everyone, n, home / f"pairs-{n}") for n in options.pairs}
-        by_pairs = {n: measure(folders[n], small, WINDOW, options) for n in options.pairs}
-        yield f"pairs of {size} px, {WINDOW}x{WINDOW}", by_pairs
-        by_pixels = {size * size: by_pairs[pairs]}
-        for side in options.sizes:
-            if side != size:
-                folder = home / f"size-{side}"
-                write_pairs(folder, ".bmp", pairs, side, options.threads)
-                by_pixels[side * side] = measure(folder, small, WINDOW, options)
-        yield f"pixels of each image, {pairs} pairs, {WINDOW}x{WINDOW}", by_pixels
-        by_taps = {WINDOW * WINDOW: by_pairs[pairs]}
-        for side in options.windows:
-            if side != WINDOW:
-                by_taps[side * side] = measure(folders[pairs], small, side, options)
-        yield f"taps, {pairs} pairs of {size} px", by_taps
+class Folders:
+    """Folders of pairs, made when they are first needed."""
+
+    def __init__(self, home, threads):
+        self.home, self.threads = home, threads
+        self.small = home / "small"
+        if not self.small.exists():
+            write_pairs(self.small, ".bmp", 8, 24, threads)
+
+    def of(self, pairs, size):
+        """Return a folder of so many pairs of so many pixels."""
+        folder = self.home / f"{pairs}-{size}"
+        if not folder.exists():
+            drawn = self.home / f"drawn-{size}"
+            if not drawn.exists():
+                write_pairs(drawn, ".bmp", min(DRAWN, max(pairs, 100)), size, self.threads)
+            for expression in ("neutral", "happy"):
+                (folder / expression).mkdir(parents=True)
+                files = sorted((drawn / expression).iterdir())
+                for n in range(pairs):
+                    os.link(files[n % len(files)], folder / expression / f"{n:05}.bmp")
+        return folder
 
 
-def middle(values):
-    return sorted(values)[(len(values) - 1) // 2]
+def runs_of(axis, options):
+    """Yield value, pairs, side, window, recipe and memory of the runs of an axis."""
+    for value, pairs, size, *rest in AXES[axis][1][: options.first]:
+        yield value, pairs // options.smaller, size // options.smaller, *rest
 
 
-def exponent(results, key):
-    """Return the slope of a line through the logarithms of the three largest, and the line.
+def measured(axis, folders, options):
+    """Return the figures of an axis."""
+    rows = []
+    for value, pairs, size, window, recipe, memory in runs_of(axis, options):
+        folder = folders.of(pairs, size)
+        found = measure(folder, folders.small, window, recipe, memory, options)
+        least = needed(folder, pairs, window, recipe) + found["weights"]
+        rows.append({"value": value, **found, "needed": least})
+    machine = describe(options.threads)
+    return {"what": AXES[axis][0], "rows": rows, "repeat": options.repeat, "machine": machine}
 
-    Where images are small or few, what each file or each run costs hides what grows.
-    """
-    numbers = np.array(sorted(results)[-FITTED:], float)
-    values = np.array([results[int(n)][key] for n in numbers])
+
+def exponent(rows, key):
+    """Return the slope of a line through the logarithms of the three largest, and the line."""
+    rows = sorted(rows, key=lambda row: row["value"])[-FITTED:]
+    numbers = np.array([row["value"] for row in rows], float)
+    values = np.array([row[key] for row in rows], float)
     if len(numbers) < 2 or values.min() <= 0:
-        return np.nan, numbers, np.full(len(numbers), np.nan)
+        return math.nan, numbers, np.full(len(numbers), math.nan)
     slope, level = np.polyfit(np.log(numbers), np.log(values), 1)
     return slope, numbers, np.exp(level) * numbers**slope
 
 
-def report(found, options):
+def report(found):
     """Return the figures as Markdown."""
-    machine = describe(options.threads)
+    machine = next(iter(found.values()))["machine"]
     lines = [
         "# Growth of training",
         "",
         f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, NumPy "
         f"{machine['numpy']}, Numba {machine['numba']}. Colour BMP files, from the files to the "
-        f"weights. Seconds of all processors, median of {options.repeat} runs; memory above that "
-        "of a process that has trained on next to nothing.",
+        "weights. Seconds of all processors, median of "
+        f"{next(iter(found.values()))['repeat']} runs; memory above that of a process that has "
+        "trained on next to nothing; needed: the pixels of a batch, the sums and the weights. By "
+        "`python benchmarks/growth.py`.",
     ]
-    for what, results in found:
-        time_slope, memory_slope = (exponent(results, key)[0] for key in ("seconds", "bytes"))
-        lines += ["", f"| {what} | seconds | MB |", "|---:|---:|---:|"]
+    for axis, result in found.items():
+        rows = sorted(result["rows"], key=lambda row: row["value"])
+        lines += ["", f"| {result['what']} | seconds | MB | needed | ratio |", "|" + "---:|" * 5]
         lines += [
-            f"| {number} | {result['seconds']:.3f} | {result['bytes'] / 1e6:.1f} |"
-            for number, result in sorted(results.items())
+            f"| {row['value']} | {row['seconds']:.3f} | {row['bytes'] / 1e6:.1f} | "
+            f"{row['needed'] / 1e6:.1f} | {row['bytes'] / row['needed']:.2f} |"
+            for row in rows
         ]
-        lines += [
-            "",
-            f"Exponents of the three largest: time {time_slope:.2f}, memory {memory_slope:.2f}.",
-        ]
+        if axis != "memory":
+            slope = exponent(rows, "seconds")[0]
+            growth = exponent(rows, "bytes")[0]
+            lines += ["", f"Exponents of the three largest: time {slope:.2f}, memory {growth:.2f}."]
     return "\n".join(lines) + "\n"
 
 
@@ -150,16 +195,28 @@ def draw(found, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, len(found), figsize=(10.5, 6), layout="constrained")
-    rows = (("seconds", 1, "processor time in s"), ("bytes", 1e6, "memory in MB"))
-    for column, (what, results) in zip(axes.T, found, strict=True):
-        numbers = sorted(results)
-        for ax, (key, unit, label) in zip(column, rows, strict=True):
-            slope, at, line = exponent(results, key)
-            ax.loglog(at, line / unit, color=LINE, label=f"exponent {slope:.2f}")
-            values = [results[n][key] / unit for n in numbers]
-            ax.loglog(numbers, values, "o", color=TAKEN)
-            ax.set_xticks(numbers, [f"{n:,}" for n in numbers], fontsize=8)
+    size = (3.4 * len(found), 6)
+    figure, axes = pyplot.subplots(2, len(found), figsize=size, layout="constrained", squeeze=False)
+    for column, (axis, result) in zip(axes.T, found.items(), strict=True):
+        rows = sorted(result["rows"], key=lambda row: row["value"])
+        numbers = [row["value"] for row in rows]
+        for ax, key, unit, label in (
+            (column[0], "seconds", 1, "processor time in s"),
+            (column[1], "bytes", 1e6, "memory in MB"),
+        ):
+            if axis != "memory":
+                slope, at, line = exponent(rows, key)
+                ax.loglog(at, line / unit, color=LINE, label=f"exponent {slope:.2f}")
+            values = [row[key] / unit for row in rows]
+            ax.loglog(numbers, values, "o", color=TAKEN, label="taken" if key == "bytes" else None)
+            if key == "bytes":
+                needs = [row["needed"] / unit for row in rows]
+                if axis == "memory":
+                    ax.loglog(numbers, numbers, "-", color=NEEDED, label="given")
+                else:
+                    ax.loglog(numbers, needs, "-", color=NEEDED, label="needed")
+                values = values + needs if axis != "memory" else values + numbers
+            ax.set_xticks(numbers, [f"{n:,}" for n in numbers], fontsize=7, rotation=30)
             ax.minorticks_off()
             ticks = nice_ticks(min(values), max(values))
             ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -167,8 +224,9 @@ def draw(found, path):
             ax.grid(color="#dddddd", linewidth=0.6)
             ax.set_axisbelow(True)
             ax.spines[["top", "right"]].set_visible(False)
-            ax.legend(frameon=False, loc="upper left")
-        column[1].set_xlabel(what)
+            if ax.get_legend_handles_labels()[1]:
+                ax.legend(frameon=False, loc="upper left", fontsize=8)
+        column[1].set_xlabel(result["what"], fontsize=8)
     figure.savefig(path, dpi=110)
 
 
@@ -183,23 +241,37 @@ def nice_ticks(low, high):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, nargs="+", default=[50, 100, 200, 400, 800])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512])
-    parser.add_argument("--windows", type=int, nargs="+", default=[1, 3, 5, 7, 9])
+    parser.add_argument("--axis", nargs="*", choices=AXES, default=list(AXES))
     parser.add_argument("--threads", type=int, default=thread_count())
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--run", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="keep what is drawn there for another run")
+    parser.add_argument("--draw", action="store_true", help="draw, and measure nothing")
+    parser.add_argument("--first", type=int, help="only so many values of each")
+    parser.add_argument("--smaller", type=int, default=1, help="divide pairs and sides by this")
+    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        folder, small, *numbers = options.run
-        run(Path(folder), Path(small), *map(int, numbers))
+        folder, small, chosen, repeat = options.run
+        run(Path(folder), Path(small), json.loads(chosen), int(repeat))
         return
     if optional("matplotlib") is None:
         sys.exit("needs mlr[plot]: pip install 'mlr[plot]'")
-    found = list(sweeps(options))
     options.output.mkdir(parents=True, exist_ok=True)
-    text = report(found, options)
+    kept = options.output / "growth.json"
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    with tempfile.TemporaryDirectory() as name:
+        folders = Folders(options.folder or Path(name), options.threads)
+        for axis in options.axis:
+            for _, pairs, size, *_ in runs_of(axis, options):
+                folders.of(pairs, size)
+            if not options.draw:
+                found[axis] = measured(axis, folders, options)
+                kept.write_text(json.dumps(found, indent=1) + "\n")
+    if options.draw:
+        return
+    found = {axis: found[axis] for axis in AXES if axis in found}
+    text = report(found)
     (options.output / "growth.md").write_text(text)
     draw(found, options.output / "growth.png")
     print(text, end="")

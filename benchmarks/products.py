@@ -19,6 +19,7 @@ from mlr.receptive_field import ReceptiveField
 from mlr.threads import limited, thread_count
 
 RUNS, MATRIX = 11, 1024
+LONG = 0.05  # seconds
 PAUSE = 0.1  # seconds: BLAS's threads go on spinning for a while, in the other's way
 CASES = [(128, 512, 5), (256, 512, 5), (128, 256, 5), (128, 200, 3), (256, 200, 3), (128, 512, 7)]
 
@@ -28,9 +29,12 @@ def operations(offsets, size, samples):
 
 
 def seconds(function):
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    """Return the seconds of a call, of as many as take `LONG` together."""
+    start, calls = time.perf_counter(), 0
+    while time.perf_counter() - start < LONG:
+        function()
+        calls += 1
+    return (time.perf_counter() - start) / calls
 
 
 def measure(size, samples, side):
@@ -39,7 +43,7 @@ def measure(size, samples, side):
     images, targets = (np.zeros(samples_shape(1, size, size, samples), np.uint8) for _ in range(2))
     for array in (images, targets):
         pack(rng.integers(0, 256, (samples, size, size, 1), np.uint8), array, 0)
-    totals = sums_of(images)
+    (totals,) = sums_of([images])
     field = ReceptiveField.square(side)
     taps, lags = field.taps, field.lag_table.lags
     matrix = rng.random((MATRIX, MATRIX), np.float32)
@@ -47,8 +51,12 @@ def measure(size, samples, side):
     lag_planes = np.zeros((1, len(lags), size, size), np.int32)
 
     def both():
-        add_products(images, images, lags, totals, lag_planes)
-        add_products(targets, images, taps, totals, cross_planes)
+        add_products(
+            [
+                (images, images, lags, totals, lag_planes),
+                (targets, images, taps, totals, cross_planes),
+            ]
+        )
 
     work = operations(taps, size, samples) + operations(lags, size, samples)
     both()

@@ -170,17 +170,16 @@ class Accumulator:
         if self._planes is None:
             self._planes = _Planes.zeros(self.layout, self.shape, self.expressions, self.dtype)
         planes, source = self._planes, self._buffers[None]
-        totals = sums_of(source)
-        width = self.shape[2]
-        planes.source_sums += totals[..., :width]
-        add_products(source, source, self.layout.lags, totals, planes.lags)
+        totals = dict(zip(self._buffers, sums_of(list(self._buffers.values())), strict=True))
+        width, taps = self.shape[2], self.layout.receptive_field.taps
+        planes.source_sums += totals[None][..., :width]
+        jobs = [(source, source, self.layout.lags, totals[None], planes.lags)]
         for name in self.expressions:
-            target = self._buffers[name]
-            taps = self.layout.receptive_field.taps
-            add_products(target, source, taps, totals, planes.cross[name])
-            own = sums_of(target)
+            target, own = self._buffers[name], totals[name]
             planes.target_sums[name] += own[..., :width]
-            add_products(target, target, _NO_OFFSET, own, planes.squares[name])
+            jobs.append((target, source, taps, totals[None], planes.cross[name]))
+            jobs.append((target, target, _NO_OFFSET, own, planes.squares[name]))
+        add_products(jobs)
         self._filled = 0
 
 

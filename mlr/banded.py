@@ -14,14 +14,15 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mlr.accumulate import BATCH, Accumulator, pair_digest
+from mlr.accumulate import BATCH, Accumulator, pair_digest, statistics_of_arrays
 from mlr.bands import Band, Cost, RowSums, bands, check_memory, one_by_one, rows_within
 from mlr.collect import Job, Kind, kinds_of, with_dtype
 from mlr.data.mapped import mapped_zeros, release
+from mlr.data.pairs import Person
 from mlr.data.spool import Spool
 from mlr.data.stream import DecodedPerson
 from mlr.errors import DataError
-from mlr.folds import Folds
+from mlr.folds import Folds, fold_of
 from mlr.kernels.pack import samples_shape
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
@@ -267,6 +268,29 @@ class Spooled(Banded):
             samples = min(BATCH, len(people.sources) * channels // pooled)
             least, most = max(least, block), max(most, -(-samples // BLOCK) * block)
         return least, most
+
+
+class Expected(Spooled):
+    """What sums over people will take, as far as can be told before their images are decoded.
+
+    Parameters
+    ----------
+    people : iterable of Person
+        Whose images are taken to have 8 bits, and to be black.
+    job, memory
+        As for `Spooled`.
+    """
+
+    def __init__(self, people: Iterable[Person], job: Job, memory: int) -> None:
+        super().__init__(job, memory, None)
+        for person in people:
+            kind = fold_of(person.name, job.folds), frozenset(person.targets), "uint8"
+            self._people.setdefault(kind, _People()).sources.append(0)
+
+    def _sums(self, kind: Kind, names: Sequence[str], first: int, end: int) -> Statistics:
+        channels, _, width = self.shape
+        black = np.zeros((1, end - first, width, channels), np.uint8)
+        return statistics_of_arrays(black, dict.fromkeys(names, black), self._layout)
 
 
 class Mapped(Banded):

@@ -164,13 +164,17 @@ def one_by_one(
         yield band, work(sums.rows(band.above, band.below), band)
 
 
-def check_memory(works: Iterable[tuple[RowSums, Cost, int]]) -> None:
+#: Work on some sums: what it takes for a band of so many rows, in bytes, and its halo.
+Work = tuple[RowSums, Cost, int]
+
+
+def check_memory(works: Iterable[Work]) -> None:
     """Raise unless there is memory for each work on some sums.
 
     Parameters
     ----------
-    works : iterable of (RowSums, function, int)
-        The sums, and what `RowSums.bands` takes.
+    works : iterable of Work
+        At least one.
 
     Raises
     ------

@@ -24,7 +24,7 @@ from mlr.threads import limited
 from mlr.warmup import announced
 
 PACK = 32  # people handed on at once: 32 neighbouring bytes of samples are half a cache line
-PACK_BYTES = 64 << 20
+PACK_BYTES = 128 << 20  # and as much again when they are handed on
 
 
 def collect(
@@ -205,8 +205,9 @@ def _sum_up(
     """
     totals = [Statistics(layout, WHITE["uint8"], shape) for _ in range(folds)]
     bins: dict[Kind, list[DecodedPerson]] = {}
-    pack_bytes = min(PACK_BYTES, batch_bytes or PACK_BYTES)
-    pack = max(1, min(PACK, pack_bytes // math.prod(shape)))
+    images = 1 + max((len(expressions) for _, expressions in expected), default=1)
+    pack_bytes = min(PACK_BYTES, batch_bytes // 2 if batch_bytes else PACK_BYTES)
+    pack = max(1, min(PACK, pack_bytes // (images * math.prod(shape))))
     accumulator: Accumulator | None = None
     current: Kind | None = None
 

@@ -34,8 +34,8 @@ SIZE = 128  # side of the images that the lengths below are for, in pixels
 BLUR = 3.0  # pixels: neighbours that look for a common displacement
 SMOOTH = 2.0  # pixels: blur of the displacement itself
 PENALTY = 8e-5  # mean squared error that a displacement of one pixel must at least save
-LEAST_GAIN = 0.05  # part of the squared error that a displacement must save, or nothing is moved
-FULL_GAIN = 0.2  # and from which on everything is; in between, a part of the way
+LEAST_GAIN = 0.03  # part of the squared error that a displacement must save, or nothing is moved
+FULL_GAIN = 0.15  # and from which on everything is; in between, a part of the way
 STRETCH = 2  # pixels by which two taps may be moved apart
 PRODUCT_BYTES = 4 << 20  # of products of pixels with their neighbours, made at a time
 

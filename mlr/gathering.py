@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from mlr.accumulate import BATCH_BYTES
-from mlr.banded import Spooled
+from mlr.banded import Expected, Spooled
 from mlr.bands import RowSums
 from mlr.checkpoint import Checkpoint
 from mlr.collect import Job, bytes_of_sums, finished, prepared, sum_up
@@ -80,6 +80,7 @@ def gather_pairs(
     sharding: Sharding | None = None,
     memory: int | None = None,
     spool: Path | None = None,
+    check: Callable[[RowSums], None] = lambda sums: None,
 ) -> RowSums:
     """Sum up pairs of image files: the same bits in whichever way.
 
@@ -93,6 +94,8 @@ def gather_pairs(
         Bytes that the sums and work on them may take; by default as many as they need.
     spool : Path, optional
         Folder for the decoded pixels of pairs whose sums do not fit.
+    check : function
+        Called with sums like those to come if they do not fit, to raise in time.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def gather_pairs(
         If a checkpoint cannot be written.
     """
     if sharding is None:
-        return _in_memory_or_not(pairs, layout, folds, threads, report, memory, spool)
+        return _in_memory_or_not(pairs, layout, folds, threads, report, memory, spool, check)
     with limited(threads) as count, announced(report):
         people, job = prepared(pairs, layout, folds, report)
         if memory is not None and sharding.engine is None:
@@ -135,6 +138,7 @@ def _in_memory_or_not(
     report: Report,
     memory: int | None,
     spool: Path | None,
+    check: Callable[[RowSums], None],
 ) -> RowSums:
     """Sum up pairs as they are decoded, if their sums fit; otherwise keep their pixels."""
     with limited(threads) as count, announced(report):
@@ -146,6 +150,7 @@ def _in_memory_or_not(
             batch = BATCH_BYTES if left is None else min(left, BATCH_BYTES)
             return finished(sum_up(stream, people, job, batch), report)
         assert memory is not None
+        check(Expected(people, job, memory))
         sums = Spooled(job, memory, spool)
         for person in report.progress(stream, len(people), "decoding"):
             sums.add(person)

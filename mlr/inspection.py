@@ -7,31 +7,76 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.errors import OptionError
+from mlr.errors import ModelError, OptionError
+from mlr.exposure import Exposure
 from mlr.model import Model
+from mlr.warping import INTERPOLATION_REACH, Places, interpolation
 
 Float = npt.NDArray[np.float64]
 
+SMOOTHNESS = 1 / 8  # distance at which pixels still have something in common, in sides
 GRID = 16  # frequencies along an axis that the sharpness is measured at
 
 
 def departure(model: Model, expression: str) -> Float:
-    """Return how far each pixel's weights are from leaving it as it is.
+    """Return by how much each pixel is expected to change.
 
-    sqrt(sum_k (w_k - [o_k = 0])^2), mean over channels. The displacement is not part of it.
+    That is sqrt(E (f(x) - x)^2), the displacement included, for images whose pixels have the mean m
+    and the standard deviation s that the model has seen, and whose correlation is exp(-d / l) at a
+    distance d, with l = `SMOOTHNESS` of the side. With e the weights of all pixels less the copy,
+
+        E (f(x) - x)^2 = s^2 e'Ce + (bias + m sum e)^2,        mean over channels.
 
     Returns
     -------
     ndarray of float64, shape (height, width)
-        0 where the pixel of the (displaced) input is copied.
+        In intensities; 0 where the pixel of the input is copied.
     """
-    weights = _taps(model, expression).copy()
-    if (0, 0) in model.receptive_field.offsets:
-        weights[:, model.receptive_field.offsets.index((0, 0))] -= 1
-        missing = 0.0
-    else:
-        missing = 1.0
-    return np.sqrt((weights**2).sum(axis=1) + missing).mean(axis=0)
+    _, height, width = model.shape
+    mean, deviation = _exposure(model)
+    moved = displacement(model, expression)
+    reach = int(np.abs(model.receptive_field.taps).max())
+    if moved is not None:
+        reach += int(np.ceil(np.abs(moved).max())) + INTERPOLATION_REACH
+    offsets = np.indices((2 * reach + 1, 2 * reach + 1)).reshape(2, -1)
+    apart = np.hypot(*(offsets[:, :, None] - offsets[:, None]))
+    correlation = np.exp(-apart / (SMOOTHNESS * np.sqrt(height * width)))
+    places = interpolation(None if moved is None else moved.astype(np.float32), (height, width))
+    changes = np.empty((height, width))
+    for row in range(height):  # one at a time, for the memory
+        total = np.zeros(width)
+        for weights in model.weights[model.require(expression), :, :, row].astype(np.float64):
+            own = _composed(model, weights, row, reach, places)
+            own[:, reach * (2 * reach + 2)] -= 1.0
+            shift = weights[-1] + mean * own.sum(axis=1)
+            total += deviation**2 * ((own @ correlation) * own).sum(axis=1) + shift**2
+        changes[row] = np.sqrt(np.maximum(total, 0.0) / len(model.weights[0]))
+    return changes
+
+
+def _composed(model: Model, weights: Float, row: int, reach: int, places: Places) -> Float:
+    """Return the weights of all pixels up to ``reach`` away, for one row: (width, window)."""
+    height, width = model.shape[1:]
+    side, x = 2 * reach + 1, np.arange(width)
+    at = np.array([row, 0]) + model.receptive_field.taps  # of the taps, (taps, 2)
+    v, u = at[:, :1], at[:, 1:] + x
+    edge_v, edge_u = np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)
+    inside = model.edge | ((v == edge_v) & (u == edge_u))
+    rows, columns, down, across = (part[edge_v, edge_u] for part in places)  # (taps, width, n)
+    offset = (rows[..., :, None] - row + reach) * side + columns[..., None, :] + reach
+    cell = offset + (x * (side * side - 1))[:, None, None]
+    share = (weights[:-1] * inside)[..., None, None] * down[..., :, None] * across[..., None, :]
+    window = np.bincount(cell.ravel(), share.ravel(), width * side * side)
+    return np.asarray(window, np.float64).reshape(width, side * side)
+
+
+def _exposure(model: Model) -> tuple[float, float]:
+    """Return mean and standard deviation of the intensities that the model has seen."""
+    try:
+        seen = Exposure.from_meta(model.meta.get("exposure"), model.shape[0])
+    except ModelError:
+        return 0.5, 0.25
+    return float(np.mean(seen.brightness)), float(np.mean(seen.contrast))
 
 
 def bias(model: Model, expression: str) -> Float:
@@ -39,26 +84,32 @@ def bias(model: Model, expression: str) -> Float:
     return model.weights[model.require(expression), :, -1].astype(np.float64)
 
 
-def tap_weights(model: Model, expression: str) -> Float:
-    """Return the mean absolute weight of each tap over all pixels and channels, (taps,)."""
-    return np.abs(_taps(model, expression)).mean(axis=(0, 2, 3))
+def tap_weights(model: Model, expression: str) -> tuple[Float, Float]:
+    """Return the mean weight of each tap over all pixels and channels, and the mean of its size.
+
+    Returns
+    -------
+    tuple of ndarray of float64, shape (taps,)
+    """
+    weights = _taps(model, expression)
+    return weights.mean(axis=(0, 2, 3)), np.abs(weights).mean(axis=(0, 2, 3))
 
 
 def penalties(model: Model, expression: str) -> Float | None:
-    """Return the penalty of each tap, (taps,), or None if the model does not say.
+    """Return what it costs to change each tap by 1, (taps,), or None if the model does not say.
 
-    It is the same for all pixels: the paper's recipe has one for all taps, the recipe best one that
-    grows with the distance, `mlr.recipes.best.penalties`.
+    It is the same for all pixels. The other taps follow where that is cheaper: with the penalty D
+    of all taps it is 1 / (D^-1)_kk. The paper's recipe has one penalty for all taps, the recipe
+    best one of neighbours' differences too, `mlr.recipes.best.penalties`.
     """
     said = penalty(model, expression)
-    growth = model.meta.get("tap_penalties", [1.0] * len(model.receptive_field))
-    try:
-        factors = np.array(growth, np.float64)
-    except (TypeError, ValueError):
+    smooth = model.meta.get("smooth", 0.0)
+    if said is None or not isinstance(smooth, int | float):
         return None
-    return (
-        None if said is None or factors.shape != (len(model.receptive_field),) else said * factors
-    )
+    from mlr.recipes.best import penalties as matrix_of
+
+    matrix = matrix_of(model.receptive_field, 1.0, float(smooth))[:-1, :-1]
+    return np.asarray(said / np.linalg.inv(matrix).diagonal(), np.float64)
 
 
 def penalty(model: Model, expression: str) -> float | None:

@@ -148,6 +148,25 @@ class Model:
                 result[part, ..., c] = output[:, c]
         return result.reshape(images.shape)
 
+    def displacements(
+        self, target: str | Mapping[str, float] | None = None
+    ) -> list[tuple[float, npt.NDArray[np.float32]]]:
+        """Return share and displacement of each expression in a target; none if nothing moves.
+
+        Parameters
+        ----------
+        target
+            As for `synthesize`, and with the same errors.
+
+        Returns
+        -------
+        list of (float, ndarray of float32, shape (2, height, width))
+            Displacements as (dy, dx) in pixels.
+        """
+        if self.displacement is None:
+            return []
+        return [(share, self.displacement[index]) for index, share in self._shares(target).items()]
+
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
         channels, height, width = self.shape

@@ -132,12 +132,13 @@ class Moments:
         return Moments(self.receptive_field, left, self.samples, *planes)
 
     def solve(self, penalty: Float, prior: Float) -> Float:
-        """Return w(p) = argmin sum_n (w . z_n - t_n)^2 + (w - prior)' diag(penalty) (w - prior).
+        """Return w(p) = argmin sum_n (w . z_n - t_n)^2 + (w - prior)' penalty (w - prior).
 
         Parameters
         ----------
-        penalty, prior : ndarray of float64, shape (taps + 1,)
-            The bias is last.
+        penalty : ndarray of float64, shape (taps + 1, taps + 1)
+            Symmetric; the bias is last.
+        prior : ndarray of float64, shape (taps + 1,)
 
         Returns
         -------

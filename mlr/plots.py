@@ -79,11 +79,9 @@ def _maps(model: Model, expression: str, new: Any) -> dict[str, Any]:
     """Return the figures of a whole model."""
     departure = inspection.departure(model, expression)
     sharpness = inspection.sharpness(model, expression)
-    bias = inspection.bias(model, expression).mean(axis=0)
-    taps = inspection.as_window(model, inspection.tap_weights(model, expression))
     figures = {
         "departure": _one(
-            new, departure, f"{expression}: departure of the weights from a copy", "viridis"
+            new, departure, f"{expression}: departure from the input, in intensities", "viridis"
         ),
         "sharpness": _one(
             new,
@@ -93,8 +91,8 @@ def _maps(model: Model, expression: str, new: Any) -> dict[str, Any]:
             signed=True,
             middle=1.0,
         ),
-        "bias": _one(new, bias, f"{expression}: bias, in intensities", "RdBu_r", signed=True),
-        "taps": _one(new, taps, f"{expression}: mean absolute weight of each tap", "viridis", True),
+        "bias": _bias(new, model, expression),
+        "taps": _taps(new, model, expression),
     }
     moved = inspection.displacement(model, expression)
     if moved is not None:
@@ -105,6 +103,36 @@ def _maps(model: Model, expression: str, new: Any) -> dict[str, Any]:
     if penalties is not None:
         figures["penalty"] = _penalty(new, model, expression, penalties)
     return figures
+
+
+def _bias(new: Any, model: Model, expression: str) -> Any:
+    """Return a figure of the bias, one map for each channel that has its own."""
+    bias = inspection.bias(model, expression)
+    figure = new(figsize=(5.6 * len(bias), 4.8), layout="constrained")
+    limit = float(np.abs(bias).max()) or 1.0
+    for axes, values, name in zip(
+        figure.subplots(1, len(bias), squeeze=False)[0], bias, _channels(len(bias)), strict=True
+    ):
+        title = f"{expression}: bias of {name}, in intensities"
+        _show(figure, axes, values, title, "RdBu_r", signed=True, limit=limit)
+    return figure
+
+
+def _taps(new: Any, model: Model, expression: str) -> Any:
+    """Return a figure of the receptive field: the mean weight of each tap, and of its size."""
+    mean, size = inspection.tap_weights(model, expression)
+    figure = new(figsize=(11.2, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    window = inspection.as_window(model, mean)
+    _show(figure, left, window, f"{expression}: mean weight of each tap", "RdBu_r", True, True)
+    window = inspection.as_window(model, size)
+    _show(figure, right, window, f"{expression}: mean absolute weight", "viridis", True)
+    return figure
+
+
+def _channels(count: int) -> tuple[str, ...]:
+    """Return what channels are called."""
+    return ("red", "green", "blue") if count == 3 else ("all channels",)
 
 
 def _one(
@@ -172,7 +200,7 @@ def _penalty(new: Any, model: Model, expression: str, penalties: Float) -> Any:
     figure = new(figsize=(9.6 if tried else 5.6, 4.8), layout="constrained")
     axes = figure.subplots(1, 2 if tried else 1, squeeze=False)[0]
     window = inspection.as_window(model, penalties)
-    _show(figure, axes[0], window, f"{expression}: penalty of each tap", "viridis", True)
+    _show(figure, axes[0], window, f"{expression}: penalty of changing a tap", "viridis", True)
     if tried:
         chosen = inspection.penalty(model, expression)
         kinds = sorted({(mirrored, blur) for mirrored, blur, _, _ in tried}, reverse=True)
@@ -198,12 +226,11 @@ def _pixel(model: Model, expression: str, pixel: tuple[int, int], new: Any) -> A
     channels = len(found["weights"])
     limit = float(np.abs(found["weights"]).max()) or 1.0
     figure = new(figsize=(5.2 * channels, 4.8), layout="constrained")
-    names = ("red", "green", "blue") if channels == 3 else ("all channels",)
     for axes, weights, bias, name in zip(
         figure.subplots(1, channels, squeeze=False)[0],
         found["weights"],
         found["bias"],
-        names,
+        _channels(channels),
         strict=True,
     ):
         title = f"{expression} at {pixel[0]},{pixel[1]}, {name}: bias {bias:.3f}"

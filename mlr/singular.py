@@ -38,7 +38,7 @@ def solve_singular(
         right = np.concatenate([cross[:, :, y, x], scale * target_sums[:, None, y, x]], axis=1)
         right = np.where(inside, right.transpose(0, 2, 1), 0.0)  # (E, n, K + 1)
         right -= (gram @ near[..., None])[..., 0]
-        gram[:, range(unknowns), range(unknowns)] += scale * scale * penalty
+        gram += scale * scale * penalty * (inside[:, :, None] & inside[:, None, :])
         values, vectors = np.linalg.eigh(gram)
         smallest = unknowns * np.finfo(np.float64).eps * values[:, -1:]
         inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > smallest)

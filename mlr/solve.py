@@ -47,7 +47,7 @@ def solve(
     order = {name: index for index, name in enumerate(statistics.expressions)}
     wanted = len(range(*rows.indices(height)))
     result = np.empty((len(order), channels, len(field) + 1, wanted, width), np.float32)
-    diagonal = np.full(len(field) + 1, float(penalty))
+    ridge = penalty * np.eye(len(field) + 1)
     prior = np.zeros(len(field) + 1)
     table = field.lag_table
     for source, names in statistics.groups():
@@ -63,7 +63,7 @@ def solve(
                 taps=field.taps,
                 lag_of=table.lag_of,
                 base_of=table.base_of,
-                penalty=diagonal,
+                penalty=ridge,
                 prior=prior,
                 scale=statistics.white,
             )

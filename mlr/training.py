@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlr.banded import Mapped, combined
-from mlr.bands import RowSums
+from mlr.bands import RowSums, check_memory
 from mlr.data.files import check_free, is_here, located
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
@@ -94,7 +94,8 @@ def train(
     Returns
     -------
     Model
-        The same bits for any number of threads, any order of the files and any split of the pairs.
+        The same bits for any number of threads, any order of the files, any split of the pairs and
+        any amount of memory. Large weights may lie in a temporary file as long as it is used.
 
     Raises
     ------
@@ -124,7 +125,18 @@ def train(
     room = Room.of(memory, output)
     with limited(threads), announced(report), engine(cluster, report, room.each) as elsewhere:
         sharding = Sharding.of(checkpoint, shard, elsewhere)
-        sums = _gather(added, removed, made, source, target, sharding, room, threads, report)
+        sums = _gather(
+            added,
+            removed,
+            made,
+            source,
+            target,
+            sharding,
+            room,
+            threads,
+            report,
+            check=lambda sums: check_memory(made.works(sums)),
+        )
         model = made.fit(sums, report)
     if output is not None:
         model.save(output, force=force)
@@ -237,6 +249,7 @@ def _gather(
     room: Room,
     threads: int | None,
     report: Report,
+    check: Callable[[RowSums], None] = lambda sums: None,
 ) -> RowSums:
     """Add up the sums that a recipe needs."""
     if not added:
@@ -260,6 +273,7 @@ def _gather(
             sharding=sharding,
             memory=each if room.given or sharding is None else None,
             spool=room.folder,
+            check=check if len(added) + len(removed) == 1 else lambda sums: None,
         )
 
     def here(part: RowSums) -> RowSums:

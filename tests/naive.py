@@ -55,7 +55,8 @@ def naive_synthesis(weights, offsets, image, edge=False):
 def naive_solve(X, T, offsets, penalty, prior):
     """Solve (G + D) (w - w0) = b - G w0 pixel by pixel; least norm of w - w0 where singular.
 
-    X, T: float arrays (N, H, W) in [0, 1]; penalty (the diagonal D) and prior (w0): (taps + 1,).
+    X, T: float arrays (N, H, W) in [0, 1]; penalty (D): (taps + 1, taps + 1); prior (w0):
+    (taps + 1,).
     Returns weights (taps + 1, H, W), bias last, and a bool array (H, W): where G + D is singular.
     Taps outside the frame are pixels of value 0 whose weight in w0 is 0.
     """
@@ -71,13 +72,15 @@ def naive_solve(X, T, offsets, penalty, prior):
                 G += np.outer(z, z)
                 b += z * T[n, y, x]
             inside = [0 <= y + dy < height and 0 <= x + dx < width for dy, dx in offsets]
-            near = np.where([*inside, True], prior, 0.0)
-            left, right = G + np.diag(penalty), b - G @ near
-            used = [*inside, True]
+            used = np.array([*inside, True])
+            near = np.where(used, prior, 0.0)
+            left, right = G + penalty * np.outer(used, used), b - G @ near
             values = np.linalg.eigvalsh(left[used][:, used])
             singular[y, x] = values[0] <= 1e-12 * values[-1]
-            if np.linalg.cond(left) < 1e12:
-                weights[:, y, x] = near + np.linalg.solve(left, right)
+            if np.linalg.cond(left[used][:, used]) < 1e12:
+                deviation = np.zeros(size)
+                deviation[used] = np.linalg.solve(left[used][:, used], right[used])
+                weights[:, y, x] = near + deviation
             else:
                 cut = size * np.finfo(float).eps
                 weights[:, y, x] = near + np.linalg.lstsq(left, right, rcond=cut)[0]

@@ -24,6 +24,8 @@ QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink an example ta
 class Cropped:
     """Row sums made anew from the rows of images, in bands of a given height."""
 
+    elsewhere = False
+
     def __init__(self, sources, targets, recipe, height):
         self.sources, self.targets, self.height = sources, targets, height
         self.layout = recipe.layout((sources.shape[3], *sources.shape[1:3]))

@@ -131,7 +131,7 @@ def test_the_table_is_narrow_and_complete(result):
 def test_the_table_does_without_what_is_unknown(result):
     unknown = result | {
         "peak_memory": None,
-        "machine": result["machine"] | {"blas": {"name": "blas", "threads": None}},
+        "machine": result["machine"] | {"blas": {"name": "blas", "threads": None, "kernel": None}},
     }
     text = table.table(unknown)
     assert "Peak memory" not in text
@@ -151,6 +151,7 @@ def test_optional_packages_may_be_missing(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     found = bench(**SMALL)
     assert found["machine"]["blas"]["threads"] is None
+    assert found["machine"]["blas"]["kernel"] is None
     assert found["peak_memory"] is None
     names = {peer["name"] for entry in found["comparisons"] for peer in entry["peers"]}
     assert names == {"plain NumPy", "NumPy, tuned, in 1 thread", "mlr without Numba"}
@@ -176,8 +177,9 @@ def test_wrong_weights_make_it_fail(run, monkeypatch, module, wrong):
 def test_wrong_products_make_it_fail(monkeypatch):
     from mlr import accumulate
 
-    def wrong(a, b, offsets, totals, planes):
-        planes += 1000
+    def wrong(jobs):
+        for *_, planes in jobs:
+            planes += 1000
 
     monkeypatch.setattr(accumulate, "add_products", wrong)
     with pytest.raises(MlrError, match="wrong result"):

@@ -41,14 +41,29 @@ def test_pictures_of_drawn_faces_are_changed_where_these_are(tmp_path):
         assert not changed[:, :60].any()
 
 
+def test_fitting_the_light_is_measured_for_both_recipes(tmp_path):
+    draw_pairs(tmp_path / "data", people=range(8))
+    options = [str(tmp_path / "data"), "-o", str(tmp_path / "out.md"), "--folds", "2"]
+    command = [sys.executable, FOLDER / "exposure.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in (tmp_path / "out.md").read_text().splitlines()[2:]]
+    assert [cell.strip() for cell in rows[0]][1:3] == ["copy", "best"]
+    errors = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[2:]}
+    assert len(errors) == 8
+    assert all(copy > 0 for copy, *_ in errors.values())
+    dark = dict(zip((cell.strip() for cell in rows[0][1:]), errors["0.3 x"], strict=True))
+    assert dark["paper, fitted"] < dark["paper"]
+
+
 def test_growth_is_measured_and_drawn(tmp_path):
     pytest.importorskip("matplotlib", reason="needs mlr[plot]")
-    numbers = ["--pairs", "2", "4", "--sizes", "16", "20", "--windows", "1", "3"]
-    options = [*numbers, "--repeat", "1", "--threads", "1", "--output", str(tmp_path)]
+    trial = ["--axis", "pairs", "--first", "2", "--smaller", "8"]
+    options = [*trial, "--repeat", "1", "--threads", "1", "--output", str(tmp_path)]
     command = [sys.executable, FOLDER / "growth.py", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ") and "px" not in line]
     assert (tmp_path / "growth.md").read_text() == done.stdout
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
-    assert {int(row.split("|")[1]) for row in rows if row[2].isdigit()} == {2, 4, 256, 400, 1, 9}
+    assert {int(row.split("|")[1]) for row in rows if row[2].isdigit()} == {200, 400}

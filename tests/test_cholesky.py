@@ -101,11 +101,12 @@ def problem(taps, height, width, count, targets=1, seed=0, penalty=0.1):
     """Draw random images; penalty and prior differ from tap to tap."""
     rng = np.random.default_rng(seed)
     size = len(taps) + 1
+    mixed = np.random.default_rng(seed + 1).normal(size=(size, size))
     return Problem(
         rng.integers(0, 256, (count, height, width)).astype(float),
         rng.integers(0, 256, (targets, count, height, width)).astype(float),
         np.array(taps, np.int64).reshape(-1, 2),
-        penalty * rng.uniform(0.5, 2.0, size),
+        penalty * (np.diag(rng.uniform(0.5, 2.0, size)) + mixed @ mixed.T / size),
         rng.normal(size=size),
     )
 

@@ -11,6 +11,7 @@ from mlr import inspection
 from mlr.errors import OptionError
 from mlr.model import Model, load
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes.best import penalties
 from tests.conftest import names
 
 
@@ -26,14 +27,10 @@ def test_maps_are_what_they_say():
     w = model.weights[0].astype(float)
     y, x = 2, 3
     offsets = model.receptive_field.offsets
-    away = [
-        np.sqrt(sum((w[c, k, y, x] - (o == (0, 0))) ** 2 for k, o in enumerate(offsets)))
-        for c in range(3)
-    ]
-    assert inspection.departure(model, "happy")[y, x] == pytest.approx(np.mean(away))
     assert np.array_equal(inspection.bias(model, "happy"), w[:, -1])
-    expected = [np.mean(np.abs(w[:, k])) for k in range(9)]
-    np.testing.assert_allclose(inspection.tap_weights(model, "happy"), expected)
+    mean, size = inspection.tap_weights(model, "happy")
+    np.testing.assert_allclose(mean, [np.mean(w[:, k]) for k in range(9)])
+    np.testing.assert_allclose(size, [np.mean(np.abs(w[:, k])) for k in range(9)])
     gains = []
     for fy in range(-8, 8):
         for fx in range(-8, 8):
@@ -42,6 +39,30 @@ def test_maps_are_what_they_say():
                     waves = [np.exp(2j * np.pi * (fy * dy + fx * dx) / 16) for dy, dx in offsets]
                     gains.append(abs(np.dot(w[c, :-1, y, x], waves)))
     assert inspection.sharpness(model, "happy")[y, x] == pytest.approx(np.mean(gains))
+
+
+@pytest.mark.parametrize("edge", [False, True])
+@pytest.mark.parametrize("moved", [False, True])
+def test_departure_is_the_expected_change_of_images(edge, moved):
+    """A model is linear: pictures of one white pixel each tell all that it does."""
+    model, (height, width) = random_model(channels=1), (4, 5)
+    displacement = np.random.default_rng(1).uniform(-1.2, 1.2, (1, 2, height, width))
+    model = replace(
+        model,
+        displacement=displacement.astype(np.float32) if moved else None,
+        edge=edge,
+        meta={"exposure": {"brightness": [0.4], "contrast": [0.2]}},
+    )
+    count = height * width
+    black = model.synthesize(np.zeros((height, width), np.float32)).reshape(-1)
+    units = np.eye(count, dtype=np.float32).reshape(count, height, width)
+    change = (model.synthesize(units).reshape(count, count) - black).T - np.eye(count)
+    places = np.stack(np.indices((height, width)), -1).reshape(-1, 2)
+    apart = np.linalg.norm(places[:, None] - places, axis=-1)
+    covariance = 0.2**2 * np.exp(-apart / (inspection.SMOOTHNESS * np.sqrt(count)))
+    expected = (change @ covariance * change).sum(axis=1) + (black + 0.4 * change.sum(axis=1)) ** 2
+    found = inspection.departure(model, "happy")
+    np.testing.assert_allclose(found.reshape(-1), np.sqrt(expected), rtol=1e-4)
 
 
 def test_copying_model_departs_from_nothing_and_is_sharp():
@@ -60,8 +81,12 @@ def test_copying_model_departs_from_nothing_and_is_sharp():
 def test_penalty_of_each_tap(model):
     found = load(model)
     said = inspection.penalties(found, "happy")
-    lengths = 1 + (found.receptive_field.taps**2).sum(axis=1) ** 2 / 4
-    np.testing.assert_allclose(said, found.meta["penalty"]["happy"] * lengths)
+    matrix = penalties(found.receptive_field, found.meta["penalty"]["happy"])
+    for k, cost in enumerate(said):  # of the cheapest change by 1, the bias is left alone
+        others = np.delete(np.arange(len(said)), k)
+        follow = np.linalg.solve(matrix[others][:, others], -matrix[others, k])
+        change = np.insert(follow, k, 1.0)
+        assert change @ matrix[:-1, :-1] @ change == pytest.approx(cost)
     assert set(inspection.penalties(random_model(), "happy")) == {0.4}
 
 

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import share_out, share_out_all
 from mlr.threads import limited
 
 
@@ -13,6 +13,20 @@ def test_every_item_is_done_once(threads, count):
     with limited(threads):
         share_out(lambda begin, end: done.extend(range(begin, end)), count)
     assert sorted(done) == list(range(count))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_several_loops_are_all_done(threads):
+    done = []
+
+    def kernel(begin, end, name):
+        done.extend((name, item) for item in range(begin, end))
+
+    counts = {"a": 3, "b": 0, "c": 40, "d": 1}
+    with limited(threads):
+        share_out_all([(kernel, count, (name,)) for name, count in counts.items()])
+        share_out_all([])
+    assert sorted(done) == [(name, n) for name, count in counts.items() for n in range(count)]
 
 
 def test_helpers_work_besides_the_caller():

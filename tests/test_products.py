@@ -44,12 +44,13 @@ def products_of(a, b, offsets, planes=None):
         planes = np.zeros((a.shape[0], len(offsets), *a.shape[1:3]), wide)
     table = np.array(offsets, np.int64).reshape(-1, 2)
     second = blocks(b)
-    add_products(second if a is b else blocks(a), second, table, sums_of(second), planes)
+    first = second if a is b else blocks(a)
+    add_products([(first, second, table, *sums_of([second]), planes)])
     return planes
 
 
 def totals_of(a):
-    return sums_of(blocks(a))[..., : a.shape[2]]
+    return sums_of([blocks(a)])[0][..., : a.shape[2]]
 
 
 offset_tables = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), max_size=12) | (

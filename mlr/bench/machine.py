@@ -179,22 +179,23 @@ def _matrix_product(dtype: npt.DTypeLike, repeat: int) -> Timing:
 
 
 def _blas() -> dict[str, Any]:
-    """Return the name of the library that NumPy multiplies matrices with, and its threads.
+    """Return the name of the library that NumPy multiplies matrices with, its threads and kernel.
 
-    The number of threads is None where nobody can tell: threadpoolctl is not installed, or does
-    not know the library.
+    The kernel is the family of processors that its code is for. Threads and kernel are None where
+    nobody can tell: threadpoolctl is not installed, or does not know the library.
     """
     config: Any = np.show_config(mode="dicts")
     name = config.get("Build Dependencies", {}).get("blas", {}).get("name", "unknown")
     control = optional("threadpoolctl")
     pools = [] if control is None else control.threadpool_info()
     # SciPy and others bring a BLAS of their own: NumPy's lies in its own folder or the system's.
-    counts = [
-        int(pool["num_threads"])
-        for pool in sorted(pools, key=lambda pool: "numpy" not in pool["filepath"])
-        if pool["user_api"] == "blas"
-    ]
-    return {"name": name, "threads": counts[0] if counts else None}
+    pools = sorted(pools, key=lambda pool: "numpy" not in pool["filepath"])
+    found: dict[str, Any] = next((pool for pool in pools if pool["user_api"] == "blas"), {})
+    return {
+        "name": name,
+        "threads": found.get("num_threads"),
+        "kernel": found.get("architecture"),
+    }
 
 
 def _processor() -> str:

@@ -296,9 +296,9 @@ def _first_sums(bits: int) -> list[dict[str, Any]]:
         _first_call(f"pack, {bits} bits", lambda: pack(images, packed, 0)),
         _first_call(
             f"products, {bits} bits",
-            lambda: add_products(packed, packed, offsets, totals, products),
+            lambda: add_products([(packed, packed, offsets, totals, products)]),
         ),
-        _first_call(f"sums, {bits} bits", lambda: sums_of(packed)),
+        _first_call(f"sums, {bits} bits", lambda: sums_of([packed])),
     ]
 
 

@@ -39,6 +39,7 @@ def _heading(result: dict[str, Any]) -> Iterator[str]:
     machine = result["machine"]
     blas = machine["blas"]
     threads = "threads unknown" if blas["threads"] is None else _count(blas["threads"], "thread")
+    kernel = f", for {blas['kernel']}" if blas["kernel"] else ""
     yield (
         f"mlr {machine['mlr']} on {machine['processor']}, "
         f"{_count(machine['usable_processors'], 'processor')}, "
@@ -46,7 +47,7 @@ def _heading(result: dict[str, Any]) -> Iterator[str]:
     )
     yield (
         f"{machine['system']}, Python {machine['python']}, Numba {machine['numba']}, "
-        f"NumPy {machine['numpy']} with {blas['name']} ({threads})"
+        f"NumPy {machine['numpy']} with {blas['name']} ({threads}{kernel})"
     )
 
 

@@ -26,7 +26,7 @@ from mlr.cli import options
     default=None,
     help="best: learn from mirrored pairs too.  [default: chosen by the data]",
 )
-@click.option("--sharpen", type=float, help="best: sharpening of the prior.  [default: 0.6]")
+@click.option("--sharpen", type=float, help="best: sharpening of the prior.  [default: 0.8]")
 @click.option(
     "--brightness",
     type=float,

@@ -88,8 +88,8 @@ class NormalEquations(NamedTuple):
         Offsets (dy, dx).
     lag_of, base_of : int64 (K, K)
         Of two taps: the plane of their difference, and which of the two it starts from.
-    penalty : float64 (K + 1,)
-        Diagonal of D in intensity units [0, 1], not negative; bias last.
+    penalty : float64 (K + 1, K + 1)
+        D in intensity units [0, 1], symmetric, no eigenvalue negative; bias last.
     prior : float64 (K + 1,)
         Weights w0 towards which the penalty pulls; bias last.
     scale : float
@@ -137,9 +137,7 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     starts = np.empty((unknowns, unknowns - 1), dtype=np.int64)
     starts[:-1] = lag_of * (height * width) + shifts[base_of]
     starts[-1] = shifts
-    ridge = np.empty((2, unknowns))
-    ridge[0] = scale * scale * penalty
-    ridge[1] = ridge[0] * prior
+    ridge = np.concatenate([scale * scale * penalty, prior[None]])
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
     planes = [np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums)]
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars, weights, singular)

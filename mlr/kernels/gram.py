@@ -72,6 +72,8 @@ def _gather(source, start, whole, inside, a, b):
 def assemble_matrix(pixel, whole, planes, starts, ridge, scalars, inside, matrix, floor):
     """Gather the lower triangle of G + s^2 D, and ones on the diagonal out of the frame.
 
+    The last row of `ridge` is not of D.
+
     Also set the pivots up to which the matrix counts as singular.
     """
     lags, source_sums, _, _ = planes
@@ -87,13 +89,33 @@ def assemble_matrix(pixel, whole, planes, starts, ridge, scalars, inside, matrix
         store(matrix, row + b, times(sums, fill(scalars[0])))
     store(matrix, row + bias, fill(scalars[1]))
     for a in range(bias + 1):
-        at = row_begin(a) + a
-        pivot = plus(load(matrix, at), fill(ridge[0, a]))
+        row = row_begin(a)
+        for b in range(a + 1):
+            if ridge[a, b] != 0.0:
+                more = fill(ridge[a, b])
+                if not whole:
+                    more = times(more, times(load(inside, a), load(inside, b)))
+                store(matrix, row + b, plus(load(matrix, row + b), more))
+        pivot = load(matrix, row + a)
         if not whole:
             both = load(inside, a)
             pivot = plus(times(both, pivot), minus_product(fill(1.0), both, both))
-        store(matrix, at, pivot)
+            store(matrix, row + a, pivot)
         store(floor, a, times(fill(scalars[2]), pivot))
+
+
+@jit.inlined
+def _pull(b, whole, ridge, inside):
+    """Return s^2 (D w0)[b], of the taps inside the frame; the last row of `ridge` is w0."""
+    bias = ridge.shape[1] - 1
+    total = fill(0.0)
+    for a in range(bias + 1):
+        if ridge[a, b] != 0.0 and ridge[bias + 1, a] != 0.0:
+            pull = fill(ridge[a, b] * ridge[bias + 1, a])
+            if not whole:
+                pull = times(pull, times(load(inside, a), load(inside, b)))
+            total = plus(total, pull)
+    return total
 
 
 @jit.inlined
@@ -109,9 +131,6 @@ def assemble_targets(pixel, whole, targets, planes, ridge, scalars, inside, matr
             else:
                 right = _gather(target_sums, e * size + pixel, whole, inside, b, b)
                 right = times(right, fill(scalars[0]))
-            pull = fill(ridge[1, b])
-            if not whole:
-                pull = times(pull, load(inside, b))
-            store(matrix, row + b, plus(right, pull))
+            store(matrix, row + b, plus(right, _pull(b, whole, ridge, inside)))
         for b in range(bias + 1, bias + 2 + e):
             store(matrix, row + b, fill(0.0))

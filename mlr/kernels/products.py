@@ -16,7 +16,7 @@ import functools
 import numpy as np
 
 from mlr.kernels import jit
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import Loop, share_out_all
 from mlr.kernels.vectors import BLOCK, WIDEST, add_up, at_once, fetch, multiply
 
 ROWS, COLUMNS = 16, 256  # pixels of a tile, the work of one task
@@ -26,7 +26,7 @@ LINE = 16  # int32 elements in a cache line
 MOST = 33025  # samples: 255^2 MOST < 2^31
 
 
-def add_products(a, b, offsets, totals, planes):
+def add_products(jobs):
     """Add the products of all pixels with their neighbours, summed over the samples.
 
         planes[c, l, y, x] += sum_n a_n(c, y, x) b_n(c, y + offsets[l, 0], x + offsets[l, 1])
@@ -35,53 +35,65 @@ def add_products(a, b, offsets, totals, planes):
 
     Parameters
     ----------
-    a, b : ndarray of uint8 or float64, shape (P, H, B, R, BLOCK), C-contiguous
-        Samples as `mlr.kernels.pack.pack` lays them out; at most `MOST` of 8 bits.
-    offsets : ndarray of int64, shape (L, 2)
-        Pairs (dy, dx) in any order.
-    totals : ndarray of int32 or float64, shape (P, H, R)
-        What `sums_of` returns for b.
-    planes : ndarray of int32 or float64, shape (P, L, H, W), C-contiguous
-        Sums to add to: int32 for uint8 samples, exact for up to `MOST` of them; float64 for float64
-        samples.
+    jobs : sequence of tuple
+        Any number of (a, b, offsets, totals, planes):
+
+        a, b : ndarray of uint8 or float64, shape (P, H, B, R, BLOCK), C-contiguous
+            Samples as `mlr.kernels.pack.pack` lays them out; at most `MOST` of 8 bits.
+        offsets : ndarray of int64, shape (L, 2)
+            Pairs (dy, dx) in any order.
+        totals : ndarray of int32 or float64, shape (P, H, R)
+            What `sums_of` returns for b.
+        planes : ndarray of int32 or float64, shape (P, L, H, W), C-contiguous
+            Sums to add to: int32 for uint8 samples, exact for up to `MOST` of them; float64 for
+            float64 samples. Each job has its own.
     """
+    share_out_all([loop for job in jobs for loop in _products(*job)])
+
+
+def _products(a, b, offsets, totals, planes):
+    """Return the loop for a job, or nothing if there is nothing to do."""
     frame = planes.shape[2:]
     near = np.flatnonzero((np.abs(offsets) < frame).all(axis=1))
     if not (near.size and a.size):
-        return
+        return []
     if a.dtype == np.float64:
-        share_out(_add_products_float64, a.shape[0] * frame[0], a, b, offsets, planes)
-        return
+        return [(_add_products_float64, a.shape[0] * frame[0], (a, b, offsets, planes))]
     if a.shape[2] * BLOCK > MOST + BLOCK - 1:
         raise ValueError(f"{a.shape[2] * BLOCK} samples at once are too many")
     runs, groups, order = _runs(offsets[near].tobytes())
     tiles = a.shape[0] * -(-frame[0] // ROWS) * -(-frame[1] // COLUMNS)
     samples = (a.reshape(-1), b.reshape(-1), a.shape, totals.reshape(-1))
     table = (runs, groups, near[order])
-    share_out(_add_products_uint8, tiles, *samples, *table, planes, jit.PLAIN_KERNELS)
+    return [(_add_products_uint8, tiles, (*samples, *table, planes, jit.PLAIN_KERNELS))]
 
 
-def sums_of(a):
+def sums_of(arrays):
     """Return the sums of the samples of all pixels.
 
     Parameters
     ----------
-    a : ndarray of uint8 or float64, shape (P, H, B, R, BLOCK), C-contiguous
+    arrays : sequence of ndarray of uint8 or float64, shape (P, H, B, R, BLOCK), C-contiguous
 
     Returns
     -------
-    ndarray of int32 or float64, shape (P, H, R)
+    list of ndarray of int32 or float64, shape (P, H, R)
         Those beyond the width of the images mean nothing.
     """
-    channels, height, _, pitch, _ = a.shape
-    if a.dtype == np.float64:
-        sums = np.empty((channels, height, pitch))
-        share_out(_sums_float64, channels * height, a, sums)
-        return sums
-    sums = np.empty((channels, height, pitch), np.int32)
-    rows = channels * height
-    share_out(_sums_uint8, rows, a.reshape(-1), a.shape, sums.reshape(-1), jit.PLAIN_KERNELS)
-    return sums
+    loops: list[Loop] = []
+    found = []
+    for a in arrays:
+        rows = a.shape[0] * a.shape[1]
+        if a.dtype == np.float64:
+            sums = np.empty((*a.shape[:2], a.shape[3]))
+            loops.append((_sums_float64, rows, (a, sums)))
+        else:
+            sums = np.empty((*a.shape[:2], a.shape[3]), np.int32)
+            flat = (a.reshape(-1), a.shape, sums.reshape(-1), jit.PLAIN_KERNELS)
+            loops.append((_sums_uint8, rows, flat))
+        found.append(sums)
+    share_out_all(loops)
+    return found
 
 
 @functools.lru_cache(maxsize=64)

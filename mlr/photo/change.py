@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,15 @@ from mlr.data.alignment import EYES, face_share
 from mlr.errors import ModelError
 from mlr.exposure import Exposure
 from mlr.model import LUMA, Model
+from mlr.photo.detail import Part, moved_detail
 from mlr.photo.eyes import Eyes, Places
-from mlr.photo.similarity import Similarity
 from mlr.photo.track import Seen
 from mlr.photo.warp import seen, warp
 
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+
+TILE = 256  # pixels of a photograph, each way, that are changed at once
 
 
 def change_faces(
@@ -33,7 +35,8 @@ def change_faces(
 
     Each face is aligned to the model's size; what the model changes there, f(x) - x, is faded out
     towards the edge, brought to the size and angle of the face in the photograph, and added. So the
-    photograph keeps its own detail, and every pixel outside of `face_share` its value.
+    photograph keeps its own detail, which moves with the model's displacement if there is one (see
+    `mlr.photo.detail`), and every pixel outside of `face_share` keeps its value.
 
     The model works on the face as it would be in the light of the training set: a gain and an
     offset for each channel bring its brightness and contrast to those of the training images, and
@@ -92,30 +95,50 @@ def _add_change(
 ) -> None:
     """Add the change of one face of ``pixels`` to ``result``."""
     _, height, width = model.shape
-    white = np.iinfo(pixels.dtype).max
+    white = np.float32(np.iinfo(pixels.dtype).max)
     to_crop = eyes.to_crop(height, width, places_of(model))
-    crop = np.clip(warp(pixels, to_crop, height, width) / np.float32(white), 0, 1)
+    crop = np.clip(warp(pixels, to_crop, height, width) / white, 0, 1)
     grey_in_colour = crop.shape[2] < model.shape[0]
     face = crop.repeat(model.shape[0], axis=2) if grey_in_colour else crop
-    gain, offset = _light(model, face)
+    gain, offset = light_of(model, face)
     lit = gain * face + offset
     change = (model.synthesize(lit, target, strength) - lit) / gain
     if grey_in_colour:
         change = (change @ LUMA)[..., None]
-    change *= face_share(height, width)[..., None]
-    top, bottom, left, right = seen(to_crop.inverse, height, width)
-    top, left = max(0, top), max(0, left)
-    bottom, right = min(pixels.shape[0], bottom), min(pixels.shape[1], right)
-    if bottom <= top or right <= left:
-        return
-    back = Similarity(1, -complex(left, top)) @ to_crop.inverse
-    added = np.rint(warp(change, back, bottom - top, right - left) * np.float32(white))
-    part = result[top:bottom, left:right]
-    part[:] = np.clip(part + added, 0, white).astype(pixels.dtype)
+    inside = face_share(height, width)
+    change *= inside[..., None]
+    moves = [
+        (strength * share * inside, displacement)
+        for share, displacement in model.displacements(target)
+        if to_crop.scale < 1  # else the crop has all of the detail
+    ]
+    for area in _tiles(seen(to_crop.inverse, height, width), pixels.shape[:2]):
+        added = warp(change, area.seen_from(to_crop), *area.size)
+        if moves and strength:
+            added += moved_detail(pixels, crop, to_crop, moves, area)
+        part = result[area.top : area.bottom, area.left : area.right]
+        part[:] = np.clip(part + np.rint(added * white), 0, white).astype(pixels.dtype)
 
 
-def _light(model: Model, face: Floats) -> tuple[Floats, Floats]:
-    """Return the gains and offsets from a face's exposure to that of the training images."""
+def _tiles(outline: tuple[int, int, int, int], size: tuple[int, ...]) -> Iterator[Part]:
+    """Yield parts of an image of a size that together hold what of an outline lies within."""
+    top, bottom, left, right = outline
+    bottom, right = min(size[0], bottom), min(size[1], right)
+    for y in range(max(0, top), bottom, TILE):
+        for x in range(max(0, left), right, TILE):
+            yield Part(y, min(y + TILE, bottom), x, min(x + TILE, right))
+
+
+def light_of(model: Model, face: Floats) -> tuple[Floats, Floats]:
+    """Return gain and offset of each channel from a face's light to that of the training images.
+
+    Parameters
+    ----------
+    model : Model
+        Whose training images are meant; gain 1 and offset 0 if it does not know their exposure.
+    face : ndarray of float32, shape (height, width, channels)
+        An aligned face, in [0, 1].
+    """
     noted = model.meta.get("exposure")
     if noted is None:
         return np.ones(1, np.float32), np.zeros(1, np.float32)

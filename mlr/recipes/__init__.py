@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from mlr.bands import RowSums
+from mlr.bands import RowSums, Work
 from mlr.errors import OptionError
 from mlr.layout import Layout
 from mlr.model import Model
@@ -39,6 +39,9 @@ class Recipe(Protocol):
         DataError
             If they are not for this recipe.
         """
+
+    def works(self, sums: RowSums) -> list[Work]:
+        """Return what `fit` takes: the works that there must be memory for."""
 
     def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the model; its weights may be in a file rather than in memory.

@@ -7,11 +7,15 @@ receptive field with weights that all channels share:
   of the sums) and, where that helps, of the mirrored faces;
 - the pairs are learnt from as if they came in brighter and in darker light too, so that no colour
   is taken for a certain part of the face;
-- the penalty pulls to the displaced input, slightly sharpened, rather than to zero, and far taps
-  cost more;
+- the penalty pulls to the displaced input, slightly sharpened, rather than to zero, and to weights
+  that fade out towards the rim of the receptive field;
 - mirroring, the blur and the penalty are chosen by the squared error of people left out, computed
   from the sums of each fold. Of penalties that are equally good the strongest is taken, for it
   keeps the picture sharpest.
+
+An infinite penalty leaves the prior: the input, displaced and sharpened; and exactly the input with
+a displacement and a sharpening of 0. Every expression is chosen and solved by itself: as its input
+is moved in its own way, its Gram matrices are not those of another, whoever the people are.
 
 ``benchmarks/results/recipes.md`` tells what else was tried.
 """
@@ -29,7 +33,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, Cost, Result, RowSums, check_memory
+from mlr.bands import Band, Cost, Result, RowSums, Work, check_memory
 from mlr.displacement import (
     Field,
     Frame,
@@ -49,6 +53,7 @@ from mlr.layout import Layout
 from mlr.model import Model, new_meta
 from mlr.moments import Moments, lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes.option import Option, table
 from mlr.report import Report
 from mlr.solve import check_penalty
 from mlr.statistics import Statistics
@@ -61,18 +66,10 @@ BLURS = (3.0, 1.5)
 PENALTIES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 FIRST_PENALTY = 0.05  # for choosing the others with, and where there are too few to choose by
 BIAS = 30.0  # penalty of the bias over that of the middle tap
-TOLERANCE = 1.005  # penalties within 0.5 % of the least error are equally good
-SHARPEN = 0.6
+TOLERANCE = 1.0075  # penalties within 0.75 % of the least error are equally good
+SHARPEN = 0.8
+SMOOTH = 10.0  # penalty of the difference of neighbouring taps over that of a tap
 BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
-
-
-@dataclass(frozen=True)
-class _Option:
-    """How the weights of one expression are made."""
-
-    mirrored: bool
-    blur: float
-    penalty: float
 
 
 class Best:
@@ -84,7 +81,8 @@ class Best:
         The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default the 29
         pixels up to 3 px away, or 5x5 or 3x3 if statistics hold no more.
     penalty : float, optional
-        Ridge penalty of the middle tap for intensities in [0, 1], as if there were one channel.
+        Of the middle tap, for intensities in [0, 1], as if there were one channel; see
+        `penalties`.
     displacement : float, optional
         Longest displacement along an axis, in pixels; 0 for none.
     blur : float, optional
@@ -168,6 +166,13 @@ class Best:
             wanted = min(wanted, reach_of(found, field))
         return layout_for(field, wanted)
 
+    def works(self, sums: RowSums) -> list[Work]:
+        """Return what `fit` takes."""
+        return [work for search in self._searches(sums) for work in search.works]
+
+    def _searches(self, sums: RowSums) -> list[_Search]:
+        return [_Search(self, sums.only([name]), name) for name in sums.head.expressions]
+
     def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the model that predicts people left out best, or is as good and sharper.
 
@@ -182,7 +187,7 @@ class Best:
         taps, names = self._field_in(head.layout), head.expressions
         _, height, width = sums.shape
         weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
-        searches = [_Search(self, sums.only([name]), name) for name in names]
+        searches = self._searches(sums)
         check_memory(work for search in searches for work in search.works)
         fits = {
             search.name: self._fit(search, weights[place, 0], report)
@@ -202,7 +207,7 @@ class Best:
                 prior="sharpened input" if self.sharpen else "input",
                 sharpen=self.sharpen,
                 brightness=self.brightness,
-                tap_penalties=penalties(taps, 1.0)[:-1].tolist(),
+                smooth=SMOOTH,
                 penalty={name: fit[1].penalty for name, fit in fits.items()},
                 mirrored={name: fit[1].mirrored for name, fit in fits.items()},
                 blur={name: fit[1].blur for name, fit in fits.items()},
@@ -216,31 +221,16 @@ class Best:
 
     def _fit(
         self, search: _Search, weights: npt.NDArray[np.float32], report: Report
-    ) -> tuple[Field | None, _Option, dict[str, Any]]:
+    ) -> tuple[Field | None, Option, dict[str, Any]]:
         """Fill in weights; return displacement, what was chosen for an expression, and why."""
         blurs = self.blurs(search.shape)
-        first = _Option(
+        first = Option(
             mirrored=True if self.mirrored is None else self.mirrored,
             blur=blurs[0],
             penalty=FIRST_PENALTY if self.penalty is None else self.penalty,
         )
-        tried: dict[_Option, float] = {}
-        chosen = first
-        if search.folds > 1:
-            sides = [True, False] if self.mirrored is None else [self.mirrored]
-            options = [_Option(side, blur, first.penalty) for side in sides for blur in blurs]
-            tried = search.errors(options, moved=first.mirrored)
-            chosen = min(tried, key=tried.__getitem__)
-            penalties = PENALTIES if self.penalty is None else (self.penalty,)
-            options = [replace(chosen, penalty=penalty) for penalty in penalties]
-            if chosen.mirrored == first.mirrored:  # otherwise it is moved in another way now
-                options = [option for option in options if option != chosen]
-            tried |= search.errors(options, moved=chosen.mirrored)
-            if self.penalty is None:
-                alike = [o for o in tried if (o.mirrored, o.blur) == (chosen.mirrored, chosen.blur)]
-                least = min(tried[o] for o in alike)
-                good = [o for o in alike if tried[o] <= TOLERANCE * least]
-                chosen = max(good, key=lambda option: option.penalty)
+        tried: dict[Option, float] = {}
+        chosen = self._chosen(search, first, blurs, tried) if search.folds > 1 else first
         search.fill(weights, chosen)
         details = {
             "folds": search.folds,
@@ -249,8 +239,37 @@ class Best:
                 for o, error in tried.items()
             ],
         }
-        report.note(_line(search.name, chosen, tried))
+        people = f"{search.pairs} pairs, left out in {search.folds} folds"
+        rule = f"the strongest within {TOLERANCE - 1:.2%}"
+        for line in table(search.name, people, chosen, tried, rule):
+            report.note(line)
         return search.displacement(chosen.mirrored), chosen, details
+
+    def _chosen(
+        self, search: _Search, first: Option, blurs: list[float], tried: dict[Option, float]
+    ) -> Option:
+        """Return the best way to share samples, with the strongest penalty that is good with it.
+
+        First the former, with one penalty; then the penalties, the strong ones only if one of them
+        may be good: the error falls and then rises. What was tried is noted with its error.
+        """
+        sides = [True, False] if self.mirrored is None else [self.mirrored]
+        options = [replace(first, mirrored=side, blur=blur) for blur in blurs for side in sides]
+        tried |= search.errors(options, moved=first.mirrored)
+        chosen = min(tried, key=tried.__getitem__)
+        penalties = PENALTIES if self.penalty is None else (self.penalty,)
+        alike = [replace(chosen, penalty=penalty) for penalty in penalties]
+        if chosen.mirrored != first.mirrored:  # it is moved in another way now
+            del tried[chosen]
+        for strong in (False, True):
+            options = [o for o in alike if (o.penalty > first.penalty) == strong and o not in tried]
+            tried |= search.errors(options, moved=chosen.mirrored)
+            known = [option for option in alike if option in tried]
+            least = min(tried[option] for option in known)
+            good = [option for option in known if tried[option] <= TOLERANCE * least]
+            if good[-1] != known[-1]:
+                break
+        return good[-1]
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""
@@ -284,14 +303,30 @@ class Best:
         return prior
 
 
-def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
-    """Return the penalty of each coefficient, for a tap at distance r that times 1 + r^4 / 4.
+def penalties(
+    field: ReceptiveField, penalty: float, smooth: float = SMOOTH
+) -> npt.NDArray[np.float64]:
+    """Return the penalty as a matrix D: deviations w from the prior cost w'Dw.
 
-    The weights then fade out towards the rim of the receptive field. With one penalty for all they
-    are largest at the rim, in place of the pixels beyond, and draw every edge a second time there.
+    That is ``penalty`` times the sum of all w^2, of the bias `BIAS` times, and of ``smooth``
+    (w_a - w_b)^2 for all neighbouring taps a and b; beyond the rim w is 0, and the middle tap is no
+    neighbour. The weights thus fade out towards the rim. With a penalty on w^2 alone they are
+    largest there, in place of the pixels beyond, and draw every edge a second time.
+
+    Returns
+    -------
+    ndarray of float64, shape (taps + 1, taps + 1)
+        The bias is last.
     """
-    squares = (field.taps.astype(np.float64) ** 2).sum(axis=1)
-    return penalty * np.append(1.0 + squares**2 / 4.0, BIAS)
+    matrix = np.diag(np.append(np.ones(len(field)), BIAS))
+    place = {offset: k for k, offset in enumerate(field.offsets) if offset != (0, 0)}
+    for (y, x), a in place.items():
+        for neighbour in ((y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)):
+            if neighbour != (0, 0):
+                matrix[a, a] += smooth
+            if neighbour in place:
+                matrix[a, place[neighbour]] -= smooth
+    return penalty * matrix
 
 
 @dataclass(frozen=True)
@@ -302,39 +337,43 @@ class _Learner:
     field: ReceptiveField
     channels: int
 
-    def to_learn_from(self, option: _Option, raw: Moments) -> Moments:
-        """Return moments shared with the neighbours, the mirrored pairs and other light."""
-        shared = raw.blurred(option.blur)
-        both = shared + shared.mirrored() if option.mirrored else shared
+    def to_learn_from(self, shared: Moments, mirrored: bool) -> Moments:
+        """Return moments of the mirrored pairs too, if wanted, and of other light."""
+        both = shared + shared.mirrored() if mirrored else shared
         return both.brightened(self.recipe.brightness**2)
 
     def solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
         """Return the weights of the image's part of the frame."""
-        diagonal = self.channels * penalties(self.field, penalty)
-        weights = sums.solve(diagonal, self.recipe.prior(self.field))
+        matrix = self.channels * penalties(self.field, penalty)
+        weights = sums.solve(matrix, self.recipe.prior(self.field))
         return np.ascontiguousarray(sums.inside(weights))
 
 
 def _left_out(
-    parts: list[Moments], learner: _Learner, options: Sequence[_Option]
-) -> tuple[float, dict[_Option, npt.NDArray[np.float64]]]:
+    parts: list[Moments], learner: _Learner, options: Sequence[Option]
+) -> tuple[float, dict[Option, npt.NDArray[np.float64]]]:
     """Return the samples, and for each option the squared errors in each row of a band."""
-    errors: dict[_Option, npt.NDArray[np.float64]] = {}
-    for alike, group in groupby(options, key=lambda option: replace(option, penalty=0)):
-        shared = [learner.to_learn_from(alike, part) for part in parts]
-        total = reduce(operator.add, shared)
-        for option in group:
-            errors[option] = np.zeros(len(total.squares) - 2 * total.margin)
-            for part, left_out in zip(shared, parts, strict=True):
-                weights = learner.solve(total - part, option.penalty)
-                errors[option] += left_out.errors(weights)
+    errors: dict[Option, npt.NDArray[np.float64]] = {}
+    for blur, equally_wide in groupby(options, key=lambda option: option.blur):
+        near = [part.blurred(blur) for part in parts]
+        for mirrored, alike in groupby(equally_wide, key=lambda option: option.mirrored):
+            rest = [learner.to_learn_from(part, mirrored) for part in near]
+            total = reduce(operator.add, rest)
+            for place, part in enumerate(rest):  # one by one, for they are large
+                rest[place] = total - part
+            for option in alike:
+                errors[option] = np.zeros(len(total.squares) - 2 * total.margin)
+                for others, left_out in zip(rest, parts, strict=True):
+                    weights = learner.solve(others, option.penalty)
+                    errors[option] += left_out.errors(weights)
     return sum(part.samples for part in parts), errors
 
 
-def _learnt(parts: list[Moments], learner: _Learner, option: _Option) -> npt.NDArray[np.float32]:
+def _learnt(parts: list[Moments], learner: _Learner, option: Option) -> npt.NDArray[np.float32]:
     """Return the weights of a band, learnt from everybody."""
     (everybody,) = parts
-    solution = learner.solve(learner.to_learn_from(option, everybody), option.penalty)
+    sums = learner.to_learn_from(everybody.blurred(option.blur), option.mirrored)
+    solution = learner.solve(sums, option.penalty)
     with np.errstate(over="ignore"):
         return solution.astype(np.float32)
 
@@ -380,6 +419,7 @@ class _Search:
         self._row = 8 * planes * (sums.shape[2] + 2 * self._margin)  # bytes of moments
         self._making = moments_bytes(self._layout, sums.shape[2], self._reach)
         self._learner = _Learner(recipe, self._field, sums.shape[0])
+        self.pairs = sums.head.pairs[name]
         self.folds = len(_showing(sums.head, name))
         # The first band begins with the rows above the image, and ends with those below it.
         self._around = around = max(self._halo, (self._halo + self._margin + 1) // 2)
@@ -398,7 +438,7 @@ class _Search:
             )
         return self._displacements[mirrored]
 
-    def errors(self, options: Sequence[_Option], moved: bool) -> dict[_Option, float]:
+    def errors(self, options: Sequence[Option], moved: bool) -> dict[Option, float]:
         """Return the mean squared error of people left out of training, for each option.
 
         The input is moved as for mirrored pairs or not, whatever the option says. To choose
@@ -416,13 +456,13 @@ class _Search:
                 errors[option][band.rows] = rows[option]
         return {o: float(rows.sum() / (height * width * samples)) for o, rows in errors.items()}
 
-    def fill(self, weights: npt.NDArray[np.float32], option: _Option) -> None:
+    def fill(self, weights: npt.NDArray[np.float32], option: Option) -> None:
         """Fill in the weights learnt from everybody; the folds play no part.
 
         Parameters
         ----------
         weights : ndarray of float32, shape (taps + 1, height, width)
-        option : _Option
+        option : Option
             How to learn them.
         """
         work = partial(_learnt, learner=self._learner, option=option)
@@ -485,7 +525,7 @@ class _Search:
         around = rows + 2 * self._margin
         raw = self.folds * around
         return self._row * raw + max(
-            self._row * (self.folds + 4) * (rows + 4), self._row * around + self._making
+            self._row * (2 * self.folds + 4) * (rows + 4), self._row * around + self._making
         )
 
     def _filling_bytes(self, rows: int) -> int:
@@ -493,25 +533,3 @@ class _Search:
         around = rows + 2 * self._margin
         added = self._sums.head.adding_bytes * (rows + self._margin + 2 * self._halo)
         return added + self._row * (2 * around + 4 * rows) + self._making
-
-
-def _line(name: str, chosen: _Option, tried: dict[_Option, float]) -> str:
-    """Return what was chosen for an expression, and by which errors."""
-    what = (
-        f"{name}: {'mirrored pairs too' if chosen.mirrored else 'no mirrored pairs'}, "
-        f"blur {chosen.blur:g} px, penalty {chosen.penalty:g}"
-    )
-    if not tried:
-        return f"{what}; too few people to choose by"
-
-    def error(option: _Option) -> str:
-        return f"{1000 * tried[option]:.2f}"
-
-    others = [o for o in tried if (o.mirrored, o.blur) != (chosen.mirrored, chosen.blur)]
-    against = ", ".join(
-        f"{error(o)} {'mirrored' if o.mirrored else 'not mirrored'} at {o.blur:g} px"
-        for o in others
-    )
-    alike = sorted((o for o in tried if o not in others), key=lambda o: o.penalty)
-    curve = ", ".join(f"{error(o)} at {o.penalty:g}" for o in alike)
-    return f"{what} (error left out, x 1000: {curve}{'; ' if against else ''}{against})"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, RowSums, check_memory
+from mlr.bands import Band, RowSums, Work, check_memory
 from mlr.errors import DataError, MlrError
 from mlr.exposure import Exposure
 from mlr.folds import Folds
@@ -63,6 +63,13 @@ class Paper:
             )
         return Layout(self.field or found.receptive_field)
 
+    def works(self, sums: RowSums) -> list[Work]:
+        """Return what `fit` takes."""
+        head = sums.head
+        reach = int(np.abs(head.layout.receptive_field.taps[:, 0]).max())
+        each = solving_bytes(head.parts[0]) + head.adding_bytes
+        return [(sums, lambda rows: (rows + 2 * reach) * each, reach)]
+
     def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the ridge regression of every pixel and channel.
 
@@ -79,13 +86,9 @@ class Paper:
         weights = sums.array(
             (len(head.expressions), channels, len(field) + 1, height, width), np.float32
         )
-        reach = int(np.abs(field.taps[:, 0]).max())
-        each = solving_bytes(head.parts[0]) + head.adding_bytes
-
-        def cost(rows: int) -> int:
-            return (rows + 2 * reach) * each
-
-        check_memory([(sums, cost, reach)])
+        works = self.works(sums)
+        check_memory(works)
+        ((_, cost, reach),) = works
         found = sums.bands(cost, reach)
         solved = sums.each(partial(_solved, penalty=self.penalty), found)
         for band, rows in report.progress(solved, len(found), "solving"):

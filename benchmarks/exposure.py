@@ -1,0 +1,111 @@
+"""Measure what fitting the light of a face is worth: held-out faces made darker and brighter.
+
+python benchmarks/exposure.py DATA [-o FILE] [--folds 4]
+
+The people are cut into folds by their names; both recipes learn from everybody else. Input and
+target of whoever is left out are changed alike and rounded to 8 bits, and the recipes' outputs
+scored as they would be written: without the fit, and with gain and offset fitted as for photographs
+(`mlr.photo.change.light_of`) and the gain undone.
+"""
+
+import argparse
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from quality import part_of
+
+from mlr.collect import collect
+from mlr.data.files import replacing
+from mlr.data.images import read_image
+from mlr.data.pairs import find_pairs
+from mlr.photo.change import light_of
+from mlr.recipes import RECIPES
+from mlr.report import Report
+
+#: How intensities x in [0, 1] are changed.
+LIGHTS = {
+    "as it is": lambda x: x,
+    "0.7 x": lambda x: 0.7 * x,
+    "0.5 x": lambda x: 0.5 * x,
+    "0.3 x": lambda x: 0.3 * x,
+    "x^2": lambda x: x**2,
+    "x^0.6": lambda x: x**0.6,
+    "0.5 x + 0.5": lambda x: 0.5 * x + 0.5,
+    "0.6 x + 0.1": lambda x: 0.6 * x + 0.1,
+}
+COPY = "copy"
+
+
+def eight_bits(x):
+    """Return intensities as an 8-bit file would hold them."""
+    return np.rint(np.clip(x, 0, 1) * 255).astype(np.float32) / 255
+
+
+def fitted(model, x, expression):
+    """Return the output in the light of the face."""
+    gain, offset = light_of(model, x)
+    lit = gain * x + offset
+    return x + (model.synthesize(lit, expression) - lit) / gain
+
+
+def measure(pairs, folds):
+    """Return squared errors, {(light, column): one for each pair}."""
+    errors = defaultdict(list)
+    for fold in range(folds):
+        learnt, left = (
+            tuple(p for p in pairs.people if (part_of(p, folds) == fold) == out)
+            for out in (False, True)
+        )
+        if not learnt or not left:
+            continue
+        models = {}
+        for name, make in RECIPES.items():
+            recipe = make()
+            sums = collect(replace(pairs, people=learnt), recipe.layout, folds=recipe.folds)
+            models[name] = recipe.fit(sums, Report())
+        for person in left:
+            x, targets = read_image(person.source), person.targets.items()
+            for expression, path in targets:
+                t = read_image(path)
+                for light, change in LIGHTS.items():
+                    source, target = (
+                        eight_bits(change(i.pixels / np.iinfo(i.pixels.dtype).max)) for i in (x, t)
+                    )
+                    outputs = {COPY: source}
+                    for name, model in models.items():
+                        outputs[name] = model.synthesize(source, expression)
+                        outputs[f"{name}, fitted"] = fitted(model, source, expression)
+                    for column, output in outputs.items():
+                        error = np.square(eight_bits(output) - target).mean(dtype=np.float64)
+                        errors[light, column].append(error)
+    return errors
+
+
+def table(errors):
+    """Return the mean errors as Markdown."""
+    columns = list(dict.fromkeys(column for _, column in errors))
+    lines = [f"| light | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for light in LIGHTS:
+        means = [f"{1e5 * np.mean(errors[light, column]):.1f}" for column in columns]
+        lines.append(f"| {light} | {' | '.join(means)} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data")
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/exposure.md"))
+    parser.add_argument("--folds", type=int, default=4)
+    options = parser.parse_args()
+    pairs = find_pairs(options.data)
+    what = f"{len(pairs)} pairs of {len(pairs.people)} people, {options.folds} folds by name"
+    text = f"{what}; mean squared error x 100,000.\n\n{table(measure(pairs, options.folds))}\n"
+    print(text)
+    with replacing(options.output, force=True) as file:
+        file.write(text.encode())
+
+
+if __name__ == "__main__":
+    main()
