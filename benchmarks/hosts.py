@@ -55,6 +55,7 @@ def network() -> Iterator[None]:
             ip("netns", "add", space)
             stack.callback(ip, "netns", "delete", space)
             ip("link", "add", here, "type", "veth", "peer", "name", there)
+            stack.callback(ip, "link", "delete", here)  # whoever is left in there keeps it else
             ip("link", "set", here, "master", BRIDGE, "up")
             ip("link", "set", there, "netns", space)
             ip("-n", space, "address", "add", f"{address}/24", "dev", there)
