@@ -554,7 +554,8 @@ def connected(where: str, report: Report, memory: int | None = None) -> Iterator
         If nobody answers there, there are no workers, or they have another version of mlr.
     """
     number = _local(where)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # all of it is raised as well
+    for library in ("distributed", "asyncio", "tornado"):  # what matters is raised as well
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     with ExitStack() as stack:
         if number is not None:
             with announced(report):
@@ -574,7 +575,8 @@ def connected(where: str, report: Report, memory: int | None = None) -> Iterator
             client.wait_for_workers(number or 1, timeout=PATIENCE)
         except Exception as error:  # of each kind of address, as there are
             raise MlrError(f"{where}: no Dask scheduler with a worker answers there") from error
-        _check_versions(client, where)
+        with _told():
+            _check_versions(client, where)
         if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
             report.note(f"dashboard: {client.dashboard_link}")
         stack.enter_context(_watched(client))
@@ -672,6 +674,8 @@ def _close(what: Client | LocalCluster) -> None:
     """Close a connection or a cluster; if that goes wrong, the work has been done all the same."""
     with suppress(Exception):
         what.close(timeout=CLOSING)
+    if isinstance(what, Client):
+        what.status = "closed"  # or its finaliser tries once more, and says so
 
 
 def _track_in_silence() -> None:
