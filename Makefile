@@ -23,7 +23,7 @@ demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, s
 test: $(VENV)/test.stamp  ## install with what the tests need, and run them
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/test.stamp  ## run the long tests too
+test-all: $(VENV)/test-all.stamp  ## run the long tests too, and those of clusters
 	$(BIN)/python -m pytest -m ""
 
 lint: $(VENV)/lint.stamp  ## check style, docstrings and types
@@ -43,7 +43,7 @@ quality: $(VENV)/test.stamp  ## cross-validate on drawn faces, or on DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
 	$(BIN)/python benchmarks/quality.py $(or $(DATA),$(DEMO)/train)
 
-faults: $(VENV)/test.stamp  ## kill, starve and mislead the program, and see that nothing is lost
+faults: $(VENV)/test-all.stamp  ## kill, starve and mislead the program, and see that nothing is lost
 	$(BIN)/python benchmarks/faults.py --write
 
 fuzz: $(VENV)/test.stamp  ## feed the program with damaged and hostile input
@@ -63,6 +63,7 @@ clean:  ## remove all that these targets made
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
 $(VENV)/bench.stamp: EXTRA := [test,plot]
+$(VENV)/test-all.stamp: EXTRA := [test,cluster]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
 $(VENV)/rivals.stamp: EXTRA := [rivals]
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python

@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial, reduce
 from importlib.util import find_spec
+from itertools import islice
 from multiprocessing import resource_tracker
 from operator import add
 from pathlib import Path
@@ -142,7 +143,7 @@ class Cluster:
         job: Job,
         tell: Callable[[Shard, Failures], None],
     ) -> list[_Piece]:
-        """Return the sums in as many pieces as there are workers to work on them."""
+        """Return the sums in one piece: those of each fold are sent to whoever works on them."""
         submit = partial(self._client.submit, pure=False)
         with self._shared(make) as shared:
             parts = [submit(_part, shared, shard) for shard in shards]
@@ -155,13 +156,7 @@ class Cluster:
             del parts
             totals = [self._added(level, 10) for level in folds.values()]
             self._tell(told, shards, tell)
-        height = job.shape[1]
-        count = max(1, min(len(self._client.nthreads()), height // LEAST_ROWS))
-        pieces = []
-        for band in bands(height, -(-height // count)):
-            rows = [submit(_rows, each, band.first, band.end, priority=30) for each in totals]
-            pieces.append((band.first, band.end, submit(_added, *rows)))
-        return pieces
+        return [(0, job.shape[1], totals)]
 
     def _by_bands(
         self,
@@ -194,9 +189,10 @@ class Cluster:
                     )
                     for shard, home, decoded in zip(shards, homes, told, strict=True)
                 ]
-                pieces.append((band.first, band.end, self._added(level, 1 - 2 * number)))
+                pieces.append((band.first, band.end, [self._added(level, 1 - 2 * number)]))
             self._tell(told, shards, tell)
-            deque(as_completed([each for _, _, each in pieces], loop=self._client.loop), 0)
+            futures = [future for _, _, (future,) in pieces]
+            deque(as_completed(futures, loop=self._client.loop), 0)
             self._client.run(_forget)
         return pieces
 
@@ -238,11 +234,13 @@ class Cluster:
             waiting: deque[tuple[Band, Future]] = deque()
             for band in bands:
                 crop = [p for p in pieces if p[0] < band.below and band.above < p[1]]
-                futures = [future for _, _, future in crop]
+                parts = [part for _, _, parts in crop for part in parts]
+                each = [len(parts) for _, _, parts in crop]
                 begin = crop[0][0]
-                waiting.append(
-                    (band, self._client.submit(_on_band, shared, band, begin, *futures, pure=False))
+                future = self._client.submit(
+                    _on_band, shared, band, begin, each, *parts, pure=False
                 )
+                waiting.append((band, future))
                 if len(waiting) >= 2 * len(self._client.nthreads()):
                     yield _result(*waiting.popleft())
             while waiting:
@@ -281,7 +279,7 @@ class Cluster:
             yield self._client.submit(pickle.loads, pickle.dumps((what, self._compiled)))
 
 
-_Piece = tuple[int, int, Future]  # sums of the rows first, ..., end - 1
+_Piece = tuple[int, int, list[Future]]  # the sum of all is that of the rows first, ..., end - 1
 _View = Callable[[Folds], Folds]
 
 
@@ -294,8 +292,8 @@ class ClusterSums:
         Where they are.
     shape : tuple of int
         (channels, height, width) of the images.
-    pieces : sequence of (int, int, Future)
-        Sums of the rows first, ..., end - 1, from top to bottom.
+    pieces : sequence of (int, int, list of Future)
+        What adds up to the sums of the rows first, ..., end - 1, from top to bottom.
     memory : int
         Bytes that a worker may take.
     view : sequence of function
@@ -469,13 +467,19 @@ def _on_band(
     shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[_View]], bool],
     band: Band,
     begin: int,
-    *pieces: Folds,
+    each: Sequence[int],
+    *parts: Folds,
 ) -> Result:
-    """Do some work on a band of sums, of which there are pieces from some row on."""
+    """Do some work on a band of sums, of which there are pieces from some row on.
+
+    Each piece is the sum of so many of the parts, which are those of folds.
+    """
     (work, view), compiled = shared
     end = begin
     cut = []
-    for piece in pieces:
+    rest = iter(parts)
+    for count in each:
+        piece = reduce(add, islice(rest, count))
         first, end = end, end + piece.shape[1]
         cut.append(piece.rows(max(band.above, first) - first, min(band.below, end) - first))
     with _busy(compiled) as threads, limited(threads):
@@ -550,7 +554,8 @@ def connected(where: str, report: Report, memory: int | None = None) -> Iterator
         If nobody answers there, there are no workers, or they have another version of mlr.
     """
     number = _local(where)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # all of it is raised as well
+    for library in ("distributed", "asyncio", "tornado"):  # what matters is raised as well
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     with ExitStack() as stack:
         if number is not None:
             with announced(report):
@@ -570,7 +575,8 @@ def connected(where: str, report: Report, memory: int | None = None) -> Iterator
             client.wait_for_workers(number or 1, timeout=PATIENCE)
         except Exception as error:  # of each kind of address, as there are
             raise MlrError(f"{where}: no Dask scheduler with a worker answers there") from error
-        _check_versions(client, where)
+        with _told():
+            _check_versions(client, where)
         if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
             report.note(f"dashboard: {client.dashboard_link}")
         stack.enter_context(_watched(client))
@@ -626,6 +632,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
+        "distributed.worker.profile.enabled": False,
     }
     before = set(multiprocessing.active_children())
 
@@ -667,6 +674,8 @@ def _close(what: Client | LocalCluster) -> None:
     """Close a connection or a cluster; if that goes wrong, the work has been done all the same."""
     with suppress(Exception):
         what.close(timeout=CLOSING)
+    if isinstance(what, Client):
+        what.status = "closed"  # or its finaliser tries once more, and says so
 
 
 def _track_in_silence() -> None:

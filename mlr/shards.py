@@ -20,7 +20,7 @@ from mlr.threads import limited
 Shard = tuple[Person, ...]
 Failures = tuple[tuple[Path, str], ...]
 
-LEAST = 64  # people in a shard
+LEAST = 128  # people in a shard
 
 
 @dataclass(frozen=True)

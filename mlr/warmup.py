@@ -82,11 +82,23 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
 
 
 def compile_alone() -> None:
-    """Compile all kernels like `warm_up`, while no other process does so into the same cache."""
+    """Compile all kernels like `warm_up`, while no other process does so into the same cache.
+
+    The file that is locked meanwhile says which kernels were compiled last, to know at once.
+    """
     with ExitStack() as stack:
-        folder = jit.cache_folder()
+        folder, file = jit.cache_folder(), None
         if folder is not None:
             with suppress(OSError):  # a folder that is read-only, or gone
                 folder.mkdir(parents=True, exist_ok=True)
-                lock(stack.enter_context((folder / LOCK).open("ab")), wait=True)
+                file = stack.enter_context((folder / LOCK).open("a+b"))
+                lock(file, wait=True)
+        version = jit.version().encode()
+        if file is not None:
+            file.seek(0)
+            if file.read() == version:
+                return
         warm_up()
+        if file is not None:
+            file.truncate(0)
+            file.write(version)

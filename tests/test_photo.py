@@ -367,6 +367,20 @@ def test_align_several_faces(run, photos, tmp_path, face, written):
         assert result.lines[0] == f"mlr: {photo}: has 2 faces, and number 3 is wanted"
 
 
+def test_crops_are_encoded_as_wanted(run, photos, tmp_path):
+    folder, eyes = photos
+    write_image(folder / "jpg" / "ann.jpg", scene())
+    sizes = {}
+    for name, options in (("small", ["20", "9"]), ("large", ["100", "0"])):
+        options = ["--quality", options[0], "--png-level", options[1], "--eyes", eyes]
+        with eyes.open("a") as file:
+            file.write("ann.jpg,100,100,140,100\n")
+        assert run("align", folder, "-o", tmp_path / name, *options).code == 0
+        files = ("jpg/ann.jpg", "happy/ann.png")
+        sizes[name] = [(tmp_path / name / file).stat().st_size for file in files]
+    assert all(a < b for a, b in zip(sizes["small"], sizes["large"], strict=True))
+
+
 def test_faces_never_overwrite_the_crop_of_another_photograph(run, photos, tmp_path):
     folder, eyes = photos
     write_image(folder / "neutral" / "ann-2.png", scene(seed=9))

@@ -42,6 +42,7 @@ def test_a_square_is_described_by_its_side(spec):
 
 def test_a_preset_is_described_by_its_name():
     assert len(ReceptiveField.of("plus")) == 5
+    assert len(ReceptiveField.of("disc")) == 29
     assert str(ReceptiveField.of("plus")) == "plus"
 
 

@@ -318,8 +318,8 @@ def test_info_says_what_a_statistics_file_holds(run, sums, model):
         "white": 255,
         "digest": Statistics.load(path).hexdigest,
     }
-    assert "pairs           happy 9, sad 9\n" in run("info", path).out
-    assert run("info", model).out.startswith("kind            model\n")
+    assert "pairs             happy 9, sad 9\n" in run("info", path).out
+    assert run("info", model).out.startswith("kind              model\n")
 
 
 def test_info_on_a_damaged_statistics_file_is_one_line(run, sums, tmp_path):

@@ -135,6 +135,16 @@ def test_several_faces_or_one():
     assert len(followed(paths[0], late)[-1]) == 2
 
 
+def test_faces_that_pass_each_other_are_never_changed_twice():
+    paths = [[complex(60 + 4 * t, 90) for t in range(60)], [300 - 4 * t + 110j for t in range(60)]]
+    both = followed(*paths)
+    for frame in both:
+        for n, face in enumerate(frame):
+            others = [other.eyes.middle for other in frame[:n]]
+            assert all(abs(face.eyes.middle - middle) > DISTANCE / 4 for middle in others)
+    assert len(both[0]) == len(both[-1]) == 2
+
+
 def test_a_cut_to_another_face_leaves_nothing_in_between():
     path = [100 + 100j] * 30 + [120 + 90j] * 30  # so near that it is taken for the same
     for (face,), middle in zip(followed(path), path, strict=True):

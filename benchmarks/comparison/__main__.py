@@ -40,7 +40,7 @@ from benchmarks.comparison.sheet import rows_of_faces
 from benchmarks.readme import renew
 from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
-from mlr.bench.machine import describe, load
+from mlr.bench.machine import describe
 from mlr.data.files import check_free, replacing
 from mlr.data.images import write_image
 from mlr.errors import MlrError, OptionError
@@ -184,7 +184,6 @@ def run(arguments: Sequence[str]) -> None:
     paths = [options.output.with_name(options.output.name + suffix) for suffix in suffixes]
     for path in paths:  # before the work, not after
         check_free(path, force=options.force)
-    busy = load() or 0.0
     pairs, outside = _data(options)
     strangers = [face for faces in outside.values() for face in faces]
     kept = Kept(options.keep, [pairs.inputs, pairs.targets, *strangers], options.size)
@@ -203,7 +202,7 @@ def run(arguments: Sequence[str]) -> None:
         gan=gan | {"folder": options.keep},
     )
     result, sheet = gathered(pairs, outside, list(rivals), kept, options.size)
-    result = {"command": _command(options), "load": busy} | result
+    result = {"command": _command(options)} | result
     text = json.dumps(result, indent=1, allow_nan=False)
     for path, content in zip(paths, (text, markdown(result)), strict=False):
         with replacing(path, force=options.force) as file:

@@ -23,9 +23,10 @@ def _heading(result: Found) -> str:
     lines = [
         f"# Rivals: {result['data']}, {result['size']} px",
         "",
-        f"`{result['command']}` writes this file. {machine['processor']}, {machine['threads']} "
-        f"threads (matrix products in one), Python {machine['python']}, NumPy {machine['numpy']}, "
-        f"Numba {machine['numba']}; {result['load']:.1f} other processes were busy at the start.",
+        f"`{result['command']}` writes this file, with `--gan` the GANs' part. "
+        f"{machine['processor']}, {machine['threads']} threads (matrix products in one), Python "
+        f"{machine['python']}, NumPy {machine['numpy']}, Numba {machine['numba']}; other programs "
+        "were running.",
         "",
         f"Everyone is scored by a model that has not seen them, in {p['outer']} folds of the "
         f"{result['people']} people. A method with hyper-parameters chooses among {p['settings']} "
@@ -97,9 +98,10 @@ def _beside_gans(result: Found) -> str:
         f"fold, for everyone. Minutes are of processor time (PyTorch {torch}, one thread, no "
         "graphics card). Depth, losses, optimiser and augmentation are those of the papers; the "
         "networks are narrower, with so many channels after the first layer instead of 64, and "
-        "batches may be smaller. So this shows what the same few dozen pairs and many thousand "
-        "times our patience give. It does not show what these methods are capable of: their "
-        "authors trained for hours or days on a graphics card, most of them on thousands of "
+        "batches may be smaller. So this shows what the same few dozen pairs give in a training "
+        "hundreds to thousands of times as long as ours. It does not show what these methods are "
+        "capable of: their authors trained for hours or days on a graphics card, most of them on "
+        "thousands of "
         "images. CycleGAN, StarGAN and GANimation never see which input belongs to which target, "
         "so that an error against the target is hard on them. GANimation is told the strength of "
         "the expression, one number, for lack of annotated action units. The losses over the steps "

@@ -18,6 +18,8 @@ from mlr.cli import options
 )
 @options.eyes
 @options.face("largest")
+@options.quality
+@options.png_level
 @options.threads
 @options.force
 @options.as_json
@@ -28,6 +30,8 @@ def align(
     size: int,
     eyes: Path | None,
     face: str | int,
+    quality: int,
+    png_level: int,
     threads: int | None,
     force: bool,
     as_json: bool,
@@ -49,6 +53,8 @@ def align(
         size=size,
         eyes=eyes,
         face=face,
+        quality=quality,
+        png_level=png_level,
         threads=threads,
         force=force,
         report=report,

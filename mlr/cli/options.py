@@ -44,8 +44,20 @@ threads = click.option(
 )
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-
-
+quality = click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    default=95,
+    show_default=True,
+    help="Of JPEG and WebP files; with 100 WebP keeps every pixel.",
+)
+png_level = click.option(
+    "--png-level",
+    type=click.IntRange(0, 9),
+    default=4,
+    show_default=True,
+    help="How hard to compress PNG files; 1 is quick, 9 small.",
+)
 eyes = click.option(
     "--eyes",
     type=FILE,

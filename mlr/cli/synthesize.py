@@ -82,20 +82,8 @@ def _shares(text: str) -> dict[str, float]:
     "of PNG files.  "
     "[default: as each face; gif]",
 )
-@click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    default=95,
-    show_default=True,
-    help="Of JPEG and WebP files; with 100 WebP keeps every pixel.",
-)
-@click.option(
-    "--png-level",
-    type=click.IntRange(0, 9),
-    default=4,
-    show_default=True,
-    help="How hard to compress PNG files; 1 is quick, 9 small.",
-)
+@options.quality
+@options.png_level
 @click.option(
     "--metadata/--no-metadata",
     default=True,

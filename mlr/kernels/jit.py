@@ -7,10 +7,12 @@ kept in a cache folder, or compiled anew in every process where no folder can be
 import hashlib
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import llvmlite.binding
 import numba
 from numba.core.caching import FunctionCache, NullCache
 
@@ -139,6 +141,12 @@ def _digest_of_sources():
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def version():
+    """Return what compiled code depends on, as a line of text."""
+    host = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_process_triple()}"
+    return f"{_SOURCES} {PLAIN_KERNELS} {numba.__version__} {sys.version} {host}"
 
 
 _SOURCES = _digest_of_sources()

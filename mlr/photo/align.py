@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.data.files import check_free, replacing
-from mlr.data.images import is_image, read_image, write_image
+from mlr.data.images import PNG_LEVEL, QUALITY, is_image, read_image, write_image
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError, OptionError
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable
@@ -64,6 +65,8 @@ def align_files(
     size: int = 128,
     eyes: str | Path | None = None,
     face: Face = "largest",
+    quality: int = QUALITY,
+    png_level: int = PNG_LEVEL,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
@@ -90,6 +93,8 @@ def align_files(
         ``mlr[align]``.
     face : "all", "largest" or int
         Which of several faces: all, or one by its rank in size.
+    quality, png_level : int
+        As for `mlr.data.images.write_image`.
     threads : int, optional
         By default one for each processor.
     force : bool
@@ -120,10 +125,11 @@ def align_files(
     report = report or Report()
     check_free(folder / TABLE, force=force)  # before the work, not after
     jobs = plan([Path(photo) for photo in photos], folder, ["aligned"], report)
+    write = partial(write_image, quality=quality, png_level=png_level, force=force)
     planned = {path for job in jobs for path in job.outputs.values()}
 
     def run(job: Job) -> _Outcome:
-        return _run(job, finder, size, planned, force)
+        return _run(job, finder, size, planned, write, force)
 
     crops: list[Crop] = []
     losses: list[str] = []
@@ -173,7 +179,14 @@ def align(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
     return rounded
 
 
-def _run(job: Job, finder: FaceFinder, size: int, planned: set[Path], force: bool) -> _Outcome:
+def _run(
+    job: Job,
+    finder: FaceFinder,
+    size: int,
+    planned: set[Path],
+    write: Callable[..., None],
+    force: bool,
+) -> _Outcome:
     """Write the crops of one photograph."""
     (first,) = job.outputs.values()
     outcome = _Outcome()
@@ -196,7 +209,7 @@ def _run(job: Job, finder: FaceFinder, size: int, planned: set[Path], force: boo
             alpha = image.alpha
             if alpha is not None:
                 alpha = align(alpha[..., None], eyes, size)[..., 0]
-            write_image(path, crop, alpha, icc=image.icc, force=force)
+            write(path, crop, alpha, icc=image.icc)
             outcome.crops.append(Crop(job.face, path, eyes))
         except MlrError as error:
             outcome.failures.append((job.face, str(error)))

@@ -108,9 +108,9 @@ def _add_change(
     inside = face_share(height, width)
     change *= inside[..., None]
     moves = [
-        (strength * share, displacement * inside)
+        (strength * share * inside, displacement)
         for share, displacement in model.displacements(target)
-        if to_crop.scale < 1 and displacement.any()  # else the crop has all of the detail
+        if to_crop.scale < 1  # else the crop has all of the detail
     ]
     for area in _tiles(seen(to_crop.inverse, height, width), pixels.shape[:2]):
         added = warp(change, area.seen_from(to_crop), *area.size)

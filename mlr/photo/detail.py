@@ -47,10 +47,10 @@ def moved_detail(
     pixels: Pixels,
     crop: Floats,
     to_crop: Similarity,
-    moves: Sequence[tuple[float, Floats]],
+    moves: Sequence[tuple[Floats, Floats]],
     wanted: Part,
 ) -> Floats:
-    """Return what moving the detail changes, sum_i a_i (r(p + u_i(p)) - r(p)).
+    """Return what moving the detail changes, sum_i a_i(p) (r(p + u_i(p)) - r(p)).
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def moved_detail(
         Its aligned crop, in [0, 1]. The detail r is the photograph less the enlarged crop.
     to_crop : Similarity
         From the photograph to the crop.
-    moves : sequence of (float, ndarray of float32, shape (2, height, width))
-        Shares a_i, and displacements u_i as (dy, dx) in pixels of the crop; where they are zero,
+    moves : sequence of (ndarray of float32, (height, width), and of the same, (2, height, width))
+        Shares a_i, and displacements u_i as (dy, dx) in pixels of the crop. Where either is zero,
         so is the result.
     wanted : Part
         The part of the photograph that is wanted.
@@ -75,11 +75,13 @@ def moved_detail(
     result = np.zeros((*wanted.size, pixels.shape[2]), np.float32)
     for share, (down, across) in moves:
         turned = (across + 1j * down) * back.factor
-        field = warp(np.dstack([turned.imag, turned.real]).astype(np.float32), back, *wanted.size)
-        longest = float(np.abs(field).max())
+        planes = np.dstack([turned.imag, turned.real, share]).astype(np.float32)
+        planes = warp(planes, back, *wanted.size)
+        field, shares = planes[..., :2], planes[..., 2:]
+        longest = float((np.abs(field) * (shares != 0)).max())
         if longest >= UNSEEN:
-            around = math.ceil(longest) + INTERPOLATION_REACH
-            result += np.float32(share) * _moved(pixels, crop, to_crop, field, wanted, around)
+            around = math.ceil(np.abs(field).max()) + INTERPOLATION_REACH
+            result += shares * _moved(pixels, crop, to_crop, field, wanted, around)
     return result
 
 

@@ -147,10 +147,12 @@ def _look(tracks: list[Track], number: int, frame: Pixels, finder: Finder, sever
     """Note where the faces of a frame are, in their tracks and in new ones."""
     tracks[:] = [track for track in tracks if number - track.last <= AHEAD]
     alive = [track for track in tracks if track.alive(number - 1)]
+    here: list[Eyes] = []
     for track in alive:
         eyes = finder.again(frame, track.latest)
-        if eyes is not None:
+        if eyes is not None and not any(_same(eyes, other) for other in here):
             track.add(number, eyes)
+            here.append(eyes)
     if number % SEARCH or (alive and not several):
         return
     for eyes in finder.find(frame):

@@ -250,23 +250,33 @@ class Best:
     ) -> Option:
         """Return the best way to share samples, with the strongest penalty that is good with it.
 
-        First the former, with one penalty; then the penalties. What was tried is noted with its
-        error.
+        The former with one penalty; then the penalties, the strong ones only if one of them may be
+        good: the error falls and then rises. What was tried is noted with its error. One look at
+        the sums costs as much as many errors: the weak penalties are tried before it is known
+        whether that is needed.
         """
-        sides = [True, False] if self.mirrored is None else [self.mirrored]
-        options = [replace(first, mirrored=side, blur=blur) for blur in blurs for side in sides]
-        tried |= search.errors(options, moved=first.mirrored)
-        chosen = min(tried, key=tried.__getitem__)
         penalties = PENALTIES if self.penalty is None else (self.penalty,)
+        weak = [penalty for penalty in penalties if penalty <= first.penalty]
+        options = [
+            Option(side, blur, penalty)
+            for blur in blurs
+            for side in ([True, False] if self.mirrored is None else [self.mirrored])
+            for penalty in (weak if side == first.mirrored else [first.penalty])
+        ]
+        tried |= search.errors(options, moved=first.mirrored)
+        chosen = min((o for o in tried if o.penalty == first.penalty), key=tried.__getitem__)
         alike = [replace(chosen, penalty=penalty) for penalty in penalties]
-        if chosen.mirrored == first.mirrored:  # otherwise it is moved in another way now
-            options = [option for option in alike if option != chosen]
-        else:
-            options = alike
-        tried |= search.errors(options, moved=chosen.mirrored)
-        least = min(tried[option] for option in alike)
-        good = [option for option in alike if tried[option] <= TOLERANCE * least]
-        return max(good, key=lambda option: option.penalty)
+        if chosen.mirrored != first.mirrored:  # it is moved in another way now
+            del tried[chosen]
+        for strong in (False, True):
+            options = [o for o in alike if (o.penalty > first.penalty) == strong and o not in tried]
+            tried |= search.errors(options, moved=chosen.mirrored)
+            known = [option for option in alike if option in tried]
+            least = min(tried[option] for option in known)
+            good = [option for option in known if tried[option] <= TOLERANCE * least]
+            if good[-1] != known[-1]:
+                break
+        return good[-1]
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""
