@@ -227,8 +227,9 @@ def draw(found, path):
             ax.grid(color="#dddddd", linewidth=0.6)
             ax.set_axisbelow(True)
             ax.spines[["top", "right"]].set_visible(False)
+            place = "lower right" if key == "bytes" else "upper left"
             if ax.get_legend_handles_labels()[1]:
-                ax.legend(frameon=False, loc="upper left", fontsize=8)
+                ax.legend(frameon=False, loc=place, fontsize=8)
         column[1].set_xlabel(result["what"], fontsize=8)
     figure.savefig(path, dpi=110)
 
