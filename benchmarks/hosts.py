@@ -1,6 +1,6 @@
 """Train across hosts, cut one off in the middle, bring it back, and compare the model's bytes.
 
-    sudo python benchmarks/hosts.py [--pairs 1200] [--size 96] [--write]
+    sudo python benchmarks/hosts.py [--pairs 300] [--size 96] [--write]
 
 The hosts are network namespaces of this machine with addresses of their own on one bridge: a
 scheduler, two workers and the trainer; the data and the checkpoint lie in a folder that all see.
@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parent / "results" / "hosts.md"
 BRIDGE = "mlr-bridge"
 HOSTS = {name: f"10.79.0.{number}" for number, name in enumerate(("s", "a", "b", "t"), 1)}
 PORT = 8786
-SHARD = 10  # people
+SHARD = 3  # people
 AWAY = 16  # seconds that a worker is cut off for: longer than anyone waits for it
 #: Whoever is silent is given up sooner than Dask does of itself, for this not to take minutes.
 PATIENCE = {
@@ -133,7 +133,7 @@ def train(data: Path, folder: Path, cut: bool, recipe: str, pairs: int) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=1200)
+    parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
