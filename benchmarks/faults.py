@@ -230,7 +230,7 @@ def said_wrong(run: Run, killed: bool = False) -> str:
     if found := FOREIGN.search(run.err + run.out):
         at = (run.err + run.out).strip().splitlines()
         return f"{found[0]}: ... {' / '.join(at[-2:])[:300]}"
-    allowed = (0, 1, 2, -9) if killed else (0, 1, 2, 130, 143)
+    allowed = (0, 1, 2, 130, 143, *([-9] if killed else []))
     if run.code not in allowed:
         return f"exit code {run.code}: {run.err.strip()[-300:]}"
     lines = [line for line in run.err.splitlines() if line]

@@ -486,7 +486,9 @@ def checkpoints(room: Room, rng: random.Random) -> str:
             victim.mkdir(exist_ok=True)
         elif draw < 0.2:
             shutil.copy(
-                rng.choice(files[1:]), kept / f"shard-{rng.random()}.npz", follow_symlinks=False
+                rng.choice([f for f in files if f.is_file()] or [room.model]),
+                kept / f"shard-{rng.random()}.npz",
+                follow_symlinks=False,
             )
         elif victim.is_symlink() or not victim.is_file():
             continue

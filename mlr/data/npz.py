@@ -182,7 +182,8 @@ def _array(
     try:
         shape, fortran_order, dtype = _HEADER_READERS[npy.read_magic(start)](start)
     except Exception as error:  # whatever Python's own parser raises, for a header is an expression
-        raise ValueError(f"{info.filename} has no header that can be read: {error}") from error
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{info.filename} has no header that can be read: {cause}") from error
     if dtype.hasobject:
         raise ValueError(f"{info.filename} holds pickled Python objects")
     if fortran_order:
