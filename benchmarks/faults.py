@@ -46,6 +46,8 @@ PAPER = ["--recipe", "paper"]  # its shards are small
 FOREIGN = re.compile(
     r"Traceback|Exception ignored|Fatal Python|Segmentation|LLVM ERROR|Assertion|terminate called"
 )
+#: What a process says that Python was starting for the program as this was killed.
+ORPHAN = re.compile(r"Traceback (?:(?!Traceback ).)*EOFError: Ran out of input\n", re.DOTALL)
 
 
 @dataclass
@@ -108,6 +110,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def is_temporary(name: str) -> bool:
     """Tell whether a file is one that the program writes to before it is whole."""
     return Path(name).name.startswith(".") and name.endswith(".tmp")
+
+
+def is_shard(name: str) -> bool:
+    """Tell whether a file is a shard in a checkpoint: which people share one depends on the past."""
+    return Path(name).name.startswith("shard-")
 
 
 class Campaign:
@@ -206,18 +213,19 @@ class Campaign:
         """Judge what a run has left: whole old files, whole new ones, and lines of its own."""
         now = contents(task.output) if task.output.exists() else {}
         left = {name for name in now if is_temporary(name)}
-        files = {name: data for name, data in now.items() if name not in left}
+        files = {n: data for n, data in now.items() if n not in left and not is_shard(n)}
+        new = {n: data for n, data in task.new.items() if not is_shard(n)}
         wrong = said_wrong(run, killed)
         if left and not killed:
             wrong = f"left {sorted(left)[0]}"
         for name, data in files.items():
-            if data not in (task.old.get(name), task.new.get(name)):
+            if data not in (task.old.get(name), new.get(name)):
                 wrong = f"{name} is neither the old file nor the new one"
         if missing := task.old.keys() - files.keys():
             wrong = f"{sorted(missing)[0]} is gone"
-        if run.code == 0 and files != task.new:
+        if run.code == 0 and files != new:
             wrong = "exit code 0, but the outputs are not those of an undisturbed run"
-        state = "new" if files == task.new else "old" if files == task.old else "some new"
+        state = "new" if files == new else "old" if files == task.old else "some new"
         said = {None: "hung", 0: "done", 1: "one-line error", 130: "interrupted", 143: "terminated"}
         outcome = "killed" if killed and run.code == -9 else said.get(run.code, f"{run.code}")
         return Trial(f"{outcome}, {state} outputs", wrong and f"{task.name}: {wrong}")
@@ -227,10 +235,14 @@ def said_wrong(run: Run, killed: bool = False) -> str:
     """Return what is wrong with the way that a run ended, or an empty string."""
     if run.code is None:
         return f"hung for {PATIENCE} s"
-    if found := FOREIGN.search(run.err + run.out):
-        at = (run.err + run.out).strip().splitlines()
+    text = run.err + run.out
+    if run.code == -9:
+        text = ORPHAN.sub("", text)
+    if found := FOREIGN.search(text):
+        at = text.strip().splitlines()
         return f"{found[0]}: ... {' / '.join(at[-2:])[:300]}"
-    allowed = (0, 1, 2, 130, 143, *([-9] if killed else []))
+    # A negative one: by a signal, before the program listens to it or after its end.
+    allowed = (0, 1, 2, 130, 143, *([-9, -2, -15] if killed else []))
     if run.code not in allowed:
         return f"exit code {run.code}: {run.err.strip()[-300:]}"
     lines = [line for line in run.err.splitlines() if line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from mlr.training import train
 
 SIZE = 16
 PEOPLE = 5
+
+# A shell has it ignored in what it runs behind "&", and so would all programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Result(NamedTuple):
