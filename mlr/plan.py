@@ -10,7 +10,7 @@ from mlr.animation import FRAMES_FOLDER
 from mlr.clip import WRITTEN, is_clip
 from mlr.data.images import ENCODINGS, is_image
 from mlr.data.pairs import images_under
-from mlr.errors import DataError, MlrError
+from mlr.errors import DataError, MlrError, OptionError
 from mlr.report import Report
 
 _ITSELF = "would be replaced by its own output; give another place or --force"
@@ -22,6 +22,18 @@ class Job:
 
     face: Path
     outputs: dict[str, Path]
+
+
+def check_skipping(skip_existing: bool, force: bool) -> None:
+    """Raise unless it is clear what becomes of outputs that exist.
+
+    Raises
+    ------
+    OptionError
+        If they are to be both skipped and overwritten.
+    """
+    if skip_existing and force:
+        raise OptionError("existing outputs are either skipped or overwritten; give one of the two")
 
 
 def plan(

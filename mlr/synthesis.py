@@ -30,7 +30,7 @@ from mlr.photo.change import change_faces, change_seen, places_of
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
-from mlr.plan import Job, plan
+from mlr.plan import Job, check_skipping, plan
 from mlr.report import Report
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
@@ -171,8 +171,7 @@ def synthesize_files(
         If the strength, a share or ``output`` makes no sense.
     """
     check_strength(strength)
-    if skip_existing and force:
-        raise OptionError("existing outputs are either skipped or overwritten; give one of the two")
+    check_skipping(skip_existing, force)
     if resize and align:
         raise OptionError("--resize says that the images are aligned, --align that they are not")
     if not 1 <= quality <= 100 or not 0 <= png_level <= 9:

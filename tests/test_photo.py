@@ -353,6 +353,54 @@ def test_align_keeps_folders_and_names_and_writes_a_table(run, photos, tmp_path)
     assert "exists already" in refused.err
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed before the table"])
+def test_align_goes_on_where_a_run_was_left(run, photos, tmp_path, killed):
+    folder, eyes = photos
+    whole, out = tmp_path / "whole", tmp_path / "faces"
+    common = ("--size", 48, "--eyes", eyes, "--face", "all")
+    assert run("align", folder, "-o", whole, *common).code == 0
+    (folder / "happy").rename(tmp_path / "later")
+    assert run("align", folder, "-o", out, *common).code == 0
+    (tmp_path / "later").rename(folder / "happy")
+    (out / "neutral" / "bob.tif").unlink()  # and so its row says nothing
+    if killed:
+        (out / "alignment.csv").unlink()
+        (out / "neutral" / "ann-2.png").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    result = run("align", folder, "-o", out, *common, "--skip-existing", "--json")
+    assert result.code == 0
+    report = json.loads(result.out)
+    assert len(report["written"]) == (5 if killed else 4)
+    assert report["skipped"] == (1 if killed else 2)
+    assert "photographs skipped, as their crops exist" in result.err
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    tables = [sorted((d / "alignment.csv").read_text().splitlines()) for d in (out, whole)]
+    assert tables[0] == tables[1]
+    again = run("align", folder, "-o", out, *common, "--skip-existing")
+    assert again.code == 0
+    assert "0 crops written" in again.err
+    assert "6 photographs skipped" in again.err
+
+
+def test_align_skips_no_crop_of_another_size_and_no_strange_table(run, photos, tmp_path):
+    folder, eyes = photos
+    out = tmp_path / "faces"
+    common = ("-o", out, "--eyes", eyes, "--skip-existing")
+    assert run("align", folder / "happy", *common, "--force").code == 2
+    assert run("align", folder / "happy", *common, "--size", 48).code == 0
+    table = out / "alignment.csv"
+    rows = table.read_text()
+    table.unlink()
+    result = run("align", folder / "happy", *common, "--size", 32)
+    assert result.code == 1
+    assert result.err.count("exists already and is 48x48 px, not 32x32 px") >= 3
+    table.write_text(rows + "cut,1,2\n")
+    result = run("align", folder, *common, "--size", 48)
+    assert result.code == 1
+    assert "alignment.csv: is not as mlr align wrote it" in result.err
+    assert table.read_text() == rows + "cut,1,2\n"
+
+
 @pytest.mark.parametrize(("face", "written"), [("all", 2), ("2", 1), ("3", 0)])
 def test_align_several_faces(run, photos, tmp_path, face, written):
     folder, eyes = photos

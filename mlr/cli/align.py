@@ -21,6 +21,7 @@ from mlr.cli import options
 @options.quality
 @options.png_level
 @options.threads
+@options.skip_existing
 @options.force
 @options.as_json
 @options.verbosity
@@ -33,6 +34,7 @@ def align(
     quality: int,
     png_level: int,
     threads: int | None,
+    skip_existing: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -56,6 +58,7 @@ def align(
         quality=quality,
         png_level=png_level,
         threads=threads,
+        skip_existing=skip_existing,
         force=force,
         report=report,
     )
@@ -63,6 +66,9 @@ def align(
     if verbose:
         for crop in crops:
             report.note(f"wrote {crop.path}")
-    result = {"written": [str(crop.path) for crop in crops], "seconds": seconds}
+    written, skipped = [str(crop.path) for crop in crops], report.skipped
+    result = {"written": written, "skipped": skipped, "seconds": seconds}
     what = f"{len(crops)} crops written to {output} in {seconds:.1f} s"
+    if skipped:
+        what += f"; {skipped} photographs skipped, as their crops exist"
     return options.finish(report, result if as_json else None, what)

@@ -43,6 +43,9 @@ threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
 )
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
+skip_existing = click.option(
+    "--skip-existing", is_flag=True, help="Leave outputs that are there already alone."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 quality = click.option(
     "--quality",

@@ -91,7 +91,7 @@ def _shares(text: str) -> dict[str, float]:
 )
 @options.cluster
 @options.threads
-@click.option("--skip-existing", is_flag=True, help="Leave outputs that are there already alone.")
+@options.skip_existing
 @options.force
 @options.as_json
 @options.verbosity

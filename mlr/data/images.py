@@ -26,6 +26,7 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageFile
 
+from mlr.data import deep
 from mlr.data.files import LARGEST, open_regular, replacing
 from mlr.errors import ImageError
 
@@ -48,6 +49,7 @@ SUFFIXES = frozenset({*ENCODINGS, ".gif"})
 _DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L"})
 _GREY = frozenset({"1", "L", "LA", "La"}) | _DEEP_GREY
 DEEP_COLOUR = "16-bit colour, which is read with 8 bits"
+DEEP_HINT = f"{DEEP_COLOUR}; to keep all: {deep.HINT}"
 _OTHER_SPACES = {
     name: f"{name} colours, which become RGB by Pillow's plain formula, without their profile"
     for name in ("CMYK", "LAB", "HSV")
@@ -70,6 +72,7 @@ _DECODE_ERRORS = (
     NotImplementedError,
     struct.error,
     zlib.error,
+    RuntimeError,  # of imagecodecs
     PIL.Image.DecompressionBombError,
 )
 
@@ -166,7 +169,7 @@ def read_image(path: Path) -> Image:
             data = file.read()
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             header, mode = _header(image)
-            array = np.asarray(image if mode in (None, image.mode) else image.convert(mode))
+            array = _decoded(image, data, header, mode)
             orientation = image.getexif().get(_ORIENTATION, 1)  # it may lie behind the pixels
             icc = _profile(image, header.channels)
     array = _upright(array, orientation)
@@ -234,9 +237,12 @@ def write_image(
         pixels = np.dstack([pixels, alpha])
     encoded = io.BytesIO()
     try:
-        array = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-        PIL.Image.fromarray(array).save(encoded, kind, **options)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if pixels.dtype == np.uint16 and pixels.shape[2] >= 3:
+            encoded.write(deep.encode(pixels, kind, png_level=png_level, icc=icc, exif=exif))
+        else:
+            array = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+            PIL.Image.fromarray(array).save(encoded, kind, **options)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImageError) as error:
         raise ImageError(f"{path}: cannot be encoded: {error}") from error
     with replacing(path, force=force) as file:
         file.write(encoded.getbuffer())
@@ -310,13 +316,27 @@ def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str | None]:
         raise ImageError(f"has 32 bits a pixel ({mode}); expected 8 or 16: convert it first")
     width, height = upright_size(image)
     channels = 1 if mode in _GREY else 3
-    deep = mode in _DEEP_GREY
+    whole = mode in _DEEP_GREY
     loss = _OTHER_SPACES.get(mode, "")
-    if not deep and image.format in ("PNG", "TIFF") and ";16" in str(image.tile):
-        loss = DEEP_COLOUR
+    if not whole and image.format in ("PNG", "TIFF") and ";16" in str(image.tile):
+        whole = deep.is_deep(image) and deep.is_available()
+        if not whole:
+            loss = DEEP_HINT if deep.is_deep(image) else DEEP_COLOUR
     alpha = mode.endswith(("A", "a")) or "transparency" in image.info
-    wanted = None if deep else {1: "L", 3: "RGB"}[channels] + ("A" if alpha else "")
-    return Header(height, width, channels, 16 if deep else 8, loss), wanted
+    wanted = None if mode in _DEEP_GREY else {1: "L", 3: "RGB"}[channels] + ("A" if alpha else "")
+    return Header(height, width, channels, 16 if whole else 8, loss), wanted
+
+
+def _decoded(
+    image: PIL.ImageFile.ImageFile, data: bytes, header: Header, mode: str | None
+) -> Pixels:
+    """Return the pixels as they are stored, in a mode of Pillow's, with 16 bits where it has 8."""
+    if header.bits == 16 and mode is not None:
+        width, height = image.size
+        if image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) >= 5:
+            width, height = height, width  # Pillow says the upright size
+        return deep.decode(data, str(image.format), (height, width, len(mode)))
+    return np.asarray(image if mode in (None, image.mode) else image.convert(mode))
 
 
 def _profile(image: PIL.Image.Image, channels: int) -> bytes | None:

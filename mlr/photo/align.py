@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.data.files import check_free, replacing
-from mlr.data.images import PNG_LEVEL, QUALITY, is_image, read_image, write_image
+from mlr.data.images import PNG_LEVEL, QUALITY, is_image, read_header, read_image, write_image
 from mlr.data.stream import ordered_map
-from mlr.errors import MlrError, OptionError
-from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable
+from mlr.errors import DataError, ImageError, MlrError, OptionError
+from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable, open_table
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
-from mlr.plan import Job, plan
+from mlr.plan import Job, check_skipping, plan
 from mlr.report import Report
 from mlr.threads import thread_count
 
 Pixels = npt.NDArray[Any]
+Row = dict[str, str]
 
 TABLE = "alignment.csv"
+TABLE_COLUMNS = ("file", *COLUMNS, "crop", "confidence", "scale", "degrees", "shift_x", "shift_y")
 SMALLEST = 16  # px; a face is hardly one below
 
 
@@ -54,6 +56,7 @@ class _Outcome:
     """What became of a photograph."""
 
     crops: list[Crop] = field(default_factory=list)
+    existing: list[Crop] = field(default_factory=list)  # left alone, and in no table
     failures: list[tuple[Path, str]] = field(default_factory=list)
     loss: str = ""
 
@@ -68,6 +71,7 @@ def align_files(
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     threads: int | None = None,
+    skip_existing: bool = False,
     force: bool = False,
     report: Report | None = None,
 ) -> list[Crop]:
@@ -97,6 +101,9 @@ def align_files(
         As for `mlr.data.images.write_image`.
     threads : int, optional
         By default one for each processor.
+    skip_existing : bool
+        Leave crops alone that are there already, and look for faces only in photographs whose crop
+        is missing in the folder or in the table. Rows of earlier runs stay in it.
     force : bool
         Overwrite existing files.
     report : Report, optional
@@ -110,9 +117,9 @@ def align_files(
     Raises
     ------
     DataError
-        If there is no image in ``photos``, or the table makes no sense.
+        If there is no image in ``photos``, or a table makes no sense.
     OutputExistsError
-        If there is an ``alignment.csv`` already, and ``force`` is false.
+        If there is an ``alignment.csv`` already, and neither ``skip_existing`` nor ``force``.
     MlrError
         If an option makes no sense.
     """
@@ -123,19 +130,26 @@ def align_files(
         raise OptionError(f"{folder}: expected a folder to write to, not an image")
     finder = FaceFinder(None if eyes is None else EyeTable(Path(eyes)), face)
     report = report or Report()
-    check_free(folder / TABLE, force=force)  # before the work, not after
+    check_skipping(skip_existing, force)
+    check_free(folder / TABLE, force=force or skip_existing)  # before the work, not after
     jobs = plan([Path(photo) for photo in photos], folder, ["aligned"], report)
+    rows = _rows_of_existing(folder) if skip_existing else {}
     write = partial(write_image, quality=quality, png_level=png_level, force=force)
     planned = {path for job in jobs for path in job.outputs.values()}
+    missing = [job for job in jobs if _name(job.outputs["aligned"], folder) not in rows]
+    report.skipped += len(jobs) - len(missing)
 
     def run(job: Job) -> _Outcome:
-        return _run(job, finder, size, planned, write, force)
+        return _run(job, finder, size, planned, write, skip_existing, force)
 
     crops: list[Crop] = []
+    existing: list[Crop] = []
     losses: list[str] = []
-    outcomes = ordered_map(run, jobs, thread_count(threads))
-    for outcome in report.progress(outcomes, len(jobs), "aligning"):
+    outcomes = ordered_map(run, missing, thread_count(threads))
+    for outcome in report.progress(outcomes, len(missing), "aligning"):
         crops += outcome.crops
+        existing += outcome.existing
+        report.skipped += bool(outcome.existing and not outcome.crops)
         losses.append(outcome.loss)
         for path, cause in outcome.failures:
             report.fail(path, cause)
@@ -144,8 +158,11 @@ def align_files(
     if enlarged:
         report.note(f"note: {enlarged} faces are smaller than {size} px, and were enlarged")
     report.done += len(crops)
-    if crops:
-        _write_table(folder, crops, [Path(photo) for photo in photos], size, force)
+    if crops or existing:
+        roots = [Path(photo) for photo in photos if Path(photo).is_dir()]
+        new = [_row(crop, folder, roots, size) for crop in (*existing, *crops)]
+        rows |= {row["crop"]: row for row in new}
+        _write_table(folder, rows.values(), force or skip_existing)
     return crops
 
 
@@ -185,13 +202,14 @@ def _run(
     size: int,
     planned: set[Path],
     write: Callable[..., None],
+    skip_existing: bool,
     force: bool,
 ) -> _Outcome:
     """Write the crops of one photograph."""
-    (first,) = job.outputs.values()
+    first = job.outputs["aligned"]
     outcome = _Outcome()
     try:
-        check_free(first, force=force)  # before the work, not after
+        check_free(first, force=force or skip_existing)  # before the work, not after
         image = read_image(job.face)
         outcome.loss = image.loss
         faces = finder.find(job.face, image.pixels)
@@ -205,6 +223,10 @@ def _run(
                 raise MlrError(
                     f"face {number} would be written to {path}, as another photograph is"
                 )
+            if skip_existing and path.exists():
+                _check_size(path, size)
+                outcome.existing.append(Crop(job.face, path, eyes))
+                continue
             crop = align(image.pixels, eyes, size)
             alpha = image.alpha
             if alpha is not None:
@@ -216,30 +238,53 @@ def _run(
     return outcome
 
 
-def _write_table(
-    folder: Path, crops: Sequence[Crop], photos: Sequence[Path], size: int, force: bool
-) -> None:
+def _check_size(path: Path, size: int) -> None:
+    """Raise unless a crop of an earlier run has the size that is wanted now."""
+    header = read_header(path)
+    if (header.height, header.width) != (size, size):
+        raise ImageError(f"{path}: exists already and is {header}, not {size}x{size} px")
+
+
+def _name(path: Path, folder: Path) -> str:
+    """Return what the table calls a crop."""
+    return path.relative_to(folder).as_posix()
+
+
+def _row(crop: Crop, folder: Path, roots: Sequence[Path], size: int) -> Row:
+    """Return the row of a crop in ``alignment.csv``; the roots are the folders of photographs."""
+    root = next((root for root in roots if crop.photo.is_relative_to(root)), crop.photo.parent)
+    eyes, to_crop = crop.eyes, crop.eyes.to_crop(size, size)
+    left, right, shift = eyes.left - CENTRE, eyes.right - CENTRE, to_crop(CENTRE) - CENTRE
+    values = (
+        crop.photo.relative_to(root).as_posix(),
+        *(f"{number:.2f}" for eye in (left, right) for number in (eye.real, eye.imag)),
+        _name(crop.path, folder),
+        "" if eyes.confidence is None else f"{eyes.confidence:.2f}",
+        f"{to_crop.scale:.6g}",
+        f"{to_crop.degrees:.3f}",
+        f"{shift.real:.3f}",
+        f"{shift.imag:.3f}",
+    )
+    return dict(zip(TABLE_COLUMNS, values, strict=True))
+
+
+def _rows_of_existing(folder: Path) -> dict[str, Row]:
+    """Return the rows of an earlier ``alignment.csv`` by the name of a crop that is still there."""
+    path = folder / TABLE
+    if not path.exists():
+        return {}
+    with open_table(path, TABLE_COLUMNS) as table:
+        rows = list(table)
+    if any(set(row) != set(TABLE_COLUMNS) or None in row.values() for row in rows):
+        raise DataError(f"{path}: is not as mlr align wrote it; give --force to overwrite it")
+    return {row["crop"]: row for row in rows if (folder / row["crop"]).is_file()}
+
+
+def _write_table(folder: Path, rows: Iterable[Row], force: bool) -> None:
     """Write ``alignment.csv``."""
     text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    transform = ("scale", "degrees", "shift_x", "shift_y")
-    table.writerow(("file", *COLUMNS, "crop", "confidence", *transform))
-    roots = [photo for photo in photos if photo.is_dir()]
-    for crop in crops:
-        root = next((root for root in roots if crop.photo.is_relative_to(root)), crop.photo.parent)
-        eyes, to_crop = crop.eyes, crop.eyes.to_crop(size, size)
-        left, right, shift = eyes.left - CENTRE, eyes.right - CENTRE, to_crop(CENTRE) - CENTRE
-        table.writerow(
-            (
-                crop.photo.relative_to(root).as_posix(),
-                *(f"{number:.2f}" for eye in (left, right) for number in (eye.real, eye.imag)),
-                crop.path.relative_to(folder).as_posix(),
-                "" if eyes.confidence is None else f"{eyes.confidence:.2f}",
-                f"{to_crop.scale:.6g}",
-                f"{to_crop.degrees:.3f}",
-                f"{shift.real:.3f}",
-                f"{shift.imag:.3f}",
-            )
-        )
+    table = csv.DictWriter(text, TABLE_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
     with replacing(folder / TABLE, force=force) as file:
         file.write(text.getvalue().encode())

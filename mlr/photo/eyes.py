@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,18 +100,9 @@ class EyeTable:
 
     def __init__(self, path: Path) -> None:
         self._eyes: dict[str, list[Eyes]] = {}
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                table = csv.DictReader(file)
-                missing = {"file", *COLUMNS} - set(table.fieldnames or ())
-                if missing:
-                    raise DataError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
-                for row in table:
-                    self._add(path, table.line_num, row)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error
+        with open_table(path, {"file", *COLUMNS}) as table:
+            for row in table:
+                self._add(path, table.line_num, row)
 
     def _add(self, path: Path, line: int, row: dict[str, str]) -> None:
         try:
@@ -131,3 +123,25 @@ class EyeTable:
             if name in self._eyes:
                 return self._eyes[name]
         return None
+
+
+@contextmanager
+def open_table(path: Path, columns: Collection[str]) -> Iterator[csv.DictReader[str]]:
+    """Open a CSV file in UTF-8 that has at least these columns.
+
+    Raises
+    ------
+    DataError
+        If it lacks one, or cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            missing = set(columns) - set(table.fieldnames or ())
+            if missing:
+                raise DataError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
+            yield table
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error
