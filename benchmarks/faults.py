@@ -113,7 +113,7 @@ def is_temporary(name: str) -> bool:
 
 
 def is_shard(name: str) -> bool:
-    """Tell whether a file is a shard in a checkpoint: which people share one depends on the past."""
+    """Tell whether a file is a shard in a checkpoint; who share one depends on earlier runs."""
     return Path(name).name.startswith("shard-")
 
 
