@@ -135,9 +135,10 @@ def summary(result: Found) -> str:
         change = {kind: f"{kept['elsewhere']:.1f}" for kind, kept in rival["outside"].items()}
         scores = _short(first_scores(rival, people))
         steps = f"{rival['training']['steps']:,}" if rival["training"] else ""
-        rows.append([rival["name"], *scores, steps, *change.values()])
+        minutes = f"{rival['seconds'] / 60:.1f}" if rival["training"] else ""
+        rows.append([rival["name"], *scores, steps, minutes, *change.values()])
     kinds = [f"change: {kind}" for kind in gans[0]["outside"]]
-    heads = ["", "MSE", "SSIM", "sharpness", "steps", *kinds]
+    heads = ["", "MSE", "SSIM", "sharpness", "steps", "minutes", *kinds]
     return f"{tables}\n{_table(heads, rows)}\n"
 
 
