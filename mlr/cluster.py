@@ -205,6 +205,8 @@ class Cluster:
         """Tell of shards as they are done."""
         shard_of = {future.key: shard for future, shard in zip(told, shards, strict=True)}
         for future, failures in as_completed(told, loop=self._client.loop, with_results=True):
+            if isinstance(failures, BaseException):  # of one that was cancelled with the cluster
+                raise failures
             tell(shard_of[future.key], failures)
 
     def _added(self, level: list[Future], priority: int) -> Future:
