@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from mlr.kernels import cholesky
 from mlr.receptive_field import ReceptiveField
+from mlr.running.threads import limited, thread_count
 from mlr.singular import gather_gram
-from mlr.threads import limited, thread_count
 
 SIZE, SAMPLES, SCALE, PENALTY = 128, 60, 255.0, 0.06
 

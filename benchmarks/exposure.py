@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from quality import part_of
 
-from mlr.collect import collect
 from mlr.data.files import replacing
 from mlr.data.images import read_image
 from mlr.data.pairs import find_pairs
+from mlr.gathering.collect import collect
 from mlr.photo.change import light_of
 from mlr.recipes import RECIPES
-from mlr.report import Report
+from mlr.running.report import Report
 
 #: How intensities x in [0, 1] are changed.
 LIGHTS = {

@@ -19,7 +19,7 @@ import numpy as np
 from mlr.bench.timing import in_turn
 from mlr.data.faces import draw_face
 from mlr.data.images import write_image
-from mlr.threads import thread_count
+from mlr.running.threads import thread_count
 from mlr.training import train
 
 DRAWN = 24  # people; the others are these with another light

@@ -653,9 +653,9 @@ def child(name: str, seed: int, first: int, count: int, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     warnings.simplefilter("ignore")
     import mlr.cli
-    import mlr.evaluation
-    import mlr.synthesis  # noqa: F401 (imported before the first case, not by it)
-    from mlr.warmup import warm_up
+    import mlr.evaluation.evaluate
+    import mlr.synthesis.files  # noqa: F401 (imported before the first case, not by it)
+    from mlr.running.warmup import warm_up
 
     warm_up()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

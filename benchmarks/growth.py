@@ -31,12 +31,12 @@ from pathlib import Path
 import numpy as np
 from files import write_pairs
 
-from mlr.accumulate import BATCH, BATCH_BYTES
 from mlr.bench.machine import describe, optional, peak_memory
 from mlr.data.images import read_header
 from mlr.folds import fold_of
+from mlr.gathering.accumulate import BATCH, BATCH_BYTES
 from mlr.recipes import recipe as named_recipe
-from mlr.threads import thread_count
+from mlr.running.threads import thread_count
 from mlr.training import train
 
 DRAWN = 400  # people in files of their own; more are links to these

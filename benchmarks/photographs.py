@@ -18,10 +18,10 @@ import PIL.ImageFilter
 
 from mlr.data.faces import EYES, draw_face
 from mlr.data.images import read_image, write_image
+from mlr.evaluation.sheet import draw_sheet
 from mlr.model import load
 from mlr.photo.eyes import COLUMNS
-from mlr.sheet import draw_sheet
-from mlr.synthesis import synthesize_files
+from mlr.synthesis.files import synthesize_files
 
 HEIGHT, WIDTH = 330, 500
 SEED = 11  # of people whom no model has seen: `make demo` trains on those of 0

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from mlr.kernels.pack import pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
 from mlr.receptive_field import ReceptiveField
-from mlr.threads import limited, thread_count
+from mlr.running.threads import limited, thread_count
 
 RUNS, MATRIX = 11, 1024
 LONG = 0.05  # seconds

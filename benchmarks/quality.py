@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from mlr import metrics
-from mlr.collect import collect
 from mlr.data.files import replacing
 from mlr.data.images import read_image, write_image
 from mlr.data.pairs import find_pairs
-from mlr.evaluation import MEASURES
+from mlr.evaluation.evaluate import MEASURES
+from mlr.evaluation.sheet import as_rgb8, draw_sheet
+from mlr.gathering.collect import collect
 from mlr.recipes import RECIPES
-from mlr.report import Report
-from mlr.sheet import as_rgb8, draw_sheet
+from mlr.running.report import Report
 
 COPY, HALF = "copy of the input", "half the pairs"
 PAPER, BEST = "paper", "best"

@@ -19,16 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mlr.accumulate import statistics_of_arrays
 from mlr.bench.machine import describe
 from mlr.data.images import read_header, read_image, write_image
 from mlr.data.pairs import find_pairs
 from mlr.data.samples import write_samples
-from mlr.engine import engine
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.layout import Layout
 from mlr.recipes import recipe
-from mlr.report import Report
-from mlr.threads import limited
+from mlr.running.engine import engine
+from mlr.running.report import Report
+from mlr.running.threads import limited
 
 RESULTS = Path(__file__).parent / "results" / "scale.md"
 ROWS = 32  # of the band that is summed up

@@ -16,7 +16,7 @@ _HOME = {
     "Model": "mlr.model",
     "ReceptiveField": "mlr.receptive_field",
     "Statistics": "mlr.statistics",
-    "evaluate": "mlr.evaluation",
+    "evaluate": "mlr.evaluation.evaluate",
     "gather": "mlr.training",
     "load": "mlr.model",
     "train": "mlr.training",
@@ -26,7 +26,7 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from mlr.errors import MlrError as MlrError
-    from mlr.evaluation import evaluate as evaluate
+    from mlr.evaluation.evaluate import evaluate as evaluate
     from mlr.model import Model as Model
     from mlr.model import load as load
     from mlr.receptive_field import ReceptiveField as ReceptiveField

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import RowSums
 from mlr.data.alignment import face_share
 from mlr.errors import ModelError
 from mlr.folds import joined
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
+from mlr.running.bands import RowSums
 from mlr.statistics import Statistics
 
 LEAST_GAIN = 0.05  # for a face without any contrast, so that nothing is divided by zero

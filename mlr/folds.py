@@ -14,12 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import LEAST_ROWS, Band, Cost, Result, RowSums, bands, one_by_one, rows_within
 from mlr.data.files import is_folder_name, located, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
+from mlr.running.bands import (
+    LEAST_ROWS,
+    Band,
+    Cost,
+    Result,
+    RowSums,
+    bands,
+    one_by_one,
+    rows_within,
+)
 from mlr.statistics import (
     WHITE,
     SourceSums,

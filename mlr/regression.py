@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.accumulate import statistics_of_arrays
 from mlr.errors import DataError, MlrError
 from mlr.folds import Folds, fold_of
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.model import Model
 from mlr.recipes import recipe as named_recipe
-from mlr.report import Report
+from mlr.running.report import Report
+from mlr.running.threads import limited
 from mlr.statistics import WHITE
-from mlr.threads import limited
 
 Pixels = npt.NDArray[Any]
 

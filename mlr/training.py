@@ -6,24 +6,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlr.banded import Mapped, combined
-from mlr.bands import RowSums, check_memory
 from mlr.data.files import check_free, is_here, located
 from mlr.data.npz import meta_of
 from mlr.data.pairs import find_pairs
-from mlr.engine import engine
 from mlr.errors import DataError
 from mlr.folds import WORK, WORK_SHARE, Folds, joined
-from mlr.gathering import Sharding, gather_pairs
+from mlr.gathering.banded import Mapped, combined
+from mlr.gathering.gather import Sharding, gather_pairs
 from mlr.layout import Layout
-from mlr.memory import memory_of
 from mlr.model import Model
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes import DEFAULT, Recipe
 from mlr.recipes import recipe as named_recipe
-from mlr.report import Report
-from mlr.threads import limited
-from mlr.warmup import announced
+from mlr.running.bands import RowSums, check_memory
+from mlr.running.engine import engine
+from mlr.running.memory import memory_of
+from mlr.running.report import Report
+from mlr.running.threads import limited
+from mlr.running.warmup import announced
 
 
 def train(
@@ -73,8 +73,8 @@ def train(
     target : sequence of str
         Target expressions; none means all.
     checkpoint : path, optional
-        Folder to keep finished shards of the pairs in, see `mlr.checkpoint`: a run that was killed
-        goes on from there.
+        Folder to keep finished shards of the pairs in, see `mlr.gathering.checkpoint`: a run that
+        was killed goes on from there.
     shard : int, optional
         How many people a shard has at most.
     cluster : str, optional

@@ -10,7 +10,7 @@ from mlr.apply import apply
 from mlr.kernels import jit
 from mlr.kernels.apply import IMAGES
 from mlr.receptive_field import ReceptiveField
-from mlr.threads import limited
+from mlr.running.threads import limited
 from tests.naive import naive_synthesis
 
 

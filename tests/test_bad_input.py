@@ -231,7 +231,7 @@ def test_rotated_photographs_train_as_upright_ones(run, tmp_path):
 def test_huge_header_is_refused_before_memory_is_taken(model, tmp_path):
     (tmp_path / "huge.png").write_bytes(BAD["30,000 px"][0])
     script = (
-        "import resource, sys; from mlr.cli import main; import mlr.synthesis\n"
+        "import resource, sys; from mlr.cli import main; import mlr.synthesis.files\n"
         "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = used()\n"
         "try: main(sys.argv[1:])\n"

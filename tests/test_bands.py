@@ -7,15 +7,15 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from mlr.accumulate import statistics_of_arrays
-from mlr.bands import bands, one_by_one, rows_within
 from mlr.folds import Folds, joined
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import Best
 from mlr.recipes.paper import Paper
-from mlr.report import Report
-from mlr.threads import limited
+from mlr.running.bands import bands, one_by_one, rows_within
+from mlr.running.report import Report
+from mlr.running.threads import limited
 from tests.conftest import draw
 
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink an example takes minutes

@@ -175,7 +175,7 @@ def test_wrong_weights_make_it_fail(run, monkeypatch, module, wrong):
 
 
 def test_wrong_products_make_it_fail(monkeypatch):
-    from mlr import accumulate
+    from mlr.gathering import accumulate
 
     def wrong(jobs):
         for *_, planes in jobs:

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 import mlr
-from mlr.accumulate import statistics_of_arrays
 from mlr.data.images import write_image
-from mlr.displacement import Frame, estimate, holds, layout_for, moments, reach_of
-from mlr.displacement import _share as displacement_share
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.folds import Folds, fold_of
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.kernels import jit
 from mlr.kernels.blur import blur, gaussian
-from mlr.moments import lags_of, margin_for
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import BIAS, FARTHEST, FIELDS, SMOOTH, Best, penalties
-from mlr.report import Report
+from mlr.recipes.displacement import Frame, estimate, holds, layout_for, moments, reach_of
+from mlr.recipes.displacement import _share as displacement_share
+from mlr.recipes.moments import lags_of, margin_for
+from mlr.running.report import Report
 from mlr.warping import Displacer, interpolation
 from tests.conftest import draw
 
@@ -302,8 +302,8 @@ def test_infinite_penalty_leaves_the_prior(faces):
 
 def test_threads_and_order_change_no_bit(faces, tmp_path, monkeypatch):
     mlr.train(faces, tmp_path / "a.npz", threads=1)
-    monkeypatch.setattr("mlr.collect.PACK", 2)
-    monkeypatch.setattr("mlr.accumulate.BATCH", 16)
+    monkeypatch.setattr("mlr.gathering.collect.PACK", 2)
+    monkeypatch.setattr("mlr.gathering.accumulate.BATCH", 16)
     mlr.train(faces, tmp_path / "b.npz", threads=2)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 

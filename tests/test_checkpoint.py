@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from mlr import checkpoint, shards
 from mlr.folds import Folds
+from mlr.gathering import checkpoint, shards
 from tests.conftest import draw_pairs, names, run_process
 
 PEOPLE = 11

@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlr.kernels import cholesky
+from mlr.running.threads import limited
 from mlr.singular import solve_singular
-from mlr.threads import limited
 from tests.naive import naive_solve
 
 SCALE = 255.0

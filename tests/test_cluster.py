@@ -16,11 +16,12 @@ from tests.conftest import draw_pairs, names, run_process
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
-from mlr import cluster, gathering
-from mlr.engine import engine
 from mlr.errors import OptionError
 from mlr.folds import joined
-from mlr.report import Report
+from mlr.gathering import gather as gathering
+from mlr.running import cluster
+from mlr.running.engine import engine
+from mlr.running.report import Report
 
 BOTH = ("best", "paper")
 
@@ -139,8 +140,9 @@ def test_the_command_line_makes_the_same_model(data, tmp_path, workers):
 
 
 def test_faces_are_changed_and_scored_as_here(data, two, model, tmp_path, monkeypatch):
-    from mlr import evaluation, synthesis
+    from mlr.evaluation import evaluate as evaluation
     from mlr.model import load
+    from mlr.synthesis import files as synthesis
 
     @contextmanager
     def there(cluster, report):
@@ -268,6 +270,6 @@ def test_odd_addresses_are_wrong_usage(run, data, tmp_path, where):
 
 
 def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlr.cluster", None)
+    monkeypatch.setitem(sys.modules, "mlr.running.cluster", None)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
     assert result.lines == ["mlr: error: --cluster needs Dask: pip install 'mlr[cluster]'"]

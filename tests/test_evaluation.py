@@ -8,7 +8,7 @@ import mlr
 from mlr.data.images import read_image, write_image
 from mlr.data.provenance import describe_image
 from mlr.errors import DataError, MlrWarning, OutputExistsError
-from mlr.evaluation import evaluate
+from mlr.evaluation.evaluate import evaluate
 
 SIZE = 16
 

@@ -132,7 +132,7 @@ MOMENTS = {
     "solving": ("train", "mlr.recipes.best.estimate", 1),
     "writing the model": ("train", "os.fsync", 1),
     "reading the model": ("synthesize", "mlr.model.read_npz", 1),
-    "synthesizing": ("synthesize", "mlr.synthesis.read_image", 2),
+    "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
     "writing an image": ("synthesize", "mlr.data.files._begun", 3),
 }
 

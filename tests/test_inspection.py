@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr import inspection
 from mlr.errors import OptionError
+from mlr.inspection import arrays as inspection
 from mlr.model import Model, load
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import penalties

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlr.accumulate import statistics_of_arrays
 from mlr.data.images import read_image
 from mlr.folds import Folds
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.paper import Paper
-from mlr.report import Report
+from mlr.running.report import Report
 from mlr.statistics import total
 
 LONDON = Path(os.environ.get("MLR_DATA", "../shared/data")) / "london" / "128"

@@ -13,14 +13,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import mlr
-from mlr import banded
 from mlr.data import stream
 from mlr.data.files import temporary_folder
 from mlr.data.images import write_image
 from mlr.data.mapped import mapped_zeros
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.folds import Folds
-from mlr.memory import available, memory_of, said
+from mlr.gathering import banded
+from mlr.running.memory import available, memory_of, said
 from tests.conftest import draw, draw_pairs, names
 
 SIZE = 24
@@ -87,7 +87,7 @@ def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, mo
         work(data, folder / "whole.npz", recipe=recipe, force=True)
         assert not cuts
         with monkeypatch.context() as patch:
-            patch.setattr("mlr.gathering.WORK", 1 << 40)  # they might just fit otherwise
+            patch.setattr("mlr.gathering.gather.WORK", 1 << 40)  # they might just fit otherwise
             work(data, folder / "banded.npz", recipe=recipe, memory=enough, force=True)
         assert max(cuts) > 1 or work is mlr.gather  # whose bands need as many rows around
         assert (folder / "banded.npz").read_bytes() == (folder / "whole.npz").read_bytes()
@@ -230,7 +230,7 @@ def test_amounts_are_said_rounded_up():
 
 
 def test_less_is_at_hand_under_a_limit():
-    code = "from mlr.memory import available; print(available())"
+    code = "from mlr.running.memory import available; print(available())"
     limit = 3 << 30
 
     def limited():

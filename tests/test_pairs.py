@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from mlr.collect import collect
 from mlr.data.images import write_image
 from mlr.data.pairs import find_pairs, images_under
 from mlr.data.stream import common_format, decoded, ordered_map
 from mlr.errors import DataError, MlrWarning
+from mlr.gathering.collect import collect
 from mlr.receptive_field import ReceptiveField
-from mlr.report import Report
+from mlr.running.report import Report
 from tests.conftest import draw, draw_pairs
 
 ORDINARY = "ann.png"

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import Ridge
 
-from mlr.accumulate import statistics_of_arrays
 from mlr.folds import Folds
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.paper import Paper
-from mlr.report import Report
+from mlr.running.report import Report
 from mlr.solve import solve
 from tests.naive import naive_masked_regression, naive_synthesis
 

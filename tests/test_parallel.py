@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from mlr.kernels.parallel import share_out, share_out_all
-from mlr.threads import limited
+from mlr.running.threads import limited
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

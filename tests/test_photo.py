@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlr.accumulate import statistics_of_arrays
 from mlr.data.alignment import EYES, face_share
 from mlr.data.images import read_image, resized, write_image
 from mlr.errors import DataError, ImageError
 from mlr.exposure import Exposure
 from mlr.folds import Folds
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.layout import Layout
 from mlr.model import Model, load
 from mlr.photo.align import align, align_files
@@ -29,7 +29,7 @@ from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.paper import Paper
-from mlr.report import Report
+from mlr.running.report import Report
 from mlr.training import train
 from tests.conftest import draw
 

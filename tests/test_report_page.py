@@ -13,9 +13,9 @@ import pytest
 
 import mlr
 from mlr.data.images import write_image
-from mlr.evaluation import evaluate
-from mlr.report_page import SIDE, PairScores, choose_pictured, write_report_page
-from mlr.sheet import PairPicture
+from mlr.evaluation.evaluate import evaluate
+from mlr.evaluation.report_page import SIDE, PairScores, choose_pictured, write_report_page
+from mlr.evaluation.sheet import PairPicture
 from tests.conftest import PEOPLE, draw, draw_pairs
 
 CHROMIUM = next(

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr import accumulate
-from mlr.accumulate import Accumulator, statistics_of_arrays
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, ModelError, OutputExistsError
+from mlr.gathering import accumulate
+from mlr.gathering.accumulate import Accumulator, statistics_of_arrays
 from mlr.receptive_field import ReceptiveField
+from mlr.running.threads import limited
 from mlr.statistics import NARROW_SAMPLES, Statistics
-from mlr.threads import limited
 
 FIELD = ReceptiveField.square(3)
 

@@ -13,7 +13,7 @@ import pytest
 
 from mlr.data.images import write_image
 from mlr.kernels import jit
-from mlr.warmup import warm_up
+from mlr.running.warmup import warm_up
 from tests.conftest import draw, draw_pairs, run_process
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")

@@ -44,7 +44,7 @@ from mlr.bench.machine import describe
 from mlr.data.files import check_free, replacing
 from mlr.data.images import write_image
 from mlr.errors import MlrError, OptionError
-from mlr.threads import thread_count
+from mlr.running.threads import thread_count
 
 RESULTS = Path(__file__).parent.parent / "results"
 KEPT = Path("demo/rivals")

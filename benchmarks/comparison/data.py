@@ -18,7 +18,7 @@ from mlr.data.images import read_image, resized
 from mlr.data.pairs import find_pairs, images_under
 from mlr.data.stream import as_channels, ordered_map
 from mlr.errors import DataError
-from mlr.threads import thread_count
+from mlr.running.threads import thread_count
 
 Images = npt.NDArray[np.uint8]  # (N, height, width, 3)
 

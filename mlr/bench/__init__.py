@@ -19,8 +19,8 @@ from mlr.bench.timing import once
 from mlr.bench.work import PENALTY, Data, Work, generated
 from mlr.errors import OptionError
 from mlr.receptive_field import ReceptiveField
-from mlr.report import Report
-from mlr.threads import limited
+from mlr.running.report import Report
+from mlr.running.threads import limited
 
 __all__ = ["bench"]
 
@@ -87,7 +87,7 @@ def bench(
         report.note(f"note: other programs keep {load:.1f} processors busy, which spoils the times")
     loading = _loading()  # before anything else loads Numba
     from mlr.bench import stages
-    from mlr.warmup import announced
+    from mlr.running.warmup import announced
 
     with limited(threads) as count, machine.blas_threads(count):
         data = _generated(works, count, report)
@@ -140,7 +140,7 @@ def _loading() -> list[dict[str, Any]]:
     before = "numba" in sys.modules
 
     def load() -> None:
-        import mlr.accumulate
+        import mlr.gathering.accumulate
         import mlr.solve  # noqa: F401
 
     seconds = once(load)

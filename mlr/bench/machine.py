@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.bench.timing import Timing, calls, once, timed
-from mlr.threads import thread_count
+from mlr.running.threads import thread_count
 from mlr.version import __version__
 
 MATRIX = 1024  # rows and columns of the matrices multiplied

@@ -10,7 +10,6 @@ from typing import Any
 import numba.core.event
 import numpy as np
 
-from mlr.accumulate import statistics_of_arrays
 from mlr.apply import apply
 from mlr.bench import plain
 from mlr.bench.machine import copies_beyond_cache, reading_timing
@@ -20,14 +19,15 @@ from mlr.data.files import temporary_folder
 from mlr.data.images import read_image, write_image
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.kernels.pack import pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
-from mlr.report import Report
+from mlr.running.report import Report
+from mlr.running.threads import limited
 from mlr.solve import solve
 from mlr.statistics import Statistics
-from mlr.threads import limited
 
 TOLERANCE = 1e-4  # of weights and intensities, against plain NumPy
 FILES = 100  # at most; they take longer to write than to read

@@ -97,7 +97,7 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
 
 def _failed(cause: str, code: int = 1) -> int:
     """Say why nothing more can be done, and return the exit code."""
-    from mlr.report import printable
+    from mlr.running.report import printable
 
     click.echo(printable(f"mlr: error: {cause}"), err=True)
     return code

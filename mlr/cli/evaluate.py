@@ -41,7 +41,7 @@ def evaluate(
     verbose: bool,
 ) -> int:
     """Measure the error of MODEL on the pairs of images in DATA, laid out as for training."""
-    from mlr import evaluation
+    from mlr.evaluation import evaluate as evaluation
     from mlr.model import load
 
     report = options.console(quiet, verbose)

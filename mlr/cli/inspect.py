@@ -31,7 +31,8 @@ def inspect(
 
     Needs mlr[plot].
     """
-    from mlr import inspection, plots
+    from mlr.inspection import arrays as inspection
+    from mlr.inspection import plots
     from mlr.model import load
 
     report = options.console(quiet, verbose)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from mlr.report import ConsoleReport
+    from mlr.running.report import ConsoleReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -173,7 +173,7 @@ def console(quiet: bool, verbose: bool) -> ConsoleReport:
     """Return a report that writes to stderr as much as was asked for."""
     import warnings
 
-    from mlr.report import ConsoleReport
+    from mlr.running.report import ConsoleReport
 
     warnings.filterwarnings("ignore", module="PIL")  # odd metadata, nothing that a user could mend
     return ConsoleReport(0 if quiet else 2 if verbose else 1)

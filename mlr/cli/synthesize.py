@@ -126,7 +126,7 @@ def synthesize(
     frame to frame, or stay where --eyes says.
     """
     from mlr.model import load
-    from mlr.synthesis import synthesize_files
+    from mlr.synthesis.files import synthesize_files
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()

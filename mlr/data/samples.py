@@ -9,8 +9,8 @@ from mlr.data.faces import EXPRESSIONS, draw_face
 from mlr.data.images import write_image
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError, OptionError, OutputExistsError
-from mlr.report import Report
-from mlr.threads import thread_count
+from mlr.running.report import Report
+from mlr.running.threads import thread_count
 
 
 def write_samples(

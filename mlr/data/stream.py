@@ -12,7 +12,7 @@ from typing import TypeVar
 from mlr.data.images import Header, Image, Pixels, read_header, read_image
 from mlr.data.pairs import PairList, Person
 from mlr.errors import DataError, ImageError, MlrError
-from mlr.report import Report
+from mlr.running.report import Report
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

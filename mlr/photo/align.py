@@ -20,9 +20,9 @@ from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable, open_table
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
-from mlr.plan import Job, check_skipping, plan
-from mlr.report import Report
-from mlr.threads import thread_count
+from mlr.running.report import Report
+from mlr.running.threads import thread_count
+from mlr.synthesis.plan import Job, check_skipping, plan
 
 Pixels = npt.NDArray[Any]
 Row = dict[str, str]

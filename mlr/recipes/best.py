@@ -33,8 +33,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, Cost, Result, RowSums, Work, check_memory
-from mlr.displacement import (
+from mlr.errors import DataError, MlrError, OptionError
+from mlr.exposure import Exposure
+from mlr.folds import Folds
+from mlr.layout import Layout
+from mlr.model import Model, new_meta
+from mlr.receptive_field import ReceptiveField
+from mlr.recipes.displacement import (
     Field,
     Frame,
     estimate,
@@ -46,15 +51,10 @@ from mlr.displacement import (
     moments_bytes,
     reach_of,
 )
-from mlr.errors import DataError, MlrError, OptionError
-from mlr.exposure import Exposure
-from mlr.folds import Folds
-from mlr.layout import Layout
-from mlr.model import Model, new_meta
-from mlr.moments import Moments, lags_of, margin_for
-from mlr.receptive_field import ReceptiveField
+from mlr.recipes.moments import Moments, lags_of, margin_for
 from mlr.recipes.option import Option, table
-from mlr.report import Report
+from mlr.running.bands import Band, Cost, Result, RowSums, Work, check_memory
+from mlr.running.report import Report
 from mlr.solve import check_penalty
 from mlr.statistics import Statistics
 

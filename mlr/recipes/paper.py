@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import Band, RowSums, Work, check_memory
 from mlr.errors import DataError, MlrError
 from mlr.exposure import Exposure
 from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
-from mlr.report import Report
+from mlr.running.bands import Band, RowSums, Work, check_memory
+from mlr.running.report import Report
 from mlr.solve import check_penalty, solve, solving_bytes
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
-from mlr.report import Report
-from mlr.threads import thread_count
+from mlr.running.report import Report
+from mlr.running.threads import thread_count
 
 if TYPE_CHECKING:  # whoever changes faces need not wait for the compiler
-    from mlr.bands import RowSums
-    from mlr.collect import Job
-    from mlr.shards import Failures, Part, Shard
+    from mlr.gathering.collect import Job
+    from mlr.gathering.shards import Failures, Part, Shard
+    from mlr.running.bands import RowSums
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -96,7 +96,7 @@ def engine(
         yield None
         return
     try:
-        from mlr.cluster import connected
+        from mlr.running.cluster import connected
     except ImportError as error:
         raise MlrError("--cluster needs Dask: pip install 'mlr[cluster]'") from error
     with connected(cluster, report, memory) as found:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from mlr.banded import Spooled
-from mlr.collect import Job, sum_up
 from mlr.data.files import LARGEST, is_here, open_regular
 from mlr.data.pairs import Person
 from mlr.data.stream import DecodedPerson, decoded
 from mlr.folds import Folds, fold_of
-from mlr.report import Report
-from mlr.threads import limited
+from mlr.gathering.banded import Spooled
+from mlr.gathering.collect import Job, sum_up
+from mlr.running.report import Report
+from mlr.running.threads import limited
 
 Shard = tuple[Person, ...]
 Failures = tuple[tuple[Path, str], ...]
@@ -123,7 +123,7 @@ def spooled_shard(
     shard, job, threads
         As for `sum_shard`.
     memory, folder
-        As for `mlr.banded.Banded`.
+        As for `mlr.gathering.banded.Banded`.
 
     Raises
     ------

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mlr.collect import Job
 from mlr.data.files import located, lock, open_regular, replacing
 from mlr.data.npz import meta_of
 from mlr.data.pairs import Person
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ModelError
 from mlr.folds import Folds
-from mlr.shards import Part, Shard, address, cut, digest_of, files_of
+from mlr.gathering.collect import Job
+from mlr.gathering.shards import Part, Shard, address, cut, digest_of, files_of
 from mlr.version import __version__
 
 FORMAT = 1

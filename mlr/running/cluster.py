@@ -39,19 +39,19 @@ from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from mlr.banded import Spooled
-from mlr.bands import LEAST_ROWS, Band, Cost, bands, check_memory, rows_within
-from mlr.collect import Job
 from mlr.data.files import at_end, discard_unfinished
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError, OptionError
 from mlr.folds import Folds, fold_of, stacked
+from mlr.gathering.banded import Spooled
+from mlr.gathering.collect import Job
+from mlr.gathering.shards import Failures, Part, Shard, address, spooled_shard
 from mlr.layout import Layout
-from mlr.report import Report
-from mlr.shards import Failures, Part, Shard, address, spooled_shard
-from mlr.threads import limited, thread_count
+from mlr.running.bands import LEAST_ROWS, Band, Cost, bands, check_memory, rows_within
+from mlr.running.report import Report
+from mlr.running.threads import limited, thread_count
+from mlr.running.warmup import announced, compile_alone
 from mlr.version import __version__
-from mlr.warmup import announced, compile_alone
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -286,7 +286,7 @@ _View = Callable[[Folds], Folds]
 
 
 class ClusterSums:
-    """Sums that lie on the workers, as `mlr.bands.RowSums`.
+    """Sums that lie on the workers, as `mlr.running.bands.RowSums`.
 
     Parameters
     ----------

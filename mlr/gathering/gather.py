@@ -11,24 +11,24 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from mlr.accumulate import BATCH_BYTES
-from mlr.banded import Expected, Spooled
-from mlr.bands import RowSums
-from mlr.checkpoint import Checkpoint
-from mlr.collect import Job, bytes_of_sums, finished, prepared, sum_up
 from mlr.data.pairs import PairList, Person
 from mlr.data.stream import decoded
-from mlr.engine import Engine
 from mlr.errors import OptionError
 from mlr.folds import WORK, WORK_SHARE, Folds
+from mlr.gathering.accumulate import BATCH_BYTES
+from mlr.gathering.banded import Expected, Spooled
+from mlr.gathering.checkpoint import Checkpoint
+from mlr.gathering.collect import Job, bytes_of_sums, finished, prepared, sum_up
+from mlr.gathering.shards import Failures, Part, Shard, cut, size_for, sum_shard
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
-from mlr.memory import said
 from mlr.receptive_field import ReceptiveField
-from mlr.report import Report
-from mlr.shards import Failures, Part, Shard, cut, size_for, sum_shard
-from mlr.threads import limited
-from mlr.warmup import announced
+from mlr.running.bands import RowSums
+from mlr.running.engine import Engine
+from mlr.running.memory import said
+from mlr.running.report import Report
+from mlr.running.threads import limited
+from mlr.running.warmup import announced
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def gather_pairs(
     Parameters
     ----------
     pairs, layout, folds, threads, report
-        As for `mlr.collect.collect`.
+        As for `mlr.gathering.collect.collect`.
     sharding : Sharding, optional
         How to cut them; by default not at all.
     memory : int, optional

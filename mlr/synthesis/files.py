@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlr.animation import ANIMATED, FRAMES_FOLDER, write_animation
-from mlr.clip import change_clip, is_clip
 from mlr.data.files import check_free, check_free_folder
 from mlr.data.images import (
     ENCODINGS,
@@ -23,15 +21,17 @@ from mlr.data.images import (
 )
 from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
-from mlr.engine import engine, mapped
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
 from mlr.photo.change import change_faces, change_seen, places_of
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
-from mlr.plan import Job, check_skipping, plan
-from mlr.report import Report
+from mlr.running.engine import engine, mapped
+from mlr.running.report import Report
+from mlr.synthesis.animation import ANIMATED, FRAMES_FOLDER, write_animation
+from mlr.synthesis.clip import change_clip, is_clip
+from mlr.synthesis.plan import Job, check_skipping, plan
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Size = tuple[int, ...]  # height and width, in pixels

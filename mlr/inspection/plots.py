@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr import inspection
 from mlr.data.files import check_free, replacing
 from mlr.errors import MlrError
+from mlr.inspection import arrays as inspection
 from mlr.model import Model
 
 DPI = 150

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy.typing as npt
 
 from mlr.errors import OptionError
-from mlr.memory import said
+from mlr.running.memory import said
 
 if TYPE_CHECKING:
     from mlr.folds import Folds

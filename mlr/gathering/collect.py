@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from mlr.accumulate import Accumulator, pair_digest
 from mlr.data.images import Image, Pixels
 from mlr.data.pairs import PairList, Person
 from mlr.data.stream import DecodedPerson, Format, common_format, decoded
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
+from mlr.gathering.accumulate import Accumulator, pair_digest
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
-from mlr.report import Report
+from mlr.running.report import Report
+from mlr.running.threads import limited
+from mlr.running.warmup import announced
 from mlr.statistics import NARROW_SAMPLES, TO_16_BITS, WHITE, Statistics
-from mlr.threads import limited
-from mlr.warmup import announced
 
 PACK = 32  # people handed on at once, two blocks of samples
 PACK_BYTES = 8 << 20  # one block where images are large; as much again while they are handed on

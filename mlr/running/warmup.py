@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mlr.accumulate import statistics_of_arrays
 from mlr.apply import apply
 from mlr.data.files import lock
 from mlr.folds import Folds
+from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.kernels import jit
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import Best
-from mlr.report import Report
+from mlr.running.report import Report
 from mlr.solve import solve
 
 LOCK = "mlr-compiling.lock"

@@ -17,13 +17,13 @@ from functools import cache, partial
 import numpy as np
 import numpy.typing as npt
 
-from mlr.bands import LEAST_ROWS, Band, Cost, RowSums
 from mlr.folds import Folds
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
 from mlr.layout import Layout
-from mlr.moments import Moments, lags_of
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes.moments import Moments, lags_of
+from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums
 from mlr.statistics import Statistics
 from mlr.warping import INTERPOLATION_REACH, interpolation
 

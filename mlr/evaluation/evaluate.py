@@ -16,13 +16,13 @@ from mlr.data.images import Image, Pixels, read_image, write_image
 from mlr.data.pairs import Person, find_pairs
 from mlr.data.provenance import new_record, to_exif
 from mlr.data.stream import as_channels
-from mlr.engine import engine, mapped
 from mlr.errors import DataError, ImageError
+from mlr.evaluation.report_page import PairScores, write_report_page
+from mlr.evaluation.sheet import PairPicture, as_rgb8, draw_sheet, write_contact_sheet
 from mlr.model import Model
-from mlr.report import Report
-from mlr.report_page import PairScores, write_report_page
-from mlr.sheet import PairPicture, as_rgb8, draw_sheet, write_contact_sheet
-from mlr.threads import thread_count
+from mlr.running.engine import engine, mapped
+from mlr.running.report import Report
+from mlr.running.threads import thread_count
 
 MEASURES = ("mse", "psnr", "ssim", "sharpness")
 PAGE = "report.html"

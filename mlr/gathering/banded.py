@@ -14,18 +14,18 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mlr.accumulate import BATCH, Accumulator, pair_digest, statistics_of_arrays
-from mlr.bands import Band, Cost, RowSums, bands, check_memory, one_by_one, rows_within
-from mlr.collect import Job, Kind, kinds_of, with_dtype
 from mlr.data.mapped import mapped_zeros, release
 from mlr.data.pairs import Person
 from mlr.data.spool import Spool
 from mlr.data.stream import DecodedPerson
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
+from mlr.gathering.accumulate import BATCH, Accumulator, pair_digest, statistics_of_arrays
+from mlr.gathering.collect import Job, Kind, kinds_of, with_dtype
 from mlr.kernels.pack import samples_shape
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
+from mlr.running.bands import Band, Cost, RowSums, bands, check_memory, one_by_one, rows_within
 from mlr.statistics import NARROW_SAMPLES, WHITE, Statistics, total
 
 Result = TypeVar("Result")

@@ -22,8 +22,8 @@ import PIL.Image
 from mlr.data.files import replacing
 from mlr.data.images import Pixels, resized
 from mlr.data.stream import ordered_map
-from mlr.report import listed
-from mlr.sheet import ERROR_GAIN, PairPicture, as_rgb8, error_picture
+from mlr.evaluation.sheet import ERROR_GAIN, PairPicture, as_rgb8, error_picture
+from mlr.running.report import listed
 from mlr.version import __version__
 
 PICTURED = 300  # pairs shown with pictures: a page of some 10 MB, which a phone still opens
@@ -68,7 +68,7 @@ def write_report_page(
     facts : mapping of str to object
         What is worth knowing of the model.
     means : mapping of str to mapping
-        Mean scores of each expression, as `mlr.evaluation.evaluate` returns them.
+        Mean scores of each expression, as `mlr.evaluation.evaluate.evaluate` returns them.
     pairs : sequence of PairScores
         All pairs.
     picture : function of PairScores to PairPicture

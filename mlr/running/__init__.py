@@ -1,0 +1,1 @@
+"""How work is done: threads, memory, bands of rows, other machines, and what is said of it."""
