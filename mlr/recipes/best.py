@@ -352,8 +352,7 @@ class _Learner:
     def solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
         """Return the weights of the image's part of the frame."""
         matrix = self.channels * penalties(self.field, penalty)
-        weights = sums.solve(matrix, self.recipe.prior(self.field))
-        return np.ascontiguousarray(sums.inside(weights))
+        return sums.solve(matrix, self.recipe.prior(self.field))
 
 
 def _left_out(

@@ -8,7 +8,7 @@ sharing between neighbours or mirroring does to the images, `blurred` and `mirro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -143,15 +143,17 @@ class Moments:
         Returns
         -------
         ndarray of float64, shape (taps + 1, height, width)
-            In the frame; only the image's part of it, see `inside`, means anything.
+            Of the image's pixels.
 
         Raises
         ------
         numpy.linalg.LinAlgError
             If a matrix is singular and close to the end of the range of numbers.
         """
-        field, table = self.receptive_field, self._table
-        weights = np.empty((1, len(field) + 1, *self.source_sums.shape))
+        field = self.receptive_field
+        table = _table(field)
+        size = (side - 2 * self.margin for side in self.source_sums.shape)
+        weights = np.empty((1, len(field) + 1, *size))
         equations = NormalEquations(
             lags=self.lags,
             source_sums=self.source_sums,
@@ -164,6 +166,7 @@ class Moments:
             penalty=penalty,
             prior=prior,
             scale=1.0,
+            margin=self.margin,
         )
         solve_singular(equations, weights, solve_pixels(equations, weights))
         return weights[0]
@@ -188,7 +191,8 @@ class Moments:
         -------
         ndarray of float64, shape (height,)
         """
-        field, table = self.receptive_field, self._table
+        field = self.receptive_field
+        table = _table(field)
         errors = squared_errors(
             self.lags,
             self.source_sums,
@@ -204,28 +208,13 @@ class Moments:
         )
         return errors.sum(axis=1)
 
-    def inside(self, planes: Float) -> Float:
-        """Return the image's part of planes in the frame."""
-        return _cropped(planes, self.margin)
-
-    @cached_property
-    def _table(self) -> LagTable:
-        """The receptive field's lag table, with the places that its lags have here."""
-        table = self.receptive_field.lag_table
-        ours = lags_of(self.receptive_field).tolist()
-        place = np.array([ours.index(lag) for lag in table.lags.tolist()])
-        return LagTable(lags_of(self.receptive_field), place[table.lag_of], table.base_of)
-
 
 def margin_for(field: ReceptiveField, sigma: float) -> int:
     """Return how far beyond the image a blur of this width looks, and taps from there."""
     return int(np.abs(field.taps).max()) + radius_of(sigma)
 
 
-def _cropped(planes: Float, cut: int) -> Float:
-    return planes[..., cut : planes.shape[-2] - cut, cut : planes.shape[-1] - cut]
-
-
+@cache
 def lags_of(field: ReceptiveField) -> npt.NDArray[np.int64]:
     """Return the lags that moments keep planes of: those of the taps, and their mirror images.
 
@@ -238,3 +227,11 @@ def lags_of(field: ReceptiveField) -> npt.NDArray[np.int64]:
     both = np.concatenate([lags, lags * [1, -1]])
     unique: npt.NDArray[np.int64] = np.unique(both, axis=0)
     return unique
+
+
+@cache
+def _table(field: ReceptiveField) -> LagTable:
+    """Return a receptive field's lag table, with the places that its lags have in `lags_of`."""
+    table, ours = field.lag_table, lags_of(field).tolist()
+    place = np.array([ours.index(lag) for lag in table.lags.tolist()])
+    return LagTable(lags_of(field), place[table.lag_of], table.base_of)
