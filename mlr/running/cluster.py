@@ -314,6 +314,7 @@ class ClusterSums:
         self.memory = memory
 
     elsewhere = True
+    spare = 0.0
 
     @cached_property
     def head(self) -> Folds:
