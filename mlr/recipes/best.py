@@ -57,6 +57,9 @@ SMOOTH = 10.0  # penalty of the difference of neighbouring taps over that of a t
 BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
 
 
+_Tried = dict[str, dict[Option, float]]  # what was tried for each expression, with its error
+
+
 class Best:
     """A displaced, shared and sharpened regression, chosen by cross-validation.
 
@@ -221,16 +224,16 @@ class Best:
         self, search: Search, weights: dict[str, npt.NDArray[np.float32]], report: Report
     ) -> dict[str, _Fit]:
         """Fill in the weights of some expressions, and tell what was chosen for them."""
-        blurs = self.blurs(search.shape)
         first = Option(
             mirrored=True if self.mirrored is None else self.mirrored,
-            blur=blurs[0],
+            blur=self.blurs(search.shape)[0],
             penalty=FIRST_PENALTY if self.penalty is None else self.penalty,
         )
         chosen = dict.fromkeys(search.names, first)
-        tried: dict[str, dict[Option, float]] = {name: {} for name in search.names}
+        tried: _Tried = {name: {} for name in search.names}
         if search.folds > 1:
-            chosen = self._chosen(search, first, blurs, tried)
+            best = self._sharing(search, first, tried)
+            chosen = self._with_penalty(search, best, tried)
         search.fill(weights, chosen)
         rule = f"the strongest within {TOLERANCE - 1:.2%}"
         fits: dict[str, _Fit] = {}
@@ -246,53 +249,56 @@ class Best:
             fits[name] = _Fit(search.displacement(option.mirrored), option, why)
         return fits
 
-    def _chosen(
-        self,
-        search: Search,
-        first: Option,
-        blurs: list[float],
-        tried: dict[str, dict[Option, float]],
-    ) -> dict[str, Option]:
-        """Return the best way to share samples, with the strongest penalty that is good with it.
-
-        The former with one penalty; then the penalties, the strong ones only if one of them may be
-        good: the error falls and then rises. What was tried is noted with its error.
-        """
-        penalties = PENALTIES if self.penalty is None else (self.penalty,)
-        weak = [penalty for penalty in penalties if penalty <= first.penalty]
+    def _sharing(self, search: Search, first: Option, tried: _Tried) -> dict[str, Option]:
+        """Return each expression's best way to share samples, all tried with one penalty."""
         sides = [True, False] if self.mirrored is None else [self.mirrored]
-        sharing = [replace(first, mirrored=side, blur=blur) for blur in blurs for side in sides]
-        soon = [
-            replace(o, penalty=p) for o in sharing if o.mirrored == first.mirrored for p in weak
+        options = [
+            replace(first, blur=blur, mirrored=side)
+            for blur in self.blurs(search.shape)
+            for side in sides
         ]
-        every = search.names
-        errors = search.errors(
-            dict.fromkeys(every, sharing), first.mirrored, soon=dict.fromkeys(every, soon)
-        )
+        soon = [
+            replace(option, penalty=penalty)
+            for option in options
+            if option.mirrored == first.mirrored
+            for penalty in self._penalties
+            if penalty < first.penalty
+        ]
+        wanted, soon_wanted = (dict.fromkeys(search.names, some) for some in (options, soon))
         best: dict[str, Option] = {}
-        for name in every:
-            tried[name] |= errors[name]
-            best[name] = min(errors[name], key=errors[name].__getitem__)
+        for name, errors in search.errors(wanted, first.mirrored, soon_wanted).items():
+            best[name] = min(errors, key=errors.__getitem__)
+            tried[name] |= errors
             if best[name].mirrored != first.mirrored:  # it is moved in another way now
                 del tried[name][best[name]]
-        chosen: dict[str, Option] = {}
-        moved = best[every[0]].mirrored  # of several none is moved
-        open_ones = list(every)
-        for some in (weak, [penalty for penalty in penalties if penalty > first.penalty]):
-            options = {name: [replace(best[name], penalty=p) for p in some] for name in open_ones}
-            errors = search.errors(options, moved)
-            for name in list(open_ones):
-                tried[name] |= errors[name]
-                alike = sorted(
-                    (o for o in tried[name] if replace(o, penalty=first.penalty) == best[name]),
-                    key=lambda option: option.penalty,
-                )
-                least = min(tried[name][option] for option in alike)
-                good = [o for o in alike if tried[name][o] <= TOLERANCE * least]
-                chosen[name] = good[-1]
-                if good[-1] != alike[-1]:
-                    open_ones.remove(name)
+        return best
+
+    def _with_penalty(
+        self, search: Search, best: dict[str, Option], tried: _Tried
+    ) -> dict[str, Option]:
+        """Return each expression's strongest penalty that is good with its way to share samples.
+
+        Strong ones are tried only if one of them may be good: the error falls and then rises.
+        """
+        chosen, first = dict(best), best[search.names[0]]  # of several none is moved
+        weak = [penalty for penalty in self._penalties if penalty <= first.penalty]
+        strong = [penalty for penalty in self._penalties if penalty > first.penalty]
+        names = list(search.names)
+        for penalties in (weak, strong):
+            options = {name: [replace(best[name], penalty=p) for p in penalties] for name in names}
+            for name, errors in search.errors(options, first.mirrored).items():
+                tried[name] |= errors
+                alike = [o for o in tried[name] if replace(o, penalty=first.penalty) == best[name]]
+                limit = TOLERANCE * min(tried[name][option] for option in alike)
+                chosen[name] = max(option for option in alike if tried[name][option] <= limit)
+                if chosen[name] != max(alike):
+                    names.remove(name)
         return chosen
+
+    @property
+    def _penalties(self) -> tuple[float, ...]:
+        """What there is to choose from."""
+        return PENALTIES if self.penalty is None else (self.penalty,)
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""

@@ -137,6 +137,7 @@ class Search:
             What will perhaps be asked next. One look at the sums costs as much as many errors:
             unless moments are kept, these errors are worked out, too.
         """
+        moved = moved and self._reach > 0
         asked = {(name, o) for name, options in wanted.items() for o in options}
         if not all((moved, *pair) in self._known for pair in asked):
             if soon and not self._keeps:
@@ -177,7 +178,8 @@ class Search:
             How to learn them.
         """
         work = partial(_learnt, learner=self._learner, chosen=chosen)
-        for band, found in self._on_bands(work, chosen[self.names[0]].mirrored):
+        moved = chosen[self.names[0]].mirrored and self._reach > 0
+        for band, found in self._on_bands(work, moved):
             for name, solution in found.items():
                 weights[name][:, band.rows] = solution
                 if not np.isfinite(solution).all():
