@@ -17,7 +17,7 @@ from mlr.running.report import Report
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 4  # decoded images waiting, for each thread
+AHEAD = 2  # decoded images waiting, for each thread; with 4 it takes as long
 
 
 @dataclass(frozen=True)
