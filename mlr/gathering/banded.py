@@ -112,6 +112,11 @@ class Banded(ABC):
         return max(work + least, min(work + most, work / (1 - share))) / WORK_SHARE
 
     @property
+    def spare(self) -> float:
+        """None: bands are as high as the memory allows."""
+        return 0
+
+    @property
     def elsewhere(self) -> bool:
         """No: work on them is done here."""
         return False

@@ -20,7 +20,7 @@ from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
 from importlib.util import find_spec
 from itertools import islice
@@ -119,11 +119,9 @@ class Cluster:
             if rows == job.shape[1]:
                 pieces = self._whole(make, shards, job, tell)
             else:
-                # Work on a band is sent all pieces that reach into it: they have to be low.
                 lowest = PIECE_SHARE * each / (4 * _row_bytes(job) * job.folds)
-                rows = max(1, min(rows, int(lowest)))
-                pieces = self._by_bands(shards, job, tell, rows, each)
-        return ClusterSums(self, job.shape, pieces, each)
+                pieces = self._by_bands(shards, job, tell, max(1, min(rows, int(lowest))), each)
+        return ClusterSums(self, job.shape, _Pieces(self._client, pieces), each)
 
     def fits(self, job: Job, memory: int | None) -> bool:
         """Tell whether a worker can hold the sums of a shard, all rows of them."""
@@ -143,7 +141,7 @@ class Cluster:
         job: Job,
         tell: Callable[[Shard, Failures], None],
     ) -> list[_Piece]:
-        """Return the sums in one piece: those of each fold are sent to whoever works on them."""
+        """Return the sums in one piece, of which there is a part for each fold."""
         submit = partial(self._client.submit, pure=False)
         with self._shared(make) as shared:
             parts = [submit(_part, shared, shard) for shard in shards]
@@ -221,29 +219,33 @@ class Cluster:
     def on_bands(
         self,
         work: Callable[[Folds, Band], Result],
-        bands: Iterable[Band],
-        pieces: Sequence[_Piece],
-        view: Sequence[_View],
+        bands: Sequence[Band],
+        crops: Iterable[_Crop],
     ) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of a view of the sums of its crop.
+        """Yield each band with what work makes of the sums of its crop.
 
         Raises
         ------
         MlrError
             What the work raises, or if the cluster is lost.
         """
-        with _told(), self._shared((work, view)) as shared:
+        workers = list(self._client.nthreads())
+        with _told(), self._shared(work) as shared:
             waiting: deque[tuple[Band, Future]] = deque()
-            for band in bands:
-                crop = [p for p in pieces if p[0] < band.below and band.above < p[1]]
-                parts = [part for _, _, parts in crop for part in parts]
-                each = [len(parts) for _, _, parts in crop]
-                begin = crop[0][0]
+            for place, (band, crop) in enumerate(zip(bands, crops, strict=True)):
+                home = {"workers": workers[place * len(workers) // len(bands)]} if workers else {}
                 future = self._client.submit(
-                    _on_band, shared, band, begin, each, *parts, pure=False
+                    _on_band,
+                    shared,
+                    band,
+                    [len(parts) for parts in crop],
+                    *(part for parts in crop for part in parts),
+                    **home,
+                    allow_other_workers=bool(home),
+                    pure=False,
                 )
                 waiting.append((band, future))
-                if len(waiting) >= 2 * len(self._client.nthreads()):
+                if len(waiting) >= 2 * len(workers):
                     yield _result(*waiting.popleft())
             while waiting:
                 yield _result(*waiting.popleft())
@@ -282,7 +284,58 @@ class Cluster:
 
 
 _Piece = tuple[int, int, list[Future]]  # the sum of all is that of the rows first, ..., end - 1
-_View = Callable[[Folds], Folds]
+
+
+_Crop = list[list[Future]]  # pieces from top to bottom, each the sum of some parts
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is wanted of sums: some expressions, some planes, or all."""
+
+    names: frozenset[str] | None = None
+    layout: Layout | None = None
+
+    def of(self, sums: Folds, first: int, end: int) -> Folds:
+        """Return some rows of what is wanted of one of the parts that sums are added up from."""
+        sums = sums.rows(first, end)
+        if self.names is not None:
+            sums = Folds(tuple(part.only(self.names & {*part.targets}) for part in sums.parts))
+        return sums if self.layout is None else sums.restricted(self.layout)
+
+
+class _Pieces:
+    """Sums on the workers, of which some rows are cut out where they lie.
+
+    Whoever works on a band is sent only that, and keeps it until other bands are worked on, for
+    the next work to find it there.
+    """
+
+    def __init__(self, client: Client, pieces: Sequence[_Piece]) -> None:
+        self._client, self._pieces = client, pieces
+        self._kept: dict[tuple[_View, int, int], _Crop] = {}
+
+    def crops(self, view: _View, bands: Sequence[Band]) -> Iterator[_Crop]:
+        """Yield the crop of each band."""
+        places = [(view, band.above, band.below) for band in bands]
+        self._kept = {place: self._kept[place] for place in places if place in self._kept}
+        for place in places:
+            if place not in self._kept:
+                self._kept[place] = list(self._cut(*place))
+            yield self._kept[place]
+
+    def crop(self, view: _View, above: int, below: int) -> _Crop:
+        """Return some rows, to be used once."""
+        return list(self._cut(view, above, below))
+
+    def _cut(self, view: _View, above: int, below: int) -> Iterator[list[Future]]:
+        for first, end, parts in self._pieces:
+            rows = max(above, first) - first, min(below, end) - first
+            if view == _View() and rows == (0, end - first):
+                yield parts
+            elif rows[0] < rows[1]:
+                submit = partial(self._client.submit, view.of, pure=False, priority=20)
+                yield [submit(part, *rows) for part in parts]
 
 
 class ClusterSums:
@@ -294,26 +347,27 @@ class ClusterSums:
         Where they are.
     shape : tuple of int
         (channels, height, width) of the images.
-    pieces : sequence of (int, int, list of Future)
-        What adds up to the sums of the rows first, ..., end - 1, from top to bottom.
+    pieces : _Pieces
+        The sums.
     memory : int
         Bytes that a worker may take.
-    view : sequence of function
-        What is done to sums before they are used.
+    view : _View
+        What is used of them.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         shape: tuple[int, int, int],
-        pieces: Sequence[_Piece],
+        pieces: _Pieces,
         memory: float,
-        view: Sequence[_View] = (),
+        view: _View = _View(),
     ) -> None:
         self._cluster, self.shape, self._pieces, self._view = cluster, shape, pieces, view
         self.memory = memory
 
     elsewhere = True
+    spare = 0.0
 
     @cached_property
     def head(self) -> Folds:
@@ -322,32 +376,31 @@ class ClusterSums:
 
     def rows(self, first: int, end: int) -> Folds:
         """Return the sums of some rows."""
-        ((_, found),) = self.each(_as_they_are, [Band(first, end, first, end)])
+        crop = self._pieces.crop(self._view, first, end)
+        whole = [Band(first, end, first, end)]
+        ((_, found),) = self._cluster.on_bands(_as_they_are, whole, [crop])
         return found
 
     def only(self, expressions: Iterable[str]) -> ClusterSums:
         """Return the sums of the pairs of some expressions."""
-        return self._seen(partial(Folds.only, expressions=tuple(expressions)))
+        return self._seen(names=frozenset(expressions))
 
     def restricted(self, layout: Layout) -> ClusterSums:
         """Return the sums with some of the planes."""
-        return self._seen(partial(Folds.restricted, layout=layout))
+        return self._seen(layout=layout)
 
-    def _seen(self, view: _View) -> ClusterSums:
-        return ClusterSums(
-            self._cluster, self.shape, self._pieces, self.memory, (*self._view, view)
-        )
+    def _seen(self, **changes: Any) -> ClusterSums:
+        view = replace(self._view, **changes)
+        return ClusterSums(self._cluster, self.shape, self._pieces, self.memory, view)
 
     @cached_property
     def making_bytes(self) -> int:
         """Bytes that it takes a worker to have a row of the sums: as sent, and put together."""
-        return 3 * self.head.row_bytes
+        return 2 * self.head.row_bytes
 
     def _work_bytes(self, rows: int, cost: Cost, halo: int) -> float:
-        """Return the bytes of work on a band; it is sent all pieces that have rows of its crop."""
-        tallest = max(end - first for first, end, _ in self._pieces)
-        crop = min(rows + 2 * halo + 2 * tallest, self.shape[1])
-        return cost(rows) + crop * self.making_bytes
+        """Return the bytes of work on a band."""
+        return cost(rows) + min(rows + 2 * halo, self.shape[1]) * self.making_bytes
 
     def least_memory(self, cost: Cost, halo: int = 0) -> float:
         """Return the least memory, in bytes, that leaves bands of a row."""
@@ -362,13 +415,16 @@ class ClusterSums:
         if rows == 0:
             check_memory([(self, cost, halo)])
         each = -(-height // self._cluster.workers)
+        if rows < each:  # a band less for some of the workers would leave them idle
+            each = -(-height // (self._cluster.workers * -(-each // max(rows, 1))))
         return bands(height, max(1, min(rows, max(each, LEAST_ROWS))), halo)
 
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the sums of its crop, on the workers."""
-        return self._cluster.on_bands(work, bands, self._pieces, self._view)
+        bands = list(bands)
+        return self._cluster.on_bands(work, bands, self._pieces.crops(self._view, bands))
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result."""
@@ -466,26 +522,17 @@ def _rows(sums: Folds, first: int, end: int) -> Folds:
 
 
 def _on_band(
-    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[_View]], bool],
+    shared: tuple[Callable[[Folds, Band], Result], bool],
     band: Band,
-    begin: int,
     each: Sequence[int],
     *parts: Folds,
 ) -> Result:
-    """Do some work on a band of sums, of which there are pieces from some row on.
-
-    Each piece is the sum of so many of the parts, which are those of folds.
-    """
-    (work, view), compiled = shared
-    end = begin
-    cut = []
+    """Do some work on a band of sums: pieces of its crop, each the sum of so many of the parts."""
+    work, compiled = shared
     rest = iter(parts)
-    for count in each:
-        piece = reduce(add, islice(rest, count))
-        first, end = end, end + piece.shape[1]
-        cut.append(piece.rows(max(band.above, first) - first, min(band.below, end) - first))
+    pieces = [reduce(add, islice(rest, count)) for count in each]
     with _busy(compiled) as threads, limited(threads):
-        return work(reduce(lambda sums, change: change(sums), view, stacked(cut)), band)
+        return work(stacked(pieces), band)
 
 
 def _batch(
@@ -608,6 +655,7 @@ def _watched(client: Client) -> Iterator[None]:
         done.set()
 
 
+_BLAS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _HAS_BOKEH = find_spec("bokeh") is not None
 
 
@@ -628,7 +676,10 @@ def _local(where: str) -> int | None:
 def _started(number: int, memory: int | None) -> Iterator[str]:
     """Start a scheduler in this process, and workers in processes of their own."""
     _track_in_silence()
+    threads = max(1, thread_count() // number)
     settings = {
+        # Dask has memory given back at once: to ask for it again took a third of all the time.
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_BLAS, threads),
         "distributed.scheduler.allowed-failures": FAILURES,
         "distributed.worker.memory.target": KEPT_SHARE / 2,  # of the limit, which is twice as much
         "distributed.worker.memory.spill": False,
@@ -637,12 +688,15 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         "distributed.worker.profile.enabled": False,
     }
     before = set(multiprocessing.active_children())
+    cluster: LocalCluster | None = None
 
     def ours() -> set[multiprocessing.process.BaseProcess]:
         return set(multiprocessing.active_children()) - before
 
     def end() -> None:
-        """Let the workers delete what they are writing."""
+        """Let the workers delete what they are writing, and end; nobody starts others."""
+        for nanny in {} if cluster is None else cluster.workers.values():
+            nanny.close_gracefully()
         for process in ours():
             process.terminate()
         deadline = time.monotonic() + ENDING
@@ -650,12 +704,11 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             time.sleep(0.01)
 
     at_end.append(end)
-    cluster = None
     try:
         with dask.config.set(settings):
             cluster = LocalCluster(
                 n_workers=number,
-                threads_per_worker=max(1, thread_count() // number),
+                threads_per_worker=threads,
                 host="127.0.0.1",
                 memory_limit="auto" if memory is None else 2 * memory,
                 dashboard_address="127.0.0.1:0",
@@ -666,6 +719,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             yield cluster.scheduler_address
     finally:
         at_end.remove(end)
+        end()  # Dask's own way takes half a second
         if cluster is not None:
             _close(cluster)
         for process in ours():  # that hang
