@@ -16,9 +16,10 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
@@ -28,7 +29,7 @@ from multiprocessing import resource_tracker
 from operator import add
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import dask
 import numpy as np
@@ -40,6 +41,7 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from mlr.data.files import at_end, discard_unfinished
+from mlr.data.mapped import Lent, temporary_file
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError, OptionError
 from mlr.folds import Folds, fold_of, stacked
@@ -121,7 +123,7 @@ class Cluster:
             else:
                 lowest = PIECE_SHARE * each / (4 * _row_bytes(job) * job.folds)
                 pieces = self._by_bands(shards, job, tell, max(1, min(rows, int(lowest))), each)
-        return ClusterSums(self, job.shape, _Pieces(self._client, pieces), each)
+        return ClusterSums(self, job.shape, pieces, each)
 
     def fits(self, job: Job, memory: int | None) -> bool:
         """Tell whether a worker can hold the sums of a shard, all rows of them."""
@@ -140,7 +142,7 @@ class Cluster:
         shards: Sequence[Shard],
         job: Job,
         tell: Callable[[Shard, Failures], None],
-    ) -> list[_Piece]:
+    ) -> _Pieces:
         """Return the sums in one piece, of which there is a part for each fold."""
         submit = partial(self._client.submit, pure=False)
         with self._shared(make) as shared:
@@ -154,7 +156,12 @@ class Cluster:
             del parts
             totals = [self._added(level, 10) for level in folds.values()]
             self._tell(told, shards, tell)
-        return [(0, job.shape[1], totals)]
+        files: list[IO[bytes]] = []
+        if self._compiled and _OPEN.is_dir():  # to send them takes far longer than to map them
+            files = [temporary_file(None) for _ in totals]
+            places = [_OPEN / str(file.fileno()) for file in files]
+            totals = list(map(partial(submit, _lent), totals, places))
+        return _Pieces(self._client, [(0, job.shape[1], totals)], files)
 
     def _by_bands(
         self,
@@ -163,7 +170,7 @@ class Cluster:
         tell: Callable[[Shard, Failures], None],
         rows: int,
         memory: int,
-    ) -> list[_Piece]:
+    ) -> _Pieces:
         """Return the sums in pieces of so many rows; workers keep their shards' pixels on disk."""
         submit = partial(self._client.submit, pure=False, allow_other_workers=True)
         workers = list(self._client.nthreads())
@@ -192,7 +199,7 @@ class Cluster:
             futures = [future for _, _, (future,) in pieces]
             deque(as_completed(futures, loop=self._client.loop), 0)
             self._client.run(_forget)
-        return pieces
+        return _Pieces(self._client, pieces)
 
     def _tell(
         self,
@@ -220,9 +227,10 @@ class Cluster:
         self,
         work: Callable[[Folds, Band], Result],
         bands: Sequence[Band],
-        crops: Iterable[_Crop],
+        pieces: _Pieces,
+        view: _View,
     ) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of the sums of its crop.
+        """Yield each band with what work makes of a view of the sums of its crop.
 
         Raises
         ------
@@ -232,8 +240,12 @@ class Cluster:
         workers = list(self._client.nthreads())
         with _told(), self._shared(work) as shared:
             waiting: deque[tuple[Band, Future]] = deque()
-            for place, (band, crop) in enumerate(zip(bands, crops, strict=True)):
-                home = {"workers": workers[place * len(workers) // len(bands)]} if workers else {}
+            for place, band in enumerate(bands):
+                home = {}
+                if workers:  # neighbouring bands to the same one; who is lost is done without
+                    home["workers"] = workers[place * len(workers) // len(bands)]
+                    home["allow_other_workers"] = True
+                crop = pieces.crop(view, band, home)
                 future = self._client.submit(
                     _on_band,
                     shared,
@@ -241,7 +253,6 @@ class Cluster:
                     [len(parts) for parts in crop],
                     *(part for parts in crop for part in parts),
                     **home,
-                    allow_other_workers=bool(home),
                     pure=False,
                 )
                 waiting.append((band, future))
@@ -286,9 +297,6 @@ class Cluster:
 _Piece = tuple[int, int, list[Future]]  # the sum of all is that of the rows first, ..., end - 1
 
 
-_Crop = list[list[Future]]  # pieces from top to bottom, each the sum of some parts
-
-
 @dataclass(frozen=True)
 class _View:
     """What is wanted of sums: some expressions, some planes, or all."""
@@ -296,45 +304,59 @@ class _View:
     names: frozenset[str] | None = None
     layout: Layout | None = None
 
-    def of(self, sums: Folds, first: int, end: int) -> Folds:
+    def of(self, part: Folds | Lent, first: int, end: int) -> Folds:
         """Return some rows of what is wanted of one of the parts that sums are added up from."""
-        sums = sums.rows(first, end)
+        sums = (part.mapped() if isinstance(part, Lent) else part).rows(first, end)
         if self.names is not None:
-            sums = Folds(tuple(part.only(self.names & {*part.targets}) for part in sums.parts))
+            sums = Folds(tuple(some.only(self.names & {*some.targets}) for some in sums.parts))
         return sums if self.layout is None else sums.restricted(self.layout)
 
 
 class _Pieces:
-    """Sums on the workers, of which some rows are cut out where they lie.
+    """Sums on the workers, in pieces from top to bottom, each the sum of some parts.
 
-    Whoever works on a band is sent only that, and keeps it until other bands are worked on, for
-    the next work to find it there.
+    Whoever works on a band is sent its rows alone, and keeps them for the next work on that band.
+
+    Parameters
+    ----------
+    client : Client
+        Connected to the workers.
+    pieces : sequence of _Piece
+        The sums; their parts `Folds`, or `Lent` ones.
+    files : sequence of file, optional
+        Open as long as somebody may map the parts that lie in them.
     """
 
-    def __init__(self, client: Client, pieces: Sequence[_Piece]) -> None:
-        self._client, self._pieces = client, pieces
-        self._kept: dict[tuple[_View, int, int], _Crop] = {}
+    def __init__(
+        self, client: Client, pieces: Sequence[_Piece], files: Sequence[IO[bytes]] = ()
+    ) -> None:
+        self._client, self._pieces, self._lent = client, pieces, bool(files)
+        for file in files:
+            weakref.finalize(self, file.close)
+        self._kept: dict[tuple[_View, int, int], list[list[Future]]] = {}
 
-    def crops(self, view: _View, bands: Sequence[Band]) -> Iterator[_Crop]:
-        """Yield the crop of each band."""
-        places = [(view, band.above, band.below) for band in bands]
-        self._kept = {place: self._kept[place] for place in places if place in self._kept}
-        for place in places:
-            if place not in self._kept:
-                self._kept[place] = list(self._cut(*place))
-            yield self._kept[place]
+    def forget(self, view: _View, bands: Sequence[Band]) -> None:
+        """Let all rows be forgotten but those of these bands."""
+        wanted = {(view, band.above, band.below) for band in bands}
+        self._kept = {place: crop for place, crop in self._kept.items() if place in wanted}
 
-    def crop(self, view: _View, above: int, below: int) -> _Crop:
-        """Return some rows, to be used once."""
-        return list(self._cut(view, above, below))
+    def crop(self, view: _View, band: Band, home: Mapping[str, Any]) -> list[list[Future]]:
+        """Return the pieces of a band's crop, for somebody who works on it."""
+        place = view, band.above, band.below
+        if place not in self._kept:
+            self._kept[place] = list(self._cut(*place, home))
+        return self._kept[place]
 
-    def _cut(self, view: _View, above: int, below: int) -> Iterator[list[Future]]:
+    def _cut(
+        self, view: _View, above: int, below: int, home: Mapping[str, Any]
+    ) -> Iterator[list[Future]]:
+        # Sums that are not lent are cut where they lie, wherever that is.
+        submit = partial(self._client.submit, view.of, pure=False, priority=20)
+        if self._lent:
+            submit = partial(submit, **home)
         for first, end, parts in self._pieces:
             rows = max(above, first) - first, min(below, end) - first
-            if view == _View() and rows == (0, end - first):
-                yield parts
-            elif rows[0] < rows[1]:
-                submit = partial(self._client.submit, view.of, pure=False, priority=20)
+            if rows[0] < rows[1]:
                 yield [submit(part, *rows) for part in parts]
 
 
@@ -375,9 +397,8 @@ class ClusterSums:
 
     def rows(self, first: int, end: int) -> Folds:
         """Return the sums of some rows."""
-        crop = self._pieces.crop(self._view, first, end)
         whole = [Band(first, end, first, end)]
-        ((_, found),) = self._cluster.on_bands(_as_they_are, whole, [crop])
+        ((_, found),) = self._cluster.on_bands(_as_they_are, whole, self._pieces, self._view)
         return found
 
     def only(self, expressions: Iterable[str]) -> ClusterSums:
@@ -423,7 +444,8 @@ class ClusterSums:
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the sums of its crop, on the workers."""
         bands = list(bands)
-        return self._cluster.on_bands(work, bands, self._pieces.crops(self._view, bands))
+        self._pieces.forget(self._view, bands)
+        return self._cluster.on_bands(work, bands, self._pieces, self._view)
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result."""
@@ -512,6 +534,14 @@ def _sums(part: Part) -> Folds:
 
 def _added(*sums: Folds) -> Folds:
     return reduce(add, sums)
+
+
+def _lent(sums: Folds, path: Path) -> Folds | Lent:
+    """Return sums in a file, or as they are if there is no room for it."""
+    try:
+        return Lent(sums, path)
+    except OSError:
+        return sums
 
 
 def _rows(sums: Folds, first: int, end: int) -> Folds:
@@ -655,6 +685,7 @@ def _watched(client: Client) -> Iterator[None]:
 
 
 _BLAS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_OPEN = Path(f"/proc/{os.getpid()}/fd")  # where others find files of ours that have no name
 _HAS_BOKEH = find_spec("bokeh") is not None
 
 
