@@ -233,7 +233,7 @@ def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:
     """Return the images of a folder by their path in it without the suffix."""
     found: dict[str, list[Path]] = {}
     for path in images_under(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
+        stem = path.with_suffix("").relative_to(folder).as_posix()
         found.setdefault(stem, []).append(path)
     for paths in found.values():
         for path in paths[1:]:

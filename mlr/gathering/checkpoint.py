@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mlr.data.files import located, lock, open_regular, replacing
+from mlr.data.files import lock, open_regular, replacing
 from mlr.data.npz import meta_of
 from mlr.data.pairs import Person
 from mlr.data.stream import ordered_map
@@ -128,7 +128,7 @@ class Checkpoint:
             record = {
                 "people": [json.loads(_key(person)) for person in shard],
                 "digests": part.digests,
-                "failures": [(str(path), cause) for path, cause in part.failures],
+                "failures": [(address(path), cause) for path, cause in part.failures],
             }
             part.sums.save(path, force=True, more={"shard": record})
         return part
@@ -141,9 +141,8 @@ class Checkpoint:
             record = meta_of(path, "statistics")["shard"]
             sums = Folds.load(path)
             digests = {str(name): str(digest) for name, digest in record["digests"].items()}
-            failures = tuple(
-                (located(str(where)), str(cause)) for where, cause in record["failures"]
-            )
+            named = {address(file): file for file in files_of(shard)}
+            failures = tuple((named[where], str(cause)) for where, cause in record["failures"])
         except (ModelError, LookupError, TypeError, ValueError, AttributeError):
             return None  # damaged: it is made anew
         job = self.job
