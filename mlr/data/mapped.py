@@ -84,6 +84,32 @@ def no_room(folder: Path | None, size: int, error: OSError) -> MlrError:
     )
 
 
+class Results:
+    """Arrays that are filled in band by band, in memory or, if they are large, on the disk.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where they take up room.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._mapped: list[npt.NDArray[Any]] = []
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike, most: float) -> npt.NDArray[Any]:
+        """Return zeros, which lie on the disk if they have more bytes than the most."""
+        if math.prod(shape) * np.dtype(dtype).itemsize <= most:
+            return np.zeros(shape, dtype)
+        self._mapped.append(mapped_zeros(shape, dtype, self._folder))
+        return self._mapped[-1]
+
+    def release(self) -> None:
+        """Let go of what those on the disk have taken of the memory."""
+        for array in self._mapped:
+            release(array)
+
+
 class Lent:
     """Anything with large arrays, written to a file for other processes here, who map it.
 
