@@ -453,12 +453,12 @@ def models(room: Room, rng: random.Random) -> str:
 def statistics(room: Room, rng: random.Random) -> str:
     """Statistics files, as models."""
     from mlr.errors import ModelError
-    from mlr.statistics import Statistics
+    from mlr.folds import Folds
 
     path = room.input / "s.npz"
     path.write_bytes(_damaged_npz(room.sums, rng))
     info = room.mlr("info", path, *rng.choice(((), ("--json",))))
-    found, _ = refused(lambda: Statistics.load(path), ModelError)
+    found, _ = refused(lambda: Folds.load(path), ModelError)
     if (info == 0) != (found is not None):
         raise WrongError(f"info ends with {info}, but the statistics are {found}")
     if found is None:

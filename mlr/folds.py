@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,12 @@ class Folds(WorkedOnHere):
     ----------
     parts : tuple of Statistics
         At least one; those of a fold without pairs have no expressions.
+    memory : float
+        Bytes that they and the work on them may take; infinite if it is no concern.
     """
 
     parts: tuple[Statistics, ...]
+    memory: float = field(default=math.inf, compare=False)
 
     @cached_property
     def total(self) -> Statistics:
@@ -144,7 +147,16 @@ class Folds(WorkedOnHere):
         """
         wanted = set(expressions)
         check_expressions(wanted, self.expressions)
-        return self._each(lambda part: part.only(wanted & set(part.expressions)))
+        found = self._each(lambda part: part.only(wanted & set(part.expressions)))
+        return replace(found, memory=self.memory - (self.nbytes - found.nbytes))
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """Return the expressions, those together whose sources are the same in each fold."""
+        found: dict[tuple[int, ...], tuple[str, ...]] = {}
+        for name in self.expressions:
+            key = tuple(id(part.sources.get(name)) for part in self.parts)
+            found[key] = (*found.get(key, ()), name)
+        return list(found.values())
 
     def restricted(self, layout: Layout) -> Folds:
         """Return the folds with some of the planes, exactly.
@@ -191,9 +203,13 @@ class Folds(WorkedOnHere):
         return 0
 
     @property
-    def memory(self) -> float:
-        """No concern: the work makes do with little."""
-        return math.inf
+    def spare(self) -> float:
+        """Bytes that may be held besides the sums and the work on bands."""
+        return self.memory - self.nbytes - self._work_bytes
+
+    @property
+    def _work_bytes(self) -> float:
+        return max(WORK, WORK_SHARE * self.nbytes)
 
     def least_memory(self, cost: Cost, halo: int = 0) -> float:
         """Return 0: no memory is too little."""
@@ -210,7 +226,7 @@ class Folds(WorkedOnHere):
             Rows around a band that it needs.
         """
         height = self.shape[1]
-        rows = rows_within(max(WORK, WORK_SHARE * self.nbytes), height, cost)
+        rows = rows_within(self._work_bytes, height, cost)
         return bands(height, max(rows, LEAST_ROWS), halo)
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -315,7 +331,7 @@ class Folds(WorkedOnHere):
             raise ModelError(f"{path}: not a statistics file, or a damaged one: {error}") from error
 
     def _each(self, change: Callable[[Statistics], Statistics]) -> Folds:
-        return Folds(tuple(change(part) for part in self.parts))
+        return replace(self, parts=tuple(change(part) for part in self.parts))
 
 
 def _row_bytes(part: Statistics) -> int:

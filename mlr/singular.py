@@ -23,16 +23,17 @@ def solve_singular(
     ----------
     equations, weights
         As for `solve_pixels`.
-    singular : bool (H, W)
+    singular : bool (h, w)
         Pixels to solve.
     """
     cross, target_sums = equations.cross, equations.target_sums
-    penalty, prior, scale = equations.penalty, equations.prior, equations.scale
+    penalty, prior, scale, margin = equations[8:]
     unknowns = len(penalty)
     chunk = max(1, _CHUNK_BYTES // (8 * unknowns**2))
     ys, xs = np.nonzero(singular)
     for start in range(0, len(ys), chunk):
-        y, x = ys[start : start + chunk], xs[start : start + chunk]
+        within = ys[start : start + chunk], xs[start : start + chunk]
+        y, x = (place + margin for place in within)
         gram, inside = gather_gram(equations, y, x)
         near = np.where(inside, prior, 0.0)  # (n, K + 1)
         right = np.concatenate([cross[:, :, y, x], scale * target_sums[:, None, y, x]], axis=1)
@@ -44,7 +45,7 @@ def solve_singular(
         inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > smallest)
         parts = (right[..., None, :] @ vectors)[..., 0, :] * inverse
         deviation = (vectors @ parts[..., None])[..., 0]
-        weights[:, :, y, x] = np.where(inside, near + deviation, 0.0).transpose(0, 2, 1)
+        weights[:, :, *within] = np.where(inside, near + deviation, 0.0).transpose(0, 2, 1)
 
 
 def gather_gram(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -279,33 +278,6 @@ class Statistics:
                 for name, target in self.targets.items()
             },
         )
-
-    def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the statistics to an ``.npz`` file.
-
-        Raises
-        ------
-        OutputExistsError
-            If the file exists and ``force`` is false.
-        MlrError
-            If it cannot be written.
-        """
-        from mlr.folds import Folds
-
-        Folds((self,)).save(path, force=force)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Statistics:
-        """Read statistics; those of several folds are added up.
-
-        Raises
-        ------
-        ModelError
-            If the file is damaged, newer than this program, or something else.
-        """
-        from mlr.folds import Folds
-
-        return Folds.load(path).total
 
 
 def check_expressions(wanted: Iterable[str], there: Iterable[str]) -> None:

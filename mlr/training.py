@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -138,6 +138,8 @@ def train(
             report,
             check=lambda sums: check_memory(made.works(sums)),
         )
+        if isinstance(sums, Folds):
+            sums = replace(sums, memory=room.memory)
         model = made.fit(sums, report)
     if output is not None:
         model.save(output, force=force)

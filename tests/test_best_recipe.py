@@ -1,6 +1,7 @@
 """The default recipe: what it does to sums is what one would do to the images."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,16 +11,18 @@ from scipy.ndimage import gaussian_filter
 
 import mlr
 from mlr.data.images import write_image
-from mlr.errors import DataError, MlrError, OptionError
+from mlr.errors import DataError, MlrError, MlrWarning, OptionError
 from mlr.folds import Folds, fold_of
 from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.kernels import jit
 from mlr.kernels.blur import blur, gaussian
+from mlr.kernels.cholesky import solve_pixels
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import BIAS, FARTHEST, FIELDS, SMOOTH, Best, penalties
 from mlr.recipes.displacement import Frame, estimate, holds, layout_for, moments, reach_of
 from mlr.recipes.displacement import _share as displacement_share
 from mlr.recipes.moments import lags_of, margin_for
+from mlr.recipes.search import Learner
 from mlr.running.report import Report
 from mlr.warping import Displacer, interpolation
 from tests.conftest import draw
@@ -27,6 +30,7 @@ from tests.conftest import draw
 FIELD = ReceptiveField.square(3)
 SIZE = (12, 14)
 REACH = 2
+NAMES = ("dark", "moved", "noisy")
 
 
 def pairs(seed, count, size=SIZE, channels=3, dtype=np.uint8):
@@ -69,7 +73,8 @@ def naive_moments(x, t, taps, margin, lags):
 
 
 def planes(m):
-    return m.lags, m.source_sums, m.cross, m.target_sums, m.squares
+    """Return those of one expression."""
+    return m.lags, m.source_sums, m.cross[0], m.target_sums[0], m.squares[0]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_moments_are_those_of_displaced_images(channels, dtype, side):
     X, T = pairs(1, 5, channels=channels, dtype=dtype)
     statistics = statistics_of_arrays(X, {"happy": T}, layout_for(taps, REACH))
     for u in (field(2), None):
-        m = moments(statistics, "happy", taps, u, Frame.whole(SIZE[0], 4))
+        m = moments(statistics, ("happy",), taps, u, Frame.whole(SIZE[0], 4))
         x = samples(X)
         moved = x if u is None else Displacer(u)(x.astype(np.float32))
         expected = naive_moments(moved, samples(T), taps.offsets, 4, lags_of(taps))
@@ -95,12 +100,12 @@ def test_mirrored_moments_are_those_of_mirrored_images():
     u = field(4)
     mirror = u[:, :, ::-1] * np.float32([[[1]], [[-1]]])
     one = moments(
-        statistics_of_arrays(X, {"a": T}, layout), "a", FIELD, u, Frame.whole(SIZE[0], 3)
+        statistics_of_arrays(X, {"a": T}, layout), ("a",), FIELD, u, Frame.whole(SIZE[0], 3)
     ).mirrored()
     flipped = statistics_of_arrays(
         np.ascontiguousarray(X[:, :, ::-1]), {"a": np.ascontiguousarray(T[:, :, ::-1])}, layout
     )
-    other = moments(flipped, "a", FIELD, np.ascontiguousarray(mirror), Frame.whole(SIZE[0], 3))
+    other = moments(flipped, ("a",), FIELD, np.ascontiguousarray(mirror), Frame.whole(SIZE[0], 3))
     for found, wanted in zip(planes(one), planes(other), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -112,7 +117,7 @@ def test_blurred_moments_are_those_of_samples_shared_with_neighbours():
     margin = margin_for(taps, sigma)
     m = moments(
         statistics_of_arrays(X, {"a": T}, layout_for(taps, 0)),
-        "a",
+        ("a",),
         taps,
         None,
         Frame.whole(SIZE[0], margin),
@@ -130,18 +135,25 @@ def test_blurred_moments_are_those_of_samples_shared_with_neighbours():
             b += weights[dy + radius, dx + radius] * z @ wide[1][:, v, u]
     penalty, prior = 0.3 * np.eye(10) + 0.1, np.linspace(-1, 1, 10)
     expected = np.linalg.solve(G + penalty, b + penalty @ prior)
-    found = m.inside(m.solve(penalty, prior))[:, y, x]
+    found = m.solve(penalty, prior)[0, :, y, x]
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
-def test_brightened_moments_are_those_of_pairs_in_brighter_and_darker_light():
+def test_weights_are_those_of_pairs_in_brighter_and_darker_light():
+    """The penalty on weights that do not add up to 1 does what other light does to the samples."""
     X, T = pairs(10, 4)
     statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0))
-    m = moments(statistics, "a", FIELD, None, Frame.whole(SIZE[0], 3))
+    m = moments(statistics, ("a",), FIELD, None, Frame.whole(SIZE[0], 1))
+    D, prior = penalties(FIELD, 1.0), Best(receptive_field=3).prior(FIELD)
+    found = Learner(FIELD, D, prior, 0.04).solve(m, 0.3)[0]
     x, t = (np.concatenate([samples(a) + 0.2, samples(a) - 0.2]) for a in (X, T))
-    expected = naive_moments(x, t, FIELD.offsets, 3, lags_of(FIELD))
-    for found, both in zip(planes(m.brightened(0.04)), expected, strict=True):
-        np.testing.assert_allclose(found, both / 2, atol=1e-9)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)), "edge")
+    for y, u in ((0, 0), (5, 6)):
+        window = padded[:, y : y + 3, u : u + 3].reshape(len(x), -1)
+        z = np.concatenate([window, np.ones((len(x), 1))], axis=1)
+        G, b = z.T @ z / 2, z.T @ t[:, y, u] / 2
+        expected = np.linalg.solve(G + 0.3 * D, b + 0.3 * D @ prior)
+        np.testing.assert_allclose(found[:, y, u], expected, atol=1e-9)
 
 
 @settings(deadline=None, max_examples=20)
@@ -155,14 +167,14 @@ def test_blur_is_scipys(sigma, height, width):
 def test_error_is_that_of_the_images():
     X, T = pairs(6, 4)
     statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0))
-    m = moments(statistics, "a", FIELD, None, Frame.whole(SIZE[0], 3))
+    m = moments(statistics, ("a",), FIELD, None, Frame.whole(SIZE[0], 3))
     weights = np.random.default_rng(7).normal(size=(10, *SIZE))
     padded = np.pad(samples(X), ((0, 0), (1, 1), (1, 1)), "edge")
     output = np.broadcast_to(weights[-1], (len(padded), *SIZE)).copy()
     for k, (dy, dx) in enumerate(FIELD.offsets):
         output += weights[k] * padded[:, 1 + dy : 1 + dy + SIZE[0], 1 + dx : 1 + dx + SIZE[1]]
     expected = np.square(output - samples(T)).sum(axis=(0, 2))
-    np.testing.assert_allclose(m.errors(weights), expected, rtol=1e-9)
+    np.testing.assert_allclose(m.errors(weights[None])[0], expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -306,6 +318,60 @@ def test_threads_and_order_change_no_bit(faces, tmp_path, monkeypatch):
     monkeypatch.setattr("mlr.gathering.accumulate.BATCH", 16)
     mlr.train(faces, tmp_path / "b.npz", threads=2)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@pytest.fixture
+def factorisations(monkeypatch):
+    """How many pixels were factored, for how many targets each time."""
+    calls = []
+
+    def counted(equations, weights):
+        calls.append((weights[0, 0].size, len(weights)))
+        return solve_pixels(equations, weights)
+
+    monkeypatch.setattr("mlr.recipes.moments.solve_pixels", counted)
+    return calls
+
+
+def test_expressions_of_the_same_people_share_each_factorisation(faces, factorisations):
+    """Nothing is moved: one Gram matrix, factored once for both, and the bits of each alone."""
+    pinned = {"displacement": 0, "blur": 1, "mirrored": False, "penalty": 0.1}
+    both = mlr.train(faces, **pinned)
+    assert {targets for _, targets in factorisations} == {2}
+    assert sum(pixels for pixels, _ in factorisations) == 24 * 24 * (4 + 1)  # folds, everybody
+    for name in ("happy", "sad"):
+        alone = mlr.train(faces, target=[name], **pinned)
+        assert alone.weights[0].tobytes() == both.weights[both.expressions.index(name)].tobytes()
+        for what in ("penalty", "cross_validation"):
+            assert alone.meta[what][name] == both.meta[what][name]
+
+
+def test_expressions_that_share_moments_choose_for_themselves(tmp_path, factorisations):
+    rng = np.random.default_rng(3)
+    for person in range(12):
+        face = draw(person, size=24)
+        write_image(tmp_path / "neutral" / f"{person}.png", face)
+        noisy = face + rng.integers(-60, 60, face.shape)
+        for name, target in (("noisy", noisy), ("dark", face * 0.5), ("moved", np.roll(face, 1))):
+            target = np.uint8(np.clip(target, 0, 255))
+            write_image(tmp_path / name / f"{person}.png", target)
+    together = mlr.train(tmp_path, displacement=0)
+    shared = sum(pixels for pixels, _ in factorisations)
+    assert len({(together.meta["blur"][n], together.meta["penalty"][n]) for n in NAMES}) > 1
+    factorisations.clear()
+    for place, name in enumerate(NAMES):
+        alone = mlr.train(tmp_path, displacement=0, target=[name])
+        assert alone.weights[0].tobytes() == together.weights[place].tobytes()
+        assert alone.meta["cross_validation"][name] == together.meta["cross_validation"][name]
+    assert shared < 0.8 * sum(pixels for pixels, _ in factorisations)
+
+
+def test_expressions_of_different_people_share_nothing(faces, tmp_path, factorisations):
+    shutil.copytree(faces, tmp_path / "faces")
+    (tmp_path / "faces" / "sad" / "3.png").unlink()
+    with pytest.warns(MlrWarning, match="has no partner"):
+        mlr.train(tmp_path / "faces", displacement=0, penalty=0.1)
+    assert {targets for _, targets in factorisations} == {1}
 
 
 def test_every_choice_can_be_pinned(faces, run, tmp_path):

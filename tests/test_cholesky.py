@@ -181,6 +181,20 @@ def test_constant_pixels_give_the_least_deviation():
     np.testing.assert_allclose(weights, expected, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("penalty", [0.0, 0.1])  # 0: with as many unknowns, all are singular
+def test_pixels_of_the_margin_are_left_out(penalty):
+    case = problem(window(3), 9, 15, count=5, targets=2, penalty=penalty)
+    whole, singular = case.solve()
+    for margin in (1, 2):
+        inner = slice(margin, -margin), slice(margin, -margin)
+        weights = np.full((2, 10, 9 - 2 * margin, 15 - 2 * margin), np.nan)
+        found = solve_all(case.equations._replace(margin=margin), weights)
+        np.testing.assert_array_equal(weights, whole[..., *inner])
+        np.testing.assert_array_equal(found, singular[inner])
+    with pytest.raises(ValueError, match="C-contiguous"):
+        solve_all(case.equations._replace(margin=2), np.empty((2, 10, 9, 15)))
+
+
 def test_singular_pixels_leave_their_neighbours_alone():
     case = problem(window(3), 3, 12, count=40, penalty=0.0)
     before, _ = case.solve(cholesky.solve_pixels)

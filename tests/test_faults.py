@@ -129,7 +129,7 @@ SIGNALS = [(signal.SIGINT, 130, "mlr: interrupted"), (signal.SIGTERM, 143, "mlr:
 MOMENTS = {
     "looking for pairs": ("train", "mlr.training.find_pairs", 1),
     "decoding": ("train", "mlr.data.stream.read_image", 2),
-    "solving": ("train", "mlr.recipes.best.estimate", 1),
+    "solving": ("train", "mlr.recipes.search.estimate", 1),
     "writing the model": ("train", "os.fsync", 1),
     "reading the model": ("synthesize", "mlr.model.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
@@ -284,7 +284,7 @@ def test_signals_that_are_ignored_stay_so(faces, tmp_path):
                 "-c",
                 AT_A_CALL,
                 str(int(signal.SIGINT)),
-                "mlr.recipes.best.estimate",
+                "mlr.recipes.search.estimate",
                 "1",
             ],
             *["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q"],

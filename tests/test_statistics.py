@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, ModelError, OutputExistsError
+from mlr.folds import Folds
 from mlr.gathering import accumulate
 from mlr.gathering.accumulate import Accumulator, statistics_of_arrays
 from mlr.receptive_field import ReceptiveField
 from mlr.running.threads import limited
-from mlr.statistics import NARROW_SAMPLES, Statistics
+from mlr.statistics import NARROW_SAMPLES
 
 FIELD = ReceptiveField.square(3)
 
@@ -42,7 +43,7 @@ def some(X, targets, which):
 
 
 def saved(statistics, path):
-    statistics.save(path, force=True)
+    Folds((statistics,)).save(path, force=True)
     return path.read_bytes()
 
 
@@ -226,13 +227,13 @@ def test_a_file_gives_back_what_was_saved(dtype, tmp_path):
     whole = statistics(*pairs(11, 6, ("happy", "sad"), (4, 4, 3), dtype), digest=99)
     path = tmp_path / "s.npz"
     written = saved(whole, path)
-    loaded = Statistics.load(path)
+    loaded = Folds.load(path).total
     assert loaded.pairs == whole.pairs
     assert loaded.sources["happy"] is loaded.sources["sad"]
     assert loaded.hexdigest == whole.hexdigest
     assert saved(loaded, tmp_path / "again.npz") == written
     with pytest.raises(OutputExistsError):
-        whole.save(path)
+        Folds((whole,)).save(path)
 
 
 def changed(meta, change):
@@ -274,7 +275,7 @@ def test_metadata_that_make_no_sense_are_refused_with_the_reason(change, reason,
     with path.open("wb") as file:
         write_npz(file, arrays)
     with pytest.raises(ModelError, match=rf"s\.npz: not a statistics file, .*{reason}"):
-        Statistics.load(path)
+        Folds.load(path)
 
 
 def test_a_damaged_file_is_refused(tmp_path):
@@ -283,15 +284,15 @@ def test_a_damaged_file_is_refused(tmp_path):
     for length in range(0, len(data), 13):
         path.write_bytes(data[:length])
         with pytest.raises(ModelError, match=r"s\.npz"):
-            Statistics.load(path)
+            Folds.load(path)
 
 
 def test_a_file_whose_planes_do_not_fit_its_metadata_is_refused(tmp_path):
     path = tmp_path / "s.npz"
-    statistics(*pairs(13, 2, shape=(2, 2, 1))).save(path)
+    saved(statistics(*pairs(13, 2, shape=(2, 2, 1))), path)
     arrays = dict(np.load(path))
     meta = json.loads(str(arrays["meta"]))
     for change in ({"shape": [1, 2, 3]}, {"groups": []}, {"white": 65535}, {"expressions": []}):
         np.savez(path, **{**arrays, "meta": np.array(json.dumps(changed(meta, change)))})
         with pytest.raises(ModelError, match="damaged"):
-            Statistics.load(path)
+            Folds.load(path)

@@ -9,8 +9,8 @@ import pytest
 import mlr
 from mlr.data.images import write_image
 from mlr.errors import DataError
+from mlr.folds import Folds
 from mlr.model import load
-from mlr.statistics import Statistics
 from tests.conftest import draw, draw_pairs, names, run_process
 
 BOTH = ("happy", "sad")
@@ -159,7 +159,7 @@ def test_two_sides_stay_two_sides(run, shards, tmp_path):
     for side, expression in (("trainA", "neutral"), ("trainB", "happy")):
         shutil.copytree(shards / "all" / expression, tmp_path / "data" / side)
     assert run("statistics", tmp_path / "data", "-o", tmp_path / "s.npz").code == 0
-    assert Statistics.load(tmp_path / "s.npz").source == "A"
+    assert Folds.load(tmp_path / "s.npz").source == "A"
     (tmp_path / "m").mkdir()
     wanted = trained(run, tmp_path / "m", tmp_path / "data")
     assert trained(run, tmp_path / "m", tmp_path / "s.npz") == wanted
@@ -316,7 +316,7 @@ def test_info_says_what_a_statistics_file_holds(run, sums, model):
         "folds": 1,
         "pairs": {"happy": 9, "sad": 9},
         "white": 255,
-        "digest": Statistics.load(path).hexdigest,
+        "digest": Folds.load(path).hexdigest,
     }
     assert "pairs             happy 9, sad 9\n" in run("info", path).out
     assert run("info", model).out.startswith("kind              model\n")

@@ -94,6 +94,8 @@ class NormalEquations(NamedTuple):
         Weights w0 towards which the penalty pulls; bias last.
     scale : float
         Units per intensity of 1: 255 for 8-bit images.
+    margin : int
+        Pixels at each edge of the planes that weights are not wanted of.
     """
 
     lags: NDArray[np.float64]
@@ -107,6 +109,7 @@ class NormalEquations(NamedTuple):
     penalty: NDArray[np.float64]
     prior: NDArray[np.float64]
     scale: float
+    margin: int = 0
 
 
 def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -116,32 +119,33 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     ----------
     equations : NormalEquations
         What to solve.
-    weights : float64 (E, K + 1, H, W)
-        Result, bias last.
+    weights : float64 (E, K + 1, h, w)
+        Result, bias last; h and w are H and W without the margins.
 
     Returns
     -------
-    singular : bool (H, W)
+    singular : bool (h, w)
         True where a pivot is not above (K + 1) `PIVOT_TOLERANCE` times the diagonal element it was
         left of: the matrix is singular or close to it.  The weights there are finite, but not to
         be used.
     """
     lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = equations[:8]
-    penalty, prior, scale = equations[8:]
-    height, width = source_sums.shape
+    penalty, prior, scale, margin = equations[8:]
+    width = source_sums.shape[1]
     targets, unknowns = len(cross), len(penalty)
-    if weights.shape != (targets, unknowns, height, width) or not weights.flags.c_contiguous:
-        raise ValueError("the weights must be a C-contiguous array (E, K + 1, H, W)")
-    singular = np.zeros((height, width), dtype=np.bool_)
+    wanted = tuple(side - 2 * margin for side in source_sums.shape)
+    if weights.shape != (targets, unknowns, *wanted) or not weights.flags.c_contiguous:
+        raise ValueError("the weights must be a C-contiguous array (E, K + 1, h, w)")
+    singular = np.zeros(wanted, dtype=np.bool_)
     shifts = taps[:, 0] * width + taps[:, 1]
     starts = np.empty((unknowns, unknowns - 1), dtype=np.int64)
-    starts[:-1] = lag_of * (height * width) + shifts[base_of]
+    starts[:-1] = lag_of * source_sums.size + shifts[base_of]
     starts[-1] = shifts
     ridge = np.concatenate([scale * scale * penalty, prior[None]])
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
     planes = [np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums)]
-    system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars, weights, singular)
-    share_out(_solve_rows, height, *system)
+    system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars)
+    share_out(_solve_rows, wanted[0], *system, margin, weights, singular)
     return singular
 
 
@@ -157,11 +161,13 @@ def _solve_rows(
     starts,
     ridge,
     scalars,
+    frame,
     weights,
     singular,
 ):
     """Solve the rows begin <= y < end, group by group, in work arrays of their own."""
-    targets, unknowns, height, width = weights.shape
+    targets, unknowns = weights.shape[:2]
+    height, width = weights.shape[2] + 2 * frame, weights.shape[3] + 2 * frame
     columns = (unknowns + BLOCK - 1) // BLOCK
     rows = (unknowns + targets + BLOCK - 1) // BLOCK
     matrix = np.empty((block_row_begin(rows), LANES))
@@ -175,9 +181,9 @@ def _solve_rows(
         store(matrix, i, fill(0.0))
     for j in range(unknowns, columns * BLOCK):
         store(floor, j, fill(np.inf))
-    for y in range(begin, end):
+    for y in range(begin + frame, end + frame):
         margin = find_margin(y, height, taps)
-        for x in range(0, width, LANES):
+        for x in range(frame, width - frame, LANES):
             whole = margin <= x < width - margin - LANES + 1
             if not whole:
                 find_inside(y, x, height, width, taps, inside)
@@ -185,10 +191,10 @@ def _solve_rows(
             assemble_matrix(pixel, whole, planes, starts, ridge, scalars, inside, matrix, floor)
             assemble_targets(pixel, whole, targets, planes, ridge, scalars, inside, matrix)
             _factor(rows, columns, matrix, floor, inverse, scaled)
-            _note_singular(y, x, unknowns, inverse, solution, singular)
+            _note_singular(y - frame, x - frame, unknowns, inverse, solution, singular)
             for e in range(targets):
                 _substitute_back(unknowns + e, columns, matrix, inverse, solution)
-                _copy_weights(solution, e, y, x, weights)
+                _copy_weights(solution, e, y - frame, x - frame, weights)
 
 
 @jit.inlined

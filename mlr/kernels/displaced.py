@@ -113,8 +113,8 @@ def _displace_lags(
 ):
     """Fill the rows begin .. end, the first of which is row `start` of the frame.
 
-    First sum_n x'_n(q) x_n(v) for all places v around, then their weighted sums. Both at once, 256
-    products for each lag, take six times as long.
+    First sum_n x'_n(q) x_n(v) for all places v that are needed, then their weighted sums. Both at
+    once, 256 products for each lag, take six times as long.
     """
     frame_height, frame_width, _ = rows.shape
     reach = side // 2
@@ -122,18 +122,26 @@ def _displace_lags(
     half = np.empty((2 * shift + 1, 2 * shift + 1))
     for y in range(start + begin, start + end):
         for x in range(frame_width):
-            half[:] = 0.0
             row, column = rows[y, x, 0], columns[y, x, 0]
+            top = bottom = row
+            left = right = column
+            for d in range(len(lags)):
+                v = min(max(y + lags[d, 0], 0), frame_height - 1)
+                u = min(max(x + lags[d, 1], 0), frame_width - 1)
+                top, bottom = min(top, rows[v, u, 0]), max(bottom, rows[v, u, -1])
+                left, right = min(left, columns[v, u, 0]), max(right, columns[v, u, -1])
+            half[top - row + shift : bottom - row + shift + 1] = 0.0
             for i in range(rows.shape[2]):
                 for j in range(columns.shape[2]):
                     weight = down[y, x, i] * across[y, x, j]
-                    first = (rows[y, x, i] * width + columns[y, x, j]) * (side * side)
-                    top = rows[y, x, i] - row + shift - reach
-                    left = columns[y, x, j] - column + shift - reach
-                    for k in range(side):
-                        source = products[first + k * side : first + (k + 1) * side]
-                        target = half[top + k, left : left + side]
-                        for m in range(side):
+                    v, u = rows[y, x, i], columns[y, x, j]
+                    middle = (v * width + u) * (side * side) + reach * (side + 1)
+                    begin_u, end_u = max(left, u - reach), min(right, u + reach) + 1
+                    for k in range(max(top, v - reach), min(bottom, v + reach) + 1):
+                        at = middle + (k - v) * side - u
+                        source = products[at + begin_u : at + end_u]
+                        target = half[k - row + shift, begin_u - column + shift :]
+                        for m in range(len(source)):
                             target[m] += weight * source[m]
             for d in range(len(lags)):
                 v = min(max(y + lags[d, 0], 0), frame_height - 1)

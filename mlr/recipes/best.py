@@ -14,8 +14,10 @@ receptive field with weights that all channels share:
   keeps the picture sharpest.
 
 An infinite penalty leaves the prior: the input, displaced and sharpened; and exactly the input with
-a displacement and a sharpening of 0. Every expression is chosen and solved by itself: as its input
-is moved in its own way, its Gram matrices are not those of another, whoever the people are.
+a displacement and a sharpening of 0. Every expression chooses for itself. As its input is moved in
+its own way, its Gram matrices are not those of another; but with a displacement of 0, expressions
+that the same people show share what is known of the inputs, and one factorisation for those that
+choose alike.
 
 ``benchmarks/results/recipes.md`` tells what else was tried.
 """
@@ -23,11 +25,7 @@ is moved in its own way, its Gram matrices are not those of another, whoever the
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial, reduce
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -35,28 +33,15 @@ import numpy.typing as npt
 
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.exposure import Exposure
-from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.displacement import (
-    Field,
-    Frame,
-    estimate,
-    estimating,
-    halo_for,
-    holds,
-    layout_for,
-    moments,
-    moments_bytes,
-    reach_of,
-)
-from mlr.recipes.moments import Moments, lags_of, margin_for
+from mlr.recipes.displacement import Field, holds, layout_for, reach_of
 from mlr.recipes.option import Option, table
-from mlr.running.bands import Band, Cost, Result, RowSums, Work, check_memory
+from mlr.recipes.search import Learner, Search
+from mlr.running.bands import RowSums, Work, check_memory
 from mlr.running.report import Report
 from mlr.solve import check_penalty
-from mlr.statistics import Statistics
 
 SIZE = 128  # side of the images that the lengths below are for, in pixels
 REACH = 5.0  # longest displacement along an axis
@@ -70,6 +55,9 @@ TOLERANCE = 1.0075  # penalties within 0.75 % of the least error are equally goo
 SHARPEN = 0.8
 SMOOTH = 10.0  # penalty of the difference of neighbouring taps over that of a tap
 BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
+
+
+_Tried = dict[str, dict[Option, float]]  # what was tried for each expression, with its error
 
 
 class Best:
@@ -170,8 +158,20 @@ class Best:
         """Return what `fit` takes."""
         return [work for search in self._searches(sums) for work in search.works]
 
-    def _searches(self, sums: RowSums) -> list[_Search]:
-        return [_Search(self, sums.only([name]), name) for name in sums.head.expressions]
+    def _searches(self, sums: RowSums) -> list[Search]:
+        """Return one search for each expression, or for those that share their Gram matrices."""
+        head = sums.head
+        field = self._field_in(head.layout)
+        learner = Learner(
+            receptive_field=field,
+            penalties=sums.shape[0] * penalties(field, 1.0),
+            prior=self.prior(field),
+            variance=self.brightness**2,
+        )
+        moved = reach_of(head.layout, field) > 0
+        groups = [(name,) for name in head.expressions] if moved else head.groups()
+        blurs = self.blurs(sums.shape)
+        return [Search(sums.only(names), names, learner, blurs) for names in groups]
 
     def fit(self, sums: RowSums, report: Report) -> Model:
         """Return the model that predicts people left out best, or is as good and sharper.
@@ -189,11 +189,12 @@ class Best:
         weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
         searches = self._searches(sums)
         check_memory(work for search in searches for work in search.works)
-        fits = {
-            search.name: self._fit(search, weights[place, 0], report)
-            for place, search in enumerate(report.progress(searches, len(names), "choosing"))
-        }
-        fields = [fit[0] for fit in fits.values() if fit[0] is not None]
+        fits: dict[str, _Fit] = {}
+        for search in report.progress(searches, len(searches), "choosing"):
+            rows = {name: weights[names.index(name), 0] for name in search.names}
+            fits |= self._fit(search, rows, report)
+        fits = {name: fits[name] for name in names}
+        fields = [fit.displacement for fit in fits.values() if fit.displacement is not None]
         return Model(
             weights=weights,
             receptive_field=taps,
@@ -208,11 +209,11 @@ class Best:
                 sharpen=self.sharpen,
                 brightness=self.brightness,
                 smooth=SMOOTH,
-                penalty={name: fit[1].penalty for name, fit in fits.items()},
-                mirrored={name: fit[1].mirrored for name, fit in fits.items()},
-                blur={name: fit[1].blur for name, fit in fits.items()},
+                penalty={name: fit.option.penalty for name, fit in fits.items()},
+                mirrored={name: fit.option.mirrored for name, fit in fits.items()},
+                blur={name: fit.option.blur for name, fit in fits.items()},
                 reach=reach_of(head.layout, taps),
-                cross_validation={name: fit[2] for name, fit in fits.items()},
+                cross_validation={name: fit.why for name, fit in fits.items()},
                 pairs=head.pairs,
                 digest=head.hexdigest,
                 exposure=asdict(Exposure.of_sums(sums)),
@@ -220,63 +221,84 @@ class Best:
         )
 
     def _fit(
-        self, search: _Search, weights: npt.NDArray[np.float32], report: Report
-    ) -> tuple[Field | None, Option, dict[str, Any]]:
-        """Fill in weights; return displacement, what was chosen for an expression, and why."""
-        blurs = self.blurs(search.shape)
+        self, search: Search, weights: dict[str, npt.NDArray[np.float32]], report: Report
+    ) -> dict[str, _Fit]:
+        """Fill in the weights of some expressions, and tell what was chosen for them."""
         first = Option(
             mirrored=True if self.mirrored is None else self.mirrored,
-            blur=blurs[0],
+            blur=self.blurs(search.shape)[0],
             penalty=FIRST_PENALTY if self.penalty is None else self.penalty,
         )
-        tried: dict[Option, float] = {}
-        chosen = self._chosen(search, first, blurs, tried) if search.folds > 1 else first
+        chosen = dict.fromkeys(search.names, first)
+        tried: _Tried = {name: {} for name in search.names}
+        if search.folds > 1:
+            best = self._sharing(search, first, tried)
+            chosen = self._with_penalty(search, best, tried)
         search.fill(weights, chosen)
-        details = {
-            "folds": search.folds,
-            "errors": [
-                {"mirrored": o.mirrored, "blur": o.blur, "penalty": o.penalty, "mse": error}
-                for o, error in tried.items()
-            ],
-        }
-        people = f"{search.pairs} pairs, left out in {search.folds} folds"
         rule = f"the strongest within {TOLERANCE - 1:.2%}"
-        for line in table(search.name, people, chosen, tried, rule):
-            report.note(line)
-        return search.displacement(chosen.mirrored), chosen, details
+        fits: dict[str, _Fit] = {}
+        for name, option in chosen.items():
+            errors = tried[name]
+            people = f"{search.pairs[name]} pairs, left out in {search.folds} folds"
+            for line in table(name, people, option, errors, rule):
+                report.note(line)
+            why = {
+                "folds": search.folds,
+                "errors": [asdict(o) | {"mse": errors[o]} for o in errors],
+            }
+            fits[name] = _Fit(search.displacement(option.mirrored), option, why)
+        return fits
 
-    def _chosen(
-        self, search: _Search, first: Option, blurs: list[float], tried: dict[Option, float]
-    ) -> Option:
-        """Return the best way to share samples, with the strongest penalty that is good with it.
-
-        The former with one penalty; then the penalties, the strong ones only if one of them may be
-        good: the error falls and then rises. What was tried is noted with its error. One look at
-        the sums costs as much as many errors: the weak penalties are tried before it is known
-        whether that is needed.
-        """
-        penalties = PENALTIES if self.penalty is None else (self.penalty,)
-        weak = [penalty for penalty in penalties if penalty <= first.penalty]
+    def _sharing(self, search: Search, first: Option, tried: _Tried) -> dict[str, Option]:
+        """Return each expression's best way to share samples, all tried with one penalty."""
+        sides = [True, False] if self.mirrored is None else [self.mirrored]
         options = [
-            Option(side, blur, penalty)
-            for blur in blurs
-            for side in ([True, False] if self.mirrored is None else [self.mirrored])
-            for penalty in (weak if side == first.mirrored else [first.penalty])
+            replace(first, blur=blur, mirrored=side)
+            for blur in self.blurs(search.shape)
+            for side in sides
         ]
-        tried |= search.errors(options, moved=first.mirrored)
-        chosen = min((o for o in tried if o.penalty == first.penalty), key=tried.__getitem__)
-        alike = [replace(chosen, penalty=penalty) for penalty in penalties]
-        if chosen.mirrored != first.mirrored:  # it is moved in another way now
-            del tried[chosen]
-        for strong in (False, True):
-            options = [o for o in alike if (o.penalty > first.penalty) == strong and o not in tried]
-            tried |= search.errors(options, moved=chosen.mirrored)
-            known = [option for option in alike if option in tried]
-            least = min(tried[option] for option in known)
-            good = [option for option in known if tried[option] <= TOLERANCE * least]
-            if good[-1] != known[-1]:
-                break
-        return good[-1]
+        soon = [
+            replace(option, penalty=penalty)
+            for option in options
+            if option.mirrored == first.mirrored
+            for penalty in self._penalties
+            if penalty < first.penalty
+        ]
+        wanted, soon_wanted = (dict.fromkeys(search.names, some) for some in (options, soon))
+        best: dict[str, Option] = {}
+        for name, errors in search.errors(wanted, first.mirrored, soon_wanted).items():
+            best[name] = min(errors, key=errors.__getitem__)
+            tried[name] |= errors
+            if best[name].mirrored != first.mirrored:  # it is moved in another way now
+                del tried[name][best[name]]
+        return best
+
+    def _with_penalty(
+        self, search: Search, best: dict[str, Option], tried: _Tried
+    ) -> dict[str, Option]:
+        """Return each expression's strongest penalty that is good with its way to share samples.
+
+        Strong ones are tried only if one of them may be good: the error falls and then rises.
+        """
+        chosen, first = dict(best), best[search.names[0]]  # of several none is moved
+        weak = [penalty for penalty in self._penalties if penalty <= first.penalty]
+        strong = [penalty for penalty in self._penalties if penalty > first.penalty]
+        names = list(search.names)
+        for penalties in (weak, strong):
+            options = {name: [replace(best[name], penalty=p) for p in penalties] for name in names}
+            for name, errors in search.errors(options, first.mirrored).items():
+                tried[name] |= errors
+                alike = [o for o in tried[name] if replace(o, penalty=first.penalty) == best[name]]
+                limit = TOLERANCE * min(tried[name][option] for option in alike)
+                chosen[name] = max(option for option in alike if tried[name][option] <= limit)
+                if chosen[name] != max(alike):
+                    names.remove(name)
+        return chosen
+
+    @property
+    def _penalties(self) -> tuple[float, ...]:
+        """What there is to choose from."""
+        return PENALTIES if self.penalty is None else (self.penalty,)
 
     def blurs(self, shape: tuple[int, int, int]) -> list[float]:
         """Return the blurs to choose from for images of this shape, in pixels."""
@@ -337,206 +359,9 @@ def penalties(
 
 
 @dataclass(frozen=True)
-class _Learner:
-    """What learning from moments depends on."""
+class _Fit:
+    """What was chosen for an expression, and why."""
 
-    recipe: Best
-    field: ReceptiveField
-    channels: int
-
-    def to_learn_from(self, shared: Moments, mirrored: bool) -> Moments:
-        """Return moments of the mirrored pairs too, if wanted, and of other light."""
-        both = shared + shared.mirrored() if mirrored else shared
-        return both.brightened(self.recipe.brightness**2)
-
-    def solve(self, sums: Moments, penalty: float) -> npt.NDArray[np.float64]:
-        """Return the weights of the image's part of the frame."""
-        matrix = self.channels * penalties(self.field, penalty)
-        weights = sums.solve(matrix, self.recipe.prior(self.field))
-        return np.ascontiguousarray(sums.inside(weights))
-
-
-def _left_out(
-    parts: list[Moments], learner: _Learner, options: Sequence[Option]
-) -> tuple[float, dict[Option, npt.NDArray[np.float64]]]:
-    """Return the samples, and for each option the squared errors in each row of a band."""
-    errors: dict[Option, npt.NDArray[np.float64]] = {}
-    for blur, equally_wide in groupby(options, key=lambda option: option.blur):
-        near = [part.blurred(blur) for part in parts]
-        for mirrored, alike in groupby(equally_wide, key=lambda option: option.mirrored):
-            rest = [learner.to_learn_from(part, mirrored) for part in near]
-            total = reduce(operator.add, rest)
-            for place, part in enumerate(rest):  # one by one, for they are large
-                rest[place] = total - part
-            for option in alike:
-                errors[option] = np.zeros(len(total.squares) - 2 * total.margin)
-                for others, left_out in zip(rest, parts, strict=True):
-                    weights = learner.solve(others, option.penalty)
-                    errors[option] += left_out.errors(weights)
-    return sum(part.samples for part in parts), errors
-
-
-def _learnt(parts: list[Moments], learner: _Learner, option: Option) -> npt.NDArray[np.float32]:
-    """Return the weights of a band, learnt from everybody."""
-    (everybody,) = parts
-    sums = learner.to_learn_from(everybody.blurred(option.blur), option.mirrored)
-    solution = learner.solve(sums, option.penalty)
-    with np.errstate(over="ignore"):
-        return solution.astype(np.float32)
-
-
-def _everybody(folds: Folds) -> list[Statistics]:
-    return [folds.total]
-
-
-def _showing(folds: Folds, name: str) -> list[Statistics]:
-    """Return the folds in which somebody shows the expression."""
-    return [part for part in folds.parts if name in part.targets]
-
-
-def _on_moments(
-    folds: Folds,
-    band: Band,
-    *,
-    work: Callable[[list[Moments]], Result],
-    chosen: Callable[[Folds], list[Statistics]],
-    name: str,
-    field: ReceptiveField,
-    moved: Field | None,
-    height: int,
-    margin: int,
-) -> Result:
-    """Do some work on the moments of a band that is looked at by itself."""
-    frame = Frame(height, margin, band.first - margin, band.end + margin)
-    return work([moments(part, name, field, moved, frame, band.above) for part in chosen(folds)])
-
-
-class _Search:
-    """The sums of one expression's folds, and what they say of an option."""
-
-    def __init__(self, recipe: Best, sums: RowSums, name: str) -> None:
-        self._recipe, self._sums, self.name, self.shape = recipe, sums, name, sums.shape
-        self._layout = sums.head.layout
-        self._displacements: dict[bool, Field | None] = {}
-        self._field = recipe._field_in(self._layout)
-        self._margin = margin_for(self._field, max(recipe.blurs(sums.shape)))
-        self._reach = reach_of(self._layout, self._field)
-        self._halo = halo_for(self._layout, self._reach)
-        planes = len(lags_of(self._field)) + len(self._field) + 3
-        self._row = 8 * planes * (sums.shape[2] + 2 * self._margin)  # bytes of moments
-        self._making = moments_bytes(self._layout, sums.shape[2], self._reach)
-        self._learner = _Learner(recipe, self._field, sums.shape[0])
-        self.pairs = sums.head.pairs[name]
-        self.folds = len(_showing(sums.head, name))
-        # The first band begins with the rows above the image, and ends with those below it.
-        self._around = around = max(self._halo, (self._halo + self._margin + 1) // 2)
-        costs: list[Cost] = [self._choosing_bytes, self._filling_bytes]
-        self.works = [(sums, cost, around) for cost in costs]
-        if self._reach:
-            self.works.append((sums, *estimating(sums, self._reach)))
-
-    def displacement(self, mirrored: bool) -> Field | None:
-        """Return the field that moves the input."""
-        if mirrored not in self._displacements:
-            self._displacements[mirrored] = (
-                estimate(self._sums, self.name, self._reach, mirrored=mirrored)
-                if self._reach
-                else None
-            )
-        return self._displacements[mirrored]
-
-    def errors(self, options: Sequence[Option], moved: bool) -> dict[Option, float]:
-        """Return the mean squared error of people left out of training, for each option.
-
-        The input is moved as for mirrored pairs or not, whatever the option says. To choose
-        between the two, one way is enough: the other takes as long as all else together.
-        """
-        _, height, width = self._sums.shape
-        errors = {option: np.zeros(height) for option in options}
-        samples = 0.0
-        work = partial(_left_out, learner=self._learner, options=options)
-        chosen = partial(_showing, name=self.name)
-        found = self._on_bands(work, moved, chosen, self._choosing_bytes) if options else ()
-        for band, (count, rows) in found:
-            samples = count
-            for option in options:
-                errors[option][band.rows] = rows[option]
-        return {o: float(rows.sum() / (height * width * samples)) for o, rows in errors.items()}
-
-    def fill(self, weights: npt.NDArray[np.float32], option: Option) -> None:
-        """Fill in the weights learnt from everybody; the folds play no part.
-
-        Parameters
-        ----------
-        weights : ndarray of float32, shape (taps + 1, height, width)
-        option : Option
-            How to learn them.
-        """
-        work = partial(_learnt, learner=self._learner, option=option)
-        found = self._on_bands(work, option.mirrored, _everybody, self._filling_bytes)
-        for band, solution in found:
-            weights[:, band.rows] = solution
-            if not np.isfinite(weights[:, band.rows]).all():
-                raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
-
-    def _on_bands(
-        self,
-        work: Callable[[list[Moments]], Result],
-        mirrored: bool,
-        chosen: Callable[[Folds], list[Statistics]],
-        cost: Cost,
-    ) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of the moments of some statistics."""
-        if self._sums.elsewhere:
-            found = self._sums.bands(cost, self._halo + self._margin)
-            whole = partial(
-                _on_moments,
-                work=work,
-                chosen=chosen,
-                name=self.name,
-                field=self._field,
-                moved=self.displacement(mirrored),
-                height=self._sums.shape[1],
-                margin=self._margin,
-            )
-            yield from self._sums.each(whole, found)
-        else:
-            for band, parts in self._moments(mirrored, chosen, cost):
-                yield band, work(parts)
-
-    def _moments(
-        self, mirrored: bool, chosen: Callable[[Folds], list[Statistics]], cost: Cost
-    ) -> Iterator[tuple[Band, list[Moments]]]:
-        """Yield the moments of some statistics, band by band; each row is worked out once."""
-        moved, margin = self.displacement(mirrored), self._margin
-        height = self._sums.shape[1]
-        held: list[Moments] = []
-        above = begin = -margin
-        for band in self._sums.bands(cost, self._around):
-            frame = Frame(height, margin, begin, band.end + margin)
-            top = max(0, min(begin, height - 1) - self._halo)  # beyond the edge its pixels repeat
-            skip = band.first - margin - above
-            statistics = chosen(self._sums.rows(top, min(height, max(frame.end, 1) + self._halo)))
-            for place in range(len(statistics)):
-                rows = moments(statistics[place], self.name, self._field, moved, frame, top)
-                if begin == -margin:
-                    held.append(rows)
-                else:
-                    held[place] = held[place].continued(rows, skip)
-            del statistics, rows  # before there are others
-            above, begin = band.first - margin, frame.end
-            yield band, held
-
-    def _choosing_bytes(self, rows: int) -> int:
-        """Return what choosing takes for a band of so many rows."""
-        around = rows + 2 * self._margin
-        raw = self.folds * around
-        return self._row * raw + max(
-            self._row * (2 * self.folds + 4) * (rows + 4), self._row * around + self._making
-        )
-
-    def _filling_bytes(self, rows: int) -> int:
-        """Return what learning from everybody takes for a band of so many rows."""
-        around = rows + 2 * self._margin
-        added = self._sums.head.adding_bytes * (rows + self._margin + 2 * self._halo)
-        return added + self._row * (2 * around + 4 * rows) + self._making
+    displacement: Field | None
+    option: Option
+    why: dict[str, Any]

@@ -24,7 +24,7 @@ from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.moments import Moments, lags_of
 from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums
-from mlr.statistics import Statistics
+from mlr.statistics import SourceSums, Statistics, TargetSums
 from mlr.warping import INTERPOLATION_REACH, interpolation
 
 Field = npt.NDArray[np.float32]
@@ -190,7 +190,7 @@ def halo_for(layout: Layout, reach: int) -> int:
 
 def moments(
     statistics: Statistics,
-    expression: str,
+    expressions: tuple[str, ...],
     field: ReceptiveField,
     displacement: Field | None,
     frame: Frame,
@@ -202,8 +202,8 @@ def moments(
     ----------
     statistics : Statistics
         Of the layout for ``field`` and a reach that no displacement exceeds.
-    expression : str
-        Which targets.
+    expressions : tuple of str
+        Which targets, of the same sources.
     field : ReceptiveField
         Taps of the model.
     displacement : ndarray of float32, shape (2, height, width), optional
@@ -220,12 +220,12 @@ def moments(
         Up to rounding those of images that are displaced one by one; zero if there are none.
     """
     channels, _, width = statistics.shape
-    samples = float(statistics.sources[expression].count * channels)
+    samples = float(statistics.sources[expressions[0]].count * channels)
     size = frame.end - frame.first, width + 2 * frame.margin
-    result = Moments.empty(field, frame.margin, samples, size)
+    result = Moments.empty(field, frame.margin, expressions, samples, size)
     for part in frame.parts(_rows_at_once(statistics.layout, width)):
         rows = slice(part.first - frame.first, part.end - frame.first)
-        planes = _planes(statistics, expression, field, displacement, part, top)
+        planes = _planes(statistics, expressions, field, displacement, part, top)
         for whole, some in zip(result.planes, planes, strict=True):
             whole[..., rows, :] = some
     return result
@@ -248,14 +248,15 @@ def _rows_at_once(layout: Layout, width: int) -> int:
 
 def _planes(
     statistics: Statistics,
-    expression: str,
+    expressions: tuple[str, ...],
     field: ReceptiveField,
     displacement: Field | None,
     frame: Frame,
     top: int,
 ) -> tuple[Float, ...]:
     """Return the planes of the moments of a few rows."""
-    source, target = statistics.sources[expression], statistics.targets[expression]
+    source = statistics.sources[expressions[0]]
+    targets = [statistics.targets[name] for name in expressions]
     width, unit = statistics.shape[2], 1.0 / statistics.white
     lags, taps = lags_of(field), field.taps
     first, end = frame.around(-int(taps[:, 0].min()), int(max(lags[:, 0].max(), taps[:, 0].max())))
@@ -271,7 +272,7 @@ def _planes(
     still = tuple(np.ascontiguousarray(a) for a in np.broadcast_arrays(y[:, None] - top, x))
 
     begin, stop = rows[wanted].min(), rows[wanted].max() + 1
-    products = _all_products(statistics, expression, begin, stop)
+    products = _all_products(statistics.layout, source, begin, stop)
     moved_lags = displaced_lags(products, (rows - begin, columns, down, across), lags, wanted)
     del products  # they are large
     sums = np.zeros(rows[wanted].shape[:2])
@@ -280,16 +281,19 @@ def _planes(
             weights = down[wanted, :, i] * across[wanted, :, j]
             sums += weights * source.sums[0][rows[wanted, :, i], columns[wanted, :, j]]
     begin, stop = still[0][wanted].min(), still[0][wanted].max() + 1
-    products = _cross_products(statistics, expression, begin, stop)
     places = rows - begin, columns, down, across
-    moved_cross = displaced_cross(products, places, (still[0] - begin, still[1]), taps, wanted)
+    where = still[0] - begin, still[1]
+    moved_cross = [
+        displaced_cross(_cross_products(target, begin, stop), places, where, taps, wanted)
+        for target in targets
+    ]
     at = still[0][wanted], still[1][wanted]
     return (
         moved_lags * unit**2,
         sums * unit,
-        moved_cross * unit**2,
-        target.sums[0][at] * unit,
-        target.squares[0][at] * unit**2,
+        np.stack(moved_cross) * unit**2,
+        np.stack([target.sums[0][at] for target in targets]) * unit,
+        np.stack([target.squares[0][at] for target in targets]) * unit**2,
     )
 
 
@@ -369,16 +373,16 @@ def _table(layout: Layout) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
     return np.array(index), np.array(shifts)
 
 
-def _all_products(statistics: Statistics, expression: str, begin: int, stop: int) -> Float:
+def _all_products(layout: Layout, source: SourceSums, begin: int, stop: int) -> Float:
     """Return sum_n x_n(v) x_n(v + e) for all e, those of a pixel together: (rows, W, e)."""
-    index, shifts = _table(statistics.layout)
+    index, shifts = _table(layout)
     above = max(0, begin - int(shifts[:, 0].max()))
-    planes = statistics.sources[expression].lags[0, :, above:stop].astype(np.float64)
+    planes = source.lags[0, :, above:stop].astype(np.float64)
     return interleaved(planes, index, shifts, begin - above)
 
 
-def _cross_products(statistics: Statistics, expression: str, begin: int, stop: int) -> Float:
+def _cross_products(target: TargetSums, begin: int, stop: int) -> Float:
     """Return sum_n x_n(v + e) t_n(v) for all e, those of a pixel together: (rows, W, e)."""
-    planes = statistics.targets[expression].cross[0, :, begin:stop].astype(np.float64)
+    planes = target.cross[0, :, begin:stop].astype(np.float64)
     index = np.arange(len(planes))
     return interleaved(planes, index, np.zeros((len(planes), 2), np.int64), 0)

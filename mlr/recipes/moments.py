@@ -1,14 +1,17 @@
-"""Second moments of one expression's pairs, one channel or all channels pooled, as real numbers.
+"""Second moments of pairs, one channel or all channels pooled, as real numbers.
 
 They are what remains of `Statistics` once it is settled which taps a model has and how its input is
 moved: enough to solve for the weights and to know the error of any weights on these pairs. What
 sharing between neighbours or mirroring does to the images, `blurred` and `mirrored` do to the sums.
+Expressions that the same people show, and whose inputs are moved alike, share all that is known of
+the inputs, and so one Gram matrix and one factorisation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +29,10 @@ Float = npt.NDArray[np.float64]
 class Moments:
     """Sums over samples in a frame that extends some pixels beyond the image on each side.
 
-    With x the input, whose edge pixels repeat outside the image, and t the target,
+    With x the input, whose edge pixels repeat outside the image, and t_e the targets,
 
-        lags[d](q)  = sum_n x_n(q) x_n(q + d)        cross[k](p) = sum_n x_n(p + o_k) t_n(p)
-        source_sums = sum_n x_n,   target_sums = sum_n t_n,   squares = sum_n t_n^2
+        lags[d](q)  = sum_n x_n(q) x_n(q + d)      cross[e, k](p) = sum_n x_n(p + o_k) t_en(p)
+        source_sums = sum_n x_n,   target_sums[e] = sum_n t_en,   squares[e] = sum_n t_en^2
 
     for intensities in [0, 1].
 
@@ -39,17 +42,20 @@ class Moments:
         The taps o_k.
     margin : int
         How far the frame extends beyond the image, in pixels; at least as far as the taps.
+    expressions : tuple of str
+        Names of the targets.
     samples : float
         Number of samples.
     lags : ndarray of float64, shape (lags, height, width)
         In the order of `lags_of`.
     source_sums : ndarray of float64, shape (height, width)
-    cross : ndarray of float64, shape (taps, height, width)
-    target_sums, squares : ndarray of float64, shape (height, width)
+    cross : ndarray of float64, shape (expressions, taps, height, width)
+    target_sums, squares : ndarray of float64, shape (expressions, height, width)
     """
 
     receptive_field: ReceptiveField
     margin: int
+    expressions: tuple[str, ...]
     samples: float
     lags: Float
     source_sums: Float
@@ -59,11 +65,18 @@ class Moments:
 
     @classmethod
     def empty(
-        cls, field: ReceptiveField, margin: int, samples: float, size: tuple[int, int]
+        cls,
+        field: ReceptiveField,
+        margin: int,
+        expressions: tuple[str, ...],
+        samples: float,
+        size: tuple[int, int],
     ) -> Moments:
         """Return moments of a frame of (height, width), to be filled in."""
-        counts = (len(lags_of(field)),), (), (len(field),), (), ()
-        return cls(field, margin, samples, *(np.empty((*count, *size)) for count in counts))
+        each = len(expressions)
+        counts = (len(lags_of(field)),), (), (each, len(field)), (each,), (each,)
+        planes = (np.empty((*count, *size)) for count in counts)
+        return cls(field, margin, expressions, samples, *planes)
 
     @property
     def planes(self) -> tuple[Float, ...]:
@@ -71,7 +84,27 @@ class Moments:
         return self.lags, self.source_sums, self.cross, self.target_sums, self.squares
 
     def _with(self, samples: float, planes: tuple[Float, ...]) -> Moments:
-        return Moments(self.receptive_field, self.margin, samples, *planes)
+        return Moments(self.receptive_field, self.margin, self.expressions, samples, *planes)
+
+    def only(self, expressions: Sequence[str]) -> Moments:
+        """Return the moments of some expressions."""
+        if tuple(expressions) == self.expressions:
+            return self
+        some = [self.expressions.index(name) for name in expressions]
+        targets = (planes[some] for planes in (self.cross, self.target_sums, self.squares))
+        return Moments(
+            self.receptive_field,
+            self.margin,
+            tuple(expressions),
+            self.samples,
+            self.lags,
+            self.source_sums,
+            *targets,
+        )
+
+    def rows(self, first: int, end: int) -> Moments:
+        """Return the rows first, ..., end - 1 of the frame, as views."""
+        return self._with(self.samples, tuple(plane[..., first:end, :] for plane in self.planes))
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
@@ -90,31 +123,8 @@ class Moments:
         lag_of = [ours.index([dy, -dx]) for dy, dx in ours]
         tap_of = [taps.index((dy, -dx)) for dy, dx in taps]
         lags, sums, cross, *rest = self.planes
-        planes = lags[lag_of], sums, cross[tap_of], *rest
+        planes = lags[lag_of], sums, cross[:, tap_of], *rest
         return self._with(self.samples, tuple(plane[..., ::-1] for plane in planes))
-
-    def brightened(self, variance: float) -> Moments:
-        """Return the moments that are expected if the pairs come in brighter and in darker light.
-
-        To each input and its target one number is added, which is 0 on average. A black pixel then
-        need not be hair: only a flat picture that stays as it is pleases them all.
-
-        Parameters
-        ----------
-        variance : float
-            Of that number.
-        """
-        more = variance * self.samples
-        return self._with(
-            self.samples,
-            (
-                self.lags + more,
-                self.source_sums,
-                self.cross + more,
-                self.target_sums,
-                self.squares + more,
-            ),
-        )
 
     def blurred(self, sigma: float) -> Moments:
         """Return the moments in which every pixel shares the samples of its neighbours.
@@ -129,10 +139,12 @@ class Moments:
         """
         left = margin_for(self.receptive_field, 0)
         planes = (blur(plane, sigma, self.margin - left) for plane in self.planes)
-        return Moments(self.receptive_field, left, self.samples, *planes)
+        return Moments(self.receptive_field, left, self.expressions, self.samples, *planes)
 
     def solve(self, penalty: Float, prior: Float) -> Float:
-        """Return w(p) = argmin sum_n (w . z_n - t_n)^2 + (w - prior)' penalty (w - prior).
+        """Return w_e(p) = argmin sum_n (w . z_n - t_en)^2 + (w - prior)' penalty (w - prior).
+
+        Each pixel's matrix is factored once, for all expressions.
 
         Parameters
         ----------
@@ -142,31 +154,34 @@ class Moments:
 
         Returns
         -------
-        ndarray of float64, shape (taps + 1, height, width)
-            In the frame; only the image's part of it, see `inside`, means anything.
+        ndarray of float64, shape (expressions, taps + 1, height, width)
+            Of the image's pixels.
 
         Raises
         ------
         numpy.linalg.LinAlgError
             If a matrix is singular and close to the end of the range of numbers.
         """
-        field, table = self.receptive_field, self._table
-        weights = np.empty((1, len(field) + 1, *self.source_sums.shape))
+        field = self.receptive_field
+        table = _table(field)
+        size = (side - 2 * self.margin for side in self.source_sums.shape)
+        weights = np.empty((len(self.expressions), len(field) + 1, *size))
         equations = NormalEquations(
             lags=self.lags,
             source_sums=self.source_sums,
             samples=self.samples,
-            cross=self.cross[None],
-            target_sums=self.target_sums[None],
+            cross=self.cross,
+            target_sums=self.target_sums,
             taps=field.taps,
             lag_of=table.lag_of,
             base_of=table.base_of,
             penalty=penalty,
             prior=prior,
             scale=1.0,
+            margin=self.margin,
         )
         solve_singular(equations, weights, solve_pixels(equations, weights))
-        return weights[0]
+        return weights
 
     def continued(self, other: Moments, skip: int) -> Moments:
         """Return the moments of these rows but for the first, and of the rows of a frame below."""
@@ -175,46 +190,38 @@ class Moments:
         return self._with(self.samples, tuple(joined))
 
     def errors(self, weights: Float) -> Float:
-        """Return the squared error of weights on these samples, summed over each row of the image.
+        """Return the squared errors of weights on these samples, summed over each row of the image.
 
-        It is the sum of sum t^2 - 2 w'b + w'Gw over the pixels.
+        They are the sums of sum t^2 - 2 w'b + w'Gw over the pixels.
 
         Parameters
         ----------
-        weights : ndarray of float64, shape (taps + 1, height, width)
+        weights : ndarray of float64, shape (expressions, taps + 1, height, width)
             Of the image's pixels.
 
         Returns
         -------
-        ndarray of float64, shape (height,)
+        ndarray of float64, shape (expressions, height)
         """
-        field, table = self.receptive_field, self._table
-        errors = squared_errors(
-            self.lags,
-            self.source_sums,
-            self.samples,
-            self.cross,
-            self.target_sums,
-            self.squares,
-            field.taps,
-            table.lag_of,
-            table.base_of,
-            weights,
-            self.margin,
-        )
-        return errors.sum(axis=1)
-
-    def inside(self, planes: Float) -> Float:
-        """Return the image's part of planes in the frame."""
-        return _cropped(planes, self.margin)
-
-    @cached_property
-    def _table(self) -> LagTable:
-        """The receptive field's lag table, with the places that its lags have here."""
-        table = self.receptive_field.lag_table
-        ours = lags_of(self.receptive_field).tolist()
-        place = np.array([ours.index(lag) for lag in table.lags.tolist()])
-        return LagTable(lags_of(self.receptive_field), place[table.lag_of], table.base_of)
+        field = self.receptive_field
+        table = _table(field)
+        errors = [
+            squared_errors(
+                self.lags,
+                self.source_sums,
+                self.samples,
+                self.cross[e],
+                self.target_sums[e],
+                self.squares[e],
+                field.taps,
+                table.lag_of,
+                table.base_of,
+                weights[e],
+                self.margin,
+            )
+            for e in range(len(self.expressions))
+        ]
+        return np.stack(errors).sum(axis=2)
 
 
 def margin_for(field: ReceptiveField, sigma: float) -> int:
@@ -222,10 +229,7 @@ def margin_for(field: ReceptiveField, sigma: float) -> int:
     return int(np.abs(field.taps).max()) + radius_of(sigma)
 
 
-def _cropped(planes: Float, cut: int) -> Float:
-    return planes[..., cut : planes.shape[-2] - cut, cut : planes.shape[-1] - cut]
-
-
+@cache
 def lags_of(field: ReceptiveField) -> npt.NDArray[np.int64]:
     """Return the lags that moments keep planes of: those of the taps, and their mirror images.
 
@@ -238,3 +242,11 @@ def lags_of(field: ReceptiveField) -> npt.NDArray[np.int64]:
     both = np.concatenate([lags, lags * [1, -1]])
     unique: npt.NDArray[np.int64] = np.unique(both, axis=0)
     return unique
+
+
+@cache
+def _table(field: ReceptiveField) -> LagTable:
+    """Return a receptive field's lag table, with the places that its lags have in `lags_of`."""
+    table, ours = field.lag_table, lags_of(field).tolist()
+    place = np.array([ours.index(lag) for lag in table.lags.tolist()])
+    return LagTable(lags_of(field), place[table.lag_of], table.base_of)

@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 WIDTH = 26  # of the table's first column, in characters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Option:
     """How the weights of one expression are made.
 
     Attributes
     ----------
-    mirrored : bool
-        From mirrored pairs too.
     blur : float
         How far pixels share their samples, a standard deviation in pixels.
+    mirrored : bool
+        From mirrored pairs too.
     penalty : float
         Of the middle tap.
     """
 
-    mirrored: bool
     blur: float
+    mirrored: bool
     penalty: float
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ def table(
     ]
     for mirrored, blur in dict.fromkeys((option.mirrored, option.blur) for option in tried):
         row = f"  {'mirrored' if mirrored else 'not mirrored'}, blur {blur:g} px"
-        options = [Option(mirrored, blur, penalty) for penalty in penalties]
+        options = [Option(blur, mirrored, penalty) for penalty in penalties]
         cells = "".join(
             f"{1000 * tried[option]:>7.3f}{'*' if option == chosen else ' '}"
             if option in tried

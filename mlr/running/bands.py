@@ -121,6 +121,10 @@ class RowSums(Protocol):
     def memory(self) -> float:
         """Bytes that the sums and the work on them may take; infinite if it is no concern."""
 
+    @property
+    def spare(self) -> float:
+        """Bytes that may be held besides the sums and the work on bands, to save time."""
+
     def least_memory(self, cost: Cost, halo: int = 0) -> float:
         """Return the least memory, in bytes, that leaves bands of a row, given as for `bands`."""
 

@@ -395,6 +395,7 @@ class ClusterSums:
         self._results = Results(folder)
 
     elsewhere = True
+    spare = 0.0
 
     @cached_property
     def head(self) -> Folds:
