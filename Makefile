@@ -23,7 +23,7 @@ demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, s
 test: $(VENV)/test.stamp  ## install with what the tests need, and run them
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/test-all.stamp  ## run the long tests too, and those of clusters and 16-bit colour
+test-all: $(VENV)/test-all.stamp  ## run the long tests too, and those of clusters, servers and 16-bit colour
 	$(BIN)/python -m pytest -m ""
 
 lint: $(VENV)/lint.stamp  ## check style, docstrings and types
@@ -63,7 +63,7 @@ clean:  ## remove all that these targets made
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
 $(VENV)/bench.stamp: EXTRA := [test,plot]
-$(VENV)/test-all.stamp: EXTRA := [test,cluster,deep]
+$(VENV)/test-all.stamp: EXTRA := [test,cluster,deep,places]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
 $(VENV)/rivals.stamp: EXTRA := [rivals]
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python

@@ -34,7 +34,7 @@ from files import write_pairs
 from mlr.bench.machine import describe, optional, peak_memory
 from mlr.data.images import read_header
 from mlr.folds import fold_of
-from mlr.gathering.accumulate import BATCH, BATCH_BYTES
+from mlr.gathering.accumulate import batch_size
 from mlr.recipes import recipe as named_recipe
 from mlr.running.threads import thread_count
 from mlr.training import train
@@ -100,8 +100,8 @@ def needed(folder, pairs, window, recipe):
     layout = made.layout((3, header.height, header.width))
     channels, plane = layout.channels(3), header.height * header.width
     folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
-    batch = 2 * channels * plane * min(BATCH, -(-pairs // folds) * 3 // channels)
-    batch = min(batch, BATCH_BYTES)
+    pixels = 2 * channels * plane
+    batch = pixels * batch_size(-(-pairs // folds) * 3 // channels, pixels, sparing=True)
     planes = len(layout.lags) + 1 + len(layout.receptive_field) + 2
     return batch + 4 * folds * channels * plane * planes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,9 @@ from mlr.running.bands import (
     LEAST_ROWS,
     Band,
     Cost,
-    Result,
     RowSums,
+    WorkedOnHere,
     bands,
-    one_by_one,
     rows_within,
 )
 from mlr.statistics import (
@@ -54,7 +53,7 @@ def fold_of(name: str, folds: int) -> int:
 
 
 @dataclass(frozen=True)
-class Folds:
+class Folds(WorkedOnHere):
     """Statistics of the same kind, one for each fold of the training pairs.
 
     They add and subtract fold by fold, like the pairs that they stand for.
@@ -229,17 +228,6 @@ class Folds:
         height = self.shape[1]
         rows = rows_within(self._work_bytes, height, cost)
         return bands(height, max(rows, LEAST_ROWS), halo)
-
-    @property
-    def elsewhere(self) -> bool:
-        """No: work on them is done here."""
-        return False
-
-    def each(
-        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
-    ) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of the sums of its crop."""
-        return one_by_one(self, work, bands)
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from mlr.errors import MlrError, OptionError
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
 from mlr.singular import solve_singular
-from mlr.statistics import Statistics
+from mlr.statistics import SourceSums, Statistics, TargetSums
 
 
 def solve(
@@ -47,39 +49,56 @@ def solve(
     order = {name: index for index, name in enumerate(statistics.expressions)}
     wanted = len(range(*rows.indices(height)))
     result = np.empty((len(order), channels, len(field) + 1, wanted, width), np.float32)
-    ridge = penalty * np.eye(len(field) + 1)
-    prior = np.zeros(len(field) + 1)
-    table = field.lag_table
     for source, names in statistics.groups():
+        targets = [statistics.targets[name] for name in names]
         for channel in range(channels):
-            weights = np.empty((len(names), len(field) + 1, height, width))
-            targets = [statistics.targets[name] for name in names]
-            equations = NormalEquations(
-                lags=source.lags[channel].astype(np.float64),
-                source_sums=source.sums[channel].astype(np.float64),
-                samples=float(source.count),
-                cross=np.stack([t.cross[channel] for t in targets]).astype(np.float64),
-                target_sums=np.stack([t.sums[channel] for t in targets]).astype(np.float64),
-                taps=field.taps,
-                lag_of=table.lag_of,
-                base_of=table.base_of,
-                penalty=ridge,
-                prior=prior,
-                scale=statistics.white,
-            )
-            singular = solve_pixels(equations, weights)
-            try:
-                solve_singular(equations, weights, singular)
-            except np.linalg.LinAlgError:  # of numbers near the end of their range
-                weights[:] = np.inf
-            for name, solution in zip(names, weights, strict=True):
-                with np.errstate(over="ignore"):
+            weights = _solved(statistics, source, targets, channel, penalty)
+            with np.errstate(over="ignore"):
+                for name, solution in zip(names, weights, strict=True):
                     result[order[name], channel] = solution[:, rows]
+            del weights  # lest the next channel's be made beside them
     if not np.isfinite(result).all():
         raise MlrError(
             "the weights are too large for a model: give intensities in [0, 1] or a larger penalty"
         )
     return result
+
+
+def _solved(
+    statistics: Statistics,
+    source: SourceSums,
+    targets: Sequence[TargetSums],
+    channel: int,
+    penalty: float,
+) -> npt.NDArray[np.float64]:
+    """Return the weights of a channel, of shape (targets, taps + 1, height, width)."""
+    field = statistics.receptive_field
+    table = field.lag_table
+    unknowns, size = len(field) + 1, statistics.shape[1:]
+    cross = np.empty((len(targets), len(field), *size))
+    sums = np.empty((len(targets), *size))
+    for k, target in enumerate(targets):
+        cross[k], sums[k] = target.cross[channel], target.sums[channel]
+    weights = np.empty((len(targets), unknowns, *size))
+    equations = NormalEquations(
+        lags=source.lags[channel].astype(np.float64),
+        source_sums=source.sums[channel].astype(np.float64),
+        samples=float(source.count),
+        cross=cross,
+        target_sums=sums,
+        taps=field.taps,
+        lag_of=table.lag_of,
+        base_of=table.base_of,
+        penalty=penalty * np.eye(unknowns),
+        prior=np.zeros(unknowns),
+        scale=statistics.white,
+    )
+    singular = solve_pixels(equations, weights)
+    try:
+        solve_singular(equations, weights, singular)
+    except np.linalg.LinAlgError:  # of numbers near the end of their range
+        weights[:] = np.inf
+    return weights
 
 
 def solving_bytes(statistics: Statistics) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mlr.data.files import check_free, is_here, located
@@ -263,9 +264,13 @@ def _gather(
     }
     each = room.memory // (len(added) + len(removed))
 
+    elsewhere = None if sharding is None else sharding.engine
+
     def sums(path: Path, layout: Layout | None) -> RowSums:
         if path not in folders:
-            return _from_file(path, recipe, layout, source, target, room, each)
+            read = partial(_from_file, path, recipe, layout, source, target, room, each)
+            found = read()
+            return elsewhere.read(read, found, room.each, room.folder) if elsewhere else found
         return gather_pairs(
             folders[path],
             layout or recipe.layout,
@@ -278,23 +283,20 @@ def _gather(
             check=check if len(added) + len(removed) == 1 else lambda sums: None,
         )
 
-    def here(part: RowSums) -> RowSums:
-        return part if sharding is None else joined(part)
-
     # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
     first, *rest = sorted(added, key=folders.__contains__)
     found = sums(first, None)
     if not (rest or removed):
         return found
-    terms, head = [here(found)], found.head
+    terms, head = [found], found.head
     for path in rest:
-        part = here(sums(path, head.layout if path in folders else None))
+        part = sums(path, head.layout if path in folders else None)
         _check_fit(first, head, path, part.head)
         terms.append(part)
     taken: list[tuple[str, RowSums]] = []
     for path in removed:
         failures = len(report.failures)
-        part = here(sums(path, head.layout))
+        part = sums(path, head.layout)
         _check_fit(first, head, path, part.head)
         if path in folders and len(report.failures) > failures + len(folders[path].problems):
             raise DataError(
@@ -302,7 +304,10 @@ def _gather(
                 "taken out; mend or delete the files"
             )
         taken.append((str(path), part))
-    total = combined(terms, taken, room.memory, room.folder)
+    if elsewhere:
+        total = elsewhere.combined(terms, taken)
+    else:
+        total = combined(terms, taken, room.memory, room.folder)
     if not total.head.expressions:
         raise DataError("all pairs are taken out, nothing is left to learn from")
     return total

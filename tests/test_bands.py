@@ -13,7 +13,7 @@ from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import Best
 from mlr.recipes.paper import Paper
-from mlr.running.bands import bands, one_by_one, rows_within
+from mlr.running.bands import WorkedOnHere, bands, rows_within
 from mlr.running.report import Report
 from mlr.running.threads import limited
 from tests.conftest import draw
@@ -21,7 +21,7 @@ from tests.conftest import draw
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink an example takes minutes
 
 
-class Cropped:
+class Cropped(WorkedOnHere):
     """Row sums made anew from the rows of images, in bands of a given height."""
 
     elsewhere = False
@@ -62,9 +62,6 @@ class Cropped:
 
     def least_memory(self, cost, halo=0):
         return 0
-
-    def each(self, work, bands):
-        return one_by_one(self, work, bands)
 
     def bands(self, cost, halo=0):
         return bands(self.shape[1], self.height, halo)

@@ -187,6 +187,7 @@ def test_displacing_without_numba_gives_the_same_bits(monkeypatch, plain, far):
     move = Displacer(u)
     with_numba = move(images)
     monkeypatch.setattr("mlr.warping.kernels_are_worth_it", lambda products: False)
+    monkeypatch.setattr("mlr.warping.TOGETHER", 70)
     assert move(images).tobytes() == with_numba.tobytes()
     rows, columns, down, across = interpolation(u, SIZE)
     taken = images[:, rows[..., :, None], columns[..., None, :]]

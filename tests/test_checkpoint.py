@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,3 +232,17 @@ def test_a_shard_is_a_statistics_file(run, data, tmp_path):
     (shard,) = (tmp_path / "kept").glob("shard-*.npz")
     assert Folds.load(shard).pairs == {"happy": 11, "sad": 10}
     assert run("info", shard).code == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--checkpoint", "kept")])
+def test_little_memory_gives_the_same_model(run, tmp_path, monkeypatch, more):
+    """Shards are left in their files, or their pixels on the disk, and are used band by band."""
+    monkeypatch.chdir(tmp_path)
+    draw_pairs(tmp_path / "data", range(5), ("happy", "sad"), size=64)
+    train = ["train", "data", "--recipe", "paper", "--force"]
+    run(*train, "-o", "plain")
+    for _ in range(2):
+        result = run(*train, "-o", "m", "--shard", 2, "--memory", "4MB", *more)
+        assert result.code == 0, result.err
+        assert Path("m").read_bytes() == Path("plain").read_bytes()
+    assert len(list(Path().glob("kept/shard-*.npz"))) == (3 if more else 0)

@@ -16,7 +16,7 @@ from tests.conftest import draw_pairs, names, run_process
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
-from mlr.errors import OptionError
+from mlr.errors import DataError
 from mlr.folds import joined
 from mlr.gathering import gather as gathering
 from mlr.running import cluster
@@ -82,17 +82,20 @@ def test_sixteen_bits_give_the_same_bits(two, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("recipe", ["paper", pytest.param("best", marks=pytest.mark.slow)])
-def test_little_memory_gives_the_same_bits(two, tmp_path, recipe):
-    """Pixels are kept on the disk, and summed up, sent and solved in bands of rows."""
+@pytest.mark.parametrize(
+    ("recipe", "kept"),
+    [("paper", None), ("paper", "kept"), pytest.param("best", None, marks=pytest.mark.slow)],
+)
+def test_little_memory_gives_the_same_bits(two, tmp_path, recipe, kept):
+    """Pixels or shards are kept on the disk; sums are made, sent and solved in bands of rows."""
     from mlr.recipes import recipe as named
 
     data = draw_pairs(tmp_path / "data", range(6), ("happy",), size=64)
     made = named(recipe, {})
     plain, _ = gathered(data, None, recipe, None)
     memory = 3_600_000 if recipe == "paper" else 40_000_000
-    sums, _ = gathered(data, two, recipe, 2, memory)
-    assert len(sums._pieces) > 2
+    sums, _ = gathered(data, two, recipe, 2, memory, kept and tmp_path / kept)
+    assert len(sums._terms[0]._pieces) > 2
     if recipe == "best":
         sums.memory = 1e9  # for the halo, which is all of an image as small as this
     expected = made.fit(plain, Report())
@@ -101,9 +104,31 @@ def test_little_memory_gives_the_same_bits(two, tmp_path, recipe):
     assert found.meta == expected.meta
 
 
-def test_a_checkpoint_needs_the_memory_for_a_shard(data, two, tmp_path):
-    with pytest.raises(OptionError, match="too little for sums of whole shards"):
-        gathered(data, two, "paper", 2, 10_000, tmp_path / "kept")
+def test_several_data_are_added_up_and_taken_out_there(two, tmp_path, monkeypatch):
+    """Folders and a statistics file, with expressions that not all of them have."""
+    from mlr import training
+
+    @contextmanager
+    def there(cluster, report, memory):
+        yield two if cluster else None
+
+    monkeypatch.setattr(training, "engine", there)
+    one = draw_pairs(tmp_path / "one", range(4), ("happy", "sad"))
+    other = draw_pairs(tmp_path / "other", range(4, 9), ("happy",))
+    training.gather(other, tmp_path / "other.npz", recipe="paper")
+    out = draw_pairs(tmp_path / "out", range(2), ("sad",))
+    for number, data in enumerate(([one, other], [one, tmp_path / "other.npz"])):
+        for where in (None, "there"):
+            training.train(
+                data,
+                tmp_path / f"{number}-{where}",
+                remove=[out],
+                recipe="paper",
+                cluster=where,
+            )
+        assert (tmp_path / f"{number}-there").read_bytes() == (tmp_path / "0-None").read_bytes()
+    with pytest.raises(DataError, match=r"out.*cannot take out pairs that were never put in"):
+        training.train(other, remove=[out], recipe="paper", cluster="there")
 
 
 def test_progress_counts_people(data, two):

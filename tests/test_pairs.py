@@ -1,5 +1,8 @@
 """Which files become pairs, in each of the layouts, and which are left out and named."""
 
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -153,6 +156,45 @@ def test_manifest_rows_of_one_source_are_one_person(tmp_path):
         ("a.png", {"happy": "3.png"}),
         ("b.png", {"target": "4.png"}),
     ]
+
+
+@pytest.mark.parametrize("sources", [1, 10_000])
+def test_reading_a_manifest_is_linear_in_its_lines(tmp_path, sources):
+    def lines_of_code(rows):
+        manifest(
+            tmp_path,
+            "source,target\n" + "".join(f"{n % sources}.png,{n}-b.png\n" for n in range(rows)),
+        )
+        count = 0
+
+        def trace(frame, event, argument):
+            nonlocal count
+            count += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            pairs = find_pairs(tmp_path)
+        finally:
+            sys.settrace(before)
+        assert len(pairs) == rows
+        return count
+
+    assert lines_of_code(400) < 2.1 * lines_of_code(200)
+
+
+def test_people_take_a_few_hundred_bytes_each(tmp_path):
+    touch(
+        tmp_path, *(f"{folder}/{n:05}.png" for folder in ("neutral", "happy") for n in range(900))
+    )
+    find_pairs(tmp_path)  # what is made once
+    tracemalloc.start()
+    try:
+        pairs = find_pairs(tmp_path)
+        assert tracemalloc.get_traced_memory()[0] < 500 * len(pairs)
+    finally:
+        tracemalloc.stop()
 
 
 def test_manifest_rows_that_say_too_little_are_named_by_their_line(tmp_path):

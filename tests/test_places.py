@@ -1,10 +1,12 @@
 """Training data behind an address of fsspec is what it would be in a folder."""
 
+import asyncio
 import sys
+import threading
 
 import pytest
 
-from tests.conftest import draw_pairs
+from tests.conftest import draw_pairs, run_process
 
 fsspec = pytest.importorskip("fsspec", reason="needs mlr[cluster]")
 pytest.importorskip("upath", reason="needs mlr[cluster]")
@@ -86,3 +88,73 @@ def test_without_the_library_there_is_a_hint(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "upath", None)
     result = run("train", "s3://x", "-o", tmp_path / "m")
     assert result.lines == ["mlr: error: s3://x: needs pip install 'mlr[cluster]'"]
+
+
+@pytest.fixture
+def s3(data, monkeypatch):
+    """The files in a bucket, and a server that has it."""
+    pytest.importorskip("s3fs", reason="needs s3fs")
+    server = pytest.importorskip("moto.server", reason="needs moto[server]")
+    served = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    served.start()
+    host, port = served.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+    bucket.mkdir("bucket")
+    for path in data.rglob("*.*"):
+        bucket.pipe(f"bucket/faces/{path.relative_to(data)}", path.read_bytes())
+    yield "s3://bucket/faces"
+    served.stop()
+
+
+@pytest.fixture
+def sftp(data):
+    """A server that the folder is on."""
+    pytest.importorskip("sshfs", reason="needs sshfs")
+    asyncssh = pytest.importorskip("asyncssh", reason="needs asyncssh")
+    loop, ports, done = asyncio.new_event_loop(), [], asyncio.Event()
+    listening = threading.Event()
+
+    class Server(asyncssh.SSHServer):
+        def begin_auth(self, username):
+            return False  # to be let in, a name is enough
+
+    async def serve():
+        server = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=Server,
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(data)),
+        )
+        ports.append(server.sockets[0].getsockname()[1])
+        listening.set()
+        await done.wait()
+        server.close()
+        await server.wait_closed()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert listening.wait(30)
+    yield f"sftp://somebody@127.0.0.1:{ports[0]}/"
+    loop.call_soon_threadsafe(done.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_servers_give_the_same_model(request, data, tmp_path, kind):
+    pytest.importorskip("distributed", reason="needs mlr[cluster]")
+    place = request.getfixturevalue(kind)
+    train, model = ["train", "--recipe", "paper", "-o"], tmp_path / "here"
+    here = run_process(*train, model, data)
+    for number, more in enumerate([(), ("--cluster", "local:2", "--shard", 1)]):
+        found = tmp_path / f"{number}"
+        result = run_process(*train, found, place, *more)
+        assert found.read_bytes() == model.read_bytes(), result.err
+        assert result.code == here.code == 1
+        assert len(result.lines) == len(here.lines)

@@ -6,6 +6,7 @@ import errno
 import math
 import mmap
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.errors import MlrError
+
+ALIGNED = 64  # bytes
 
 
 def temporary_file(folder: Path | None) -> IO[bytes]:
@@ -79,6 +82,71 @@ def no_room(folder: Path | None, size: int, error: OSError) -> MlrError:
         f"{where}: no room for a temporary file of {size >> 20} MiB: {error.strerror or error}; "
         "give more --memory, or set TMPDIR"
     )
+
+
+class Results:
+    """Arrays that are filled in band by band, in memory or, if they are large, on the disk.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where they take up room.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._mapped: list[npt.NDArray[Any]] = []
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike, most: float) -> npt.NDArray[Any]:
+        """Return zeros, which lie on the disk if they have more bytes than the most."""
+        if math.prod(shape) * np.dtype(dtype).itemsize <= most:
+            return np.zeros(shape, dtype)
+        self._mapped.append(mapped_zeros(shape, dtype, self._folder))
+        return self._mapped[-1]
+
+    def release(self) -> None:
+        """Let go of what those on the disk have taken of the memory."""
+        for array in self._mapped:
+            release(array)
+
+
+class Lent:
+    """Anything with large arrays, written to a file for other processes here, who map it.
+
+    Parameters
+    ----------
+    what : object
+        Whatever can be pickled; its arrays become read-only.
+    path : Path
+        A file that exists.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+
+    def __init__(self, what: Any, path: Path) -> None:
+        self._path = path
+        buffers: list[pickle.PickleBuffer] = []
+        self._rest = pickle.dumps(what, protocol=5, buffer_callback=buffers.append)
+        self._places: list[slice] = []
+        end = 0
+        with path.open("r+b") as file:
+            for buffer in buffers:
+                raw = buffer.raw()
+                file.seek(end)
+                file.write(raw)
+                self._places.append(slice(end, end + raw.nbytes))
+                end += raw.nbytes + -raw.nbytes % ALIGNED
+
+    def mapped(self) -> Any:
+        """Return what was written, with its arrays in the file."""
+        if not self._places:
+            return pickle.loads(self._rest)
+        with self._path.open("rb") as file:
+            memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return pickle.loads(self._rest, buffers=[memory[place] for place in self._places])
 
 
 def release(array: npt.NDArray[Any]) -> None:

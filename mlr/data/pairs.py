@@ -11,9 +11,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from mlr.data.files import LARGEST, is_folder_name, is_here, located, open_regular
@@ -23,7 +24,7 @@ from mlr.errors import DataError
 MANIFEST = "pairs.csv"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Person:
     """One source image and the target images that belong to it.
 
@@ -31,15 +32,30 @@ class Person:
     ----------
     name : str
         What the files of the person have in common; unique within a data set.
-    source : Path
-        The source image.
-    targets : dict of str to Path
-        Target image of each expression that there is one of.
+    folder : Path
+        That of the data set.
+    files : tuple of str
+        The source image and the targets, by their paths in the folder. A path of its own for each
+        would take ten times the memory.
+    expressions : tuple of str
+        Names of the targets' expressions, in the same order.
     """
 
     name: str
-    source: Path
-    targets: dict[str, Path]
+    folder: Path
+    files: tuple[str, ...]
+    expressions: tuple[str, ...]
+
+    @property
+    def source(self) -> Path:
+        """The source image."""
+        return self.folder / self.files[0]
+
+    @property
+    def targets(self) -> dict[str, Path]:
+        """Target image of each expression that there is one of."""
+        names = zip(self.expressions, self.files[1:], strict=True)
+        return {expression: self.folder / file for expression, file in names}
 
 
 @dataclass(frozen=True)
@@ -74,10 +90,10 @@ class PairList:
     @property
     def expressions(self) -> tuple[str, ...]:
         """Names of the target expressions, in alphabetical order."""
-        return tuple(sorted({name for person in self.people for name in person.targets}))
+        return tuple(sorted({name for person in self.people for name in person.expressions}))
 
     def __len__(self) -> int:
-        return sum(len(person.targets) for person in self.people)
+        return sum(len(person.expressions) for person in self.people)
 
 
 def find_pairs(
@@ -229,40 +245,63 @@ def _images_there(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path
                 yield path
 
 
-def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:
-    """Return the images of a folder by their path in it without the suffix."""
-    found: dict[str, list[Path]] = {}
-    for path in images_under(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        found.setdefault(stem, []).append(path)
-    for paths in found.values():
-        for path in paths[1:]:
-            problems.append(Problem(path, f"has the same stem as {paths[0].name}, which is used"))
-    return {stem: paths[0] for stem, paths in found.items()}
+def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
+    """Return the images of a folder, by their path in it without the suffix.
+
+    They are told by the folder's name and their path in it.
+    """
+    names = [path.relative_to(folder).as_posix() for path in _images_under(folder, is_image)]
+    names.sort(key=lambda name: name.replace("/", "\0"))  # as paths are, and without their memory
+    found: dict[str, str] = {}
+    for name in names:
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        first = found.setdefault(stem, f"{folder.name}/{name}")
+        if first != f"{folder.name}/{name}":
+            cause = f"has the same stem as {PurePosixPath(first).name}, which is used"
+            problems.append(Problem(folder / name, cause))
+    return found
 
 
 def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Person], list[Problem]]:
     problems: list[Problem] = []
+    root = source.parent
     sources = _by_stem(source, problems)
-    people = {stem: Person(stem, path, {}) for stem, path in sources.items()}
+    found: dict[str, dict[str, str]] = {}
     for expression, folder in targets.items():
-        found = _by_stem(folder, problems)
-        for stem, path in found.items():
-            if stem in people:
-                people[stem].targets[expression] = path
-            else:
-                problems.append(Problem(path, f"has no partner {stem}.* in {source}"))
-        for stem, path in sources.items():
-            if stem not in found:
-                problems.append(Problem(path, f"has no partner {stem}.* in {folder}"))
-    return [person for person in people.values() if person.targets], problems
+        found[expression] = there = _by_stem(folder, problems)
+        for images, others, other in ((there, sources, source), (sources, there, folder)):
+            problems += [
+                Problem(root / file, f"has no partner {stem}.* in {other}")
+                for stem, file in images.items()
+                if stem not in others
+            ]
+    shown = _Same()
+    people: list[Person] = []
+    for stem, file in sources.items():
+        names = shown[tuple(name for name, there in found.items() if stem in there)]
+        if names:
+            files = (file, *(found[name][stem] for name in names))
+            people.append(Person(stem, root, files, names))
+    return people, problems
+
+
+class _Same(dict[tuple[str, ...], tuple[str, ...]]):
+    """Gives the same object for equal ones."""
+
+    def __missing__(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return self.setdefault(names, names)
 
 
 def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Person], list[Problem]]:
-    """Read a CSV of pairs; rows that name the same source are one person."""
+    """Read a CSV of pairs; rows that name the same source are one person.
+
+    A further target of the same expression is a further pair, and so a further person: the source
+    counts once more.
+    """
     rows = _rows(manifest)
     _check_expressions(manifest, dict.fromkeys(row.expression for row in rows), target)
-    by_source: dict[Path, list[Person]] = {}
+    people: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
+    counts = Counter[tuple[str, str]]()
     problems: list[Problem] = []
     for row in rows:
         if target and row.expression not in target:
@@ -270,15 +309,16 @@ def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Person],
         if not row.source or not row.target:
             problems.append(Problem(manifest, f"line {row.line}: names no source or no target"))
             continue
-        source = manifest.parent / row.source
-        people = by_source.setdefault(source, [])
-        # A second target of the same expression is a further pair: the source counts once more.
-        person = next((p for p in people if row.expression not in p.targets), None)
-        if person is None:
-            person = Person(f"{row.source}#{len(people)}", source, {})
-            people.append(person)
-        person.targets[row.expression] = manifest.parent / row.target
-    return [person for people in by_source.values() for person in people], problems
+        source = PurePath(row.source).as_posix()
+        number = counts[source, row.expression]
+        _, targets = people.setdefault((source, number), (f"{row.source}#{number}", {}))
+        targets[row.expression] = row.target
+        counts[source, row.expression] += 1
+    shown = _Same()
+    return [
+        Person(name, manifest.parent, (source, *targets.values()), shown[tuple(targets)])
+        for (source, _), (name, targets) in people.items()
+    ], problems
 
 
 class _Row(NamedTuple):

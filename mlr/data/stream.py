@@ -17,7 +17,7 @@ from mlr.running.report import Report
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 4  # decoded images waiting, for each thread
+AHEAD = 2  # decoded images waiting, for each thread; with 4 it takes as long
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,15 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Person], Format
     DataError
         If nothing is left.
     """
-    headers: dict[Path, Header] = {}
-    paths = sorted({path for p in pairs.people for path in (p.source, *p.targets.values())})
-    for path in paths:  # in threads it takes twice as long: nearly all of it holds the GIL
+    headers: dict[str, Header] = {}
+    kinds: dict[Header, Header] = {}  # there are few
+    folders = {file: person.folder for person in pairs.people for file in person.files}
+    for file in sorted(folders):  # in threads it takes twice as long: nearly all holds the GIL
         try:
-            headers[path] = read_header(path)
+            header = read_header(folders[file] / file)
+            headers[file] = kinds.setdefault(header, header)
         except ImageError as error:
-            report.fail(path, str(error))
+            report.fail(folders[file] / file, str(error))
     sizes = Counter((header.height, header.width) for header in headers.values())
     if not sizes:
         raise DataError("not one image could be read")
@@ -119,9 +121,9 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Person], Format
     ]
     if not people:
         raise DataError("not one pair of images of the same size is left")
-    used = [headers[path] for p in people for path in (p.source, *p.targets.values())]
-    report.note_losses(header.loss for header in used)
-    return people, Format(height, width, max(header.channels for header in used))
+    report.note_losses(headers[file].loss for person in people for file in person.files)
+    channels = max(headers[file].channels for person in people for file in person.files)
+    return people, Format(height, width, channels)
 
 
 def decoded(
@@ -166,26 +168,30 @@ def as_channels(pixels: Pixels, channels: int) -> Pixels:
 
 
 def _fitting(
-    person: Person, headers: dict[Path, Header], size: tuple[int, int], report: Report
+    person: Person, headers: dict[str, Header], size: tuple[int, int], report: Report
 ) -> Person | None:
     """Return the person with the images that have the set's size, or None if no pair is left."""
-    source = headers.get(person.source)
+    first, *others = person.files
+    source = headers.get(first)
     if source is None:
         return None
     wanted = f"{size[1]}x{size[0]} px"
-    targets: dict[str, Path] = {}
-    for name, path in person.targets.items():
-        target = headers.get(path)
+    kept: dict[str, str] = {}
+    for name, file in zip(person.expressions, others, strict=True):
+        target = headers.get(file)
         if target is None:
             continue
         if (target.height, target.width) != (source.height, source.width):
-            report.fail(path, f"is {target}, but its partner {person.source} is {source}")
+            cause = f"is {target}, but its partner {person.source} is {source}"
+            report.fail(person.folder / file, cause)
         else:
-            targets[name] = path
+            kept[name] = file
     if (source.height, source.width) != size:
         report.fail(person.source, f"is {source}, but most images are {wanted}; resize it")
         return None
-    return Person(person.name, person.source, targets) if targets else None
+    if len(kept) < len(others):
+        person = replace(person, files=(first, *kept.values()), expressions=tuple(kept))
+    return person if kept else None
 
 
 def _fitted(image: Image, image_format: Format) -> Image:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.mapped import mapped_zeros, release
+from mlr.data.mapped import Results, release
 from mlr.data.pairs import Person
 from mlr.data.spool import Spool
 from mlr.data.stream import DecodedPerson
@@ -25,7 +26,15 @@ from mlr.gathering.collect import Job, Kind, kinds_of, with_dtype
 from mlr.kernels.pack import samples_shape
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
-from mlr.running.bands import Band, Cost, RowSums, bands, check_memory, one_by_one, rows_within
+from mlr.running.bands import (
+    Band,
+    Cost,
+    RowSums,
+    WorkedOnHere,
+    bands,
+    check_memory,
+    rows_within,
+)
 from mlr.statistics import NARROW_SAMPLES, WHITE, Statistics, total
 
 Result = TypeVar("Result")
@@ -37,7 +46,7 @@ WORK_SHARE = 1 - PACK_SHARE - ARRAY_SHARE  # for all else
 PACK = 32  # people read at a time
 
 
-class Banded(ABC):
+class Banded(WorkedOnHere, ABC):
     """Row sums that are worked out when they are asked for.
 
     Parameters
@@ -53,7 +62,7 @@ class Banded(ABC):
     def __init__(self, shape: tuple[int, int, int], memory: int, folder: Path | None) -> None:
         self.shape, self._folder = shape, folder
         self.memory: float = memory
-        self._arrays: list[npt.NDArray[Any]] = []
+        self._results = Results(folder)
 
     @abstractmethod
     def rows(self, first: int, end: int) -> Folds:
@@ -116,29 +125,13 @@ class Banded(ABC):
         """None: bands are as high as the memory allows."""
         return 0
 
-    @property
-    def elsewhere(self) -> bool:
-        """No: work on them is done here."""
-        return False
-
-    def each(
-        self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
-    ) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of the sums of its crop."""
-        return one_by_one(self, work, bands)
-
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, on the disk if it is large."""
-        array = np.zeros(shape, dtype)
-        if array.nbytes > ARRAY_SHARE * self.memory:
-            array = mapped_zeros(shape, dtype, self._folder)
-            self._arrays.append(array)
-        return array
+        return self._results.zeros(shape, dtype, ARRAY_SHARE * self.memory)
 
     def _release(self) -> None:
         """Let go of what results on the disk have taken of the memory."""
-        for array in self._arrays:
-            release(array)
+        self._results.release()
 
     def _changed(self, **changes: Any) -> Self:
         """Return the sums with some attributes changed."""
@@ -396,8 +389,7 @@ class Combined(Banded):
             If there are not all pairs that are to be taken out.
         """
         self._release()
-        parts = zip(*(sums.rows(first, end).parts for sums in self._added), strict=True)
-        result = Folds(tuple(total(same) for same in parts))
+        result = reduce(add, (sums.rows(first, end) for sums in self._added))
         for name, sums in self._removed:
             try:
                 result = result - sums.rows(first, end)
@@ -410,7 +402,7 @@ class Combined(Banded):
         """Bytes that it takes to have a row of the sums."""
         terms = [*self._added, *(sums for _, sums in self._removed)]
         result = max(sums.head.row_bytes for sums in terms)
-        return sum(sums.making_bytes for sums in terms) + 3 * result
+        return max(sums.making_bytes for sums in terms) + 4 * result
 
     def batch_bytes(self, rows: int) -> tuple[int, int]:
         """Return the least and the most bytes of pixels that rows of the sums are made from."""

@@ -11,18 +11,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from mlr.data.files import located, lock, open_regular, replacing
+from mlr.data.files import lock, open_regular, replacing
 from mlr.data.npz import meta_of
 from mlr.data.pairs import Person
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ModelError
-from mlr.folds import Folds
+from mlr.folds import Folds, joined
+from mlr.gathering.banded import Mapped
 from mlr.gathering.collect import Job
 from mlr.gathering.shards import Part, Shard, address, cut, digest_of, files_of
+from mlr.running.bands import RowSums
 from mlr.version import __version__
 
 FORMAT = 1
@@ -104,7 +106,9 @@ class Checkpoint:
                 path.unlink(missing_ok=True)
         return kept + cut(list(waiting.values()), size, self.job.folds)
 
-    def part(self, shard: Shard, threads: int, make: Callable[[], Part]) -> Part:
+    def part(
+        self, shard: Shard, threads: int, make: Callable[[], Part], memory: int | None = None
+    ) -> Part:
         """Return what was kept of a shard, or else make it, and keep that.
 
         Parameters
@@ -115,6 +119,8 @@ class Checkpoint:
             How many to read files with.
         make : function
             Makes the sums, and the digests of all files.
+        memory : int, optional
+            Bytes that may be taken, if the sums do not fit: they are left in the file then.
 
         Raises
         ------
@@ -122,33 +128,34 @@ class Checkpoint:
             If it cannot be written.
         """
         path = self.folder / f"shard-{_hash([_key(person) for person in shard])[:24]}.npz"
-        part = self._load(path, shard, threads)
+        part = self._load(path, shard, threads, memory)
         if part is None:
             part = make()
             record = {
                 "people": [json.loads(_key(person)) for person in shard],
                 "digests": part.digests,
-                "failures": [(str(path), cause) for path, cause in part.failures],
+                "failures": [(address(path), cause) for path, cause in part.failures],
             }
-            part.sums.save(path, force=True, more={"shard": record})
+            joined(part.sums).save(path, force=True, more={"shard": record})
+            if memory is not None:
+                part = replace(part, sums=_left_in(path, memory))
         return part
 
-    def _load(self, path: Path, shard: Shard, threads: int) -> Part | None:
+    def _load(self, path: Path, shard: Shard, threads: int, memory: int | None) -> Part | None:
         """Return what was kept of a shard if all its files are what they were."""
         if not path.exists():
             return None
         try:
             record = meta_of(path, "statistics")["shard"]
-            sums = Folds.load(path)
+            sums: RowSums = Folds.load(path) if memory is None else _left_in(path, memory)
             digests = {str(name): str(digest) for name, digest in record["digests"].items()}
-            failures = tuple(
-                (located(str(where)), str(cause)) for where, cause in record["failures"]
-            )
+            named = {address(file): file for file in files_of(shard)}
+            failures = tuple((named[where], str(cause)) for where, cause in record["failures"])
         except (ModelError, LookupError, TypeError, ValueError, AttributeError):
             return None  # damaged: it is made anew
-        job = self.job
-        if (sums.layout, sums.source, len(sums.parts)) != (job.layout, job.source, job.folds) or (
-            sums.parts[0].shape != job.shape
+        job, head = self.job, sums.head
+        if (head.layout, head.source, len(head.parts)) != (job.layout, job.source, job.folds) or (
+            sums.shape != job.shape
         ):
             return None
         files = files_of(shard)
@@ -174,6 +181,11 @@ class Checkpoint:
             "layout": _hash([offsets, layout.lag_reach, layout.pooled]),
             "folds": self.job.folds,
         }
+
+
+def _left_in(path: Path, memory: int) -> Mapped:
+    """Return the sums in a file of ours, of which some rows at a time are read."""
+    return Mapped(Folds.load(path, mapped=True), memory, path.parent)
 
 
 def _key(person: Person) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from mlr.data.stream import DecodedPerson, Format, common_format, decoded
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
 from mlr.gathering.accumulate import Accumulator, pair_digest
-from mlr.kernels.vectors import BLOCK
+from mlr.kernels.vectors import TOGETHER
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.running.report import Report
@@ -24,8 +24,7 @@ from mlr.running.threads import limited
 from mlr.running.warmup import announced
 from mlr.statistics import NARROW_SAMPLES, TO_16_BITS, WHITE, Statistics
 
-PACK = 32  # people handed on at once, two blocks of samples
-PACK_BYTES = 8 << 20  # one block where images are large; as much again while they are handed on
+PACK = TOGETHER  # people handed on at once
 
 
 def collect(
@@ -185,9 +184,9 @@ def _sum_up(
 ) -> list[Statistics]:
     """Sum up each fold of decoded people; best one fold after the other.
 
-    Those who show the same expressions with the same bits are summed up together. They wait in
-    bins for being packed, so that changing from one kind of people to another is rare. Someone
-    with pairs of 8 and pairs of 16 bits is of both kinds.
+    Those who show the same expressions with the same bits are summed up together. They wait for
+    being packed, so that changing from one kind of people to another is rare. Someone with pairs
+    of 8 and pairs of 16 bits is of both kinds.
 
     Parameters
     ----------
@@ -205,12 +204,11 @@ def _sum_up(
         Memory for a batch of their pixels.
     """
     totals = [Statistics(layout, WHITE["uint8"], shape) for _ in range(folds)]
-    bins: dict[Kind, list[DecodedPerson]] = {}
+    waiting: dict[Kind, _Waiting] = {}
     images = 1 + max((len(expressions) for _, expressions in expected), default=1)
-    each = images * math.prod(shape)
-    pack = min(PACK, max(BLOCK, PACK_BYTES // each))
+    room = PACK
     if batch_bytes is not None:
-        pack = max(1, min(pack, batch_bytes // (2 * each)))
+        room = max(1, min(room, batch_bytes // (2 * images * math.prod(shape))))
     accumulator: Accumulator | None = None
     current: Kind | None = None
 
@@ -221,7 +219,7 @@ def _sum_up(
 
     def empty(kind: Kind) -> None:
         nonlocal accumulator, current
-        waiting = bins.pop(kind)
+        people = waiting.pop(kind)
         if accumulator is None or kind != current:
             finish()
             fold, expressions, dtype = current = kind
@@ -230,20 +228,23 @@ def _sum_up(
                 shape,
                 sorted(expressions),
                 dtype,
-                people=max(expected.get((fold, expressions), 0), len(waiting)),
+                people=max(expected.get((fold, expressions), 0), people.count),
                 batch_bytes=batch_bytes,
+                sparing=True,
             )
-        _add(accumulator, waiting)
+        people.hand_on(accumulator)
 
     for person in people:
         for kind, part in kinds_of(person, folds):
             if current is not None and kind[0] != current[0]:
-                for left in sorted(bins, key=lambda kind: kind != current):
+                for left in sorted(waiting, key=lambda kind: kind != current):
                     empty(left)
-            bins.setdefault(kind, []).append(part)
-            if len(bins[kind]) == pack:
+            if kind not in waiting:
+                waiting[kind] = _Waiting(kind, shape, room)
+            waiting[kind].add(part)
+            if waiting[kind].count == room:
                 empty(kind)
-    for kind in sorted(bins, key=lambda kind: (kind != current, kind[0])):
+    for kind in sorted(waiting, key=lambda kind: (kind != current, kind[0])):
         empty(kind)
     finish()
     return totals
@@ -271,20 +272,41 @@ def kinds_of(person: DecodedPerson, folds: int) -> Iterator[tuple[Kind, DecodedP
         )
 
 
-def _add(accumulator: Accumulator, people: Sequence[DecodedPerson]) -> None:
-    """Stack people's images and hand them to the accumulator."""
+class _Waiting:
+    """Images of people of one kind, stacked as they come, until they are summed up.
 
-    def stacked(images: Iterable[Image]) -> Pixels:
-        return np.stack([with_dtype(image.pixels, accumulator.dtype) for image in images])
+    Parameters
+    ----------
+    kind : Kind
+        Of all of them.
+    shape : tuple of int
+        (channels, height, width) of each image.
+    room : int
+        How many people there may be.
+    """
 
-    accumulator.add(
-        stacked(p.source for p in people),
-        {name: stacked(p.targets[name] for p in people) for name in accumulator.expressions},
-        {
-            name: sum(pair_digest(p.source.digest, p.targets[name].digest, name) for p in people)
-            for name in accumulator.expressions
-        },
-    )
+    def __init__(self, kind: Kind, shape: Shape, room: int) -> None:
+        _, expressions, dtype = kind
+        channels, *size = shape
+        self.count = 0
+        self._sources = np.empty((room, *size, channels), dtype)
+        self._targets = {name: np.empty_like(self._sources) for name in expressions}
+        self._digests = dict.fromkeys(expressions, 0)
+
+    def add(self, person: DecodedPerson) -> None:
+        """Add someone."""
+        dtype = self._sources.dtype
+        self._sources[self.count] = with_dtype(person.source.pixels, dtype)
+        for name, images in self._targets.items():
+            target = person.targets[name]
+            images[self.count] = with_dtype(target.pixels, dtype)
+            self._digests[name] += pair_digest(person.source.digest, target.digest, name)
+        self.count += 1
+
+    def hand_on(self, accumulator: Accumulator) -> None:
+        """Let all of them be summed up."""
+        targets = {name: images[: self.count] for name, images in self._targets.items()}
+        accumulator.add(self._sources[: self.count], targets, self._digests)
 
 
 def with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:

@@ -16,16 +16,15 @@ from mlr.data.stream import decoded
 from mlr.errors import OptionError
 from mlr.folds import WORK, WORK_SHARE, Folds
 from mlr.gathering.accumulate import BATCH_BYTES
-from mlr.gathering.banded import Expected, Spooled
+from mlr.gathering.banded import Expected, Spooled, combined
 from mlr.gathering.checkpoint import Checkpoint
 from mlr.gathering.collect import Job, bytes_of_sums, finished, prepared, sum_up
-from mlr.gathering.shards import Failures, Part, Shard, cut, size_for, sum_shard
+from mlr.gathering.shards import Failures, Part, Shard, cut, size_for, spooled_shard, sum_shard
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.running.bands import RowSums
 from mlr.running.engine import Engine
-from mlr.running.memory import said
 from mlr.running.report import Report
 from mlr.running.threads import limited
 from mlr.running.warmup import announced
@@ -113,8 +112,6 @@ def gather_pairs(
         return _in_memory_or_not(pairs, layout, folds, threads, report, memory, spool, check)
     with limited(threads) as count, announced(report):
         people, job = prepared(pairs, layout, folds, report)
-        if memory is not None and sharding.engine is None:
-            _check_room(people, job, memory)
         size = sharding.people or size_for(job)
         folder = sharding.checkpoint
         store = None if folder is None else Checkpoint(folder, job)
@@ -122,9 +119,13 @@ def gather_pairs(
             shards = store.shards(people, size) if store else cut(people, size, folds)
             steps = report.progress(range(len(people)), len(people), "summing up")
             if sharding.engine is None:
-                total: RowSums = _one_by_one(shards, job, store, count, steps, report)
+                there = memory is None or _wanted(people, job) <= memory
+                room = None if there else memory
+                total = _one_by_one(shards, job, store, count, steps, report, room, spool)
             else:
-                total = _elsewhere(sharding.engine, shards, job, store, steps, report, memory)
+                total = _elsewhere(
+                    sharding.engine, shards, job, store, steps, report, memory, spool
+                )
             deque(steps, 0)  # those who could not be decoded
         finished(total.head, report)
         return total
@@ -169,15 +170,10 @@ def _left_for_batch(people: Sequence[Person], job: Job, memory: int) -> int:
     return left if left >= least else 0
 
 
-def _check_room(people: Sequence[Person], job: Job, memory: int) -> None:
-    """Raise unless all sums fit in memory, with those of a shard and the result."""
+def _wanted(people: Sequence[Person], job: Job) -> float:
+    """Return the bytes that all sums take, with those of a shard and work on them."""
     sums, _ = bytes_of_sums(people, job)
-    wanted = sums * (2 + 1 / job.folds) + WORK
-    if wanted > memory:
-        raise OptionError(
-            f"{said(memory)} of memory are too little for sums of shards, which are not made in "
-            f"bands of rows; give at least {said(wanted)}, or no --checkpoint and no --shard"
-        )
+    return sums * (2 + 1 / job.folds) + WORK
 
 
 def _one_by_one(
@@ -187,15 +183,23 @@ def _one_by_one(
     threads: int,
     steps: Iterator[int],
     report: Report,
-) -> Folds:
-    """Return the sum over all shards, made here."""
+    memory: int | None,
+    spool: Path | None,
+) -> RowSums:
+    """Return the sum over all shards, made here; with a memory, for bands of rows."""
     total: Folds | None = None
+    parts: list[RowSums] = []
     for shard in shards:
-        part = make_part(shard, threads, job, store, lambda: next(steps, None))
-        total = part.sums if total is None else total + part.sums
+        part = make_part(shard, threads, memory, spool, job, store, lambda: next(steps, None))
+        if isinstance(part.sums, Folds):
+            total = part.sums if total is None else total + part.sums
+        else:
+            parts.append(part.sums)
         for path, cause in part.failures:
             report.fail(path, cause)
-    assert total is not None
+    if total is None:
+        assert memory is not None
+        return combined(parts, [], memory, spool)
     return total
 
 
@@ -207,29 +211,34 @@ def _elsewhere(
     steps: Iterator[int],
     report: Report,
     memory: int | None,
+    folder: Path | None,
 ) -> RowSums:
     """Return the sum over all shards, made by an engine."""
-    if store is not None and not engine.fits(job, memory):
-        raise OptionError(
-            "the memory is too little for sums of whole shards, which a checkpoint keeps; give "
-            "more, or no --checkpoint"
-        )
 
     def tell(shard: Shard, failures: Failures) -> None:
         deque(islice(steps, len(shard)), 0)
         for path, cause in failures:
             report.fail(path, cause)
 
-    return engine.sums(partial(make_part, job=job, store=store), shards, job, tell, memory)
+    make = partial(make_part, job=job, store=store)
+    return engine.sums(make, shards, job, tell, memory, folder)
 
 
 def make_part(
     shard: Shard,
     threads: int,
+    memory: int | None,
+    folder: Path | None,
     job: Job,
     store: Checkpoint | None,
     advance: Callable[[], object] = lambda: None,
 ) -> Part:
-    """Return the sums of a shard, from the checkpoint if they are kept there."""
-    make = partial(sum_shard, shard, job, threads, advance)
-    return store.part(shard, threads, make) if store else make()
+    """Return the sums of a shard, from the checkpoint if they are kept there.
+
+    With a memory they are made, or read, for some rows at a time.
+    """
+    if memory is None:
+        make = partial(sum_shard, shard, job, threads, advance)
+    else:
+        make = partial(spooled_shard, shard, job, threads, memory, folder, advance)
+    return store.part(shard, threads, make, memory) if store else make()

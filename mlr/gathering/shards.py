@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +11,10 @@ from pathlib import Path
 from mlr.data.files import LARGEST, is_here, open_regular
 from mlr.data.pairs import Person
 from mlr.data.stream import DecodedPerson, decoded
-from mlr.folds import Folds, fold_of
+from mlr.folds import fold_of
 from mlr.gathering.banded import Spooled
 from mlr.gathering.collect import Job, sum_up
+from mlr.running.bands import RowSums
 from mlr.running.report import Report
 from mlr.running.threads import limited
 
@@ -29,7 +30,7 @@ class Part:
 
     Attributes
     ----------
-    sums : Folds
+    sums : RowSums
         Of its people, without those whose images cannot be read.
     failures : tuple of (Path, str)
         What cannot be read, and why.
@@ -37,7 +38,7 @@ class Part:
         SHA-256 of each file by its `address`, 64 hexadecimal digits; none of what cannot be opened.
     """
 
-    sums: Folds
+    sums: RowSums
     failures: Failures
     digests: dict[str, str]
 
@@ -92,35 +93,24 @@ def sum_shard(
     advance : function
         Called for everybody who is decoded.
     """
-    quiet = Silent()
-    named = {person.name: person for person in shard}
-    digests: dict[str, str] = {}
-
-    def noted(stream: Iterable[DecodedPerson]) -> Iterator[DecodedPerson]:
-        for found in stream:
-            person = named[found.name]
-            digests[address(person.source)] = found.source.digest.hex()
-            for name, image in found.targets.items():
-                digests[address(person.targets[name])] = image.digest.hex()
-            advance()
-            yield found
-
     with limited(threads) as count:
-        sums = sum_up(noted(decoded(shard, job.format, count, quiet)), shard, job)
-    for path in files_of(shard):  # of people who could not be decoded
-        if address(path) not in digests and (digest := digest_of(path)) is not None:
-            digests[address(path)] = digest
-    return Part(sums, tuple(quiet.failures), digests)
+        people = _Decoding(shard, job, count, advance)
+        return people.part(sum_up(people, shard, job))
 
 
 def spooled_shard(
-    shard: Shard, job: Job, threads: int, memory: int, folder: Path | None
-) -> tuple[Spooled, Failures]:
+    shard: Shard,
+    job: Job,
+    threads: int,
+    memory: int,
+    folder: Path | None,
+    advance: Callable[[], object] = lambda: None,
+) -> Part:
     """Decode the people of a shard, whose sums do not fit in memory, and keep their pixels.
 
     Parameters
     ----------
-    shard, job, threads
+    shard, job, threads, advance
         As for `sum_shard`.
     memory, folder
         As for `mlr.gathering.banded.Banded`.
@@ -130,12 +120,38 @@ def spooled_shard(
     MlrError
         If the disk is full.
     """
-    quiet = Silent()
     sums = Spooled(job, memory, folder)
     with limited(threads) as count:
-        for person in decoded(shard, job.format, count, quiet):
+        people = _Decoding(shard, job, count, advance)
+        for person in people:
             sums.add(person)
-    return sums, tuple(quiet.failures)
+        return people.part(sums)
+
+
+class _Decoding:
+    """The people of a shard as they are decoded, and what is to be noted of their files."""
+
+    def __init__(self, shard: Shard, job: Job, threads: int, advance: Callable[[], object]) -> None:
+        self._shard, self._job, self._threads, self._advance = shard, job, threads, advance
+        self._quiet = Silent()
+        self._digests: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[DecodedPerson]:
+        named = {person.name: person for person in self._shard}
+        for found in decoded(self._shard, self._job.format, self._threads, self._quiet):
+            person = named[found.name]
+            self._digests[address(person.source)] = found.source.digest.hex()
+            for name, image in found.targets.items():
+                self._digests[address(person.targets[name])] = image.digest.hex()
+            self._advance()
+            yield found
+
+    def part(self, sums: RowSums) -> Part:
+        """Return what came of the shard once all have been decoded."""
+        for path in files_of(self._shard):  # of people who could not be decoded
+            if address(path) not in self._digests and (digest := digest_of(path)) is not None:
+                self._digests[address(path)] = digest
+        return Part(sums, tuple(self._quiet.failures), self._digests)
 
 
 class Silent(Report):

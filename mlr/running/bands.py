@@ -160,12 +160,20 @@ class RowSums(Protocol):
         """Return an array of zeros for a result, in memory or on the disk."""
 
 
-def one_by_one(
-    sums: RowSums, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
-) -> Iterator[tuple[Band, Result]]:
-    """Do what `RowSums.each` asks for here."""
-    for band in bands:
-        yield band, work(sums.rows(band.above, band.below), band)
+class WorkedOnHere:
+    """`RowSums` whose bands this process works on, one after the other."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """No: work on them is done here."""
+        return False
+
+    def each(
+        self: RowSums, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the sums of its crop."""
+        for band in bands:
+            yield band, work(self.rows(band.above, band.below), band)
 
 
 #: Work on some sums: what it takes for a band of so many rows, in bytes, and its halo.

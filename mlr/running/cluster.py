@@ -16,11 +16,13 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
 from importlib.util import find_spec
 from itertools import islice
@@ -28,7 +30,7 @@ from multiprocessing import resource_tracker
 from operator import add
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import dask
 import numpy as np
@@ -40,14 +42,16 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from mlr.data.files import at_end, discard_unfinished
+from mlr.data.mapped import Lent, Results, temporary_file
 from mlr.data.stream import ordered_map
-from mlr.errors import MlrError, OptionError
+from mlr.errors import DataError, MlrError, OptionError
 from mlr.folds import Folds, fold_of, stacked
-from mlr.gathering.banded import Spooled
+from mlr.gathering.banded import ARRAY_SHARE
 from mlr.gathering.collect import Job
-from mlr.gathering.shards import Failures, Part, Shard, address, spooled_shard
+from mlr.gathering.shards import Failures, Part, Shard, address
 from mlr.layout import Layout
-from mlr.running.bands import LEAST_ROWS, Band, Cost, bands, check_memory, rows_within
+from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums, bands, check_memory, rows_within
+from mlr.running.engine import Make
 from mlr.running.report import Report
 from mlr.running.threads import limited, thread_count
 from mlr.running.warmup import announced, compile_alone
@@ -89,45 +93,47 @@ class Cluster:
 
     def sums(
         self,
-        make: Callable[[Shard, int], Part],
+        make: Make,
         shards: Sequence[Shard],
         job: Job,
         tell: Callable[[Shard, Failures], None],
         memory: int | None,
+        folder: Path | None,
     ) -> ClusterSums:
-        """Return the sum over all shards; it stays on the workers.
-
-        Parameters
-        ----------
-        make : function of a shard and a number of threads
-            Sums it up.
-        shards : sequence of tuple of Person
-            At least one, of one fold each.
-        job : Job
-            What is summed up.
-        tell : function of a shard and its failures
-            Called for each as it is done.
-
-        Raises
-        ------
-        MlrError
-            What `make` raises, or if the cluster is lost.
-        """
+        """Return the sum over shards, see `Engine`."""
         each = self._memory(memory)
         rows = rows_within(SUMS_SHARE * each, job.shape[1], lambda rows: _summing_bytes(job, rows))
         with _told():
             if rows == job.shape[1]:
                 pieces = self._whole(make, shards, job, tell)
             else:
-                # Work on a band is sent all pieces that reach into it: they have to be low.
                 lowest = PIECE_SHARE * each / (4 * _row_bytes(job) * job.folds)
                 rows = max(1, min(rows, int(lowest)))
-                pieces = self._by_bands(shards, job, tell, rows, each)
-        return ClusterSums(self, job.shape, pieces, each)
+                pieces = self._by_bands(make, shards, job, tell, rows, each)
+        return ClusterSums(self, job.shape, [pieces], each, folder)
 
-    def fits(self, job: Job, memory: int | None) -> bool:
-        """Tell whether a worker can hold the sums of a shard, all rows of them."""
-        return _summing_bytes(job, job.shape[1]) <= SUMS_SHARE * self._memory(memory)
+    def read(
+        self,
+        make: Callable[[], RowSums],
+        sums: RowSums,
+        memory: int | None,
+        folder: Path | None,
+    ) -> ClusterSums:
+        """Return sums that workers can read by themselves, see `Engine`."""
+        each, height = self._memory(memory), sums.shape[1]
+        lowest = PIECE_SHARE * each / max(1, sums.head.row_bytes)
+        found = bands(height, max(1, min(-(-height // self.workers), int(lowest))))
+        submit = partial(self._client.submit, _read, make, pure=False)
+        pieces = [(band.first, band.end, [submit(band.first, band.end)]) for band in found]
+        return ClusterSums(self, sums.shape, [_Pieces(self._client, pieces)], each, folder)
+
+    def combined(
+        self, added: Sequence[RowSums], removed: Sequence[tuple[str, RowSums]]
+    ) -> ClusterSums:
+        """Return sums of ours added up, with others taken out, see `Engine`."""
+        first, *rest = cast(Sequence[ClusterSums], added)
+        taken = [(name, cast(ClusterSums, sums)) for name, sums in removed]
+        return first.combined(rest, taken)
 
     def _memory(self, memory: int | None) -> int:
         """Return the bytes that a worker may take, given what it was told."""
@@ -138,12 +144,12 @@ class Cluster:
 
     def _whole(
         self,
-        make: Callable[[Shard, int], Part],
+        make: Make,
         shards: Sequence[Shard],
         job: Job,
         tell: Callable[[Shard, Failures], None],
-    ) -> list[_Piece]:
-        """Return the sums in one piece: those of each fold are sent to whoever works on them."""
+    ) -> _Pieces:
+        """Return the sums in one piece, of which there is a part for each fold."""
         submit = partial(self._client.submit, pure=False)
         with self._shared(make) as shared:
             parts = [submit(_part, shared, shard) for shard in shards]
@@ -156,21 +162,27 @@ class Cluster:
             del parts
             totals = [self._added(level, 10) for level in folds.values()]
             self._tell(told, shards, tell)
-        return [(0, job.shape[1], totals)]
+        files: list[IO[bytes]] = []
+        if self._compiled and _OPEN.is_dir():  # to send them takes far longer than to map them
+            files = [temporary_file(None) for _ in totals]
+            places = [_OPEN / str(file.fileno()) for file in files]
+            totals = list(map(partial(submit, _lent), totals, places))
+        return _Pieces(self._client, [(0, job.shape[1], totals)], files)
 
     def _by_bands(
         self,
+        make: Make,
         shards: Sequence[Shard],
         job: Job,
         tell: Callable[[Shard, Failures], None],
         rows: int,
         memory: int,
-    ) -> list[_Piece]:
-        """Return the sums in pieces of so many rows; workers keep their shards' pixels on disk."""
+    ) -> _Pieces:
+        """Return the sums in pieces of so many rows; workers keep their shards on their disks."""
         submit = partial(self._client.submit, pure=False, allow_other_workers=True)
         workers = list(self._client.nthreads())
         homes = [workers[index % len(workers)] for index in range(len(shards))]
-        with self._shared((job, memory)) as shared:
+        with self._shared((make, job, memory)) as shared:
             told = [
                 submit(_decoded, shared, shard, workers=[home])
                 for shard, home in zip(shards, homes, strict=True)
@@ -194,7 +206,7 @@ class Cluster:
             futures = [future for _, _, (future,) in pieces]
             deque(as_completed(futures, loop=self._client.loop), 0)
             self._client.run(_forget)
-        return pieces
+        return _Pieces(self._client, pieces)
 
     def _tell(
         self,
@@ -221,29 +233,35 @@ class Cluster:
     def on_bands(
         self,
         work: Callable[[Folds, Band], Result],
-        bands: Iterable[Band],
-        pieces: Sequence[_Piece],
-        view: Sequence[_View],
+        bands: Sequence[Band],
+        terms: Sequence[_Pieces],
+        removed: Sequence[str],
+        view: _View,
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of a view of the sums of its crop.
 
-        Raises
-        ------
-        MlrError
-            What the work raises, or if the cluster is lost.
+        The last of the terms, each of which has a name, are taken out of the others.
         """
-        with _told(), self._shared((work, view)) as shared:
+        workers = list(self._client.nthreads())
+        with _told(), self._shared((work, removed)) as shared:
             waiting: deque[tuple[Band, Future]] = deque()
-            for band in bands:
-                crop = [p for p in pieces if p[0] < band.below and band.above < p[1]]
-                parts = [part for _, _, parts in crop for part in parts]
-                each = [len(parts) for _, _, parts in crop]
-                begin = crop[0][0]
+            for place, band in enumerate(bands):
+                home = {}
+                if workers:  # neighbouring bands to the same one; who is lost is done without
+                    home["workers"] = workers[place * len(workers) // len(bands)]
+                    home["allow_other_workers"] = True
+                crops = [pieces.crop(view, band, home) for pieces in terms]
                 future = self._client.submit(
-                    _on_band, shared, band, begin, each, *parts, pure=False
+                    _on_band,
+                    shared,
+                    band,
+                    [[len(parts) for parts in crop] for crop in crops],
+                    *(part for crop in crops for parts in crop for part in parts),
+                    **home,
+                    pure=False,
                 )
                 waiting.append((band, future))
-                if len(waiting) >= 2 * len(self._client.nthreads()):
+                if len(waiting) >= 2 * len(workers):
                     yield _result(*waiting.popleft())
             while waiting:
                 yield _result(*waiting.popleft())
@@ -256,13 +274,7 @@ class Cluster:
     def map(
         self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
     ) -> Iterator[Result]:
-        """Yield ``function(item, shared)`` in order, computed on the workers.
-
-        Raises
-        ------
-        MlrError
-            What the function raises, or if the cluster is lost.
-        """
+        """Yield ``function(item, shared)`` in order, see `Engine`."""
         threads = sum(self._client.nthreads().values())
         size = max(1, min(BATCH, len(items) // (4 * max(1, threads))))
         with _told(), self._shared((function, shared)) as both:
@@ -282,7 +294,69 @@ class Cluster:
 
 
 _Piece = tuple[int, int, list[Future]]  # the sum of all is that of the rows first, ..., end - 1
-_View = Callable[[Folds], Folds]
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is wanted of sums: some expressions, some planes, or all."""
+
+    names: frozenset[str] | None = None
+    layout: Layout | None = None
+
+    def of(self, part: Folds | Lent, first: int, end: int) -> Folds:
+        """Return some rows of what is wanted of one of the parts that sums are added up from."""
+        sums = (part.mapped() if isinstance(part, Lent) else part).rows(first, end)
+        if self.names is not None:
+            sums = Folds(tuple(some.only(self.names & {*some.targets}) for some in sums.parts))
+        return sums if self.layout is None else sums.restricted(self.layout)
+
+
+class _Pieces:
+    """Sums on the workers, in pieces from top to bottom, each the sum of some parts.
+
+    Whoever works on a band is sent its rows alone, and keeps them for the next work on that band.
+
+    Parameters
+    ----------
+    client : Client
+        Connected to the workers.
+    pieces : sequence of _Piece
+        The sums; their parts `Folds`, or `Lent` ones.
+    files : sequence of file, optional
+        Open as long as somebody may map the parts that lie in them.
+    """
+
+    def __init__(
+        self, client: Client, pieces: Sequence[_Piece], files: Sequence[IO[bytes]] = ()
+    ) -> None:
+        self._client, self._pieces, self._lent = client, pieces, bool(files)
+        for file in files:
+            weakref.finalize(self, file.close)
+        self._kept: dict[tuple[_View, int, int], list[list[Future]]] = {}
+
+    def forget(self, view: _View, bands: Sequence[Band]) -> None:
+        """Let all rows be forgotten but those of these bands."""
+        wanted = {(view, band.above, band.below) for band in bands}
+        self._kept = {place: crop for place, crop in self._kept.items() if place in wanted}
+
+    def crop(self, view: _View, band: Band, home: Mapping[str, Any]) -> list[list[Future]]:
+        """Return the pieces of a band's crop, for somebody who works on it."""
+        place = view, band.above, band.below
+        if place not in self._kept:
+            self._kept[place] = list(self._cut(*place, home))
+        return self._kept[place]
+
+    def _cut(
+        self, view: _View, above: int, below: int, home: Mapping[str, Any]
+    ) -> Iterator[list[Future]]:
+        # Sums that are not lent are cut where they lie, wherever that is.
+        submit = partial(self._client.submit, view.of, pure=False, priority=20)
+        if self._lent:
+            submit = partial(submit, **home)
+        for first, end, parts in self._pieces:
+            rows = max(above, first) - first, min(below, end) - first
+            if rows[0] < rows[1]:
+                yield [submit(part, *rows) for part in parts]
 
 
 class ClusterSums:
@@ -294,24 +368,31 @@ class ClusterSums:
         Where they are.
     shape : tuple of int
         (channels, height, width) of the images.
-    pieces : sequence of (int, int, list of Future)
-        What adds up to the sums of the rows first, ..., end - 1, from top to bottom.
+    terms : sequence of _Pieces
+        What adds up to the sums.
     memory : int
         Bytes that a worker may take.
-    view : sequence of function
-        What is done to sums before they are used.
+    folder : Path, optional
+        Where large results take up room here.
+    removed : sequence of str
+        So many of the terms, the last ones, are taken out of the others; names for errors.
+    view : _View
+        What is used of them.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         shape: tuple[int, int, int],
-        pieces: Sequence[_Piece],
+        terms: Sequence[_Pieces],
         memory: float,
-        view: Sequence[_View] = (),
+        folder: Path | None,
+        removed: Sequence[str] = (),
+        view: _View = _View(),
     ) -> None:
-        self._cluster, self.shape, self._pieces, self._view = cluster, shape, pieces, view
-        self.memory = memory
+        self._cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
+        self.memory, self._folder, self._removed = memory, folder, removed
+        self._results = Results(folder)
 
     elsewhere = True
     spare = 0.0
@@ -323,32 +404,50 @@ class ClusterSums:
 
     def rows(self, first: int, end: int) -> Folds:
         """Return the sums of some rows."""
-        ((_, found),) = self.each(_as_they_are, [Band(first, end, first, end)])
+        self._results.release()
+        whole = [Band(first, end, first, end)]
+        ((_, found),) = self._on_bands(_as_they_are, whole)
         return found
+
+    def _on_bands(
+        self, work: Callable[[Folds, Band], Result], bands: Sequence[Band]
+    ) -> Iterator[tuple[Band, Result]]:
+        return self._cluster.on_bands(work, bands, self._terms, self._removed, self._view)
 
     def only(self, expressions: Iterable[str]) -> ClusterSums:
         """Return the sums of the pairs of some expressions."""
-        return self._seen(partial(Folds.only, expressions=tuple(expressions)))
+        return self._changed(_view=replace(self._view, names=frozenset(expressions)))
 
     def restricted(self, layout: Layout) -> ClusterSums:
         """Return the sums with some of the planes."""
-        return self._seen(partial(Folds.restricted, layout=layout))
+        return self._changed(_view=replace(self._view, layout=layout))
 
-    def _seen(self, view: _View) -> ClusterSums:
-        return ClusterSums(
-            self._cluster, self.shape, self._pieces, self.memory, (*self._view, view)
+    def combined(
+        self, others: Sequence[ClusterSums], removed: Sequence[tuple[str, ClusterSums]]
+    ) -> ClusterSums:
+        """Return the sum of these and others, without some; none of them a view."""
+        every = [self, *others, *(sums for _, sums in removed)]
+        return self._changed(
+            _terms=[term for sums in every for term in sums._terms],
+            _removed=[name for name, _ in removed],
+            memory=min(sums.memory for sums in every),
         )
 
-    @cached_property
+    def _changed(self, **changes: Any) -> ClusterSums:
+        other = copy(self)
+        other.__dict__.pop("head", None)
+        other.__dict__.update(changes)
+        return other
+
+    @property
     def making_bytes(self) -> int:
-        """Bytes that it takes a worker to have a row of the sums: as sent, and put together."""
-        return 3 * self.head.row_bytes
+        """Bytes that it takes a worker to have a row: each term as sent and put together."""
+        terms = len(self._terms)
+        return (2 * terms + 2 * (terms > 1)) * self.head.row_bytes
 
     def _work_bytes(self, rows: int, cost: Cost, halo: int) -> float:
-        """Return the bytes of work on a band; it is sent all pieces that have rows of its crop."""
-        tallest = max(end - first for first, end, _ in self._pieces)
-        crop = min(rows + 2 * halo + 2 * tallest, self.shape[1])
-        return cost(rows) + crop * self.making_bytes
+        """Return the bytes of work on a band."""
+        return cost(rows) + min(rows + 2 * halo, self.shape[1]) * self.making_bytes
 
     def least_memory(self, cost: Cost, halo: int = 0) -> float:
         """Return the least memory, in bytes, that leaves bands of a row."""
@@ -363,17 +462,24 @@ class ClusterSums:
         if rows == 0:
             check_memory([(self, cost, halo)])
         each = -(-height // self._cluster.workers)
+        if rows < each:  # a band less for some of the workers would leave them idle
+            each = -(-height // (self._cluster.workers * -(-each // max(rows, 1))))
         return bands(height, max(1, min(rows, max(each, LEAST_ROWS))), halo)
 
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the sums of its crop, on the workers."""
-        return self._cluster.on_bands(work, bands, self._pieces, self._view)
+        bands = list(bands)
+        for term in self._terms:
+            term.forget(self._view, bands)
+        for found in self._on_bands(work, bands):
+            yield found
+            self._results.release()
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return an array of zeros for a result."""
-        return np.zeros(shape, dtype)
+        """Return an array of zeros for a result, on the disk if it is large."""
+        return self._results.zeros(shape, dtype, ARRAY_SHARE * self.memory)
 
 
 def _as_they_are(sums: Folds, band: Band) -> Folds:
@@ -385,45 +491,51 @@ def _result(band: Band, future: Future) -> tuple[Band, Any]:
 
 
 sizeof.register(Folds, lambda folds: folds.nbytes)  # for Dask to know what it moves and keeps
-sizeof.register(Part, lambda part: part.sums.nbytes)
+sizeof.register(Part, lambda part: sizeof(part.sums))
 
 # What workers do.
 
 
-def _part(shared: tuple[Callable[[Shard, int], Part], bool], shard: Shard) -> Part:
+def _part(shared: tuple[Make, bool], shard: Shard) -> Part:
     make, compiled = shared
     with _busy(compiled) as threads:
-        return make(shard, threads)
+        return make(shard, threads, None, None)
 
 
-_held: dict[str, tuple[Spooled, Failures]] = {}  # shards whose pixels this process keeps
+_held: dict[str, Part] = {}  # shards that this process keeps on the disk
 
 
-def _of_shard(shared: tuple[tuple[Job, int], bool], shard: Shard, threads: int) -> Any:
-    """Return the decoded pixels of a shard, on the disk, and what could not be decoded."""
-    (job, memory), _ = shared
+def _of_shard(shared: tuple[tuple[Make, Job, int], bool], shard: Shard, threads: int) -> Part:
+    """Return what came of a shard, on the disk."""
+    (make, _, memory), _ = shared
     key = repr([(person.name, address(person.source)) for person in shard])
     if key not in _held:
         folder = Path(get_worker().local_directory)
-        _held[key] = spooled_shard(shard, job, threads, int(WORK_SHARE * memory), folder)
+        _held[key] = make(shard, threads, int(WORK_SHARE * memory), folder)
     return _held[key]
 
 
-def _decoded(shared: tuple[tuple[Job, int], bool], shard: Shard) -> Failures:
+def _decoded(shared: tuple[tuple[Make, Job, int], bool], shard: Shard) -> Failures:
     with _busy(shared[1]) as threads:
-        return _of_shard(shared, shard, threads)[1]
+        return _of_shard(shared, shard, threads).failures
 
 
 def _band_of_shard(
-    shared: tuple[tuple[Job, int], bool], shard: Shard, band: Band, decoded: Failures
+    shared: tuple[tuple[Make, Job, int], bool], shard: Shard, band: Band, decoded: Failures
 ) -> Folds:
-    """Return some rows of the sums of a shard; decoded again if the one who had it is lost."""
-    job = shared[0][0]
+    """Return some rows of the sums of a shard; made again if the one who had it is lost."""
+    job = shared[0][1]
     reach = _reach(job)
     above, below = max(0, band.first - reach), min(job.shape[1], band.end + reach)
     with _busy(shared[1]) as threads, limited(threads):
-        crop = _of_shard(shared, shard, threads)[0].rows(above, below)
+        crop = _of_shard(shared, shard, threads).sums.rows(above, below)
     return _rows(crop, band.first - above, band.end - above)
+
+
+def _read(make: Callable[[], RowSums], first: int, end: int) -> Folds:
+    """Return some rows of sums that this process can read."""
+    with _ONE:
+        return _rows(make().rows(first, end), 0, end - first)
 
 
 def _forget() -> None:
@@ -452,12 +564,20 @@ def _failures(part: Part) -> Failures:
     return part.failures
 
 
-def _sums(part: Part) -> Folds:
+def _sums(part: Part) -> RowSums:
     return part.sums
 
 
 def _added(*sums: Folds) -> Folds:
     return reduce(add, sums)
+
+
+def _lent(sums: Folds, path: Path) -> Folds | Lent:
+    """Return sums in a file, or as they are if there is no room for it."""
+    try:
+        return Lent(sums, path)
+    except OSError:
+        return sums
 
 
 def _rows(sums: Folds, first: int, end: int) -> Folds:
@@ -467,26 +587,27 @@ def _rows(sums: Folds, first: int, end: int) -> Folds:
 
 
 def _on_band(
-    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[_View]], bool],
+    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[str]], bool],
     band: Band,
-    begin: int,
-    each: Sequence[int],
+    counts: Sequence[Sequence[int]],
     *parts: Folds,
 ) -> Result:
-    """Do some work on a band of sums, of which there are pieces from some row on.
+    """Do some work on a band of sums.
 
-    Each piece is the sum of so many of the parts, which are those of folds.
+    Each term consists of pieces, and each of them is the sum of so many of the parts. The last
+    terms, which have names, are taken out of the others.
     """
-    (work, view), compiled = shared
-    end = begin
-    cut = []
+    (work, removed), compiled = shared
     rest = iter(parts)
-    for count in each:
-        piece = reduce(add, islice(rest, count))
-        first, end = end, end + piece.shape[1]
-        cut.append(piece.rows(max(band.above, first) - first, min(band.below, end) - first))
+    terms = [stacked([reduce(add, islice(rest, count)) for count in pieces]) for pieces in counts]
+    sums = reduce(add, terms[: len(terms) - len(removed)])
+    for name, term in zip(removed, terms[len(terms) - len(removed) :], strict=True):
+        try:
+            sums = sums - term
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
     with _busy(compiled) as threads, limited(threads):
-        return work(reduce(lambda sums, change: change(sums), view, stacked(cut)), band)
+        return work(sums, band)
 
 
 def _batch(
@@ -609,6 +730,8 @@ def _watched(client: Client) -> Iterator[None]:
         done.set()
 
 
+_BLAS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_OPEN = Path(f"/proc/{os.getpid()}/fd")  # where others find files of ours that have no name
 _HAS_BOKEH = find_spec("bokeh") is not None
 
 
@@ -629,7 +752,10 @@ def _local(where: str) -> int | None:
 def _started(number: int, memory: int | None) -> Iterator[str]:
     """Start a scheduler in this process, and workers in processes of their own."""
     _track_in_silence()
+    threads = max(1, thread_count() // number)
     settings = {
+        # Dask has memory given back at once: to ask for it again took a third of all the time.
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_BLAS, threads),
         "distributed.scheduler.allowed-failures": FAILURES,
         "distributed.worker.memory.target": KEPT_SHARE / 2,  # of the limit, which is twice as much
         "distributed.worker.memory.spill": False,
@@ -638,12 +764,15 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         "distributed.worker.profile.enabled": False,
     }
     before = set(multiprocessing.active_children())
+    cluster: LocalCluster | None = None
 
     def ours() -> set[multiprocessing.process.BaseProcess]:
         return set(multiprocessing.active_children()) - before
 
     def end() -> None:
-        """Let the workers delete what they are writing."""
+        """Let the workers delete what they are writing, and end; nobody starts others."""
+        for nanny in {} if cluster is None else cluster.workers.values():
+            nanny.close_gracefully()
         for process in ours():
             process.terminate()
         deadline = time.monotonic() + ENDING
@@ -651,12 +780,11 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             time.sleep(0.01)
 
     at_end.append(end)
-    cluster = None
     try:
         with dask.config.set(settings):
             cluster = LocalCluster(
                 n_workers=number,
-                threads_per_worker=max(1, thread_count() // number),
+                threads_per_worker=threads,
                 host="127.0.0.1",
                 memory_limit="auto" if memory is None else 2 * memory,
                 dashboard_address="127.0.0.1:0",
@@ -667,6 +795,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             yield cluster.scheduler_address
     finally:
         at_end.remove(end)
+        end()  # Dask's own way takes half a second
         if cluster is not None:
             _close(cluster)
         for process in ours():  # that hang

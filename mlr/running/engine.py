@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mlr.data.stream import ordered_map
@@ -21,23 +22,31 @@ Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
 
+#: Sums up a shard: what of `mlr.gathering.gather.make_part` hangs on who does it.
+Make = Callable[["Shard", int, "int | None", "Path | None"], "Part"]
+
+
 class Engine(Protocol):
-    """Other processes or machines that read the same files."""
+    """Other processes or machines that read the same files.
+
+    Whatever is asked of them raises `MlrError` if that does, or if they are lost.
+    """
 
     def sums(
         self,
-        make: Callable[[Shard, int], Part],
+        make: Make,
         shards: Sequence[Shard],
         job: Job,
         tell: Callable[[Shard, Failures], None],
         memory: int | None,
+        folder: Path | None,
     ) -> RowSums:
-        """Return the sum over shards, made by a function of a shard and a number of threads.
+        """Return the sum over shards; it stays there.
 
         Parameters
         ----------
         make : function
-            Sums up a shard.
+            Sums up a shard, given a number of threads, and the memory and the folder to do it in.
         shards : sequence of tuple of Person
             At least one, of one fold each.
         job : Job
@@ -46,11 +55,32 @@ class Engine(Protocol):
             Called for each shard with what cannot be read of it.
         memory : int, optional
             Bytes that each process may take. With less than the sums of a shard need, ``make`` is
-            not called: pixels are kept on the disks, and summed up in bands of rows.
+            told so, and sums are made in bands of rows.
+        folder : Path, optional
+            Where large results take up room here.
         """
 
-    def fits(self, job: Job, memory: int | None) -> bool:
-        """Tell whether the sums of a shard do."""
+    def read(
+        self,
+        make: Callable[[], RowSums],
+        sums: RowSums,
+        memory: int | None,
+        folder: Path | None,
+    ) -> RowSums:
+        """Return sums that others can read by themselves; they stay there.
+
+        Parameters
+        ----------
+        make : function
+            Reads them.
+        sums : RowSums
+            What it returns.
+        memory, folder
+            As for `sums`.
+        """
+
+    def combined(self, added: Sequence[RowSums], removed: Sequence[tuple[str, RowSums]]) -> RowSums:
+        """Return sums of its own added up, with others taken out; the names are for errors."""
 
     def map(
         self, function: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared
