@@ -10,7 +10,10 @@ from mlr.frame import framed
 
 INTERPOLATION_REACH = 2  # pixels on each side that interpolation looks at
 TAPS = np.arange(1 - INTERPOLATION_REACH, INTERPOLATION_REACH + 1)
+TOGETHER = 8192  # pixels displaced at once, whose numbers stay in the cache
 MARGIN = TAPS.size  # pixels of a frame, so that the taps of pixels beyond the edge lie in it
+
+_RUN = np.dtype((np.void, TAPS.size * 4))  # adjacent pixels, moved as one
 
 Places = tuple[
     npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]
@@ -76,7 +79,8 @@ class Displacer:
         self._places = (y * self._pitch + x).reshape(-1).astype(np.intp)
         weights = (down[..., :, None] * across[..., None, :]).astype(np.float32)
         self._weights = weights.reshape(-1, TAPS.size**2)  # of a pixel together, for the kernel
-        self._by_tap = np.ascontiguousarray(self._weights.T)  # and for NumPy
+        by_row = self._weights.reshape(-1, TAPS.size, TAPS.size).transpose(1, 0, 2)
+        self._by_row = np.ascontiguousarray(by_row)  # and for NumPy
 
     def __call__(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return displaced images.
@@ -103,20 +107,30 @@ class Displacer:
         return result.reshape(images.shape)
 
     def _displace(self, planes: npt.NDArray[np.float32], result: npt.NDArray[np.float32]) -> None:
-        """Do what `mlr.kernels.displace.displace` does, to the bit, without Numba."""
-        across = TAPS.size
-        sums, pixels = np.empty((2, across, self._places.size), np.float32)
+        """Do what `mlr.kernels.displace.displace` does, to the bit, without Numba.
+
+        Four adjacent pixels are taken at once, for that takes no longer than one: with one, all
+        took 1.4 times as long.
+        """
+        side, size = TAPS.size, self._places.size
+        products, sums = np.empty((2, min(TOGETHER, size), side), np.float32)
+        runs = np.empty((planes.shape[1] - side + 1, side), np.float32)  # of adjacent pixels
         for plane, moved in zip(planes, result, strict=True):
-            for k, weights in enumerate(self._by_tap):
-                i, j = divmod(k, across)
-                # mode: without it NumPy copies first, lest an index be wrong; these are not
-                plane[i * self._pitch + j :].take(self._places, out=pixels[j], mode="clip")
-                if i == 0:
-                    np.multiply(weights, pixels[j], out=sums[j])
-                else:
-                    sums[j] += np.multiply(weights, pixels[j], out=pixels[j])
-            np.add(sums[0], sums[1], out=moved)
-            moved += np.add(sums[2], sums[3], out=sums[2])
+            for j in range(side):
+                runs[:, j] = plane[j : j + len(runs)]
+            whole = runs.view(_RUN)[:, 0]
+            for first in range(0, size, TOGETHER):
+                part = slice(first, min(first + TOGETHER, size))
+                some, total = (array[: part.stop - first] for array in (products, sums))
+                taken, places = some.view(_RUN)[:, 0], self._places[part]
+                for i, weights in enumerate(self._by_row[:, part]):
+                    # mode: without it NumPy copies first, lest an index be wrong; these are not
+                    whole[i * self._pitch :].take(places, out=taken, mode="clip")
+                    np.multiply(weights, some, out=some if i else total)
+                    if i:
+                        total += some
+                np.add(total[:, 0], total[:, 1], out=moved[part])
+                moved[part] += np.add(total[:, 2], total[:, 3], out=some[:, 0])
 
 
 def _parts(

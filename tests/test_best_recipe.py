@@ -18,7 +18,7 @@ from mlr.kernels import jit
 from mlr.kernels.blur import blur, gaussian
 from mlr.kernels.cholesky import solve_pixels
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.best import BIAS, FARTHEST, FIELDS, SMOOTH, Best, penalties
+from mlr.recipes.best import BIAS, FARTHEST, FIELDS, SMOOTH, Best, penalties, prior_of
 from mlr.recipes.displacement import Frame, estimate, holds, layout_for, moments, reach_of
 from mlr.recipes.displacement import _share as displacement_share
 from mlr.recipes.moments import lags_of, margin_for
@@ -99,14 +99,15 @@ def test_mirrored_moments_are_those_of_mirrored_images():
     layout = layout_for(FIELD, REACH)
     u = field(4)
     mirror = u[:, :, ::-1] * np.float32([[[1]], [[-1]]])
-    one = moments(
-        statistics_of_arrays(X, {"a": T}, layout), ("a",), FIELD, u, Frame.whole(SIZE[0], 3)
-    ).mirrored()
+    frame = Frame.whole(SIZE[0], 3)
+    one = moments(statistics_of_arrays(X, {"a": T}, layout), ("a",), FIELD, u, frame)
     flipped = statistics_of_arrays(
         np.ascontiguousarray(X[:, :, ::-1]), {"a": np.ascontiguousarray(T[:, :, ::-1])}, layout
     )
-    other = moments(flipped, ("a",), FIELD, np.ascontiguousarray(mirror), Frame.whole(SIZE[0], 3))
-    for found, wanted in zip(planes(one), planes(other), strict=True):
+    other = moments(flipped, ("a",), FIELD, np.ascontiguousarray(mirror), frame)
+    both = one.with_mirrored()
+    assert both.samples == 2 * one.samples
+    for found, wanted in zip(planes(both), planes(one + other), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -144,7 +145,7 @@ def test_weights_are_those_of_pairs_in_brighter_and_darker_light():
     X, T = pairs(10, 4)
     statistics = statistics_of_arrays(X, {"a": T}, layout_for(FIELD, 0))
     m = moments(statistics, ("a",), FIELD, None, Frame.whole(SIZE[0], 1))
-    D, prior = penalties(FIELD, 1.0), Best(receptive_field=3).prior(FIELD)
+    D, prior = penalties(FIELD, 1.0), prior_of(FIELD, 0.8)
     found = Learner(FIELD, D, prior, 0.04).solve(m, 0.3)[0]
     x, t = (np.concatenate([samples(a) + 0.2, samples(a) - 0.2]) for a in (X, T))
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1)), "edge")
@@ -186,6 +187,7 @@ def test_displacing_without_numba_gives_the_same_bits(monkeypatch, plain, far):
     move = Displacer(u)
     with_numba = move(images)
     monkeypatch.setattr("mlr.warping.kernels_are_worth_it", lambda products: False)
+    monkeypatch.setattr("mlr.warping.TOGETHER", 70)
     assert move(images).tobytes() == with_numba.tobytes()
     rows, columns, down, across = interpolation(u, SIZE)
     taken = images[:, rows[..., :, None], columns[..., None, :]]
@@ -234,7 +236,7 @@ def naive_best(X, T, fold, options):
     x = Displacer(u)(x.astype(np.float32)).astype(np.float64)
     fold = np.repeat(fold, X.shape[3])
     scale = X.shape[3]
-    prior = recipe.prior(FIELD)
+    prior = prior_of(FIELD, recipe.sharpen)
     D = penalties(FIELD, 1.0)
     height, width = x.shape[1:]
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1)), "edge")

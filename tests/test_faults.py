@@ -327,6 +327,8 @@ def no_threads(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    monkeypatch.setattr(parallel, "_helpers", [])
 
 
 @pytest.mark.usefixtures("no_threads")

@@ -11,7 +11,7 @@ from mlr.errors import OptionError
 from mlr.inspection import arrays as inspection
 from mlr.model import Model, load
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.best import penalties
+from mlr.recipes.best import penalties, prior_of
 from tests.conftest import names
 
 
@@ -88,6 +88,37 @@ def test_penalty_of_each_tap(model):
         change = np.insert(follow, k, 1.0)
         assert change @ matrix[:-1, :-1] @ change == pytest.approx(cost)
     assert set(inspection.penalties(random_model(), "happy")) == {0.4}
+
+
+def test_cost_of_the_papers_penalty_is_that_of_the_weights():
+    model = replace(random_model(), meta={"penalty": 0.4, "pairs": {"happy": 7}})
+    expected = np.zeros((4, 5))
+    for channel in model.weights[0].astype(float):
+        for coefficient in channel:  # the bias, too
+            expected += 0.4 * coefficient**2 / 7 / 3
+    np.testing.assert_allclose(inspection.penalty_cost(model, "happy"), expected)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_cost_of_the_penalty_is_that_of_departing_from_the_prior(model, mirrored):
+    found = load(model)
+    found = replace(found, meta=found.meta | {"mirrored": {"happy": mirrored}})
+    cost = inspection.penalty_cost(found, "happy")
+    D = penalties(found.receptive_field, found.meta["penalty"]["happy"])
+    count = found.meta["pairs"]["happy"] * (2 if mirrored else 1)
+    for y, x in ((0, 0), (3, 4)):
+        w = found.weights[0, 0, :, y, x].astype(float) - prior_of(found.receptive_field, 0.8)
+        assert cost[y, x] == pytest.approx(w @ D @ w / count, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"pairs": 3}, {"pairs": {"happy": "x"}}, {"pairs": {}}, {"penalty": {}}, {"sharpen": "x"}],
+)
+def test_cost_of_an_unknown_penalty_is_not_drawn(model, said):
+    found = load(model)
+    assert inspection.penalty_cost(found, "happy") is not None
+    assert inspection.penalty_cost(replace(found, meta=found.meta | said), "happy") is None
 
 
 def test_a_pixel_shows_its_own_coefficients():

@@ -99,17 +99,61 @@ def penalties(model: Model, expression: str) -> Float | None:
     """Return what it costs to change each tap by 1, (taps,), or None if the model does not say.
 
     It is the same for all pixels. The other taps follow where that is cheaper: with the penalty D
-    of all taps it is 1 / (D^-1)_kk. The paper's recipe has one penalty for all taps, the recipe
-    best one of neighbours' differences too, `mlr.recipes.best.penalties`.
+    of all taps it is 1 / (D^-1)_kk.
     """
-    said = penalty(model, expression)
-    smooth = model.meta.get("smooth", 0.0)
-    if said is None or not isinstance(smooth, int | float):
+    said, found = penalty(model, expression), _recipe(model)
+    if said is None or found is None:
         return None
-    from mlr.recipes.best import penalties as matrix_of
+    return np.asarray(said / np.linalg.inv(found[0][:-1, :-1]).diagonal(), np.float64)
 
-    matrix = matrix_of(model.receptive_field, 1.0, float(smooth))[:-1, :-1]
-    return np.asarray(said / np.linalg.inv(matrix).diagonal(), np.float64)
+
+def penalty_cost(model: Model, expression: str) -> Float | None:
+    """Return what the penalty adds to the mean squared error that training makes least.
+
+    That is (w - w0)'D(w - w0) / n, mean over channels, for the weights w of a pixel and n training
+    pairs, those mirrored included. The penalty D and the prior w0 are the same for all pixels: it
+    is large where the pairs ask for other weights than the prior, and get their way.
+
+    Returns
+    -------
+    ndarray of float64, shape (height, width)
+        In squared intensities; None if the model does not say.
+    """
+    said, found, pairs = penalty(model, expression), _recipe(model), model.meta.get("pairs")
+    count = pairs.get(expression) if isinstance(pairs, dict) else None
+    if said is None or found is None or not isinstance(count, int) or count < 1:
+        return None
+    mirrored = model.meta.get("mirrored")
+    if isinstance(mirrored, dict) and mirrored.get(expression) is True:
+        count *= 2
+    matrix, prior = found
+    weights = model.weights[model.require(expression)].astype(np.float64)
+    deviation = weights - prior[:, None, None]
+    cost = np.einsum("cayx,ab,cbyx->yx", deviation, matrix, deviation, optimize=True)
+    return np.asarray(said * cost / (count * len(weights)), np.float64)
+
+
+def _recipe(model: Model) -> tuple[Float, Float] | None:
+    """Return D for a penalty of 1, (taps + 1, taps + 1), and w0, (taps + 1,); the bias is last.
+
+    The paper's recipe has one penalty for all and no prior, the recipe best those of
+    `mlr.recipes.best`. None if the model does not say.
+    """
+    size = len(model.receptive_field) + 1
+    if "smooth" not in model.meta:
+        return np.eye(size), np.zeros(size)
+    from mlr.recipes.best import penalties as matrix_of
+    from mlr.recipes.best import prior_of
+
+    smooth, sharpen = model.meta["smooth"], model.meta.get("sharpen")
+    if not (isinstance(smooth, int | float) and isinstance(sharpen, int | float)):
+        return None
+    if (0, 0) not in model.receptive_field.offsets:
+        return None
+    return (
+        matrix_of(model.receptive_field, 1.0, float(smooth)),
+        prior_of(model.receptive_field, float(sharpen)),
+    )
 
 
 def penalty(model: Model, expression: str) -> float | None:

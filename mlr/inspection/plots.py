@@ -195,12 +195,17 @@ def _arrows(new: Any, moved: Float, title: str) -> Any:
 
 
 def _penalty(new: Any, model: Model, expression: str, penalties: Float) -> Any:
-    """Return a figure of the penalty by tap, and of the errors that it was chosen by."""
+    """Return a figure of the penalty by tap, by pixel, and of the errors that it was chosen by."""
     tried = inspection.tried(model, expression)
-    figure = new(figsize=(9.6 if tried else 5.6, 4.8), layout="constrained")
-    axes = figure.subplots(1, 2 if tried else 1, squeeze=False)[0]
+    cost = inspection.penalty_cost(model, expression)
+    count = 1 + (cost is not None) + bool(tried)
+    figure = new(figsize=(0.8 + 4.8 * count, 4.8), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
     window = inspection.as_window(model, penalties)
     _show(figure, axes[0], window, f"{expression}: penalty of changing a tap", "viridis", True)
+    if cost is not None:
+        title = "cost of the penalty by pixel, in squared error x 1000"
+        _show(figure, axes[1], 1000 * cost, title, "viridis")
     if tried:
         chosen = inspection.penalty(model, expression)
         kinds = sorted({(mirrored, blur) for mirrored, blur, _, _ in tried}, reverse=True)
@@ -211,12 +216,12 @@ def _penalty(new: Any, model: Model, expression: str, penalties: Float) -> Any:
                 if tuple(kind) == (mirrored, blur)
             )
             label = f"{'mirrored' if mirrored else 'not mirrored'}, blur {blur:g} px"
-            axes[1].plot(*zip(*curve, strict=True), "o-", label=label)
-        axes[1].axvline(chosen, color="grey", linestyle="--", label=f"chosen: {chosen:g}")
-        axes[1].set_xscale("log")
-        axes[1].set_xlabel("penalty of the middle tap")
-        axes[1].set_title("error x 1000 of people left out", fontsize=10)
-        axes[1].legend(fontsize=8)
+            axes[-1].plot(*zip(*curve, strict=True), "o-", label=label)
+        axes[-1].axvline(chosen, color="grey", linestyle="--", label=f"chosen: {chosen:g}")
+        axes[-1].set_xscale("log")
+        axes[-1].set_xlabel("penalty of the middle tap")
+        axes[-1].set_title("error x 1000 of people left out", fontsize=10)
+        axes[-1].legend(fontsize=8)
     return figure
 
 

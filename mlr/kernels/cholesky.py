@@ -141,7 +141,9 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     starts = np.empty((unknowns, unknowns - 1), dtype=np.int64)
     starts[:-1] = lag_of * source_sums.size + shifts[base_of]
     starts[-1] = shifts
-    ridge = np.concatenate([scale * scale * penalty, prior[None]])
+    ridge = scale * scale * penalty
+    pull = sum(row * weight for row, weight in zip(ridge, prior, strict=True))  # as kernels add it
+    ridge = np.concatenate([ridge, [prior, pull]])
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
     planes = [np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums)]
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars)

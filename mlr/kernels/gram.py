@@ -69,10 +69,21 @@ def _gather(source, start, whole, inside, a, b):
 
 
 @jit.inlined
+def _penalised(element, a, b, whole, ridge, inside):
+    """Add s^2 D[a, b] to an element of G, if both taps lie inside."""
+    if ridge[a, b] == 0.0:
+        return element
+    more = fill(ridge[a, b])
+    if not whole:
+        more = times(more, times(load(inside, a), load(inside, b)))
+    return plus(element, more)
+
+
+@jit.inlined
 def assemble_matrix(pixel, whole, planes, starts, ridge, scalars, inside, matrix, floor):
     """Gather the lower triangle of G + s^2 D, and ones on the diagonal out of the frame.
 
-    The last row of `ridge` is not of D.
+    The last two rows of `ridge` are not of D.
 
     Also set the pivots up to which the matrix counts as singular.
     """
@@ -81,40 +92,38 @@ def assemble_matrix(pixel, whole, planes, starts, ridge, scalars, inside, matrix
     for a in range(bias):
         row = row_begin(a)
         for b in range(a + 1):
-            start = pixel + starts[a, b]
-            store(matrix, row + b, _gather(lags, start, whole, inside, a, b))
+            products = _gather(lags, pixel + starts[a, b], whole, inside, a, b)
+            store(matrix, row + b, _penalised(products, a, b, whole, ridge, inside))
     row = row_begin(bias)
     for b in range(bias):
         sums = _gather(source_sums, pixel + starts[bias, b], whole, inside, b, b)
-        store(matrix, row + b, times(sums, fill(scalars[0])))
-    store(matrix, row + bias, fill(scalars[1]))
+        sums = times(sums, fill(scalars[0]))
+        store(matrix, row + b, _penalised(sums, bias, b, whole, ridge, inside))
+    count = _penalised(fill(scalars[1]), bias, bias, whole, ridge, inside)
+    store(matrix, row + bias, count)
     for a in range(bias + 1):
-        row = row_begin(a)
-        for b in range(a + 1):
-            if ridge[a, b] != 0.0:
-                more = fill(ridge[a, b])
-                if not whole:
-                    more = times(more, times(load(inside, a), load(inside, b)))
-                store(matrix, row + b, plus(load(matrix, row + b), more))
-        pivot = load(matrix, row + a)
+        pivot = load(matrix, row_begin(a) + a)
         if not whole:
             both = load(inside, a)
             pivot = plus(times(both, pivot), minus_product(fill(1.0), both, both))
-            store(matrix, row + a, pivot)
+            store(matrix, row_begin(a) + a, pivot)
         store(floor, a, times(fill(scalars[2]), pivot))
 
 
 @jit.inlined
 def _pull(b, whole, ridge, inside):
-    """Return s^2 (D w0)[b], of the taps inside the frame; the last row of `ridge` is w0."""
+    """Return s^2 (D w0)[b], of the taps inside the frame.
+
+    The last rows of `ridge` are w0, and s^2 D w0 of all taps.
+    """
     bias = ridge.shape[1] - 1
+    if whole:
+        return fill(ridge[bias + 2, b])
     total = fill(0.0)
     for a in range(bias + 1):
         if ridge[a, b] != 0.0 and ridge[bias + 1, a] != 0.0:
             pull = fill(ridge[a, b] * ridge[bias + 1, a])
-            if not whole:
-                pull = times(pull, times(load(inside, a), load(inside, b)))
-            total = plus(total, pull)
+            total = plus(total, times(pull, times(load(inside, a), load(inside, b))))
     return total
 
 

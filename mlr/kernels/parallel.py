@@ -2,15 +2,21 @@
 
 import itertools
 import os
+import threading
+import time
+import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from queue import SimpleQueue
 from typing import Any
 
 TASKS = 8  # for each thread: one that is held up leaves the rest of its share to the others
+AWAKE = 2e-4  # seconds that the caller looks whether the others are ready before it sleeps
 
 _threads = os.cpu_count() or 1
+_SOMETHING = bytes(8192)  # from 5 kB on Python lets go of the GIL
+_helpers: list[threading.Thread] = []
+_calls: SimpleQueue[Callable[[], None]] = SimpleQueue()  # that helpers are asked for
 
 
 def thread_count() -> int:
@@ -52,7 +58,10 @@ def share_out(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
 def share_out_all(loops: Sequence[Loop]) -> None:
     """Do what `share_out` does, for several loops at once that do not need each other.
 
-    A thread that sleeps takes a tenth of a millisecond to wake up: as long as a small loop.
+    A thread that sleeps takes a tenth of a millisecond to wake up: as long as a small loop. So the
+    caller stays awake for a while, and helpers hear of work by a simple queue: training on 200
+    pairs of 64 px takes 0.8 of the time with `concurrent.futures`. Helpers that stay awake as well
+    stand in the caller's way: 1.17 times.
     """
     if _threads == 1 or sum(count for _, count, _ in loops) == 1:
         for kernel, count, arguments in loops:
@@ -65,23 +74,56 @@ def share_out_all(loops: Sequence[Loop]) -> None:
         bounds = [count * task // tasks for task in range(tasks + 1)] if tasks else []
         parts += [(kernel, *bound, arguments) for bound in itertools.pairwise(bounds)]
     left = iter(parts)  # next() of a list's iterator is atomic
+    begun: list[None] = []
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def work() -> None:
         for kernel, begin, end, arguments in left:
             kernel(begin, end, *arguments)
 
-    helpers: list[Future[None]] = []
-    with suppress(RuntimeError):  # no more threads to be had: those that there are do it all
-        for _ in range(min(_threads, len(parts)) - 1):
-            helpers.append(_pool(_threads - 1).submit(work))
+    def help_out() -> None:
+        begun.append(None)
+        try:
+            work()
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    _ask(help_out, min(_threads, len(parts)) - 1)
     try:
         work()
     finally:
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        parts.clear()  # whoever begins now has nothing to do, nor to wait for
+        errors = [_next(ended) for _ in list(begun)]
+    for error in errors:
+        if error is not None:
+            raise error
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="mlr-kernel")
+def _next(ended: SimpleQueue[Any]) -> Any:
+    """Return the next item, waiting for it awake at first.
+
+    Nearly all of that is spent without the GIL, which the others need to be ready. `time.sleep(0)`
+    sleeps for 60 microseconds.
+    """
+    sleep_at = time.perf_counter() + AWAKE
+    while ended.empty() and time.perf_counter() < sleep_at:
+        zlib.crc32(_SOMETHING)
+    return ended.get()
+
+
+def _ask(call: Callable[[], None], times: int) -> None:
+    """Let so many other threads, at most, call a function when they get to it."""
+    with suppress(RuntimeError):  # no more threads to be had: those that there are do it all
+        while len(_helpers) < times:
+            helper = threading.Thread(target=_help, name="mlr-kernel", daemon=True)
+            helper.start()
+            _helpers.append(helper)
+    for _ in range(min(times, len(_helpers))):
+        _calls.put(call)
+
+
+def _help() -> None:
+    while True:
+        _calls.get()()

@@ -165,7 +165,7 @@ class Best:
         learner = Learner(
             receptive_field=field,
             penalties=sums.shape[0] * penalties(field, 1.0),
-            prior=self.prior(field),
+            prior=prior_of(field, self.sharpen),
             variance=self.brightness**2,
         )
         moved = reach_of(head.layout, field) > 0
@@ -320,16 +320,20 @@ class Best:
         scale = math.sqrt(shape[1] * shape[2]) / SIZE
         return max(1, min(round(REACH * scale), FARTHEST))
 
-    def prior(self, field: ReceptiveField) -> npt.NDArray[np.float64]:
-        """Return the weights that the penalty pulls to; the bias is last."""
-        prior = np.zeros(len(field) + 1)
-        for k, (dy, dx) in enumerate(field.offsets):
-            if max(abs(dy), abs(dx)) <= 1:
-                prior[k] = -self.sharpen * (2 - abs(dy)) * (2 - abs(dx)) / 16
-        middle = field.offsets.index((0, 0))
-        prior[middle] = 0
-        prior[middle] = 1 - prior.sum()
-        return prior
+
+def prior_of(field: ReceptiveField, sharpen: float) -> npt.NDArray[np.float64]:
+    """Return the weights that the penalty pulls to, (taps + 1,); the bias is last.
+
+    They copy the middle pixel, sharpened, and add up to 1.
+    """
+    prior = np.zeros(len(field) + 1)
+    for k, (dy, dx) in enumerate(field.offsets):
+        if max(abs(dy), abs(dx)) <= 1:
+            prior[k] = -sharpen * (2 - abs(dy)) * (2 - abs(dx)) / 16
+    middle = field.offsets.index((0, 0))
+    prior[middle] = 0
+    prior[middle] = 1 - prior.sum()
+    return prior
 
 
 def penalties(

@@ -37,7 +37,7 @@ PENALTY = 8e-5  # mean squared error that a displacement of one pixel must at le
 LEAST_GAIN = 0.03  # part of the squared error that a displacement must save, or nothing is moved
 FULL_GAIN = 0.15  # and from which on everything is; in between, a part of the way
 STRETCH = 2  # pixels by which two taps may be moved apart
-PRODUCT_BYTES = 4 << 20  # of products of pixels with their neighbours, made at a time
+PRODUCT_BYTES = 8 << 20  # of products of pixels with their neighbours, made at a time
 
 
 def layout_for(field: ReceptiveField, reach: int) -> Layout:

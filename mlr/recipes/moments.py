@@ -2,7 +2,8 @@
 
 They are what remains of `Statistics` once it is settled which taps a model has and how its input is
 moved: enough to solve for the weights and to know the error of any weights on these pairs. What
-sharing between neighbours or mirroring does to the images, `blurred` and `mirrored` do to the sums.
+sharing between neighbours or mirroring does to the images, `blurred` and `with_mirrored` do to the
+sums.
 Expressions that the same people show, and whose inputs are moved alike, share all that is known of
 the inputs, and so one Gram matrix and one factorisation.
 """
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
+from mlr.kernels.parallel import share_out
 from mlr.kernels.residual import squared_errors
 from mlr.receptive_field import LagTable, ReceptiveField
 from mlr.singular import solve_singular
@@ -108,23 +110,28 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
-        planes = tuple(a + b for a, b in zip(self.planes, other.planes, strict=True))
-        return self._with(self.samples + other.samples, planes)
+        planes = (_each(np.add, *both) for both in zip(self.planes, other.planes, strict=True))
+        return self._with(self.samples + other.samples, tuple(planes))
 
     def __sub__(self, other: Moments) -> Moments:
         """Return the moments without the other samples, up to rounding."""
-        planes = tuple(a - b for a, b in zip(self.planes, other.planes, strict=True))
-        return self._with(self.samples - other.samples, planes)
+        planes = (_each(np.subtract, *both) for both in zip(self.planes, other.planes, strict=True))
+        return self._with(self.samples - other.samples, tuple(planes))
 
-    def mirrored(self) -> Moments:
-        """Return the moments of the same images, inputs and targets, mirrored left to right."""
+    def with_mirrored(self) -> Moments:
+        """Return the moments of the same images, and of them mirrored left to right, together."""
         ours = lags_of(self.receptive_field).tolist()
         taps = self.receptive_field.offsets
         lag_of = [ours.index([dy, -dx]) for dy, dx in ours]
         tap_of = [taps.index((dy, -dx)) for dy, dx in taps]
         lags, sums, cross, *rest = self.planes
-        planes = lags[lag_of], sums, cross[:, tap_of], *rest
-        return self._with(self.samples, tuple(plane[..., ::-1] for plane in planes))
+        planes = (
+            _with_mirrored(lags, lag_of),
+            sums + sums[..., ::-1],
+            _with_mirrored(cross, tap_of),
+            *(plane + plane[..., ::-1] for plane in rest),
+        )
+        return self._with(2 * self.samples, planes)
 
     def blurred(self, sigma: float) -> Moments:
         """Return the moments in which every pixel shares the samples of its neighbours.
@@ -242,6 +249,30 @@ def lags_of(field: ReceptiveField) -> npt.NDArray[np.int64]:
     both = np.concatenate([lags, lags * [1, -1]])
     unique: npt.NDArray[np.int64] = np.unique(both, axis=0)
     return unique
+
+
+def _each(operation: np.ufunc, a: Float, b: Float) -> Float:
+    """Return an operation on planes, in all threads."""
+    result = np.empty(a.shape)
+
+    def fill(begin: int, end: int) -> None:
+        operation(a[begin:end], b[begin:end], out=result[begin:end])
+
+    share_out(fill, len(result))
+    return result
+
+
+def _with_mirrored(planes: Float, other: list[int]) -> Float:
+    """Return planes (..., N, H, W), to each of N its other one added, mirrored; in all threads."""
+    result = np.empty(planes.shape)
+
+    def fill(begin: int, end: int) -> None:
+        for k in range(begin, end):
+            mirrored = planes[..., other[k], :, ::-1]
+            np.add(planes[..., k, :, :], mirrored, out=result[..., k, :, :])
+
+    share_out(fill, len(other))
+    return result
 
 
 @cache

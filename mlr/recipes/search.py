@@ -325,7 +325,7 @@ def _left_out(
         for place, left_out in enumerate(parts):
             others = total - near[place]
             for mirrored, alike in groupby(options, key=lambda o: o.mirrored):
-                sums = others + others.mirrored() if mirrored else others
+                sums = others.with_mirrored() if mirrored else others
                 for option in alike:
                     some = asking[option]
                     weights = learner.solve(sums.only(some), option.penalty)
@@ -342,7 +342,7 @@ def _learnt(
     solutions: dict[str, npt.NDArray[np.float32]] = {}
     for option, names in _asking((name, chosen[name]) for name in everybody.expressions).items():
         shared = everybody.only(names).blurred(option.blur)
-        sums = shared + shared.mirrored() if option.mirrored else shared
+        sums = shared.with_mirrored() if option.mirrored else shared
         with np.errstate(over="ignore"):
             found = learner.solve(sums, option.penalty).astype(np.float32)
         solutions |= zip(names, found, strict=True)
