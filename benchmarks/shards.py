@@ -5,7 +5,11 @@
 First, `mlr train` on drawn colour pairs, at once and with ``--cluster local:2``, in turn, for both
 recipes: medians of the wall clock, and whether the model files agree. Then 500 small pairs cut into
 10 to 500 shards, for two processes that are there already: what a shard takes besides the work,
-which is the same each time. ``--write`` renews ``benchmarks/results/shards.md`` and ``.png``.
+which is the same each time. Last, the most memory that the client, with the scheduler, and the
+workers ever hold in a run with ``--memory`` on images whose sums are larger, beyond what they hold
+on a few small images. Memory is what the system says a process has for itself; pages of files,
+which it takes back as it likes, are not in it. ``--write`` renews ``benchmarks/results/shards.md``
+and ``.png``.
 Needs ``mlr[cluster]``, and mlr[plot] for the picture.
 """
 
@@ -26,6 +30,8 @@ from mlr.running.threads import thread_count
 RESULTS = Path(__file__).parent / "results" / "shards.md"
 PEOPLE = 500
 SHARDS = (10, 25, 50, 100, 250, 500)
+MEMORY_PEOPLE = 48
+MEMORY = (("paper", 512, 30_000_000), ("paper", 1024, 60_000_000), ("best", 128, 340_000_000))
 
 
 def mlr(*words: object) -> float:
@@ -88,6 +94,75 @@ def each(data: Path, kept: Path, repeat: int) -> dict[str, dict[int, float]]:
     }
 
 
+def memory(folder: Path, recipe: str, size: int, amount: int) -> list[str]:
+    """Return a line of the table of memory."""
+    most = []
+    for place, side in (("few", 32), ("large", size)):
+        data, model = folder / f"{recipe}-{size}-{place}", folder / "m.npz"
+        mlr("sample", data, "--pairs", MEMORY_PEOPLE, "--size", side, "--target", "happy")
+        train = ["train", data, "-o", model, "--force", "--recipe", recipe, "--memory", amount]
+        if place == "large":
+            mlr(*train)
+            plain = model.read_bytes()
+        most.append(most_memory(*train, "--cluster", "local:2", "--shard", MEMORY_PEOPLE // 8))
+    same = model.read_bytes() == plain
+    client, worker = (large - few for few, large in zip(*most, strict=True))
+    return [
+        recipe,
+        f"{size} px",
+        f"{sums_bytes(recipe, size) / 1e6:.0f} MB",
+        f"{amount / 1e6:.0f} MB",
+        f"{client / 1e6:.0f} MB",
+        f"{worker / 1e6:.0f} MB",
+        "the same" if same else "DIFFERENT",
+    ]
+
+
+def sums_bytes(name: str, size: int) -> int:
+    """Return the bytes that the sums of a training set take."""
+    from mlr.recipes import recipe
+
+    made = recipe(name, {})
+    layout = made.layout((3, size, size))
+    planes = len(layout.lags) + 1 + len(layout.receptive_field) + 2
+    return 4 * planes * layout.channels(3) * size * size * made.folds
+
+
+def most_memory(*words: object) -> tuple[int, int]:
+    """Run the program; return the most bytes that it and one of its workers have held."""
+    process = subprocess.Popen([sys.executable, "-m", "mlr", *map(str, words), "-q"])
+    most: dict[int, int] = {}
+    while process.poll() is None:
+        for pid in (process.pid, *children(process.pid)):
+            most[pid] = max(most.get(pid, 0), own_bytes(pid))
+        time.sleep(0.005)
+    if process.returncode:
+        raise SystemExit(f"{words}: exit code {process.returncode}")
+    return most.pop(process.pid), max(most.values())
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())) + [
+            int(child)
+            for thread in Path(f"/proc/{pid}/task").iterdir()
+            if thread.name != str(pid)
+            for child in (thread / "children").read_text().split()
+        ]
+    except OSError:  # it has ended
+        return []
+
+
+def own_bytes(pid: int) -> int:
+    """Return the bytes that a process has for itself."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
 def _nothing(sums: object, band: object) -> None:
     """Do nothing with a band."""
 
@@ -121,7 +196,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--only", choices=["whole", "each"])
+    parser.add_argument("--only", choices=["whole", "each", "memory"])
     parser.add_argument("--data", type=Path, help="folder drawn before, as this does")
     parser.add_argument("--recipes", nargs="*", default=["paper", "best"])
     parser.add_argument("--write", action="store_true")
@@ -137,7 +212,7 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory(prefix="mlr-shards-") as name:
         folder = Path(name)
-        if options.only != "each":
+        if options.only in (None, "whole"):
             data = options.data or folder / "data"
             if options.data is None:
                 drawn = ["--pairs", options.pairs, "--size", options.size, "--target", "happy"]
@@ -150,7 +225,7 @@ def main() -> None:
                 cells = whole(folder, data, recipe, options.repeat)
                 lines.append(f"| {' | '.join(cells)} |")
                 print(lines[-1], flush=True)
-        if options.only != "whole":
+        if options.only in (None, "each"):
             data = folder / "small"
             mlr("sample", data, "--pairs", PEOPLE, "--size", 64, "--target", "happy")
             took = each(data, folder / "kept", options.repeat)
@@ -168,6 +243,15 @@ def main() -> None:
             if options.write:
                 draw(took, RESULTS.with_suffix(".png"))
             lines += ["", "![Seconds over the number of shards](shards.png)"]
+        if options.only in (None, "memory"):
+            lines += ["", f"{MEMORY_PEOPLE} drawn colour pairs, `--cluster local:2 --memory` less "]
+            lines[-1] += "than the sums take: the most"
+            lines += ["that a process had for itself, beyond the same on pairs of 32 px.", ""]
+            lines += ["| recipe | images | all sums | `--memory` | client | worker | model files |"]
+            lines += ["|---|---|---|---|---|---|---|"]
+            for recipe, size, amount in MEMORY:
+                lines.append(f"| {' | '.join(memory(folder, recipe, size, amount))} |")
+                print(lines[-1], flush=True)
     if options.write:
         RESULTS.write_text("\n".join(lines) + "\n")
 

@@ -67,10 +67,9 @@ FAILURES = 20  # workers that a task of ours may see die before it is given up
 CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
 MOST = 256  # processes
-SUMS_SHARE = 0.5  # of a worker's memory, for making and adding up sums
-PIECE_SHARE = 0.1  # for a piece of the sums
-WORK_SHARE = 0.5  # for work on them
-KEPT_SHARE = 0.3  # for what lies there; what is more, Dask writes to the disk
+SUMS_SHARE = 0.3  # of a worker's memory, for making and adding up sums
+WORK_SHARE = 0.4  # for work on them
+KEPT_SHARE = 0.2  # for what lies there; what is more, Dask writes to the disk
 UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
 BATCH = 32  # items of a task
 
@@ -107,9 +106,7 @@ class Cluster:
             if rows == job.shape[1]:
                 pieces = self._whole(make, shards, job, tell)
             else:
-                lowest = PIECE_SHARE * each / (4 * _row_bytes(job) * job.folds)
-                rows = max(1, min(rows, int(lowest)))
-                pieces = self._by_bands(make, shards, job, tell, rows, each)
+                pieces = self._by_bands(make, shards, job, tell, max(1, rows), each)
         return ClusterSums(self, job.shape, [pieces], each, folder)
 
     def read(
@@ -121,8 +118,8 @@ class Cluster:
     ) -> ClusterSums:
         """Return sums that workers can read by themselves, see `Engine`."""
         each, height = self._memory(memory), sums.shape[1]
-        lowest = PIECE_SHARE * each / max(1, sums.head.row_bytes)
-        found = bands(height, max(1, min(-(-height // self.workers), int(lowest))))
+        rows = int(SUMS_SHARE * each / (4 * max(1, sums.head.row_bytes)))
+        found = bands(height, max(1, min(-(-height // self.workers), rows)))
         submit = partial(self._client.submit, _read, make, pure=False)
         pieces = [(band.first, band.end, [submit(band.first, band.end)]) for band in found]
         return ClusterSums(self, sums.shape, [_Pieces(self._client, pieces)], each, folder)
