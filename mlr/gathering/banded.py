@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 BATCH_SHARE = 0.25  # of the memory, for a batch of samples
 PACK_SHARE = 0.05  # for what is read at a time
-ARRAY_SHARE = 0.1  # arrays that are larger live on the disk
+ARRAY_SHARE = 0.1  # for results; what is more lives on the disk
 WORK_SHARE = 1 - PACK_SHARE - ARRAY_SHARE  # for all else
 PACK = 32  # people read at a time
 
