@@ -35,6 +35,7 @@ from mlr.running.bands import (
     check_memory,
     rows_within,
 )
+from mlr.running.memory import give_back_freed
 from mlr.statistics import NARROW_SAMPLES, WHITE, Statistics, total
 
 Result = TypeVar("Result")
@@ -62,6 +63,7 @@ class Banded(WorkedOnHere, ABC):
     def __init__(self, shape: tuple[int, int, int], memory: int, folder: Path | None) -> None:
         self.shape, self._folder = shape, folder
         self.memory: float = memory
+        give_back_freed()
         self._results = Results(folder)
 
     @abstractmethod
