@@ -231,9 +231,9 @@ def moments(
     return result
 
 
-def moments_bytes(layout: Layout, width: int, reach: int) -> int:
-    """Return the bytes that `moments` takes beside its result."""
-    rows = _rows_at_once(layout, width) + 2 * (reach + INTERPOLATION_REACH)
+def moments_bytes(layout: Layout, width: int, reach: int, rows: int) -> int:
+    """Return the bytes that `moments` takes beside its result, for so many rows of a frame."""
+    rows = min(_rows_at_once(layout, width), rows) + 2 * (reach + INTERPOLATION_REACH)
     planes = (rows + (layout.lag_reach or 0)) * max(len(layout.lags), len(layout.receptive_field))
     return 8 * width * (rows * _products(layout) + planes)
 

@@ -101,9 +101,10 @@ class Search:
         planes = len(lags_of(field)) + 1 + len(names) * (len(field) + 2)
         self._row = 8 * planes * (width + 2 * self._margin)  # bytes of moments
         self._solution = 8 * len(names) * (len(field) + 1) * width
-        self._making = moments_bytes(head.layout, width, self._reach)
-        kept = self.folds * self._row * (height + 2 * self._margin)
-        self._keeps = kept + self._making <= sums.spare
+        self._making = partial(moments_bytes, head.layout, width, self._reach)
+        around = height + 2 * self._margin
+        kept = self.folds * self._row * around
+        self._keeps = kept + self._making(around) <= sums.spare
         self._kept: tuple[bool, list[list[Moments]]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
@@ -264,7 +265,7 @@ class Search:
         choosing = self._row * (self.folds + 5) * blurred
         learning = self._row * (2 * around + 3 * blurred)
         held = 0 if self._keeps else self.folds * self._row * around
-        making = 0 if self._keeps else self._row * around + self._making
+        making = 0 if self._keeps else self._row * around + self._making(around)
         return held + max(choosing, learning, making) + self._solution * rows
 
 
