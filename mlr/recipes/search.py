@@ -264,7 +264,7 @@ class Search:
         around, blurred = rows + 2 * self._margin, rows + 2 * self._rim
         choosing = self._row * (self.folds + 5) * blurred
         learning = self._row * (2 * around + 3 * blurred)
-        held = 0 if self._keeps else self.folds * self._row * around
+        held = self.folds * self._row * around
         making = 0 if self._keeps else self._row * around + self._making(around)
         return held + max(choosing, learning, making) + self._solution * rows
 
