@@ -249,7 +249,7 @@ class Search:
                         parts.append(rows)
                     else:
                         parts[place] = parts[place].continued(rows, skip)
-            del folds, rows  # before there are others
+            del folds, part, rows  # before there are others
             above, begin = band.first - margin, frame.end
             yield band, list(held.values())
 
@@ -280,6 +280,8 @@ def _told_apart(
     """Return moments of rows above, apart for expressions whose sources differ in rows below."""
     if not held:
         return {names: [] for names in groups}
+    if list(held) == groups:
+        return held  # itself: of lists that are replaced, the old moments would be held, too
     return {
         both: [part.only(both) for part in parts]
         for names, parts in held.items()
