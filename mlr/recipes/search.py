@@ -193,13 +193,14 @@ class Search:
         self, work: Callable[[list[Moments]], Result], moved: bool
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
+        displacement = self.displacement(moved)  # before anything else takes memory
         if self._sums.elsewhere:
             found = self._sums.bands(self._work_bytes, self._halo + self._margin)
             whole = partial(
                 _on_crop,
                 work=work,
                 field=self._learner.receptive_field,
-                displacement=self.displacement(moved),
+                displacement=displacement,
                 height=self.shape[1],
                 margin=self._margin,
             )
