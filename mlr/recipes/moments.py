@@ -105,8 +105,9 @@ class Moments:
         )
 
     def rows(self, first: int, end: int) -> Moments:
-        """Return the rows first, ..., end - 1 of the frame, as views."""
-        return self._with(self.samples, tuple(plane[..., first:end, :] for plane in self.planes))
+        """Return the rows first, ..., end - 1 of the frame, next to each other in memory."""
+        planes = (np.ascontiguousarray(plane[..., first:end, :]) for plane in self.planes)
+        return self._with(self.samples, tuple(planes))
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""

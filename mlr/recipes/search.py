@@ -193,13 +193,14 @@ class Search:
         self, work: Callable[[list[Moments]], Result], moved: bool
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
+        displacement = self.displacement(moved)  # before anything else takes memory
         if self._sums.elsewhere:
             found = self._sums.bands(self._work_bytes, self._halo + self._margin)
             whole = partial(
                 _on_crop,
                 work=work,
                 field=self._learner.receptive_field,
-                displacement=self.displacement(moved),
+                displacement=displacement,
                 height=self.shape[1],
                 margin=self._margin,
             )
@@ -249,7 +250,7 @@ class Search:
                         parts.append(rows)
                     else:
                         parts[place] = parts[place].continued(rows, skip)
-            del folds, rows  # before there are others
+            del folds, part, rows  # before there are others
             above, begin = band.first - margin, frame.end
             yield band, list(held.values())
 
@@ -264,7 +265,7 @@ class Search:
         around, blurred = rows + 2 * self._margin, rows + 2 * self._rim
         choosing = self._row * (self.folds + 5) * blurred
         learning = self._row * (2 * around + 3 * blurred)
-        held = 0 if self._keeps else self.folds * self._row * around
+        held = self.folds * self._row * around
         making = 0 if self._keeps else self._row * around + self._making(around)
         return held + max(choosing, learning, making) + self._solution * rows
 
@@ -280,6 +281,8 @@ def _told_apart(
     """Return moments of rows above, apart for expressions whose sources differ in rows below."""
     if not held:
         return {names: [] for names in groups}
+    if list(held) == groups:
+        return held  # itself: of lists that are replaced, the old moments would be held, too
     return {
         both: [part.only(both) for part in parts]
         for names, parts in held.items()
