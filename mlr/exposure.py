@@ -69,8 +69,8 @@ class Exposure:
         groups = [(s, part.white) for part in parts for s, _ in part.groups()]
         samples = first.shape[0] if first.layout.pooled else 1
         count = sum(s.count for s, _ in groups) * samples * share.sum()
-        mean = sum((share * s.sums).sum(axis=(1, 2)) / white for s, white in groups) / count
-        squares = [(share * s.lags[:, squares_at]).sum(axis=(1, 2)) / w**2 for s, w in groups]
+        mean = sum(_shared(share, s.sums) / white for s, white in groups) / count
+        squares = [_shared(share, s.lags[:, squares_at]) / w**2 for s, w in groups]
         deviation = np.sqrt(np.maximum(0, sum(squares) / count - mean**2))
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 
@@ -105,6 +105,11 @@ class Exposure:
         gain = np.where(own > 0, np.maximum(wanted / np.where(own > 0, own, 1), LEAST_GAIN), 1)
         offset = np.array(other.brightness) - gain * np.array(self.brightness)
         return gain.astype(np.float32), offset.astype(np.float32)
+
+
+def _shared(share: npt.NDArray[np.float64], planes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the sum over each plane of what counts; one after the other, for they are large."""
+    return np.array([(share * plane).sum() for plane in planes])
 
 
 _KEYS = ("brightness", "contrast")

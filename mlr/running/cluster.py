@@ -751,7 +751,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
     _track_in_silence()
     threads = max(1, thread_count() // number)
     settings = {
-        # Dask has memory given back at once: to ask for it again took a third of all the time.
+        # Dask has memory given back at once: to ask for it again took a sixth of all the time.
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(_BLAS, threads),
         "distributed.scheduler.allowed-failures": FAILURES,
         "distributed.worker.memory.target": KEPT_SHARE / 2,  # of the limit, which is twice as much
