@@ -379,6 +379,7 @@ def joined(sums: RowSums) -> Folds:
             _with_rows(part, piece, band.rows, sums.array)
             for part, piece in zip(parts, pieces, strict=True)
         ]
+        del crop, pieces  # before the next are made
     return Folds(tuple(parts))
 
 

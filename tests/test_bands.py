@@ -1,17 +1,19 @@
 """Working in bands of rows changes no bit of a model or of statistics."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from mlr.folds import Folds, joined
+from mlr.folds import WORK, Folds, joined
 from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import Best
+from mlr.recipes.displacement import moments
 from mlr.recipes.paper import Paper
 from mlr.running.bands import WorkedOnHere, bands, rows_within
 from mlr.running.report import Report
@@ -119,6 +121,25 @@ def test_the_default_recipe_in_bands(rows, options, threads):
     whole = recipe.fit(Cropped(X, targets, recipe, 21).rows(0, 21), Report())
     with limited(threads):
         assert_same(recipe.fit(Cropped(X, targets, recipe, rows), Report()), whole)
+
+
+def test_moments_are_kept_only_if_there_is_memory_to_spare(monkeypatch):
+    X, targets = faces(12, 21, 16)
+    recipe = Best(receptive_field=3, displacement=0, blur=0.4)
+    folds = Cropped(X, targets, recipe, 21).rows(0, 21)
+    made = []
+
+    def counted(*arguments):
+        made.append(arguments)
+        return moments(*arguments)
+
+    monkeypatch.setattr("mlr.recipes.search.moments", counted)
+    whole = recipe.fit(folds, Report())
+    assert len(made) == 4  # folds, for all questions
+    tight = replace(folds, memory=folds.nbytes + WORK + 1000)
+    assert_same(recipe.fit(tight, Report()), whole)
+    assert len(made) > 8
+    assert tight.spare == tight.only(["sad"]).spare == 1000  # planes of others still take theirs
 
 
 class Two(Cropped):

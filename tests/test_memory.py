@@ -292,3 +292,25 @@ def test_memory_holds(recipe, size, megabytes, chosen, tmp_path):
     assert int(done.stdout) < 1.1e6 * megabytes, done.stdout  # the allocator keeps some
     mlr.train(tmp_path / "data", tmp_path / "all.npz", **options)
     assert (tmp_path / "m.npz").read_bytes() == (tmp_path / "all.npz").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_freed_arrays_are_given_back_to_the_system():
+    script = """
+import numpy as np
+from pathlib import Path
+from mlr.running.memory import give_back_freed
+
+def held():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmRSS"))
+
+give_back_freed()
+np.ones(30 << 20, np.uint8)  # after it, glibc would keep what is smaller
+before = held()
+kept = [np.ones(25 << 20, np.uint8), np.ones(1000)]
+del kept[0]
+print(held() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert int(done.stdout) < 5

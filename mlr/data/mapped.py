@@ -85,7 +85,7 @@ def no_room(folder: Path | None, size: int, error: OSError) -> MlrError:
 
 
 class Results:
-    """Arrays that are filled in band by band, in memory or, if they are large, on the disk.
+    """Arrays that are filled in band by band, in memory or, if there is much of them, on the disk.
 
     Parameters
     ----------
@@ -96,10 +96,13 @@ class Results:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._mapped: list[npt.NDArray[Any]] = []
+        self._kept = 0  # bytes of those in memory
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike, most: float) -> npt.NDArray[Any]:
-        """Return zeros, which lie on the disk if they have more bytes than the most."""
-        if math.prod(shape) * np.dtype(dtype).itemsize <= most:
+        """Return zeros, which lie on the disk if all in memory would have more bytes than that."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if self._kept + size <= most:
+            self._kept += size
             return np.zeros(shape, dtype)
         self._mapped.append(mapped_zeros(shape, dtype, self._folder))
         return self._mapped[-1]

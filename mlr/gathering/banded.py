@@ -35,13 +35,14 @@ from mlr.running.bands import (
     check_memory,
     rows_within,
 )
+from mlr.running.memory import give_back_freed
 from mlr.statistics import NARROW_SAMPLES, WHITE, Statistics, total
 
 Result = TypeVar("Result")
 
 BATCH_SHARE = 0.25  # of the memory, for a batch of samples
 PACK_SHARE = 0.05  # for what is read at a time
-ARRAY_SHARE = 0.1  # arrays that are larger live on the disk
+ARRAY_SHARE = 0.1  # for results; what is more lives on the disk
 WORK_SHARE = 1 - PACK_SHARE - ARRAY_SHARE  # for all else
 PACK = 32  # people read at a time
 
@@ -62,6 +63,7 @@ class Banded(WorkedOnHere, ABC):
     def __init__(self, shape: tuple[int, int, int], memory: int, folder: Path | None) -> None:
         self.shape, self._folder = shape, folder
         self.memory: float = memory
+        give_back_freed()
         self._results = Results(folder)
 
     @abstractmethod
