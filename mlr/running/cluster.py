@@ -768,7 +768,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
 
     def end() -> None:
         """Let the workers delete what they are writing, and end; nobody starts others."""
-        for nanny in {} if cluster is None else cluster.workers.values():
+        for nanny in [] if cluster is None else list(cluster.workers.values()):
             nanny.close_gracefully()
         for process in ours():
             process.terminate()
