@@ -675,8 +675,7 @@ def connected(where: str, report: Report, memory: int | None = None) -> Iterator
         If nobody answers there, there are no workers, or they have another version of mlr.
     """
     number = _local(where)
-    for library in ("distributed", "asyncio", "tornado"):  # what matters is raised as well
-        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    _silence("asyncio", "distributed", "tornado")  # what matters is raised as well
     with ExitStack() as stack:
         if number is not None:
             with announced(report):
@@ -805,6 +804,13 @@ def _close(what: Client | LocalCluster) -> None:
         what.close(timeout=CLOSING)
     if isinstance(what, Client):
         what.status = "closed"  # or its finaliser tries once more, and says so
+
+
+def _silence(*libraries: str) -> None:
+    """Let libraries log nothing, nor those loggers of theirs that have a level of their own."""
+    for name in [*libraries, *logging.root.manager.loggerDict]:
+        if name.split(".")[0] in libraries:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _track_in_silence() -> None:
