@@ -239,8 +239,8 @@ def said_wrong(run: Run, killed: bool = False) -> str:
     if run.code == -9:
         text = ORPHAN.sub("", text)
     if found := FOREIGN.search(text):
-        at = text.strip().splitlines()
-        return f"{found[0]}: ... {' / '.join(at[-2:])[:300]}"
+        begin, at = text[found.start() :].splitlines(), text.strip().splitlines()
+        return f"{' / '.join(begin[:6])[:500]} ... {' / '.join(at[-2:])[:300]}"
     # A negative one: by a signal, before the program listens to it or after its end.
     allowed = (0, 1, 2, 130, 143, *([-9, -2, -15] if killed else []))
     if run.code not in allowed:

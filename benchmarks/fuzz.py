@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import faulthandler
 import io
 import json
@@ -351,7 +352,7 @@ def _changed_meta(meta: dict[str, Any], rng: random.Random) -> str:
     for _ in range(rng.randint(1, 2)):
         key = rng.choice([*meta, "new"])
         inside = meta.get(key)
-        odd = rng.choice(_ODD)
+        odd = copy.deepcopy(rng.choice(_ODD))
         match rng.randrange(4):
             case 0 if isinstance(inside, list) and inside:
                 inside[rng.randrange(len(inside))] = odd
@@ -394,8 +395,8 @@ def _changed_array(array: np.ndarray, rng: random.Random) -> np.ndarray:
             return np.array([{"x": 1}], dtype=object)
 
 
-def _damaged_npz(path: Path, rng: random.Random) -> bytes:
-    """Return an ``.npz`` file with something wrong in it."""
+def _damaged_npz(path: Path, rng: random.Random, *, forged: bool = True) -> bytes:
+    """Return an ``.npz`` file with something wrong in it: not just other numbers, unless forged."""
     if rng.random() < 0.3:
         return damaged(path.read_bytes(), rng)
     with np.load(path) as archive:
@@ -410,7 +411,9 @@ def _damaged_npz(path: Path, rng: random.Random) -> bytes:
         for name in names:
             array = np.array(text) if name == "meta" else arrays[name]
             if name == victim and name != "meta":
-                array = _changed_array(array, rng)
+                changed = _changed_array(array, rng)
+                alike = (changed.shape, changed.dtype) == (array.shape, array.dtype)
+                array = array if alike and not forged else changed
             member = io.BytesIO()
             np.save(member, array, allow_pickle=True)
             data = member.getvalue()
@@ -477,6 +480,8 @@ def checkpoints(room: Room, rng: random.Random) -> str:
     for _ in range(rng.randint(1, 3)):
         victim = rng.choice(files)
         draw = rng.random()
+        if victim.is_dir():
+            continue
         if draw < 0.1:
             victim.unlink(missing_ok=True)
             odd = rng.choice((room.model, room.faces, "/dev/null", "loop", room.kept / "none"))
@@ -498,7 +503,7 @@ def checkpoints(room: Room, rng: random.Random) -> str:
                 damaged(victim.read_bytes(), rng)
             )
         else:
-            victim.write_bytes(_damaged_npz(room.kept / victim.name, rng))
+            victim.write_bytes(_damaged_npz(room.kept / victim.name, rng, forged=False))
     model = room.output / "m.npz"
     options = ["--recipe", "paper", "--checkpoint", kept, "--shard", rng.choice((1, 2, 3))]
     code = room.mlr("train", room.faces, "-o", model, *options, "-q")

@@ -382,7 +382,7 @@ def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
             raise ModelError("it moves pixels farther than the image is large")
     edge, channels = bool(meta.pop("edge", False)), meta.pop("channels", None)
     if channels is not None and (channels not in (1, 3) or weights.shape[1] != 1):
-        raise ModelError(f"weights of shape {weights.shape} do not serve {channels} channels")
+        raise ModelError(f"weights of shape {weights.shape} do not serve {channels!r} channels")
     details = {key: value for key, value in meta.items() if key not in ("kind", "format")}
     return Model(weights, field, expressions, details, displacement, edge, channels)
 

@@ -190,6 +190,18 @@ def test_damaged_shards_are_done_again(run, data, plain, tmp_path, summed):
     assert 4 <= len(summed) <= 5
 
 
+def test_a_folder_in_place_of_a_shard_is_told(run, data, tmp_path):
+    kept, model = tmp_path / "kept", tmp_path / "m"
+    train(data, model, "--checkpoint", kept)
+    shard = next(kept.glob("shard-*.npz"))
+    shard.unlink()
+    shard.mkdir()
+    result = run("train", data, "-o", tmp_path / "n", "--recipe", "paper", "--checkpoint", kept)
+    assert result.code == 1
+    assert result.lines[-1].startswith(f"mlr: error: {shard}: cannot be deleted: ")
+    assert shard.is_dir()
+
+
 def test_several_data_share_a_checkpoint(data, tmp_path, summed):
     more = draw_pairs(tmp_path / "more", range(50, 53), ("happy", "sad"))
     options = [more, "--remove", more, "--checkpoint", tmp_path / "kept"]

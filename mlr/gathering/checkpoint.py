@@ -2,7 +2,8 @@
 
 A checkpoint is a folder with ``manifest.json``, which says what the sums are, and a statistics file
 for each finished shard, whose metadata name its people and the SHA-256 of each of their files.
-Nothing is believed that is not checked: a shard counts if all its files have the digests they had.
+Nothing is believed that is not checked: a shard counts if its checksums hold and all its files have
+the digests they had. Sums that somebody forges, checksums included, cannot be told.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mlr.data.files import lock, open_regular, replacing
 from mlr.data.npz import meta_of
 from mlr.data.pairs import Person
 from mlr.data.stream import ordered_map
-from mlr.errors import DataError, ModelError
+from mlr.errors import DataError, MlrError, ModelError
 from mlr.folds import Folds, joined
 from mlr.gathering.banded import Mapped
 from mlr.gathering.collect import Job
@@ -103,7 +104,7 @@ class Checkpoint:
             elif named is None or _out_of_date(
                 [a for key in named for a in _addresses(key)], files
             ):
-                path.unlink(missing_ok=True)
+                _delete(path)
         return kept + cut(list(waiting.values()), size, self.job.folds)
 
     def part(
@@ -215,6 +216,13 @@ def _out_of_date(addresses: Sequence[str], files: Set[str]) -> bool:
     return any(each in files for each in addresses) or not all(
         "://" in each or Path(each).exists() for each in addresses
     )
+
+
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise MlrError(f"{path}: cannot be deleted: {error.strerror or error}") from error
 
 
 def _hash(what: Any) -> str:
