@@ -244,8 +244,8 @@ def main() -> None:
                 draw(took, RESULTS.with_suffix(".png"))
             lines += ["", "![Seconds over the number of shards](shards.png)"]
         if options.only in (None, "memory"):
-            lines += ["", f"{MEMORY_PEOPLE} drawn colour pairs, `--cluster local:2` with about the "]
-            lines[-1] += "least `--memory` it takes: the most"
+            lines += ["", f"{MEMORY_PEOPLE} drawn colour pairs, `--cluster local:2` with about "]
+            lines[-1] += "the least `--memory` it takes: the most"
             lines += ["that a process had for itself, beyond the same on pairs of 32 px.", ""]
             lines += ["| recipe | images | all sums | `--memory` | client | worker | model files |"]
             lines += ["|---|---|---|---|---|---|---|"]
