@@ -69,10 +69,9 @@ _DECODE_ERRORS = (
     IndexError,
     KeyError,
     OverflowError,
-    NotImplementedError,
     struct.error,
     zlib.error,
-    RuntimeError,  # of imagecodecs
+    RuntimeError,  # of imagecodecs; NotImplementedError is one
     PIL.Image.DecompressionBombError,
 )
 

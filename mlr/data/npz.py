@@ -132,8 +132,7 @@ def _opened(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
         ValueError,
         TypeError,
         EOFError,
-        NotImplementedError,
-        RuntimeError,
+        RuntimeError,  # NotImplementedError is one
         MemoryError,
     ) as error:
         raise ModelError(f"{path}: not a {kind} file, or a damaged one: {error}") from error
