@@ -1,18 +1,23 @@
 """Sharing out the work of a kernel among threads."""
 
+import ctypes
 import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 TASKS = 8  # for each thread: one that is held up leaves the rest of its share to the others
 
 _threads = os.cpu_count() or 1
 _helpers: list[threading.Thread] = []
 _calls: SimpleQueue[Callable[[], None]] = SimpleQueue()  # that helpers are asked for
+_processor: Callable[[], int] | None = None  # that the caller runs on, where threads can be moved
+if hasattr(os, "sched_setaffinity"):
+    _processor = getattr(ctypes.CDLL(None), "sched_getcpu", None)
+_elsewhere: set[int] = set()  # processors that helpers may run on, if that was said
 
 
 def thread_count() -> int:
@@ -104,8 +109,29 @@ def _ask(call: Callable[[], None], times: int) -> None:
             helper = threading.Thread(target=_help, name="mlr-kernel", daemon=True)
             helper.start()
             _helpers.append(helper)
+            _elsewhere.clear()
+    _move_away()
     for _ in range(min(times, len(_helpers))):
         _calls.put(call)
+
+
+def _move_away() -> None:
+    """Keep helpers off the processor that the caller runs on.
+
+    Linux likes to wake a thread where it is called from, and lets it wait there while another
+    processor sleeps: sums over 200 pairs of 128 px then took 1.06 ms instead of 0.70, those over
+    256 px 3.4 instead of 2.6.
+    """
+    if _processor is None:
+        return
+    elsewhere = os.sched_getaffinity(0) - {_processor()}
+    if elsewhere in (set(), _elsewhere):
+        return
+    for helper in _helpers:
+        with suppress(OSError):  # these processors have just been taken from us
+            os.sched_setaffinity(cast(int, helper.native_id), elsewhere)
+    _elsewhere.clear()
+    _elsewhere.update(elsewhere)
 
 
 def _help() -> None:
