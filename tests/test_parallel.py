@@ -67,4 +67,5 @@ def test_helpers_are_kept_off_one_processor_that_of_the_caller():
     processors = places.pop(threading.main_thread())
     (helper,) = places.values()
     assert processors == os.sched_getaffinity(0)
-    assert helper < processors and len(helper) == len(processors) - 1
+    assert helper < processors
+    assert len(helper) == len(processors) - 1
