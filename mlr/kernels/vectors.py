@@ -19,8 +19,8 @@ DOT = "+avx512vnni" in cpu_target.target_context.codegen().magic_tuple()[2].spli
 BLOCK = 4  # samples of a pixel that lie side by side, as many as DOT adds up
 TILE = 16 if DOT else 8  # adjacent pixels that `multiply` treats together
 #: Rows and columns of neighbours that it treats at most: their sums take up 25 of 32 registers, or
-#: 8 of 16.
-TALL, WIDE = (5, 5) if DOT else (2, 4)
+#: 9 of 16.
+TALL, WIDE = (5, 5) if DOT else (3, 3)
 BIAS = 128 if DOT else 0  # DOT takes one of the factors with a sign: the sample less so much
 LINE = 64  # bytes of a line of the cache
 WEIGHED = 16  # adjacent pixels that `weigh` treats together
