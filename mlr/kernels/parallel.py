@@ -53,7 +53,10 @@ def share_out(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
     *arguments
         What the kernel gets besides the range.
     """
-    share_out_all([(kernel, count, arguments)])
+    if _threads > 1 and count > 1:
+        share_out_all([(kernel, count, arguments)])
+    elif count:
+        kernel(0, count, *arguments)
 
 
 def share_out_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
@@ -111,7 +114,7 @@ def _parts(loops: Sequence[Loop], in_turn: bool) -> list[list[_Call]]:
     parts = []
     for same in alike.values():
         count = same[0][1]
-        tasks = min(count, TASKS * _threads)
+        tasks = min(count, TASKS * _threads if _threads > 1 else 1)
         bounds = [count * task // tasks for task in range(tasks + 1)] if tasks else []
         for begin, end in itertools.pairwise(bounds):
             cuts = range(begin, end + 1) if len(same) > 1 else (begin, end)
