@@ -254,9 +254,8 @@ def test_who_is_killed_does_not_matter(many, tmp_path, victim):
     assert (tmp_path / "m").read_bytes() == expected
 
 
-def test_what_fails_before_the_work_leaves_no_process(many, tmp_path):
+def test_what_fails_before_the_work_leaves_no_process(tmp_path):
     """Processes begin to load what they need as soon as the option is read."""
-    data, _ = many
     (tmp_path / "empty").mkdir()
     with started("train", tmp_path / "empty", "-o", tmp_path / "m", workers=0) as (process, _):
         while process.poll() is None and not (found := children(process.pid)):

@@ -30,7 +30,7 @@ from itertools import islice
 from operator import add
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Generic, TypeVar, cast
 
 import dask
 import distributed.utils
@@ -51,8 +51,19 @@ from mlr.gathering.banded import ARRAY_SHARE
 from mlr.gathering.collect import Job
 from mlr.gathering.shards import Failures, Part, Shard, address
 from mlr.layout import Layout
+from mlr.recipes.moments import Moments
 from mlr.running import processes
-from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums, bands, check_memory, rows_within
+from mlr.running.bands import (
+    LEAST_ROWS,
+    Band,
+    Cost,
+    MadeAnew,
+    MadeOf,
+    RowSums,
+    bands,
+    check_memory,
+    rows_within,
+)
 from mlr.running.engine import Make
 from mlr.running.report import Report
 from mlr.running.threads import limited
@@ -60,6 +71,7 @@ from mlr.running.warmup import announced, compile_alone
 from mlr.version import __version__
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
@@ -255,8 +267,20 @@ class Cluster:
 
         The last of the terms, each of which has a name, are taken out of the others.
         """
-        with _told(), self._shared((work, removed)) as shared:
-            waiting: deque[tuple[Band, Future]] = deque()
+        with _told():
+            begun = self.begun_on(work, bands, terms, removed, view)
+            yield from self.in_turn((band, future) for band, future, _ in begun)
+
+    def begun_on(
+        self,
+        work: Callable[[Folds, Band], Result],
+        bands: Sequence[Band],
+        terms: Sequence[_Pieces],
+        removed: Sequence[str],
+        view: _View,
+    ) -> Iterator[tuple[Band, Future, dict[str, Any]]]:
+        """Yield each band as for `on_bands`, with what becomes the result, and who works on it."""
+        with self._shared((work, removed)) as shared:
             for band, home in zip(bands, self._homes(len(bands)), strict=True):
                 crops = [pieces.crop(view, band, home) for pieces in terms]
                 future = self._client.submit(
@@ -268,11 +292,27 @@ class Cluster:
                     **home,
                     pure=False,
                 )
-                waiting.append((band, future))
-                if len(waiting) >= 2 * self.workers:
-                    yield _result(*waiting.popleft())
-            while waiting:
+                yield band, future, home
+
+    def begun_on_made(
+        self,
+        work: Callable[[Made], Result],
+        made: Iterable[tuple[Band, Future, dict[str, Any]]],
+    ) -> Iterator[tuple[Band, Future]]:
+        """Yield each band with what becomes the result of work on what was made of it."""
+        with self._shared(work) as shared:
+            for band, future, home in made:
+                yield band, self._client.submit(_on_made, shared, future, **home, pure=False)
+
+    def in_turn(self, begun: Iterable[tuple[Band, Future]]) -> Iterator[tuple[Band, Any]]:
+        """Yield each band with its result; few are begun before they are asked for."""
+        waiting: deque[tuple[Band, Future]] = deque()
+        for found in begun:
+            waiting.append(found)
+            if len(waiting) >= 2 * self.workers:
                 yield _result(*waiting.popleft())
+        while waiting:
+            yield _result(*waiting.popleft())
 
     @property
     def workers(self) -> int:
@@ -403,7 +443,11 @@ class ClusterSums:
         self._results = Results(folder)
 
     elsewhere = True
-    spare = 0.0
+
+    @property
+    def spare(self) -> float:
+        """Bytes that all workers may keep besides the sums and the work on bands."""
+        return KEPT_SHARE * self.memory * self._cluster.workers
 
     @cached_property
     def head(self) -> Folds:
@@ -485,9 +529,51 @@ class ClusterSums:
             yield found
             self._results.release()
 
+    def made(
+        self, make: Callable[[Folds, Band], Made], bands: Sequence[Band], keep: bool
+    ) -> MadeOf[Made]:
+        """Return what is made of the sums of each crop; who makes it keeps it if told to."""
+        if not keep:
+            return MadeAnew(self, make, bands)
+        begun = self._cluster.begun_on(make, bands, self._terms, self._removed, self._view)
+        made = _Kept[Made](self._cluster, list(begun), self._results)
+        for term in self._terms:
+            term.forget(self._view, [])
+        return made
+
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, on the disk if it is large."""
         return self._results.zeros(shape, dtype, ARRAY_SHARE * self.memory)
+
+
+class _Kept(Generic[Made]):
+    """What workers have made of bands, and keep.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Whose they are.
+    made : sequence of (Band, Future, dict)
+        Each band, what becomes of it, and who keeps it.
+    results : Results
+        To be released after each work.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        made: Sequence[tuple[Band, Future, dict[str, Any]]],
+        results: Results,
+    ) -> None:
+        self._cluster, self._made, self._results = cluster, made, results
+
+    def each(self, work: Callable[[Made], Result]) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of it, on the workers."""
+        with _told():
+            begun = self._cluster.begun_on_made(work, self._made)
+            for found in self._cluster.in_turn(begun):
+                yield found
+                self._results.release()
 
 
 def _as_they_are(sums: Folds, band: Band) -> Folds:
@@ -498,7 +584,9 @@ def _result(band: Band, future: Future) -> tuple[Band, Any]:
     return band, future.result()
 
 
-sizeof.register(Folds, lambda folds: folds.nbytes)  # for Dask to know what it moves and keeps
+# For Dask to know what it moves and keeps.
+sizeof.register(Folds, lambda folds: folds.nbytes)
+sizeof.register(Moments, lambda moments: moments.nbytes)
 sizeof.register(Part, lambda part: sizeof(part.sums))
 
 # What workers do.
@@ -616,6 +704,12 @@ def _on_band(
             raise DataError(f"{name}: {error}") from error
     with _busy(compiled) as threads, limited(threads):
         return work(sums, band)
+
+
+def _on_made(shared: tuple[Callable[[Made], Result], bool], made: Made) -> Result:
+    work, compiled = shared
+    with _busy(compiled) as threads, limited(threads):
+        return work(made)
 
 
 def _batch(
