@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import draw_pairs, names, run_process
+from tests.there import noted, with_who
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
@@ -20,6 +22,7 @@ from mlr.errors import DataError
 from mlr.folds import joined
 from mlr.gathering import gather as gathering
 from mlr.running import cluster
+from mlr.running.bands import bands
 from mlr.running.engine import engine
 from mlr.running.report import Report
 
@@ -129,6 +132,23 @@ def test_several_data_are_added_up_and_taken_out_there(two, tmp_path, monkeypatc
         assert (tmp_path / f"{number}-there").read_bytes() == (tmp_path / "0-None").read_bytes()
     with pytest.raises(DataError, match=r"out.*cannot take out pairs that were never put in"):
         training.train(other, remove=[out], recipe="paper", cluster="there")
+
+
+def test_what_workers_have_made_they_keep_and_make_anew_if_one_is_lost(data, tmp_path):
+    notes = tmp_path / "notes"
+    with engine("local:2", Report()) as ours:
+        sums, _ = gathered(data, ours, "paper", 2, memory=1 << 30)
+        make, height = partial(noted, notes=notes), sums.shape[1]
+        for keep, times in ((True, 2), (False, 4)):
+            notes.unlink(missing_ok=True)
+            made = sums.made(make, bands(height, height // 2), keep)
+            first, again = ([found for _, (found, _) in made.each(with_who)] for _ in range(2))
+            assert first == again
+            assert len(notes.read_text().splitlines()) == times
+        made = sums.made(make, bands(height, height // 2), keep=True)
+        _, (_, victim) = next(iter(made.each(with_who)))
+        os.kill(victim, signal.SIGKILL)
+        assert [found for _, (found, _) in made.each(with_who)] == first
 
 
 def test_progress_counts_people(data, two):
