@@ -110,7 +110,8 @@ class Search:
         self._there: tuple[bool, MadeOf[list[list[Moments]]]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
-        self.works: list[Work] = [(sums, self._work_bytes, self._around)]
+        around = self._halo + self._margin if sums.elsewhere else self._around
+        self.works: list[Work] = [(sums, self._work_bytes, around)]
         if self._reach:
             self.works.append((sums, *estimating(sums, self._reach)))
 

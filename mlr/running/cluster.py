@@ -65,6 +65,7 @@ from mlr.running.bands import (
     rows_within,
 )
 from mlr.running.engine import Make
+from mlr.running.memory import give_back_now
 from mlr.running.report import Report
 from mlr.running.threads import limited
 from mlr.running.warmup import announced, compile_alone
@@ -81,12 +82,29 @@ FAILURES = 20  # workers that a task of ours may see die before it is given up
 CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
 SUMS_SHARE = 0.3  # of a worker's memory, for making and adding up sums
-WORK_SHARE = 0.4  # for work on them
+SHARD_SHARE = 0.4  # for a shard whose sums are made in bands
+WORK_SHARE = 0.45  # for work on bands of sums
 KEPT_SHARE = 0.2  # for what lies there; what is more, Dask writes to the disk
 UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
 BATCH = 32  # items of a task
 
 _LOST = (KilledWorker, CommClosedError, FutureCancelledError, CancelledError, TimeoutError)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How workers do what they are told.
+
+    Attributes
+    ----------
+    compiled : bool
+        They find the kernels in the cache of the process that tells them.
+    sparing : bool
+        After each task they give back what memory they can.
+    """
+
+    compiled: bool
+    sparing: bool
 
 
 class Cluster:
@@ -96,12 +114,12 @@ class Cluster:
     ----------
     connecting : Executor's future
         Becomes a client of a scheduler that has workers.
-    compiled : bool
-        The workers find the kernels in this process's cache.
+    how : _How
+        How workers do what they are told.
     """
 
-    def __init__(self, connecting: Connecting[Client], compiled: bool) -> None:
-        self._connecting, self._compiled = connecting, compiled
+    def __init__(self, connecting: Connecting[Client], how: _How) -> None:
+        self._connecting, self._how = connecting, how
 
     @property
     def _client(self) -> Client:
@@ -181,7 +199,7 @@ class Cluster:
             totals = [self._added(level, 10) for level in folds.values()]
             self._tell(told, shards, tell)
         files: list[IO[bytes]] = []
-        if self._compiled and _OPEN.is_dir():  # to send them takes far longer than to map them
+        if self._how.compiled and _OPEN.is_dir():  # to send them takes far longer than to map them
             files = [temporary_file(None) for _ in totals]
             places = [_OPEN / str(file.fileno()) for file in files]
             totals = list(map(partial(submit, _lent), totals, places))
@@ -338,7 +356,7 @@ class Cluster:
         """Send something once, for many tasks; no worker that is lost takes it away."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is large
-            yield self._client.submit(pickle.loads, pickle.dumps((what, self._compiled)))
+            yield self._client.submit(pickle.loads, pickle.dumps((what, self._how)))
 
 
 _Piece = tuple[int, int, list[Future]]  # the sum of all is that of the rows first, ..., end - 1
@@ -381,6 +399,11 @@ class _Pieces:
         for file in files:
             weakref.finalize(self, file.close)
         self._kept: dict[tuple[_View, int, int], list[list[Future]]] = {}
+
+    @property
+    def copies(self) -> int:
+        """How many there are of a row in the memory of who works on it."""
+        return 0 if self._lent else 1 + (len(self._pieces) > 1)
 
     def forget(self, view: _View, bands: Sequence[Band]) -> None:
         """Let all rows be forgotten but those of these bands."""
@@ -493,9 +516,9 @@ class ClusterSums:
 
     @property
     def making_bytes(self) -> int:
-        """Bytes that it takes a worker to have a row: each term as sent and put together."""
-        terms = len(self._terms)
-        return (2 * terms + 2 * (terms > 1)) * self.head.row_bytes
+        """Bytes that it takes a worker to have a row: each term as sent, and put together."""
+        several = len(self._terms) > 1  # then their sum, and what is left of it
+        return (sum(term.copies for term in self._terms) + 2 * several) * self.head.row_bytes
 
     def _work_bytes(self, rows: int, cost: Cost, halo: int) -> float:
         """Return the bytes of work on a band."""
@@ -592,32 +615,32 @@ sizeof.register(Part, lambda part: sizeof(part.sums))
 # What workers do.
 
 
-def _part(shared: tuple[Make, bool], shard: Shard) -> Part:
-    make, compiled = shared
-    with _busy(compiled) as threads:
+def _part(shared: tuple[Make, _How], shard: Shard) -> Part:
+    make, how = shared
+    with _busy(how) as threads:
         return make(shard, threads, None, None)
 
 
 _held: dict[str, Part] = {}  # shards that this process keeps on the disk
 
 
-def _of_shard(shared: tuple[tuple[Make, Job, int], bool], shard: Shard, threads: int) -> Part:
+def _of_shard(shared: tuple[tuple[Make, Job, int], _How], shard: Shard, threads: int) -> Part:
     """Return what came of a shard, on the disk."""
     (make, _, memory), _ = shared
     key = repr([(person.name, address(person.source)) for person in shard])
     if key not in _held:
         folder = Path(get_worker().local_directory)
-        _held[key] = make(shard, threads, int(WORK_SHARE * memory), folder)
+        _held[key] = make(shard, threads, int(SHARD_SHARE * memory), folder)
     return _held[key]
 
 
-def _decoded(shared: tuple[tuple[Make, Job, int], bool], shard: Shard) -> Failures:
+def _decoded(shared: tuple[tuple[Make, Job, int], _How], shard: Shard) -> Failures:
     with _busy(shared[1]) as threads:
         return _of_shard(shared, shard, threads).failures
 
 
 def _band_of_shard(
-    shared: tuple[tuple[Make, Job, int], bool], shard: Shard, band: Band, decoded: Failures
+    shared: tuple[tuple[Make, Job, int], _How], shard: Shard, band: Band, decoded: Failures
 ) -> Folds:
     """Return some rows of the sums of a shard; made again if the one who had it is lost."""
     job = shared[0][1]
@@ -683,7 +706,7 @@ def _rows(sums: Folds, first: int, end: int) -> Folds:
 
 
 def _on_band(
-    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[str]], bool],
+    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[str]], _How],
     band: Band,
     counts: Sequence[Sequence[int]],
     *parts: Folds,
@@ -693,7 +716,7 @@ def _on_band(
     Each term consists of pieces, and each of them is the sum of so many of the parts. The last
     terms, which have names, are taken out of the others.
     """
-    (work, removed), compiled = shared
+    (work, removed), how = shared
     rest = iter(parts)
     terms = [stacked([reduce(add, islice(rest, count)) for count in pieces]) for pieces in counts]
     sums = reduce(add, terms[: len(terms) - len(removed)])
@@ -702,21 +725,21 @@ def _on_band(
             sums = sums - term
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
-    with _busy(compiled) as threads, limited(threads):
+    with _busy(how) as threads, limited(threads):
         return work(sums, band)
 
 
-def _on_made(shared: tuple[Callable[[Made], Result], bool], made: Made) -> Result:
-    work, compiled = shared
-    with _busy(compiled) as threads, limited(threads):
+def _on_made(shared: tuple[Callable[[Made], Result], _How], made: Made) -> Result:
+    work, how = shared
+    with _busy(how) as threads, limited(threads):
         return work(made)
 
 
 def _batch(
-    shared: tuple[tuple[Callable[[Item, Shared], Result], Shared], bool], items: Sequence[Item]
+    shared: tuple[tuple[Callable[[Item, Shared], Result], Shared], _How], items: Sequence[Item]
 ) -> list[Result]:
-    (function, what), compiled = shared
-    with _busy(compiled) as threads:
+    (function, what), how = shared
+    with _busy(how) as threads:
         return list(ordered_map(partial(_call, function, what), items, threads))
 
 
@@ -729,7 +752,7 @@ _ready = False
 
 
 @contextmanager
-def _busy(compiled: bool) -> Iterator[int]:
+def _busy(how: _How) -> Iterator[int]:
     """Have the worker's threads to oneself; yields their number.
 
     The kernels are compiled before the first work, by one process at a time: several that write
@@ -737,10 +760,14 @@ def _busy(compiled: bool) -> Iterator[int]:
     """
     global _ready
     with _ONE:
-        if not (_ready or compiled):
+        if not (_ready or how.compiled):
             compile_alone()
         _ready = True
-        yield get_worker().state.nthreads
+        try:
+            yield get_worker().state.nthreads
+        finally:
+            if how.sparing:
+                give_back_now()
 
 
 def dask_setup(worker: Worker) -> None:
@@ -793,7 +820,7 @@ def connected(where: str, report: Report, memory: int | None = None) -> Iterator
                 raise MlrError(f"{where}: {error}") from error
             if number is None:
                 connecting.result()
-            yield Cluster(connecting, compiled=number is not None)
+            yield Cluster(connecting, _How(number is not None, memory is not None))
 
 
 def _connect(
