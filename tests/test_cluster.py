@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.shards import most_memory
 from tests.conftest import draw_pairs, names, run_process
 from tests.there import noted, with_who
 
@@ -340,3 +341,16 @@ def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlr.running.cluster", None)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
     assert result.lines == ["mlr: error: --cluster needs Dask: pip install 'mlr[cluster]'"]
+
+
+@pytest.mark.slow  # images large enough to be told apart from the program's own memory
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_neither_the_client_nor_a_worker_takes_more_memory_than_given(tmp_path):
+    """Beyond what they take for small images; all sums have 177 MB, and the model 71."""
+    most = []
+    for side in (32, 768):
+        data = draw_pairs(tmp_path / str(side), range(8), ("happy",), size=side)
+        options = ["--recipe", "paper", "--cluster", "local:2", "--shard", 1, "--force"]
+        train = ["train", data, "-o", tmp_path / "m", *options, "--memory", "40MB"]
+        most.append(most_memory(*train))
+    assert all(large - small < 40_000_000 for small, large in zip(*most, strict=True)), most
