@@ -178,7 +178,8 @@ def test_progress_counts_people(data, two):
 def test_the_command_line_makes_the_same_model(data, tmp_path, workers):
     train = ["train", data, "--recipe", "paper", "-o"]
     plain = run_process(*train, tmp_path / "a")
-    elsewhere = run_process(*train, tmp_path / "b", "--cluster", f"local:{workers}", "--shard", 2)
+    where = ["--cluster", f"local:{workers}", "--shard", 2]
+    elsewhere = run_process(*train, tmp_path / "b", *where, timeout=300)  # on a busy machine
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert plain.code == elsewhere.code == 1
     said = [result.lines[:-1] for result in (plain, elsewhere)]

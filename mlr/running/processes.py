@@ -1,8 +1,8 @@
 """Processes here, forked by a server that loads what they need while this program does so, too.
 
 To load it takes as long as training on some hundred pairs, and a process that is started by itself
-has to. What they say on stderr is kept from the user: a library that is short of memory says so in
-its own words, just before we do.
+has to. What they print is kept from the user: a library that is short of memory says so in its own
+words, just before we do.
 """
 
 from __future__ import annotations
@@ -110,12 +110,14 @@ def _with(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Let stderr lead nowhere for processes that are started in the block."""
-    kept = os.dup(2)
+    """Let stdout and stderr lead nowhere for processes that are started in the block."""
+    kept = [os.dup(number) for number in (1, 2)]
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 2)
+            for number in (1, 2):
+                os.dup2(nowhere.fileno(), number)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        for number, file in zip((1, 2), kept, strict=True):
+            os.dup2(file, number)
+            os.close(file)
