@@ -977,6 +977,10 @@ def _told() -> Iterator[None]:
         ) from error
     except _LOST as error:
         raise MlrError(f"the cluster is lost: {_first_line(error)}") from error
+    except RuntimeError as error:
+        if "thread" not in str(error):  # of which the system gives no more
+            raise
+        raise MlrError(f"the cluster is lost: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:
