@@ -371,7 +371,10 @@ def runs_go_on(campaign: Campaign) -> Iterator[Trial]:
 
 @case
 def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
-    """Send `kill -9` to the trainer, one worker, both, or the scheduler, at any moment."""
+    """Send `kill -9` at any moment to the trainer, one worker, both, or the scheduler.
+
+    The scheduler of processes here is the trainer: there it is the one that they are forked from.
+    """
     if "cluster" not in campaign.tasks:
         yield Trial("left out: needs mlr[cluster]")
         return
@@ -382,7 +385,8 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
             arguments = [a if a != "local:2" else address for a in task.arguments]
             start = time.perf_counter()
             process = campaign.start(*arguments)
-            victim = ["trainer", "worker", "scheduler", "both workers"][number // 2 % 4]
+            third = "server" if address == "local:2" else "scheduler"
+            victim = ["trainer", "worker", third, "both workers"][number // 2 % 4]
             moment = campaign.random.uniform(0.2, 1.0) * task.seconds
             with suppress(subprocess.TimeoutExpired):
                 process.wait(moment)
@@ -391,16 +395,17 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
                 "trainer": [process.pid],
                 "worker": there["workers"][:1],
                 "both workers": there["workers"],
-                "scheduler": there["scheduler"] or [process.pid],
+                third: there[third],
             }
             for pid in targets[victim]:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             run = campaign.finish(process, start)
             trial = campaign.judge(task, run, killed=True)
-            left = _still_there(there["workers"] if address == "local:2" else [])
+            ours = [*there["workers"], *there["server"]] if address == "local:2" else []
+            left = _still_there(ours)
         if not trial.wrong and left:
-            trial.wrong = f"workers {left} outlive the program"
+            trial.wrong = f"processes {left} outlive the program"
         if not trial.wrong and run.code != 0:  # what was finished serves on
             after = [a for a in task.arguments if a not in ("--cluster", "local:2")]
             trial.wrong = campaign.judge(task, campaign.run(*after)).wrong
@@ -423,7 +428,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
         workers: list[int] = []
         while process.poll() is None and len(workers) < 2:
             time.sleep(0.01)
-            workers = _children(process.pid)
+            workers = _workers(process.pid)
         with suppress(subprocess.TimeoutExpired):
             process.wait(campaign.random.uniform(0, 0.7) * task.seconds)
         with suppress(OSError):
@@ -442,7 +447,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
 def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[int]]]]]:
     """Yield an address and what tells the processes there are, of a program with this id."""
     if local:
-        yield "local:2", lambda pid: {"workers": _children(pid), "scheduler": []}
+        yield "local:2", lambda pid: {"workers": _workers(pid), "server": _children(pid)}
         return
     dask = [sys.executable, "-m", "distributed.cli.dask_"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT}
@@ -461,6 +466,11 @@ def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[
         for process in started:
             process.kill()
             process.wait()
+
+
+def _workers(pid: int) -> list[int]:
+    """Return the workers of a program: forked by a server of its own."""
+    return [worker for server in _children(pid) for worker in _children(server)]
 
 
 def _children(pid: int) -> list[int]:

@@ -61,13 +61,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def run_process(*args: object, **options) -> Result:
+def run_process(*args: object, timeout: float = 60, **options) -> Result:
     """Run the program in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "mlr", *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
         **options,
     )
     assert "Traceback" not in done.stderr

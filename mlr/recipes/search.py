@@ -26,7 +26,7 @@ from mlr.recipes.displacement import (
 )
 from mlr.recipes.moments import Moments, lags_of, margin_for
 from mlr.recipes.option import Option
-from mlr.running.bands import Band, Result, RowSums, Work
+from mlr.running.bands import Band, MadeOf, Result, RowSums, Work
 from mlr.statistics import Statistics
 
 Float = npt.NDArray[np.float64]
@@ -104,11 +104,14 @@ class Search:
         self._making = partial(moments_bytes, head.layout, width, self._reach)
         around = height + 2 * self._margin
         kept = self.folds * self._row * around
-        self._keeps = kept + self._making(around) <= sums.spare
+        making = 0 if sums.elsewhere else self._making(around)  # there, band by band
+        self._keeps = kept + making <= sums.spare
         self._kept: tuple[bool, list[list[Moments]]] | None = None
+        self._there: tuple[bool, MadeOf[list[list[Moments]]]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
-        self.works: list[Work] = [(sums, self._work_bytes, self._around)]
+        around = self._halo + self._margin if sums.elsewhere else self._around
+        self.works: list[Work] = [(sums, self._work_bytes, around)]
         if self._reach:
             self.works.append((sums, *estimating(sums, self._reach)))
 
@@ -187,24 +190,15 @@ class Search:
                     raise MlrError(
                         "the weights are too large for a model; give intensities in [0, 1]"
                     )
-        self._kept = None
+        self._kept = self._there = None
 
     def _on_bands(
         self, work: Callable[[list[Moments]], Result], moved: bool
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
-        displacement = self.displacement(moved)  # before anything else takes memory
+        self.displacement(moved)  # before anything else takes memory
         if self._sums.elsewhere:
-            found = self._sums.bands(self._work_bytes, self._halo + self._margin)
-            whole = partial(
-                _on_crop,
-                work=work,
-                field=self._learner.receptive_field,
-                displacement=displacement,
-                height=self.shape[1],
-                margin=self._margin,
-            )
-            for band, results in self._sums.each(whole, found):
+            for band, results in self._elsewhere(moved).each(partial(_on_groups, work=work)):
                 for result in results:
                     yield band, result
         else:
@@ -212,6 +206,21 @@ class Search:
             for band, groups in bands:
                 for parts in groups:
                     yield band, work(parts)
+
+    def _elsewhere(self, moved: bool) -> MadeOf[list[list[Moments]]]:
+        """Return the moments of each fold, band by band, which others make."""
+        if self._there is None or self._there[0] != moved:
+            self._there = None  # before there are others
+            make = partial(
+                _moments_of,
+                field=self._learner.receptive_field,
+                displacement=self.displacement(moved),
+                height=self.shape[1],
+                margin=self._margin,
+            )
+            found = self._sums.bands(self._work_bytes, self._halo + self._margin)
+            self._there = moved, self._sums.made(make, found, self._keeps)
+        return self._there[1]
 
     def _from_kept(self, moved: bool) -> Iterator[tuple[Band, list[list[Moments]]]]:
         """Yield the moments of each fold, band by band, having made those of all rows."""
@@ -266,7 +275,8 @@ class Search:
         choosing = self._row * (self.folds + 5) * blurred
         learning = self._row * (2 * around + 3 * blurred)
         held = self.folds * self._row * around
-        making = 0 if self._keeps else self._row * around + self._making(around)
+        there = self._keeps and not self._sums.elsewhere
+        making = 0 if there else self._row * around + self._making(around)
         return held + max(choosing, learning, making) + self._solution * rows
 
 
@@ -291,27 +301,30 @@ def _told_apart(
     }
 
 
-def _on_crop(
+def _moments_of(
     folds: Folds,
     band: Band,
     *,
-    work: Callable[[list[Moments]], Result],
     field: ReceptiveField,
     displacement: Field | None,
     height: int,
     margin: int,
-) -> list[Result]:
-    """Do some work on the moments of a band that is looked at by itself."""
+) -> list[list[Moments]]:
+    """Return the moments of each fold in a band that is looked at by itself."""
     frame = Frame(height, margin, band.first - margin, band.end + margin)
     return [
-        work(
-            [
-                moments(part, names, field, displacement, frame, band.above)
-                for part in _showing(folds, names)
-            ]
-        )
+        [
+            moments(part, names, field, displacement, frame, band.above)
+            for part in _showing(folds, names)
+        ]
         for names in folds.groups()
     ]
+
+
+def _on_groups(
+    groups: list[list[Moments]], *, work: Callable[[list[Moments]], Result]
+) -> list[Result]:
+    return [work(parts) for parts in groups]
 
 
 def _left_out(

@@ -66,6 +66,14 @@ def give_back_freed() -> None:
         library.mallopt(_MMAP_THRESHOLD, LARGE)
 
 
+def give_back_now() -> None:
+    """Give all memory that is free in this process back to the system."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def available() -> int:
     """Return the bytes that this process can take without swapping, as far as can be told."""
     amounts = [_system(), *_groups(), _limit()]
