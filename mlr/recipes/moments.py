@@ -10,13 +10,15 @@ the inputs, and so one Gram matrix and one factorisation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
+from mlr.data.mapped import release
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
 from mlr.kernels.parallel import share_out
@@ -73,12 +75,15 @@ class Moments:
         expressions: tuple[str, ...],
         samples: float,
         size: tuple[int, int],
+        array: Callable[[tuple[int, ...]], Float] = np.empty,
     ) -> Moments:
-        """Return moments of a frame of (height, width), to be filled in."""
+        """Return moments of a frame of (height, width), to be filled in, in one array."""
         each = len(expressions)
-        counts = (len(lags_of(field)),), (), (each, len(field)), (each,), (each,)
-        planes = (np.empty((*count, *size)) for count in counts)
-        return cls(field, margin, expressions, samples, *planes)
+        counts = [(len(lags_of(field)),), (), (each, len(field)), (each,), (each,)]
+        ends = np.cumsum([math.prod(count) for count in counts])
+        planes = np.split(array((int(ends[-1]), *size)), ends[:-1])
+        shaped = (a.reshape(*n, *size) for a, n in zip(planes, counts, strict=True))
+        return cls(field, margin, expressions, samples, *shaped)
 
     @property
     def planes(self) -> tuple[Float, ...]:
@@ -105,9 +110,12 @@ class Moments:
         )
 
     def rows(self, first: int, end: int) -> Moments:
-        """Return the rows first, ..., end - 1 of the frame, next to each other in memory."""
-        planes = (np.ascontiguousarray(plane[..., first:end, :]) for plane in self.planes)
-        return self._with(self.samples, tuple(planes))
+        """Return the rows first, ..., end - 1 of the frame, as views."""
+        return self._with(self.samples, tuple(p[..., first:end, :] for p in self.planes))
+
+    def release(self) -> None:
+        """Let go of what was read of a file, if the moments are in one."""
+        release(self.lags)
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
@@ -146,7 +154,8 @@ class Moments:
             Standard deviation in pixels; the margin must be `margin_for` it.
         """
         left = margin_for(self.receptive_field, 0)
-        planes = (blur(plane, sigma, self.margin - left) for plane in self.planes)
+        planes = tuple(blur(plane, sigma, self.margin - left) for plane in self.planes)
+        self.release()
         return Moments(self.receptive_field, left, self.expressions, self.samples, *planes)
 
     def solve(self, penalty: Float, prior: Float) -> Float:
@@ -190,12 +199,6 @@ class Moments:
         )
         solve_singular(equations, weights, solve_pixels(equations, weights))
         return weights
-
-    def continued(self, other: Moments, skip: int) -> Moments:
-        """Return the moments of these rows but for the first, and of the rows of a frame below."""
-        pairs = zip(self.planes, other.planes, strict=True)
-        joined = (np.concatenate([a[..., skip:, :], b], axis=-2) for a, b in pairs)
-        return self._with(self.samples, tuple(joined))
 
     def errors(self, weights: Float) -> Float:
         """Return the squared errors of weights on these samples, summed over each row of the image.

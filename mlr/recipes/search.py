@@ -11,6 +11,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from mlr.data.mapped import Results
 from mlr.errors import MlrError
 from mlr.folds import Folds
 from mlr.receptive_field import ReceptiveField
@@ -19,15 +20,19 @@ from mlr.recipes.displacement import (
     Frame,
     estimate,
     estimating,
+    fill_in,
     halo_for,
     moments,
     moments_bytes,
     reach_of,
+    samples_of,
 )
 from mlr.recipes.moments import Moments, lags_of, margin_for
 from mlr.recipes.option import Option
 from mlr.running.bands import Band, Result, RowSums, Work
 from mlr.statistics import Statistics
+
+IN_MEMORY = 1 << 20  # bytes of moments that are not worth a file
 
 Float = npt.NDArray[np.float64]
 Wanted = Mapping[str, Sequence[Option]]  # by expression
@@ -70,8 +75,9 @@ class Learner:
 class Search:
     """The sums of some expressions' folds, and what they say of options.
 
-    Moments are kept from one question to the next if there is memory to spare; otherwise they are
-    made anew, band by band.
+    Moments are made once and kept, in a temporary file, from which each question reads them band by
+    band: in memory they would take half as much as the sums. Where others work on bands they are
+    made anew for each question.
 
     Parameters
     ----------
@@ -97,18 +103,19 @@ class Search:
         self._halo = halo_for(head.layout, self._reach)
         # The first band begins with the rows above the image, and ends with those below it.
         self._around = max(self._halo, (self._halo + self._margin + 1) // 2)
-        _, height, width = sums.shape
+        width = sums.shape[2]
         planes = len(lags_of(field)) + 1 + len(names) * (len(field) + 2)
         self._row = 8 * planes * (width + 2 * self._margin)  # bytes of moments
         self._solution = 8 * len(names) * (len(field) + 1) * width
         self._making = partial(moments_bytes, head.layout, width, self._reach)
-        around = height + 2 * self._margin
-        kept = self.folds * self._row * around
-        self._keeps = kept + self._making(around) <= sums.spare
         self._kept: tuple[bool, list[list[Moments]]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
-        self.works: list[Work] = [(sums, self._work_bytes, self._around)]
+        self.works: list[Work] = (
+            [(sums, self._crop_bytes, self._halo + self._margin)]
+            if sums.elsewhere
+            else [(sums, self._making_bytes, self._around), (sums, self._asking_bytes, 0)]
+        )
         if self._reach:
             self.works.append((sums, *estimating(sums, self._reach)))
 
@@ -136,12 +143,12 @@ class Search:
             between the two, one way is enough: the other takes as long as all else together.
         soon : mapping of str to sequence of Option, optional
             What will perhaps be asked next. One look at the sums costs as much as many errors:
-            unless moments are kept, these errors are worked out, too.
+            where moments are not kept, these errors are worked out, too.
         """
         moved = moved and self._reach > 0
         asked = {(name, o) for name, options in wanted.items() for o in options}
         if not all((moved, *pair) in self._known for pair in asked):
-            if soon and not self._keeps:
+            if soon and self._sums.elsewhere:
                 asked |= {(name, o) for name, options in soon.items() for o in options}
             new = sorted(pair for pair in asked if (moved, *pair) not in self._known)
             self._known |= {(moved, *pair): e for pair, e in self._measured(new, moved).items()}
@@ -195,7 +202,7 @@ class Search:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
         displacement = self.displacement(moved)  # before anything else takes memory
         if self._sums.elsewhere:
-            found = self._sums.bands(self._work_bytes, self._halo + self._margin)
+            found = self._sums.bands(self._crop_bytes, self._halo + self._margin)
             whole = partial(
                 _on_crop,
                 work=work,
@@ -208,66 +215,75 @@ class Search:
                 for result in results:
                     yield band, result
         else:
-            bands = self._from_kept(moved) if self._keeps else self._made(moved)
-            for band, groups in bands:
-                for parts in groups:
-                    yield band, work(parts)
+            if self._kept is None or self._kept[0] != moved:
+                self._kept = None  # before there are others
+                self._kept = moved, self._keep(moved, self._sums.head.groups())
+            for band in self._sums.bands(self._asking_bytes):
+                rows = band.first, band.end + 2 * self._margin
+                for parts in self._kept[1]:
+                    yield band, work([part.rows(*rows) for part in parts])
 
-    def _from_kept(self, moved: bool) -> Iterator[tuple[Band, list[list[Moments]]]]:
-        """Yield the moments of each fold, band by band, having made those of all rows."""
-        if self._kept is None or self._kept[0] != moved:
-            self._kept = None  # before there are others
-            frame = Frame.whole(self.shape[1], self._margin)
-            make = partial(self._moments, moved=moved, frame=frame, top=0)
-            folds = self._sums.rows(0, self.shape[1])
-            self._kept = (
-                moved,
-                [
-                    [make(part, names) for part in _showing(folds, names)]
-                    for names in folds.groups()
-                ],
-            )
-        _, groups = self._kept
-        for band in self._sums.bands(self._work_bytes):
-            rows = band.first, band.end + 2 * self._margin
-            yield band, [[part.rows(*rows) for part in parts] for parts in groups]
-
-    def _made(self, moved: bool) -> Iterator[tuple[Band, list[list[Moments]]]]:
-        """Yield the moments of each fold, band by band; each row is worked out once."""
+    def _keep(self, moved: bool, groups: list[tuple[str, ...]]) -> list[list[Moments]]:
+        """Return the moments of each fold and group of expressions, made band by band."""
         height, margin = self.shape[1], self._margin
-        held: dict[tuple[str, ...], list[Moments]] = {}
-        above = begin = -margin
-        for band in self._sums.bands(self._work_bytes, self._around):
+        kept: list[list[Moments]] = []
+        begin = -margin
+        for band in self._sums.bands(self._making_bytes, self._around):
             frame = Frame(height, margin, begin, band.end + margin)
             top = max(0, min(begin, height - 1) - self._halo)  # beyond the edge its pixels repeat
-            skip = band.first - margin - above
             folds = self._sums.rows(top, min(height, max(frame.end, 1) + self._halo))
-            held = _told_apart(held, folds.groups())
-            for names, parts in held.items():
-                for place, part in enumerate(_showing(folds, names)):
-                    rows = self._moments(part, names, moved, frame, top)
-                    if begin == -margin:
-                        parts.append(rows)
-                    else:
-                        parts[place] = parts[place].continued(rows, skip)
-            del folds, part, rows  # before there are others
-            above, begin = band.first - margin, frame.end
-            yield band, list(held.values())
+            finer = _told_apart(groups, folds.groups())
+            if finer != groups:  # the sources of some differ here for the first time
+                return self._keep(moved, finer)
+            kept = kept or self._rooms(folds, groups)
+            for names, parts in zip(groups, kept, strict=True):
+                for whole, part in zip(parts, _showing(folds, names), strict=True):
+                    rows = whole.rows(begin + margin, frame.end + margin)
+                    fill_in(rows, part, self.displacement(moved), frame, top)
+                    whole.release()
+            del folds, part  # before there are others
+            begin = frame.end
+        return kept
 
-    def _moments(
-        self, part: Statistics, names: tuple[str, ...], moved: bool, frame: Frame, top: int
-    ) -> Moments:
+    def _rooms(self, folds: Folds, groups: list[tuple[str, ...]]) -> list[list[Moments]]:
+        """Return room for the moments of each fold and group: on the disk, if there is room."""
+        _, height, width = self.shape
+        size = height + 2 * self._margin, width + 2 * self._margin
+        results = Results(self._sums.folder)
+
+        def array(shape: tuple[int, ...]) -> Float:
+            try:
+                return results.zeros(shape, np.float64, IN_MEMORY)
+            except MlrError:
+                if self.folds * len(groups) * self._row * size[0] > self._sums.spare:
+                    raise
+                return np.empty(shape)
+
         field = self._learner.receptive_field
-        return moments(part, names, field, self.displacement(moved), frame, top)
+        return [
+            [
+                Moments.empty(field, self._margin, names, samples_of(part, names), size, array)
+                for part in _showing(folds, names)
+            ]
+            for names in groups
+        ]
 
-    def _work_bytes(self, rows: int) -> int:
+    def _making_bytes(self, rows: int) -> int:
+        """Return what making moments takes for a band of so many rows."""
+        around = rows + 2 * self._margin
+        return self._row * around + self._making(around)
+
+    def _asking_bytes(self, rows: int) -> int:
         """Return what choosing, or learning from everybody, takes for a band of so many rows."""
         around, blurred = rows + 2 * self._margin, rows + 2 * self._rim
-        choosing = self._row * (self.folds + 5) * blurred
-        learning = self._row * (2 * around + 3 * blurred)
-        held = self.folds * self._row * around
-        making = 0 if self._keeps else self._row * around + self._making(around)
-        return held + max(choosing, learning, making) + self._solution * rows
+        choosing = self._row * ((self.folds + 3) * blurred + 2 * around)
+        learning = self._row * (3 * around + 3 * blurred)
+        return max(choosing, learning) + self._solution * rows
+
+    def _crop_bytes(self, rows: int) -> int:
+        """Return what all of it takes for a band that is looked at by itself."""
+        held = self.folds * self._row * (rows + 2 * self._margin)
+        return held + max(self._making_bytes(rows), self._asking_bytes(rows))
 
 
 def _showing(folds: Folds, names: tuple[str, ...]) -> list[Statistics]:
@@ -276,19 +292,15 @@ def _showing(folds: Folds, names: tuple[str, ...]) -> list[Statistics]:
 
 
 def _told_apart(
-    held: dict[tuple[str, ...], list[Moments]], groups: list[tuple[str, ...]]
-) -> dict[tuple[str, ...], list[Moments]]:
-    """Return moments of rows above, apart for expressions whose sources differ in rows below."""
-    if not held:
-        return {names: [] for names in groups}
-    if list(held) == groups:
-        return held  # itself: of lists that are replaced, the old moments would be held, too
-    return {
-        both: [part.only(both) for part in parts]
-        for names, parts in held.items()
-        for group in groups
-        if (both := tuple(name for name in names if name in group))
-    }
+    groups: list[tuple[str, ...]], others: list[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Return groups of expressions that are together in both."""
+    return [
+        both
+        for names in groups
+        for other in others
+        if (both := tuple(name for name in names if name in other))
+    ]
 
 
 def _on_crop(
@@ -335,6 +347,11 @@ def _left_out(
                     weights = learner.solve(sums.only(some), option.penalty)
                     for name, rows in zip(some, left_out.only(some).errors(weights), strict=True):
                         errors[name, option] += rows
+                    del weights  # before there are others
+                del sums
+            del others
+            left_out.release()
+        del near, total
     return errors
 
 
@@ -342,7 +359,11 @@ def _learnt(
     parts: list[Moments], learner: Learner, chosen: Mapping[str, Option]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of a band, learnt from everybody."""
-    everybody = reduce(operator.add, parts)
+    everybody = parts[0]
+    for part in parts[1:]:
+        everybody += part
+        parts[0].release()
+        part.release()
     solutions: dict[str, npt.NDArray[np.float32]] = {}
     for option, names in _asking((name, chosen[name]) for name in everybody.expressions).items():
         shared = everybody.only(names).blurred(option.blur)
