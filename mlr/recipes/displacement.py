@@ -20,6 +20,7 @@ import numpy.typing as npt
 from mlr.folds import Folds
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
+from mlr.kernels.parallel import share_out
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.moments import Moments, lags_of
@@ -119,11 +120,9 @@ def estimating(sums: RowSums, reach: int) -> tuple[Cost, int]:
     _, height, width = sums.shape
     halo = radius_of(BLUR * np.sqrt(height * width) / SIZE) + reach
     side = 2 * reach + 1
-    row = 8 * width * side
 
     def cost(rows: int) -> int:
-        around = (4 * row + sums.head.adding_bytes) * (rows + 2 * halo)
-        return around + row * (2 * side + 8) * rows
+        return 8 * width * (side * (side + 4) * (rows + 2 * halo) + 8 * rows)
 
     return cost, halo
 
@@ -132,16 +131,10 @@ def _closest(
     sums: Folds, band: Band, *, expression: str, reach: int, scale: float, mirrored: bool
 ) -> Float:
     """Return the displacement of least error at each pixel of a band."""
-    statistics, rows = sums.total, band.inner
-    side = 2 * reach + 1
-    blurred = []
-    for down in range(side):
-        errors = _errors(statistics, expression, reach, down)
-        if mirrored:
-            errors = (errors + errors[::-1, :, ::-1]) / 2
-        blurred.append(blur(errors, BLUR * scale)[:, rows])
-    errors = np.stack(blurred)
-    del blurred
+    errors = _errors(sums, expression, reach, mirrored=mirrored)
+    for of_row in errors:
+        of_row[:] = blur(of_row, BLUR * scale)
+    errors = errors[:, :, band.inner]
     steps = np.arange(-reach, reach + 1) / scale
     return _best(errors, PENALTY * (steps[:, None] ** 2 + steps**2)) * _share(errors)
 
@@ -311,36 +304,79 @@ def _planes(
     )
 
 
-def _errors(statistics: Statistics, expression: str, reach: int, down: int) -> Float:
-    """Return the mean of (x_n(p + d) - t_n(p))^2 for d from (dy, -reach) to (dy, reach).
+def _errors(sums: Folds, expression: str, reach: int, *, mirrored: bool) -> Float:
+    """Return the mean of (x_n(p + d) - t_n(p))^2 for all d from (-reach, -reach) to (reach, reach).
 
-    dy is ``down - reach``. The rows next to an edge are right where it is the image's.
+    Of shape (side, side, height, width). Pixels repeat beyond the edge, so that p + d and p + d'
+    are the same there, d' being d cut off. The rows next to an edge are right where it is the
+    image's.
     """
+    _, height, width = sums.shape
+    side = 2 * reach + 1
+    errors = np.empty((side, side, height, width))
+
+    def fill(begin: int, end: int) -> None:
+        for down in range(begin, end):
+            _fill_row(errors[down], sums, expression, down - reach)
+            if mirrored:
+                errors[down] = (errors[down] + errors[down, ::-1, :, ::-1]) / 2
+
+    share_out(fill, side)
+    for y in range(min(reach, height)):
+        errors[: reach - y, :, y] = errors[reach - y, :, y]
+        errors[reach + y + 1 :, :, height - 1 - y] = errors[reach + y, :, height - 1 - y]
+    return errors
+
+
+def _fill_row(errors: Float, sums: Folds, expression: str, dy: int) -> None:
+    """Fill in the errors of d from (dy, -reach) to (dy, reach), but for rows that leave the image.
+
+    Of shape (side, height, width).
+    """
+    side, height, width = errors.shape
+    reach = side // 2
+    field = ReceptiveField.of([(dy, dx) for dx in range(-reach, reach + 1)])
+    statistics = sums.restricted(Layout(field, 0, pooled=True)).total
     source, target = statistics.sources[expression], statistics.targets[expression]
-    channels, height, width = statistics.shape
-    squares = source.lags[0, statistics.layout.lags.tolist().index([0, 0])].astype(np.float64)
-    wide = round(len(statistics.layout.receptive_field) ** 0.5)
-    cross = target.cross[0].reshape(wide, wide, height, width)
-    y, x = np.indices((height, width))
-    errors = np.empty((2 * reach + 1, height, width))
-    v = np.clip(y + down - reach, 0, height - 1)
-    for j in range(2 * reach + 1):
-        u = np.clip(x + j - reach, 0, width - 1)
-        both = cross[v - y + wide // 2, u - x + wide // 2, y, x]
-        errors[j] = squares[v, u] - 2.0 * both + target.squares[0]
-    return errors / (statistics.white**2 * source.count * channels)
+    squares = source.lags[0, 0].astype(np.float64)
+    rows = slice(max(0, -dy), max(0, height - max(0, dy)))
+    moved = slice(rows.start + dy, rows.stop + dy)
+    for j, dx in enumerate(range(-reach, reach + 1)):
+        columns = slice(max(0, -dx), max(0, width - max(0, dx)))
+        of_source = squares[moved, columns.start + dx : columns.stop + dx]
+        both = target.cross[0, j, rows, columns]
+        errors[j, rows, columns] = of_source - 2.0 * both + target.squares[0, rows, columns]
+    errors /= statistics.white**2 * source.count * statistics.shape[0]
+    for x in range(min(reach, width)):
+        errors[: reach - x, :, x] = errors[reach - x, :, x]
+        errors[reach + x + 1 :, :, width - 1 - x] = errors[reach + x, :, width - 1 - x]
 
 
 def _best(errors: Float, penalties: Float) -> Float:
     """Return the displacement of the least sum of both, (dy, dx), to parts of a pixel."""
     side, _, height, width = errors.shape
-    errors = errors + penalties[:, :, None, None]
-    least = errors.reshape(-1, height, width).argmin(axis=0)
+    least = np.zeros((height, width), np.intp)
+
+    def find(begin: int, end: int) -> None:
+        """Do what `argmin` does, four times as fast as over the first axis."""
+        place, lowest = least[begin:end], np.full((end - begin, width), np.inf)
+        for n, (i, j) in enumerate(np.ndindex(side, side)):
+            found = errors[i, j, begin:end] + penalties[i, j]
+            lower = found < lowest
+            np.copyto(lowest, found, where=lower)
+            np.copyto(place, n, where=lower)
+
+    share_out(find, height)
     i, j = (np.clip(n, 1, side - 2) for n in np.divmod(least, side))  # both have neighbours
     y, x = np.indices((height, width))
-    here = errors[i, j, y, x]
-    down = _vertex(errors[i - 1, j, y, x], here, errors[i + 1, j, y, x])
-    across = _vertex(errors[i, j - 1, y, x], here, errors[i, j + 1, y, x])
+
+    def at(i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]) -> Float:
+        found: Float = errors[i, j, y, x] + penalties[i, j]
+        return found
+
+    here = at(i, j)
+    down = _vertex(at(i - 1, j), here, at(i + 1, j))
+    across = _vertex(at(i, j - 1), here, at(i, j + 1))
     return np.stack([i + down, j + across]) - side // 2
 
 
@@ -360,16 +396,17 @@ def _vertex(before: Float, here: Float, after: Float) -> Float:
 
 def _stretch(displacement: Float, lag_reach: int) -> int:
     """Return by how many pixels some taps are farther apart than the lag planes reach."""
-    _, height, width = displacement.shape
-    places = np.floor(displacement).astype(np.int64) + np.indices((height, width))
+    places = np.floor(displacement).astype(np.int64) + np.indices(displacement.shape[1:])
     apart = lag_reach - (2 * INTERPOLATION_REACH - 1) - STRETCH
-    farthest = 0
-    for dy in range(min(apart, height - 1) + 1):
-        for dx in range(-min(apart, width - 1), min(apart, width - 1) + 1):
-            a = places[:, : height - dy, max(0, -dx) : width - max(0, dx)]
-            b = places[:, dy:, max(0, dx) : width + min(0, dx)]
-            farthest = max(farthest, int(np.abs(b - a).max()))
-    return farthest + 2 * INTERPOLATION_REACH - 1 - lag_reach
+    highest = places  # of all pixels up to `apart` away
+    for axis in (1, 2):
+        along = np.moveaxis(highest, axis, 0)
+        found = along.copy()
+        for d in range(1, min(apart, len(along) - 1) + 1):
+            np.maximum(found[d:], along[:-d], out=found[d:])
+            np.maximum(found[:-d], along[d:], out=found[:-d])
+        highest = np.moveaxis(found, 0, axis)
+    return int((highest - places).max()) + 2 * INTERPOLATION_REACH - 1 - lag_reach
 
 
 @cache
