@@ -8,15 +8,15 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from mlr.data.mapped import mapped_zeros
+from mlr.data.mapped import reserved_file
 from mlr.errors import MlrError
 from mlr.folds import WORK, Folds, joined
 from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes import search
+from mlr.recipes import kept
 from mlr.recipes.best import Best
-from mlr.recipes.displacement import fill_in
+from mlr.recipes.displacement import moments
 from mlr.recipes.paper import Paper
 from mlr.recipes.search import Search
 from mlr.running.bands import WorkedOnHere, bands, rows_within
@@ -137,13 +137,13 @@ def test_moments_are_made_once_for_all_questions(rows, monkeypatch):
 
     def counted(*arguments):
         made.append(arguments)
-        fill_in(*arguments)
+        return moments(*arguments)
 
     def measured(*arguments):
         asked.append(arguments)
         return Search._measured(*arguments)
 
-    monkeypatch.setattr(search, "fill_in", counted)
+    monkeypatch.setattr("mlr.recipes.search.moments", counted)
     monkeypatch.setattr("mlr.recipes.best.Search", type("", (Search,), {"_measured": measured}))
     recipe.fit(sums, Report())
     assert len(made) == 4 * len(sums.bands(None))
@@ -157,14 +157,14 @@ def test_moments_are_kept_on_the_disk_or_else_in_memory(monkeypatch):
     whole = recipe.fit(folds, Report())
     files, no_room = [], []
 
-    def mapped(shape, dtype, folder):
+    def reserved(size, folder):
         if no_room:
             raise MlrError("no room")
-        files.append(shape)
-        return mapped_zeros(shape, dtype, folder)
+        files.append(size)
+        return reserved_file(size, folder)
 
-    monkeypatch.setattr(search, "IN_MEMORY", 0)
-    monkeypatch.setattr("mlr.data.mapped.mapped_zeros", mapped)
+    monkeypatch.setattr(kept, "IN_MEMORY", 0)
+    monkeypatch.setattr("mlr.data.spool.reserved_file", reserved)
     assert_same(recipe.fit(folds, Report()), whole)
     assert len(files) == 4
     no_room.append(True)

@@ -23,7 +23,7 @@ from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
 from mlr.kernels.parallel import share_out
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.moments import Moments, lags_of
+from mlr.recipes.moments import Moments, lags_of, planes_of
 from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums
 from mlr.statistics import SourceSums, Statistics, TargetSums
 from mlr.warping import INTERPOLATION_REACH, interpolation
@@ -213,29 +213,21 @@ def moments(
         Up to rounding those of images that are displaced one by one; zero if there are none.
     """
     width = statistics.shape[2]
-    size = frame.end - frame.first, width + 2 * frame.margin
+    count = planes_of(field, len(expressions))
+    stack = np.empty((count, frame.end - frame.first, width + 2 * frame.margin))
     samples = samples_of(statistics, expressions)
-    result = Moments.empty(field, frame.margin, expressions, samples, size)
-    fill_in(result, statistics, displacement, frame, top)
+    result = Moments.of(field, frame.margin, expressions, samples, stack)
+    for part in frame.parts(_rows_at_once(statistics.layout, width)):
+        rows = slice(part.first - frame.first, part.end - frame.first)
+        planes = _planes(statistics, expressions, field, displacement, part, top)
+        for whole, some in zip(result.planes, planes, strict=True):
+            whole[..., rows, :] = some
     return result
 
 
 def samples_of(statistics: Statistics, expressions: tuple[str, ...]) -> float:
     """Return how many samples there are of expressions with the same sources."""
     return float(statistics.sources[expressions[0]].count * statistics.shape[0])
-
-
-def fill_in(
-    result: Moments, statistics: Statistics, displacement: Field | None, frame: Frame, top: int
-) -> None:
-    """Write what `moments` returns to rows that there are."""
-    for part in frame.parts(_rows_at_once(statistics.layout, statistics.shape[2])):
-        rows = result.rows(part.first - frame.first, part.end - frame.first)
-        planes = _planes(
-            statistics, result.expressions, result.receptive_field, displacement, part, top
-        )
-        for whole, some in zip(rows.planes, planes, strict=True):
-            whole[:] = some
 
 
 def moments_bytes(layout: Layout, width: int, reach: int, rows: int) -> int:

@@ -11,14 +11,13 @@ the inputs, and so one Gram matrix and one factorisation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.mapped import release
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
 from mlr.kernels.parallel import share_out
@@ -68,21 +67,19 @@ class Moments:
     squares: Float
 
     @classmethod
-    def empty(
+    def of(
         cls,
         field: ReceptiveField,
         margin: int,
         expressions: tuple[str, ...],
         samples: float,
-        size: tuple[int, int],
-        array: Callable[[tuple[int, ...]], Float] = np.empty,
+        stack: Float,
     ) -> Moments:
-        """Return moments of a frame of (height, width), to be filled in, in one array."""
+        """Return the moments whose planes lie one after the other, (`planes_of`, height, width)."""
         each = len(expressions)
         counts = [(len(lags_of(field)),), (), (each, len(field)), (each,), (each,)]
-        ends = np.cumsum([math.prod(count) for count in counts])
-        planes = np.split(array((int(ends[-1]), *size)), ends[:-1])
-        shaped = (a.reshape(*n, *size) for a, n in zip(planes, counts, strict=True))
+        planes = np.split(stack, np.cumsum([math.prod(count) for count in counts])[:-1])
+        shaped = (p.reshape(*n, *p.shape[1:]) for p, n in zip(planes, counts, strict=True))
         return cls(field, margin, expressions, samples, *shaped)
 
     @property
@@ -108,14 +105,6 @@ class Moments:
             self.source_sums,
             *targets,
         )
-
-    def rows(self, first: int, end: int) -> Moments:
-        """Return the rows first, ..., end - 1 of the frame, as views."""
-        return self._with(self.samples, tuple(p[..., first:end, :] for p in self.planes))
-
-    def release(self) -> None:
-        """Let go of what was read of a file, if the moments are in one."""
-        release(self.lags)
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
@@ -154,8 +143,7 @@ class Moments:
             Standard deviation in pixels; the margin must be `margin_for` it.
         """
         left = margin_for(self.receptive_field, 0)
-        planes = tuple(blur(plane, sigma, self.margin - left) for plane in self.planes)
-        self.release()
+        planes = (blur(plane, sigma, self.margin - left) for plane in self.planes)
         return Moments(self.receptive_field, left, self.expressions, self.samples, *planes)
 
     def solve(self, penalty: Float, prior: Float) -> Float:
@@ -238,6 +226,11 @@ class Moments:
 def margin_for(field: ReceptiveField, sigma: float) -> int:
     """Return how far beyond the image a blur of this width looks, and taps from there."""
     return int(np.abs(field.taps).max()) + radius_of(sigma)
+
+
+def planes_of(field: ReceptiveField, expressions: int) -> int:
+    """Return how many planes moments have in all."""
+    return len(lags_of(field)) + 1 + expressions * (len(field) + 2)
 
 
 @cache

@@ -11,7 +11,6 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.mapped import Results
 from mlr.errors import MlrError
 from mlr.folds import Folds
 from mlr.receptive_field import ReceptiveField
@@ -20,22 +19,22 @@ from mlr.recipes.displacement import (
     Frame,
     estimate,
     estimating,
-    fill_in,
     halo_for,
     moments,
     moments_bytes,
     reach_of,
     samples_of,
 )
-from mlr.recipes.moments import Moments, lags_of, margin_for
+from mlr.recipes.kept import Kept, Reading, room_for
+from mlr.recipes.moments import Moments, margin_for, planes_of
 from mlr.recipes.option import Option
 from mlr.running.bands import Band, Result, RowSums, Work
 from mlr.statistics import Statistics
 
-IN_MEMORY = 1 << 20  # bytes of moments that are not worth a file
-
 Float = npt.NDArray[np.float64]
 Wanted = Mapping[str, Sequence[Option]]  # by expression
+#: What is made of the moments of some expressions' folds.
+Ask = Callable[[tuple[str, ...], Sequence[Moments]], Result]
 
 
 @dataclass(frozen=True)
@@ -104,11 +103,12 @@ class Search:
         # The first band begins with the rows above the image, and ends with those below it.
         self._around = max(self._halo, (self._halo + self._margin + 1) // 2)
         width = sums.shape[2]
-        planes = len(lags_of(field)) + 1 + len(names) * (len(field) + 2)
-        self._row = 8 * planes * (width + 2 * self._margin)  # bytes of moments
+        self._row = (
+            8 * planes_of(field, len(names)) * (width + 2 * self._margin)
+        )  # bytes of moments
         self._solution = 8 * len(names) * (len(field) + 1) * width
         self._making = partial(moments_bytes, head.layout, width, self._reach)
-        self._kept: tuple[bool, list[list[Moments]]] | None = None
+        self._kept: tuple[bool, dict[tuple[str, ...], list[Kept]]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
         self.works: list[Work] = (
@@ -196,9 +196,7 @@ class Search:
                     )
         self._kept = None
 
-    def _on_bands(
-        self, work: Callable[[list[Moments]], Result], moved: bool
-    ) -> Iterator[tuple[Band, Result]]:
+    def _on_bands(self, work: Ask[Result], moved: bool) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
         displacement = self.displacement(moved)  # before anything else takes memory
         if self._sums.elsewhere:
@@ -220,13 +218,16 @@ class Search:
                 self._kept = moved, self._keep(moved, self._sums.head.groups())
             for band in self._sums.bands(self._asking_bytes):
                 rows = band.first, band.end + 2 * self._margin
-                for parts in self._kept[1]:
-                    yield band, work([part.rows(*rows) for part in parts])
+                for names, parts in self._kept[1].items():
+                    yield band, work(names, Reading(parts, *rows))
 
-    def _keep(self, moved: bool, groups: list[tuple[str, ...]]) -> list[list[Moments]]:
-        """Return the moments of each fold and group of expressions, made band by band."""
-        height, margin = self.shape[1], self._margin
-        kept: list[list[Moments]] = []
+    def _keep(
+        self, moved: bool, groups: list[tuple[str, ...]]
+    ) -> dict[tuple[str, ...], list[Kept]]:
+        """Return the moments of each fold for each group of expressions, made band by band."""
+        height, margin, field = self.shape[1], self._margin, self._learner.receptive_field
+        displacement = self.displacement(moved)
+        kept: dict[tuple[str, ...], list[Kept]] = {}
         begin = -margin
         for band in self._sums.bands(self._making_bytes, self._around):
             frame = Frame(height, margin, begin, band.end + margin)
@@ -235,37 +236,29 @@ class Search:
             finer = _told_apart(groups, folds.groups())
             if finer != groups:  # the sources of some differ here for the first time
                 return self._keep(moved, finer)
-            kept = kept or self._rooms(folds, groups)
-            for names, parts in zip(groups, kept, strict=True):
+            kept = kept or {names: self._rooms(folds, names, len(groups)) for names in groups}
+            for names, parts in kept.items():
                 for whole, part in zip(parts, _showing(folds, names), strict=True):
-                    rows = whole.rows(begin + margin, frame.end + margin)
-                    fill_in(rows, part, self.displacement(moved), frame, top)
-                    whole.release()
-            del folds, part  # before there are others
+                    rows = moments(part, names, field, displacement, frame, top)
+                    whole.write(begin + margin, rows)
+            del folds, part, rows  # before there are others
             begin = frame.end
         return kept
 
-    def _rooms(self, folds: Folds, groups: list[tuple[str, ...]]) -> list[list[Moments]]:
-        """Return room for the moments of each fold and group: on the disk, if there is room."""
-        _, height, width = self.shape
-        size = height + 2 * self._margin, width + 2 * self._margin
-        results = Results(self._sums.folder)
-
-        def array(shape: tuple[int, ...]) -> Float:
-            try:
-                return results.zeros(shape, np.float64, IN_MEMORY)
-            except MlrError:
-                if self.folds * len(groups) * self._row * size[0] > self._sums.spare:
-                    raise
-                return np.empty(shape)
-
-        field = self._learner.receptive_field
+    def _rooms(self, folds: Folds, names: tuple[str, ...], groups: int) -> list[Kept]:
+        """Return room for the moments of each fold."""
+        field, margin, (_, height, width) = self._learner.receptive_field, self._margin, self.shape
+        size = height + 2 * margin, width + 2 * margin
+        spare = self._sums.spare / (self.folds * groups)
         return [
-            [
-                Moments.empty(field, self._margin, names, samples_of(part, names), size, array)
-                for part in _showing(folds, names)
-            ]
-            for names in groups
+            Kept(
+                field,
+                margin,
+                names,
+                samples_of(part, names),
+                room_for(field, len(names), size, self._sums.folder, spare),
+            )
+            for part in _showing(folds, names)
         ]
 
     def _making_bytes(self, rows: int) -> int:
@@ -307,7 +300,7 @@ def _on_crop(
     folds: Folds,
     band: Band,
     *,
-    work: Callable[[list[Moments]], Result],
+    work: Ask[Result],
     field: ReceptiveField,
     displacement: Field | None,
     height: int,
@@ -317,60 +310,61 @@ def _on_crop(
     frame = Frame(height, margin, band.first - margin, band.end + margin)
     return [
         work(
+            names,
             [
                 moments(part, names, field, displacement, frame, band.above)
                 for part in _showing(folds, names)
-            ]
+            ],
         )
         for names in folds.groups()
     ]
 
 
 def _left_out(
-    parts: list[Moments], learner: Learner, asked: Sequence[tuple[str, Option]]
+    names: tuple[str, ...],
+    parts: Sequence[Moments],
+    learner: Learner,
+    asked: Sequence[tuple[str, Option]],
 ) -> dict[tuple[str, Option], Float]:
     """Return the squared errors of people left out in each row of a band."""
-    asking = _asking((name, o) for name, o in asked if name in parts[0].expressions)
-    height = len(parts[0].source_sums) - 2 * parts[0].margin
-    errors = {(name, o): np.zeros(height) for o, names in asking.items() for name in names}
+    asking = _asking((name, o) for name, o in asked if name in names)
+    errors: dict[tuple[str, Option], Float] = {}
     for blur, equally_wide in groupby(sorted(asking), key=lambda o: o.blur):
         options = list(equally_wide)
-        names = [name for name in parts[0].expressions if any(name in asking[o] for o in options)]
-        near = [part.only(names).blurred(blur) for part in parts]
+        some = [name for name in names if any(name in asking[o] for o in options)]
+        near = [part.only(some).blurred(blur) for part in parts]
         total = reduce(operator.add, near)
         for place, left_out in enumerate(parts):
             others = total - near[place]
             for mirrored, alike in groupby(options, key=lambda o: o.mirrored):
                 sums = others.with_mirrored() if mirrored else others
                 for option in alike:
-                    some = asking[option]
-                    weights = learner.solve(sums.only(some), option.penalty)
-                    for name, rows in zip(some, left_out.only(some).errors(weights), strict=True):
-                        errors[name, option] += rows
+                    weights = learner.solve(sums.only(asking[option]), option.penalty)
+                    found = left_out.only(asking[option]).errors(weights)
+                    for name, rows in zip(asking[option], found, strict=True):
+                        errors[name, option] = errors.get((name, option), 0.0) + rows
                     del weights  # before there are others
                 del sums
             del others
-            left_out.release()
         del near, total
     return errors
 
 
 def _learnt(
-    parts: list[Moments], learner: Learner, chosen: Mapping[str, Option]
+    names: tuple[str, ...],
+    parts: Sequence[Moments],
+    learner: Learner,
+    chosen: Mapping[str, Option],
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of a band, learnt from everybody."""
-    everybody = parts[0]
-    for part in parts[1:]:
-        everybody += part
-        parts[0].release()
-        part.release()
+    everybody = reduce(operator.add, parts)
     solutions: dict[str, npt.NDArray[np.float32]] = {}
-    for option, names in _asking((name, chosen[name]) for name in everybody.expressions).items():
-        shared = everybody.only(names).blurred(option.blur)
+    for option, alike in _asking((name, chosen[name]) for name in names).items():
+        shared = everybody.only(alike).blurred(option.blur)
         sums = shared.with_mirrored() if option.mirrored else shared
         with np.errstate(over="ignore"):
             found = learner.solve(sums, option.penalty).astype(np.float32)
-        solutions |= zip(names, found, strict=True)
+        solutions |= zip(alike, found, strict=True)
     return solutions
 
 
