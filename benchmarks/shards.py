@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -142,16 +143,12 @@ def most_memory(*words: object) -> tuple[int, int]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
-    try:
-        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())) + [
-            int(child)
-            for thread in Path(f"/proc/{pid}/task").iterdir()
-            if thread.name != str(pid)
-            for child in (thread / "children").read_text().split()
-        ]
-    except OSError:  # it has ended
-        return []
+    """Return the processes that a process has started, and those that they have."""
+    found = []
+    with suppress(OSError):  # it has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found + [grandchild for child in found for grandchild in children(child)]
 
 
 def own_bytes(pid: int) -> int:

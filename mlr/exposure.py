@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,16 @@ import numpy.typing as npt
 
 from mlr.data.alignment import face_share
 from mlr.errors import ModelError
-from mlr.folds import joined
+from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
-from mlr.running.bands import RowSums
-from mlr.statistics import Statistics
+from mlr.running.bands import Band, RowSums
+from mlr.statistics import SourceSums
 
 LEAST_GAIN = 0.05  # for a face without any contrast, so that nothing is divided by zero
 
 Gains = npt.NDArray[np.float32]
+Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -58,28 +59,31 @@ class Exposure:
         return cls(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
 
     @classmethod
-    def of_statistics(cls, parts: Sequence[Statistics]) -> Exposure:
-        """Return that of all source images together, from their sums.
-
-        Of one channel if the channels are pooled.
-        """
-        first = parts[0]
-        share = face_share(*first.shape[1:]).astype(np.float64)
-        squares_at = int(np.flatnonzero(~first.layout.lags.any(axis=1))[0])
-        groups = [(s, part.white) for part in parts for s, _ in part.groups()]
-        samples = first.shape[0] if first.layout.pooled else 1
-        count = sum(s.count for s, _ in groups) * samples * share.sum()
-        mean = sum(_shared(share, s.sums) / white for s, white in groups) / count
-        squares = [_shared(share, s.lags[:, squares_at]) / w**2 for s, w in groups]
-        deviation = np.sqrt(np.maximum(0, sum(squares) / count - mean**2))
-        return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
-
-    @classmethod
     def of_sums(cls, sums: RowSums) -> Exposure:
-        """Return that of all source images together, from sums of which some rows can be had."""
-        taps = sums.head.layout.receptive_field.offsets
-        layout = Layout(ReceptiveField.of(taps[:1]), pooled=sums.head.layout.pooled)
-        return cls.of_statistics(joined(sums.restricted(layout)).parts)
+        """Return that of all source images together, of one channel if the channels are pooled."""
+        layout, (channels, height, width) = sums.head.layout, sums.shape
+        offsets = layout.receptive_field.offsets
+        tap = (0, 0) if (0, 0) in offsets else offsets[0]
+        sources = sums.restricted(Layout(ReceptiveField.of([tap]), pooled=layout.pooled))
+        found: dict[tuple[int, str], _Source] = {}
+        shares: list[Float] = []
+        bands = sources.bands(lambda rows: 5 * 8 * width * rows)
+        for _, (share, folds) in sources.each(partial(_shared, height=height), bands):
+            shares.append(share)
+            for fold, groups in enumerate(folds):
+                for place, (names, count, rows) in enumerate(groups):
+                    for name in names:
+                        part = found.setdefault((fold, name), _Source(count))
+                        part.places.append(place)
+                        part.rows.append(rows)
+        # Expressions share their sources if they do in all rows.
+        distinct = {(key[0], *found[key].places): found[key] for key in sorted(found)}
+        each = np.concatenate(shares).sum() * (channels if layout.pooled else 1)
+        count = sum(part.count for part in distinct.values())
+        totals = (np.concatenate(part.rows, axis=-1).sum(axis=-1) for part in distinct.values())
+        mean, square = sum(totals) / (count * each)
+        deviation = np.sqrt(np.maximum(0, square - mean**2))
+        return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 
     @classmethod
     def from_meta(cls, noted: Any, channels: int) -> Exposure:
@@ -107,9 +111,47 @@ class Exposure:
         return gain.astype(np.float32), offset.astype(np.float32)
 
 
-def _shared(share: npt.NDArray[np.float64], planes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return the sum over each plane of what counts; one after the other, for they are large."""
-    return np.array([(share * plane).sum() for plane in planes])
+@dataclass
+class _Source:
+    """Who shows an expression in a fold, and what they look like before.
+
+    Attributes
+    ----------
+    count : int
+        How many they are.
+    places : list of int
+        For each band, their place among the groups there.
+    rows : list of ndarray of float64, shape (2, channels, rows)
+        For each band, what `_Group` holds of it.
+    """
+
+    count: int
+    places: list[int] = field(default_factory=list)
+    rows: list[Float] = field(default_factory=list)
+
+
+#: Expressions with the same sources, how many these are, and their intensities and squares,
+#: summed over what counts in each row: (2, channels, rows).
+_Group = tuple[list[str], int, Float]
+
+
+def _shared(folds: Folds, band: Band, *, height: int) -> tuple[Float, list[list[_Group]]]:
+    """Return how much counts in each row of a band, and the groups of each fold.
+
+    Rows are summed up by themselves, so that they have the same sums in any band.
+    """
+    share = face_share(height, folds.shape[2], band.rows).astype(np.float64)
+    squares_at = int(np.flatnonzero(~folds.layout.lags.any(axis=1))[0])
+
+    def group(source: SourceSums, names: list[str], white: float) -> _Group:
+        planes = (source.sums, 1 / white), (source.lags[:, squares_at], 1 / white**2)
+        # One plane after the other, for they are large.
+        sums = [[(share * p).sum(axis=1) * unit for p in some] for some, unit in planes]
+        return names, source.count, np.array(sums)
+
+    parts = folds.rows(band.inner.start, band.inner.stop).parts
+    groups = [[group(*found, part.white) for found in part.groups()] for part in parts]
+    return share.sum(axis=1), groups
 
 
 _KEYS = ("brightness", "contrast")

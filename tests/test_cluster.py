@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import draw_pairs, names, run_process
+from tests.there import noted, with_who
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
@@ -20,6 +22,7 @@ from mlr.errors import DataError
 from mlr.folds import joined
 from mlr.gathering import gather as gathering
 from mlr.running import cluster
+from mlr.running.bands import bands
 from mlr.running.engine import engine
 from mlr.running.report import Report
 
@@ -131,6 +134,23 @@ def test_several_data_are_added_up_and_taken_out_there(two, tmp_path, monkeypatc
         training.train(other, remove=[out], recipe="paper", cluster="there")
 
 
+def test_what_workers_have_made_they_keep_and_make_anew_if_one_is_lost(data, tmp_path):
+    notes = tmp_path / "notes"
+    with engine("local:2", Report()) as ours:
+        sums, _ = gathered(data, ours, "paper", 2, memory=1 << 30)
+        make, height = partial(noted, notes=notes), sums.shape[1]
+        for keep, times in ((True, 2), (False, 4)):
+            notes.unlink(missing_ok=True)
+            made = sums.made(make, bands(height, height // 2), keep)
+            first, again = ([found for _, (found, _) in made.each(with_who)] for _ in range(2))
+            assert first == again
+            assert len(notes.read_text().splitlines()) == times
+        made = sums.made(make, bands(height, height // 2), keep=True)
+        _, (_, victim) = next(iter(made.each(with_who)))
+        os.kill(victim, signal.SIGKILL)
+        assert [found for _, (found, _) in made.each(with_who)] == first
+
+
 def test_progress_counts_people(data, two):
     counted = []
 
@@ -190,7 +210,7 @@ def test_faces_are_changed_and_scored_as_here(data, two, model, tmp_path, monkey
 
 
 def children(pid):
-    """Return the processes that a process has started, and theirs, but for trackers."""
+    """Return the processes that a process has started, but for trackers."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -199,8 +219,13 @@ def children(pid):
         except OSError:  # it has ended
             continue
         if parent == pid and "resource_tracker" not in command:
-            found += [int(entry.name), *children(int(entry.name))]
+            found.append(int(entry.name))
     return found
+
+
+def workers_of(pid):
+    """Return the workers of a program: forked by a server of its own."""
+    return [worker for server in children(pid) for worker in children(server)]
 
 
 def alive(pids):
@@ -208,16 +233,16 @@ def alive(pids):
 
 
 @contextmanager
-def started(*arguments):
-    """Run the program on a cluster of two; yield it and its workers once they are there."""
+def started(*arguments, workers=2):
+    """Run the program on a cluster of two; yield it and its workers once so many are there."""
     command = [sys.executable, "-m", "mlr", *map(str, arguments), "--cluster", "local:2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        workers = []
-        while process.poll() is None and len(workers) < 2:
+        found = []
+        while process.poll() is None and len(found) < workers:
             time.sleep(0.02)
-            workers = children(process.pid)
-        yield process, workers
+            found = workers_of(process.pid)
+        yield process, found
     finally:
         process.kill()
         process.communicate()
@@ -232,18 +257,34 @@ def many(tmp_path_factory):
     return folder / "data", (folder / "m").read_bytes()
 
 
-def test_a_worker_that_is_killed_does_not_matter(many, tmp_path):
+@pytest.mark.parametrize("victim", ["worker", pytest.param("server", marks=pytest.mark.slow)])
+def test_who_is_killed_does_not_matter(many, tmp_path, victim):
+    """A worker, or the one that they are forked from: then others are started in a while."""
     data, expected = many
     options = ["--recipe", "paper", "--shard", 2, "--checkpoint", tmp_path / "kept"]
     with started("train", data, "-o", tmp_path / "m", *options) as (process, workers):
         while process.poll() is None and len(list((tmp_path / "kept").glob("*.npz"))) < 4:
             time.sleep(0.001)
         assert process.poll() is None
-        os.kill(workers[0], signal.SIGKILL)
+        (server,) = children(process.pid)
+        os.kill(workers[0] if victim == "worker" else server, signal.SIGKILL)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert len(err.splitlines()) == 1  # not a word of it
     assert (tmp_path / "m").read_bytes() == expected
+
+
+def test_what_fails_before_the_work_leaves_no_process(tmp_path):
+    """Processes begin to load what they need as soon as the option is read."""
+    (tmp_path / "empty").mkdir()
+    with started("train", tmp_path / "empty", "-o", tmp_path / "m", workers=0) as (process, _):
+        while process.poll() is None and not (found := children(process.pid)):
+            time.sleep(0.001)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert len(err.splitlines()) == 1, err
+    assert found
+    assert not alive(found)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +302,7 @@ def test_workers_end_with_the_program(many, tmp_path, number):
     with started("train", data, *options) as (process, workers):
         while process.poll() is None and len(list(kept.glob("*.npz"))) < 4:
             time.sleep(0.001)
+        workers += children(process.pid)  # who forked them
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
     killed = number == signal.SIGKILL

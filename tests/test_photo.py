@@ -241,7 +241,7 @@ def test_exposure_of_sums_is_that_of_the_images_together(pooled):
     images = np.stack([draw(n, 16) for n in range(5)])
     layout = Layout(ReceptiveField.square(3), pooled=pooled)
     parts = [statistics_of_arrays(x, {"happy": x}, layout) for x in (images[:2], images[2:])]
-    found = Exposure.of_statistics(parts)
+    found = Exposure.of_sums(Folds(tuple(parts)))
     share = face_share(16, 16)[:, :, None]
     axes = (0, 1, 2, 3) if pooled else (0, 1, 2)
     count = 5 * share.sum() * (3 if pooled else 1)
@@ -250,7 +250,8 @@ def test_exposure_of_sums_is_that_of_the_images_together(pooled):
     assert found.brightness == pytest.approx(np.atleast_1d(mean).tolist())
     assert found.contrast == pytest.approx(np.atleast_1d(deviation).tolist())
     one = Exposure.of_image(images[0] / 255, pooled)
-    same = Exposure.of_statistics([statistics_of_arrays(images[:1], {"a": images[:1]}, layout)])
+    alone = statistics_of_arrays(images[:1], {"a": images[:1]}, layout)
+    same = Exposure.of_sums(Folds((alone,)))
     assert one.brightness == pytest.approx(same.brightness)
     assert one.contrast == pytest.approx(same.contrast)
 

@@ -33,8 +33,19 @@ PLACE = _Place(exists=True, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
+
+def _begun(context: click.Context, parameter: click.Parameter, where: str | None) -> str | None:
+    """Let processes here load what they need while this one does."""
+    if where is not None:
+        from mlr.running import processes
+
+        processes.begin(where)
+    return where
+
+
 cluster = click.option(
     "--cluster",
+    callback=_begun,
     metavar="ADDRESS",
     help="Have it done by a Dask cluster, tcp://HOST:PORT, or by N processes here, local:N; needs "
     "mlr[cluster].",

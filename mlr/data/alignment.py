@@ -16,21 +16,23 @@ SOFT = 0.4  # share of the half-axes over which the face fades into what is arou
 BORDER = 2  # pixels
 
 
-def face_share(height: int, width: int) -> npt.NDArray[np.float32]:
-    """Return how much each pixel of an aligned image belongs to the face.
+def face_share(height: int, width: int, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
+    """Return how much each pixel of an aligned image, or of some of its rows, belongs to the face.
 
     Returns
     -------
-    ndarray of float32, shape (height, width)
+    ndarray of float32, shape (rows, width)
         1 in the face and exactly 0 near the border of an image of more than a few pixels, with a
         smooth slope between them.
     """
-    y = (np.arange(height) + 0.5) / height - MIDDLE[1]
+    at = np.arange(height)[rows]
+    y = (at + 0.5) / height - MIDDLE[1]
     x = (np.arange(width) + 0.5) / width - MIDDLE[0]
     powers = np.abs(y / HALF_AXES[1])[:, None] ** EXPONENT + np.abs(x / HALF_AXES[0]) ** EXPONENT
     inward = np.clip((1 - powers ** (1 / EXPONENT)) / SOFT, 0, 1)
     share: npt.NDArray[np.float32] = (inward * inward * (3 - 2 * inward)).astype(np.float32)
     # Enough of nothing at the border that bicubic interpolation of the share stays inside of it.
     if min(height, width) > 4 * BORDER:
-        share[:BORDER] = share[-BORDER:] = share[:, :BORDER] = share[:, -BORDER:] = 0
+        share[(at < BORDER) | (at >= height - BORDER)] = 0
+        share[:, :BORDER] = share[:, -BORDER:] = 0
     return share

@@ -90,13 +90,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def __init__(self, function):
         super().__init__(function)
-        # Numba names a file in the index before it writes it, and counts from 1 again where the
-        # index is out of date: a program that is killed in between would leave the new name to an
-        # old file, whose code would then be run. So every process uses names of its own.
-        files = self._cache_file
-        files._data_name_pattern = files._data_name_pattern.replace(
-            "{", f"{os.urandom(4).hex()}.{{", 1
-        )
+        self._pattern = self._cache_file._data_name_pattern
 
     def load_overload(self, sig, target_context):
         data = None
@@ -107,6 +101,12 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         return data
 
     def save_overload(self, sig, data):
+        # Numba names a file in the index before it writes it, and counts from 1 again where the
+        # index is out of date: a program that is killed in between would leave the new name to an
+        # old file, whose code would then be run. So every file has a name of its own; a process
+        # would not do, for what is forked from it begins with the same.
+        own = f"{os.urandom(4).hex()}.{{"
+        self._cache_file._data_name_pattern = self._pattern.replace("{", own, 1)
         try:
             super().save_overload(sig, data)
         except _DAMAGED:

@@ -87,6 +87,11 @@ class Moments:
         """Lags, source sums, cross, target sums and squares."""
         return self.lags, self.source_sums, self.cross, self.target_sums, self.squares
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the planes take."""
+        return sum(plane.nbytes for plane in self.planes)
+
     def _with(self, samples: float, planes: tuple[Float, ...]) -> Moments:
         return Moments(self.receptive_field, self.margin, self.expressions, samples, *planes)
 

@@ -28,7 +28,7 @@ from mlr.recipes.displacement import (
 from mlr.recipes.kept import Kept, Reading, room_for
 from mlr.recipes.moments import Moments, margin_for, planes_of
 from mlr.recipes.option import Option
-from mlr.running.bands import Band, Result, RowSums, Work
+from mlr.running.bands import Band, MadeOf, Result, RowSums, Work
 from mlr.statistics import Statistics
 
 Float = npt.NDArray[np.float64]
@@ -75,8 +75,8 @@ class Search:
     """The sums of some expressions' folds, and what they say of options.
 
     Moments are made once and kept, in a temporary file, from which each question reads them band by
-    band: in memory they would take half as much as the sums. Where others work on bands they are
-    made anew for each question.
+    band: in memory they would take half as much as the sums. Where others work on bands, they keep
+    them in memory if it has room; or else they make them anew for each question.
 
     Parameters
     ----------
@@ -103,12 +103,14 @@ class Search:
         # The first band begins with the rows above the image, and ends with those below it.
         self._around = max(self._halo, (self._halo + self._margin + 1) // 2)
         width = sums.shape[2]
-        self._row = (
-            8 * planes_of(field, len(names)) * (width + 2 * self._margin)
-        )  # bytes of moments
+        planes = planes_of(field, len(names))
+        self._row = 8 * planes * (width + 2 * self._margin)  # bytes of moments
         self._solution = 8 * len(names) * (len(field) + 1) * width
         self._making = partial(moments_bytes, head.layout, width, self._reach)
+        around = sums.shape[1] + 2 * self._margin
+        self._keeps = not sums.elsewhere or self.folds * self._row * around <= sums.spare
         self._kept: tuple[bool, dict[tuple[str, ...], list[Kept]]] | None = None
+        self._there: tuple[bool, MadeOf[list[list[Moments]]]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
         self.works: list[Work] = (
@@ -143,12 +145,12 @@ class Search:
             between the two, one way is enough: the other takes as long as all else together.
         soon : mapping of str to sequence of Option, optional
             What will perhaps be asked next. One look at the sums costs as much as many errors:
-            where moments are not kept, these errors are worked out, too.
+            unless moments are kept, these errors are worked out, too.
         """
         moved = moved and self._reach > 0
         asked = {(name, o) for name, options in wanted.items() for o in options}
         if not all((moved, *pair) in self._known for pair in asked):
-            if soon and self._sums.elsewhere:
+            if soon and not self._keeps:
                 asked |= {(name, o) for name, options in soon.items() for o in options}
             new = sorted(pair for pair in asked if (moved, *pair) not in self._known)
             self._known |= {(moved, *pair): e for pair, e in self._measured(new, moved).items()}
@@ -194,22 +196,13 @@ class Search:
                     raise MlrError(
                         "the weights are too large for a model; give intensities in [0, 1]"
                     )
-        self._kept = None
+        self._kept = self._there = None
 
     def _on_bands(self, work: Ask[Result], moved: bool) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
-        displacement = self.displacement(moved)  # before anything else takes memory
+        self.displacement(moved)  # before anything else takes memory
         if self._sums.elsewhere:
-            found = self._sums.bands(self._crop_bytes, self._halo + self._margin)
-            whole = partial(
-                _on_crop,
-                work=work,
-                field=self._learner.receptive_field,
-                displacement=displacement,
-                height=self.shape[1],
-                margin=self._margin,
-            )
-            for band, results in self._sums.each(whole, found):
+            for band, results in self._elsewhere(moved).each(partial(_on_groups, work=work)):
                 for result in results:
                     yield band, result
         else:
@@ -220,6 +213,21 @@ class Search:
                 rows = band.first, band.end + 2 * self._margin
                 for names, parts in self._kept[1].items():
                     yield band, work(names, Reading(parts, *rows))
+
+    def _elsewhere(self, moved: bool) -> MadeOf[list[list[Moments]]]:
+        """Return the moments of each fold, band by band, which others make."""
+        if self._there is None or self._there[0] != moved:
+            self._there = None  # before there are others
+            make = partial(
+                _moments_of,
+                field=self._learner.receptive_field,
+                displacement=self.displacement(moved),
+                height=self.shape[1],
+                margin=self._margin,
+            )
+            found = self._sums.bands(self._crop_bytes, self._halo + self._margin)
+            self._there = moved, self._sums.made(make, found, self._keeps)
+        return self._there[1]
 
     def _keep(
         self, moved: bool, groups: list[tuple[str, ...]]
@@ -296,28 +304,28 @@ def _told_apart(
     ]
 
 
-def _on_crop(
+def _moments_of(
     folds: Folds,
     band: Band,
     *,
-    work: Ask[Result],
     field: ReceptiveField,
     displacement: Field | None,
     height: int,
     margin: int,
-) -> list[Result]:
-    """Do some work on the moments of a band that is looked at by itself."""
+) -> list[list[Moments]]:
+    """Return the moments of each fold in a band that is looked at by itself."""
     frame = Frame(height, margin, band.first - margin, band.end + margin)
     return [
-        work(
-            names,
-            [
-                moments(part, names, field, displacement, frame, band.above)
-                for part in _showing(folds, names)
-            ],
-        )
+        [
+            moments(part, names, field, displacement, frame, band.above)
+            for part in _showing(folds, names)
+        ]
         for names in folds.groups()
     ]
+
+
+def _on_groups(groups: list[list[Moments]], *, work: Ask[Result]) -> list[Result]:
+    return [work(parts[0].expressions, parts) for parts in groups]
 
 
 def _left_out(

@@ -6,11 +6,12 @@ band and to some rows around, its halo, that it depends on; what comes out for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy.typing as npt
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LEAST_ROWS = 4  # in a band: fewer would mostly work on their halo
 
+Made = TypeVar("Made")
+Made_co = TypeVar("Made_co", covariant=True)
 Result = TypeVar("Result")
 Cost = Callable[[int], float]
 
@@ -161,8 +164,59 @@ class RowSums(Protocol):
             As `bands` returns them.
         """
 
+    def made(
+        self, make: Callable[[Folds, Band], Made], bands: Sequence[Band], keep: bool
+    ) -> MadeOf[Made]:
+        """Return what is made of the sums of each crop, for more than one work on it.
+
+        Parameters
+        ----------
+        make : function
+            As the work of `each`.
+        bands : sequence of Band
+            As `bands` returns them.
+        keep : bool
+            Let those who make it keep it, if there are others; it is less than what is to spare.
+        """
+
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, in memory or on the disk."""
+
+
+class MadeOf(Protocol[Made_co]):
+    """What is made of the sums of bands."""
+
+    def each(self, work: Callable[[Made_co], Result]) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of it; it may be done elsewhere."""
+
+
+class MadeAnew(Generic[Made]):
+    """What is made of the sums of bands for each work on it.
+
+    Parameters
+    ----------
+    sums, make, bands
+        As for `RowSums.made`.
+    """
+
+    def __init__(
+        self, sums: RowSums, make: Callable[[Folds, Band], Made], bands: Sequence[Band]
+    ) -> None:
+        self._sums, self._make, self._bands = sums, make, bands
+
+    def each(self, work: Callable[[Made], Result]) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of it."""
+        return self._sums.each(partial(_made_and_worked, make=self._make, work=work), self._bands)
+
+
+def _made_and_worked(
+    sums: Folds,
+    band: Band,
+    *,
+    make: Callable[[Folds, Band], Made],
+    work: Callable[[Made], Result],
+) -> Result:
+    return work(make(sums, band))
 
 
 class WorkedOnHere:
@@ -179,6 +233,12 @@ class WorkedOnHere:
         """Yield each band with what work makes of the sums of its crop."""
         for band in bands:
             yield band, work(self.rows(band.above, band.below), band)
+
+    def made(
+        self: RowSums, make: Callable[[Folds, Band], Made], bands: Sequence[Band], keep: bool
+    ) -> MadeOf[Made]:
+        """Return what is made of the sums of each crop, anew for each work on it."""
+        return MadeAnew(self, make, bands)
 
 
 #: Work on some sums: what it takes for a band of so many rows, in bytes, and its halo.

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -20,19 +19,21 @@ import weakref
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future as Connecting
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
 from importlib.util import find_spec
 from itertools import islice
-from multiprocessing import resource_tracker
 from operator import add
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Generic, TypeVar, cast
 
 import dask
+import distributed.utils
 import numpy as np
 import numpy.typing as npt
 from dask.sizeof import sizeof
@@ -44,20 +45,33 @@ from distributed.scheduler import KilledWorker
 from mlr.data.files import at_end, discard_unfinished
 from mlr.data.mapped import Lent, Results, temporary_file
 from mlr.data.stream import ordered_map
-from mlr.errors import DataError, MlrError, OptionError
+from mlr.errors import DataError, MlrError
 from mlr.folds import Folds, fold_of, stacked
 from mlr.gathering.banded import ARRAY_SHARE
 from mlr.gathering.collect import Job
 from mlr.gathering.shards import Failures, Part, Shard, address
 from mlr.layout import Layout
-from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums, bands, check_memory, rows_within
+from mlr.recipes.moments import Moments
+from mlr.running import processes
+from mlr.running.bands import (
+    LEAST_ROWS,
+    Band,
+    Cost,
+    MadeAnew,
+    MadeOf,
+    RowSums,
+    bands,
+    check_memory,
+    rows_within,
+)
 from mlr.running.engine import Make
 from mlr.running.report import Report
-from mlr.running.threads import limited, thread_count
+from mlr.running.threads import limited
 from mlr.running.warmup import announced, compile_alone
 from mlr.version import __version__
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
@@ -66,7 +80,6 @@ WATCH = 5  # seconds between looks at whether anybody is left
 FAILURES = 20  # workers that a task of ours may see die before it is given up
 CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
-MOST = 256  # processes
 SUMS_SHARE = 0.3  # of a worker's memory, for making and adding up sums
 WORK_SHARE = 0.4  # for work on them
 KEPT_SHARE = 0.2  # for what lies there; what is more, Dask writes to the disk
@@ -81,14 +94,18 @@ class Cluster:
 
     Parameters
     ----------
-    client : Client
-        Connected to a scheduler that has workers.
+    connecting : Executor's future
+        Becomes a client of a scheduler that has workers.
     compiled : bool
         The workers find the kernels in this process's cache.
     """
 
-    def __init__(self, client: Client, compiled: bool) -> None:
-        self._client, self._compiled = client, compiled
+    def __init__(self, connecting: Connecting[Client], compiled: bool) -> None:
+        self._connecting, self._compiled = connecting, compiled
+
+    @property
+    def _client(self) -> Client:
+        return self._connecting.result()
 
     def sums(
         self,
@@ -149,7 +166,11 @@ class Cluster:
         """Return the sums in one piece, of which there is a part for each fold."""
         submit = partial(self._client.submit, pure=False)
         with self._shared(make) as shared:
-            parts = [submit(_part, shared, shard) for shard in shards]
+            # Neighbours, which are added up, by the same worker, unless it is slower than others.
+            parts = [
+                submit(_part, shared, shard, **home)
+                for shard, home in zip(shards, self._homes(len(shards)), strict=True)
+            ]
             # What is there is added up before other shards are begun: so few wait in memory.
             told = [submit(_failures, part, priority=20) for part in parts]
             folds: dict[int, list[Future]] = {}
@@ -176,12 +197,11 @@ class Cluster:
         memory: int,
     ) -> _Pieces:
         """Return the sums in pieces of so many rows; workers keep their shards on their disks."""
-        submit = partial(self._client.submit, pure=False, allow_other_workers=True)
-        workers = list(self._client.nthreads())
-        homes = [workers[index % len(workers)] for index in range(len(shards))]
+        submit = partial(self._client.submit, pure=False)
+        homes = self._homes(len(shards))
         with self._shared((make, job, memory)) as shared:
             told = [
-                submit(_decoded, shared, shard, workers=[home])
+                submit(_decoded, shared, shard, **home)
                 for shard, home in zip(shards, homes, strict=True)
             ]
             pieces = []
@@ -193,7 +213,7 @@ class Cluster:
                         shard,
                         band,
                         decoded,
-                        workers=[home],
+                        **home,
                         priority=-2 * number,  # one band after the other
                     )
                     for shard, home, decoded in zip(shards, homes, told, strict=True)
@@ -204,6 +224,14 @@ class Cluster:
             deque(as_completed(futures, loop=self._client.loop), 0)
             self._client.run(_forget)
         return _Pieces(self._client, pieces)
+
+    def _homes(self, count: int) -> list[dict[str, Any]]:
+        """Return who is to do each of so many tasks: the same for neighbours, if it is there."""
+        workers = list(self._client.nthreads())
+        if not workers:
+            return [{}] * count
+        some = [workers[k * len(workers) // count] for k in range(count)]
+        return [{"workers": worker, "allow_other_workers": True} for worker in some]
 
     def _tell(
         self,
@@ -239,14 +267,21 @@ class Cluster:
 
         The last of the terms, each of which has a name, are taken out of the others.
         """
-        workers = list(self._client.nthreads())
-        with _told(), self._shared((work, removed)) as shared:
-            waiting: deque[tuple[Band, Future]] = deque()
-            for place, band in enumerate(bands):
-                home = {}
-                if workers:  # neighbouring bands to the same one; who is lost is done without
-                    home["workers"] = workers[place * len(workers) // len(bands)]
-                    home["allow_other_workers"] = True
+        with _told():
+            begun = self.begun_on(work, bands, terms, removed, view)
+            yield from self.in_turn((band, future) for band, future, _ in begun)
+
+    def begun_on(
+        self,
+        work: Callable[[Folds, Band], Result],
+        bands: Sequence[Band],
+        terms: Sequence[_Pieces],
+        removed: Sequence[str],
+        view: _View,
+    ) -> Iterator[tuple[Band, Future, dict[str, Any]]]:
+        """Yield each band as for `on_bands`, with what becomes the result, and who works on it."""
+        with self._shared((work, removed)) as shared:
+            for band, home in zip(bands, self._homes(len(bands)), strict=True):
                 crops = [pieces.crop(view, band, home) for pieces in terms]
                 future = self._client.submit(
                     _on_band,
@@ -257,11 +292,27 @@ class Cluster:
                     **home,
                     pure=False,
                 )
-                waiting.append((band, future))
-                if len(waiting) >= 2 * len(workers):
-                    yield _result(*waiting.popleft())
-            while waiting:
+                yield band, future, home
+
+    def begun_on_made(
+        self,
+        work: Callable[[Made], Result],
+        made: Iterable[tuple[Band, Future, dict[str, Any]]],
+    ) -> Iterator[tuple[Band, Future]]:
+        """Yield each band with what becomes the result of work on what was made of it."""
+        with self._shared(work) as shared:
+            for band, future, home in made:
+                yield band, self._client.submit(_on_made, shared, future, **home, pure=False)
+
+    def in_turn(self, begun: Iterable[tuple[Band, Future]]) -> Iterator[tuple[Band, Any]]:
+        """Yield each band with its result; few are begun before they are asked for."""
+        waiting: deque[tuple[Band, Future]] = deque()
+        for found in begun:
+            waiting.append(found)
+            if len(waiting) >= 2 * self.workers:
                 yield _result(*waiting.popleft())
+        while waiting:
+            yield _result(*waiting.popleft())
 
     @property
     def workers(self) -> int:
@@ -392,7 +443,11 @@ class ClusterSums:
         self._results = Results(folder)
 
     elsewhere = True
-    spare = 0.0
+
+    @property
+    def spare(self) -> float:
+        """Bytes that all workers may keep besides the sums and the work on bands."""
+        return KEPT_SHARE * self.memory * self._cluster.workers
 
     @cached_property
     def head(self) -> Folds:
@@ -474,9 +529,51 @@ class ClusterSums:
             yield found
             self._results.release()
 
+    def made(
+        self, make: Callable[[Folds, Band], Made], bands: Sequence[Band], keep: bool
+    ) -> MadeOf[Made]:
+        """Return what is made of the sums of each crop; who makes it keeps it if told to."""
+        if not keep:
+            return MadeAnew(self, make, bands)
+        begun = self._cluster.begun_on(make, bands, self._terms, self._removed, self._view)
+        made = _Kept[Made](self._cluster, list(begun), self._results)
+        for term in self._terms:
+            term.forget(self._view, [])
+        return made
+
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, on the disk if it is large."""
         return self._results.zeros(shape, dtype, ARRAY_SHARE * self.memory)
+
+
+class _Kept(Generic[Made]):
+    """What workers have made of bands, and keep.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Whose they are.
+    made : sequence of (Band, Future, dict)
+        Each band, what becomes of it, and who keeps it.
+    results : Results
+        To be released after each work.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        made: Sequence[tuple[Band, Future, dict[str, Any]]],
+        results: Results,
+    ) -> None:
+        self._cluster, self._made, self._results = cluster, made, results
+
+    def each(self, work: Callable[[Made], Result]) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of it, on the workers."""
+        with _told():
+            begun = self._cluster.begun_on_made(work, self._made)
+            for found in self._cluster.in_turn(begun):
+                yield found
+                self._results.release()
 
 
 def _as_they_are(sums: Folds, band: Band) -> Folds:
@@ -487,7 +584,9 @@ def _result(band: Band, future: Future) -> tuple[Band, Any]:
     return band, future.result()
 
 
-sizeof.register(Folds, lambda folds: folds.nbytes)  # for Dask to know what it moves and keeps
+# For Dask to know what it moves and keeps.
+sizeof.register(Folds, lambda folds: folds.nbytes)
+sizeof.register(Moments, lambda moments: moments.nbytes)
 sizeof.register(Part, lambda part: sizeof(part.sums))
 
 # What workers do.
@@ -607,6 +706,12 @@ def _on_band(
         return work(sums, band)
 
 
+def _on_made(shared: tuple[Callable[[Made], Result], bool], made: Made) -> Result:
+    work, compiled = shared
+    with _busy(compiled) as threads, limited(threads):
+        return work(made)
+
+
 def _batch(
     shared: tuple[tuple[Callable[[Item, Shared], Result], Shared], bool], items: Sequence[Item]
 ) -> list[Result]:
@@ -674,33 +779,48 @@ def connected(where: str, report: Report, memory: int | None = None) -> Iterator
     MlrError
         If nobody answers there, there are no workers, or they have another version of mlr.
     """
-    number = _local(where)
+    number = processes.local(where)
     _silence("asyncio", "distributed", "tornado")  # what matters is raised as well
     with ExitStack() as stack:
         if number is not None:
             with announced(report):
                 compile_alone()
+        connect = partial(_connect, where, number, report, memory, stack)
+        with ThreadPoolExecutor(1) as pool:  # it takes as long as to look at a thousand pairs
             try:
-                address = stack.enter_context(_started(number, memory))
-            except Exception as error:  # of many kinds, as the system's limits are
-                raise MlrError(
-                    f"{where}: the processes do not start: {_first_line(error)} (a script that "
-                    'calls this needs: if __name__ == "__main__")'
-                ) from error
-        else:
-            address = where
+                connecting = pool.submit(connect)
+            except RuntimeError as error:
+                raise MlrError(f"{where}: {error}") from error
+            if number is None:
+                connecting.result()
+            yield Cluster(connecting, compiled=number is not None)
+
+
+def _connect(
+    where: str, number: int | None, report: Report, memory: int | None, stack: ExitStack
+) -> Client:
+    """Return a client; what is to be closed is put on the stack."""
+    address = where
+    if number is not None:
         try:
-            client = Client(address, timeout=PATIENCE, set_as_default=False)
-            stack.callback(_close, client)
-            client.wait_for_workers(number or 1, timeout=PATIENCE)
-        except Exception as error:  # of each kind of address, as there are
-            raise MlrError(f"{where}: no Dask scheduler with a worker answers there") from error
-        with _told():
-            _check_versions(client, where)
-        if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
-            report.note(f"dashboard: {client.dashboard_link}")
-        stack.enter_context(_watched(client))
-        yield Cluster(client, compiled=number is not None)
+            address = stack.enter_context(_started(number, memory))
+        except Exception as error:  # of many kinds, as the system's limits are
+            raise MlrError(
+                f"{where}: the processes do not start: {_first_line(error)} (a script that "
+                'calls this needs: if __name__ == "__main__")'
+            ) from error
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+        stack.callback(_close, client)
+        client.wait_for_workers(number or 1, timeout=PATIENCE)
+    except Exception as error:  # of each kind of address, as there are
+        raise MlrError(f"{where}: no Dask scheduler with a worker answers there") from error
+    with _told():
+        _check_versions(client, where)
+    if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
+        report.note(f"dashboard: {client.dashboard_link}")
+    stack.enter_context(_watched(client))
+    return client
 
 
 @contextmanager
@@ -726,37 +846,23 @@ def _watched(client: Client) -> Iterator[None]:
         done.set()
 
 
-_BLAS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _OPEN = Path(f"/proc/{os.getpid()}/fd")  # where others find files of ours that have no name
 _HAS_BOKEH = find_spec("bokeh") is not None
-
-
-def _local(where: str) -> int | None:
-    """Return the N of local:N, or None for the address of a scheduler."""
-    kind, _, rest = where.partition(":")
-    if kind == "local" and rest.isdecimal() and 1 <= int(rest) <= MOST:
-        return int(rest)
-    if kind == "local" or "://" not in where:
-        raise OptionError(
-            f"--cluster {where}: expected tcp://HOST:PORT of a Dask scheduler, or local:N for up "
-            f"to {MOST} processes here"
-        )
-    return None
 
 
 @contextmanager
 def _started(number: int, memory: int | None) -> Iterator[str]:
     """Start a scheduler in this process, and workers in processes of their own."""
-    _track_in_silence()
-    threads = max(1, thread_count() // number)
+    distributed.utils._forkserver_preload_set = True  # or Dask says what the server is to load
     settings = {
         # Dask has memory given back at once: to ask for it again took a sixth of all the time.
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_BLAS, threads),
+        "distributed.nanny.pre-spawn-environ": processes.environment(number),
         "distributed.scheduler.allowed-failures": FAILURES,
         "distributed.worker.memory.target": KEPT_SHARE / 2,  # of the limit, which is twice as much
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
+        "distributed.worker.multiprocessing-method": processes.METHOD,
         "distributed.worker.profile.enabled": False,
     }
     before = set(multiprocessing.active_children())
@@ -780,7 +886,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         with dask.config.set(settings):
             cluster = LocalCluster(
                 n_workers=number,
-                threads_per_worker=threads,
+                threads_per_worker=processes.threads_of(number),
                 host="127.0.0.1",
                 memory_limit="auto" if memory is None else 2 * memory,
                 dashboard_address="127.0.0.1:0",
@@ -796,6 +902,8 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             _close(cluster)
         for process in ours():  # that hang
             process.kill()
+            process.join(ENDING)
+        processes.end()
 
 
 def _close(what: Client | LocalCluster) -> None:
@@ -811,15 +919,6 @@ def _silence(*libraries: str) -> None:
     for name in [*libraries, *logging.root.manager.loggerDict]:
         if name.split(".")[0] in libraries:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-
-def _track_in_silence() -> None:
-    """Start the process that cleans up after `multiprocessing`, which else says so when we end."""
-    sys.warnoptions.append("ignore")  # it is started with these
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        sys.warnoptions.pop()
 
 
 def _check_versions(client: Client, where: str) -> None:

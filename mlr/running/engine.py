@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
+from mlr.running import processes
 from mlr.running.report import Report
 from mlr.running.threads import thread_count
 
@@ -125,6 +126,7 @@ def engine(
     if cluster is None:
         yield None
         return
+    processes.begin(cluster)
     try:
         from mlr.running.cluster import connected
     except ImportError as error:

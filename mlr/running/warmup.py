@@ -81,6 +81,14 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
     }
 
 
+def compiled() -> bool:
+    """Tell whether `compile_alone` has compiled these kernels before."""
+    folder = jit.cache_folder()
+    with suppress(OSError):
+        return folder is not None and (folder / LOCK).read_bytes() == jit.version().encode()
+    return False
+
+
 def compile_alone() -> None:
     """Compile all kernels like `warm_up`, while no other process does so into the same cache.
 
