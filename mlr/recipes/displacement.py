@@ -11,6 +11,7 @@ sums over the unmoved ones, for x' is linear in x.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -25,7 +26,7 @@ from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.moments import Moments, lags_of, planes_of
 from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums
-from mlr.statistics import SourceSums, Statistics, TargetSums
+from mlr.statistics import Planes, SourceSums, Statistics, TargetSums
 from mlr.warping import INTERPOLATION_REACH, interpolation
 
 Field = npt.NDArray[np.float32]
@@ -219,9 +220,15 @@ def moments(
     result = Moments.of(field, frame.margin, expressions, samples, stack)
     for part in frame.parts(_rows_at_once(statistics.layout, width)):
         rows = slice(part.first - frame.first, part.end - frame.first)
-        planes = _planes(statistics, expressions, field, displacement, part, top)
-        for whole, some in zip(result.planes, planes, strict=True):
-            whole[..., rows, :] = some
+        _fill(
+            [plane[..., rows, :] for plane in result.planes],
+            statistics,
+            expressions,
+            field,
+            displacement,
+            part,
+            top,
+        )
     return result
 
 
@@ -238,22 +245,23 @@ def moments_bytes(layout: Layout, width: int, reach: int, rows: int) -> int:
 
 
 def _products(layout: Layout) -> int:
-    return max(len(_table(layout)[0]), len(layout.receptive_field))
+    return max((2 * (layout.lag_reach or 0) + 1) ** 2, len(layout.receptive_field))
 
 
 def _rows_at_once(layout: Layout, width: int) -> int:
     return max(LEAST_ROWS, PRODUCT_BYTES // (8 * width * _products(layout)))
 
 
-def _planes(
+def _fill(
+    result: Sequence[Float],
     statistics: Statistics,
     expressions: tuple[str, ...],
     field: ReceptiveField,
     displacement: Field | None,
     frame: Frame,
     top: int,
-) -> tuple[Float, ...]:
-    """Return the planes of the moments of a few rows."""
+) -> None:
+    """Fill in the planes of the moments of a few rows."""
     source = statistics.sources[expressions[0]]
     targets = [statistics.targets[name] for name in expressions]
     width, unit = statistics.shape[2], 1.0 / statistics.white
@@ -269,31 +277,38 @@ def _planes(
     )
     rows -= top
     still = tuple(np.ascontiguousarray(a) for a in np.broadcast_arrays(y[:, None] - top, x))
+    of_lags, sums, of_cross, target_sums, squares = result
 
     begin, stop = rows[wanted].min(), rows[wanted].max() + 1
-    products = _all_products(statistics.layout, source, begin, stop)
-    moved_lags = displaced_lags(products, (rows - begin, columns, down, across), lags, wanted)
+    places = rows - begin, columns, down, across
+    reach = _farthest((rows[..., 0], columns[..., 0]), lags) + rows.shape[2] - 1
+    products = _all_products(statistics.layout, source, begin, stop, reach)
+    moved = displaced_lags(products, places, lags, wanted)
     del products  # they are large
-    sums = np.zeros(rows[wanted].shape[:2])
+    np.multiply(moved, unit**2, out=of_lags)
+    del moved
+    sums[:] = 0
     for i in range(rows.shape[2]):
         for j in range(columns.shape[2]):
             weights = down[wanted, :, i] * across[wanted, :, j]
             sums += weights * source.sums[0][rows[wanted, :, i], columns[wanted, :, j]]
+    sums *= unit
     begin, stop = still[0][wanted].min(), still[0][wanted].max() + 1
     places = rows - begin, columns, down, across
     where = still[0] - begin, still[1]
-    moved_cross = [
-        displaced_cross(_cross_products(target, begin, stop), places, where, taps, wanted)
-        for target in targets
-    ]
-    at = still[0][wanted], still[1][wanted]
-    return (
-        moved_lags * unit**2,
-        sums * unit,
-        np.stack(moved_cross) * unit**2,
-        np.stack([target.sums[0][at] for target in targets]) * unit,
-        np.stack([target.squares[0][at] for target in targets]) * unit**2,
+    farthest = max(
+        int(abs(moved - unmoved[..., None]).max())
+        for moved, unmoved in zip((rows, columns), still, strict=True)
     )
+    reach = farthest + int(np.abs(taps).max())
+    at = still[0][wanted], still[1][wanted]
+    for e, target in enumerate(targets):
+        moved = displaced_cross(
+            _cross_products(target, begin, stop, reach), places, where, taps, wanted
+        )
+        np.multiply(moved, unit**2, out=of_cross[e])
+        np.multiply(target.sums[0][at], unit, out=target_sums[e])
+        np.multiply(target.squares[0][at], unit**2, out=squares[e])
 
 
 def _errors(sums: Folds, expression: str, reach: int, *, mirrored: bool) -> Float:
@@ -390,22 +405,32 @@ def _stretch(displacement: Float, lag_reach: int) -> int:
     """Return by how many pixels some taps are farther apart than the lag planes reach."""
     places = np.floor(displacement).astype(np.int64) + np.indices(displacement.shape[1:])
     apart = lag_reach - (2 * INTERPOLATION_REACH - 1) - STRETCH
-    highest = places  # of all pixels up to `apart` away
-    for axis in (1, 2):
-        along = np.moveaxis(highest, axis, 0)
-        found = along.copy()
-        for d in range(1, min(apart, len(along) - 1) + 1):
-            np.maximum(found[d:], along[:-d], out=found[d:])
-            np.maximum(found[:-d], along[d:], out=found[:-d])
-        highest = np.moveaxis(found, 0, axis)
-    return int((highest - places).max()) + 2 * INTERPOLATION_REACH - 1 - lag_reach
+    lags = np.array([[apart, apart]])
+    return _farthest(places, lags) + 2 * INTERPOLATION_REACH - 1 - lag_reach
+
+
+def _farthest(places: Iterable[npt.NDArray[np.int64]], lags: npt.NDArray[np.int64]) -> int:
+    """Return how far apart two pixels' places are at most, of pixels up to the longest lag apart.
+
+    Places are (rows, columns), of each pixel.
+    """
+    found = 0
+    for coordinates in places:
+        highest = coordinates  # of all pixels up to so far away
+        for longest in np.abs(lags).max(axis=0):
+            along, highest = highest, highest.copy()
+            for d in range(1, min(int(longest), len(along) - 1) + 1):
+                np.maximum(highest[d:], along[:-d], out=highest[d:])
+                np.maximum(highest[:-d], along[d:], out=highest[:-d])
+            highest = highest.T
+        found = max(found, int((highest - coordinates).max()))
+    return found
 
 
 @cache
-def _table(layout: Layout) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return plane and shift of the products of a pixel with all neighbours, row by row."""
+def _table(layout: Layout, reach: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return plane and shift of the products of a pixel with neighbours up to so far, by row."""
     lags = layout.lags.tolist()
-    reach = layout.lag_reach or 0
     span = range(-reach, reach + 1)
     index, shifts = [], []
     for dy in span:
@@ -416,16 +441,28 @@ def _table(layout: Layout) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
     return np.array(index), np.array(shifts)
 
 
-def _all_products(layout: Layout, source: SourceSums, begin: int, stop: int) -> Float:
-    """Return sum_n x_n(v) x_n(v + e) for all e, those of a pixel together: (rows, W, e)."""
-    index, shifts = _table(layout)
+def _all_products(layout: Layout, source: SourceSums, begin: int, stop: int, reach: int) -> Float:
+    """Return sum_n x_n(v) x_n(v + e) for all e up to a reach, those of a pixel together."""
+    index, shifts = _table(layout, reach)
     above = max(0, begin - int(shifts[:, 0].max()))
-    planes = source.lags[0, :, above:stop].astype(np.float64)
+    there, index = np.unique(index, return_inverse=True)
+    planes = _as_floats(source.lags[0, :, above:stop], there)
     return interleaved(planes, index, shifts, begin - above)
 
 
-def _cross_products(target: TargetSums, begin: int, stop: int) -> Float:
-    """Return sum_n x_n(v + e) t_n(v) for all e, those of a pixel together: (rows, W, e)."""
-    planes = target.cross[0, :, begin:stop].astype(np.float64)
-    index = np.arange(len(planes))
-    return interleaved(planes, index, np.zeros((len(planes), 2), np.int64), 0)
+def _cross_products(target: TargetSums, begin: int, stop: int, reach: int) -> Float:
+    """Return sum_n x_n(v + e) t_n(v) for all e up to a reach, those of a pixel together."""
+    wide = round(target.cross.shape[1] ** 0.5)
+    square = np.arange(wide * wide).reshape(wide, wide)
+    cut = max(wide // 2 - reach, 0)
+    index = square[cut : wide - cut, cut : wide - cut].reshape(-1)
+    planes = _as_floats(target.cross[0, :, begin:stop], index)
+    return interleaved(planes, np.arange(len(index)), np.zeros((len(index), 2), np.int64), 0)
+
+
+def _as_floats(planes: Planes, places: npt.NDArray[np.int64]) -> Float:
+    """Return some of the planes as float64; to index and then to convert takes twice as long."""
+    result = np.empty((len(places), *planes.shape[1:]))
+    for k, place in enumerate(places):
+        result[k] = planes[place]
+    return result
