@@ -100,7 +100,7 @@ def _apply_bands(begin, end, weights, images, edge, output, rows, down, across, 
         shape = min(rows, height - top), width, pitch
         own = weights[c, :, top * width : (top + shape[0]) * width]
         if vectors and count >= IMAGES:
-            _copy_band(own, band)
+            _copy_band(weights, c, top * width, shape[0] * width, band)
         n = 0
         while n < count:
             together = 1
@@ -121,11 +121,11 @@ def _apply_bands(begin, end, weights, images, edge, output, rows, down, across, 
 
 
 @jit.helper
-def _copy_band(weights, band):
+def _copy_band(weights, c, first, count, band):
     """Copy rows of the weights to where they do not get in each other's way in the cache."""
-    for k in range(weights.shape[0]):
-        for i in range(weights.shape[1]):
-            band[k, i] = weights[k, i]
+    for k in range(weights.shape[1]):
+        for i in range(count):
+            band[k, i] = weights[c, k, np.uintp(first + i)]
 
 
 @jit.helper
@@ -141,10 +141,10 @@ def _frame(images, n, c, top, rows, margin, edge, framed, m):
         first = i * pitch + margin
         if edge or y == top + i:
             for x in range(width):
-                framed[m, first + x] = images[n, c, y, x]
+                framed[m, np.uintp(first + x)] = images[n, c, y, x]
         else:
             for x in range(width):
-                framed[m, first + x] = 0.0
+                framed[m, np.uintp(first + x)] = 0.0
         for x in range(margin):
             framed[m, first - margin + x] = framed[m, first] if edge else 0.0
             framed[m, first + width + x] = framed[m, first + width - 1] if edge else 0.0
