@@ -66,7 +66,7 @@ class Banded(WorkedOnHere, ABC):
     """
 
     def __init__(self, shape: tuple[int, int, int], memory: int, folder: Path | None) -> None:
-        self.shape, self._folder = shape, folder
+        self.shape, self.folder = shape, folder
         self.memory: float = memory
         give_back_freed()
         self._results = Results(folder)

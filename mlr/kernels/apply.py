@@ -5,9 +5,9 @@ are the same however many images and threads there are, and NumPy computes them 
 
 A single image takes 1.0 to 1.1 times as long as reading its weights from memory, or 1.5 at 64 px:
 nine taps are done at a time, for the processor follows so many runs of the memory and no more, and
-what comes next is fetched ahead. Six images share each weight that is loaded, or three: of a colour image whose
-channels share their weights, these are the channels. Batches took 1.03 to 1.15 times as long with
-three, and no less with eight to twelve.
+what comes next is fetched ahead. Six images share each weight that is loaded, or three: of a colour
+image whose channels share their weights, these are the channels. Batches took 1.03 to 1.15 times as
+long with three, and no less with eight to twelve.
 
 Tried and dropped, with times per image of 128 px, 3x3:
 
