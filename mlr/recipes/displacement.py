@@ -320,7 +320,7 @@ def _errors(sums: Folds, expression: str, reach: int, *, mirrored: bool) -> Floa
     """
     _, height, width = sums.shape
     side = 2 * reach + 1
-    errors = np.empty((side, side, height, width))
+    errors = np.zeros((side, side, height, width))
 
     def fill(begin: int, end: int) -> None:
         for down in range(begin, end):
