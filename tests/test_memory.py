@@ -259,8 +259,17 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
     cuts=st.lists(st.integers(0, 9), max_size=3),
     wanted=st.tuples(st.integers(0, 9), st.integers(0, 9)),
 )
-@pytest.mark.parametrize("kind", [RowFile, RowMemory])
+@pytest.mark.parametrize("kind", [RowFile, RowMemory, "RowFile without preadv"])
 def test_rows_are_read_as_they_were_written(kind, shape, cuts, wanted):
+    if isinstance(kind, str):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delattr(os, "preadv", raising=False)
+            check_rows(RowFile, shape, cuts, wanted)
+    else:
+        check_rows(kind, shape, cuts, wanted)
+
+
+def check_rows(kind, shape, cuts, wanted):
     planes = np.random.default_rng(0).normal(size=shape)
     rows = kind(shape)
     ends = sorted({0, shape[1], *(cut for cut in cuts if cut < shape[1])})
