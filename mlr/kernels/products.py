@@ -50,7 +50,10 @@ def add_products(jobs):
             Sums to add to: int32 for uint8 samples, exact for up to `MOST` of them; float64 for
             float64 samples. Each job has its own.
     """
-    share_out_all([loop for job in jobs for loop in _products(*job)], in_turn=True)
+    narrow = any(
+        a.dtype == np.uint8 for a, *_ in jobs
+    )  # a row is too little work to be done in turn
+    share_out_all([loop for job in jobs for loop in _products(*job)], in_turn=narrow)
 
 
 def _products(a, b, offsets, totals, planes):
@@ -156,77 +159,64 @@ def _parts(values, most):
 def _add_products_uint8(begin, end, a, b, shape, totals, rectangles, places, masks, planes):
     """Add to the planes what the neighbours in some rows make, those of the tasks begin .. end."""
     _, height, blocks, pitch, _ = shape
-    width = planes.shape[3]
     down, chunks = -(-height // ROWS), -(-blocks // BLOCKS)
     rows, targets = np.empty(TALL, np.int64), np.empty(TALL * WIDE, np.int64)
-    nobody = np.zeros(TILE, np.int32)
     edge = np.empty((BLOCKS * pitch + TILE + WIDE) * BLOCK, np.uint8)
-    edge_totals = np.empty(TILE + WIDE, np.int32)
+    edge_totals, nobody = np.empty(TILE + WIDE, np.int32), np.zeros(TILE, np.int32)
+    scratch = rows, targets, edge, edge_totals, nobody
     for task in range(begin, end):
         c, part = divmod(task, down)
         for chunk in range(chunks):
             first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
-            bias = BIAS if chunk == 0 else 0
             for y in range(part * ROWS, min((part + 1) * ROWS, height)):
-                for tile in range(len(masks)):
-                    x = min(tile * TILE, width - TILE)
-                    for r in range(len(rectangles)):
-                        dy, dx, tall, wide = rectangles[r]
-                        for i in range(tall):
-                            above = c * height + min(max(y - dy - i, 0), height - 1)
-                            rows[i] = address(a, ((above * blocks + first) * pitch + x) * BLOCK)
-                        _aim(places[r], tall, c, y, dy, x, planes, nobody, targets)
-                        j = ((c * height + y) * blocks + first) * pitch + x + dx
-                        t = (c * height + y) * pitch + x + dx
-                        beyond = j + (last - first - 1) * pitch + TILE + WIDE
-                        if (
-                            min(j, t) < 0
-                            or beyond * BLOCK > b.size
-                            or t + TILE + WIDE > totals.size
-                        ):
-                            _copy_edge(
-                                b, j * BLOCK, pitch, last - first, totals, t, edge, edge_totals
-                            )
-                            neighbours, sums = address(edge, 0), address(edge_totals, 0)
-                        else:
-                            neighbours, sums = address(b, j * BLOCK), address(totals, t)
-                        below = (
-                            rows[0] + (blocks * pitch - x) * BLOCK + tile * (last - first) * LINE
-                        )
-                        multiply(
-                            rows,
-                            neighbours,
-                            pitch * BLOCK,
-                            last - first,
-                            below,
-                            tall,
-                            wide,
-                            sums,
-                            bias,
-                            masks[tile, r],
-                            targets,
-                        )
+                row = c, y, first, last - first
+                _add_row(a, b, shape, totals, rectangles, places, masks, planes, row, scratch)
+
+
+@jit.helper
+def _add_row(a, b, shape, totals, rectangles, places, masks, planes, row, scratch):
+    """Add what the neighbours in a row make of some blocks of samples."""
+    _, height, blocks, pitch, _ = shape
+    c, y, first, count = row
+    rows, targets, edge, edge_totals, nobody = scratch
+    for tile in range(len(masks)):
+        x = min(tile * TILE, planes.shape[3] - TILE)
+        for r in range(len(rectangles)):
+            dy, dx, tall, wide = rectangles[r]
+            for i in range(tall):
+                above = c * height + min(max(y - dy - i, 0), height - 1)
+                rows[i] = address(a, ((above * blocks + first) * pitch + x) * BLOCK)
+            below = rows[0] + (blocks * pitch - x) * BLOCK + tile * count * LINE
+            _aim(places[r], tall, c, y, dy, x, planes, nobody, targets)
+            t = (c * height + y) * pitch + x + dx
+            j = (((c * height + y) * blocks + first) * pitch + x + dx) * BLOCK
+            step = pitch * BLOCK
+            neighbours, sums = address(b, j), address(totals, t)
+            last, last_sum = j + (count - 1) * step + (TILE + WIDE) * BLOCK, t + TILE + WIDE
+            if min(j, t) < 0 or last > b.size or last_sum > totals.size:
+                _copy_edge(b, j, step, count, totals, t, edge, edge_totals)
+                neighbours, sums = address(edge, 0), address(edge_totals, 0)
+            bias = BIAS if first == 0 else 0
+            mask = masks[tile, r]
+            multiply(rows, neighbours, step, count, below, tall, wide, sums, bias, mask, targets)
 
 
 @jit.helper
 def _aim(places, tall, c, y, dy, x, planes, nobody, targets):
     """Set targets to the addresses of the sums of the pixels whose neighbours are in row y."""
-    height = planes.shape[2]
     origin = address(planes, (c, 0, y, x))
     for i in range(tall):
-        inside = 0 <= y - dy - i < height
+        inside = 0 <= y - dy - i < planes.shape[2]
         for j in range(WIDE):
-            place = places[i, j]
-            found = inside and place != NONE
-            targets[i * WIDE + j] = origin + 4 * place if found else address(nobody, 0)
+            found = inside and places[i, j] != NONE
+            targets[i * WIDE + j] = origin + 4 * places[i, j] if found else address(nobody, 0)
 
 
 @jit.helper
-def _copy_edge(b, j, pitch, blocks, totals, t, edge, edge_totals):
-    """Copy what would else be read from before the array's begin or beyond its end."""
-    for m in range(blocks):
-        step = m * pitch * BLOCK
-        for n in range(step, step + (TILE + WIDE) * BLOCK):
+def _copy_edge(b, j, step, count, totals, t, edge, edge_totals):
+    """Copy what would else be read from before the array's begin, or beyond its end."""
+    for m in range(count):
+        for n in range(m * step, m * step + (TILE + WIDE) * BLOCK):
             edge[n] = b[j + n] if 0 <= j + n < b.size else 0
     for n in range(TILE + WIDE):
         edge_totals[n] = totals[t + n] if 0 <= t + n < totals.size else 0
