@@ -171,10 +171,9 @@ def report(found):
         "",
         f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, NumPy "
         f"{machine['numpy']}, Numba {machine['numba']}. Colour BMP files, from the files to the "
-        "weights. Seconds of all processors, median of "
-        f"{next(iter(found.values()))['repeat']} runs; memory above that of a process that has "
-        "trained on next to nothing; needed: the pixels of a batch, the sums and the weights. By "
-        "`python benchmarks/growth.py`.",
+        "weights. Seconds of all processors, median of the runs; memory above that of a process "
+        "that has trained on next to nothing; needed: the pixels of a batch, the sums and the "
+        "weights. By `python benchmarks/growth.py`.",
     ]
     for axis, result in found.items():
         rows = sorted(result["rows"], key=lambda row: row["value"])
@@ -188,6 +187,7 @@ def report(found):
             slope = exponent(rows, "seconds")[0]
             growth = exponent(rows, "bytes")[0]
             lines += ["", f"Exponents of the three largest: time {slope:.2f}, memory {growth:.2f}."]
+        lines += ["", f"{result['repeat']} runs." if result["repeat"] > 1 else "One run."]
     return "\n".join(lines) + "\n"
 
 

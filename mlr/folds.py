@@ -39,7 +39,7 @@ from mlr.statistics import (
     total,
 )
 
-WORK = 14 << 20  # bytes that work on the planes may take, or a share of theirs
+WORK = 12 << 20  # bytes that work on the planes may take, or a share of theirs
 WORK_SHARE = 0.28
 FORMAT = 2  # 1 had no folds and one kind of layout
 

@@ -20,6 +20,8 @@ from mlr.kernels.cholesky import solve_pixels
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import BIAS, FARTHEST, FIELDS, SMOOTH, Best, penalties, prior_of
 from mlr.recipes.displacement import Frame, estimate, holds, layout_for, moments, reach_of
+from mlr.recipes.displacement import _errors as displacement_errors
+from mlr.recipes.displacement import _farthest as displacement_farthest
 from mlr.recipes.displacement import _share as displacement_share
 from mlr.recipes.moments import lags_of, margin_for
 from mlr.recipes.search import Learner
@@ -52,6 +54,48 @@ def samples(images):
     """Return each channel as a sample of its own, in [0, 1]."""
     planes = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3])
     return planes / np.float64(np.iinfo(images.dtype).max)
+
+
+def naive_errors(x, t, reach, mirrored):
+    """Return the mean of (x(p + d) - t(p))^2 for all d, edge pixels repeated."""
+    (count, height, width), side = x.shape, 2 * reach + 1
+    errors = np.empty((side, side, height, width))
+    for i, j, v, u in np.ndindex(errors.shape):
+        at = np.clip(v + i - reach, 0, height - 1), np.clip(u + j - reach, 0, width - 1)
+        errors[i, j, v, u] = np.square(x[:, *at] - t[:, v, u]).sum() / count
+    return (errors + errors[:, ::-1, :, ::-1]) / 2 if mirrored else errors
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    reach=st.integers(1, 3),
+    mirrored=st.booleans(),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+)
+def test_errors_of_displacements_are_those_of_displaced_images(size, reach, mirrored, dtype):
+    X, T = pairs(3, 5, size, dtype=dtype)
+    layout = layout_for(FIELD, reach)
+    folds = Folds(tuple(statistics_of_arrays(X[k::2], {"a": T[k::2]}, layout) for k in range(2)))
+    errors = displacement_errors(folds, "a", reach, mirrored=mirrored)
+    expected = naive_errors(samples(X), samples(T), reach, mirrored)
+    np.testing.assert_allclose(errors, expected, rtol=1e-9, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 99),
+    size=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    longest=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+)
+def test_the_farthest_places_of_pixels_are_found(seed, size, longest):
+    places = np.random.default_rng(seed).integers(-9, 9, (2, *size))
+    apart = [
+        np.abs(places[:, y, x] - places[:, v, u]).max()
+        for y, x, v, u in np.ndindex(size * 2)
+        if abs(y - v) <= longest[0] and abs(x - u) <= longest[1]
+    ]
+    assert displacement_farthest(places, np.array([longest, (0, 0)])) == max(apart)
 
 
 def naive_moments(x, t, taps, margin, lags):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy.typing as npt
 
 from mlr.data.mapped import no_room, reserved_file, temporary_file
 from mlr.errors import MlrError
+from mlr.kernels.parallel import share_out
 
 Pixels = npt.NDArray[Any]
 
@@ -105,24 +108,43 @@ class RowFile:
         self._planes, self._height, self._width = shape
         self._file = reserved_file(8 * math.prod(shape), folder)
         weakref.finalize(self, self._file.close)
+        self._lock = Lock()
 
     def write(self, first: int, planes: Iterable[npt.NDArray[np.float64]]) -> None:
         """Write rows from the first on, (rows, width) of each plane."""
         for plane, rows in enumerate(planes):
-            self._seek(plane, first)
+            self._file.seek(self._place(plane, first))
             self._file.write(np.ascontiguousarray(rows).data)
+        self._file.flush()
 
     def read(self, first: int, end: int) -> npt.NDArray[np.float64]:
-        """Return the rows first, ..., end - 1: (planes, rows, width)."""
+        """Return the rows first, ..., end - 1, one at least: (planes, rows, width).
+
+        Raises
+        ------
+        MlrError
+            If they are not there any more.
+        """
         rows = np.empty((self._planes, end - first, self._width))
-        for plane, some in enumerate(rows):
-            self._seek(plane, first)
-            if self._file.readinto(some.data.cast("B")) != some.nbytes:  # type: ignore[attr-defined]
-                raise MlrError("the temporary file of moments has been cut off")
+
+        def fill(begin: int, end: int) -> None:
+            for plane in range(begin, end):
+                if self._read(self._place(plane, first), rows[plane]) != rows[plane].nbytes:
+                    raise MlrError("the temporary file of moments has been cut off")
+
+        share_out(fill, self._planes)
         return rows
 
-    def _seek(self, plane: int, row: int) -> None:
-        self._file.seek(8 * (plane * self._height + row) * self._width)
+    def _read(self, place: int, rows: npt.NDArray[np.float64]) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [rows.data], place)
+        with self._lock:
+            self._file.seek(place)
+            count: int = self._file.readinto(rows.data.cast("B"))  # type: ignore[attr-defined]
+            return count
+
+    def _place(self, plane: int, row: int) -> int:
+        return 8 * (plane * self._height + row) * self._width
 
 
 class RowMemory:

@@ -11,7 +11,7 @@ sums over the unmoved ones, for x' is linear in x.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -217,18 +217,11 @@ def moments(
     count = planes_of(field, len(expressions))
     stack = np.empty((count, frame.end - frame.first, width + 2 * frame.margin))
     samples = samples_of(statistics, expressions)
-    result = Moments.of(field, frame.margin, expressions, samples, stack)
+    result = Moments(field, frame.margin, expressions, samples, stack)
     for part in frame.parts(_rows_at_once(statistics.layout, width)):
         rows = slice(part.first - frame.first, part.end - frame.first)
-        _fill(
-            [plane[..., rows, :] for plane in result.planes],
-            statistics,
-            expressions,
-            field,
-            displacement,
-            part,
-            top,
-        )
+        some = replace(result, planes=stack[:, rows])
+        _fill(some, statistics, displacement, part, top)
     return result
 
 
@@ -253,15 +246,14 @@ def _rows_at_once(layout: Layout, width: int) -> int:
 
 
 def _fill(
-    result: Sequence[Float],
+    result: Moments,
     statistics: Statistics,
-    expressions: tuple[str, ...],
-    field: ReceptiveField,
     displacement: Field | None,
     frame: Frame,
     top: int,
 ) -> None:
     """Fill in the planes of the moments of a few rows."""
+    field, expressions = result.receptive_field, result.expressions
     source = statistics.sources[expressions[0]]
     targets = [statistics.targets[name] for name in expressions]
     width, unit = statistics.shape[2], 1.0 / statistics.white
@@ -277,7 +269,6 @@ def _fill(
     )
     rows -= top
     still = tuple(np.ascontiguousarray(a) for a in np.broadcast_arrays(y[:, None] - top, x))
-    of_lags, sums, of_cross, target_sums, squares = result
 
     begin, stop = rows[wanted].min(), rows[wanted].max() + 1
     places = rows - begin, columns, down, across
@@ -285,14 +276,14 @@ def _fill(
     products = _all_products(statistics.layout, source, begin, stop, reach)
     moved = displaced_lags(products, places, lags, wanted)
     del products  # they are large
-    np.multiply(moved, unit**2, out=of_lags)
+    np.multiply(moved, unit**2, out=result.lags)
     del moved
-    sums[:] = 0
+    sums = np.zeros(rows[wanted].shape[:2])
     for i in range(rows.shape[2]):
         for j in range(columns.shape[2]):
             weights = down[wanted, :, i] * across[wanted, :, j]
             sums += weights * source.sums[0][rows[wanted, :, i], columns[wanted, :, j]]
-    sums *= unit
+    np.multiply(sums, unit, out=result.source_sums)
     begin, stop = still[0][wanted].min(), still[0][wanted].max() + 1
     places = rows - begin, columns, down, across
     where = still[0] - begin, still[1]
@@ -306,9 +297,9 @@ def _fill(
         moved = displaced_cross(
             _cross_products(target, begin, stop, reach), places, where, taps, wanted
         )
-        np.multiply(moved, unit**2, out=of_cross[e])
-        np.multiply(target.sums[0][at], unit, out=target_sums[e])
-        np.multiply(target.squares[0][at], unit**2, out=squares[e])
+        np.multiply(moved, unit**2, out=result.cross[e])
+        np.multiply(target.sums[0][at], unit, out=result.target_sums[e])
+        np.multiply(target.squares[0][at], unit**2, out=result.squares[e])
 
 
 def _errors(sums: Folds, expression: str, reach: int, *, mirrored: bool) -> Float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import overload
 
@@ -42,18 +41,12 @@ class Kept:
 
     def write(self, first: int, some: Moments) -> None:
         """Keep rows of the frame, from the first on."""
-        stacks = (plane.reshape(-1, *plane.shape[-2:]) for plane in some.planes)
-        self.rows.write(first, chain.from_iterable(stacks))
+        self.rows.write(first, some.planes)
 
     def read(self, first: int, end: int) -> Moments:
         """Return the rows first, ..., end - 1 of the frame."""
-        return Moments.of(
-            self.receptive_field,
-            self.margin,
-            self.expressions,
-            self.samples,
-            self.rows.read(first, end),
-        )
+        planes = self.rows.read(first, end)
+        return Moments(self.receptive_field, self.margin, self.expressions, self.samples, planes)
 
 
 class Reading(Sequence[Moments]):

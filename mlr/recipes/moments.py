@@ -10,10 +10,10 @@ the inputs, and so one Gram matrix and one factorisation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -49,92 +49,77 @@ class Moments:
         Names of the targets.
     samples : float
         Number of samples.
-    lags : ndarray of float64, shape (lags, height, width)
-        In the order of `lags_of`.
-    source_sums : ndarray of float64, shape (height, width)
-    cross : ndarray of float64, shape (expressions, taps, height, width)
-    target_sums, squares : ndarray of float64, shape (expressions, height, width)
+    planes : ndarray of float64, shape (`planes_of`, height, width)
+        All of them, one after the other: what is done to each is done in one go.
     """
 
     receptive_field: ReceptiveField
     margin: int
     expressions: tuple[str, ...]
     samples: float
-    lags: Float
-    source_sums: Float
-    cross: Float
-    target_sums: Float
-    squares: Float
-
-    @classmethod
-    def of(
-        cls,
-        field: ReceptiveField,
-        margin: int,
-        expressions: tuple[str, ...],
-        samples: float,
-        stack: Float,
-    ) -> Moments:
-        """Return the moments whose planes lie one after the other, (`planes_of`, height, width)."""
-        each = len(expressions)
-        counts = [(len(lags_of(field)),), (), (each, len(field)), (each,), (each,)]
-        planes = np.split(stack, np.cumsum([math.prod(count) for count in counts])[:-1])
-        shaped = (p.reshape(*n, *p.shape[1:]) for p, n in zip(planes, counts, strict=True))
-        return cls(field, margin, expressions, samples, *shaped)
+    planes: Float
 
     @property
-    def planes(self) -> tuple[Float, ...]:
-        """Lags, source sums, cross, target sums and squares."""
-        return self.lags, self.source_sums, self.cross, self.target_sums, self.squares
+    def lags(self) -> Float:
+        """lags[d], (lags, height, width), in the order of `lags_of`."""
+        return self._part(0)
+
+    @property
+    def source_sums(self) -> Float:
+        """source_sums, (height, width)."""
+        sums: Float = self._part(1)[0]
+        return sums
+
+    @property
+    def cross(self) -> Float:
+        """cross[e, k], (expressions, taps, height, width)."""
+        planes, each = self._part(2), len(self.expressions)
+        return planes.reshape(each, len(self.receptive_field), *planes.shape[1:])
+
+    @property
+    def target_sums(self) -> Float:
+        """target_sums[e], (expressions, height, width)."""
+        return self._part(3)
+
+    @property
+    def squares(self) -> Float:
+        """squares[e], (expressions, height, width)."""
+        return self._part(4)
+
+    def _part(self, kind: int) -> Float:
+        ends = _ends(self.receptive_field, len(self.expressions))
+        return self.planes[ends[kind] : ends[kind + 1]]
 
     @property
     def nbytes(self) -> int:
         """Bytes that the planes take."""
-        return sum(plane.nbytes for plane in self.planes)
-
-    def _with(self, samples: float, planes: tuple[Float, ...]) -> Moments:
-        return Moments(self.receptive_field, self.margin, self.expressions, samples, *planes)
+        return self.planes.nbytes
 
     def only(self, expressions: Sequence[str]) -> Moments:
         """Return the moments of some expressions."""
         if tuple(expressions) == self.expressions:
             return self
         some = [self.expressions.index(name) for name in expressions]
-        targets = (planes[some] for planes in (self.cross, self.target_sums, self.squares))
-        return Moments(
-            self.receptive_field,
-            self.margin,
-            tuple(expressions),
-            self.samples,
-            self.lags,
-            self.source_sums,
-            *targets,
-        )
+        targets = (p[some] for p in (self.cross, self.target_sums, self.squares))
+        flat = (planes.reshape(-1, *self.planes.shape[1:]) for planes in targets)
+        planes = np.concatenate([self._part(0), self._part(1), *flat])
+        return replace(self, expressions=tuple(expressions), planes=planes)
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
-        planes = (_each(np.add, *both) for both in zip(self.planes, other.planes, strict=True))
-        return self._with(self.samples + other.samples, tuple(planes))
+        planes = _each(np.add, self.planes, other.planes)
+        return replace(self, samples=self.samples + other.samples, planes=planes)
 
     def __sub__(self, other: Moments) -> Moments:
         """Return the moments without the other samples, up to rounding."""
-        planes = (_each(np.subtract, *both) for both in zip(self.planes, other.planes, strict=True))
-        return self._with(self.samples - other.samples, tuple(planes))
+        planes = _each(np.subtract, self.planes, other.planes)
+        return replace(self, samples=self.samples - other.samples, planes=planes)
 
     def with_mirrored(self) -> Moments:
         """Return the moments of the same images, and of them mirrored left to right, together."""
-        ours = lags_of(self.receptive_field).tolist()
-        taps = self.receptive_field.offsets
-        lag_of = [ours.index([dy, -dx]) for dy, dx in ours]
-        tap_of = [taps.index((dy, -dx)) for dy, dx in taps]
-        lags, sums, cross, *rest = self.planes
-        planes = (
-            _with_mirrored(lags, lag_of),
-            sums + sums[..., ::-1],
-            _with_mirrored(cross, tap_of),
-            *(plane + plane[..., ::-1] for plane in rest),
-        )
-        return self._with(2 * self.samples, planes)
+        other = _mirrored(self.receptive_field, len(self.expressions))
+        planes = _with_mirrored(self.planes, other)
+        return replace(self, samples=2 * self.samples, planes=planes)
 
     def blurred(self, sigma: float) -> Moments:
         """Return the moments in which every pixel shares the samples of its neighbours.
@@ -148,8 +133,7 @@ class Moments:
             Standard deviation in pixels; the margin must be `margin_for` it.
         """
         left = margin_for(self.receptive_field, 0)
-        planes = (blur(plane, sigma, self.margin - left) for plane in self.planes)
-        return Moments(self.receptive_field, left, self.expressions, self.samples, *planes)
+        return replace(self, margin=left, planes=blur(self.planes, sigma, self.margin - left))
 
     def solve(self, penalty: Float, prior: Float) -> Float:
         """Return w_e(p) = argmin sum_n (w . z_n - t_en)^2 + (w - prior)' penalty (w - prior).
@@ -235,7 +219,26 @@ def margin_for(field: ReceptiveField, sigma: float) -> int:
 
 def planes_of(field: ReceptiveField, expressions: int) -> int:
     """Return how many planes moments have in all."""
-    return len(lags_of(field)) + 1 + expressions * (len(field) + 2)
+    return _ends(field, expressions)[-1]
+
+
+@cache
+def _ends(field: ReceptiveField, expressions: int) -> tuple[int, ...]:
+    """Return where the planes of each kind begin, and where all end."""
+    counts = len(lags_of(field)), 1, expressions * len(field), expressions, expressions
+    return (0, *accumulate(counts))
+
+
+@cache
+def _mirrored(field: ReceptiveField, expressions: int) -> tuple[int, ...]:
+    """Return which plane each becomes if the images are mirrored left to right."""
+    lags, taps = lags_of(field).tolist(), field.offsets
+    lag_of = [lags.index([dy, -dx]) for dy, dx in lags]
+    tap_of = [taps.index((dy, -dx)) for dy, dx in taps]
+    cross = [e * len(taps) + tap for e in range(expressions) for tap in tap_of]
+    first = _ends(field, expressions)
+    rest = range(first[3], first[5])
+    return (*lag_of, first[1], *(first[2] + plane for plane in cross), *rest)
 
 
 @cache
@@ -264,14 +267,13 @@ def _each(operation: np.ufunc, a: Float, b: Float) -> Float:
     return result
 
 
-def _with_mirrored(planes: Float, other: list[int]) -> Float:
-    """Return planes (..., N, H, W), to each of N its other one added, mirrored; in all threads."""
+def _with_mirrored(planes: Float, other: Sequence[int]) -> Float:
+    """Return planes (N, H, W), to each its other one added, mirrored; in all threads."""
     result = np.empty(planes.shape)
 
     def fill(begin: int, end: int) -> None:
         for k in range(begin, end):
-            mirrored = planes[..., other[k], :, ::-1]
-            np.add(planes[..., k, :, :], mirrored, out=result[..., k, :, :])
+            np.add(planes[k], planes[other[k], :, ::-1], out=result[k])
 
     share_out(fill, len(other))
     return result
