@@ -26,7 +26,7 @@ from mlr.recipes.displacement import (
 )
 from mlr.recipes.moments import Moments, lags_of, margin_for
 from mlr.recipes.option import Option
-from mlr.running.bands import Band, MadeOf, Result, RowSums, Work
+from mlr.running.bands import Band, Elsewhere, Made, Making, Result, RowSums, Work
 from mlr.statistics import Statistics
 
 Float = npt.NDArray[np.float64]
@@ -107,11 +107,14 @@ class Search:
         making = 0 if sums.elsewhere else self._making(around)  # there, band by band
         self._keeps = kept + making <= sums.spare
         self._kept: tuple[bool, list[list[Moments]]] | None = None
-        self._there: tuple[bool, MadeOf[list[list[Moments]]]] | None = None
+        self._there: tuple[bool, Made[_Groups]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
-        around = self._halo + self._margin if sums.elsewhere else self._around
-        self.works: list[Work] = [(sums, self._work_bytes, around)]
+        self.works: list[Work] = [
+            (sums, self._work_bytes_there, self._halo)
+            if sums.elsewhere
+            else (sums, self._work_bytes, self._around)
+        ]
         if self._reach:
             self.works.append((sums, *estimating(sums, self._reach)))
 
@@ -197,8 +200,9 @@ class Search:
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
         self.displacement(moved)  # before anything else takes memory
-        if self._sums.elsewhere:
-            for band, results in self._elsewhere(moved).each(partial(_on_groups, work=work)):
+        if there := self._sums.elsewhere:
+            made = self._made_by(there, moved)
+            for band, results in made.each(partial(_on_groups, work=work)):
                 for result in results:
                     yield band, result
         else:
@@ -207,19 +211,21 @@ class Search:
                 for parts in groups:
                     yield band, work(parts)
 
-    def _elsewhere(self, moved: bool) -> MadeOf[list[list[Moments]]]:
-        """Return the moments of each fold, band by band, which others make."""
+    def _made_by(self, there: Elsewhere, moved: bool) -> Made[_Groups]:
+        """Return the moments of each fold around each band, which others make."""
         if self._there is None or self._there[0] != moved:
             self._there = None  # before there are others
+            height, margin = self.shape[1], self._margin
             make = partial(
                 _moments_of,
                 field=self._learner.receptive_field,
                 displacement=self.displacement(moved),
-                height=self.shape[1],
-                margin=self._margin,
+                height=height,
+                margin=margin,
             )
-            found = self._sums.bands(self._work_bytes, self._halo + self._margin)
-            self._there = moved, self._sums.made(make, found, self._keeps)
+            making = Making(make, partial(_cut, height=height, margin=margin), _joined, margin)
+            bands = self._sums.bands(self._work_bytes_there, self._halo)
+            self._there = moved, there.made(making, bands, self._keeps)
         return self._there[1]
 
     def _from_kept(self, moved: bool) -> Iterator[tuple[Band, list[list[Moments]]]]:
@@ -275,9 +281,19 @@ class Search:
         choosing = self._row * (self.folds + 5) * blurred
         learning = self._row * (2 * around + 3 * blurred)
         held = self.folds * self._row * around
-        there = self._keeps and not self._sums.elsewhere
-        making = 0 if there else self._row * around + self._making(around)
+        making = 0 if self._keeps else self._row * around + self._making(around)
         return held + max(choosing, learning, making) + self._solution * rows
+
+    def _work_bytes_there(self, rows: int) -> int:
+        """Return what others take for a band: to make moments, to join them, or to use them."""
+        around, blurred = rows + 2 * self._margin, rows + 2 * self._rim
+        each, framed = self.folds * self._row, min(rows + self._margin, around)
+        making = (each + self._row) * framed + self._making(framed)
+        joining = each * (rows + 2 * around)
+        choosing = self._row * (self.folds + 5) * blurred
+        learning = self._row * (2 * around + 3 * blurred)
+        using = each * (rows + around) + max(choosing, learning) + self._solution * rows
+        return max(making, joining, using)
 
 
 def _showing(folds: Folds, names: tuple[str, ...]) -> list[Statistics]:
@@ -301,6 +317,18 @@ def _told_apart(
     }
 
 
+_Groups = list[list[Moments]]  # of expressions with equal sources, the moments of each fold
+
+
+def _frame(band: Band, height: int, margin: int) -> Frame:
+    """Return the rows of a frame that belong to a band: all beyond the image to those at its edge.
+
+    So each is worked out once.
+    """
+    first = -margin if band.first == 0 else band.first
+    return Frame(height, margin, first, height + margin if band.end == height else band.end)
+
+
 def _moments_of(
     folds: Folds,
     band: Band,
@@ -309,9 +337,9 @@ def _moments_of(
     displacement: Field | None,
     height: int,
     margin: int,
-) -> list[list[Moments]]:
-    """Return the moments of each fold in a band that is looked at by itself."""
-    frame = Frame(height, margin, band.first - margin, band.end + margin)
+) -> _Groups:
+    """Return the moments of each fold in the frame of a band."""
+    frame = _frame(band, height, margin)
     return [
         [
             moments(part, names, field, displacement, frame, band.above)
@@ -321,9 +349,36 @@ def _moments_of(
     ]
 
 
-def _on_groups(
-    groups: list[list[Moments]], *, work: Callable[[list[Moments]], Result]
-) -> list[Result]:
+def _cut(groups: _Groups, band: Band, wanted: Band, *, height: int, margin: int) -> _Groups:
+    """Return those rows of the frame of a band that are wanted around another one."""
+    frame = _frame(band, height, margin)
+    first = max(frame.first, wanted.first - margin) - frame.first
+    end = min(frame.end, wanted.end + margin) - frame.first
+    return [[part.rows(first, end) for part in parts] for parts in groups]
+
+
+def _joined(pieces: Sequence[_Groups]) -> _Groups:
+    """Return the moments of rows that follow each other."""
+    held = {parts[0].expressions: parts for parts in pieces[0]}
+    for piece in pieces[1:]:
+        below = {parts[0].expressions: parts for parts in piece}
+        held = {
+            names: [
+                part.continued(rows.only(names), 0)
+                for part, rows in zip(parts, _of_these(below, names), strict=True)
+            ]
+            for names, parts in _told_apart(held, list(below)).items()
+        }
+    return list(held.values())
+
+
+def _of_these(
+    groups: Mapping[tuple[str, ...], list[Moments]], names: tuple[str, ...]
+) -> list[Moments]:
+    return next(parts for group, parts in groups.items() if names[0] in group)
+
+
+def _on_groups(groups: _Groups, *, work: Callable[[list[Moments]], Result]) -> list[Result]:
     return [work(parts) for parts in groups]
 
 

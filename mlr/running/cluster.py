@@ -17,7 +17,7 @@ import time
 import warnings
 import weakref
 from asyncio import CancelledError
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future as Connecting
 from concurrent.futures import ThreadPoolExecutor
@@ -57,8 +57,7 @@ from mlr.running.bands import (
     LEAST_ROWS,
     Band,
     Cost,
-    MadeAnew,
-    MadeOf,
+    Making,
     RowSums,
     bands,
     check_memory,
@@ -72,7 +71,7 @@ from mlr.running.warmup import announced, compile_alone
 from mlr.version import __version__
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
@@ -183,11 +182,11 @@ class Cluster:
     ) -> _Pieces:
         """Return the sums in one piece, of which there is a part for each fold."""
         submit = partial(self._client.submit, pure=False)
-        with self._shared(make) as shared:
+        with self.shared(make) as shared:
             # Neighbours, which are added up, by the same worker, unless it is slower than others.
             parts = [
                 submit(_part, shared, shard, **home)
-                for shard, home in zip(shards, self._homes(len(shards)), strict=True)
+                for shard, home in zip(shards, self.homes(len(shards)), strict=True)
             ]
             # What is there is added up before other shards are begun: so few wait in memory.
             told = [submit(_failures, part, priority=20) for part in parts]
@@ -216,8 +215,8 @@ class Cluster:
     ) -> _Pieces:
         """Return the sums in pieces of so many rows; workers keep their shards on their disks."""
         submit = partial(self._client.submit, pure=False)
-        homes = self._homes(len(shards))
-        with self._shared((make, job, memory)) as shared:
+        homes = self.homes(len(shards))
+        with self.shared((make, job, memory)) as shared:
             told = [
                 submit(_decoded, shared, shard, **home)
                 for shard, home in zip(shards, homes, strict=True)
@@ -243,7 +242,7 @@ class Cluster:
             self._client.run(_forget)
         return _Pieces(self._client, pieces)
 
-    def _homes(self, count: int) -> list[dict[str, Any]]:
+    def homes(self, count: int) -> list[dict[str, Any]]:
         """Return who is to do each of so many tasks: the same for neighbours, if it is there."""
         workers = list(self._client.nthreads())
         if not workers:
@@ -285,42 +284,36 @@ class Cluster:
 
         The last of the terms, each of which has a name, are taken out of the others.
         """
-        with _told():
-            begun = self.begun_on(work, bands, terms, removed, view)
-            yield from self.in_turn((band, future) for band, future, _ in begun)
+        with _told(), self.shared((work, removed)) as shared:
+            homes = self.homes(len(bands))
+            yield from self.in_turn(
+                (bands[k], self.begun(shared, bands[k], terms, view, homes[k]))
+                for k in _alternating(homes)
+            )
 
-    def begun_on(
+    def begun(
         self,
-        work: Callable[[Folds, Band], Result],
-        bands: Sequence[Band],
+        shared: Future,
+        band: Band,
         terms: Sequence[_Pieces],
-        removed: Sequence[str],
         view: _View,
-    ) -> Iterator[tuple[Band, Future, dict[str, Any]]]:
-        """Yield each band as for `on_bands`, with what becomes the result, and who works on it."""
-        with self._shared((work, removed)) as shared:
-            for band, home in zip(bands, self._homes(len(bands)), strict=True):
-                crops = [pieces.crop(view, band, home) for pieces in terms]
-                future = self._client.submit(
-                    _on_band,
-                    shared,
-                    band,
-                    [[len(parts) for parts in crop] for crop in crops],
-                    *(part for crop in crops for parts in crop for part in parts),
-                    **home,
-                    pure=False,
-                )
-                yield band, future, home
+        home: Mapping[str, Any],
+    ) -> Future:
+        """Return what becomes the result of shared work on a band, which somebody shall do."""
+        crops = [pieces.crop(view, band, home) for pieces in terms]
+        return self._client.submit(
+            _on_band,
+            shared,
+            band,
+            [[len(parts) for parts in crop] for crop in crops],
+            *(part for crop in crops for parts in crop for part in parts),
+            **home,
+            pure=False,
+        )
 
-    def begun_on_made(
-        self,
-        work: Callable[[Made], Result],
-        made: Iterable[tuple[Band, Future, dict[str, Any]]],
-    ) -> Iterator[tuple[Band, Future]]:
-        """Yield each band with what becomes the result of work on what was made of it."""
-        with self._shared(work) as shared:
-            for band, future, home in made:
-                yield band, self._client.submit(_on_made, shared, future, **home, pure=False)
+    def submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future:
+        """Return what becomes the result of a function."""
+        return self._client.submit(function, *arguments, **options, pure=False)
 
     def in_turn(self, begun: Iterable[tuple[Band, Future]]) -> Iterator[tuple[Band, Any]]:
         """Yield each band with its result; few are begun before they are asked for."""
@@ -343,7 +336,7 @@ class Cluster:
         """Yield ``function(item, shared)`` in order, see `Engine`."""
         threads = sum(self._client.nthreads().values())
         size = max(1, min(BATCH, len(items) // (4 * max(1, threads))))
-        with _told(), self._shared((function, shared)) as both:
+        with _told(), self.shared((function, shared)) as both:
             waiting = deque(
                 self._client.submit(_batch, both, items[at : at + size], pure=False)
                 for at in range(0, len(items), size)
@@ -352,7 +345,7 @@ class Cluster:
                 yield from waiting.popleft().result()
 
     @contextmanager
-    def _shared(self, what: Any) -> Iterator[Future]:
+    def shared(self, what: Any) -> Iterator[Future]:
         """Send something once, for many tasks; no worker that is lost takes it away."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is large
@@ -461,16 +454,19 @@ class ClusterSums:
         removed: Sequence[str] = (),
         view: _View = _View(),
     ) -> None:
-        self._cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
-        self.memory, self._folder, self._removed = memory, folder, removed
+        self.cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
+        self.memory, self._folder, self.removed = memory, folder, removed
         self._results = Results(folder)
 
-    elsewhere = True
+    @property
+    def elsewhere(self) -> ClusterSums:
+        """Themselves: the workers do the work on bands."""
+        return self
 
     @property
     def spare(self) -> float:
         """Bytes that all workers may keep besides the sums and the work on bands."""
-        return KEPT_SHARE * self.memory * self._cluster.workers
+        return KEPT_SHARE * self.memory * self.cluster.workers
 
     @cached_property
     def head(self) -> Folds:
@@ -479,7 +475,7 @@ class ClusterSums:
 
     def rows(self, first: int, end: int) -> Folds:
         """Return the sums of some rows."""
-        self._results.release()
+        self.release()
         whole = [Band(first, end, first, end)]
         ((_, found),) = self._on_bands(_as_they_are, whole)
         return found
@@ -487,7 +483,7 @@ class ClusterSums:
     def _on_bands(
         self, work: Callable[[Folds, Band], Result], bands: Sequence[Band]
     ) -> Iterator[tuple[Band, Result]]:
-        return self._cluster.on_bands(work, bands, self._terms, self._removed, self._view)
+        return self.cluster.on_bands(work, bands, self._terms, self.removed, self._view)
 
     def only(self, expressions: Iterable[str]) -> ClusterSums:
         """Return the sums of the pairs of some expressions."""
@@ -504,7 +500,7 @@ class ClusterSums:
         every = [self, *others, *(sums for _, sums in removed)]
         return self._changed(
             _terms=[term for sums in every for term in sums._terms],
-            _removed=[name for name, _ in removed],
+            removed=[name for name, _ in removed],
             memory=min(sums.memory for sums in every),
         )
 
@@ -536,9 +532,9 @@ class ClusterSums:
         )
         if rows == 0:
             check_memory([(self, cost, halo)])
-        each = -(-height // self._cluster.workers)
+        each = -(-height // self.cluster.workers)
         if rows < each:  # a band less for some of the workers would leave them idle
-            each = -(-height // (self._cluster.workers * -(-each // max(rows, 1))))
+            each = -(-height // (self.cluster.workers * -(-each // max(rows, 1))))
         return bands(height, max(1, min(rows, max(each, LEAST_ROWS))), halo)
 
     def each(
@@ -550,53 +546,94 @@ class ClusterSums:
             term.forget(self._view, bands)
         for found in self._on_bands(work, bands):
             yield found
-            self._results.release()
+            self.release()
 
-    def made(
-        self, make: Callable[[Folds, Band], Made], bands: Sequence[Band], keep: bool
-    ) -> MadeOf[Made]:
-        """Return what is made of the sums of each crop; who makes it keeps it if told to."""
-        if not keep:
-            return MadeAnew(self, make, bands)
-        begun = self._cluster.begun_on(make, bands, self._terms, self._removed, self._view)
-        made = _Kept[Made](self._cluster, list(begun), self._results)
-        for term in self._terms:
+    def made(self, making: Making[Thing], bands: Sequence[Band], keep: bool) -> _Made[Thing]:
+        """Let something be made of the sums, see `mlr.running.bands.Elsewhere`."""
+        made = _Made(self, making, bands, keep)
+        for term in self._terms if keep else []:
             term.forget(self._view, [])
         return made
+
+    def begun(self, shared: Future, band: Band, home: Mapping[str, Any]) -> Future:
+        """Return what becomes the result of shared work on a band, which somebody shall do."""
+        return self.cluster.begun(shared, band, self._terms, self._view, home)
+
+    def release(self) -> None:
+        """Let go of what results on the disk have taken of the memory."""
+        self._results.release()
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, on the disk if it is large."""
         return self._results.zeros(shape, dtype, ARRAY_SHARE * self.memory)
 
 
-class _Kept(Generic[Made]):
-    """What workers have made of bands, and keep.
+_Begun = tuple[Band, Future, Mapping[str, Any]]  # what is made of a band, and who has it
+
+
+class _Made(Generic[Thing]):
+    """Something that workers make of bands, `mlr.running.bands.Made`.
 
     Parameters
     ----------
-    cluster : Cluster
-        Whose they are.
-    made : sequence of (Band, Future, dict)
-        Each band, what becomes of it, and who keeps it.
-    results : Results
-        To be released after each work.
+    sums : ClusterSums
+        What they make it of.
+    making, bands, keep
+        As for `mlr.running.bands.Elsewhere.made`.
     """
 
     def __init__(
-        self,
-        cluster: Cluster,
-        made: Sequence[tuple[Band, Future, dict[str, Any]]],
-        results: Results,
+        self, sums: ClusterSums, making: Making[Thing], bands: Sequence[Band], keep: bool
     ) -> None:
-        self._cluster, self._made, self._results = cluster, made, results
+        self._sums, self._making, self._bands = sums, making, bands
+        self._cluster = sums.cluster
+        self._kept = list(self._begun()) if keep else None
 
-    def each(self, work: Callable[[Made], Result]) -> Iterator[tuple[Band, Result]]:
+    def _begun(self) -> Iterator[_Begun]:
+        """Yield each band with what is made of it and of the rows around."""
+        making, bands, submit = self._making, self._bands, self._cluster.submit
+        homes = self._cluster.homes(len(bands))
+        near = [making.near(bands, band) for band in bands]
+        wanted = Counter(other for others in near for other in others)
+        made: dict[int, Future] = {}
+        with (
+            self._cluster.shared((making.make, self._sums.removed)) as make,
+            self._cluster.shared((making.cut, making.join)) as both,
+        ):
+            for k in _alternating(homes):
+                parts = []
+                for other in near[k]:
+                    if other not in made:
+                        made[other] = self._sums.begun(make, bands[other], homes[other])
+                    cut = (_cut, both, made[other], bands[other], bands[k])
+                    parts.append(submit(*cut, **homes[other], priority=20))
+                    wanted[other] -= 1
+                    if not wanted[other]:
+                        del made[other]
+                yield bands[k], submit(_joined, both, *parts, **homes[k]), homes[k]
+
+    def each(self, work: Callable[[Thing], Result]) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of it, on the workers."""
-        with _told():
-            begun = self._cluster.begun_on_made(work, self._made)
-            for found in self._cluster.in_turn(begun):
+        with _told(), self._cluster.shared(work) as shared:
+            begun = self._begun() if self._kept is None else self._kept
+            submitted = (
+                (band, self._cluster.submit(_on_made, shared, thing, **home))
+                for band, thing, home in begun
+            )
+            for found in self._cluster.in_turn(submitted):
                 yield found
-                self._results.release()
+                self._sums.release()
+
+
+def _alternating(homes: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the numbers of tasks so that each worker has some of the first ones."""
+    before = Counter[str]()
+    order = []
+    for number, home in enumerate(homes):
+        worker = home.get("workers", "")
+        order.append((before[worker], number))
+        before[worker] += 1
+    return [number for _, number in sorted(order)]
 
 
 def _as_they_are(sums: Folds, band: Band) -> Folds:
@@ -729,7 +766,20 @@ def _on_band(
         return work(sums, band)
 
 
-def _on_made(shared: tuple[Callable[[Made], Result], _How], made: Made) -> Result:
+_Both = tuple[Callable[[Thing, Band, Band], Thing], Callable[[Sequence[Thing]], Thing]]
+
+
+def _cut(shared: tuple[_Both[Thing], _How], thing: Thing, band: Band, wanted: Band) -> Thing:
+    (cut, _), _ = shared
+    return cut(thing, band, wanted)
+
+
+def _joined(shared: tuple[_Both[Thing], _How], *parts: Thing) -> Thing:
+    (_, join), _ = shared
+    return join(parts)
+
+
+def _on_made(shared: tuple[Callable[[Thing], Result], _How], made: Thing) -> Result:
     work, how = shared
     with _busy(how) as threads, limited(threads):
         return work(made)
