@@ -272,45 +272,6 @@ class Cluster:
             ]
         return level[0]
 
-    def on_bands(
-        self,
-        work: Callable[[Folds, Band], Result],
-        bands: Sequence[Band],
-        terms: Sequence[_Pieces],
-        removed: Sequence[str],
-        view: _View,
-    ) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of a view of the sums of its crop.
-
-        The last of the terms, each of which has a name, are taken out of the others.
-        """
-        with _told(), self.shared((work, removed)) as shared:
-            homes = self.homes(len(bands))
-            yield from self.in_turn(
-                (bands[k], self.begun(shared, bands[k], terms, view, homes[k]))
-                for k in _alternating(homes)
-            )
-
-    def begun(
-        self,
-        shared: Future,
-        band: Band,
-        terms: Sequence[_Pieces],
-        view: _View,
-        home: Mapping[str, Any],
-    ) -> Future:
-        """Return what becomes the result of shared work on a band, which somebody shall do."""
-        crops = [pieces.crop(view, band, home) for pieces in terms]
-        return self._client.submit(
-            _on_band,
-            shared,
-            band,
-            [[len(parts) for parts in crop] for crop in crops],
-            *(part for crop in crops for parts in crop for part in parts),
-            **home,
-            pure=False,
-        )
-
     def submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future:
         """Return what becomes the result of a function."""
         return self._client.submit(function, *arguments, **options, pure=False)
@@ -373,7 +334,7 @@ class _View:
 class _Pieces:
     """Sums on the workers, in pieces from top to bottom, each the sum of some parts.
 
-    Whoever works on a band is sent its rows alone, and keeps them for the next work on that band.
+    Whoever works on a band is sent its rows alone.
 
     Parameters
     ----------
@@ -391,28 +352,16 @@ class _Pieces:
         self._client, self._pieces, self._lent = client, pieces, bool(files)
         for file in files:
             weakref.finalize(self, file.close)
-        self._kept: dict[tuple[_View, int, int], list[list[Future]]] = {}
 
     @property
     def copies(self) -> int:
         """How many there are of a row in the memory of who works on it."""
         return 0 if self._lent else 1 + (len(self._pieces) > 1)
 
-    def forget(self, view: _View, bands: Sequence[Band]) -> None:
-        """Let all rows be forgotten but those of these bands."""
-        wanted = {(view, band.above, band.below) for band in bands}
-        self._kept = {place: crop for place, crop in self._kept.items() if place in wanted}
-
-    def crop(self, view: _View, band: Band, home: Mapping[str, Any]) -> list[list[Future]]:
-        """Return the pieces of a band's crop, for somebody who works on it."""
-        place = view, band.above, band.below
-        if place not in self._kept:
-            self._kept[place] = list(self._cut(*place, home))
-        return self._kept[place]
-
-    def _cut(
+    def crop(
         self, view: _View, above: int, below: int, home: Mapping[str, Any]
     ) -> Iterator[list[Future]]:
+        """Yield the parts of each piece of a crop, for somebody who works on it."""
         # Sums that are not lent are cut where they lie, wherever that is.
         submit = partial(self._client.submit, view.of, pure=False, priority=20)
         if self._lent:
@@ -455,8 +404,9 @@ class ClusterSums:
         view: _View = _View(),
     ) -> None:
         self.cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
-        self.memory, self._folder, self.removed = memory, folder, removed
+        self.memory, self._folder, self._removed = memory, folder, removed
         self._results = Results(folder)
+        self._crops: dict[tuple[_View, int, int], Future] = {}  # that are kept for the next work
 
     @property
     def elsewhere(self) -> ClusterSums:
@@ -478,12 +428,27 @@ class ClusterSums:
         self.release()
         whole = [Band(first, end, first, end)]
         ((_, found),) = self._on_bands(_as_they_are, whole)
+        self._crops.pop((self._view, first, end), None)
         return found
 
     def _on_bands(
         self, work: Callable[[Folds, Band], Result], bands: Sequence[Band]
     ) -> Iterator[tuple[Band, Result]]:
-        return self.cluster.on_bands(work, bands, self._terms, self.removed, self._view)
+        homes = self.cluster.homes(len(bands))
+        with _told(), self.cluster.shared(work) as shared:
+            yield from self.cluster.in_turn(
+                (bands[k], self.begun(shared, bands[k], homes[k])) for k in _alternating(homes)
+            )
+
+    def begun(self, shared: Future, band: Band, home: Mapping[str, Any]) -> Future:
+        """Return what becomes the result of shared work on a band, which somebody shall do."""
+        submit, place = self.cluster.submit, (self._view, band.above, band.below)
+        if place not in self._crops:
+            crops = [list(term.crop(*place, home)) for term in self._terms]
+            counts = [[len(parts) for parts in crop] for crop in crops]
+            parts = (part for crop in crops for parts in crop for part in parts)
+            self._crops[place] = submit(_crop, self._removed, counts, *parts, **home)
+        return submit(_on_band, shared, band, self._crops[place], **home)
 
     def only(self, expressions: Iterable[str]) -> ClusterSums:
         """Return the sums of the pairs of some expressions."""
@@ -500,7 +465,8 @@ class ClusterSums:
         every = [self, *others, *(sums for _, sums in removed)]
         return self._changed(
             _terms=[term for sums in every for term in sums._terms],
-            removed=[name for name, _ in removed],
+            _removed=[name for name, _ in removed],
+            _crops={},
             memory=min(sums.memory for sums in every),
         )
 
@@ -517,8 +483,10 @@ class ClusterSums:
         return (sum(term.copies for term in self._terms) + 2 * several) * self.head.row_bytes
 
     def _work_bytes(self, rows: int, cost: Cost, halo: int) -> float:
-        """Return the bytes of work on a band."""
-        return cost(rows) + min(rows + 2 * halo, self.shape[1]) * self.making_bytes
+        """Return the bytes of work on a band, or of having its crop, if that is more."""
+        crop = min(rows + 2 * halo, self.shape[1])
+        there = crop * self.head.row_bytes if self.making_bytes else 0  # or else it is mapped
+        return max(crop * self.making_bytes, there + cost(rows))
 
     def least_memory(self, cost: Cost, halo: int = 0) -> float:
         """Return the least memory, in bytes, that leaves bands of a row."""
@@ -542,8 +510,7 @@ class ClusterSums:
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the sums of its crop, on the workers."""
         bands = list(bands)
-        for term in self._terms:
-            term.forget(self._view, bands)
+        self._forget_all_but(bands)
         for found in self._on_bands(work, bands):
             yield found
             self.release()
@@ -551,13 +518,15 @@ class ClusterSums:
     def made(self, making: Making[Thing], bands: Sequence[Band], keep: bool) -> _Made[Thing]:
         """Let something be made of the sums, see `mlr.running.bands.Elsewhere`."""
         made = _Made(self, making, bands, keep)
-        for term in self._terms if keep else []:
-            term.forget(self._view, [])
+        if keep:
+            self._forget_all_but([])
         return made
 
-    def begun(self, shared: Future, band: Band, home: Mapping[str, Any]) -> Future:
-        """Return what becomes the result of shared work on a band, which somebody shall do."""
-        return self.cluster.begun(shared, band, self._terms, self._view, home)
+    def _forget_all_but(self, bands: Sequence[Band]) -> None:
+        """Let crops be forgotten."""
+        wanted = {(self._view, band.above, band.below) for band in bands}
+        for place in self._crops.keys() - wanted:
+            del self._crops[place]
 
     def release(self) -> None:
         """Let go of what results on the disk have taken of the memory."""
@@ -597,7 +566,7 @@ class _Made(Generic[Thing]):
         wanted = Counter(other for others in near for other in others)
         made: dict[int, Future] = {}
         with (
-            self._cluster.shared((making.make, self._sums.removed)) as make,
+            self._cluster.shared(making.make) as make,
             self._cluster.shared((making.cut, making.join)) as both,
         ):
             for k in _alternating(homes):
@@ -742,18 +711,12 @@ def _rows(sums: Folds, first: int, end: int) -> Folds:
     return Folds(tuple(part.changed(np.ascontiguousarray, part.shape) for part in cut.parts))
 
 
-def _on_band(
-    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[str]], _How],
-    band: Band,
-    counts: Sequence[Sequence[int]],
-    *parts: Folds,
-) -> Result:
-    """Do some work on a band of sums.
+def _crop(removed: Sequence[str], counts: Sequence[Sequence[int]], *parts: Folds) -> Folds:
+    """Return a crop of sums.
 
     Each term consists of pieces, and each of them is the sum of so many of the parts. The last
     terms, which have names, are taken out of the others.
     """
-    (work, removed), how = shared
     rest = iter(parts)
     terms = [stacked([reduce(add, islice(rest, count)) for count in pieces]) for pieces in counts]
     sums = reduce(add, terms[: len(terms) - len(removed)])
@@ -762,6 +725,13 @@ def _on_band(
             sums = sums - term
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+    return sums
+
+
+def _on_band(
+    shared: tuple[Callable[[Folds, Band], Result], _How], band: Band, sums: Folds
+) -> Result:
+    work, how = shared
     with _busy(how) as threads, limited(threads):
         return work(sums, band)
 
