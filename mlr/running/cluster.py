@@ -82,7 +82,7 @@ CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
 SUMS_SHARE = 0.3  # of a worker's memory, for making and adding up sums
 SHARD_SHARE = 0.4  # for a shard whose sums are made in bands
-WORK_SHARE = 0.45  # for work on bands of sums
+WORK_SHARE = 0.35  # for work on bands of sums; as much again comes and goes while they are sent
 KEPT_SHARE = 0.2  # for what lies there; what is more, Dask writes to the disk
 UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
 BATCH = 32  # items of a task
@@ -278,10 +278,11 @@ class Cluster:
 
     def in_turn(self, begun: Iterable[tuple[Band, Future]]) -> Iterator[tuple[Band, Any]]:
         """Yield each band with its result; few are begun before they are asked for."""
+        ahead = self.workers * (1 if self._how.sparing else 2)
         waiting: deque[tuple[Band, Future]] = deque()
         for found in begun:
             waiting.append(found)
-            if len(waiting) >= 2 * self.workers:
+            if len(waiting) >= ahead:
                 yield _result(*waiting.popleft())
         while waiting:
             yield _result(*waiting.popleft())
@@ -325,10 +326,13 @@ class _View:
 
     def of(self, part: Folds | Lent, first: int, end: int) -> Folds:
         """Return some rows of what is wanted of one of the parts that sums are added up from."""
-        sums = (part.mapped() if isinstance(part, Lent) else part).rows(first, end)
+        sums = part.mapped() if isinstance(part, Lent) else part
+        sums = sums.rows(first, end)
         if self.names is not None:
             sums = Folds(tuple(some.only(self.names & {*some.targets}) for some in sums.parts))
-        return sums if self.layout is None else sums.restricted(self.layout)
+        if self.layout is not None:
+            sums = sums.restricted(self.layout)
+        return sums if isinstance(part, Lent) else _copied(sums)
 
 
 class _Pieces:
@@ -358,16 +362,14 @@ class _Pieces:
         """How many there are of a row in the memory of who works on it."""
         return 0 if self._lent else 1 + (len(self._pieces) > 1)
 
-    def crop(
-        self, view: _View, above: int, below: int, home: Mapping[str, Any]
-    ) -> Iterator[list[Future]]:
-        """Yield the parts of each piece of a crop, for somebody who works on it."""
-        # Sums that are not lent are cut where they lie, wherever that is.
-        submit = partial(self._client.submit, view.of, pure=False, priority=20)
+    def crop(self, view: _View, band: Band, home: Mapping[str, Any]) -> Iterator[list[Future]]:
+        """Yield the parts of each piece of a band's crop, for somebody who works on it."""
+        # Sums that are not lent are cut where they lie, wherever that is: at once.
+        submit = partial(self._client.submit, view.of, pure=False)
         if self._lent:
             submit = partial(submit, **home)
         for first, end, parts in self._pieces:
-            rows = max(above, first) - first, min(below, end) - first
+            rows = max(band.above, first) - first, min(band.below, end) - first
             if rows[0] < rows[1]:
                 yield [submit(part, *rows) for part in parts]
 
@@ -406,7 +408,6 @@ class ClusterSums:
         self.cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
         self.memory, self._folder, self._removed = memory, folder, removed
         self._results = Results(folder)
-        self._crops: dict[tuple[_View, int, int], Future] = {}  # that are kept for the next work
 
     @property
     def elsewhere(self) -> ClusterSums:
@@ -428,7 +429,6 @@ class ClusterSums:
         self.release()
         whole = [Band(first, end, first, end)]
         ((_, found),) = self._on_bands(_as_they_are, whole)
-        self._crops.pop((self._view, first, end), None)
         return found
 
     def _on_bands(
@@ -442,13 +442,13 @@ class ClusterSums:
 
     def begun(self, shared: Future, band: Band, home: Mapping[str, Any]) -> Future:
         """Return what becomes the result of shared work on a band, which somebody shall do."""
-        submit, place = self.cluster.submit, (self._view, band.above, band.below)
-        if place not in self._crops:
-            crops = [list(term.crop(*place, home)) for term in self._terms]
-            counts = [[len(parts) for parts in crop] for crop in crops]
-            parts = (part for crop in crops for parts in crop for part in parts)
-            self._crops[place] = submit(_crop, self._removed, counts, *parts, **home)
-        return submit(_on_band, shared, band, self._crops[place], **home)
+        submit = self.cluster.submit
+        crops = [list(term.crop(self._view, band, home)) for term in self._terms]
+        counts = [[len(parts) for parts in crop] for crop in crops]
+        parts = (part for crop in crops for parts in crop for part in parts)
+        return submit(
+            _on_band, shared, band, submit(_crop, self._removed, counts, *parts, **home), **home
+        )
 
     def only(self, expressions: Iterable[str]) -> ClusterSums:
         """Return the sums of the pairs of some expressions."""
@@ -466,7 +466,6 @@ class ClusterSums:
         return self._changed(
             _terms=[term for sums in every for term in sums._terms],
             _removed=[name for name, _ in removed],
-            _crops={},
             memory=min(sums.memory for sums in every),
         )
 
@@ -509,24 +508,13 @@ class ClusterSums:
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the sums of its crop, on the workers."""
-        bands = list(bands)
-        self._forget_all_but(bands)
-        for found in self._on_bands(work, bands):
+        for found in self._on_bands(work, list(bands)):
             yield found
             self.release()
 
     def made(self, making: Making[Thing], bands: Sequence[Band], keep: bool) -> _Made[Thing]:
         """Let something be made of the sums, see `mlr.running.bands.Elsewhere`."""
-        made = _Made(self, making, bands, keep)
-        if keep:
-            self._forget_all_but([])
-        return made
-
-    def _forget_all_but(self, bands: Sequence[Band]) -> None:
-        """Let crops be forgotten."""
-        wanted = {(self._view, band.above, band.below) for band in bands}
-        for place in self._crops.keys() - wanted:
-            del self._crops[place]
+        return _Made(self, making, bands, keep)
 
     def release(self) -> None:
         """Let go of what results on the disk have taken of the memory."""
@@ -706,9 +694,13 @@ def _lent(sums: Folds, path: Path) -> Folds | Lent:
 
 
 def _rows(sums: Folds, first: int, end: int) -> Folds:
-    """Return some rows; a copy, for the rest to be forgotten."""
-    cut = sums.rows(first, end)
-    return Folds(tuple(part.changed(np.ascontiguousarray, part.shape) for part in cut.parts))
+    """Return a copy of some rows."""
+    return _copied(sums.rows(first, end))
+
+
+def _copied(sums: Folds) -> Folds:
+    """Return sums that no longer need what they are a part of, which can be forgotten."""
+    return Folds(tuple(part.changed(np.ascontiguousarray, part.shape) for part in sums.parts))
 
 
 def _crop(removed: Sequence[str], counts: Sequence[Sequence[int]], *parts: Folds) -> Folds:
