@@ -7,13 +7,14 @@ that lag and cross planes need count, not those with padding or outside the fram
 and all threads, and the ratio to `numpy.matmul`, measured in turn: medians of the runs.
 """
 
+import math
 import statistics
 import time
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mlr.kernels.pack import pack, samples_shape
+from mlr.kernels.pack import at_line, clear_from, pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
 from mlr.receptive_field import ReceptiveField
 from mlr.running.threads import limited, thread_count
@@ -40,8 +41,10 @@ def seconds(function):
 def measure(size, samples, side):
     """Return the rates of the kernel and of the matrix product, and the ratio."""
     rng = np.random.default_rng(0)
-    images, targets = (np.zeros(samples_shape(1, size, size, samples), np.uint8) for _ in range(2))
+    shape = samples_shape(1, size, size, samples)
+    images, targets = (at_line(math.prod(shape), np.uint8).reshape(shape) for _ in range(2))
     for array in (images, targets):
+        clear_from(array, 0)
         pack(rng.integers(0, 256, (samples, size, size, 1), np.uint8), array, 0)
     (totals,) = sums_of([images])
     field = ReceptiveField.square(side)

@@ -39,7 +39,7 @@ from mlr.statistics import (
     total,
 )
 
-WORK = 16 << 20  # bytes that work on the planes may take, or a share of theirs
+WORK = 14 << 20  # bytes that work on the planes may take, or a share of theirs
 WORK_SHARE = 0.28
 FORMAT = 2  # 1 had no folds and one kind of layout
 
@@ -64,10 +64,13 @@ class Folds(WorkedOnHere):
         At least one; those of a fold without pairs have no expressions.
     memory : float
         Bytes that they and the work on them may take; infinite if it is no concern.
+    folder : Path, optional
+        Where temporary files take up room; by default where the system puts them.
     """
 
     parts: tuple[Statistics, ...]
     memory: float = field(default=math.inf, compare=False)
+    folder: Path | None = field(default=None, compare=False)
 
     @cached_property
     def total(self) -> Statistics:

@@ -228,9 +228,9 @@ class Statistics:
         return replace(
             self,
             layout=layout,
-            sources=_each(self, lambda s: replace(s, lags=s.lags.take(kept, 1))),
+            sources=_each(self, lambda s: replace(s, lags=_taken(s.lags, kept))),
             targets={
-                name: replace(target, cross=target.cross.take(taps, 1))
+                name: replace(target, cross=_taken(target.cross, taps))
                 for name, target in self.targets.items()
             },
         )
@@ -465,6 +465,14 @@ def narrowed(planes: Planes, samples: int) -> Planes:
     if planes.dtype == np.int64 and samples <= NARROW_SAMPLES:
         return planes.astype(np.int32)
     return planes
+
+
+def _taken(planes: Planes, places: Sequence[int]) -> Planes:
+    """Return some of the planes (channels, planes, height, width); `take` copies all of a view."""
+    result = np.empty((len(planes), len(places), *planes.shape[2:]), planes.dtype)
+    for k, place in enumerate(places):
+        result[:, k] = planes[:, place]
+    return result
 
 
 def _sum(parts: Sequence[Planes], samples: int) -> Planes:

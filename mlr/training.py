@@ -139,7 +139,7 @@ def train(
             check=lambda sums: check_memory(made.works(sums)),
         )
         if isinstance(sums, Folds):
-            sums = replace(sums, memory=room.memory)
+            sums = replace(sums, memory=room.memory, folder=room.folder)
         model = made.fit(sums, report)
     if output is not None:
         model.save(output, force=force)

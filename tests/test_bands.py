@@ -8,13 +8,17 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from mlr.data.mapped import reserved_file
+from mlr.errors import MlrError
 from mlr.folds import WORK, Folds, joined
 from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
+from mlr.recipes import kept
 from mlr.recipes.best import Best
 from mlr.recipes.displacement import moments
 from mlr.recipes.paper import Paper
+from mlr.recipes.search import Search
 from mlr.running.bands import WorkedOnHere, bands, rows_within
 from mlr.running.report import Report
 from mlr.running.threads import limited
@@ -61,6 +65,7 @@ class Cropped(WorkedOnHere):
 
     memory = math.inf
     spare = 0
+    folder = None
 
     def least_memory(self, cost, halo=0):
         return 0
@@ -123,23 +128,51 @@ def test_the_default_recipe_in_bands(rows, options, threads):
         assert_same(recipe.fit(Cropped(X, targets, recipe, rows), Report()), whole)
 
 
-def test_moments_are_kept_only_if_there_is_memory_to_spare(monkeypatch):
+@pytest.mark.parametrize("rows", [8, 22])
+def test_moments_are_made_once_for_all_questions(rows, monkeypatch):
     X, targets = faces(12, 21, 16)
     recipe = Best(receptive_field=3, displacement=0, blur=0.4)
-    folds = Cropped(X, targets, recipe, 21).rows(0, 21)
-    made = []
+    sums = Cropped(X, targets, recipe, rows)
+    made, asked = [], []
 
     def counted(*arguments):
         made.append(arguments)
         return moments(*arguments)
 
+    def measured(*arguments):
+        asked.append(arguments)
+        return Search._measured(*arguments)
+
     monkeypatch.setattr("mlr.recipes.search.moments", counted)
+    monkeypatch.setattr("mlr.recipes.best.Search", type("", (Search,), {"_measured": measured}))
+    recipe.fit(sums, Report())
+    assert len(made) == 4 * len(sums.bands(None))
+    assert len(asked) > 1
+
+
+def test_moments_are_kept_on_the_disk_or_else_in_memory(monkeypatch):
+    X, targets = faces(12, 21, 16)
+    recipe = Best(receptive_field=3, displacement=0, blur=0.4)
+    folds = Cropped(X, targets, recipe, 21).rows(0, 21)
     whole = recipe.fit(folds, Report())
-    assert len(made) == 4  # folds, for all questions
+    files, no_room = [], []
+
+    def reserved(size, folder):
+        if no_room:
+            raise MlrError("no room")
+        files.append(size)
+        return reserved_file(size, folder)
+
+    monkeypatch.setattr(kept, "IN_MEMORY", 0)
+    monkeypatch.setattr("mlr.data.spool.reserved_file", reserved)
+    assert_same(recipe.fit(folds, Report()), whole)
+    assert len(files) == 4
+    no_room.append(True)
+    assert_same(recipe.fit(folds, Report()), whole)
     tight = replace(folds, memory=folds.nbytes + WORK + 1000)
-    assert_same(recipe.fit(tight, Report()), whole)
-    assert len(made) > 8
     assert tight.spare == tight.only(["sad"]).spare == 1000  # planes of others still take theirs
+    with pytest.raises(MlrError, match="no room"):
+        recipe.fit(tight, Report())
 
 
 class Two(Cropped):

@@ -1,3 +1,4 @@
+import os
 import threading
 
 import pytest
@@ -46,3 +47,25 @@ def test_what_goes_wrong_in_a_helper_reaches_the_caller():
 
     with limited(2), pytest.raises(ZeroDivisionError):
         share_out(kernel, 2)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="there is one processor, or threads cannot be moved",
+)
+def test_helpers_are_kept_off_one_processor_that_of_the_caller():
+    both = threading.Barrier(2)
+    places = {}
+
+    def kernel(begin, end):
+        if begin < 2:
+            both.wait(timeout=60)
+        places[threading.current_thread()] = os.sched_getaffinity(0)
+
+    with limited(2):
+        share_out(kernel, 2)
+    processors = places.pop(threading.main_thread())
+    (helper,) = places.values()
+    assert processors == os.sched_getaffinity(0)
+    assert helper < processors
+    assert len(helper) == len(processors) - 1

@@ -1,6 +1,11 @@
 """The rivals of masked regression: each finds what is planted, and agrees with scikit-learn."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -438,6 +443,31 @@ def test_finished_rivals_are_kept_for_the_same_data_and_size(tmp_path):
     np.testing.assert_array_equal(pictures, outcome[1])
     assert list(Kept(tmp_path, [faces(3)], 16)) == []
     assert list(Kept(tmp_path, [faces(3, seed=1)], 8)) == []
+
+
+TRAINS = """
+import time
+from benchmarks.comparison.protocol import isolated
+
+def training():
+    print("training", flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    isolated(training)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_training_ends_with_the_comparison(number, tmp_path):
+    (tmp_path / "trains.py").write_text(TRAINS)
+    command = [sys.executable, tmp_path / "trains.py"]
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | path) as process:
+        assert process.stdout.readline() == b"training\n"
+        process.send_signal(number)
+        process.communicate(timeout=20)  # until the training, which has the same output, has ended
+    assert process.returncode == -number
 
 
 def test_an_unknown_rival_is_wrong_usage(capsys):

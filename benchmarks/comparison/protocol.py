@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -175,10 +177,22 @@ def _fit(
 
 
 def isolated(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function in a new process."""
+    """Call a function in a new process, which ends with this one, however that ends."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def _end_with_parent() -> None:
+    """Let a thread wait for the end of the process that has started this one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _costs(rival: Rival, faces: Images) -> dict[str, Any]:

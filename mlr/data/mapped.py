@@ -55,14 +55,30 @@ def mapped_zeros(
     """
     dtype = np.dtype(dtype)
     size = max(1, math.prod(shape) * dtype.itemsize)
-    with temporary_file(folder) as file:
+    with reserved_file(size, folder) as file:
         try:
-            file.truncate(size)
-            _reserve(file, size)
             memory = mmap.mmap(file.fileno(), size)
         except OSError as error:
             raise no_room(folder, size, error) from error
     return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
+
+
+def reserved_file(size: int, folder: Path | None) -> IO[bytes]:
+    """Open a file as `temporary_file` does, of so many bytes that there is room for.
+
+    Raises
+    ------
+    MlrError
+        If there is none.
+    """
+    file = temporary_file(folder)
+    try:
+        file.truncate(size)
+        _reserve(file, size)
+    except OSError as error:
+        file.close()
+        raise no_room(folder, size, error) from error
+    return file
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

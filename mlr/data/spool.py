@@ -1,15 +1,17 @@
-"""Decoded images on the disk, of which some rows at a time are read."""
+"""Images and planes on the disk, of which some rows at a time are read."""
 
 from __future__ import annotations
 
+import math
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.mapped import no_room, temporary_file
+from mlr.data.mapped import no_room, reserved_file, temporary_file
 from mlr.errors import MlrError
 
 Pixels = npt.NDArray[Any]
@@ -79,3 +81,67 @@ class Spool:
             if self._file.readinto(image.data.cast("B")) != image.nbytes:  # type: ignore[attr-defined]
                 raise MlrError("the temporary file of decoded images has been cut off")
         return rows
+
+
+class RowFile:
+    """A temporary file of planes, of which some rows at a time are written and read.
+
+    In a mapped file a fault for each page of what is read takes longer than reading it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (planes, height, width).
+    folder : Path, optional
+        Where the file takes up room.
+
+    Raises
+    ------
+    MlrError
+        If there is no room for it.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], folder: Path | None = None) -> None:
+        self._planes, self._height, self._width = shape
+        self._file = reserved_file(8 * math.prod(shape), folder)
+        weakref.finalize(self, self._file.close)
+
+    def write(self, first: int, planes: Iterable[npt.NDArray[np.float64]]) -> None:
+        """Write rows from the first on, (rows, width) of each plane."""
+        for plane, rows in enumerate(planes):
+            self._seek(plane, first)
+            self._file.write(np.ascontiguousarray(rows).data)
+
+    def read(self, first: int, end: int) -> npt.NDArray[np.float64]:
+        """Return the rows first, ..., end - 1: (planes, rows, width)."""
+        rows = np.empty((self._planes, end - first, self._width))
+        for plane, some in enumerate(rows):
+            self._seek(plane, first)
+            if self._file.readinto(some.data.cast("B")) != some.nbytes:  # type: ignore[attr-defined]
+                raise MlrError("the temporary file of moments has been cut off")
+        return rows
+
+    def _seek(self, plane: int, row: int) -> None:
+        self._file.seek(8 * (plane * self._height + row) * self._width)
+
+
+class RowMemory:
+    """What `RowFile` does, in memory.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (planes, height, width).
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._all = np.empty(shape)
+
+    def write(self, first: int, planes: Iterable[npt.NDArray[np.float64]]) -> None:
+        """Write rows from the first on, (rows, width) of each plane."""
+        for whole, rows in zip(self._all, planes, strict=True):
+            whole[first : first + len(rows)] = rows
+
+    def read(self, first: int, end: int) -> npt.NDArray[np.float64]:
+        """Return the rows first, ..., end - 1: (planes, rows, width)."""
+        return self._all[:, first:end].copy()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.kernels.pack import clear_from, pack, samples_shape
+from mlr.kernels.pack import at_line, clear_from, pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
@@ -29,6 +29,7 @@ from mlr.statistics import (
 Pixels = npt.NDArray[Any]
 
 BATCH = 512  # samples; with 256 the products take 1.2 times as long
+LEAST = 32  # samples: with fewer, adding up what they make takes longer than making it
 BATCH_BYTES = 256 << 20  # fewer samples where images are large
 _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
@@ -49,7 +50,7 @@ class Accumulator:
     people : int, optional
         How many are expected, to cut them into batches of equal size.
     batch_bytes : int, optional
-        Memory for a batch, which has `BLOCK` samples at least.
+        Memory for a batch, which has `LEAST` samples at least.
     sparing : bool
         Rather one batch more than one with room left: for 100 people half the memory, but a sixth
         more time, which is little beside decoding them.
@@ -76,7 +77,7 @@ class Accumulator:
         self._expected = people * self._each  # samples to come
         bytes_each = sample_dtype.itemsize * channels * height * width * (1 + len(expressions))
         self._most = batch_size(self._expected, bytes_each, batch_bytes or BATCH_BYTES, sparing)
-        self._memory = np.empty(math.prod(self._samples_shape(self._most)), sample_dtype)
+        self._memory = at_line(math.prod(self._samples_shape(self._most)), sample_dtype)
         self._open()
         self._planes: _Planes | None = None  # what was summed up since the last `statistics`
         self._people = 0
@@ -297,5 +298,5 @@ def batch_size(
     most = min(BATCH, batch_bytes // bytes_each)
     if sparing:
         most = min(most, expected)
-    batches = -(-expected // max(most // BLOCK * BLOCK, BLOCK))
+    batches = -(-expected // max(most // BLOCK * BLOCK, LEAST))
     return -(-expected // (batches * BLOCK)) * BLOCK

@@ -21,10 +21,15 @@ from mlr.data.spool import Spool
 from mlr.data.stream import DecodedPerson
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
-from mlr.gathering.accumulate import BATCH, Accumulator, pair_digest, statistics_of_arrays
+from mlr.gathering.accumulate import (
+    BATCH,
+    LEAST,
+    Accumulator,
+    pair_digest,
+    statistics_of_arrays,
+)
 from mlr.gathering.collect import Job, Kind, kinds_of, with_dtype
 from mlr.kernels.pack import samples_shape
-from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.running.bands import (
     Band,
@@ -61,7 +66,7 @@ class Banded(WorkedOnHere, ABC):
     """
 
     def __init__(self, shape: tuple[int, int, int], memory: int, folder: Path | None) -> None:
-        self.shape, self._folder = shape, folder
+        self.shape, self.folder = shape, folder
         self.memory: float = memory
         give_back_freed()
         self._results = Results(folder)
@@ -263,10 +268,10 @@ class Spooled(Banded):
         pooled = self._layout.channels(channels)
         least = most = 0
         for kind, people in self._people.items():
-            block = math.prod(samples_shape(pooled, rows, width, BLOCK))
+            block = math.prod(samples_shape(pooled, rows, width, LEAST))
             block *= (1 + len(self._wanted(kind))) * (1 if kind[2] == "uint8" else 8)
             samples = min(BATCH, len(people.sources) * channels // pooled)
-            least, most = max(least, block), max(most, -(-samples // BLOCK) * block)
+            least, most = max(least, block), max(most, -(-samples // LEAST) * block)
         return least, most
 
 

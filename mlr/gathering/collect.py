@@ -16,7 +16,6 @@ from mlr.data.stream import DecodedPerson, Format, common_format, decoded
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
 from mlr.gathering.accumulate import Accumulator, pair_digest
-from mlr.kernels.vectors import TOGETHER
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.running.report import Report
@@ -24,7 +23,7 @@ from mlr.running.threads import limited
 from mlr.running.warmup import announced
 from mlr.statistics import NARROW_SAMPLES, TO_16_BITS, WHITE, Statistics
 
-PACK = TOGETHER  # people handed on at once
+PACK = 16  # people handed on at once
 
 
 def collect(

@@ -15,12 +15,11 @@ from mlr.data.pairs import PairList, Person
 from mlr.data.stream import decoded
 from mlr.errors import OptionError
 from mlr.folds import WORK, WORK_SHARE, Folds
-from mlr.gathering.accumulate import BATCH_BYTES
+from mlr.gathering.accumulate import BATCH_BYTES, LEAST
 from mlr.gathering.banded import Expected, Spooled, combined
 from mlr.gathering.checkpoint import Checkpoint
 from mlr.gathering.collect import Job, bytes_of_sums, finished, prepared, sum_up
 from mlr.gathering.shards import Failures, Part, Shard, cut, size_for, spooled_shard, sum_shard
-from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.running.bands import RowSums
@@ -165,7 +164,7 @@ def _left_for_batch(people: Sequence[Person], job: Job, memory: int) -> int:
     if sums + max(WORK, WORK_SHARE * sums) + weights > memory:
         return 0
     expressions = max(len(person.targets) for person in people)
-    least = BLOCK * (1 + expressions) * math.prod(job.shape)
+    least = LEAST * (1 + expressions) * math.prod(job.shape)
     left = (memory - sums) // 2  # the other half is for people decoded and not yet summed up
     return left if left >= least else 0
 

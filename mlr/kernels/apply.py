@@ -3,11 +3,11 @@
 To the bias, one product after the other is added in float32, and each step is rounded: so the bits
 are the same however many images and threads there are, and NumPy computes them too.
 
-A single image takes 1.2 to 1.5 times as long as reading its weights from memory: nine taps are done
-at a time, for the processor follows so many runs of the memory and no more, and what comes next is
-fetched ahead. Six images share each weight that is loaded, or three: of a colour image whose
-channels share their weights, these are the channels. Batches took 1.03 to 1.15 times as long with
-three, and no less with eight to twelve.
+A single image takes 1.0 to 1.1 times as long as reading its weights from memory, or 1.5 at 64 px:
+nine taps are done at a time, for the processor follows so many runs of the memory and no more, and
+what comes next is fetched ahead. Six images share each weight that is loaded, or three: of a colour
+image whose channels share their weights, these are the channels. Batches took 1.03 to 1.15 times as
+long with three, and no less with eight to twelve.
 
 Tried and dropped, with times per image of 128 px, 3x3:
 
@@ -54,7 +54,7 @@ def apply_weights(weights, taps, images, edge, output):
     output : ndarray of float32, shape (N, C, H, W), C-contiguous
     """
     _, channels, height, width = images.shape
-    weights, images = (_read_only(array) for array in (weights, images))
+    weights, images = _read_only(weights), _read_only(images)
     planes = weights.reshape(*weights.shape[:2], height * width)
     rows = max(1, min(height, BAND_BYTES // (4 * (len(taps) + 1) * width)))
     bands = channels * -(-height // rows)
@@ -100,7 +100,7 @@ def _apply_bands(begin, end, weights, images, edge, output, rows, down, across, 
         shape = min(rows, height - top), width, pitch
         own = weights[c, :, top * width : (top + shape[0]) * width]
         if vectors and count >= IMAGES:
-            _copy_band(own, band)
+            _copy_band(weights, c, top * width, shape[0] * width, band)
         n = 0
         while n < count:
             together = 1
@@ -121,11 +121,11 @@ def _apply_bands(begin, end, weights, images, edge, output, rows, down, across, 
 
 
 @jit.helper
-def _copy_band(weights, band):
+def _copy_band(weights, c, first, count, band):
     """Copy rows of the weights to where they do not get in each other's way in the cache."""
-    for k in range(weights.shape[0]):
-        for i in range(weights.shape[1]):
-            band[k, i] = weights[k, i]
+    for k in range(weights.shape[1]):
+        for i in range(count):
+            band[k, i] = weights[c, k, np.uintp(first + i)]
 
 
 @jit.helper
@@ -141,10 +141,10 @@ def _frame(images, n, c, top, rows, margin, edge, framed, m):
         first = i * pitch + margin
         if edge or y == top + i:
             for x in range(width):
-                framed[m, first + x] = images[n, c, y, x]
+                framed[m, np.uintp(first + x)] = images[n, c, y, x]
         else:
             for x in range(width):
-                framed[m, first + x] = 0.0
+                framed[m, np.uintp(first + x)] = 0.0
         for x in range(margin):
             framed[m, first - margin + x] = framed[m, first] if edge else 0.0
             framed[m, first + width + x] = framed[m, first + width - 1] if edge else 0.0

@@ -1,33 +1,43 @@
 """From images to samples: the image index moves behind the pixel index.
 
-Samples lie in blocks, those of adjacent pixels side by side: a vector then holds two pixels, and
-its sums need less adding up at the end; and the next pixels of a block follow in memory.
+Samples lie in blocks of four, those of adjacent pixels side by side: a vector then holds a few
+samples of a tile of pixels, and a vector of sums those of the same pixels.
 """
 
 import numpy as np
 
 from mlr.kernels import jit
 from mlr.kernels.parallel import share_out
-from mlr.kernels.vectors import BLOCK, LINE, TOGETHER, fetch, transpose
+from mlr.kernels.vectors import BLOCK, LINE, address, fetch, interleave
 
-#: The rows of a block have an odd multiple of so many pixels: those that are a power of two apart
-#: would get in each other's way in the cache (1.3 times the time at 256 px), and so do those of an
-#: odd multiple of 2 (1.1 times). With 32 it takes as long, but a quarter more memory at 128 px.
-SPREAD = 8
+#: The rows of a block have an odd multiple of so many pixels, lines of the cache: those that are a
+#: power of two apart would get in each other's way there (1.2 times the time), and of those of an
+#: odd multiple of 8 every other one would begin in the middle of a line (1.15 times).
+SPREAD = 16
+PIXELS = 16  # that `interleave` treats together
 
 
 def samples_shape(channels, height, width, count):
-    """Return the shape (C, H, B, R, 16) of an array for so many samples of each pixel.
+    """Return the shape (C, H, B, R, BLOCK) of an array for so many samples of each pixel.
 
-    There are B blocks, and rows of R pixels, some more than the width.
+    There are B blocks, and rows of R pixels, at least the width. Kernels are fastest where memory
+    begins at a line of the cache, see `at_line`.
     """
     return (
         channels,
         height,
         -(-count // BLOCK),
-        width + 1 + (SPREAD - width - 1) % (2 * SPREAD),
+        width + (SPREAD - width) % (2 * SPREAD),
         BLOCK,
     )
+
+
+def at_line(size, dtype):
+    """Return an array of so many elements, with anything in them, that begins at a cache line."""
+    dtype = np.dtype(dtype)
+    memory = np.empty(size * dtype.itemsize + LINE, np.uint8)
+    first = -memory.ctypes.data % LINE
+    return memory[first : first + size * dtype.itemsize].view(dtype)
 
 
 def clear_from(samples, count):
@@ -69,50 +79,47 @@ def _pack_uint8(begin, end, images, samples, shape, packed, start, plain):
 
 @jit.helper
 def _pack_row(images, samples, shape, packed, start, y, plain):
-    """Transpose row y of all images, in blocks.
+    """Interleave row y of all images, a block at a time.
 
-    The rows of a block of images are first brought together, for images a power of two bytes apart
-    would get in each other's way in the cache. What the next block needs is fetched ahead: each row
-    begins where no processor expects it. Images that are in no cache take less than half the time.
+    What the next block needs is fetched ahead: each row begins where no processor expects it.
+    Images that are in no cache take less than half the time.
     """
     count, height, width, channels = shape
     _, _, blocks, pitch, _ = packed
-    size = width * channels
-    rows = np.empty(TOGETHER * size, np.uint8)
-    places = np.empty(size, np.int64)
-    for q in range(size):
-        places[q] = ((q % channels * height + y) * blocks * pitch + q // channels) * BLOCK
-    whole = size // TOGETHER * TOGETHER
+    places = np.empty(channels, np.int64)
+    for c in range(channels):
+        places[c] = (c * height + y) * blocks * pitch * BLOCK
+    vectors = not plain and width >= PIXELS and channels in (1, 3)
     first = 0
-    while first < count:  # up to the next block of samples, or the middle of it
+    while first < count:
         block, inside = divmod(start + first, BLOCK)
-        last = min(first + TOGETHER - inside % TOGETHER, count)
-        for n in range(first, last):
-            begin = (n * height + y) * size
-            m = n - first
-            _copy(images[begin : begin + size], rows[m * size : (m + 1) * size])
+        last = min(first + BLOCK - inside, count)
         if not plain:
             row, following = (y, last) if last < count else (y + 1, 0)
-            for n in range(following, min(following + TOGETHER, count) if row < height else 0):
-                begin = (n * height + row) * size
-                for i in range(begin, begin + size, LINE):
+            for n in range(following, min(following + BLOCK, count) if row < height else 0):
+                begin = (n * height + row) * width * channels
+                for i in range(begin, begin + width * channels, LINE):
                     fetch(images, (i,))
-        done, shift = 0, block * pitch * BLOCK + inside
-        if last - first == TOGETHER and not plain:
-            done = whole
-            for q in range(0, whole, TOGETHER):
-                transpose(rows, q, size, samples, places, q, shift)
-        for q in range(done, size):
-            place = places[q] + shift
-            for m in range(last - first):
-                samples[place + m] = rows[m * size + q]
+        source, target = (first * height + y) * width * channels, block * pitch * BLOCK + inside
+        stride = height * width * channels
+        if vectors and last - first == BLOCK:
+            for left in range(0, width, PIXELS):
+                x = min(left, width - PIXELS)
+                pixels, to = (
+                    address(images, source + x * channels),
+                    address(samples, target + x * BLOCK),
+                )
+                if channels == 1:
+                    interleave(pixels, stride, to, places, 1)
+                else:
+                    interleave(pixels, stride, to, places, 3)
+        else:
+            for c in range(channels):
+                for x in range(width):
+                    for n in range(last - first):
+                        place = places[c] + target + x * BLOCK + n
+                        samples[place] = images[source + n * stride + x * channels + c]
         first = last
-
-
-@jit.helper
-def _copy(source, target):
-    for i in range(source.size):
-        target[i] = source[i]
 
 
 @jit.serial

@@ -1,14 +1,17 @@
 """Sums over samples of the products of pixels a given offset apart.
 
 The 8-bit kernel is exact and does nearly all the arithmetic of training. Its inner loop multiplies
-the samples of a few adjacent pixels by those of a run of adjacent neighbours: every sample that is
-loaded is used several times.
+the samples of a tile of adjacent pixels, in several rows, by those of several neighbours in one
+row: all that is loaded is used several times. Each element of a vector is the sum of one pixel, so
+that nothing is left to be added up at the end.
 
-Tried and dropped: widening the samples to 16 bits beforehand, in a scratch array, makes the inner
-loop a tenth faster, but filling the array costs more than twice that; a frame of zeros instead of
-products that nobody uses; one pixel with nine neighbours (as fast, but only in a warm cache); all
-samples of a pixel side by side, whose many sums in a vector took a third of the time to add up.
-Fetching cache lines ahead is worth a fifth, wide tiles a tenth.
+Most of the time goes into bringing samples from one cache to the next: hence memory that begins at
+a line of the cache (worth a sixth), rows from left to right, what the row below needs fetched
+ahead, and kernels one after the other that read the same rows.
+
+Tried and dropped: 32 samples of a pixel side by side, whose sums in a vector have to be added up
+(as fast for 5x5, 1.5 times the time for 3x3 and 200 samples); tiles one below the other, which meet
+the same rows again in the first-level cache, but wait for each (1.6 times the time at 256 px).
 """
 
 import functools
@@ -17,13 +20,12 @@ import numpy as np
 
 from mlr.kernels import jit
 from mlr.kernels.parallel import Loop, share_out_all
-from mlr.kernels.vectors import BLOCK, WIDEST, add_up, at_once, fetch, multiply
+from mlr.kernels.vectors import BIAS, BLOCK, LINE, TALL, TILE, WIDE, add_up, address, multiply
 
-ROWS, COLUMNS = 16, 256  # pixels of a tile, the work of one task
-PIXELS = 8  # adjacent pixels treated together
-NEARBY = 30  # neighbours of a pixel whose samples stay in a first-level cache
-LINE = 16  # int32 elements in a cache line
+ROWS = 16  # of pixels, the work of one task
+BLOCKS = 64  # of samples, treated together: what a tile needs of them stays in the cache
 MOST = 33025  # samples: 255^2 MOST < 2^31
+NONE = -(2**62)  # instead of the place of an offset
 
 
 def add_products(jobs):
@@ -41,31 +43,34 @@ def add_products(jobs):
         a, b : ndarray of uint8 or float64, shape (P, H, B, R, BLOCK), C-contiguous
             Samples as `mlr.kernels.pack.pack` lays them out; at most `MOST` of 8 bits.
         offsets : ndarray of int64, shape (L, 2)
-            Pairs (dy, dx) in any order.
+            Distinct pairs (dy, dx) in any order.
         totals : ndarray of int32 or float64, shape (P, H, R)
             What `sums_of` returns for b.
         planes : ndarray of int32 or float64, shape (P, L, H, W), C-contiguous
             Sums to add to: int32 for uint8 samples, exact for up to `MOST` of them; float64 for
             float64 samples. Each job has its own.
     """
-    share_out_all([loop for job in jobs for loop in _products(*job)])
+    narrow = any(
+        a.dtype == np.uint8 for a, *_ in jobs
+    )  # a row is too little work to be done in turn
+    share_out_all([loop for job in jobs for loop in _products(*job)], in_turn=narrow)
 
 
 def _products(a, b, offsets, totals, planes):
     """Return the loop for a job, or nothing if there is nothing to do."""
-    frame = planes.shape[2:]
-    near = np.flatnonzero((np.abs(offsets) < frame).all(axis=1))
-    if not (near.size and a.size):
+    rows, width = a.shape[0] * planes.shape[2], planes.shape[3]
+    if not (offsets.size and a.size):
         return []
     if a.dtype == np.float64:
-        return [(_add_products_float64, a.shape[0] * frame[0], (a, b, offsets, planes))]
+        return [(_add_products_float64, rows, (a, b, offsets, planes))]
     if a.shape[2] * BLOCK > MOST + BLOCK - 1:
         raise ValueError(f"{a.shape[2] * BLOCK} samples at once are too many")
-    runs, groups, order = _runs(offsets[near].tobytes())
-    tiles = a.shape[0] * -(-frame[0] // ROWS) * -(-frame[1] // COLUMNS)
     samples = (a.reshape(-1), b.reshape(-1), a.shape, totals.reshape(-1))
-    table = (runs, groups, near[order])
-    return [(_add_products_uint8, tiles, (*samples, *table, planes, jit.PLAIN_KERNELS))]
+    if jit.PLAIN_KERNELS or width < TILE:
+        return [(_add_products_plain, rows, (*samples[:3], offsets, planes))]
+    table = _rectangles(offsets.tobytes(), planes.shape[2:])
+    tasks = a.shape[0] * -(-planes.shape[2] // ROWS) if len(table[0]) else 0
+    return [(_add_products_uint8, tasks, (*samples, *table, planes))]
 
 
 def sums_of(arrays):
@@ -89,7 +94,8 @@ def sums_of(arrays):
             loops.append((_sums_float64, rows, (a, sums)))
         else:
             sums = np.empty((*a.shape[:2], a.shape[3]), np.int32)
-            flat = (a.reshape(-1), a.shape, sums.reshape(-1), jit.PLAIN_KERNELS)
+            plain = jit.PLAIN_KERNELS or a.shape[3] < TILE
+            flat = (a.reshape(-1), a.shape, sums.reshape(-1), plain)
             loops.append((_sums_uint8, rows, flat))
         found.append(sums)
     share_out_all(loops)
@@ -97,134 +103,144 @@ def sums_of(arrays):
 
 
 @functools.lru_cache(maxsize=64)
-def _runs(table):
-    """Split a table of offsets into runs (dy, dx), (dy, dx + 1), ... of at most `WIDEST`.
+def _rectangles(table, frame):
+    """Cover those of a table of offsets that stay in the frame by rectangles of `TALL` x `WIDE`.
 
     Parameters
     ----------
     table : bytes
         The int64 (L, 2) table.
+    frame : tuple of int
+        (height, width) of the planes.
 
     Returns
     -------
-    runs : ndarray of int64, shape (R, 4)
-        dy, dx, length, and the number of pixels that the inner loop treats at once.
-    groups : ndarray of int64, shape (G + 1,)
-        First run of each group of runs whose neighbours stay in the cache together.
-    order : ndarray of int64, shape (L,)
-        Index of the offset that each element of the runs stands for.
+    rectangles : ndarray of int64, shape (R, 4)
+        dy, dx, height, width: the offsets (dy, dx) ... (dy + height - 1, dx + width - 1).
+    places : ndarray of int64, shape (R, TALL, WIDE)
+        How many elements of the planes lie between pixel (y, x) of the first, and the pixel of each
+        offset's plane whose neighbour that is; `NONE` where a rectangle has no offset.
+    masks : ndarray of int32, shape (T, R, WIDE, TILE)
+        -1 for the pixels of a tile that have a neighbour in the frame, and are in no tile before.
     """
     offsets = np.frombuffer(table, np.int64).reshape(-1, 2)
-    order = np.lexsort(offsets.T[::-1])
-    rows, columns = offsets[order].T
-    breaks = np.flatnonzero((np.diff(rows) != 0) | (np.diff(columns) != 1)) + 1
-    runs: list[tuple[int, int, int, int]] = []
-    groups, nearby = [0], 0
-    for run in np.split(np.arange(order.size), breaks):
-        nearby += run.size + PIXELS - 1
-        if nearby > NEARBY and runs:
-            groups.append(len(runs))
-            nearby = run.size + PIXELS - 1
-        for part in np.array_split(run, -(-run.size // WIDEST)):
-            runs.append((rows[part[0]], columns[part[0]], part.size, at_once(part.size)))
-    return np.array(runs, np.int64), np.array([*groups, len(runs)], np.int64), order
+    height, width = frame
+    near = np.flatnonzero((np.abs(offsets) < frame).all(axis=1))
+    offsets = offsets[near]
+    parts = np.stack([_parts(offsets[:, 0], TALL), _parts(offsets[:, 1], WIDE)], axis=1)
+    cells, cell = np.unique(parts, axis=0, return_inverse=True)
+    rectangles = np.empty((len(cells), 4), np.int64)
+    places = np.full((len(cells), TALL, WIDE), NONE, np.int64)
+    for number in range(len(cells)):
+        index = np.flatnonzero(cell.reshape(-1) == number)
+        corner = offsets[index].min(axis=0)
+        i, j = (offsets[index] - corner).T
+        rectangles[number] = *corner, i.max() + 1, j.max() + 1
+        places[number, i, j] = (near[index] * height - offsets[index, 0]) * width
+    left = np.arange(0, width, TILE)[:, None]
+    x = np.minimum(left, width - TILE) + np.arange(TILE)
+    neighbour = x[:, None, None] + rectangles[:, 1, None, None] + np.arange(WIDE)[:, None]
+    inside = (x >= left)[:, None, None] & (neighbour >= 0) & (neighbour < width)
+    return rectangles, places, -inside.astype(np.int32)
+
+
+def _parts(values, most):
+    """Return the part that each value belongs to: runs of integers, cut up where they are long."""
+    unique, index = np.unique(values, return_inverse=True)
+    run = np.cumsum(np.diff(unique, prepend=unique[:1]) != 1)
+    parts = []
+    for number in np.unique(run):
+        members = np.flatnonzero(run == number)
+        parts += np.array_split(members, -(-members.size // most))
+    return np.repeat(np.arange(len(parts)), [part.size for part in parts])[index]
 
 
 @jit.serial
-def _add_products_uint8(begin, end, a, b, shape, totals, runs, groups, order, planes, plain):
-    """Add to the planes at the pixels of the tiles begin .. end, a row at a time."""
-    _, _, height, width = planes.shape
-    down, across = -(-height // ROWS), -(-width // COLUMNS)
-    sums = np.empty((order.size, COLUMNS + PIXELS), np.int32)
-    for task in range(begin, end):
-        c, tile = divmod(task, down * across)
-        top, left = tile // across * ROWS, tile % across * COLUMNS
-        columns = min(COLUMNS, width - left)
-        for y in range(top, min(top + ROWS, height)):
-            frame = c, y, left, columns, width
-            _multiply_row(a, b, shape, totals, runs, groups, sums, frame, plain)
-            _add_row(sums, runs, order, planes, c, y, left, columns, plain)
-
-
-@jit.helper
-def _multiply_row(a, b, shape, totals, runs, groups, sums, frame, plain):
-    """Set sums[k, x] to the products of the pixels left + x with neighbour k of the runs.
-
-    Neighbours to the left or right of the frame are taken from where they would lie in memory:
-    their products are as good as any others, for nobody uses them.
-    """
+def _add_products_uint8(begin, end, a, b, shape, totals, rectangles, places, masks, planes):
+    """Add to the planes what the neighbours in some rows make, those of the tasks begin .. end."""
     _, height, blocks, pitch, _ = shape
-    c, y, left, columns, width = frame
-    stride = blocks * pitch  # pixels between the rows of a block
-    row = (c * height + y) * stride + left
-    beyond = a.size // BLOCK - (blocks - 1) * pitch - PIXELS - 1
-    begin = groups[0]
-    for g in range(groups.size - 1):
-        for x in range(0, columns, PIXELS):
-            k, i = begin, row + x
-            for r in range(groups[g], groups[g + 1]):
-                dy, dx, length = runs[r, 0], runs[r, 1], runs[r, 2]
-                j = i + dy * stride + dx
-                if not 0 <= y + dy < height:
-                    pass
-                elif plain or j < 0 or max(i, j + length) > beyond:
-                    place = left + x, dx, width
-                    _multiply_plain(a, b, shape, i, j, place, length, sums, k, x)
-                else:
-                    t = (c * height + y + dy) * pitch + left + x + dx
-                    p = 0
-                    while p < PIXELS:
-                        first, second = (i + p) * BLOCK, (j + p) * BLOCK
-                        step = pitch * BLOCK
-                        multiply(
-                            a, first, b, second, step, blocks, length, totals, t + p, sums, k, x + p
-                        )
-                        p += runs[r, 3]
-                k += length
-        begin = k
+    down, chunks = -(-height // ROWS), -(-blocks // BLOCKS)
+    rows, targets = np.empty(TALL, np.int64), np.empty(TALL * WIDE, np.int64)
+    edge = np.empty((BLOCKS * pitch + TILE + WIDE) * BLOCK, np.uint8)
+    edge_totals, nobody = np.empty(TILE + WIDE, np.int32), np.zeros(TILE, np.int32)
+    scratch = rows, targets, edge, edge_totals, nobody
+    for task in range(begin, end):
+        c, part = divmod(task, down)
+        for chunk in range(chunks):
+            first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
+            for y in range(part * ROWS, min((part + 1) * ROWS, height)):
+                row = c, y, first, last - first
+                _add_row(a, b, shape, totals, rectangles, places, masks, planes, row, scratch)
 
 
 @jit.helper
-def _multiply_plain(a, b, shape, i, j, place, length, sums, k, x):
-    """Set sums[k + d, x + p] to the products of pixels i + p and j + p + d, if they exist."""
-    _, _, blocks, pitch, _ = shape
-    left, dx, width = place
-    for p in range(min(PIXELS, width - left)):
-        for d in range(length):
-            if 0 <= left + p + dx + d < width:
+def _add_row(a, b, shape, totals, rectangles, places, masks, planes, row, scratch):
+    """Add what the neighbours in a row make of some blocks of samples."""
+    _, height, blocks, pitch, _ = shape
+    c, y, first, count = row
+    rows, targets, edge, edge_totals, nobody = scratch
+    for tile in range(len(masks)):
+        x = min(tile * TILE, planes.shape[3] - TILE)
+        for r in range(len(rectangles)):
+            dy, dx, tall, wide = rectangles[r]
+            for i in range(tall):
+                above = c * height + min(max(y - dy - i, 0), height - 1)
+                rows[i] = address(a, ((above * blocks + first) * pitch + x) * BLOCK)
+            below = rows[0] + (blocks * pitch - x) * BLOCK + tile * count * LINE
+            _aim(places[r], tall, c, y, dy, x, planes, nobody, targets)
+            t = (c * height + y) * pitch + x + dx
+            j = (((c * height + y) * blocks + first) * pitch + x + dx) * BLOCK
+            step = pitch * BLOCK
+            neighbours, sums = address(b, j), address(totals, t)
+            last, last_sum = j + (count - 1) * step + (TILE + WIDE) * BLOCK, t + TILE + WIDE
+            if min(j, t) < 0 or last > b.size or last_sum > totals.size:
+                _copy_edge(b, j, step, count, totals, t, edge, edge_totals)
+                neighbours, sums = address(edge, 0), address(edge_totals, 0)
+            bias = BIAS if first == 0 else 0
+            mask = masks[tile, r]
+            multiply(rows, neighbours, step, count, below, tall, wide, sums, bias, mask, targets)
+
+
+@jit.helper
+def _aim(places, tall, c, y, dy, x, planes, nobody, targets):
+    """Set targets to the addresses of the sums of the pixels whose neighbours are in row y."""
+    origin = address(planes, (c, 0, y, x))
+    for i in range(tall):
+        inside = 0 <= y - dy - i < planes.shape[2]
+        for j in range(WIDE):
+            found = inside and places[i, j] != NONE
+            targets[i * WIDE + j] = origin + 4 * places[i, j] if found else address(nobody, 0)
+
+
+@jit.helper
+def _copy_edge(b, j, step, count, totals, t, edge, edge_totals):
+    """Copy what would else be read from before the array's begin, or beyond its end."""
+    for m in range(count):
+        for n in range(m * step, m * step + (TILE + WIDE) * BLOCK):
+            edge[n] = b[j + n] if 0 <= j + n < b.size else 0
+    for n in range(TILE + WIDE):
+        edge_totals[n] = totals[t + n] if 0 <= t + n < totals.size else 0
+
+
+@jit.serial
+def _add_products_plain(begin, end, a, b, shape, offsets, planes):
+    """Do the same without vectors, for some rows of pixels."""
+    _, height, blocks, pitch, _ = shape
+    width = planes.shape[3]
+    for row in range(begin, end):
+        c, y = divmod(row, height)
+        for k in range(len(offsets)):
+            dy, dx = offsets[k]
+            if not 0 <= y + dy < height:
+                continue
+            for x in range(max(0, -dx), min(width, width - dx)):
                 total = np.int32(0)
                 for block in range(blocks):
-                    first = (i + p + block * pitch) * BLOCK
-                    second = (j + p + d + block * pitch) * BLOCK
-                    total += _dot(a[first : first + BLOCK], b[second : second + BLOCK])
-                sums[k + d, x + p] = total
-
-
-@jit.helper
-def _dot(a, b):
-    total = np.int32(0)
-    for n in range(a.size):
-        total += np.int32(a[n]) * np.int32(b[n])
-    return total
-
-
-@jit.helper
-def _add_row(sums, runs, order, planes, c, y, left, columns, plain):
-    """Add sums (L, columns) to a row of the planes, where the neighbours are in the frame."""
-    _, _, height, width = planes.shape
-    k = 0
-    for r in range(len(runs)):
-        for dx in range(runs[r, 1], runs[r, 1] + runs[r, 2]):
-            first, last = max(left, -dx), min(left + columns, width - dx)
-            if 0 <= y + runs[r, 0] < height and first < last:
-                if not plain:
-                    for x in range(first, last, LINE):
-                        fetch(planes, (c, order[min(k + 1, order.size - 1)], y, x))
-                source = sums[k, first - left : last - left]
-                target = planes[c, order[k], y, first:last]
-                for x in range(target.size):
-                    target[x] += source[x]
-            k += 1
+                    first = ((row * blocks + block) * pitch + x) * BLOCK
+                    second = (((row + dy) * blocks + block) * pitch + x + dx) * BLOCK
+                    for n in range(BLOCK):
+                        total += np.int32(a[first + n]) * np.int32(b[second + n])
+                planes[c, k, y, x] += total
 
 
 @jit.serial
@@ -252,18 +268,20 @@ def _dot_float64(a, b):
 def _sums_uint8(begin, end, a, shape, sums, plain):
     _, _, blocks, pitch, _ = shape
     for row in range(begin, end):
-        first = row * blocks * pitch * BLOCK
-        for x in range(0, pitch, 2):
-            if not plain:
-                add_up(a, first + x * BLOCK, pitch * BLOCK, blocks, sums, row * pitch + x)
-                continue
-            for p in range(x, x + 2):
-                total = np.int32(0)
-                for block in range(blocks):
-                    place = first + (block * pitch + p) * BLOCK
-                    for n in range(place, place + BLOCK):
-                        total += np.int32(a[n])
-                sums[row * pitch + p] = total
+        first = row * blocks * pitch
+        if not plain:
+            for left in range(0, pitch, TILE):
+                x = min(left, pitch - TILE)
+                place = address(sums, row * pitch + x)
+                add_up(address(a, (first + x) * BLOCK), pitch * BLOCK, blocks, place)
+            continue
+        for x in range(pitch):
+            total = np.int32(0)
+            for block in range(blocks):
+                place = (first + block * pitch + x) * BLOCK
+                for n in range(place, place + BLOCK):
+                    total += np.int32(a[n])
+            sums[row * pitch + x] = total
 
 
 @jit.serial

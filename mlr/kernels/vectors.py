@@ -16,29 +16,35 @@ from numba.extending import intrinsic
 #: Whether the processor that kernels are compiled for multiplies 64 pairs of bytes and adds each
 #: four products to a sum, in one instruction.
 DOT = "+avx512vnni" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-#: Samples of a pixel that lie side by side, so that DOT takes those of two pixels. With four, three
-#: quarters of the vectors would lie in two lines of the cache each; with one, there would be twice
-#: as many sums to add up at the end.
-BLOCK = 32 if DOT else 16
-TOGETHER = 16  # images that `transpose` treats together
-WIDEST = 5  # adjacent neighbours that `multiply` can treat together
+BLOCK = 4  # samples of a pixel that lie side by side, as many as DOT adds up
+TILE = 16 if DOT else 8  # adjacent pixels that `multiply` treats together
+#: Rows and columns of neighbours that it treats at most: their sums take up 25 of 32 registers, or
+#: 9 of 16.
+TALL, WIDE = (5, 5) if DOT else (3, 3)
+BIAS = 128 if DOT else 0  # DOT takes one of the factors with a sign: the sample less so much
 LINE = 64  # bytes of a line of the cache
 WEIGHED = 16  # adjacent pixels that `weigh` treats together
 AHEAD = 128  # elements of the weights that are fetched ahead
-_HALF = 128  # DOT takes one of the factors with a sign: the sample less so much
 _INDEX, _BIT32 = ir.IntType(64), ir.IntType(32)
-_BYTES, _PRODUCTS = ir.VectorType(ir.IntType(8), 16), ir.VectorType(_BIT32, 16)
+_BYTE = ir.IntType(8)
+_BLOCKS = ir.VectorType(_BYTE, BLOCK * TILE)  # of a tile
+_SUMS = ir.VectorType(_BIT32, TILE)
 _FLOATS = ir.VectorType(ir.FloatType(), WEIGHED)
-_SUMS = ir.VectorType(_BIT32, 16 if DOT else 8)
-_TWO_BLOCKS = ir.VectorType(ir.IntType(8), 2 * BLOCK)
 
 
-def at_once(length):
-    """Return how many pixels `multiply` treats with a run of neighbours.
+@intrinsic
+def address(context, array, index):
+    """Return the address of an element of an array, given its index or a tuple of indices."""
 
-    Their sums take up 12 of 16 registers, or 20 of 32.
-    """
-    return 8 if DOT else 4 if length <= 3 else 2
+    def generate(context, builder, signature, arguments):
+        array, index = arguments
+        indices = [index]
+        if isinstance(signature.args[1], types.BaseTuple):
+            indices = cgutils.unpack_tuple(builder, index)
+        place = _pointer(context, builder, signature.args[0], array, *indices)
+        return builder.ptrtoint(place, _INDEX)
+
+    return types.int64(array, index), generate
 
 
 @intrinsic
@@ -54,80 +60,97 @@ def fetch(context, array, index):
 
 
 @intrinsic
-def multiply(context, a, i, b, j, pitch, blocks, length, totals, t, sums, k, x):
-    """Set sums[k + d, x + p] to the products of pixel p of a with pixel p + d of b.
+def multiply(context, rows, b, step, blocks, ahead, height, width, totals, bias, masks, targets):
+    """Add the products of the pixels of a tile with a rectangle of neighbours to their sums.
 
-        sum over samples of a[i + BLOCK p + n + m pitch] b[j + BLOCK (p + d) + n + m pitch]
+        s[i, j, x] = sum_mn rows[i][step m + BLOCK x + n] b[step m + BLOCK (x + j) + n]
+        targets[i, j][x] += masks[j, x] & (s[i, j, x] + bias totals[x + j])
 
-    There are ``blocks`` m, `BLOCK` n, ``length`` neighbours d and ``at_once(length)`` pixels p.
-    Where `DOT`, totals[t + p] must be the sum of the samples of pixel p of b, and one more pixel
-    is loaded.
+    There are ``height`` rows i, at most `TALL`, ``width`` columns j, at most `WIDE`, ``blocks`` m,
+    `BLOCK` n, and `TILE` pixels x. All places are addresses; ``rows`` and ``targets`` are int64
+    arrays of them, and masks one of int32, shape (WIDE, TILE). For each m a line of the cache is
+    fetched, from ``ahead`` on. Where `DOT`, the products are those of rows[i] - `BIAS`.
     """
 
     def generate(context, builder, signature, arguments):
-        a, i, b, j, pitch, blocks, length, totals, t, sums, k, x = arguments
-        first = _pointer(context, builder, signature.args[0], a, i)
-        second = _pointer(context, builder, signature.args[2], b, j)
-        total = _pointer(context, builder, signature.args[7], totals, t)
-        for fixed in range(1, WIDEST + 1):
-            with builder.if_then(builder.icmp_signed("==", length, _INDEX(fixed))):
-                for (d, p), products in _emit_products(
-                    builder, first, second, pitch, blocks, fixed
-                ).items():
-                    if DOT:
-                        less = builder.gep(total, [_INDEX(d + p)])
-                        less = builder.load(_as(builder, less, products.type), align=4)
-                        half = ir.Constant(products.type, [_HALF] * products.type.count)
-                        products = builder.add(products, builder.mul(less, half))
-                    row, column = (builder.add(u, _INDEX(v)) for u, v in ((k, d), (x, p)))
-                    place = _pointer(context, builder, signature.args[9], sums, row, column)
-                    builder.store(products, _as(builder, place, products.type), align=4)
+        _, b, step, blocks, ahead, height, width, totals, bias, _, _ = arguments
+        bias = _repeated(builder, builder.trunc(bias, _BIT32))
+
+        def place(argument, *indices):
+            array, kind = arguments[argument], signature.args[argument]
+            return _pointer(context, builder, kind, array, *map(_INDEX, indices))
+
+        def emit(tall, wide):
+            first = [_at(builder, builder.load(place(0, i))) for i in range(tall)]
+            sums = _emit_products(builder, first, _at(builder, b), step, blocks, ahead, wide)
+            for j in range(wide):
+                total = _at(builder, builder.add(totals, _INDEX(4 * j)), _SUMS)
+                more = builder.mul(builder.load(total, align=4), bias)
+                mask = builder.load(_as(builder, place(9, j, 0), _SUMS), align=4)
+                for i in range(tall):
+                    found = builder.and_(builder.add(sums[i, j], more), mask)
+                    target = _at(builder, builder.load(place(10, i * WIDE + j)), _SUMS)
+                    found = builder.add(builder.load(target, align=4), found)
+                    builder.store(found, target, align=4)
+
+        done = builder.append_basic_block("done")
+        case = builder.add(builder.mul(height, _INDEX(WIDE + 1)), width)
+        switch = builder.switch(case, done)
+        for tall in range(1, TALL + 1):
+            for wide in range(1, WIDE + 1):
+                with builder.goto_block(builder.append_basic_block()):
+                    switch.add_case(_INDEX(tall * (WIDE + 1) + wide), builder.block)
+                    emit(tall, wide)
+                    builder.branch(done)
+        builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(a, i, b, j, pitch, blocks, length, totals, t, sums, k, x), generate
+    return types.void(
+        rows, b, step, blocks, ahead, height, width, totals, bias, masks, targets
+    ), generate
 
 
 @intrinsic
-def add_up(context, a, i, pitch, blocks, sums, x):
-    """Set sums[x + p] to the sum of the samples a[i + BLOCK p + n + m pitch] of two pixels p."""
+def add_up(context, a, step, blocks, sums):
+    """Set sums[x] to the sum of the samples a[step m + BLOCK x + n]; both are addresses.
+
+    There are ``blocks`` m, `BLOCK` n, and `TILE` pixels x.
+    """
 
     def generate(context, builder, signature, arguments):
-        a, i, pitch, blocks, sums, x = arguments
-        first = _pointer(context, builder, signature.args[0], a, i)
-        total = _emit_products(builder, first, None, pitch, blocks, 1)[0, 0]
-        place = _pointer(context, builder, signature.args[4], sums, x)
-        builder.store(total, _as(builder, place, total.type), align=4)
+        a, step, blocks, sums = arguments
+        found = _emit_products(builder, [None], _at(builder, a), step, blocks, _INDEX(0), 1)
+        builder.store(found[0, 0], _at(builder, sums, _SUMS), align=4)
         return context.get_dummy_value()
 
-    return types.void(a, i, pitch, blocks, sums, x), generate
+    return types.void(a, step, blocks, sums), generate
 
 
-@intrinsic
-def transpose(context, source, i, stride, samples, places, q, n):
-    """Set samples[places[q + x] + n + m] = source[i + m * stride + x] for m, x = 0 ... 15."""
+@intrinsic(prefer_literal=True)
+def interleave(context, source, stride, samples, places, channels):
+    """Set samples[places[c] + BLOCK x + n] = source[n stride + channels x + c], x = 0 ... 15.
+
+    All places are addresses, ``places`` an array of offsets, and ``channels`` a literal number.
+    """
+    number = channels.literal_value
 
     def generate(context, builder, signature, arguments):
-        source, i, stride, samples, places, q, n = arguments
-        rows = []
-        for m in range(16):
-            position = builder.add(i, builder.mul(stride, _INDEX(m)))
-            place = _pointer(context, builder, signature.args[0], source, position)
-            rows.append(builder.load(_as(builder, place, _BYTES), align=1))
-        low = [m // 2 + m % 2 * 16 for m in range(16)]
-        for _ in range(4):  # interleave rows m and m + 8
-            rows = [
-                _choose(builder, rows[m], rows[m + 8], [element + half for element in low])
-                for m in range(8)
-                for half in (0, 8)
-            ]
-        for x, row in enumerate(rows):
-            place = _pointer(context, builder, signature.args[4], places, builder.add(q, _INDEX(x)))
-            position = builder.add(builder.load(place), n)
-            place = _pointer(context, builder, signature.args[3], samples, position)
-            builder.store(row, _as(builder, place, _BYTES), align=1)
+        source, stride, samples, places, _ = arguments
+        kind = ir.VectorType(_BYTE, 16 * number)
+        images = [builder.add(source, builder.mul(stride, _INDEX(n))) for n in range(BLOCK)]
+        pixels = [builder.load(_at(builder, image, kind), align=1) for image in images]
+        pair = [x + 16 * n for x in range(16) for n in range(2)]
+        block = [2 * x + n for x in range(16) for n in (0, 1, 32, 33)]
+        for c in range(number):
+            own = range(c, 16 * number, number)
+            columns = [_choose(builder, image, image, own) for image in pixels]
+            low, high = (_choose(builder, columns[n], columns[n + 1], pair) for n in (0, 2))
+            place = builder.load(_pointer(context, builder, signature.args[3], places, _INDEX(c)))
+            target = _at(builder, builder.add(samples, place), ir.VectorType(_BYTE, 16 * BLOCK))
+            builder.store(_choose(builder, low, high, block), target, align=1)
         return context.get_dummy_value()
 
-    return types.void(source, i, stride, samples, places, q, n), generate
+    return types.void(source, stride, samples, places, channels), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -210,121 +233,82 @@ def interpolate(context, weights, p, source, n, i, pitch):
     return types.float32(weights, p, source, n, i, pitch), generate
 
 
-def _emit_products(builder, a, b, pitch, blocks, length):
+def _emit_products(builder, rows, b, step, blocks, ahead, wide):
     """Write the loop over blocks of samples.
 
-    Returns vectors of sums for adjacent pixels, by neighbour and first pixel. Without b, all
-    factors of a are 1.
+    Returns vectors of sums for the pixels of a tile, by row and column. Without rows, all factors
+    are 1.
     """
-    pixels = 2 if b is None else at_once(length)
-    before, loop = builder.block, builder.append_basic_block("blocks")
+    entry, loop = builder.block, builder.append_basic_block("blocks")
     builder.branch(loop)
     builder.position_at_end(loop)
     block, begin = builder.phi(_INDEX), builder.phi(_INDEX)
-    factors, add_products, emit_totals, group = (
-        (_fours, _add_fours, _emit_totals_of_fours, 2)
-        if DOT
-        else (_pairs, _add_pairs, _emit_totals_of_pairs, 1)
-    )
-    old = {(d, p): builder.phi(_SUMS) for d in range(length) for p in range(0, pixels, group)}
+    old = {(i, j): builder.phi(_SUMS) for i in range(len(rows)) for j in range(wide)}
+    factors, add_products = (_fours, _add_fours) if DOT else (_pairs, _add_pairs)
+    if rows[0] is not None:
+        lines = builder.add(ahead, builder.mul(block, _INDEX(LINE)))
+        _prefetch(builder, _at(builder, lines))
+    first = [
+        None if row is None else factors(builder, builder.gep(row, [begin]), False) for row in rows
+    ]
     new = {}
-
-    def place(pointer, byte):
-        return builder.gep(pointer, [builder.add(begin, _INDEX(byte))])
-
-    if b is not None:  # what the next pixels need
-        for pointer, ahead in ((a, pixels), (b, pixels + length - 1)):
-            for line in range(0, pixels * BLOCK, LINE):
-                _prefetch(builder, place(pointer, ahead * BLOCK + line))
-    first = {p: factors(builder, place(a, p * BLOCK), b is None) for p in range(0, pixels, group)}
-    second = {}
-    for (d, p), sums in old.items():
-        if b is not None and d + p not in second:
-            second[d + p] = factors(builder, place(b, (d + p) * BLOCK), True)
-        new[d, p] = add_products(builder, sums, first[p], second.get(d + p))
+    for j in range(wide):
+        second = factors(builder, builder.gep(b, [builder.add(begin, _INDEX(BLOCK * j))]), True)
+        for i in range(len(rows)):
+            new[i, j] = add_products(builder, old[i, j], first[i], second)
     after = builder.add(block, _INDEX(1))
     variables = [block, begin, *old.values()]
-    following = [after, builder.add(begin, pitch), *new.values()]
+    following = [after, builder.add(begin, step), *(new[key] for key in old)]
     for variable, value in zip(variables, following, strict=True):
-        variable.add_incoming(ir.Constant(variable.type, None), before)
+        variable.add_incoming(ir.Constant(variable.type, None), entry)
         variable.add_incoming(value, loop)
     done = builder.append_basic_block("done")
     builder.cbranch(builder.icmp_signed("<", after, blocks), loop, done)
     builder.position_at_end(done)
-    return emit_totals(builder, new, pixels)
-
-
-def _pairs(builder, pointer, positive):
-    """Load the 16 samples of a pixel as numbers that can be multiplied."""
-    return builder.zext(builder.load(_as(builder, pointer, _BYTES), align=1), _PRODUCTS)
-
-
-def _add_pairs(builder, sums, a, b):
-    """Add two adjacent products to each of eight sums."""
-    product = a if b is None else builder.mul(a, b)
-    return builder.add(sums, _fold(builder, product, product, range(0, 16, 2), range(1, 16, 2)))
+    return new
 
 
 def _fours(builder, pointer, positive):
-    """Load a block of samples of each of two pixels: as they are, or less `_HALF`."""
-    samples = builder.load(_as(builder, pointer, _TWO_BLOCKS), align=1)
+    """Load the samples of a tile, four in an element: as they are, or less `BIAS`."""
+    samples = builder.load(_as(builder, pointer, _BLOCKS), align=1)
     if not positive:
-        samples = builder.xor(samples, ir.Constant(_TWO_BLOCKS, [_HALF] * 2 * BLOCK))
+        samples = builder.xor(samples, ir.Constant(_BLOCKS, [BIAS] * _BLOCKS.count))
     return builder.bitcast(samples, _SUMS)
 
 
 def _add_fours(builder, sums, a, b):
-    """Add four adjacent products to each of 16 sums: b has no sign, a has one."""
-    if b is None:
-        a, b = builder.bitcast(ir.Constant(_TWO_BLOCKS, [1] * 2 * BLOCK), _SUMS), a
+    """Add four adjacent products to each sum: b has no sign, a has one."""
+    if a is None:
+        a = builder.bitcast(ir.Constant(_BLOCKS, [1] * _BLOCKS.count), _SUMS)
     kind = ir.FunctionType(_SUMS, [_SUMS] * 3)
     name = "llvm.x86.avx512.vpdpbusd.512"
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [sums, b, a])
 
 
-def _emit_totals_of_fours(builder, sums, pixels):
-    """Add up the eight sums of each pixel, for eight vectors at a time."""
-    totals, keys, each = {}, list(sums), pixels // 2
-    even = [q + e + side for q in range(0, 16, 4) for side in (0, 16) for e in (0, 2)]
-    first = [q + e + side for side in (0, 16) for q in (0, 8) for e in range(4)]
-    for k in range(0, len(keys), 8):
-        eight = [sums[key] for key in keys[k : k + 8]]
-        eight += [ir.Constant(_SUMS, None)] * (8 - len(eight))
-        for some, step in ((even, 1), (even, 1), (first, 4)):
-            others = [element + step for element in some]
-            eight = [
-                _fold(builder, u, v, some, others)
-                for u, v in zip(eight[::2], eight[1::2], strict=True)
-            ]
-        for i in range(
-            0, min(8, len(keys) - k), each
-        ):  # vector i + j has two pixels of keys[k + i]
-            order = [8 * (n // 4) + n % 4 + 4 * p for n in range(i, i + each) for p in (0, 1)]
-            totals[keys[k + i]] = _choose(builder, eight[0], eight[0], order)
-    return totals
+def _pairs(builder, pointer, positive):
+    """Load the samples of a tile: those of even number, and those of odd, as 16-bit numbers."""
+    kind = ir.VectorType(ir.IntType(16), 2 * TILE)
+    samples = builder.load(_as(builder, pointer, kind), align=1)
+    low = builder.and_(samples, ir.Constant(kind, [255] * kind.count))
+    return low, builder.lshr(samples, ir.Constant(kind, [8] * kind.count))
 
 
-def _emit_totals_of_pairs(builder, sums, pixels):
-    """Add up the eight sums of each pixel, for eight vectors at a time."""
-    totals, keys = {}, list(sums)
-    for k in range(0, len(keys), 8):
-        eight = [sums[key] for key in keys[k : k + 8]]
-        eight += [ir.Constant(_SUMS, None)] * (8 - len(eight))
-        while len(eight) > 2:
-            even, odd = (0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15)
-            halves = range(0, len(eight), 2)
-            eight = [_fold(builder, eight[i], eight[i + 1], even, odd) for i in halves]
-        eight = _fold(
-            builder, eight[0], eight[1], (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)
-        )
-        for i in range(0, min(8, len(keys) - k), pixels):
-            totals[keys[k + i]] = _choose(builder, eight, eight, range(i, i + pixels))
-    return totals
+def _add_pairs(builder, sums, a, b):
+    """Add four products to each sum, as two times two adjacent ones."""
+    kind = ir.VectorType(_BIT32, 2 * TILE)
+    for m, other in enumerate(b):
+        product = builder.zext(other, kind)
+        if a is not None:
+            product = builder.mul(builder.zext(a[m], kind), product)
+        even, odd = (_choose(builder, product, product, range(n, 2 * TILE, 2)) for n in (0, 1))
+        sums = builder.add(sums, builder.add(even, odd))
+    return sums
 
 
-def _fold(builder, u, v, some, others):
-    """Add some elements of two vectors to others."""
-    return builder.add(_choose(builder, u, v, some), _choose(builder, u, v, others))
+def _repeated(builder, value):
+    """Return a vector of copies of a number."""
+    one = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), value, _BIT32(0))
+    return _choose(builder, one, one, [0] * TILE)
 
 
 def _choose(builder, u, v, elements):
@@ -345,3 +329,8 @@ def _pointer(context, builder, kind, array, *indices):
 
 def _as(builder, pointer, kind):
     return builder.bitcast(pointer, kind.as_pointer())
+
+
+def _at(builder, place, kind=_BYTE):
+    """Return a pointer to an address."""
+    return builder.inttoptr(place, kind.as_pointer())

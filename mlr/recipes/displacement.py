@@ -11,6 +11,7 @@ sums over the unmoved ones, for x' is linear in x.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -20,11 +21,12 @@ import numpy.typing as npt
 from mlr.folds import Folds
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
+from mlr.kernels.parallel import share_out
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.moments import Moments, lags_of
+from mlr.recipes.moments import Moments, lags_of, planes_of
 from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums
-from mlr.statistics import SourceSums, Statistics, TargetSums
+from mlr.statistics import Planes, SourceSums, Statistics, TargetSums
 from mlr.warping import INTERPOLATION_REACH, interpolation
 
 Field = npt.NDArray[np.float32]
@@ -119,11 +121,9 @@ def estimating(sums: RowSums, reach: int) -> tuple[Cost, int]:
     _, height, width = sums.shape
     halo = radius_of(BLUR * np.sqrt(height * width) / SIZE) + reach
     side = 2 * reach + 1
-    row = 8 * width * side
 
     def cost(rows: int) -> int:
-        around = (4 * row + sums.head.adding_bytes) * (rows + 2 * halo)
-        return around + row * (2 * side + 8) * rows
+        return 8 * width * (side * (side + 4) * (rows + 2 * halo) + 8 * rows)
 
     return cost, halo
 
@@ -132,16 +132,10 @@ def _closest(
     sums: Folds, band: Band, *, expression: str, reach: int, scale: float, mirrored: bool
 ) -> Float:
     """Return the displacement of least error at each pixel of a band."""
-    statistics, rows = sums.total, band.inner
-    side = 2 * reach + 1
-    blurred = []
-    for down in range(side):
-        errors = _errors(statistics, expression, reach, down)
-        if mirrored:
-            errors = (errors + errors[::-1, :, ::-1]) / 2
-        blurred.append(blur(errors, BLUR * scale)[:, rows])
-    errors = np.stack(blurred)
-    del blurred
+    errors = _errors(sums, expression, reach, mirrored=mirrored)
+    for of_row in errors:
+        of_row[:] = blur(of_row, BLUR * scale)
+    errors = errors[:, :, band.inner]
     steps = np.arange(-reach, reach + 1) / scale
     return _best(errors, PENALTY * (steps[:, None] ** 2 + steps**2)) * _share(errors)
 
@@ -219,16 +213,28 @@ def moments(
     Moments
         Up to rounding those of images that are displaced one by one; zero if there are none.
     """
-    channels, _, width = statistics.shape
-    samples = float(statistics.sources[expressions[0]].count * channels)
-    size = frame.end - frame.first, width + 2 * frame.margin
-    result = Moments.empty(field, frame.margin, expressions, samples, size)
+    width = statistics.shape[2]
+    count = planes_of(field, len(expressions))
+    stack = np.empty((count, frame.end - frame.first, width + 2 * frame.margin))
+    samples = samples_of(statistics, expressions)
+    result = Moments.of(field, frame.margin, expressions, samples, stack)
     for part in frame.parts(_rows_at_once(statistics.layout, width)):
         rows = slice(part.first - frame.first, part.end - frame.first)
-        planes = _planes(statistics, expressions, field, displacement, part, top)
-        for whole, some in zip(result.planes, planes, strict=True):
-            whole[..., rows, :] = some
+        _fill(
+            [plane[..., rows, :] for plane in result.planes],
+            statistics,
+            expressions,
+            field,
+            displacement,
+            part,
+            top,
+        )
     return result
+
+
+def samples_of(statistics: Statistics, expressions: tuple[str, ...]) -> float:
+    """Return how many samples there are of expressions with the same sources."""
+    return float(statistics.sources[expressions[0]].count * statistics.shape[0])
 
 
 def moments_bytes(layout: Layout, width: int, reach: int, rows: int) -> int:
@@ -239,22 +245,23 @@ def moments_bytes(layout: Layout, width: int, reach: int, rows: int) -> int:
 
 
 def _products(layout: Layout) -> int:
-    return max(len(_table(layout)[0]), len(layout.receptive_field))
+    return max((2 * (layout.lag_reach or 0) + 1) ** 2, len(layout.receptive_field))
 
 
 def _rows_at_once(layout: Layout, width: int) -> int:
     return max(LEAST_ROWS, PRODUCT_BYTES // (8 * width * _products(layout)))
 
 
-def _planes(
+def _fill(
+    result: Sequence[Float],
     statistics: Statistics,
     expressions: tuple[str, ...],
     field: ReceptiveField,
     displacement: Field | None,
     frame: Frame,
     top: int,
-) -> tuple[Float, ...]:
-    """Return the planes of the moments of a few rows."""
+) -> None:
+    """Fill in the planes of the moments of a few rows."""
     source = statistics.sources[expressions[0]]
     targets = [statistics.targets[name] for name in expressions]
     width, unit = statistics.shape[2], 1.0 / statistics.white
@@ -270,63 +277,113 @@ def _planes(
     )
     rows -= top
     still = tuple(np.ascontiguousarray(a) for a in np.broadcast_arrays(y[:, None] - top, x))
+    of_lags, sums, of_cross, target_sums, squares = result
 
     begin, stop = rows[wanted].min(), rows[wanted].max() + 1
-    products = _all_products(statistics.layout, source, begin, stop)
-    moved_lags = displaced_lags(products, (rows - begin, columns, down, across), lags, wanted)
+    places = rows - begin, columns, down, across
+    reach = _farthest((rows[..., 0], columns[..., 0]), lags) + rows.shape[2] - 1
+    products = _all_products(statistics.layout, source, begin, stop, reach)
+    moved = displaced_lags(products, places, lags, wanted)
     del products  # they are large
-    sums = np.zeros(rows[wanted].shape[:2])
+    np.multiply(moved, unit**2, out=of_lags)
+    del moved
+    sums[:] = 0
     for i in range(rows.shape[2]):
         for j in range(columns.shape[2]):
             weights = down[wanted, :, i] * across[wanted, :, j]
             sums += weights * source.sums[0][rows[wanted, :, i], columns[wanted, :, j]]
+    sums *= unit
     begin, stop = still[0][wanted].min(), still[0][wanted].max() + 1
     places = rows - begin, columns, down, across
     where = still[0] - begin, still[1]
-    moved_cross = [
-        displaced_cross(_cross_products(target, begin, stop), places, where, taps, wanted)
-        for target in targets
-    ]
-    at = still[0][wanted], still[1][wanted]
-    return (
-        moved_lags * unit**2,
-        sums * unit,
-        np.stack(moved_cross) * unit**2,
-        np.stack([target.sums[0][at] for target in targets]) * unit,
-        np.stack([target.squares[0][at] for target in targets]) * unit**2,
+    farthest = max(
+        int(abs(moved - unmoved[..., None]).max())
+        for moved, unmoved in zip((rows, columns), still, strict=True)
     )
+    reach = farthest + int(np.abs(taps).max())
+    at = still[0][wanted], still[1][wanted]
+    for e, target in enumerate(targets):
+        moved = displaced_cross(
+            _cross_products(target, begin, stop, reach), places, where, taps, wanted
+        )
+        np.multiply(moved, unit**2, out=of_cross[e])
+        np.multiply(target.sums[0][at], unit, out=target_sums[e])
+        np.multiply(target.squares[0][at], unit**2, out=squares[e])
 
 
-def _errors(statistics: Statistics, expression: str, reach: int, down: int) -> Float:
-    """Return the mean of (x_n(p + d) - t_n(p))^2 for d from (dy, -reach) to (dy, reach).
+def _errors(sums: Folds, expression: str, reach: int, *, mirrored: bool) -> Float:
+    """Return the mean of (x_n(p + d) - t_n(p))^2 for all d from (-reach, -reach) to (reach, reach).
 
-    dy is ``down - reach``. The rows next to an edge are right where it is the image's.
+    Of shape (side, side, height, width). Pixels repeat beyond the edge, so that p + d and p + d'
+    are the same there, d' being d cut off. The rows next to an edge are right where it is the
+    image's.
     """
+    _, height, width = sums.shape
+    side = 2 * reach + 1
+    errors = np.zeros((side, side, height, width))
+
+    def fill(begin: int, end: int) -> None:
+        for down in range(begin, end):
+            _fill_row(errors[down], sums, expression, down - reach)
+            if mirrored:
+                errors[down] = (errors[down] + errors[down, ::-1, :, ::-1]) / 2
+
+    share_out(fill, side)
+    for y in range(min(reach, height)):
+        errors[: reach - y, :, y] = errors[reach - y, :, y]
+        errors[reach + y + 1 :, :, height - 1 - y] = errors[reach + y, :, height - 1 - y]
+    return errors
+
+
+def _fill_row(errors: Float, sums: Folds, expression: str, dy: int) -> None:
+    """Fill in the errors of d from (dy, -reach) to (dy, reach), but for rows that leave the image.
+
+    Of shape (side, height, width).
+    """
+    side, height, width = errors.shape
+    reach = side // 2
+    field = ReceptiveField.of([(dy, dx) for dx in range(-reach, reach + 1)])
+    statistics = sums.restricted(Layout(field, 0, pooled=True)).total
     source, target = statistics.sources[expression], statistics.targets[expression]
-    channels, height, width = statistics.shape
-    squares = source.lags[0, statistics.layout.lags.tolist().index([0, 0])].astype(np.float64)
-    wide = round(len(statistics.layout.receptive_field) ** 0.5)
-    cross = target.cross[0].reshape(wide, wide, height, width)
-    y, x = np.indices((height, width))
-    errors = np.empty((2 * reach + 1, height, width))
-    v = np.clip(y + down - reach, 0, height - 1)
-    for j in range(2 * reach + 1):
-        u = np.clip(x + j - reach, 0, width - 1)
-        both = cross[v - y + wide // 2, u - x + wide // 2, y, x]
-        errors[j] = squares[v, u] - 2.0 * both + target.squares[0]
-    return errors / (statistics.white**2 * source.count * channels)
+    squares = source.lags[0, 0].astype(np.float64)
+    rows = slice(max(0, -dy), max(0, height - max(0, dy)))
+    moved = slice(rows.start + dy, rows.stop + dy)
+    for j, dx in enumerate(range(-reach, reach + 1)):
+        columns = slice(max(0, -dx), max(0, width - max(0, dx)))
+        of_source = squares[moved, columns.start + dx : columns.stop + dx]
+        both = target.cross[0, j, rows, columns]
+        errors[j, rows, columns] = of_source - 2.0 * both + target.squares[0, rows, columns]
+    errors /= statistics.white**2 * source.count * statistics.shape[0]
+    for x in range(min(reach, width)):
+        errors[: reach - x, :, x] = errors[reach - x, :, x]
+        errors[reach + x + 1 :, :, width - 1 - x] = errors[reach + x, :, width - 1 - x]
 
 
 def _best(errors: Float, penalties: Float) -> Float:
     """Return the displacement of the least sum of both, (dy, dx), to parts of a pixel."""
     side, _, height, width = errors.shape
-    errors = errors + penalties[:, :, None, None]
-    least = errors.reshape(-1, height, width).argmin(axis=0)
+    least = np.zeros((height, width), np.intp)
+
+    def find(begin: int, end: int) -> None:
+        """Do what `argmin` does, four times as fast as over the first axis."""
+        place, lowest = least[begin:end], np.full((end - begin, width), np.inf)
+        for n, (i, j) in enumerate(np.ndindex(side, side)):
+            found = errors[i, j, begin:end] + penalties[i, j]
+            lower = found < lowest
+            np.copyto(lowest, found, where=lower)
+            np.copyto(place, n, where=lower)
+
+    share_out(find, height)
     i, j = (np.clip(n, 1, side - 2) for n in np.divmod(least, side))  # both have neighbours
     y, x = np.indices((height, width))
-    here = errors[i, j, y, x]
-    down = _vertex(errors[i - 1, j, y, x], here, errors[i + 1, j, y, x])
-    across = _vertex(errors[i, j - 1, y, x], here, errors[i, j + 1, y, x])
+
+    def at(i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]) -> Float:
+        found: Float = errors[i, j, y, x] + penalties[i, j]
+        return found
+
+    here = at(i, j)
+    down = _vertex(at(i - 1, j), here, at(i + 1, j))
+    across = _vertex(at(i, j - 1), here, at(i, j + 1))
     return np.stack([i + down, j + across]) - side // 2
 
 
@@ -346,23 +403,34 @@ def _vertex(before: Float, here: Float, after: Float) -> Float:
 
 def _stretch(displacement: Float, lag_reach: int) -> int:
     """Return by how many pixels some taps are farther apart than the lag planes reach."""
-    _, height, width = displacement.shape
-    places = np.floor(displacement).astype(np.int64) + np.indices((height, width))
+    places = np.floor(displacement).astype(np.int64) + np.indices(displacement.shape[1:])
     apart = lag_reach - (2 * INTERPOLATION_REACH - 1) - STRETCH
-    farthest = 0
-    for dy in range(min(apart, height - 1) + 1):
-        for dx in range(-min(apart, width - 1), min(apart, width - 1) + 1):
-            a = places[:, : height - dy, max(0, -dx) : width - max(0, dx)]
-            b = places[:, dy:, max(0, dx) : width + min(0, dx)]
-            farthest = max(farthest, int(np.abs(b - a).max()))
-    return farthest + 2 * INTERPOLATION_REACH - 1 - lag_reach
+    lags = np.array([[apart, apart]])
+    return _farthest(places, lags) + 2 * INTERPOLATION_REACH - 1 - lag_reach
+
+
+def _farthest(places: Iterable[npt.NDArray[np.int64]], lags: npt.NDArray[np.int64]) -> int:
+    """Return how far apart two pixels' places are at most, of pixels up to the longest lag apart.
+
+    Places are (rows, columns), of each pixel.
+    """
+    found = 0
+    for coordinates in places:
+        highest = coordinates  # of all pixels up to so far away
+        for longest in np.abs(lags).max(axis=0):
+            along, highest = highest, highest.copy()
+            for d in range(1, min(int(longest), len(along) - 1) + 1):
+                np.maximum(highest[d:], along[:-d], out=highest[d:])
+                np.maximum(highest[:-d], along[d:], out=highest[:-d])
+            highest = highest.T
+        found = max(found, int((highest - coordinates).max()))
+    return found
 
 
 @cache
-def _table(layout: Layout) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return plane and shift of the products of a pixel with all neighbours, row by row."""
+def _table(layout: Layout, reach: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return plane and shift of the products of a pixel with neighbours up to so far, by row."""
     lags = layout.lags.tolist()
-    reach = layout.lag_reach or 0
     span = range(-reach, reach + 1)
     index, shifts = [], []
     for dy in span:
@@ -373,16 +441,28 @@ def _table(layout: Layout) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
     return np.array(index), np.array(shifts)
 
 
-def _all_products(layout: Layout, source: SourceSums, begin: int, stop: int) -> Float:
-    """Return sum_n x_n(v) x_n(v + e) for all e, those of a pixel together: (rows, W, e)."""
-    index, shifts = _table(layout)
+def _all_products(layout: Layout, source: SourceSums, begin: int, stop: int, reach: int) -> Float:
+    """Return sum_n x_n(v) x_n(v + e) for all e up to a reach, those of a pixel together."""
+    index, shifts = _table(layout, reach)
     above = max(0, begin - int(shifts[:, 0].max()))
-    planes = source.lags[0, :, above:stop].astype(np.float64)
+    there, index = np.unique(index, return_inverse=True)
+    planes = _as_floats(source.lags[0, :, above:stop], there)
     return interleaved(planes, index, shifts, begin - above)
 
 
-def _cross_products(target: TargetSums, begin: int, stop: int) -> Float:
-    """Return sum_n x_n(v + e) t_n(v) for all e, those of a pixel together: (rows, W, e)."""
-    planes = target.cross[0, :, begin:stop].astype(np.float64)
-    index = np.arange(len(planes))
-    return interleaved(planes, index, np.zeros((len(planes), 2), np.int64), 0)
+def _cross_products(target: TargetSums, begin: int, stop: int, reach: int) -> Float:
+    """Return sum_n x_n(v + e) t_n(v) for all e up to a reach, those of a pixel together."""
+    wide = round(target.cross.shape[1] ** 0.5)
+    square = np.arange(wide * wide).reshape(wide, wide)
+    cut = max(wide // 2 - reach, 0)
+    index = square[cut : wide - cut, cut : wide - cut].reshape(-1)
+    planes = _as_floats(target.cross[0, :, begin:stop], index)
+    return interleaved(planes, np.arange(len(index)), np.zeros((len(index), 2), np.int64), 0)
+
+
+def _as_floats(planes: Planes, places: npt.NDArray[np.int64]) -> Float:
+    """Return some of the planes as float64; to index and then to convert takes twice as long."""
+    result = np.empty((len(places), *planes.shape[1:]))
+    for k, place in enumerate(places):
+        result[k] = planes[place]
+    return result

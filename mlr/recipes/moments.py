@@ -10,6 +10,7 @@ the inputs, and so one Gram matrix and one factorisation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -66,19 +67,20 @@ class Moments:
     squares: Float
 
     @classmethod
-    def empty(
+    def of(
         cls,
         field: ReceptiveField,
         margin: int,
         expressions: tuple[str, ...],
         samples: float,
-        size: tuple[int, int],
+        stack: Float,
     ) -> Moments:
-        """Return moments of a frame of (height, width), to be filled in."""
+        """Return the moments whose planes lie one after the other, (`planes_of`, height, width)."""
         each = len(expressions)
-        counts = (len(lags_of(field)),), (), (each, len(field)), (each,), (each,)
-        planes = (np.empty((*count, *size)) for count in counts)
-        return cls(field, margin, expressions, samples, *planes)
+        counts = [(len(lags_of(field)),), (), (each, len(field)), (each,), (each,)]
+        planes = np.split(stack, np.cumsum([math.prod(count) for count in counts])[:-1])
+        shaped = (p.reshape(*n, *p.shape[1:]) for p, n in zip(planes, counts, strict=True))
+        return cls(field, margin, expressions, samples, *shaped)
 
     @property
     def planes(self) -> tuple[Float, ...]:
@@ -109,10 +111,17 @@ class Moments:
             *targets,
         )
 
-    def rows(self, first: int, end: int) -> Moments:
-        """Return the rows first, ..., end - 1 of the frame, next to each other in memory."""
+    def cut(self, first: int, end: int) -> Moments:
+        """Return a copy of the rows first, ..., end - 1 of the frame."""
         planes = (np.ascontiguousarray(plane[..., first:end, :]) for plane in self.planes)
         return self._with(self.samples, tuple(planes))
+
+    @staticmethod
+    def stacked(parts: Sequence[Moments]) -> Moments:
+        """Return the moments of rows that follow each other, all of the same samples."""
+        planes = zip(*(part.planes for part in parts), strict=True)
+        joined = tuple(np.concatenate(pieces, axis=-2) for pieces in planes)
+        return parts[0]._with(parts[0].samples, joined)
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
@@ -196,12 +205,6 @@ class Moments:
         solve_singular(equations, weights, solve_pixels(equations, weights))
         return weights
 
-    def continued(self, other: Moments, skip: int) -> Moments:
-        """Return the moments of these rows but for the first, and of the rows of a frame below."""
-        pairs = zip(self.planes, other.planes, strict=True)
-        joined = (np.concatenate([a[..., skip:, :], b], axis=-2) for a, b in pairs)
-        return self._with(self.samples, tuple(joined))
-
     def errors(self, weights: Float) -> Float:
         """Return the squared errors of weights on these samples, summed over each row of the image.
 
@@ -240,6 +243,11 @@ class Moments:
 def margin_for(field: ReceptiveField, sigma: float) -> int:
     """Return how far beyond the image a blur of this width looks, and taps from there."""
     return int(np.abs(field.taps).max()) + radius_of(sigma)
+
+
+def planes_of(field: ReceptiveField, expressions: int) -> int:
+    """Return how many planes moments have in all."""
+    return len(lags_of(field)) + 1 + expressions * (len(field) + 2)
 
 
 @cache

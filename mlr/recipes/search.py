@@ -23,14 +23,18 @@ from mlr.recipes.displacement import (
     moments,
     moments_bytes,
     reach_of,
+    samples_of,
 )
-from mlr.recipes.moments import Moments, lags_of, margin_for
+from mlr.recipes.kept import Kept, Reading, room_for
+from mlr.recipes.moments import Moments, margin_for, planes_of
 from mlr.recipes.option import Option
 from mlr.running.bands import Band, Elsewhere, Made, Making, Result, RowSums, Work
 from mlr.statistics import Statistics
 
 Float = npt.NDArray[np.float64]
 Wanted = Mapping[str, Sequence[Option]]  # by expression
+#: What is made of the moments of some expressions' folds.
+Ask = Callable[[tuple[str, ...], Sequence[Moments]], Result]
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ class Learner:
 class Search:
     """The sums of some expressions' folds, and what they say of options.
 
-    Moments are kept from one question to the next if there is memory to spare; otherwise they are
-    made anew, band by band.
+    Moments are made once and kept, in a temporary file, from which each question reads them band by
+    band: in memory they would take half as much as the sums. Where others work on bands, they keep
+    them in memory if it has room; or else they make them anew for each question.
 
     Parameters
     ----------
@@ -97,24 +102,22 @@ class Search:
         self._halo = halo_for(head.layout, self._reach)
         # The first band begins with the rows above the image, and ends with those below it.
         self._around = max(self._halo, (self._halo + self._margin + 1) // 2)
-        _, height, width = sums.shape
-        planes = len(lags_of(field)) + 1 + len(names) * (len(field) + 2)
+        width = sums.shape[2]
+        planes = planes_of(field, len(names))
         self._row = 8 * planes * (width + 2 * self._margin)  # bytes of moments
         self._solution = 8 * len(names) * (len(field) + 1) * width
         self._making = partial(moments_bytes, head.layout, width, self._reach)
-        around = height + 2 * self._margin
-        kept = self.folds * self._row * around
-        making = 0 if sums.elsewhere else self._making(around)  # there, band by band
-        self._keeps = kept + making <= sums.spare
-        self._kept: tuple[bool, list[list[Moments]]] | None = None
+        around = sums.shape[1] + 2 * self._margin
+        self._keeps = not sums.elsewhere or self.folds * self._row * around <= sums.spare
+        self._kept: tuple[bool, dict[tuple[str, ...], list[Kept]]] | None = None
         self._there: tuple[bool, Made[_Groups]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
-        self.works: list[Work] = [
-            (sums, self._work_bytes_there, self._halo)
+        self.works: list[Work] = (
+            [(sums, self._bytes_there, self._halo)]
             if sums.elsewhere
-            else (sums, self._work_bytes, self._around)
-        ]
+            else [(sums, self._making_bytes, self._around), (sums, self._asking_bytes, 0)]
+        )
         if self._reach:
             self.works.append((sums, *estimating(sums, self._reach)))
 
@@ -195,9 +198,7 @@ class Search:
                     )
         self._kept = self._there = None
 
-    def _on_bands(
-        self, work: Callable[[list[Moments]], Result], moved: bool
-    ) -> Iterator[tuple[Band, Result]]:
+    def _on_bands(self, work: Ask[Result], moved: bool) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
         self.displacement(moved)  # before anything else takes memory
         if there := self._sums.elsewhere:
@@ -206,10 +207,13 @@ class Search:
                 for result in results:
                     yield band, result
         else:
-            bands = self._from_kept(moved) if self._keeps else self._made(moved)
-            for band, groups in bands:
-                for parts in groups:
-                    yield band, work(parts)
+            if self._kept is None or self._kept[0] != moved:
+                self._kept = None  # before there are others
+                self._kept = moved, self._keep(moved, self._sums.head.groups())
+            for band in self._sums.bands(self._asking_bytes):
+                rows = band.first, band.end + 2 * self._margin
+                for names, parts in self._kept[1].items():
+                    yield band, work(names, Reading(parts, *rows))
 
     def _made_by(self, there: Elsewhere, moved: bool) -> Made[_Groups]:
         """Return the moments of each fold around each band, which others make."""
@@ -224,76 +228,69 @@ class Search:
                 margin=margin,
             )
             making = Making(make, partial(_cut, height=height, margin=margin), _joined, margin)
-            bands = self._sums.bands(self._work_bytes_there, self._halo)
+            bands = self._sums.bands(self._bytes_there, self._halo)
             self._there = moved, there.made(making, bands, self._keeps)
         return self._there[1]
 
-    def _from_kept(self, moved: bool) -> Iterator[tuple[Band, list[list[Moments]]]]:
-        """Yield the moments of each fold, band by band, having made those of all rows."""
-        if self._kept is None or self._kept[0] != moved:
-            self._kept = None  # before there are others
-            frame = Frame.whole(self.shape[1], self._margin)
-            make = partial(self._moments, moved=moved, frame=frame, top=0)
-            folds = self._sums.rows(0, self.shape[1])
-            self._kept = (
-                moved,
-                [
-                    [make(part, names) for part in _showing(folds, names)]
-                    for names in folds.groups()
-                ],
-            )
-        _, groups = self._kept
-        for band in self._sums.bands(self._work_bytes):
-            rows = band.first, band.end + 2 * self._margin
-            yield band, [[part.rows(*rows) for part in parts] for parts in groups]
-
-    def _made(self, moved: bool) -> Iterator[tuple[Band, list[list[Moments]]]]:
-        """Yield the moments of each fold, band by band; each row is worked out once."""
-        height, margin = self.shape[1], self._margin
-        held: dict[tuple[str, ...], list[Moments]] = {}
-        above = begin = -margin
-        for band in self._sums.bands(self._work_bytes, self._around):
+    def _keep(
+        self, moved: bool, groups: list[tuple[str, ...]]
+    ) -> dict[tuple[str, ...], list[Kept]]:
+        """Return the moments of each fold for each group of expressions, made band by band."""
+        height, margin, field = self.shape[1], self._margin, self._learner.receptive_field
+        displacement = self.displacement(moved)
+        kept: dict[tuple[str, ...], list[Kept]] = {}
+        begin = -margin
+        for band in self._sums.bands(self._making_bytes, self._around):
             frame = Frame(height, margin, begin, band.end + margin)
             top = max(0, min(begin, height - 1) - self._halo)  # beyond the edge its pixels repeat
-            skip = band.first - margin - above
             folds = self._sums.rows(top, min(height, max(frame.end, 1) + self._halo))
-            held = _told_apart(held, folds.groups())
-            for names, parts in held.items():
-                for place, part in enumerate(_showing(folds, names)):
-                    rows = self._moments(part, names, moved, frame, top)
-                    if begin == -margin:
-                        parts.append(rows)
-                    else:
-                        parts[place] = parts[place].continued(rows, skip)
+            finer = _told_apart(groups, folds.groups())
+            if finer != groups:  # the sources of some differ here for the first time
+                return self._keep(moved, finer)
+            kept = kept or {names: self._rooms(folds, names, len(groups)) for names in groups}
+            for names, parts in kept.items():
+                for whole, part in zip(parts, _showing(folds, names), strict=True):
+                    rows = moments(part, names, field, displacement, frame, top)
+                    whole.write(begin + margin, rows)
             del folds, part, rows  # before there are others
-            above, begin = band.first - margin, frame.end
-            yield band, list(held.values())
+            begin = frame.end
+        return kept
 
-    def _moments(
-        self, part: Statistics, names: tuple[str, ...], moved: bool, frame: Frame, top: int
-    ) -> Moments:
-        field = self._learner.receptive_field
-        return moments(part, names, field, self.displacement(moved), frame, top)
+    def _rooms(self, folds: Folds, names: tuple[str, ...], groups: int) -> list[Kept]:
+        """Return room for the moments of each fold."""
+        field, margin, (_, height, width) = self._learner.receptive_field, self._margin, self.shape
+        size = height + 2 * margin, width + 2 * margin
+        spare = self._sums.spare / (self.folds * groups)
+        return [
+            Kept(
+                field,
+                margin,
+                names,
+                samples_of(part, names),
+                room_for(field, len(names), size, self._sums.folder, spare),
+            )
+            for part in _showing(folds, names)
+        ]
 
-    def _work_bytes(self, rows: int) -> int:
+    def _making_bytes(self, rows: int) -> int:
+        """Return what making moments takes for a band of so many rows."""
+        around = rows + 2 * self._margin
+        return self._row * around + self._making(around)
+
+    def _asking_bytes(self, rows: int) -> int:
         """Return what choosing, or learning from everybody, takes for a band of so many rows."""
         around, blurred = rows + 2 * self._margin, rows + 2 * self._rim
-        choosing = self._row * (self.folds + 5) * blurred
-        learning = self._row * (2 * around + 3 * blurred)
-        held = self.folds * self._row * around
-        making = 0 if self._keeps else self._row * around + self._making(around)
-        return held + max(choosing, learning, making) + self._solution * rows
+        choosing = self._row * ((self.folds + 3) * blurred + 2 * around)
+        learning = self._row * (3 * around + 3 * blurred)
+        return max(choosing, learning) + self._solution * rows
 
-    def _work_bytes_there(self, rows: int) -> int:
+    def _bytes_there(self, rows: int) -> int:
         """Return what others take for a band: to make moments, to join them, or to use them."""
-        around, blurred = rows + 2 * self._margin, rows + 2 * self._rim
-        each, framed = self.folds * self._row, min(rows + self._margin, around)
+        around, each = rows + 2 * self._margin, self.folds * self._row
+        framed = min(rows + self._margin, around)  # of a band at the edge
         making = (each + self._row) * framed + self._making(framed)
         joining = each * (rows + 2 * around)
-        choosing = self._row * (self.folds + 5) * blurred
-        learning = self._row * (2 * around + 3 * blurred)
-        using = each * (rows + around) + max(choosing, learning) + self._solution * rows
-        return max(making, joining, using)
+        return max(making, joining, each * (rows + around) + self._asking_bytes(rows))
 
 
 def _showing(folds: Folds, names: tuple[str, ...]) -> list[Statistics]:
@@ -302,19 +299,15 @@ def _showing(folds: Folds, names: tuple[str, ...]) -> list[Statistics]:
 
 
 def _told_apart(
-    held: dict[tuple[str, ...], list[Moments]], groups: list[tuple[str, ...]]
-) -> dict[tuple[str, ...], list[Moments]]:
-    """Return moments of rows above, apart for expressions whose sources differ in rows below."""
-    if not held:
-        return {names: [] for names in groups}
-    if list(held) == groups:
-        return held  # itself: of lists that are replaced, the old moments would be held, too
-    return {
-        both: [part.only(both) for part in parts]
-        for names, parts in held.items()
-        for group in groups
-        if (both := tuple(name for name in names if name in group))
-    }
+    groups: list[tuple[str, ...]], others: list[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Return groups of expressions that are together in both."""
+    return [
+        both
+        for names in groups
+        for other in others
+        if (both := tuple(name for name in names if name in other))
+    ]
 
 
 _Groups = list[list[Moments]]  # of expressions with equal sources, the moments of each fold
@@ -354,70 +347,78 @@ def _cut(groups: _Groups, band: Band, wanted: Band, *, height: int, margin: int)
     frame = _frame(band, height, margin)
     first = max(frame.first, wanted.first - margin) - frame.first
     end = min(frame.end, wanted.end + margin) - frame.first
-    return [[part.rows(first, end) for part in parts] for parts in groups]
+    return [[part.cut(first, end) for part in parts] for parts in groups]
 
 
 def _joined(pieces: Sequence[_Groups]) -> _Groups:
     """Return the moments of rows that follow each other."""
-    held = {parts[0].expressions: parts for parts in pieces[0]}
-    for piece in pieces[1:]:
-        below = {parts[0].expressions: parts for parts in piece}
-        held = {
-            names: [
-                part.continued(rows.only(names), 0)
-                for part, rows in zip(parts, _of_these(below, names), strict=True)
-            ]
-            for names, parts in _told_apart(held, list(below)).items()
-        }
-    return list(held.values())
+    several = [{parts[0].expressions: parts for parts in piece} for piece in pieces]
+    groups = reduce(_told_apart, map(list, several))
+    return [
+        [
+            Moments.stacked([part.only(names) for part in fold])
+            for fold in zip(*(_of_these(piece, names) for piece in several), strict=True)
+        ]
+        for names in groups
+    ]
 
 
 def _of_these(
     groups: Mapping[tuple[str, ...], list[Moments]], names: tuple[str, ...]
 ) -> list[Moments]:
+    """Return the moments of the group that has these expressions."""
     return next(parts for group, parts in groups.items() if names[0] in group)
 
 
-def _on_groups(groups: _Groups, *, work: Callable[[list[Moments]], Result]) -> list[Result]:
-    return [work(parts) for parts in groups]
+def _on_groups(groups: _Groups, *, work: Ask[Result]) -> list[Result]:
+    return [work(parts[0].expressions, parts) for parts in groups]
 
 
 def _left_out(
-    parts: list[Moments], learner: Learner, asked: Sequence[tuple[str, Option]]
+    names: tuple[str, ...],
+    parts: Sequence[Moments],
+    learner: Learner,
+    asked: Sequence[tuple[str, Option]],
 ) -> dict[tuple[str, Option], Float]:
     """Return the squared errors of people left out in each row of a band."""
-    asking = _asking((name, o) for name, o in asked if name in parts[0].expressions)
-    height = len(parts[0].source_sums) - 2 * parts[0].margin
-    errors = {(name, o): np.zeros(height) for o, names in asking.items() for name in names}
+    asking = _asking((name, o) for name, o in asked if name in names)
+    errors: dict[tuple[str, Option], Float] = {}
     for blur, equally_wide in groupby(sorted(asking), key=lambda o: o.blur):
         options = list(equally_wide)
-        names = [name for name in parts[0].expressions if any(name in asking[o] for o in options)]
-        near = [part.only(names).blurred(blur) for part in parts]
+        some = [name for name in names if any(name in asking[o] for o in options)]
+        near = [part.only(some).blurred(blur) for part in parts]
         total = reduce(operator.add, near)
         for place, left_out in enumerate(parts):
             others = total - near[place]
             for mirrored, alike in groupby(options, key=lambda o: o.mirrored):
                 sums = others.with_mirrored() if mirrored else others
                 for option in alike:
-                    some = asking[option]
-                    weights = learner.solve(sums.only(some), option.penalty)
-                    for name, rows in zip(some, left_out.only(some).errors(weights), strict=True):
-                        errors[name, option] += rows
+                    weights = learner.solve(sums.only(asking[option]), option.penalty)
+                    found = left_out.only(asking[option]).errors(weights)
+                    for name, rows in zip(asking[option], found, strict=True):
+                        errors[name, option] = errors.get((name, option), 0.0) + rows
+                    del weights  # before there are others
+                del sums
+            del others
+        del near, total
     return errors
 
 
 def _learnt(
-    parts: list[Moments], learner: Learner, chosen: Mapping[str, Option]
+    names: tuple[str, ...],
+    parts: Sequence[Moments],
+    learner: Learner,
+    chosen: Mapping[str, Option],
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of a band, learnt from everybody."""
     everybody = reduce(operator.add, parts)
     solutions: dict[str, npt.NDArray[np.float32]] = {}
-    for option, names in _asking((name, chosen[name]) for name in everybody.expressions).items():
-        shared = everybody.only(names).blurred(option.blur)
+    for option, alike in _asking((name, chosen[name]) for name in names).items():
+        shared = everybody.only(alike).blurred(option.blur)
         sums = shared.with_mirrored() if option.mirrored else shared
         with np.errstate(over="ignore"):
             found = learner.solve(sums, option.penalty).astype(np.float32)
-        solutions |= zip(names, found, strict=True)
+        solutions |= zip(alike, found, strict=True)
     return solutions
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy.typing as npt
@@ -122,6 +123,10 @@ class RowSums(Protocol):
     @property
     def memory(self) -> float:
         """Bytes that the sums and the work on them may take; infinite if it is no concern."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where temporary files take up room; by default where the system puts them."""
 
     @property
     def spare(self) -> float:

@@ -406,7 +406,7 @@ class ClusterSums:
         view: _View = _View(),
     ) -> None:
         self.cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
-        self.memory, self._folder, self._removed = memory, folder, removed
+        self.memory, self.folder, self._removed = memory, folder, removed
         self._results = Results(folder)
 
     @property
