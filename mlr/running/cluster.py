@@ -856,9 +856,10 @@ def _connect(
         raise MlrError(f"{where}: no Dask scheduler with a worker answers there") from error
     with _told():
         _check_versions(client, where)
-    if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
+        services = client.scheduler_info()["services"]
+        stack.enter_context(_watched(client))
+    if "dashboard" in services and (number is None or _HAS_BOKEH):
         report.note(f"dashboard: {client.dashboard_link}")
-    stack.enter_context(_watched(client))
     return client
 
 
