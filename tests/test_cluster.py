@@ -322,6 +322,23 @@ def test_workers_end_with_the_program(many, tmp_path, number):
     assert (tmp_path / "m").read_bytes() == expected
 
 
+CRYING = """
+from mlr.running.engine import engine
+from mlr.running.report import Report
+from tests.there import cry
+
+with engine("local:1", Report()) as one:
+    assert list(one.map(cry, [1, 2], None)) == [1, 2]
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
+def test_what_workers_print_does_not_reach_the_user():
+    done = subprocess.run([sys.executable, "-c", CRYING], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
 def test_nobody_answers(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 0.3)
     with socket.socket() as free:

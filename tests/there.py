@@ -25,3 +25,10 @@ def join(parts):
 def with_who(rows):
     """Return rows, and the process that has them."""
     return rows.tolist(), os.getpid()
+
+
+def cry(item, shared):
+    """Print something, as libraries do that are short of memory."""
+    for descriptor in (1, 2):
+        os.write(descriptor, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+    return item
