@@ -24,17 +24,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property, partial, reduce
+from functools import cached_property, partial
 from importlib.util import find_spec
-from itertools import islice
-from operator import add
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Generic, TypeVar, cast
 
 import dask
 import distributed.utils
-import numpy as np
 import numpy.typing as npt
 from dask.sizeof import sizeof
 from distributed import Client, Future, LocalCluster, Worker, as_completed, get_worker
@@ -45,8 +42,8 @@ from distributed.scheduler import KilledWorker
 from mlr.data.files import at_end, discard_unfinished
 from mlr.data.mapped import Lent, Results, temporary_file
 from mlr.data.stream import ordered_map
-from mlr.errors import DataError, MlrError
-from mlr.folds import Folds, fold_of, stacked
+from mlr.errors import MlrError
+from mlr.folds import Folds, fold_of
 from mlr.gathering.banded import ARRAY_SHARE
 from mlr.gathering.collect import Job
 from mlr.gathering.shards import Failures, Part, Shard, address
@@ -63,6 +60,7 @@ from mlr.running.bands import (
     check_memory,
     rows_within,
 )
+from mlr.running.crops import ALL, View, added, put_together, reach_of, some_rows, summing_bytes
 from mlr.running.engine import Make
 from mlr.running.memory import give_back_now
 from mlr.running.report import Report
@@ -135,7 +133,7 @@ class Cluster:
     ) -> ClusterSums:
         """Return the sum over shards, see `Engine`."""
         each = self._memory(memory)
-        rows = rows_within(SUMS_SHARE * each, job.shape[1], lambda rows: _summing_bytes(job, rows))
+        rows = rows_within(SUMS_SHARE * each, job.shape[1], lambda rows: summing_bytes(job, rows))
         with _told():
             if rows == job.shape[1]:
                 pieces = self._whole(make, shards, job, tell)
@@ -268,7 +266,7 @@ class Cluster:
         while len(level) > 1:
             pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
             level = [
-                self._client.submit(_added, *pair, priority=priority, pure=False) for pair in pairs
+                self._client.submit(added, *pair, priority=priority, pure=False) for pair in pairs
             ]
         return level[0]
 
@@ -317,24 +315,6 @@ class Cluster:
 _Piece = tuple[int, int, list[Future]]  # the sum of all is that of the rows first, ..., end - 1
 
 
-@dataclass(frozen=True)
-class _View:
-    """What is wanted of sums: some expressions, some planes, or all."""
-
-    names: frozenset[str] | None = None
-    layout: Layout | None = None
-
-    def of(self, part: Folds | Lent, first: int, end: int) -> Folds:
-        """Return some rows of what is wanted of one of the parts that sums are added up from."""
-        sums = part.mapped() if isinstance(part, Lent) else part
-        sums = sums.rows(first, end)
-        if self.names is not None:
-            sums = Folds(tuple(some.only(self.names & {*some.targets}) for some in sums.parts))
-        if self.layout is not None:
-            sums = sums.restricted(self.layout)
-        return sums if isinstance(part, Lent) else _copied(sums)
-
-
 class _Pieces:
     """Sums on the workers, in pieces from top to bottom, each the sum of some parts.
 
@@ -362,7 +342,7 @@ class _Pieces:
         """How many there are of a row in the memory of who works on it."""
         return 0 if self._lent else 1 + (len(self._pieces) > 1)
 
-    def crop(self, view: _View, band: Band, home: Mapping[str, Any]) -> Iterator[list[Future]]:
+    def crop(self, view: View, band: Band, home: Mapping[str, Any]) -> Iterator[list[Future]]:
         """Yield the parts of each piece of a band's crop, for somebody who works on it."""
         # Sums that are not lent are cut where they lie, wherever that is: at once.
         submit = partial(self._client.submit, view.of, pure=False)
@@ -391,7 +371,7 @@ class ClusterSums:
         Where large results take up room here.
     removed : sequence of str
         So many of the terms, the last ones, are taken out of the others; names for errors.
-    view : _View
+    view : View
         What is used of them.
     """
 
@@ -403,7 +383,7 @@ class ClusterSums:
         memory: float,
         folder: Path | None,
         removed: Sequence[str] = (),
-        view: _View = _View(),
+        view: View = ALL,
     ) -> None:
         self.cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
         self.memory, self.folder, self._removed = memory, folder, removed
@@ -446,9 +426,8 @@ class ClusterSums:
         crops = [list(term.crop(self._view, band, home)) for term in self._terms]
         counts = [[len(parts) for parts in crop] for crop in crops]
         parts = (part for crop in crops for parts in crop for part in parts)
-        return submit(
-            _on_band, shared, band, submit(_crop, self._removed, counts, *parts, **home), **home
-        )
+        crop = submit(put_together, self._removed, counts, *parts, **home)
+        return submit(_on_band, shared, band, crop, **home)
 
     def only(self, expressions: Iterable[str]) -> ClusterSums:
         """Return the sums of the pairs of some expressions."""
@@ -638,39 +617,21 @@ def _band_of_shard(
 ) -> Folds:
     """Return some rows of the sums of a shard; made again if the one who had it is lost."""
     job = shared[0][1]
-    reach = _reach(job)
+    reach = reach_of(job)
     above, below = max(0, band.first - reach), min(job.shape[1], band.end + reach)
     with _busy(shared[1]) as threads, limited(threads):
         crop = _of_shard(shared, shard, threads).sums.rows(above, below)
-    return _rows(crop, band.first - above, band.end - above)
+    return some_rows(crop, band.first - above, band.end - above)
 
 
 def _read(make: Callable[[], RowSums], first: int, end: int) -> Folds:
     """Return some rows of sums that this process can read."""
     with _ONE:
-        return _rows(make().rows(first, end), 0, end - first)
+        return some_rows(make().rows(first, end), 0, end - first)
 
 
 def _forget() -> None:
     _held.clear()
-
-
-def _reach(job: Job) -> int:
-    """Return how many rows apart the pixels of a product are at most."""
-    layout = job.layout
-    return int(max(abs(layout.lags[:, 0]).max(), abs(layout.receptive_field.taps[:, 0]).max()))
-
-
-def _summing_bytes(job: Job, rows: int) -> float:
-    """Return the bytes of so many rows of the sums of a shard: made, sent, and added up."""
-    return 4.0 * _row_bytes(job) * (rows + 2 * _reach(job))
-
-
-def _row_bytes(job: Job) -> int:
-    """Return the bytes of a row of the sums of a shard."""
-    layout, (channels, _, width) = job.layout, job.shape
-    planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
-    return 4 * planes * layout.channels(channels) * width
 
 
 def _failures(part: Part) -> Failures:
@@ -681,43 +642,12 @@ def _sums(part: Part) -> RowSums:
     return part.sums
 
 
-def _added(*sums: Folds) -> Folds:
-    return reduce(add, sums)
-
-
 def _lent(sums: Folds, path: Path) -> Folds | Lent:
     """Return sums in a file, or as they are if there is no room for it."""
     try:
         return Lent(sums, path)
     except OSError:
         return sums
-
-
-def _rows(sums: Folds, first: int, end: int) -> Folds:
-    """Return a copy of some rows."""
-    return _copied(sums.rows(first, end))
-
-
-def _copied(sums: Folds) -> Folds:
-    """Return sums that no longer need what they are a part of, which can be forgotten."""
-    return Folds(tuple(part.changed(np.ascontiguousarray, part.shape) for part in sums.parts))
-
-
-def _crop(removed: Sequence[str], counts: Sequence[Sequence[int]], *parts: Folds) -> Folds:
-    """Return a crop of sums.
-
-    Each term consists of pieces, and each of them is the sum of so many of the parts. The last
-    terms, which have names, are taken out of the others.
-    """
-    rest = iter(parts)
-    terms = [stacked([reduce(add, islice(rest, count)) for count in pieces]) for pieces in counts]
-    sums = reduce(add, terms[: len(terms) - len(removed)])
-    for name, term in zip(removed, terms[len(terms) - len(removed) :], strict=True):
-        try:
-            sums = sums - term
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from error
-    return sums
 
 
 def _on_band(
