@@ -105,6 +105,18 @@ class Moments:
         planes = np.concatenate([self._part(0), self._part(1), *flat])
         return replace(self, expressions=tuple(expressions), planes=planes)
 
+    def cut(self, first: int, end: int) -> Moments:
+        """Return a copy of the rows first, ..., end - 1 of the frame."""
+        planes = (np.ascontiguousarray(plane[..., first:end, :]) for plane in self.planes)
+        return self._with(self.samples, tuple(planes))
+
+    @staticmethod
+    def stacked(parts: Sequence[Moments]) -> Moments:
+        """Return the moments of rows that follow each other, all of the same samples."""
+        planes = zip(*(part.planes for part in parts), strict=True)
+        joined = tuple(np.concatenate(pieces, axis=-2) for pieces in planes)
+        return parts[0]._with(parts[0].samples, joined)
+
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
         planes = _each(np.add, self.planes, other.planes)
