@@ -107,15 +107,12 @@ class Moments:
 
     def cut(self, first: int, end: int) -> Moments:
         """Return a copy of the rows first, ..., end - 1 of the frame."""
-        planes = (np.ascontiguousarray(plane[..., first:end, :]) for plane in self.planes)
-        return self._with(self.samples, tuple(planes))
+        return replace(self, planes=np.ascontiguousarray(self.planes[:, first:end]))
 
     @staticmethod
     def stacked(parts: Sequence[Moments]) -> Moments:
         """Return the moments of rows that follow each other, all of the same samples."""
-        planes = zip(*(part.planes for part in parts), strict=True)
-        joined = tuple(np.concatenate(pieces, axis=-2) for pieces in planes)
-        return parts[0]._with(parts[0].samples, joined)
+        return replace(parts[0], planes=np.concatenate([part.planes for part in parts], axis=1))
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
