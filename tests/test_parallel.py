@@ -1,8 +1,10 @@
 import os
 import threading
+import time
 
 import pytest
 
+from mlr.kernels import parallel
 from mlr.kernels.parallel import share_out, share_out_all
 from mlr.running.threads import limited
 
@@ -35,6 +37,32 @@ def test_helpers_work_besides_the_caller():
     with limited(2):
         share_out(lambda begin, end: both.wait(timeout=60) if begin < 2 else None, 2)
     assert not both.broken
+
+
+def test_a_helper_that_comes_late_is_not_taken_for_one_at_work(monkeypatch):
+    at_work, late, done = threading.Event(), threading.Event(), []
+
+    def ask(call, times):
+        def come_late():
+            late.wait(timeout=60)
+            call()
+            done.append("late")
+
+        threading.Thread(target=call).start()
+        threading.Thread(target=come_late).start()
+        assert at_work.wait(timeout=60)
+
+    def kernel(begin, end):
+        if threading.current_thread() is not threading.main_thread():
+            at_work.set()
+            threading.Timer(0.05, late.set).start()  # when the caller has done all else, and waits
+            time.sleep(0.3)
+            done.append("at work")
+
+    monkeypatch.setattr(parallel, "_ask", ask)
+    with limited(3):
+        share_out(kernel, 2)
+    assert done == ["late", "at work"]
 
 
 def test_what_goes_wrong_in_a_helper_reaches_the_caller():

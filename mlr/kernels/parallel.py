@@ -97,7 +97,9 @@ def share_out_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
         work()
     finally:
         parts.clear()  # whoever begins now has nothing to do, nor to wait for
-        errors = [ended.get() for _ in list(begun)]
+        errors: list[BaseException | None] = []
+        while len(errors) < len(begun):  # some of whom may begin, and end, just now
+            errors.append(ended.get())
     for error in errors:
         if error is not None:
             raise error
