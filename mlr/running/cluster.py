@@ -60,7 +60,16 @@ from mlr.running.bands import (
     check_memory,
     rows_within,
 )
-from mlr.running.crops import ALL, View, added, put_together, reach_of, some_rows, summing_bytes
+from mlr.running.crops import (
+    ALL,
+    View,
+    added,
+    put_together,
+    reach_of,
+    row_bytes,
+    some_rows,
+    summing_bytes,
+)
 from mlr.running.engine import Make
 from mlr.running.memory import give_back_now
 from mlr.running.report import Report
@@ -80,7 +89,7 @@ CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
 SUMS_SHARE = 0.3  # of a worker's memory, for making and adding up sums
 SHARD_SHARE = 0.4  # for a shard whose sums are made in bands
-WORK_SHARE = 0.35  # for work on bands of sums; as much again comes and goes while they are sent
+WORK_SHARE = 0.3  # for work on bands of sums; as much again comes and goes while they are sent
 KEPT_SHARE = 0.2  # for what lies there; what is more, Dask writes to the disk
 UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
 BATCH = 32  # items of a task
@@ -138,7 +147,10 @@ class Cluster:
             if rows == job.shape[1]:
                 pieces = self._whole(make, shards, job, tell)
             else:
-                pieces = self._by_bands(make, shards, job, tell, max(1, rows), each)
+                # Pieces of all folds, small beside the memory: they come from and go to the disk.
+                most = int(KEPT_SHARE / 2 * each / (job.folds * row_bytes(job)))
+                rows = max(1, min(rows, most))
+                pieces = self._by_bands(make, shards, job, tell, rows, each)
         return ClusterSums(self, job.shape, [pieces], each, folder)
 
     def read(

@@ -78,10 +78,10 @@ def reach_of(job: Job) -> int:
 
 def summing_bytes(job: Job, rows: int) -> float:
     """Return the bytes of so many rows of the sums of a shard: made, sent, and added up."""
-    return 4.0 * _row_bytes(job) * (rows + 2 * reach_of(job))
+    return 4.0 * row_bytes(job) * (rows + 2 * reach_of(job))
 
 
-def _row_bytes(job: Job) -> int:
+def row_bytes(job: Job) -> int:
     """Return the bytes of a row of the sums of a shard."""
     layout, (channels, _, width) = job.layout, job.shape
     planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
