@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parent / "results" / "shards.md"
 PEOPLE = 500
 SHARDS = (10, 25, 50, 100, 250, 500)
 MEMORY_PEOPLE = 48
-MEMORY = (("paper", 512, 30_000_000), ("paper", 1024, 60_000_000), ("best", 128, 520_000_000))
+MEMORY = (("paper", 512, 30_000_000), ("paper", 1024, 60_000_000), ("best", 128, 280_000_000))
 
 
 def mlr(*words: object) -> float:

@@ -68,7 +68,8 @@ class Exposure:
         found: dict[tuple[int, str], _Source] = {}
         shares: list[Float] = []
         bands = sources.bands(lambda rows: 5 * 8 * width * rows)
-        for _, (share, folds) in sources.each(partial(_shared, height=height), bands):
+        each = sources.each(partial(_shared, height=height), bands)
+        for _, (share, folds) in sorted(each, key=lambda found: found[0].first):
             shares.append(share)
             for fold, groups in enumerate(folds):
                 for place, (names, count, rows) in enumerate(groups):
@@ -78,10 +79,10 @@ class Exposure:
                         part.rows.append(rows)
         # Expressions share their sources if they do in all rows.
         distinct = {(key[0], *found[key].places): found[key] for key in sorted(found)}
-        each = np.concatenate(shares).sum() * (channels if layout.pooled else 1)
+        samples = np.concatenate(shares).sum() * (channels if layout.pooled else 1)
         count = sum(part.count for part in distinct.values())
         totals = (np.concatenate(part.rows, axis=-1).sum(axis=-1) for part in distinct.values())
-        mean, square = sum(totals) / (count * each)
+        mean, square = sum(totals) / (count * samples)
         deviation = np.sqrt(np.maximum(0, square - mean**2))
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 

@@ -27,17 +27,40 @@ from tests.conftest import draw
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink an example takes minutes
 
 
+class Others:
+    """Those who would work on the bands of some sums, were it not done here."""
+
+    def __init__(self, sums):
+        self.sums = sums
+
+    def made(self, making, bands, keep):
+        self.making, self.bands = making, bands
+        crops = (self.sums.rows(band.above, band.below) for band in bands)
+        self.things = [making.make(*both) for both in zip(crops, bands, strict=True)]
+        return self
+
+    def each(self, work):
+        making, bands = self.making, self.bands
+        for band in reversed(bands):
+            near = making.near(bands, band)
+            yield (
+                band,
+                work(making.join([making.cut(self.things[k], bands[k], band) for k in near])),
+            )
+
+
 class Cropped(WorkedOnHere):
     """Row sums made anew from the rows of images, in bands of a given height."""
 
-    elsewhere = False
+    elsewhere = None
 
     def __init__(self, sources, targets, recipe, height):
         self.sources, self.targets, self.height = sources, targets, height
         self.layout = recipe.layout((sources.shape[3], *sources.shape[1:3]))
         self.folds = recipe.folds
         self.shape = (sources.shape[3], *sources.shape[1:3])
-        self.elsewhere = height % 2 == 1  # bands by themselves, not one after the other
+        if height % 2 == 1:  # as others would, and not one band after the other
+            self.elsewhere = Others(self)
         self.head = self.rows(0, 1)
 
     def rows(self, first, end):
@@ -54,12 +77,14 @@ class Cropped(WorkedOnHere):
         few.__dict__ = self.__dict__ | {
             "targets": {name: self.targets[name] for name in expressions}
         }
+        few.elsewhere = few.elsewhere and Others(few)
         few.head = few.rows(0, 1)
         return few
 
     def restricted(self, layout):
         few = object.__new__(Cropped)
         few.__dict__ = self.__dict__ | {"layout": layout}
+        few.elsewhere = few.elsewhere and Others(few)
         few.head = few.rows(0, 1)
         return few
 
@@ -180,6 +205,7 @@ class Two(Cropped):
 
     def __init__(self, one, other):
         self.__dict__ = one.__dict__ | {"both": (one, other)}
+        self.elsewhere = one.elsewhere and Others(self)
         self.head = self.rows(0, 1)
 
     def rows(self, first, end):

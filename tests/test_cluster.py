@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.shards import most_memory
 from tests.conftest import draw_pairs, names, run_process
-from tests.there import noted, with_who
+from tests.there import cut, join, noted, with_who
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
@@ -23,7 +23,7 @@ from mlr.errors import DataError
 from mlr.folds import joined
 from mlr.gathering import gather as gathering
 from mlr.running import cluster
-from mlr.running.bands import bands
+from mlr.running.bands import Making, bands
 from mlr.running.engine import engine
 from mlr.running.report import Report
 
@@ -139,14 +139,15 @@ def test_what_workers_have_made_they_keep_and_make_anew_if_one_is_lost(data, tmp
     notes = tmp_path / "notes"
     with engine("local:2", Report()) as ours:
         sums, _ = gathered(data, ours, "paper", 2, memory=1 << 30)
-        make, height = partial(noted, notes=notes), sums.shape[1]
+        making, height = Making(partial(noted, notes=notes), cut, join, margin=1), sums.shape[1]
         for keep, times in ((True, 2), (False, 4)):
             notes.unlink(missing_ok=True)
-            made = sums.made(make, bands(height, height // 2), keep)
+            made = sums.made(making, bands(height, height // 2), keep)
             first, again = ([found for _, (found, _) in made.each(with_who)] for _ in range(2))
             assert first == again
+            assert [len(rows) for rows in first] == [1 + height // 2] * 2
             assert len(notes.read_text().splitlines()) == times
-        made = sums.made(make, bands(height, height // 2), keep=True)
+        made = sums.made(making, bands(height, height // 2), keep=True)
         _, (_, victim) = next(iter(made.each(with_who)))
         os.kill(victim, signal.SIGKILL)
         assert [found for _, (found, _) in made.each(with_who)] == first
@@ -319,6 +320,23 @@ def test_workers_end_with_the_program(many, tmp_path, number):
     assert len(list(kept.glob("shard-*"))) >= 4
     assert run_process("train", data, *options).code == 0
     assert (tmp_path / "m").read_bytes() == expected
+
+
+CRYING = """
+from mlr.running.engine import engine
+from mlr.running.report import Report
+from tests.there import cry
+
+with engine("local:1", Report()) as one:
+    assert list(one.map(cry, [1, 2], None)) == [1, 2]
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
+def test_what_workers_print_does_not_reach_the_user():
+    done = subprocess.run([sys.executable, "-c", CRYING], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 def test_nobody_answers(run, data, tmp_path, monkeypatch):

@@ -76,9 +76,10 @@ class Checkpoint:
                         f"{_short(found.get(key))}, this run has {_short(value)}; give another "
                         "folder, or delete this one"
                     )
-            for left in self.folder.glob(".shard-*.tmp"):  # of programs that were killed
-                with suppress(OSError):
-                    left.unlink()
+            for pattern in (".shard-*.tmp", f".{MANIFEST}.*.tmp"):  # of programs that were killed
+                for left in self.folder.glob(pattern):
+                    with suppress(OSError):
+                        left.unlink()
             yield
 
     def shards(self, people: Sequence[Person], size: int) -> list[Shard]:
@@ -236,7 +237,8 @@ def _short(value: Any) -> str:
 
 
 def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
+    """Tell whether a folder holds nothing but what programs that were killed have begun."""
+    return folder.is_dir() and all(p.match(f".{MANIFEST}.*.tmp") for p in folder.iterdir())
 
 
 @contextmanager

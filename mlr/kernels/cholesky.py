@@ -147,7 +147,7 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
     planes = [np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums)]
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars)
-    share_out(_solve_rows, wanted[0], *system, margin, weights, singular)
+    share_out(_solve_rows, wanted[0], *system, margin, weights.reshape(-1), weights.shape, singular)
     return singular
 
 
@@ -165,11 +165,16 @@ def _solve_rows(
     scalars,
     frame,
     weights,
+    shape,
     singular,
 ):
     """Solve the rows begin <= y < end, group by group, in work arrays of their own."""
-    targets, unknowns = weights.shape[:2]
-    height, width = weights.shape[2] + 2 * frame, weights.shape[3] + 2 * frame
+    targets, unknowns, height, width = (
+        shape[0],
+        shape[1],
+        shape[2] + 2 * frame,
+        shape[3] + 2 * frame,
+    )
     columns = (unknowns + BLOCK - 1) // BLOCK
     rows = (unknowns + targets + BLOCK - 1) // BLOCK
     matrix = np.empty((block_row_begin(rows), LANES))
@@ -178,7 +183,6 @@ def _solve_rows(
     scaled = np.empty((columns * BLOCK * BLOCK, LANES))
     solution = np.empty((columns * BLOCK, LANES))
     inside = np.empty((unknowns + 1, LANES))
-    planes = (lags, source_sums, cross, target_sums)
     for i in range(len(matrix)):
         store(matrix, i, fill(0.0))
     for j in range(unknowns, columns * BLOCK):
@@ -190,13 +194,26 @@ def _solve_rows(
             if not whole:
                 find_inside(y, x, height, width, taps, inside)
             pixel = y * width + x
-            assemble_matrix(pixel, whole, planes, starts, ridge, scalars, inside, matrix, floor)
-            assemble_targets(pixel, whole, targets, planes, ridge, scalars, inside, matrix)
+            assemble_matrix(
+                pixel, whole, lags, source_sums, starts, ridge, scalars, inside, matrix, floor
+            )
+            assemble_targets(
+                pixel,
+                whole,
+                targets,
+                source_sums.size,
+                cross,
+                target_sums,
+                ridge,
+                scalars,
+                inside,
+                matrix,
+            )
             _factor(rows, columns, matrix, floor, inverse, scaled)
             _note_singular(y - frame, x - frame, unknowns, inverse, solution, singular)
             for e in range(targets):
                 _substitute_back(unknowns + e, columns, matrix, inverse, solution)
-                _copy_weights(solution, e, y - frame, x - frame, weights)
+                _copy_weights(solution, shape, e, y - frame, x - frame, weights)
 
 
 @jit.inlined
@@ -317,12 +334,13 @@ def _substitute_back(row, columns, matrix, inverse, solution):
 
 
 @jit.inlined
-def _copy_weights(solution, e, y, x, weights):
+def _copy_weights(solution, shape, e, y, x, weights):
     """Copy the weights of the pixels from (y, x)."""
-    for j in range(weights.shape[1]):
-        row = weights[e, j, y]
-        if x + LANES <= row.size:
-            store(row, x, load(solution, j))
+    _, unknowns, height, width = shape
+    for j in range(unknowns):
+        place = ((e * unknowns + j) * height + y) * width + x
+        if x + LANES <= width:
+            store(weights, place, load(solution, j))
         else:
-            for i in range(row.size - x):
-                row[x + i] = solution[j, i]
+            for i in range(width - x):
+                weights[place + i] = solution[j, i]

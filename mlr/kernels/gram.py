@@ -80,14 +80,13 @@ def _penalised(element, a, b, whole, ridge, inside):
 
 
 @jit.inlined
-def assemble_matrix(pixel, whole, planes, starts, ridge, scalars, inside, matrix, floor):
+def assemble_matrix(pixel, whole, lags, source_sums, starts, ridge, scalars, inside, matrix, floor):
     """Gather the lower triangle of G + s^2 D, and ones on the diagonal out of the frame.
 
     The last two rows of `ridge` are not of D.
 
     Also set the pivots up to which the matrix counts as singular.
     """
-    lags, source_sums, _, _ = planes
     bias = starts.shape[1]
     for a in range(bias):
         row = row_begin(a)
@@ -128,10 +127,11 @@ def _pull(b, whole, ridge, inside):
 
 
 @jit.inlined
-def assemble_targets(pixel, whole, targets, planes, ridge, scalars, inside, matrix):
-    """Append b + s^2 D w0 of each target as a row."""
-    _, source_sums, cross, target_sums = planes
-    bias, size = ridge.shape[1] - 1, source_sums.size
+def assemble_targets(
+    pixel, whole, targets, size, cross, target_sums, ridge, scalars, inside, matrix
+):
+    """Append b + s^2 D w0 of each target as a row; a plane has so many pixels."""
+    bias = ridge.shape[1] - 1
     for e in range(targets):
         row = row_begin(bias + 1 + e)
         for b in range(bias + 1):

@@ -73,12 +73,13 @@ def pack(images, samples, start):
 
 @jit.serial
 def _pack_uint8(begin, end, images, samples, shape, packed, start, plain):
+    places = np.empty(shape[3], np.int64)
     for y in range(begin, end):
-        _pack_row(images, samples, shape, packed, start, y, plain)
+        _pack_row(images, samples, shape, packed, start, y, plain, places)
 
 
 @jit.helper
-def _pack_row(images, samples, shape, packed, start, y, plain):
+def _pack_row(images, samples, shape, packed, start, y, plain, places):
     """Interleave row y of all images, a block at a time.
 
     What the next block needs is fetched ahead: each row begins where no processor expects it.
@@ -86,7 +87,6 @@ def _pack_row(images, samples, shape, packed, start, y, plain):
     """
     count, height, width, channels = shape
     _, _, blocks, pitch, _ = packed
-    places = np.empty(channels, np.int64)
     for c in range(channels):
         places[c] = (c * height + y) * blocks * pitch * BLOCK
     vectors = not plain and width >= PIXELS and channels in (1, 3)

@@ -69,26 +69,61 @@ def _squared_errors(
     margin,
     errors,
 ):
-    """Fill the rows begin .. end of the errors, term by term."""
-    bias, width = len(taps), errors.shape[1]
-    ones = np.ones(width)
+    """Fill the rows begin .. end of the errors."""
+    ones = np.ones(errors.shape[1])
     for row in range(begin, end):
-        y = row + margin
-        error, offset = errors[row], weights[bias, row]
-        error[:] = 0.0
-        _add(error, 1.0, squares[y, margin : margin + width], ones, ones)
-        _add(error, samples, offset, offset, ones)
-        _add(error, -2.0, offset, target_sums[y, margin : margin + width], ones)
-        for a in range(bias):
-            weight = weights[a, row]
-            left = margin + taps[a, 1]
-            _add(error, 2.0, weight, offset, source_sums[y + taps[a, 0], left : left + width])
-            _add(error, -2.0, weight, cross[a, y, margin : margin + width], ones)
-            for b in range(a + 1):
-                base = base_of[a, b]
-                left = margin + taps[base, 1]
-                gram = lags[lag_of[a, b], y + taps[base, 0], left : left + width]
-                _add(error, 1.0 if a == b else 2.0, weight, weights[b, row], gram)
+        _errors_of_row(
+            row,
+            lags,
+            source_sums,
+            samples,
+            cross,
+            target_sums,
+            squares,
+            taps,
+            lag_of,
+            base_of,
+            weights,
+            margin,
+            ones,
+            errors[row],
+        )
+
+
+@jit.helper
+def _errors_of_row(
+    row,
+    lags,
+    source_sums,
+    samples,
+    cross,
+    target_sums,
+    squares,
+    taps,
+    lag_of,
+    base_of,
+    weights,
+    margin,
+    ones,
+    error,
+):
+    """Fill a row of the errors, term by term."""
+    bias, width = len(taps), len(error)
+    y, offset = row + margin, weights[len(taps), row]
+    error[:] = 0.0
+    _add(error, 1.0, squares[y, margin : margin + width], ones, ones)
+    _add(error, samples, offset, offset, ones)
+    _add(error, -2.0, offset, target_sums[y, margin : margin + width], ones)
+    for a in range(bias):
+        weight = weights[a, row]
+        left = margin + taps[a, 1]
+        _add(error, 2.0, weight, offset, source_sums[y + taps[a, 0], left : left + width])
+        _add(error, -2.0, weight, cross[a, y, margin : margin + width], ones)
+        for b in range(a + 1):
+            base = base_of[a, b]
+            left = margin + taps[base, 1]
+            gram = lags[lag_of[a, b], y + taps[base, 0], left : left + width]
+            _add(error, 1.0 if a == b else 2.0, weight, weights[b, row], gram)
 
 
 @jit.helper

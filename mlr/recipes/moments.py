@@ -105,6 +105,15 @@ class Moments:
         planes = np.concatenate([self._part(0), self._part(1), *flat])
         return replace(self, expressions=tuple(expressions), planes=planes)
 
+    def cut(self, first: int, end: int) -> Moments:
+        """Return a copy of the rows first, ..., end - 1 of the frame."""
+        return replace(self, planes=np.ascontiguousarray(self.planes[:, first:end]))
+
+    @staticmethod
+    def stacked(parts: Sequence[Moments]) -> Moments:
+        """Return the moments of rows that follow each other, all of the same samples."""
+        return replace(parts[0], planes=np.concatenate([part.planes for part in parts], axis=1))
+
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
         planes = _each(np.add, self.planes, other.planes)

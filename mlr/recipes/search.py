@@ -28,7 +28,7 @@ from mlr.recipes.displacement import (
 from mlr.recipes.kept import Kept, Reading, room_for
 from mlr.recipes.moments import Moments, margin_for, planes_of
 from mlr.recipes.option import Option
-from mlr.running.bands import Band, MadeOf, Result, RowSums, Work
+from mlr.running.bands import Band, Elsewhere, Made, Making, Result, RowSums, Work
 from mlr.statistics import Statistics
 
 Float = npt.NDArray[np.float64]
@@ -111,11 +111,11 @@ class Search:
         around = sums.shape[1] + 2 * self._margin
         self._keeps = not sums.elsewhere or self.folds * self._row * around <= sums.spare
         self._kept: tuple[bool, dict[tuple[str, ...], list[Kept]]] | None = None
-        self._there: tuple[bool, MadeOf[list[list[Moments]]]] | None = None
+        self._there: tuple[bool, Made[_Groups]] | None = None
         self._displacements: dict[bool, Field | None] = {}
         self._known: dict[tuple[bool, str, Option], float] = {}
         self.works: list[Work] = (
-            [(sums, self._crop_bytes, self._halo + self._margin)]
+            [(sums, self._bytes_there, self._halo)]
             if sums.elsewhere
             else [(sums, self._making_bytes, self._around), (sums, self._asking_bytes, 0)]
         )
@@ -202,8 +202,9 @@ class Search:
     def _on_bands(self, work: Ask[Result], moved: bool) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the moments of expressions with equal sources."""
         self.displacement(moved)  # before anything else takes memory
-        if self._sums.elsewhere:
-            for band, results in self._elsewhere(moved).each(partial(_on_groups, work=work)):
+        if there := self._sums.elsewhere:
+            made = self._made_by(there, moved)
+            for band, results in made.each(partial(_on_groups, work=work)):
                 for result in results:
                     yield band, result
         else:
@@ -215,19 +216,21 @@ class Search:
                 for names, parts in self._kept[1].items():
                     yield band, work(names, Reading(parts, *rows))
 
-    def _elsewhere(self, moved: bool) -> MadeOf[list[list[Moments]]]:
-        """Return the moments of each fold, band by band, which others make."""
+    def _made_by(self, there: Elsewhere, moved: bool) -> Made[_Groups]:
+        """Return the moments of each fold around each band, which others make."""
         if self._there is None or self._there[0] != moved:
             self._there = None  # before there are others
+            height, margin = self.shape[1], self._margin
             make = partial(
                 _moments_of,
                 field=self._learner.receptive_field,
                 displacement=self.displacement(moved),
-                height=self.shape[1],
-                margin=self._margin,
+                height=height,
+                margin=margin,
             )
-            found = self._sums.bands(self._crop_bytes, self._halo + self._margin)
-            self._there = moved, self._sums.made(make, found, self._keeps)
+            making = Making(make, partial(_cut, height=height, margin=margin), _joined, margin)
+            bands = self._sums.bands(self._bytes_there, self._halo)
+            self._there = moved, there.made(making, bands, self._keeps)
         return self._there[1]
 
     def _keep(
@@ -282,10 +285,13 @@ class Search:
         learning = max(3 * around, around + 2 * rim)
         return max(choosing, learning) + 2 * self._solution * rows
 
-    def _crop_bytes(self, rows: int) -> int:
-        """Return what all of it takes for a band that is looked at by itself."""
-        held = self.folds * self._row * (rows + 2 * self._margin)
-        return held + max(self._making_bytes(rows), self._asking_bytes(rows))
+    def _bytes_there(self, rows: int) -> int:
+        """Return what others take for a band: to make moments, to join them, or to use them."""
+        around, each = rows + 2 * self._margin, self.folds * self._row
+        framed = min(rows + self._margin, around)  # of a band at the edge
+        making = (each + self._row) * framed + self._making(framed)
+        joining = each * (rows + 2 * around)
+        return max(making, joining, each * (rows + around) + self._asking_bytes(rows))
 
 
 def _showing(folds: Folds, names: tuple[str, ...]) -> list[Statistics]:
@@ -305,6 +311,18 @@ def _told_apart(
     ]
 
 
+_Groups = list[list[Moments]]  # of expressions with equal sources, the moments of each fold
+
+
+def _frame(band: Band, height: int, margin: int) -> Frame:
+    """Return the rows of a frame that belong to a band: all beyond the image to those at its edge.
+
+    So each is worked out once.
+    """
+    first = -margin if band.first == 0 else band.first
+    return Frame(height, margin, first, height + margin if band.end == height else band.end)
+
+
 def _moments_of(
     folds: Folds,
     band: Band,
@@ -313,9 +331,9 @@ def _moments_of(
     displacement: Field | None,
     height: int,
     margin: int,
-) -> list[list[Moments]]:
-    """Return the moments of each fold in a band that is looked at by itself."""
-    frame = Frame(height, margin, band.first - margin, band.end + margin)
+) -> _Groups:
+    """Return the moments of each fold in the frame of a band."""
+    frame = _frame(band, height, margin)
     return [
         [
             moments(part, names, field, displacement, frame, band.above)
@@ -325,7 +343,35 @@ def _moments_of(
     ]
 
 
-def _on_groups(groups: list[list[Moments]], *, work: Ask[Result]) -> list[Result]:
+def _cut(groups: _Groups, band: Band, wanted: Band, *, height: int, margin: int) -> _Groups:
+    """Return those rows of the frame of a band that are wanted around another one."""
+    frame = _frame(band, height, margin)
+    first = max(frame.first, wanted.first - margin) - frame.first
+    end = min(frame.end, wanted.end + margin) - frame.first
+    return [[part.cut(first, end) for part in parts] for parts in groups]
+
+
+def _joined(pieces: Sequence[_Groups]) -> _Groups:
+    """Return the moments of rows that follow each other."""
+    several = [{parts[0].expressions: parts for parts in piece} for piece in pieces]
+    groups = reduce(_told_apart, map(list, several))
+    return [
+        [
+            Moments.stacked([part.only(names) for part in fold])
+            for fold in zip(*(_of_these(piece, names) for piece in several), strict=True)
+        ]
+        for names in groups
+    ]
+
+
+def _of_these(
+    groups: Mapping[tuple[str, ...], list[Moments]], names: tuple[str, ...]
+) -> list[Moments]:
+    """Return the moments of the group that has these expressions."""
+    return next(parts for group, parts in groups.items() if names[0] in group)
+
+
+def _on_groups(groups: _Groups, *, work: Ask[Result]) -> list[Result]:
     return [work(parts[0].expressions, parts) for parts in groups]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 LEAST_ROWS = 4  # in a band: fewer would mostly work on their halo
 
-Made = TypeVar("Made")
-Made_co = TypeVar("Made_co", covariant=True)
+Thing = TypeVar("Thing")
+Thing_co = TypeVar("Thing_co", covariant=True)
 Result = TypeVar("Result")
 Cost = Callable[[int], float]
 
@@ -148,13 +147,15 @@ class RowSums(Protocol):
         """
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether work on bands is done by others, on several at a time."""
+    def elsewhere(self) -> Elsewhere | None:
+        """Those who do the work on bands, if it is not this process."""
 
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
     ) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of the sums of its crop; it may be done elsewhere.
+        """Yield each band with what work makes of the sums of its crop.
+
+        If it is done elsewhere they come in any order.
 
         Parameters
         ----------
@@ -164,68 +165,70 @@ class RowSums(Protocol):
             As `bands` returns them.
         """
 
-    def made(
-        self, make: Callable[[Folds, Band], Made], bands: Sequence[Band], keep: bool
-    ) -> MadeOf[Made]:
-        """Return what is made of the sums of each crop, for more than one work on it.
-
-        Parameters
-        ----------
-        make : function
-            As the work of `each`.
-        bands : sequence of Band
-            As `bands` returns them.
-        keep : bool
-            Let those who make it keep it, if there are others; it is less than what is to spare.
-        """
-
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, in memory or on the disk."""
 
 
-class MadeOf(Protocol[Made_co]):
-    """What is made of the sums of bands."""
+class Made(Protocol[Thing_co]):
+    """Something made of the sums around each band."""
 
-    def each(self, work: Callable[[Made_co], Result]) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of it; it may be done elsewhere."""
+    def each(self, work: Callable[[Thing_co], Result]) -> Iterator[tuple[Band, Result]]:
+        """Yield each band, in any order, with what others make of it."""
 
 
-class MadeAnew(Generic[Made]):
-    """What is made of the sums of bands for each work on it.
+@dataclass(frozen=True)
+class Making(Generic[Thing]):
+    """How something is made of bands, and of the rows around them that others are made of.
 
-    Parameters
+    All are functions that depend on nothing but their arguments.
+
+    Attributes
     ----------
-    sums, make, bands
-        As for `RowSums.made`.
+    make : function
+        Returns it for a band, given the sums of the band's crop.
+    cut : function
+        Returns the rows that are wanted for a band, given what was made of another one.
+    join : function
+        Returns it for a band with the rows around it, given what was cut, from top to bottom.
+    margin : int
+        How many rows around a band are wanted.
     """
 
-    def __init__(
-        self, sums: RowSums, make: Callable[[Folds, Band], Made], bands: Sequence[Band]
-    ) -> None:
-        self._sums, self._make, self._bands = sums, make, bands
+    make: Callable[[Folds, Band], Thing]
+    cut: Callable[[Thing, Band, Band], Thing]
+    join: Callable[[Sequence[Thing]], Thing]
+    margin: int
 
-    def each(self, work: Callable[[Made], Result]) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of it."""
-        return self._sums.each(partial(_made_and_worked, make=self._make, work=work), self._bands)
+    def near(self, bands: Sequence[Band], band: Band) -> list[int]:
+        """Return which of the bands have rows that are wanted for one of them."""
+        first, end = band.first - self.margin, band.end + self.margin
+        return [k for k, other in enumerate(bands) if other.first < end and first < other.end]
 
 
-def _made_and_worked(
-    sums: Folds,
-    band: Band,
-    *,
-    make: Callable[[Folds, Band], Made],
-    work: Callable[[Made], Result],
-) -> Result:
-    return work(make(sums, band))
+class Elsewhere(Protocol):
+    """Others who do the work on bands, several at a time."""
+
+    def made(self, making: Making[Thing], bands: Sequence[Band], keep: bool) -> Made[Thing]:
+        """Let something be made of the sums.
+
+        Parameters
+        ----------
+        making : Making
+            What.
+        bands : sequence of Band
+            As `RowSums.bands` returns them.
+        keep : bool
+            They keep it from one work to the next: it takes less than `RowSums.spare`.
+        """
 
 
 class WorkedOnHere:
     """`RowSums` whose bands this process works on, one after the other."""
 
     @property
-    def elsewhere(self) -> bool:
-        """No: work on them is done here."""
-        return False
+    def elsewhere(self) -> Elsewhere | None:
+        """Nobody: work on them is done here."""
+        return None
 
     def each(
         self: RowSums, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
@@ -233,12 +236,6 @@ class WorkedOnHere:
         """Yield each band with what work makes of the sums of its crop."""
         for band in bands:
             yield band, work(self.rows(band.above, band.below), band)
-
-    def made(
-        self: RowSums, make: Callable[[Folds, Band], Made], bands: Sequence[Band], keep: bool
-    ) -> MadeOf[Made]:
-        """Return what is made of the sums of each crop, anew for each work on it."""
-        return MadeAnew(self, make, bands)
 
 
 #: Work on some sums: what it takes for a band of so many rows, in bytes, and its halo.

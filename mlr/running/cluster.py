@@ -17,24 +17,21 @@ import time
 import warnings
 import weakref
 from asyncio import CancelledError
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future as Connecting
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property, partial, reduce
+from functools import cached_property, partial
 from importlib.util import find_spec
-from itertools import islice
-from operator import add
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Generic, TypeVar, cast
 
 import dask
 import distributed.utils
-import numpy as np
 import numpy.typing as npt
 from dask.sizeof import sizeof
 from distributed import Client, Future, LocalCluster, Worker, as_completed, get_worker
@@ -45,8 +42,8 @@ from distributed.scheduler import KilledWorker
 from mlr.data.files import at_end, discard_unfinished
 from mlr.data.mapped import Lent, Results, temporary_file
 from mlr.data.stream import ordered_map
-from mlr.errors import DataError, MlrError
-from mlr.folds import Folds, fold_of, stacked
+from mlr.errors import MlrError
+from mlr.folds import Folds, fold_of
 from mlr.gathering.banded import ARRAY_SHARE
 from mlr.gathering.collect import Job
 from mlr.gathering.shards import Failures, Part, Shard, address
@@ -57,13 +54,13 @@ from mlr.running.bands import (
     LEAST_ROWS,
     Band,
     Cost,
-    MadeAnew,
-    MadeOf,
+    Making,
     RowSums,
     bands,
     check_memory,
     rows_within,
 )
+from mlr.running.crops import ALL, View, added, put_together, reach_of, some_rows, summing_bytes
 from mlr.running.engine import Make
 from mlr.running.memory import give_back_now
 from mlr.running.report import Report
@@ -72,7 +69,7 @@ from mlr.running.warmup import announced, compile_alone
 from mlr.version import __version__
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
@@ -83,7 +80,7 @@ CLOSING = 10  # seconds that they have to end when all is done
 ENDING = 2.0  # seconds that workers have to delete what they are writing
 SUMS_SHARE = 0.3  # of a worker's memory, for making and adding up sums
 SHARD_SHARE = 0.4  # for a shard whose sums are made in bands
-WORK_SHARE = 0.45  # for work on bands of sums
+WORK_SHARE = 0.35  # for work on bands of sums; as much again comes and goes while they are sent
 KEPT_SHARE = 0.2  # for what lies there; what is more, Dask writes to the disk
 UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
 BATCH = 32  # items of a task
@@ -136,7 +133,7 @@ class Cluster:
     ) -> ClusterSums:
         """Return the sum over shards, see `Engine`."""
         each = self._memory(memory)
-        rows = rows_within(SUMS_SHARE * each, job.shape[1], lambda rows: _summing_bytes(job, rows))
+        rows = rows_within(SUMS_SHARE * each, job.shape[1], lambda rows: summing_bytes(job, rows))
         with _told():
             if rows == job.shape[1]:
                 pieces = self._whole(make, shards, job, tell)
@@ -183,11 +180,11 @@ class Cluster:
     ) -> _Pieces:
         """Return the sums in one piece, of which there is a part for each fold."""
         submit = partial(self._client.submit, pure=False)
-        with self._shared(make) as shared:
+        with self.shared(make) as shared:
             # Neighbours, which are added up, by the same worker, unless it is slower than others.
             parts = [
                 submit(_part, shared, shard, **home)
-                for shard, home in zip(shards, self._homes(len(shards)), strict=True)
+                for shard, home in zip(shards, self.homes(len(shards)), strict=True)
             ]
             # What is there is added up before other shards are begun: so few wait in memory.
             told = [submit(_failures, part, priority=20) for part in parts]
@@ -216,8 +213,8 @@ class Cluster:
     ) -> _Pieces:
         """Return the sums in pieces of so many rows; workers keep their shards on their disks."""
         submit = partial(self._client.submit, pure=False)
-        homes = self._homes(len(shards))
-        with self._shared((make, job, memory)) as shared:
+        homes = self.homes(len(shards))
+        with self.shared((make, job, memory)) as shared:
             told = [
                 submit(_decoded, shared, shard, **home)
                 for shard, home in zip(shards, homes, strict=True)
@@ -243,7 +240,7 @@ class Cluster:
             self._client.run(_forget)
         return _Pieces(self._client, pieces)
 
-    def _homes(self, count: int) -> list[dict[str, Any]]:
+    def homes(self, count: int) -> list[dict[str, Any]]:
         """Return who is to do each of so many tasks: the same for neighbours, if it is there."""
         workers = list(self._client.nthreads())
         if not workers:
@@ -269,65 +266,21 @@ class Cluster:
         while len(level) > 1:
             pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
             level = [
-                self._client.submit(_added, *pair, priority=priority, pure=False) for pair in pairs
+                self._client.submit(added, *pair, priority=priority, pure=False) for pair in pairs
             ]
         return level[0]
 
-    def on_bands(
-        self,
-        work: Callable[[Folds, Band], Result],
-        bands: Sequence[Band],
-        terms: Sequence[_Pieces],
-        removed: Sequence[str],
-        view: _View,
-    ) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of a view of the sums of its crop.
-
-        The last of the terms, each of which has a name, are taken out of the others.
-        """
-        with _told():
-            begun = self.begun_on(work, bands, terms, removed, view)
-            yield from self.in_turn((band, future) for band, future, _ in begun)
-
-    def begun_on(
-        self,
-        work: Callable[[Folds, Band], Result],
-        bands: Sequence[Band],
-        terms: Sequence[_Pieces],
-        removed: Sequence[str],
-        view: _View,
-    ) -> Iterator[tuple[Band, Future, dict[str, Any]]]:
-        """Yield each band as for `on_bands`, with what becomes the result, and who works on it."""
-        with self._shared((work, removed)) as shared:
-            for band, home in zip(bands, self._homes(len(bands)), strict=True):
-                crops = [pieces.crop(view, band, home) for pieces in terms]
-                future = self._client.submit(
-                    _on_band,
-                    shared,
-                    band,
-                    [[len(parts) for parts in crop] for crop in crops],
-                    *(part for crop in crops for parts in crop for part in parts),
-                    **home,
-                    pure=False,
-                )
-                yield band, future, home
-
-    def begun_on_made(
-        self,
-        work: Callable[[Made], Result],
-        made: Iterable[tuple[Band, Future, dict[str, Any]]],
-    ) -> Iterator[tuple[Band, Future]]:
-        """Yield each band with what becomes the result of work on what was made of it."""
-        with self._shared(work) as shared:
-            for band, future, home in made:
-                yield band, self._client.submit(_on_made, shared, future, **home, pure=False)
+    def submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future:
+        """Return what becomes the result of a function."""
+        return self._client.submit(function, *arguments, **options, pure=False)
 
     def in_turn(self, begun: Iterable[tuple[Band, Future]]) -> Iterator[tuple[Band, Any]]:
         """Yield each band with its result; few are begun before they are asked for."""
+        ahead = self.workers * (1 if self._how.sparing else 2)
         waiting: deque[tuple[Band, Future]] = deque()
         for found in begun:
             waiting.append(found)
-            if len(waiting) >= 2 * self.workers:
+            if len(waiting) >= ahead:
                 yield _result(*waiting.popleft())
         while waiting:
             yield _result(*waiting.popleft())
@@ -343,7 +296,7 @@ class Cluster:
         """Yield ``function(item, shared)`` in order, see `Engine`."""
         threads = sum(self._client.nthreads().values())
         size = max(1, min(BATCH, len(items) // (4 * max(1, threads))))
-        with _told(), self._shared((function, shared)) as both:
+        with _told(), self.shared((function, shared)) as both:
             waiting = deque(
                 self._client.submit(_batch, both, items[at : at + size], pure=False)
                 for at in range(0, len(items), size)
@@ -352,7 +305,7 @@ class Cluster:
                 yield from waiting.popleft().result()
 
     @contextmanager
-    def _shared(self, what: Any) -> Iterator[Future]:
+    def shared(self, what: Any) -> Iterator[Future]:
         """Send something once, for many tasks; no worker that is lost takes it away."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is large
@@ -362,25 +315,10 @@ class Cluster:
 _Piece = tuple[int, int, list[Future]]  # the sum of all is that of the rows first, ..., end - 1
 
 
-@dataclass(frozen=True)
-class _View:
-    """What is wanted of sums: some expressions, some planes, or all."""
-
-    names: frozenset[str] | None = None
-    layout: Layout | None = None
-
-    def of(self, part: Folds | Lent, first: int, end: int) -> Folds:
-        """Return some rows of what is wanted of one of the parts that sums are added up from."""
-        sums = (part.mapped() if isinstance(part, Lent) else part).rows(first, end)
-        if self.names is not None:
-            sums = Folds(tuple(some.only(self.names & {*some.targets}) for some in sums.parts))
-        return sums if self.layout is None else sums.restricted(self.layout)
-
-
 class _Pieces:
     """Sums on the workers, in pieces from top to bottom, each the sum of some parts.
 
-    Whoever works on a band is sent its rows alone, and keeps them for the next work on that band.
+    Whoever works on a band is sent its rows alone.
 
     Parameters
     ----------
@@ -398,34 +336,20 @@ class _Pieces:
         self._client, self._pieces, self._lent = client, pieces, bool(files)
         for file in files:
             weakref.finalize(self, file.close)
-        self._kept: dict[tuple[_View, int, int], list[list[Future]]] = {}
 
     @property
     def copies(self) -> int:
         """How many there are of a row in the memory of who works on it."""
         return 0 if self._lent else 1 + (len(self._pieces) > 1)
 
-    def forget(self, view: _View, bands: Sequence[Band]) -> None:
-        """Let all rows be forgotten but those of these bands."""
-        wanted = {(view, band.above, band.below) for band in bands}
-        self._kept = {place: crop for place, crop in self._kept.items() if place in wanted}
-
-    def crop(self, view: _View, band: Band, home: Mapping[str, Any]) -> list[list[Future]]:
-        """Return the pieces of a band's crop, for somebody who works on it."""
-        place = view, band.above, band.below
-        if place not in self._kept:
-            self._kept[place] = list(self._cut(*place, home))
-        return self._kept[place]
-
-    def _cut(
-        self, view: _View, above: int, below: int, home: Mapping[str, Any]
-    ) -> Iterator[list[Future]]:
-        # Sums that are not lent are cut where they lie, wherever that is.
-        submit = partial(self._client.submit, view.of, pure=False, priority=20)
+    def crop(self, view: View, band: Band, home: Mapping[str, Any]) -> Iterator[list[Future]]:
+        """Yield the parts of each piece of a band's crop, for somebody who works on it."""
+        # Sums that are not lent are cut where they lie, wherever that is: at once.
+        submit = partial(self._client.submit, view.of, pure=False)
         if self._lent:
             submit = partial(submit, **home)
         for first, end, parts in self._pieces:
-            rows = max(above, first) - first, min(below, end) - first
+            rows = max(band.above, first) - first, min(band.below, end) - first
             if rows[0] < rows[1]:
                 yield [submit(part, *rows) for part in parts]
 
@@ -447,7 +371,7 @@ class ClusterSums:
         Where large results take up room here.
     removed : sequence of str
         So many of the terms, the last ones, are taken out of the others; names for errors.
-    view : _View
+    view : View
         What is used of them.
     """
 
@@ -459,18 +383,21 @@ class ClusterSums:
         memory: float,
         folder: Path | None,
         removed: Sequence[str] = (),
-        view: _View = _View(),
+        view: View = ALL,
     ) -> None:
-        self._cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
+        self.cluster, self.shape, self._terms, self._view = cluster, shape, terms, view
         self.memory, self.folder, self._removed = memory, folder, removed
         self._results = Results(folder)
 
-    elsewhere = True
+    @property
+    def elsewhere(self) -> ClusterSums:
+        """Themselves: the workers do the work on bands."""
+        return self
 
     @property
     def spare(self) -> float:
         """Bytes that all workers may keep besides the sums and the work on bands."""
-        return KEPT_SHARE * self.memory * self._cluster.workers
+        return KEPT_SHARE * self.memory * self.cluster.workers
 
     @cached_property
     def head(self) -> Folds:
@@ -479,7 +406,7 @@ class ClusterSums:
 
     def rows(self, first: int, end: int) -> Folds:
         """Return the sums of some rows."""
-        self._results.release()
+        self.release()
         whole = [Band(first, end, first, end)]
         ((_, found),) = self._on_bands(_as_they_are, whole)
         return found
@@ -487,7 +414,20 @@ class ClusterSums:
     def _on_bands(
         self, work: Callable[[Folds, Band], Result], bands: Sequence[Band]
     ) -> Iterator[tuple[Band, Result]]:
-        return self._cluster.on_bands(work, bands, self._terms, self._removed, self._view)
+        homes = self.cluster.homes(len(bands))
+        with _told(), self.cluster.shared(work) as shared:
+            yield from self.cluster.in_turn(
+                (bands[k], self.begun(shared, bands[k], homes[k])) for k in _alternating(homes)
+            )
+
+    def begun(self, shared: Future, band: Band, home: Mapping[str, Any]) -> Future:
+        """Return what becomes the result of shared work on a band, which somebody shall do."""
+        submit = self.cluster.submit
+        crops = [list(term.crop(self._view, band, home)) for term in self._terms]
+        counts = [[len(parts) for parts in crop] for crop in crops]
+        parts = (part for crop in crops for parts in crop for part in parts)
+        crop = submit(put_together, self._removed, counts, *parts, **home)
+        return submit(_on_band, shared, band, crop, **home)
 
     def only(self, expressions: Iterable[str]) -> ClusterSums:
         """Return the sums of the pairs of some expressions."""
@@ -521,8 +461,10 @@ class ClusterSums:
         return (sum(term.copies for term in self._terms) + 2 * several) * self.head.row_bytes
 
     def _work_bytes(self, rows: int, cost: Cost, halo: int) -> float:
-        """Return the bytes of work on a band."""
-        return cost(rows) + min(rows + 2 * halo, self.shape[1]) * self.making_bytes
+        """Return the bytes of work on a band, or of having its crop, if that is more."""
+        crop = min(rows + 2 * halo, self.shape[1])
+        there = crop * self.head.row_bytes if self.making_bytes else 0  # or else it is mapped
+        return max(crop * self.making_bytes, there + cost(rows))
 
     def least_memory(self, cost: Cost, halo: int = 0) -> float:
         """Return the least memory, in bytes, that leaves bands of a row."""
@@ -536,67 +478,98 @@ class ClusterSums:
         )
         if rows == 0:
             check_memory([(self, cost, halo)])
-        each = -(-height // self._cluster.workers)
+        each = -(-height // self.cluster.workers)
         if rows < each:  # a band less for some of the workers would leave them idle
-            each = -(-height // (self._cluster.workers * -(-each // max(rows, 1))))
+            each = -(-height // (self.cluster.workers * -(-each // max(rows, 1))))
         return bands(height, max(1, min(rows, max(each, LEAST_ROWS))), halo)
 
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
     ) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of the sums of its crop, on the workers."""
-        bands = list(bands)
-        for term in self._terms:
-            term.forget(self._view, bands)
-        for found in self._on_bands(work, bands):
+        for found in self._on_bands(work, list(bands)):
             yield found
-            self._results.release()
+            self.release()
 
-    def made(
-        self, make: Callable[[Folds, Band], Made], bands: Sequence[Band], keep: bool
-    ) -> MadeOf[Made]:
-        """Return what is made of the sums of each crop; who makes it keeps it if told to."""
-        if not keep:
-            return MadeAnew(self, make, bands)
-        begun = self._cluster.begun_on(make, bands, self._terms, self._removed, self._view)
-        made = _Kept[Made](self._cluster, list(begun), self._results)
-        for term in self._terms:
-            term.forget(self._view, [])
-        return made
+    def made(self, making: Making[Thing], bands: Sequence[Band], keep: bool) -> _Made[Thing]:
+        """Let something be made of the sums, see `mlr.running.bands.Elsewhere`."""
+        return _Made(self, making, bands, keep)
+
+    def release(self) -> None:
+        """Let go of what results on the disk have taken of the memory."""
+        self._results.release()
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, on the disk if it is large."""
         return self._results.zeros(shape, dtype, ARRAY_SHARE * self.memory)
 
 
-class _Kept(Generic[Made]):
-    """What workers have made of bands, and keep.
+_Begun = tuple[Band, Future, Mapping[str, Any]]  # what is made of a band, and who has it
+
+
+class _Made(Generic[Thing]):
+    """Something that workers make of bands, `mlr.running.bands.Made`.
 
     Parameters
     ----------
-    cluster : Cluster
-        Whose they are.
-    made : sequence of (Band, Future, dict)
-        Each band, what becomes of it, and who keeps it.
-    results : Results
-        To be released after each work.
+    sums : ClusterSums
+        What they make it of.
+    making, bands, keep
+        As for `mlr.running.bands.Elsewhere.made`.
     """
 
     def __init__(
-        self,
-        cluster: Cluster,
-        made: Sequence[tuple[Band, Future, dict[str, Any]]],
-        results: Results,
+        self, sums: ClusterSums, making: Making[Thing], bands: Sequence[Band], keep: bool
     ) -> None:
-        self._cluster, self._made, self._results = cluster, made, results
+        self._sums, self._making, self._bands = sums, making, bands
+        self._cluster = sums.cluster
+        self._kept = list(self._begun()) if keep else None
 
-    def each(self, work: Callable[[Made], Result]) -> Iterator[tuple[Band, Result]]:
+    def _begun(self) -> Iterator[_Begun]:
+        """Yield each band with what is made of it and of the rows around."""
+        making, bands, submit = self._making, self._bands, self._cluster.submit
+        homes = self._cluster.homes(len(bands))
+        near = [making.near(bands, band) for band in bands]
+        wanted = Counter(other for others in near for other in others)
+        made: dict[int, Future] = {}
+        with (
+            self._cluster.shared(making.make) as make,
+            self._cluster.shared((making.cut, making.join)) as both,
+        ):
+            for k in _alternating(homes):
+                parts = []
+                for other in near[k]:
+                    if other not in made:
+                        made[other] = self._sums.begun(make, bands[other], homes[other])
+                    cut = (_cut, both, made[other], bands[other], bands[k])
+                    parts.append(submit(*cut, **homes[other], priority=20))
+                    wanted[other] -= 1
+                    if not wanted[other]:
+                        del made[other]
+                yield bands[k], submit(_joined, both, *parts, **homes[k]), homes[k]
+
+    def each(self, work: Callable[[Thing], Result]) -> Iterator[tuple[Band, Result]]:
         """Yield each band with what work makes of it, on the workers."""
-        with _told():
-            begun = self._cluster.begun_on_made(work, self._made)
-            for found in self._cluster.in_turn(begun):
+        with _told(), self._cluster.shared(work) as shared:
+            begun = self._begun() if self._kept is None else self._kept
+            submitted = (
+                (band, self._cluster.submit(_on_made, shared, thing, **home))
+                for band, thing, home in begun
+            )
+            for found in self._cluster.in_turn(submitted):
                 yield found
-                self._results.release()
+                self._sums.release()
+
+
+def _alternating(homes: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the numbers of tasks so that each worker has some of the first ones."""
+    before = Counter[str]()
+    order = []
+    for number, home in enumerate(homes):
+        worker = home.get("workers", "")
+        order.append((before[worker], number))
+        before[worker] += 1
+    return [number for _, number in sorted(order)]
 
 
 def _as_they_are(sums: Folds, band: Band) -> Folds:
@@ -644,39 +617,21 @@ def _band_of_shard(
 ) -> Folds:
     """Return some rows of the sums of a shard; made again if the one who had it is lost."""
     job = shared[0][1]
-    reach = _reach(job)
+    reach = reach_of(job)
     above, below = max(0, band.first - reach), min(job.shape[1], band.end + reach)
     with _busy(shared[1]) as threads, limited(threads):
         crop = _of_shard(shared, shard, threads).sums.rows(above, below)
-    return _rows(crop, band.first - above, band.end - above)
+    return some_rows(crop, band.first - above, band.end - above)
 
 
 def _read(make: Callable[[], RowSums], first: int, end: int) -> Folds:
     """Return some rows of sums that this process can read."""
     with _ONE:
-        return _rows(make().rows(first, end), 0, end - first)
+        return some_rows(make().rows(first, end), 0, end - first)
 
 
 def _forget() -> None:
     _held.clear()
-
-
-def _reach(job: Job) -> int:
-    """Return how many rows apart the pixels of a product are at most."""
-    layout = job.layout
-    return int(max(abs(layout.lags[:, 0]).max(), abs(layout.receptive_field.taps[:, 0]).max()))
-
-
-def _summing_bytes(job: Job, rows: int) -> float:
-    """Return the bytes of so many rows of the sums of a shard: made, sent, and added up."""
-    return 4.0 * _row_bytes(job) * (rows + 2 * _reach(job))
-
-
-def _row_bytes(job: Job) -> int:
-    """Return the bytes of a row of the sums of a shard."""
-    layout, (channels, _, width) = job.layout, job.shape
-    planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
-    return 4 * planes * layout.channels(channels) * width
 
 
 def _failures(part: Part) -> Failures:
@@ -687,10 +642,6 @@ def _sums(part: Part) -> RowSums:
     return part.sums
 
 
-def _added(*sums: Folds) -> Folds:
-    return reduce(add, sums)
-
-
 def _lent(sums: Folds, path: Path) -> Folds | Lent:
     """Return sums in a file, or as they are if there is no room for it."""
     try:
@@ -699,37 +650,28 @@ def _lent(sums: Folds, path: Path) -> Folds | Lent:
         return sums
 
 
-def _rows(sums: Folds, first: int, end: int) -> Folds:
-    """Return some rows; a copy, for the rest to be forgotten."""
-    cut = sums.rows(first, end)
-    return Folds(tuple(part.changed(np.ascontiguousarray, part.shape) for part in cut.parts))
-
-
 def _on_band(
-    shared: tuple[tuple[Callable[[Folds, Band], Result], Sequence[str]], _How],
-    band: Band,
-    counts: Sequence[Sequence[int]],
-    *parts: Folds,
+    shared: tuple[Callable[[Folds, Band], Result], _How], band: Band, sums: Folds
 ) -> Result:
-    """Do some work on a band of sums.
-
-    Each term consists of pieces, and each of them is the sum of so many of the parts. The last
-    terms, which have names, are taken out of the others.
-    """
-    (work, removed), how = shared
-    rest = iter(parts)
-    terms = [stacked([reduce(add, islice(rest, count)) for count in pieces]) for pieces in counts]
-    sums = reduce(add, terms[: len(terms) - len(removed)])
-    for name, term in zip(removed, terms[len(terms) - len(removed) :], strict=True):
-        try:
-            sums = sums - term
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from error
+    work, how = shared
     with _busy(how) as threads, limited(threads):
         return work(sums, band)
 
 
-def _on_made(shared: tuple[Callable[[Made], Result], _How], made: Made) -> Result:
+_Both = tuple[Callable[[Thing, Band, Band], Thing], Callable[[Sequence[Thing]], Thing]]
+
+
+def _cut(shared: tuple[_Both[Thing], _How], thing: Thing, band: Band, wanted: Band) -> Thing:
+    (cut, _), _ = shared
+    return cut(thing, band, wanted)
+
+
+def _joined(shared: tuple[_Both[Thing], _How], *parts: Thing) -> Thing:
+    (_, join), _ = shared
+    return join(parts)
+
+
+def _on_made(shared: tuple[Callable[[Thing], Result], _How], made: Thing) -> Result:
     work, how = shared
     with _busy(how) as threads, limited(threads):
         return work(made)
@@ -844,9 +786,10 @@ def _connect(
         raise MlrError(f"{where}: no Dask scheduler with a worker answers there") from error
     with _told():
         _check_versions(client, where)
-    if "dashboard" in client.scheduler_info()["services"] and (number is None or _HAS_BOKEH):
+        services = client.scheduler_info()["services"]
+        stack.enter_context(_watched(client))
+    if "dashboard" in services and (number is None or _HAS_BOKEH):
         report.note(f"dashboard: {client.dashboard_link}")
-    stack.enter_context(_watched(client))
     return client
 
 

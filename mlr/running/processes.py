@@ -91,6 +91,7 @@ def end() -> None:
         with suppress(OSError):
             os.kill(_server._forkserver_pid, signal.SIGKILL)  # it would tidy up for long
         _server._stop()
+        forkserver.set_forkserver_preload(["__main__"])  # what Python has it load by itself
 
 
 @contextmanager
