@@ -39,8 +39,8 @@ from mlr.statistics import (
     total,
 )
 
-WORK = 12 << 20  # bytes that work on the planes may take, or a share of theirs
-WORK_SHARE = 0.28
+WORK = 11 << 20  # bytes that work on the planes may take, or a share of theirs
+WORK_SHARE = 0.25
 FORMAT = 2  # 1 had no folds and one kind of layout
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -14,7 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import mlr
-from mlr.data import stream
+from mlr.data import spool, stream
 from mlr.data.files import temporary_folder
 from mlr.data.images import write_image
 from mlr.data.mapped import mapped_zeros
@@ -263,7 +263,7 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
 def test_rows_are_read_as_they_were_written(kind, shape, cuts, wanted):
     if isinstance(kind, str):
         with pytest.MonkeyPatch.context() as patch:
-            patch.delattr(os, "preadv", raising=False)
+            patch.setattr(spool, "_PREADV", False)
             check_rows(RowFile, shape, cuts, wanted)
     else:
         check_rows(kind, shape, cuts, wanted)

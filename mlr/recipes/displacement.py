@@ -40,6 +40,7 @@ LEAST_GAIN = 0.03  # part of the squared error that a displacement must save, or
 FULL_GAIN = 0.15  # and from which on everything is; in between, a part of the way
 STRETCH = 2  # pixels by which two taps may be moved apart
 PRODUCT_BYTES = 8 << 20  # of products of pixels with their neighbours, made at a time
+PRODUCT_ROWS = 14  # at most
 
 
 def layout_for(field: ReceptiveField, reach: int) -> Layout:
@@ -242,7 +243,8 @@ def _products(layout: Layout) -> int:
 
 
 def _rows_at_once(layout: Layout, width: int) -> int:
-    return max(LEAST_ROWS, PRODUCT_BYTES // (8 * width * _products(layout)))
+    rows = PRODUCT_BYTES // (8 * width * _products(layout))
+    return max(LEAST_ROWS, min(rows, PRODUCT_ROWS))
 
 
 def _fill(

@@ -105,6 +105,7 @@ class Search:
         width = sums.shape[2]
         planes = planes_of(field, len(names))
         self._row = 8 * planes * (width + 2 * self._margin)  # bytes of moments
+        self._rim_row = 8 * planes * (width + 2 * self._rim)  # when they are blurred
         self._solution = 8 * len(names) * (len(field) + 1) * width
         self._making = partial(moments_bytes, head.layout, width, self._reach)
         around = sums.shape[1] + 2 * self._margin
@@ -279,10 +280,10 @@ class Search:
 
     def _asking_bytes(self, rows: int) -> int:
         """Return what choosing, or learning from everybody, takes for a band of so many rows."""
-        around, blurred = rows + 2 * self._margin, rows + 2 * self._rim
-        choosing = self._row * ((self.folds + 3) * blurred + 2 * around)
-        learning = self._row * (3 * around + 3 * blurred)
-        return max(choosing, learning) + self._solution * rows
+        around, rim = self._row * (rows + 2 * self._margin), self._rim_row * (rows + 2 * self._rim)
+        choosing = around + (self.folds + 3) * rim
+        learning = max(3 * around, around + 2 * rim)
+        return max(choosing, learning) + 2 * self._solution * rows
 
     def _bytes_there(self, rows: int) -> int:
         """Return what others take for a band: to make moments, to join them, or to use them."""
@@ -399,7 +400,7 @@ def _left_out(
                         errors[name, option] = errors.get((name, option), 0.0) + rows
                     del weights  # before there are others
                 del sums
-            del others
+            del others, left_out
         del near, total
     return errors
 
