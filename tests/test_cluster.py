@@ -1,5 +1,6 @@
 """On a cluster: the same bits as in one process, whoever dies meanwhile."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -347,6 +348,18 @@ def test_nobody_answers(run, data, tmp_path, monkeypatch):
     result = run("train", data, "-o", tmp_path / "m", "--cluster", where)
     assert result.lines == [f"mlr: error: {where}: no Dask scheduler with a worker answers there"]
     assert result.code == 1
+
+
+def test_processes_that_never_start_are_not_waited_for(run, data, tmp_path, monkeypatch):
+    async def never(self):
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr("distributed.Nanny.start", never)
+    result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
+    assert result.lines[-1].startswith("mlr: error: local:2: the processes do not start")
+    assert result.code == 1
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("where", ["local", "local:0", "local:x", "local:999999", "here", ""])

@@ -37,6 +37,7 @@ from dask.sizeof import sizeof
 from distributed import Client, Future, LocalCluster, Worker, as_completed, get_worker
 from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
+from distributed.core import Status
 from distributed.scheduler import KilledWorker
 
 from mlr.data.files import at_end, discard_unfinished
@@ -867,7 +868,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
     try:
         with dask.config.set(settings):
             cluster = LocalCluster(
-                n_workers=number,
+                n_workers=0,
                 threads_per_worker=processes.threads_of(number),
                 host="127.0.0.1",
                 memory_limit="auto" if memory is None else 2 * memory,
@@ -876,6 +877,10 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
                 death_timeout=PATIENCE,
                 preload=[__name__],
             )
+            for _ in range(number):
+                cluster.worker_spec.update(cluster.new_worker_spec())
+            # Dask would wait for ever for a process that its thread could not be started for.
+            cluster.sync(cluster._correct_state, callback_timeout=PATIENCE)
             yield cluster.scheduler_address
     finally:
         at_end.remove(end)
@@ -892,8 +897,8 @@ def _close(what: Client | LocalCluster) -> None:
     """Close a connection or a cluster; if that goes wrong, the work has been done all the same."""
     with suppress(Exception):
         what.close(timeout=CLOSING)
-    if isinstance(what, Client):
-        what.status = "closed"  # or its finaliser tries once more, and says so
+    # Or its finaliser tries once more, and says so.
+    what.status = "closed" if isinstance(what, Client) else Status.closed
 
 
 def _silence(*libraries: str) -> None:
