@@ -6,9 +6,10 @@ Everything here is loaded when it is first used, so that ``import mlr`` costs no
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from mlr.version import __version__
+
+TYPE_CHECKING = False  # that of `typing`, which takes longer to load than this package does
 
 _HOME = {
     "MaskedRegression": "mlr.regression",
@@ -25,6 +26,8 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
     from mlr.model import Model as Model
