@@ -239,6 +239,19 @@ def test_a_run_that_is_ended_goes_on(data, plain, tmp_path, number):
     assert not list(kept.glob(".*.tmp"))
 
 
+def test_what_a_worker_that_hangs_has_left_is_deleted(data, tmp_path, monkeypatch):
+    left, shards = tmp_path / "kept" / ".shard-1.npz.2.tmp", checkpoint.Checkpoint.shards
+
+    def meanwhile(self, people, size):
+        left.touch()
+        return shards(self, people, size)
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "shards", meanwhile)
+    train(data, tmp_path / "m", "--checkpoint", tmp_path / "kept")
+    assert names(tmp_path / "kept")
+    assert not left.exists()
+
+
 def test_a_shard_is_a_statistics_file(run, data, tmp_path):
     train(data, tmp_path / "m", "--checkpoint", tmp_path / "kept", "--recipe", "paper")
     (shard,) = (tmp_path / "kept").glob("shard-*.npz")

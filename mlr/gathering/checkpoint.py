@@ -76,11 +76,16 @@ class Checkpoint:
                         f"{_short(found.get(key))}, this run has {_short(value)}; give another "
                         "folder, or delete this one"
                     )
-            for pattern in (".shard-*.tmp", f".{MANIFEST}.*.tmp"):  # of programs that were killed
-                for left in self.folder.glob(pattern):
-                    with suppress(OSError):
-                        left.unlink()
+            self._tidy_up()
             yield
+            self._tidy_up()
+
+    def _tidy_up(self) -> None:
+        """Delete what programs, or workers, have left half-written that were killed or hang."""
+        for pattern in (".shard-*.tmp", f".{MANIFEST}.*.tmp"):
+            for left in self.folder.glob(pattern):
+                with suppress(OSError):
+                    left.unlink()
 
     def shards(self, people: Sequence[Person], size: int) -> list[Shard]:
         """Cut people into shards; those who were finished together stay together.
