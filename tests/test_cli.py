@@ -608,3 +608,23 @@ def test_manifest_from_training_to_evaluation(run, faces, tmp_path):
     assert ours.meta["digest"] == theirs.meta["digest"]
     result = run("evaluate", tmp_path / "m.npz", tmp_path / "data", "--json")
     assert json.loads(result.out)["pairs"] == 2 * PEOPLE
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "not enough memory"),
+        (SystemError("error return"), "most likely for want of memory: error return"),
+        (ImportError("numpy:\n\nno room\n"), "a library cannot be loaded: no room"),
+    ],
+)
+def test_where_memory_ends_there_is_one_line(run, tmp_path, monkeypatch, error, said):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("mlr.data.samples.write_samples", fail)
+    result = run("sample", tmp_path / "faces")
+    assert result.code == 1
+    (line,) = result.lines
+    assert line.startswith("mlr: error: ")
+    assert line.endswith(said)

@@ -90,6 +90,8 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
         code = _failed(str(error))
     except MemoryError:
         code = _failed("not enough memory")
+    except SystemError as error:  # of Python itself, where it loads a module and memory ends
+        code = _failed(f"Python cannot go on, most likely for want of memory: {error}")
     except ImportError as error:  # where memory or open files are short; the last line says why
         code = _failed(f"a library cannot be loaded: {str(error).strip().splitlines()[-1]}")
     sys.exit(code if isinstance(code, int) else 0)
