@@ -350,12 +350,13 @@ def test_nobody_answers(run, data, tmp_path, monkeypatch):
     assert result.code == 1
 
 
-def test_processes_that_never_start_are_not_waited_for(run, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", ["distributed.Nanny.start", "distributed.SpecCluster._start"])
+def test_processes_that_never_start_are_not_waited_for(run, data, tmp_path, monkeypatch, what):
     async def never(self):
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
-    monkeypatch.setattr("distributed.Nanny.start", never)
+    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    monkeypatch.setattr(what, never)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
     assert result.lines[-1].startswith("mlr: error: local:2: the processes do not start")
     assert result.code == 1

@@ -19,8 +19,8 @@ import weakref
 from asyncio import CancelledError
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future as Connecting
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future as Outcome
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
@@ -119,13 +119,13 @@ class Cluster:
 
     Parameters
     ----------
-    connecting : Executor's future
+    connecting : _Connecting
         Becomes a client of a scheduler that has workers.
     how : _How
         How workers do what they are told.
     """
 
-    def __init__(self, connecting: Connecting[Client], how: _How) -> None:
+    def __init__(self, connecting: _Connecting, how: _How) -> None:
         self._connecting, self._how = connecting, how
 
     @property
@@ -767,15 +767,44 @@ def connected(where: str, report: Report, memory: int | None = None) -> Iterator
         if number is not None:
             with announced(report):
                 compile_alone()
-        connect = partial(_connect, where, number, report, memory, stack)
-        with ThreadPoolExecutor(1) as pool:  # it takes as long as to look at a thousand pairs
-            try:
-                connecting = pool.submit(connect)
-            except RuntimeError as error:
-                raise MlrError(f"{where}: {error}") from error
+        connecting = _Connecting(partial(_connect, where, number, report, memory, stack), where)
+        try:
             if number is None:
                 connecting.result()
             yield Cluster(connecting, _How(number is not None, memory is not None))
+        finally:
+            connecting.wait()  # before what it has put on the stack is closed
+
+
+class _Connecting:
+    """What takes as long as to look at a thousand pairs, in a thread of its own.
+
+    Where the system gives Dask too few files or threads, it may never come to an end.
+    """
+
+    def __init__(self, connect: Callable[[], Client], where: str) -> None:
+        self._outcome, self._where = Outcome[Client](), where
+        self._deadline = time.monotonic() + 3 * PATIENCE
+        try:
+            threading.Thread(target=self._run, args=(connect,), daemon=True).start()
+        except RuntimeError as error:
+            raise MlrError(f"{where}: {error}") from error
+
+    def _run(self, connect: Callable[[], Client]) -> None:
+        try:
+            self._outcome.set_result(connect())
+        except BaseException as error:
+            self._outcome.set_exception(error)
+
+    def wait(self) -> bool:
+        """Wait for the end, if there is one; tell whether there is."""
+        return bool(wait([self._outcome], max(0.0, self._deadline - time.monotonic())).done)
+
+    def result(self) -> Client:
+        """Return the client, or raise what went wrong."""
+        if not self.wait():
+            raise MlrError(f"{self._where}: the processes do not start: nothing is heard of them")
+        return self._outcome.result()
 
 
 def _connect(
