@@ -14,10 +14,12 @@ import pytest
 from mlr.data.files import replacing
 from mlr.data.images import read_header, read_image, write_image
 from mlr.data.pairs import find_pairs
+from mlr.data.provenance import describe_image
 from mlr.data.stream import ordered_map
 from mlr.errors import ImageError, MlrError, ModelError, OutputExistsError
 from mlr.kernels import parallel
 from mlr.model import load
+from mlr.synthesis.clip import describe_clip
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]
@@ -350,7 +352,7 @@ def test_pipes_and_devices_are_not_waited_for(faces, tmp_path):
     os.mkfifo(pipe)
     link.symlink_to("/dev/zero")
     for path in (pipe, link):
-        for read in (read_header, read_image):
+        for read in (read_header, read_image, describe_image, describe_clip):
             with pytest.raises(ImageError, match="cannot be read: not a regular file"):
                 read(path)
         with pytest.raises(ModelError, match="cannot be read: not a regular file"):

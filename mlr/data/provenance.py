@@ -14,6 +14,7 @@ from typing import Any
 
 import PIL.Image
 
+from mlr.data.files import LARGEST, open_regular
 from mlr.data.images import FORMATS, decoding, upright_size
 from mlr.version import __version__
 
@@ -88,7 +89,11 @@ def describe_image(path: Path) -> dict[str, Any]:
     ImageError
         If it is no image, or is damaged.
     """
-    with decoding(path), PIL.Image.open(path, formats=FORMATS) as image:
+    with (
+        decoding(path),
+        open_regular(path, LARGEST) as file,
+        PIL.Image.open(file, formats=FORMATS) as image,
+    ):
         width, height = upright_size(image)
         said = image.getexif().get(_DESCRIPTION) or image.info.get("comment")
         found = {

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlr.data.files import check_free
-from mlr.data.images import Pixels
+from mlr.data.files import check_free, open_regular
+from mlr.data.images import Pixels, decoding
 from mlr.data.provenance import NO_RECORD, Record, from_json, to_json
 from mlr.errors import ImageError, MlrError
 
@@ -83,6 +83,7 @@ def change_clip(
     MlrError
         If it cannot be written.
     """
+    _check_regular(source)
     ffmpeg = _ffmpeg()
     if path.suffix.lower() not in WRITTEN:
         raise ImageError(f"{path}: cannot hold a clip; use {', '.join(sorted(WRITTEN))}")
@@ -111,6 +112,12 @@ def change_clip(
     return count
 
 
+def _check_regular(path: Path) -> None:
+    """Raise unless this is a file: ffmpeg would wait for the other end of a pipe."""
+    with decoding(path), open_regular(path):
+        pass
+
+
 def describe_clip(path: Path) -> dict[str, Any]:
     """Return what a clip is, ready for JSON: its size and rate, and its record if it has one.
 
@@ -123,6 +130,7 @@ def describe_clip(path: Path) -> dict[str, Any]:
     """
     import subprocess
 
+    _check_regular(path)
     ffmpeg = _ffmpeg()
     command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", os.fspath(path)]
     command += ["-f", "ffmetadata", "-"]
