@@ -38,7 +38,6 @@ from distributed import Client, Future, LocalCluster, Worker, as_completed, get_
 from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
 from distributed.core import Status
-from distributed.gc import disable_gc_diagnosis
 from distributed.scheduler import KilledWorker
 
 from mlr.data.files import at_end, discard_unfinished
@@ -907,7 +906,6 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
                 death_timeout=PATIENCE,
                 preload=[__name__],
             )
-            disable_gc_diagnosis()  # it reads files, and says so if there are no more to be had
             for _ in range(number):
                 cluster.worker_spec.update(cluster.new_worker_spec())
             # Dask would wait for ever for a process that its thread could not be started for.
