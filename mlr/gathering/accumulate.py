@@ -28,7 +28,7 @@ from mlr.statistics import (
 
 Pixels = npt.NDArray[Any]
 
-BATCH = 512  # samples; with 256 the products take 1.2 times as long
+BATCH = 512  # samples; with 256 the products take as long
 LEAST = 32  # samples: with fewer, adding up what they make takes longer than making it
 BATCH_BYTES = 256 << 20  # fewer samples where images are large
 _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)

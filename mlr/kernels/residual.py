@@ -48,66 +48,23 @@ def squared_errors(
     errors = np.empty((height - 2 * margin, width - 2 * margin))
     planes = (lags, source_sums, float(samples), cross, target_sums, squares)
     tables = (taps, lag_of, base_of)
-    share_out(_squared_errors, len(errors), *planes, *tables, weights, margin, errors)
+    share_out(_squared_errors, len(errors), planes, tables, weights, margin, errors)
     return errors
 
 
 @jit.serial
-def _squared_errors(
-    begin,
-    end,
-    lags,
-    source_sums,
-    samples,
-    cross,
-    target_sums,
-    squares,
-    taps,
-    lag_of,
-    base_of,
-    weights,
-    margin,
-    errors,
-):
+def _squared_errors(begin, end, planes, tables, weights, margin, errors):
     """Fill the rows begin .. end of the errors."""
     ones = np.ones(errors.shape[1])
     for row in range(begin, end):
-        _errors_of_row(
-            row,
-            lags,
-            source_sums,
-            samples,
-            cross,
-            target_sums,
-            squares,
-            taps,
-            lag_of,
-            base_of,
-            weights,
-            margin,
-            ones,
-            errors[row],
-        )
+        _errors_of_row(row, planes, tables, weights, margin, ones, errors[row])
 
 
 @jit.helper
-def _errors_of_row(
-    row,
-    lags,
-    source_sums,
-    samples,
-    cross,
-    target_sums,
-    squares,
-    taps,
-    lag_of,
-    base_of,
-    weights,
-    margin,
-    ones,
-    error,
-):
+def _errors_of_row(row, planes, tables, weights, margin, ones, error):
     """Fill a row of the errors, term by term."""
+    lags, source_sums, samples, cross, target_sums, squares = planes
+    taps, lag_of, base_of = tables
     bias, width = len(taps), len(error)
     y, offset = row + margin, weights[len(taps), row]
     error[:] = 0.0
