@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,26 +43,54 @@ def apply(weights: Floats, field: ReceptiveField, images: Floats, *, edge: bool 
     ndarray of float32, shape (images, channels, height, width)
         Not clipped.
     """
-    images, weights = np.ascontiguousarray(images), np.ascontiguousarray(weights)
-    shape = images.shape
-    if len(weights) == 1:  # channels are images like others
-        images = images.reshape(-1, 1, *shape[2:])
-    taps = _taps(field, shape[2], shape[3])
-    output = np.empty_like(images)
+    channels, _, height, width = weights.shape
+    around = neighbours(field, height, width)
+    output = np.empty(images.shape, np.float32)
+    # Channels that share weights are images like others.
+    sources = np.ascontiguousarray(images).reshape(-1, channels, height, width)
+    sums = output.reshape(-1, channels, height * width)
+    planes = np.ascontiguousarray(weights).reshape(channels, -1, height * width)
     if kernels_are_worth_it(images.size * len(field)):
-        from mlr.kernels.apply import apply_weights
-
-        apply_weights(weights, taps, images, edge, output)
+        _kernel()(planes, around, sources, edge, sums)
     else:
-        apply_numpy(weights, taps, images, edge, output)
-    return output.reshape(shape)
+        apply_numpy(planes, around, sources, edge, sums)
+    return output
 
 
-@lru_cache(maxsize=64)
-def _taps(field: ReceptiveField, height: int, width: int) -> npt.NDArray[np.int64]:
-    """Return the taps, none farther out than the frame is large: there is nothing else."""
+class Neighbours(NamedTuple):
+    """Where the taps of a pixel are in images of some size.
+
+    Attributes
+    ----------
+    taps : ndarray of int64, shape (taps, 2)
+        Offsets (dy, dx), none farther out than the image is large: there is nothing else.
+    down, across : int
+        Margins of a frame that has them all.
+    starts : ndarray of int64, shape (taps,)
+        Index of each tap of the first pixel in the framed image.
+    """
+
+    taps: npt.NDArray[np.int64]
+    down: int
+    across: int
+    starts: npt.NDArray[np.int64]
+
+
+@lru_cache(maxsize=64)  # working this out takes as long as a small image
+def neighbours(field: ReceptiveField, height: int, width: int) -> Neighbours:
+    """Return where the taps of pixels are in images of some size."""
     frame = (height, width)
-    return np.clip(field.taps, np.negative(frame), frame)
+    taps = np.clip(field.taps, np.negative(frame), frame)
+    down, across = np.abs(taps).max(axis=0).tolist()
+    starts = (taps[:, 0] + down) * (width + 2 * across) + taps[:, 1] + across
+    return Neighbours(taps, down, across, starts)
+
+
+@cache  # to import it each time takes as long as to call it
+def _kernel() -> Callable[..., None]:
+    from mlr.kernels.apply import apply_weights
+
+    return apply_weights
 
 
 def kernels_are_worth_it(products: int) -> bool:
@@ -80,7 +110,7 @@ def kernels_are_worth_it(products: int) -> bool:
 
 
 def apply_numpy(
-    weights: Floats, taps: npt.NDArray[np.int64], images: Floats, edge: bool, output: Floats
+    weights: Floats, around: Neighbours, images: Floats, edge: bool, output: Floats
 ) -> None:
     """Do what `mlr.kernels.apply.apply_weights` does, to the bit, without Numba.
 
@@ -89,12 +119,9 @@ def apply_numpy(
     as long as the copies moved to the left and right. `numpy.einsum` adds in an order of its own.
     """
     count, channels, height, width = images.shape
-    down, across = np.abs(taps).max(axis=0).tolist()
+    taps, down, across, _ = around
     rows = max(1, min(height, BAND_BYTES // (4 * width)))
     products = np.empty(rows * width, np.float32)
-    flat_weights, flat_output = (
-        array.reshape(*array.shape[:2], height * width) for array in (weights, output)
-    )
     for n, c in np.ndindex(count, channels):
         padded = framed(images[n, c, None], down, across, edge=edge)[0]
         for top in range(0, height, rows):
@@ -105,9 +132,9 @@ def apply_numpy(
                 dx: source[:, across + dx : across + dx + width].ravel()
                 for dx in set(taps[:, 1].tolist())
             }
-            sums, product = flat_output[n, c, band], products[:size]
-            sums[:] = flat_weights[c, -1, band]
-            for weight, (dy, dx) in zip(flat_weights[c], taps.tolist(), strict=False):
+            sums, product = output[n, c, band], products[:size]
+            sums[:] = weights[c, -1, band]
+            for weight, (dy, dx) in zip(weights[c], taps.tolist(), strict=False):
                 first = (down + dy) * width
                 np.multiply(weight[band], moved[dx][first : first + size], out=product)
                 sums += product

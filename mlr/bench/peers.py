@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlr.apply import apply, apply_numpy
+from mlr.apply import apply, apply_numpy, neighbours
 from mlr.bench import plain
 from mlr.bench.machine import blas_threads, optional
 from mlr.bench.stages import checked
@@ -100,11 +100,15 @@ def compare_applying(work: Work, data: Data, repeat: int) -> list[dict[str, Any]
     statistics = statistics_of_arrays(data.sources, {EXPRESSION: data.targets}, work.field)
     weights, images = solve(statistics, PENALTY)[0], as_planes(data.sources)
     image, what = images[:1], f"of {work.size} px, {work.field}"
+    around, planes = (
+        neighbours(work.field, *image.shape[2:]),
+        weights.reshape(*weights.shape[:2], -1),
+    )
 
     def numpy_alone() -> plain.Floats:
-        output = np.empty_like(image)
-        apply_numpy(weights, work.field.taps, image, False, output)
-        return output[0, 0]
+        output = np.empty((1, 1, planes.shape[2]), np.float32)
+        apply_numpy(planes, around, image, False, output)
+        return output.reshape(image.shape[2:])
 
     one = [
         Peer("mlr without Numba", numpy_alone),
