@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlr.apply import apply, apply_numpy, neighbours
+from mlr.apply import Applier
 from mlr.bench import plain
 from mlr.bench.machine import blas_threads, optional
 from mlr.bench.stages import checked
@@ -100,15 +100,12 @@ def compare_applying(work: Work, data: Data, repeat: int) -> list[dict[str, Any]
     statistics = statistics_of_arrays(data.sources, {EXPRESSION: data.targets}, work.field)
     weights, images = solve(statistics, PENALTY)[0], as_planes(data.sources)
     image, what = images[:1], f"of {work.size} px, {work.field}"
-    around, planes = (
-        neighbours(work.field, *image.shape[2:]),
-        weights.reshape(*weights.shape[:2], -1),
-    )
+    applier = Applier(weights, work.field)
 
     def numpy_alone() -> plain.Floats:
-        output = np.empty((1, 1, planes.shape[2]), np.float32)
-        apply_numpy(planes, around, image, False, output)
-        return output.reshape(image.shape[2:])
+        output = np.empty_like(image)
+        applier.without_numba(image, output)
+        return output[0, 0]
 
     one = [
         Peer("mlr without Numba", numpy_alone),
@@ -121,7 +118,7 @@ def compare_applying(work: Work, data: Data, repeat: int) -> list[dict[str, Any]
             | _compared(
                 "the pixels",
                 work,
-                lambda planes=planes: apply(weights, work.field, planes)[:, 0],  # type: ignore[misc]
+                lambda planes=planes: applier(planes)[:, 0],  # type: ignore[misc]
                 peers,
                 repeat,
             )

@@ -42,21 +42,22 @@ def apply_weights(weights, neighbours, images, edge, output):
 
     Parameters
     ----------
-    weights : ndarray of float32, shape (C, K + 1, H W), C-contiguous
+    weights : ndarray of float32, shape (C, K + 1, H, W), C-contiguous
         Bias last.
     neighbours : mlr.apply.Neighbours
         The taps o_k.
     images : ndarray of float32, shape (N, C, H, W), C-contiguous
     edge : bool
         Outside the frame an image goes on with its last pixel, instead of with zeros.
-    output : ndarray of float32, shape (N, C, H W), C-contiguous
+    output : ndarray of float32, shape (N, C, H, W), C-contiguous
     """
-    channels, planes, _ = weights.shape
-    height, width = images.shape[2:]
-    _, down, across, starts = neighbours
+    channels, planes, height, width = weights.shape
+    down, across, starts = neighbours
     rows = max(1, min(height, BAND_BYTES // (4 * planes * width)))
     bands = channels * -(-height // rows)
-    arrays = _read_only(weights), _read_only(images), edge, output
+    weights = _read_only(weights.reshape(channels, planes, height * width))
+    output = output.reshape(len(output), channels, height * width)
+    arrays = weights, _read_only(images), edge, output
     share_out(_apply_bands, bands, *arrays, rows, down, across, starts, jit.PLAIN_KERNELS)
 
 
