@@ -257,7 +257,8 @@ def test_weights_of_another_shape_are_refused():
             solve_all(case.equations, weights)
 
 
-def test_plain_kernels_agree():
+@pytest.mark.parametrize("variable", ["MLR_PLAIN_KERNELS", "NUMBA_DISABLE_JIT"])
+def test_plain_kernels_agree(variable):
     case = problem(window(3), 5, 9, count=30, targets=2)
     program = """
 import json
@@ -265,8 +266,8 @@ from tests.test_cholesky import problem, window
 weights, _ = problem(window(3), 5, 9, count=30, targets=2).solve()
 print(json.dumps(weights.tolist()))
 """
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    environment = {**os.environ, variable: "1"}
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=True, env=environment
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, check=True, env=environment
     )
     np.testing.assert_allclose(case.solve()[0], json.loads(run.stdout), rtol=1e-10, atol=1e-12)

@@ -26,6 +26,10 @@ PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or boo
     numba.config.DISABLE_JIT
 )
 
+# Helpers make no arrays (those of the plain kernels do) and count no references to those that they
+# are given: that took a third of the time to solve 3x3.
+_NO_ARRAYS = {"_nrt": PLAIN_KERNELS}
+
 _DAMAGED = (OSError, EOFError, pickle.UnpicklingError)  # what unusable files of a cache raise
 
 _caches: list["_Cache | _NoCache"] = []
@@ -48,10 +52,9 @@ def helper(function, **flags):
     """Compile a function that only kernels call.
 
     Python cannot call it, which makes the first training an eighth shorter; and it is kept with
-    the kernels that call it instead of in files of its own. It cannot make arrays, and counts no
-    references to those that it is given: that took a third of the time to solve 3x3.
+    the kernels that call it instead of in files of its own. It cannot make arrays.
     """
-    return numba.njit(**_FLAGS, **_PRIVATE, _nrt=False, **flags)(function)
+    return numba.njit(**_FLAGS, **_PRIVATE, **_NO_ARRAYS, **flags)(function)
 
 
 def helper_sum(function):
@@ -61,7 +64,8 @@ def helper_sum(function):
 
 def inlined(function):
     """Like `helper`, as part of those that call it: a call would cost more than its work."""
-    return numba.njit(forceinline=True, _nrt=False, **_PRIVATE, no_cfunc_wrapper=True)(function)
+    flags = {**_PRIVATE, **_NO_ARRAYS, "no_cfunc_wrapper": True}
+    return numba.njit(forceinline=True, **flags)(function)
 
 
 @contextmanager
