@@ -15,6 +15,7 @@ from pathlib import Path
 import llvmlite.binding
 import numba
 from numba.core.caching import FunctionCache, NullCache
+from numba.core.registry import cpu_target
 
 # Nobody calls kernels from C: without the wrappers for that, compiling takes a tenth less.
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
@@ -55,6 +56,11 @@ def helper(function, **flags):
     the kernels that call it instead of in files of its own. It cannot make arrays.
     """
     return numba.njit(**_FLAGS, **_PRIVATE, **_NO_ARRAYS, **flags)(function)
+
+
+def maker(function):
+    """Like `helper`, but it can make arrays."""
+    return numba.njit(**_FLAGS, **_PRIVATE)(function)
 
 
 def helper_sum(function):
@@ -146,6 +152,11 @@ def _digest_of_sources():
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def processor_has(feature):
+    """Tell whether the processor that kernels are compiled for has what LLVM calls by that name."""
+    return f"+{feature}" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
 
 def version():
