@@ -23,8 +23,8 @@ pytest.importorskip("distributed", reason="needs mlr[cluster]")
 from mlr.errors import DataError
 from mlr.folds import joined
 from mlr.gathering import gather as gathering
-from mlr.running import cluster
 from mlr.running.bands import Making, bands
+from mlr.running.cluster import connecting
 from mlr.running.engine import engine
 from mlr.running.report import Report
 
@@ -341,7 +341,7 @@ def test_what_workers_print_does_not_reach_the_user():
 
 
 def test_nobody_answers(run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    monkeypatch.setattr(connecting, "PATIENCE", 0.3)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -355,7 +355,7 @@ def test_processes_that_never_start_are_not_waited_for(run, data, tmp_path, monk
     async def never(self):
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    monkeypatch.setattr(connecting, "PATIENCE", 0.3)
     monkeypatch.setattr(what, never)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
     assert result.lines[-1].startswith("mlr: error: local:2: the processes do not start")
@@ -371,7 +371,7 @@ def test_odd_addresses_are_wrong_usage(run, data, tmp_path, where):
 
 
 def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlr.running.cluster", None)
+    monkeypatch.setitem(sys.modules, "mlr.running.cluster.connecting", None)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
     assert result.lines == ["mlr: error: --cluster needs Dask: pip install 'mlr[cluster]'"]
 

@@ -43,6 +43,10 @@ class Part:
     digests: dict[str, str]
 
 
+#: Sums up a shard: what of `mlr.gathering.gather.make_part` hangs on who does it.
+Make = Callable[[Shard, int, int | None, Path | None], Part]
+
+
 def cut(people: Sequence[Person], size: int, folds: int) -> list[Shard]:
     """Cut people into shards of one fold each, of nearly the same size.
 
