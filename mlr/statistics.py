@@ -390,7 +390,6 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
     if statistics.white == white:
         return statistics
     grow = white > statistics.white
-
     each = statistics.shape[0] if statistics.layout.pooled else 1
 
     def scaled(planes: Planes, power: int, count: int) -> Planes:

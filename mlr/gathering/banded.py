@@ -356,7 +356,9 @@ class Combined(Banded):
 
     Parameters
     ----------
-    added, removed : sequence of (name, RowSums)
+    added : sequence of RowSums
+        At least one.
+    removed : sequence of (name, RowSums)
         Of the same kind of images; the names are for errors.
     memory, folder
         As for `Banded`.

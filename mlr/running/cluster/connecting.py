@@ -15,10 +15,10 @@ from importlib.util import find_spec
 
 from distributed import Client
 
-from mlr.errors import MlrError
+from mlr.errors import MlrError, first_line
 from mlr.running.cluster import forkserver, tasks
 from mlr.running.cluster.engine import Cluster
-from mlr.running.cluster.errors import as_mlr_errors, first_line
+from mlr.running.cluster.errors import as_mlr_errors
 from mlr.running.cluster.local import close, started
 from mlr.running.cluster.workers import Workers
 from mlr.running.report import Report

@@ -10,7 +10,7 @@ from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from mlr.errors import MlrError
+from mlr.errors import MlrError, first_line
 
 _LOST = (KilledWorker, CommClosedError, FutureCancelledError, CancelledError, TimeoutError)
 
@@ -39,8 +39,3 @@ def as_mlr_errors() -> Iterator[None]:
         if "thread" not in str(error):  # of which the system gives no more
             raise
         raise MlrError(f"the cluster is lost: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says, in a line."""
-    return (str(error) or type(error).__name__).splitlines()[0]
