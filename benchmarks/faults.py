@@ -403,7 +403,7 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
             run = campaign.finish(process, start)
             trial = campaign.judge(task, run, killed=True)
             ours = [*there["workers"], *there["server"]] if address == "local:2" else []
-            left = _still_there(ours)
+            left = still_there(ours)
         if not trial.wrong and left:
             trial.wrong = f"processes {left} outlive the program"
         if not trial.wrong and run.code != 0:  # what was finished serves on
@@ -428,7 +428,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
         workers: list[int] = []
         while process.poll() is None and len(workers) < 2:
             time.sleep(0.01)
-            workers = _workers(process.pid)
+            workers = workers_of(process.pid)
         with suppress(subprocess.TimeoutExpired):
             process.wait(campaign.random.uniform(0, 0.7) * task.seconds)
         with suppress(OSError):
@@ -438,7 +438,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         trial = campaign.judge(task, run)
-        if left := _still_there(workers):
+        if left := still_there(workers):
             trial.wrong = trial.wrong or f"workers {left} outlive the program"
         yield trial
 
@@ -447,7 +447,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
 def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[int]]]]]:
     """Yield an address and what tells the processes there are, of a program with this id."""
     if local:
-        yield "local:2", lambda pid: {"workers": _workers(pid), "server": _children(pid)}
+        yield "local:2", lambda pid: {"workers": workers_of(pid), "server": children(pid)}
         return
     dask = [sys.executable, "-m", "distributed.cli.dask_"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT}
@@ -468,12 +468,12 @@ def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[
             process.wait()
 
 
-def _workers(pid: int) -> list[int]:
+def workers_of(pid: int) -> list[int]:
     """Return the workers of a program: forked by a server of its own."""
-    return [worker for server in _children(pid) for worker in _children(server)]
+    return [worker for server in children(pid) for worker in children(server)]
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """Return the processes that a process has started, but for the one that cleans up."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -484,9 +484,9 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _still_there(pids: list[int]) -> list[int]:
+def still_there(pids: list[int], seconds: float = 20) -> list[int]:
     """Return the processes that have not ended after some seconds."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + seconds
     while True:
         left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
         if not left or time.monotonic() > deadline:

@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import dask
 import distributed.utils
@@ -40,17 +41,6 @@ def started(number: int, memory: int | None, patience: float) -> Iterator[str]:
         The address of the scheduler.
     """
     distributed.utils._forkserver_preload_set = True  # or Dask says what the server is to load
-    settings = {
-        # Dask has memory given back at once: to ask for it again took a sixth of all the time.
-        "distributed.nanny.pre-spawn-environ": forkserver.environment(number),
-        "distributed.scheduler.allowed-failures": FAILURES,
-        "distributed.worker.memory.target": shares.KEPT / 2,  # of the limit, which is twice as much
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-        "distributed.worker.multiprocessing-method": forkserver.METHOD,
-        "distributed.worker.profile.enabled": False,
-    }
     before = set(multiprocessing.active_children())
     cluster: LocalCluster | None = None
 
@@ -69,7 +59,7 @@ def started(number: int, memory: int | None, patience: float) -> Iterator[str]:
 
     at_end.append(end)
     try:
-        with dask.config.set(settings):
+        with dask.config.set(_settings(number)):
             cluster = LocalCluster(
                 n_workers=0,
                 threads_per_worker=forkserver.threads_of(number),
@@ -94,6 +84,21 @@ def started(number: int, memory: int | None, patience: float) -> Iterator[str]:
             process.kill()
             process.join(ENDING)
         forkserver.end()
+
+
+def _settings(number: int) -> dict[str, Any]:
+    """Return Dask's settings for so many workers."""
+    return {
+        # Dask has memory given back at once: to ask for it again took a sixth of all the time.
+        "distributed.nanny.pre-spawn-environ": forkserver.environment(number),
+        "distributed.scheduler.allowed-failures": FAILURES,
+        "distributed.worker.memory.target": shares.KEPT / 2,  # of the limit, which is twice as much
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+        "distributed.worker.multiprocessing-method": forkserver.METHOD,
+        "distributed.worker.profile.enabled": False,
+    }
 
 
 def close(what: Client | LocalCluster) -> None:
