@@ -16,22 +16,8 @@ import numpy.typing as npt
 from mlr.data.files import located
 from mlr.errors import DataError
 from mlr.layout import Layout
-from mlr.running.bands import (
-    LEAST_ROWS,
-    Band,
-    Cost,
-    RowSums,
-    WorkedOnHere,
-    bands,
-    rows_within,
-)
-from mlr.statistics import (
-    SourceSums,
-    Statistics,
-    check_expressions,
-    hexdigest,
-    total,
-)
+from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums, WorkedOnHere, bands, rows_within
+from mlr.statistics import SourceSums, Statistics, check_expressions, hexdigest, total
 from mlr.statistics_file import read_statistics, write_statistics
 
 WORK = 11 << 20  # bytes that work on the planes may take, or a share of theirs

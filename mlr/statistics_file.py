@@ -19,14 +19,7 @@ from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
-from mlr.statistics import (
-    WHITE,
-    SourceSums,
-    Statistics,
-    TargetSums,
-    hexdigest,
-    plane_dtypes,
-)
+from mlr.statistics import WHITE, SourceSums, Statistics, TargetSums, hexdigest, plane_dtypes
 
 FORMAT = 2  # 1 had no folds and one kind of layout
 

@@ -12,7 +12,7 @@ from mlr.data.npz import meta_of
 from mlr.data.pairs import PairList, find_pairs
 from mlr.errors import DataError
 from mlr.folds import WORK, WORK_SHARE, Folds, joined
-from mlr.gathering.banded import Mapped, combined
+from mlr.gathering.combined import Mapped, combined
 from mlr.gathering.gather import Sharding, gather_pairs
 from mlr.layout import Layout
 from mlr.model import Model

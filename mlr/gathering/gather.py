@@ -16,9 +16,9 @@ from mlr.data.stream import decoded
 from mlr.errors import OptionError
 from mlr.folds import WORK, WORK_SHARE, Folds
 from mlr.gathering.accumulate import BATCH_BYTES, LEAST
-from mlr.gathering.banded import Expected, Spooled, combined
 from mlr.gathering.checkpoint import Checkpoint
 from mlr.gathering.collect import Job, bytes_of_sums, finished, prepared, sum_up
+from mlr.gathering.combined import combined
 from mlr.gathering.shards import (
     Failures,
     Make,
@@ -29,6 +29,7 @@ from mlr.gathering.shards import (
     spooled_shard,
     sum_shard,
 )
+from mlr.gathering.spooled import Expected, Spooled
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.running.bands import RowSums

@@ -12,8 +12,8 @@ from mlr.data.files import LARGEST, is_here, open_regular
 from mlr.data.pairs import Person
 from mlr.data.stream import DecodedPerson, decoded
 from mlr.folds import fold_of
-from mlr.gathering.banded import Spooled
 from mlr.gathering.collect import Job, sum_up
+from mlr.gathering.spooled import Spooled
 from mlr.running.bands import RowSums
 from mlr.running.report import Report
 from mlr.running.threads import limited

@@ -18,15 +18,7 @@ from mlr.data.mapped import Results
 from mlr.folds import Folds
 from mlr.gathering.banded import ARRAY_SHARE
 from mlr.layout import Layout
-from mlr.running.bands import (
-    LEAST_ROWS,
-    Band,
-    Cost,
-    Making,
-    bands,
-    check_memory,
-    rows_within,
-)
+from mlr.running.bands import LEAST_ROWS, Band, Cost, Making, bands, check_memory, rows_within
 from mlr.running.cluster import shares, tasks
 from mlr.running.cluster.crops import ALL, View, put_together
 from mlr.running.cluster.errors import as_mlr_errors
