@@ -18,8 +18,9 @@ from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.layout import Layout
+from mlr.planes import WHITE, plane_dtypes
 from mlr.receptive_field import ReceptiveField
-from mlr.statistics import WHITE, SourceSums, Statistics, TargetSums, hexdigest, plane_dtypes
+from mlr.statistics import SourceSums, Statistics, TargetSums, hexdigest
 
 FORMAT = 2  # 1 had no folds and one kind of layout
 

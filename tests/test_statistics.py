@@ -15,9 +15,9 @@ from mlr.errors import DataError, ModelError, OutputExistsError
 from mlr.folds import Folds
 from mlr.gathering import accumulate
 from mlr.gathering.accumulate import Accumulator, statistics_of_arrays
+from mlr.planes import NARROW_SAMPLES
 from mlr.receptive_field import ReceptiveField
 from mlr.running.threads import limited
-from mlr.statistics import NARROW_SAMPLES
 
 FIELD = ReceptiveField.square(3)
 

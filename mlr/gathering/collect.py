@@ -17,11 +17,12 @@ from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
 from mlr.gathering.accumulate import Accumulator, pair_digest
 from mlr.layout import Layout
+from mlr.planes import NARROW_SAMPLES, TO_16_BITS, WHITE
 from mlr.receptive_field import ReceptiveField
 from mlr.running.report import Report
 from mlr.running.threads import limited
 from mlr.running.warmup import announced
-from mlr.statistics import NARROW_SAMPLES, TO_16_BITS, WHITE, Statistics
+from mlr.statistics import Statistics
 
 PACK = 16  # people handed on at once
 

@@ -18,7 +18,8 @@ from mlr.gathering.banded import BATCH_SHARE, PACK_SHARE, Banded
 from mlr.gathering.collect import Job, Kind, kinds_of, with_dtype
 from mlr.kernels.pack import samples_shape
 from mlr.layout import Layout
-from mlr.statistics import NARROW_SAMPLES, WHITE, Statistics, total
+from mlr.planes import NARROW_SAMPLES, WHITE
+from mlr.statistics import Statistics, total
 
 PACK = 32  # people read at a time
 
