@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.faults import children, still_there, workers_of
+from benchmarks.faults.clusters import children, still_there, workers_of
 from benchmarks.shards import most_memory
 from tests.conftest import draw_pairs, names, run_process
 from tests.there import cut, join, noted, with_who
