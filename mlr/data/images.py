@@ -284,7 +284,13 @@ def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into an `ImageError` that names the file."""
+    """Turn whatever a decoder raises in the block into an `ImageError` that names the file.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be opened or decoded.
+    """
     try:
         yield
     except ImageError as error:

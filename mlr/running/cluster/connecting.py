@@ -92,7 +92,7 @@ class _Connecting:
         return bool(wait([self._outcome], max(0.0, self._deadline - time.monotonic())).done)
 
     def result(self) -> Client:
-        """Return the client, or raise what went wrong."""
+        """Return the client, or raise what went wrong: `MlrError` if nothing is heard of it."""
         if not self.wait():
             raise MlrError(f"{self._where}: the processes do not start: nothing is heard of them")
         return self._outcome.result()

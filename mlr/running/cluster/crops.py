@@ -58,6 +58,11 @@ def put_together(removed: Sequence[str], counts: Sequence[Sequence[int]], *parts
 
     Each term consists of pieces, and each of them is the sum of so many of the parts. The last
     terms, which have names, are taken out of the others.
+
+    Raises
+    ------
+    DataError
+        If there are not all pairs that are to be taken out.
     """
     rest = iter(parts)
     terms = [stacked([reduce(add, islice(rest, count)) for count in pieces]) for pieces in counts]
