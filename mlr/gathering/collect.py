@@ -130,8 +130,8 @@ def bytes_of_sums(people: Iterable[Person], job: Job) -> tuple[int, int]:
     counts = Counter(_bin(person, job.folds) for person in people)
     sums = 0
     for (_, expressions), count in counts.items():
-        planes = len(layout.lags) + 1 + len(expressions) * (len(layout.receptive_field) + 2)
-        sums += planes * plane * (4 if count * samples <= NARROW_SAMPLES else 8)
+        each = 4 if count * samples <= NARROW_SAMPLES else 8
+        sums += layout.planes(len(expressions)) * plane * each
     names = {name for _, expressions in counts for name in expressions}
     return sums, 4 * len(names) * (len(layout.receptive_field) + 1) * plane
 

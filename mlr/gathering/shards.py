@@ -75,8 +75,7 @@ def cut(people: Sequence[Person], size: int, folds: int) -> list[Shard]:
 def size_for(job: Job) -> int:
     """Return how many people a shard should have: their images outweigh the sums of them."""
     layout, channels = job.layout, job.format.channels
-    planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
-    sums = 4 * planes * layout.channels(channels)  # bytes for each pixel
+    sums = 4 * layout.planes(job.expressions) * layout.channels(channels)  # bytes for each pixel
     images = channels * (1 + job.expressions)
     return max(LEAST, -(-sums // images))
 

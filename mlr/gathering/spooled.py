@@ -131,8 +131,7 @@ class Spooled(Banded):
         kinds = [kind for kind in self._people if self._wanted(kind)]
         for kind in kinds:
             narrow = kind[2] == "uint8" and len(self._people[kind].sources) * each <= NARROW_SAMPLES
-            planes = len(layout.lags) + 1
-            planes += len(self._wanted(kind)) * (len(layout.receptive_field) + 2)
+            planes = layout.planes(len(self._wanted(kind)))
             found[kind[0]] += planes * layout.channels(channels) * width * (4 if narrow else 8)
         several = len({kind[0] for kind in kinds}) < len(kinds)  # kinds of a fold are added up
         deep = any(kind[2] != "uint8" for kind in kinds)

@@ -89,5 +89,4 @@ def summing_bytes(job: Job, rows: int) -> float:
 def row_bytes(job: Job) -> int:
     """Return the bytes of a row of the sums of a shard."""
     layout, (channels, _, width) = job.layout, job.shape
-    planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
-    return 4 * planes * layout.channels(channels) * width
+    return 4 * layout.planes(job.expressions) * layout.channels(channels) * width
