@@ -74,8 +74,7 @@ def needed(folder, pairs, window, recipe):
     folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
     pixels = 2 * channels * plane
     batch = pixels * batch_size(-(-pairs // folds) * 3 // channels, pixels, sparing=True)
-    planes = len(layout.lags) + 1 + len(layout.receptive_field) + 2
-    return batch + 4 * folds * channels * plane * planes
+    return batch + 4 * folds * channels * plane * layout.planes(1)
 
 
 class Folders:

@@ -37,9 +37,9 @@ OUTPUT = click.Path(path_type=Path)
 def _begun(context: click.Context, parameter: click.Parameter, where: str | None) -> str | None:
     """Let processes here load what they need while this one does."""
     if where is not None:
-        from mlr.running import processes
+        from mlr.running.cluster import forkserver
 
-        processes.begin(where)
+        forkserver.begin(where)
     return where
 
 

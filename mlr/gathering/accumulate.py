@@ -16,11 +16,10 @@ from mlr.kernels.pack import at_line, clear_from, pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
+from mlr.planes import NARROW_SAMPLES, WHITE
 from mlr.receptive_field import ReceptiveField
 from mlr.statistics import (
     DIGEST_MODULUS,
-    NARROW_SAMPLES,
-    WHITE,
     SourceSums,
     Statistics,
     TargetSums,
