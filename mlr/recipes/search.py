@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -299,7 +298,7 @@ class Search:
     def _asking_bytes(self, rows: int) -> int:
         """Return what choosing, or learning from everybody, takes for a band of so many rows."""
         around, rim = self._row * (rows + 2 * self._margin), self._rim_row * (rows + 2 * self._rim)
-        choosing = around + (self.folds + 3) * rim
+        choosing = around + (self.folds + 2) * rim
         learning = max(3 * around, around + 2 * rim)
         return max(choosing, learning) + 2 * self._solution * rows
 
@@ -422,11 +421,11 @@ def _left_out(
         options = list(equally_wide)
         some = [name for name in names if any(name in asking[o] for o in options)]
         near = [part.only(some).blurred(blur) for part in parts]
-        total = reduce(operator.add, near)
+        total = Moments.total(near)
         for place, left_out in enumerate(parts):
-            others = total - near[place]
             for mirrored, alike in groupby(options, key=lambda o: o.mirrored):
-                sums = others.with_mirrored() if mirrored else others
+                without = total.with_mirrored if mirrored else total.without
+                sums = without(near[place])
                 for option in alike:
                     weights = learner.solve(sums.only(asking[option]), option.penalty)
                     found = left_out.only(asking[option]).errors(weights)
@@ -434,7 +433,7 @@ def _left_out(
                         errors[name, option] = errors.get((name, option), 0.0) + rows
                     del weights  # before there are others
                 del sums
-            del others, left_out
+            del left_out
         del near, total
     return errors
 
@@ -446,7 +445,7 @@ def _learnt(
     chosen: Mapping[str, Option],
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of a band, learnt from everybody."""
-    everybody = reduce(operator.add, parts)
+    everybody = Moments.total(parts)
     solutions: dict[str, npt.NDArray[np.float32]] = {}
     for option, alike in _asking((name, chosen[name]) for name in names).items():
         shared = everybody.only(alike).blurred(option.blur)
