@@ -44,10 +44,10 @@ quality: $(VENV)/test.stamp  ## cross-validate on drawn faces, or on DATA=folder
 	$(BIN)/python benchmarks/quality.py $(or $(DATA),$(DEMO)/train)
 
 faults: $(VENV)/test-all.stamp  ## kill, starve and mislead the program, and see that nothing is lost
-	$(BIN)/python benchmarks/faults.py --write
+	$(BIN)/python -m benchmarks.faults --write
 
 fuzz: $(VENV)/test.stamp  ## feed the program with damaged and hostile input
-	$(BIN)/python benchmarks/fuzz.py --write
+	$(BIN)/python -m benchmarks.fuzz --write
 
 rivals: $(VENV)/test.stamp  ## compare with other methods, on drawn faces or on DATA=folder
 	$(BIN)/python -m benchmarks.comparison $(RIVALS)

@@ -24,20 +24,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from files import write_pairs
 
-from mlr.bench.machine import describe, optional, peak_memory
+from mlr.bench.machine import describe, optional
 from mlr.data.images import read_header
 from mlr.folds import fold_of
 from mlr.gathering.accumulate import batch_size
 from mlr.recipes import recipe as named_recipe
 from mlr.running.threads import thread_count
-from mlr.training import train
 
 DRAWN = 400  # people in files of their own; more are links to these
 FITTED = 3  # of the largest
@@ -52,44 +50,18 @@ AXES = {
     "taps": ("taps, 200 pairs of 128 px", [(w * w, 200, 128, w, "paper", None) for w in
                                            (1, 3, 5, 7, 9, 11)]),
     "best": ("pixels of each image, 80 pairs, recipe best", [(s * s, 80, s, None, "best", None) for
-                                                             s in (64, 96, 128, 192, 256)]),
+                                                             s in (64, 96, 128, 192, 256, 384)]),
     "memory": ("MB given, 200 pairs of 512 px, 5x5", [(m, 200, 512, 5, "paper", m * 10**6) for m in
                                                       (1000, 500, 250, 125, 60)]),
 }  # fmt: skip
 
 
-def run(folder, small, options):
-    """Train on the images in a folder; print seconds of processors, and bytes."""
-    train(small, **options)
-    before = reset_peak()
-    start = time.process_time()
-    weights = train(folder, **options).weights.nbytes
-    seconds = time.process_time() - start
-    print(json.dumps({"seconds": seconds, "bytes": peak("VmHWM") - before, "weights": weights}))
-
-
-def reset_peak():
-    """Forget the most bytes that this process has held; return what it holds."""
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-    return peak("VmRSS")
-
-
-def peak(key):
-    """Return what the system says of this process, in bytes."""
-    status = Path("/proc/self/status")
-    if not status.exists():  # not on Linux
-        return peak_memory()
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return 1024 * int(lines[key].split()[0])
-
-
 def measure(folder, small, window, recipe, memory, options):
-    """Return what `run` prints in a process of its own."""
+    """Return what peak.py prints."""
     chosen = {"receptive_field": window, "recipe": recipe, "memory": memory}
-    arguments = [folder, small, json.dumps({**chosen, "threads": options.threads})]
-    command = [sys.executable, __file__, "--run", *map(str, arguments)]
+    script = Path(__file__).with_name("peak.py")
+    arguments = [script, folder, small, json.dumps({**chosen, "threads": options.threads})]
+    command = [sys.executable, *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -102,8 +74,7 @@ def needed(folder, pairs, window, recipe):
     folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
     pixels = 2 * channels * plane
     batch = pixels * batch_size(-(-pairs // folds) * 3 // channels, pixels, sparing=True)
-    planes = len(layout.lags) + 1 + len(layout.receptive_field) + 2
-    return batch + 4 * folds * channels * plane * planes
+    return batch + 4 * folds * channels * plane * layout.planes(1)
 
 
 class Folders:
@@ -253,12 +224,7 @@ def main():
     parser.add_argument("--draw", action="store_true", help="draw, and measure nothing")
     parser.add_argument("--first", type=int, help="only so many values of each")
     parser.add_argument("--smaller", type=int, default=1, help="divide pairs and sides by this")
-    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.run:
-        folder, small, chosen = options.run
-        run(Path(folder), Path(small), json.loads(chosen))
-        return
     if optional("matplotlib") is None:
         sys.exit("needs mlr[plot]: pip install 'mlr[plot]'")
     options.output.mkdir(parents=True, exist_ok=True)

@@ -48,8 +48,7 @@ def seconds(work: Callable[[], object], repeat: int = 3) -> float:
 
 def planes(layout: Layout) -> int:
     """Return how many planes there are of colour images with one expression."""
-    each = len(layout.lags) + 1 + len(layout.receptive_field) + 2
-    return each * layout.channels(3)
+    return layout.planes(1) * layout.channels(3)
 
 
 def files(folder: Path, size: int) -> dict[str, float]:

@@ -125,8 +125,7 @@ def sums_bytes(name: str, size: int) -> int:
 
     made = recipe(name, {})
     layout = made.layout((3, size, size))
-    planes = len(layout.lags) + 1 + len(layout.receptive_field) + 2
-    return 4 * planes * layout.channels(3) * size * size * made.folds
+    return 4 * layout.planes(1) * layout.channels(3) * size * size * made.folds
 
 
 def most_memory(*words: object) -> tuple[int, int]:

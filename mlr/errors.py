@@ -30,3 +30,8 @@ class OutputExistsError(MlrError):
 
 class MlrWarning(UserWarning):
     """A file was left out; the rest went on."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or what it is called if it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -51,6 +51,13 @@ class Layout:
         """Return how many planes there are of each kind for images of so many channels."""
         return 1 if self.pooled else of_images
 
+    def planes(self, expressions: int) -> int:
+        """Return how many planes so many expressions of the same sources have, of each channel.
+
+        Lag planes and a sum for the sources; cross planes, a sum and squares for each expression.
+        """
+        return len(self.lags) + 1 + expressions * (len(self.receptive_field) + 2)
+
     def __str__(self) -> str:
         if self.lag_reach is None and not self.pooled:
             return str(self.receptive_field)

@@ -11,10 +11,10 @@ from mlr.errors import DataError, MlrError
 from mlr.folds import Folds, fold_of
 from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.model import Model
+from mlr.planes import WHITE
 from mlr.recipes import recipe as named_recipe
 from mlr.running.report import Report
 from mlr.running.threads import limited
-from mlr.statistics import WHITE
 
 Pixels = npt.NDArray[Any]
 

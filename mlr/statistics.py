@@ -8,31 +8,23 @@ With x the source image, t the target and o_1 .. o_k the taps of the receptive f
 
 where a pixel outside the frame counts as 0. Intensities are integers (8- or 16-bit), so the sums
 are exact: the same bits for any order, batch size, number of threads or split of the data. They
-add and subtract like the sets of pairs that they stand for. Planes of 8-bit images are int32 for
-up to `NARROW_SAMPLES` samples, int64 for more.
+add and subtract like the sets of pairs that they stand for. What the planes are of, `mlr.planes`
+says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlr.errors import DataError
 from mlr.layout import Layout
+from mlr.planes import TO_16_BITS, WHITE, Planes, minus, narrowed, summed, taken
 from mlr.receptive_field import ReceptiveField
 
-Planes = npt.NDArray[Any]  # int32, int64 or float64
-
-#: Intensity of white for every dtype that images may have.
-WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
-TO_16_BITS = 257  # 65535 / 255: an 8-bit intensity times this is the same in 16 bits
 DIGEST_MODULUS = 1 << 256
-#: Products of 8-bit intensities that a 32-bit plane can hold the sum of.
-NARROW_SAMPLES = (2**31 - 1) // 255**2
 
 
 @dataclass(frozen=True)
@@ -228,9 +220,9 @@ class Statistics:
         return replace(
             self,
             layout=layout,
-            sources=_each(self, lambda s: replace(s, lags=_taken(s.lags, kept))),
+            sources=_each(self, lambda s: replace(s, lags=taken(s.lags, kept))),
             targets={
-                name: replace(target, cross=_taken(target.cross, taps))
+                name: replace(target, cross=taken(target.cross, taps))
                 for name, target in self.targets.items()
             },
         )
@@ -327,8 +319,8 @@ def _source_total(parts: Sequence[SourceSums], each: int) -> SourceSums:
     count = sum(part.count for part in parts)
     return SourceSums(
         count,
-        lags=_sum([part.lags for part in parts], count * each),
-        sums=_sum([part.sums for part in parts], count * each),
+        lags=summed([part.lags for part in parts], count * each),
+        sums=summed([part.sums for part in parts], count * each),
     )
 
 
@@ -336,9 +328,9 @@ def _target_total(parts: Sequence[TargetSums], samples: int) -> TargetSums:
     if len(parts) == 1:
         return parts[0]
     return TargetSums(
-        cross=_sum([part.cross for part in parts], samples),
-        sums=_sum([part.sums for part in parts], samples),
-        squares=_sum([part.squares for part in parts], samples),
+        cross=summed([part.cross for part in parts], samples),
+        sums=summed([part.sums for part in parts], samples),
+        squares=summed([part.squares for part in parts], samples),
         deep=sum(part.deep for part in parts),
         digest=sum(part.digest for part in parts) % DIGEST_MODULUS,
     )
@@ -390,7 +382,6 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
     if statistics.white == white:
         return statistics
     grow = white > statistics.white
-
     each = statistics.shape[0] if statistics.layout.pooled else 1
 
     def scaled(planes: Planes, power: int, count: int) -> Planes:
@@ -434,17 +425,17 @@ def _each(
 
 def _source_difference(a: SourceSums, b: SourceSums, each: int) -> SourceSums:
     count = a.count - b.count
-    sums = _minus(a.sums, b.sums, count * each)
+    sums = minus(a.sums, b.sums, count * each)
     if count < 0 or sums.min() < 0 or (count == 0 and sums.any()):
         raise DataError("cannot take out pairs that were never put in")
-    return SourceSums(count, _minus(a.lags, b.lags, count * each), sums)
+    return SourceSums(count, minus(a.lags, b.lags, count * each), sums)
 
 
 def _target_difference(a: TargetSums, b: TargetSums, samples: int) -> TargetSums:
     return TargetSums(
-        cross=_minus(a.cross, b.cross, samples),
-        sums=_minus(a.sums, b.sums, samples),
-        squares=_minus(a.squares, b.squares, samples),
+        cross=minus(a.cross, b.cross, samples),
+        sums=minus(a.sums, b.sums, samples),
+        squares=minus(a.squares, b.squares, samples),
         deep=a.deep - b.deep,
         digest=(a.digest - b.digest) % DIGEST_MODULUS,
     )
@@ -453,47 +444,6 @@ def _target_difference(a: TargetSums, b: TargetSums, samples: int) -> TargetSums
 def hexdigest(digests: Iterable[int]) -> str:
     """Return the digest of several sets of pairs, 64 hexadecimal digits."""
     return f"{sum(digests) % DIGEST_MODULUS:064x}"
-
-
-def plane_dtypes(white: float) -> tuple[npt.DTypeLike, ...]:
-    """Return what the planes may be of: integers for 8-bit images."""
-    return (np.int32, np.int64) if white == WHITE["uint8"] else (np.float64,)
-
-
-def narrowed(planes: Planes, samples: int) -> Planes:
-    """Return planes of so many samples in the one dtype that statistics have for them."""
-    if planes.dtype == np.int64 and samples <= NARROW_SAMPLES:
-        return planes.astype(np.int32)
-    return planes
-
-
-def _taken(planes: Planes, places: Sequence[int]) -> Planes:
-    """Return some of the planes (channels, planes, height, width); `take` copies all of a view."""
-    result = np.empty((len(planes), len(places), *planes.shape[2:]), planes.dtype)
-    for k, place in enumerate(places):
-        result[:, k] = planes[:, place]
-    return result
-
-
-def _sum(parts: Sequence[Planes], samples: int) -> Planes:
-    """Return the sum of at least two planes, of so many samples."""
-    result = np.add(parts[0], parts[1], dtype=_dtype(parts[0], samples))
-    for part in parts[2:]:
-        np.add(result, part, out=result)
-    return result
-
-
-def _minus(a: Planes, b: Planes, samples: int) -> Planes:
-    """Return a - b, planes of so many samples."""
-    wide = np.int64 if a.dtype.kind == "i" else np.float64
-    return narrowed(np.subtract(a, b, dtype=wide), samples)
-
-
-def _dtype(planes: Planes, samples: int) -> npt.DTypeLike:
-    """Return what planes of so many samples are of."""
-    if planes.dtype.kind == "f":
-        return np.float64
-    return np.int32 if samples <= NARROW_SAMPLES else np.int64
 
 
 def _shared(sources: dict[str, SourceSums]) -> dict[str, SourceSums]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from mlr.data.files import check_free, is_here, located
 from mlr.data.npz import meta_of
-from mlr.data.pairs import find_pairs
+from mlr.data.pairs import PairList, find_pairs
 from mlr.errors import DataError
 from mlr.folds import WORK, WORK_SHARE, Folds, joined
-from mlr.gathering.banded import Mapped, combined
+from mlr.gathering.combined import Mapped, combined
 from mlr.gathering.gather import Sharding, gather_pairs
 from mlr.layout import Layout
 from mlr.model import Model
@@ -20,7 +20,7 @@ from mlr.receptive_field import ReceptiveField
 from mlr.recipes import DEFAULT, Recipe
 from mlr.recipes import recipe as named_recipe
 from mlr.running.bands import RowSums, check_memory
-from mlr.running.engine import engine
+from mlr.running.engine import Engine, engine
 from mlr.running.memory import memory_of
 from mlr.running.report import Report
 from mlr.running.threads import limited
@@ -126,14 +126,12 @@ def train(
     room = Room.of(memory, output)
     with limited(threads), announced(report), engine(cluster, report, room.each) as elsewhere:
         sharding = Sharding.of(checkpoint, shard, elsewhere)
+        wanted = _Wanted(made, source, target, room)
         sums = _gather(
             added,
             removed,
-            made,
-            source,
-            target,
+            wanted,
             sharding,
-            room,
             threads,
             report,
             check=lambda sums: check_memory(made.works(sums)),
@@ -205,7 +203,8 @@ def gather(
     room = Room.of(memory, output)
     with engine(cluster, report, room.each) as elsewhere:
         sharding = Sharding.of(checkpoint, shard, elsewhere)
-        sums = _gather(added, removed, made, source, target, sharding, room, threads, report)
+        wanted = _Wanted(made, source, target, room)
+        sums = _gather(added, removed, wanted, sharding, threads, report)
         folds = joined(sums)
     if output is not None:
         folds.save(output, force=force)
@@ -242,70 +241,152 @@ class Room:
         return cls(memory_of(memory), memory is not None, folder)
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """Which sums are wanted, whatever they are made of; workers are sent it.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        That needs them.
+    source : str, optional
+        Name of the source expression.
+    target : sequence of str
+        Target expressions; none means all.
+    room : Room
+        What they may take.
+    """
+
+    recipe: Recipe
+    source: str | None
+    target: Sequence[str]
+    room: Room
+
+    def of_file(self, path: Path, layout: Layout | None, memory: int) -> RowSums:
+        """Return those of a statistics file; without a layout, what the recipe takes of it."""
+        large = is_here(path) and path.stat().st_size * (1 + 2 * WORK_SHARE) + WORK > memory
+        found = Folds.load(path, mapped=large)
+        try:
+            if self.source not in (None, found.source):
+                raise DataError(
+                    f"statistics of the source expression {found.source}, not {self.source}"
+                )
+            if self.target:
+                found = found.only(self.target)
+            layout = layout or self.recipe.fitting(found.layout, found.parts[0].shape)
+            sums = Mapped(found, self.room.memory, self.room.folder) if large else found
+            return sums.restricted(layout)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Gathering:
+    """How the sums of each data are made.
+
+    Attributes
+    ----------
+    wanted : _Wanted
+        Which.
+    folders : mapping of Path to PairList
+        What is in those of the data that are no statistics files.
+    memory : int
+        Bytes that the sums of each may take.
+    sharding, threads, report, check
+        As for `mlr.gathering.gather.gather_pairs`.
+    """
+
+    wanted: _Wanted
+    folders: Mapping[Path, PairList]
+    memory: int
+    sharding: Sharding | None
+    threads: int | None
+    report: Report
+    check: Callable[[RowSums], None]
+
+    @property
+    def elsewhere(self) -> Engine | None:
+        """Who makes them, if it is not this process."""
+        return None if self.sharding is None else self.sharding.engine
+
+    def of(self, path: Path, layout: Layout | None) -> RowSums:
+        """Return the sums of a folder or a statistics file; without a layout, as it suits that."""
+        recipe, room = self.wanted.recipe, self.wanted.room
+        if path in self.folders:
+            return gather_pairs(
+                self.folders[path],
+                layout or recipe.layout,
+                folds=recipe.folds,
+                threads=self.threads,
+                report=self.report,
+                sharding=self.sharding,
+                memory=self.memory if room.given or self.sharding is None else None,
+                spool=room.folder,
+                check=self.check,
+            )
+        read = partial(self.wanted.of_file, path, layout, self.memory)
+        found = read()
+        if self.elsewhere:
+            return self.elsewhere.read(read, found, room.each, room.folder)
+        return found
+
+
+def _nothing(sums: RowSums) -> None:
+    """Check nothing."""
+
+
 def _gather(
     added: Sequence[Path],
     removed: Sequence[Path],
-    recipe: Recipe,
-    source: str | None,
-    target: Sequence[str],
+    wanted: _Wanted,
     sharding: Sharding | None,
-    room: Room,
     threads: int | None,
     report: Report,
-    check: Callable[[RowSums], None] = lambda sums: None,
+    check: Callable[[RowSums], None] = _nothing,
 ) -> RowSums:
-    """Add up the sums that a recipe needs."""
+    """Add up the sums that are wanted; if there is just one term it is checked in time."""
     if not added:
         raise DataError("no training data given")
     folders = {  # looked into before the work, not after
-        path: find_pairs(path, source=source or "neutral", target=target)
+        path: find_pairs(path, source=wanted.source or "neutral", target=wanted.target)
         for path in (*added, *removed)
         if not path.is_file()
     }
-    each = room.memory // (len(added) + len(removed))
-
-    elsewhere = None if sharding is None else sharding.engine
-
-    def sums(path: Path, layout: Layout | None) -> RowSums:
-        if path not in folders:
-            read = partial(_from_file, path, recipe, layout, source, target, room, each)
-            found = read()
-            return elsewhere.read(read, found, room.each, room.folder) if elsewhere else found
-        return gather_pairs(
-            folders[path],
-            layout or recipe.layout,
-            folds=recipe.folds,
-            threads=threads,
-            report=report,
-            sharding=sharding,
-            memory=each if room.given or sharding is None else None,
-            spool=room.folder,
-            check=check if len(added) + len(removed) == 1 else lambda sums: None,
-        )
-
+    count, room = len(added) + len(removed), wanted.room
+    gathering = _Gathering(
+        wanted,
+        folders,
+        room.memory // count,
+        sharding,
+        threads,
+        report,
+        check if count == 1 else _nothing,
+    )
     # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
     first, *rest = sorted(added, key=folders.__contains__)
-    found = sums(first, None)
-    if not (rest or removed):
+    found = gathering.of(first, None)
+    if count == 1:
         return found
-    terms, head = [found], found.head
-    for path in rest:
-        part = sums(path, head.layout if path in folders else None)
+    head = found.head
+
+    def fitting(path: Path, layout: Layout | None) -> RowSums:
+        part = gathering.of(path, layout)
         _check_fit(first, head, path, part.head)
-        terms.append(part)
+        return part
+
+    terms = [found, *(fitting(path, head.layout if path in folders else None) for path in rest)]
     taken: list[tuple[str, RowSums]] = []
     for path in removed:
         failures = len(report.failures)
-        part = sums(path, head.layout)
-        _check_fit(first, head, path, part.head)
+        part = fitting(path, head.layout)
         if path in folders and len(report.failures) > failures + len(folders[path].problems):
             raise DataError(
                 f"{path}: some of its images cannot be read, see above, so their pairs cannot be "
                 "taken out; mend or delete the files"
             )
         taken.append((str(path), part))
-    if elsewhere:
-        total = elsewhere.combined(terms, taken)
+    if gathering.elsewhere:
+        total = gathering.elsewhere.combined(terms, taken)
     else:
         total = combined(terms, taken, room.memory, room.folder)
     if not total.head.expressions:
@@ -327,30 +408,6 @@ def _paths(data: str | Path | Iterable[str | Path], cluster: str | None) -> list
     """Return paths, as others see them if it is a cluster that shall."""
     paths = [located(path) for path in ([data] if isinstance(data, str | Path) else data)]
     return paths if cluster is None else [path.absolute() for path in paths]
-
-
-def _from_file(
-    path: Path,
-    recipe: Recipe,
-    layout: Layout | None,
-    source: str | None,
-    target: Sequence[str],
-    room: Room,
-    memory: int,
-) -> RowSums:
-    """Return what is wanted of a statistics file; without a layout, what the recipe takes of it."""
-    large = is_here(path) and path.stat().st_size * (1 + 2 * WORK_SHARE) + WORK > memory
-    found = Folds.load(path, mapped=large)
-    try:
-        if source not in (None, found.source):
-            raise DataError(f"statistics of the source expression {found.source}, not {source}")
-        if target:
-            found = found.only(target)
-        layout = layout or recipe.fitting(found.layout, found.parts[0].shape)
-        sums = Mapped(found, room.memory, room.folder) if large else found
-        return sums.restricted(layout)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
 
 
 def _check_fit(first: Path, total: Folds, path: Path, part: Folds) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.kernels import cholesky
+from mlr.kernels import cholesky, jit
 from mlr.running.threads import limited
 from mlr.singular import solve_singular
 from tests.naive import naive_solve
@@ -119,15 +119,15 @@ def problem(taps, height, width, count, targets=1, seed=0, penalty=0.1):
         ),
     ),
     height=st.integers(1, 6),
-    width=st.integers(1, 11),
+    width=st.integers(1, 26),
     count=st.integers(1, 12),
     targets=st.integers(1, 3),
     seed=st.integers(0, 2**32 - 1),
 )
 @example(taps=window(7), height=2, width=1, count=3, targets=2, seed=0)
-@example(taps=window(3), height=4, width=16, count=20, targets=3, seed=1)
-@example(taps=window(7), height=9, width=12, count=60, targets=1, seed=2)
-@example(taps=IRREGULAR, height=7, width=13, count=4, targets=2, seed=3)
+@example(taps=window(3), height=4, width=24, count=20, targets=3, seed=1)
+@example(taps=window(7), height=9, width=20, count=60, targets=1, seed=2)
+@example(taps=IRREGULAR, height=7, width=21, count=4, targets=2, seed=3)
 @settings(max_examples=60, deadline=None)
 def test_equals_the_reference(taps, height, width, count, targets, seed):
     case = problem(taps, height, width, count, targets, seed)
@@ -243,6 +243,22 @@ def test_the_position_in_the_row_does_not_change_a_bit():
     np.testing.assert_array_equal(weights[..., 1:-2], shifted_weights[..., 2:-1])
 
 
+@pytest.mark.skipif(not jit.processor_has("fma"), reason="needs an x86 processor with FMA")
+def test_the_number_of_lanes_does_not_change_a_bit():
+    program = (
+        "from mlr.kernels.lanes import LANES\n"
+        "from tests.test_cholesky import problem, window\n"
+        "assert LANES == 4\n"
+        "print(problem(window(5), 6, 29, count=40, targets=2).solve()[0].tobytes().hex())\n"
+    )
+    narrow = {**os.environ, "NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=narrow, capture_output=True, text=True, check=True
+    )
+    weights, _ = problem(window(5), 6, 29, count=40, targets=2).solve()
+    assert done.stdout.strip() == weights.tobytes().hex()
+
+
 def test_a_kernel_has_one_signature():
     for count, targets in [(5, 1), (60, 3)]:
         problem(window(3), 5, 9, count, targets).solve()
@@ -257,7 +273,8 @@ def test_weights_of_another_shape_are_refused():
             solve_all(case.equations, weights)
 
 
-def test_plain_kernels_agree():
+@pytest.mark.parametrize("variable", ["MLR_PLAIN_KERNELS", "NUMBA_DISABLE_JIT"])
+def test_plain_kernels_agree(variable):
     case = problem(window(3), 5, 9, count=30, targets=2)
     program = """
 import json
@@ -265,8 +282,8 @@ from tests.test_cholesky import problem, window
 weights, _ = problem(window(3), 5, 9, count=30, targets=2).solve()
 print(json.dumps(weights.tolist()))
 """
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    environment = {**os.environ, variable: "1"}
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=True, env=environment
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, check=True, env=environment
     )
     np.testing.assert_allclose(case.solve()[0], json.loads(run.stdout), rtol=1e-10, atol=1e-12)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.faults.clusters import children, still_there, workers_of
 from benchmarks.shards import most_memory
 from tests.conftest import draw_pairs, names, run_process
 from tests.there import cut, join, noted, with_who
@@ -23,8 +24,8 @@ pytest.importorskip("distributed", reason="needs mlr[cluster]")
 from mlr.errors import DataError
 from mlr.folds import joined
 from mlr.gathering import gather as gathering
-from mlr.running import cluster
 from mlr.running.bands import Making, bands
+from mlr.running.cluster import connecting
 from mlr.running.engine import engine
 from mlr.running.report import Report
 
@@ -213,29 +214,6 @@ def test_faces_are_changed_and_scored_as_here(data, two, model, tmp_path, monkey
     assert outcomes[0] == outcomes[1]
 
 
-def children(pid):
-    """Return the processes that a process has started, but for trackers."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            command = (entry / "cmdline").read_text()
-        except OSError:  # it has ended
-            continue
-        if parent == pid and "resource_tracker" not in command:
-            found.append(int(entry.name))
-    return found
-
-
-def workers_of(pid):
-    """Return the workers of a program: forked by a server of its own."""
-    return [worker for server in children(pid) for worker in children(server)]
-
-
-def alive(pids):
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-
-
 @contextmanager
 def started(*arguments, workers=2):
     """Run the program on a cluster of two; yield it and its workers once so many are there."""
@@ -288,7 +266,7 @@ def test_what_fails_before_the_work_leaves_no_process(tmp_path):
     assert process.returncode == 1
     assert len(err.splitlines()) == 1, err
     assert found
-    assert not alive(found)
+    assert not still_there(found, seconds=5)  # Python's tracker of resources ends after us
 
 
 @pytest.mark.parametrize(
@@ -312,10 +290,7 @@ def test_workers_end_with_the_program(many, tmp_path, number):
     killed = number == signal.SIGKILL
     assert process.returncode == (-number if killed else 128 + number)
     assert killed or err.splitlines()[-1].startswith("mlr: ")
-    deadline = time.monotonic() + 10
-    while alive(workers) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not alive(workers)
+    assert not still_there(workers, seconds=10)
     assert names(tmp_path) == ["kept"]
     assert killed or not list(kept.glob(".*"))
     assert len(list(kept.glob("shard-*"))) >= 4
@@ -341,7 +316,7 @@ def test_what_workers_print_does_not_reach_the_user():
 
 
 def test_nobody_answers(run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    monkeypatch.setattr(connecting, "PATIENCE", 0.3)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -355,7 +330,7 @@ def test_processes_that_never_start_are_not_waited_for(run, data, tmp_path, monk
     async def never(self):
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    monkeypatch.setattr(connecting, "PATIENCE", 0.3)
     monkeypatch.setattr(what, never)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
     assert result.lines[-1].startswith("mlr: error: local:2: the processes do not start")
@@ -371,7 +346,7 @@ def test_odd_addresses_are_wrong_usage(run, data, tmp_path, where):
 
 
 def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlr.running.cluster", None)
+    monkeypatch.setitem(sys.modules, "mlr.running.cluster.connecting", None)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
     assert result.lines == ["mlr: error: --cluster needs Dask: pip install 'mlr[cluster]'"]
 

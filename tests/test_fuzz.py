@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-FUZZ = Path(__file__).parent.parent / "benchmarks" / "fuzz.py"
+ROOT = Path(__file__).parent.parent
 
 
 def test_damaged_and_hostile_input_is_refused_in_a_line():
-    command = [sys.executable, FUZZ, "--cases", "200", "--seed", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--cases", "200", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout.splitlines()[6] == "Seed 1: 200 cases, 0 of them wrong."

@@ -280,7 +280,7 @@ def test_the_command_trains_scores_and_draws_and_others_join_its_table(tmp_path,
     same = np.mean(result["rivals"]["copy"]["each"]["mse"][:2])
     assert f"| copy of the input | {same:.5f} |" in table
     assert "lower error than Pix2Pix" in table
-    assert {"rivals.png", "rivals-losses.png"} <= set(names(tmp_path))
+    assert {"rivals.webp", "rivals-losses.png"} <= set(names(tmp_path))
     assert len(list((tmp_path / "kept").glob("*.pt"))) == 1
     assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == [
         "pix2pix", "copy", "mlr-paper", "pix2pix",

@@ -15,9 +15,10 @@ from mlr.errors import DataError, ModelError, OutputExistsError
 from mlr.folds import Folds
 from mlr.gathering import accumulate
 from mlr.gathering.accumulate import Accumulator, statistics_of_arrays
+from mlr.layout import Layout
+from mlr.planes import NARROW_SAMPLES
 from mlr.receptive_field import ReceptiveField
 from mlr.running.threads import limited
-from mlr.statistics import NARROW_SAMPLES
 
 FIELD = ReceptiveField.square(3)
 
@@ -45,6 +46,13 @@ def some(X, targets, which):
 def saved(statistics, path):
     Folds((statistics,)).save(path, force=True)
     return path.read_bytes()
+
+
+@pytest.mark.parametrize("layout", [Layout(FIELD), Layout(FIELD, 3, pooled=True)])
+def test_a_layout_tells_how_many_planes_there_are(layout):
+    X, targets = pairs(0, 2, ("happy", "sad"), (4, 5, 3))
+    planes = layout.planes(2) * layout.channels(3)
+    assert statistics_of_arrays(X, targets, layout).nbytes == 4 * planes * 4 * 5
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

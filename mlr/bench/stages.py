@@ -83,7 +83,6 @@ def time_all(
         For each stage ``stage``, ``work``, the work's key, ``seconds`` (of repeated runs),
         ``items`` a run with ``items_per_second`` (None where images or pairs are no measure),
         ``rate`` and ``limit`` in ``unit``, ``limit_name``, ``fraction``.
-
     """
     measured: list[dict[str, Any]] = []
     decoded: set[int] = set()

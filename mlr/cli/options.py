@@ -37,9 +37,9 @@ OUTPUT = click.Path(path_type=Path)
 def _begun(context: click.Context, parameter: click.Parameter, where: str | None) -> str | None:
     """Let processes here load what they need while this one does."""
     if where is not None:
-        from mlr.running import processes
+        from mlr.running.cluster import forkserver
 
-        processes.begin(where)
+        forkserver.begin(where)
     return where
 
 
@@ -81,7 +81,7 @@ eyes = click.option(
 )
 
 
-class _Face(click.ParamType[str | int]):
+class _Face(click.ParamType):  # type: ignore[type-arg]  # older versions take none
     """all, largest, or the rank of a face in size."""
 
     name = "face"

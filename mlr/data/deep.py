@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageFile
+from PIL.ExifTags import Base
 
 from mlr.errors import ImageError
 
@@ -29,9 +30,7 @@ KINDS = frozenset({"PNG", "TIFF"})  # as Pillow calls them
 # of grey with alpha.
 _STORED = re.compile(r"\bRGBA?;16[BLN]")
 _BEFORE_PIXELS = 8 + 12 + 13  # bytes of a PNG: its signature and IHDR, after which chunks may go
-_SOFTWARE, _DESCRIPTION = 0x0131, 0x010E  # EXIF tags
 _EXIF_PREFIX = b"Exif\0\0"  # which PNG leaves out
-
 
 # Without a handler the logging module shows warnings of libpng and libtiff on stderr.
 logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
@@ -140,7 +139,10 @@ def _encode_tiff(pixels: Pixels, icc: bytes | None, exif: PIL.Image.Exif | None)
 
     said: dict[str, Any] = {}
     if exif:
-        said = {"description": exif.get(_DESCRIPTION), "software": exif.get(_SOFTWARE, False)}
+        said = {
+            "description": exif.get(Base.ImageDescription),
+            "software": exif.get(Base.Software, False),
+        }
     file = io.BytesIO()
     tifffile.imwrite(
         file,

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from mlr.errors import MlrError, OutputExistsError
+from mlr.errors import MlrError, OutputExistsError, first_line
 
 LARGEST = 1 << 30  # bytes of an image file or a manifest; those that people have are far smaller
 
@@ -47,7 +47,7 @@ def located(place: str | Path) -> Path:
         path: Path = UPath(place)
         path.exists()  # whoever cannot be reached, says so now
     except Exception as error:  # each kind of place has errors of its own
-        raise MlrError(f"{place}: cannot be reached: {_first_line(error)}") from error
+        raise MlrError(f"{place}: cannot be reached: {first_line(error)}") from error
     return path
 
 
@@ -96,12 +96,8 @@ def _open_there(path: Path, largest: int | None) -> Iterator[IO[bytes]]:
         except OSError:
             raise
         except Exception as error:  # each kind of place has errors of its own
-            raise OSError(errno.EIO, _first_line(error)) from error
+            raise OSError(errno.EIO, first_line(error)) from error
         yield file
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageFile
+from PIL.ExifTags import Base
 
 from mlr.data import deep
 from mlr.data.files import LARGEST, open_regular, replacing
@@ -57,7 +58,6 @@ _OTHER_SPACES = {
 _UNSUPPORTED = frozenset({"I", "F"})
 #: What files are opened as, whatever their suffix: not the dozens of other formats of Pillow.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-_ORIENTATION = 0x0112  # EXIF tag; from 5 on it turns the image on its side
 
 #: What the decoders raise for files that are not what they say.
 _DECODE_ERRORS = (
@@ -169,7 +169,7 @@ def read_image(path: Path) -> Image:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             header, mode = _header(image)
             array = _decoded(image, data, header, mode)
-            orientation = image.getexif().get(_ORIENTATION, 1)  # it may lie behind the pixels
+            orientation = image.getexif().get(Base.Orientation, 1)  # it may lie behind the pixels
             icc = _profile(image, header.channels)
     array = _upright(array, orientation)
     pixels = array if array.ndim == 3 else array[..., None]
@@ -278,12 +278,19 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
 def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
     """Return width and height of an opened image as it is seen: EXIF orientation applied."""
     width, height = image.size
-    return (height, width) if _orientation(image) >= 5 else (width, height)
+    turned = _orientation(image) >= 5  # on its side
+    return (height, width) if turned else (width, height)
 
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into an `ImageError` that names the file."""
+    """Turn whatever a decoder raises in the block into an `ImageError` that names the file.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be opened or decoded.
+    """
     try:
         yield
     except ImageError as error:
@@ -332,7 +339,7 @@ def _decoded(
     """Return the pixels as they are stored, in a mode of Pillow's, with 16 bits where it has 8."""
     if header.bits == 16 and mode is not None:
         width, height = image.size
-        if image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) >= 5:
+        if image.format == "TIFF" and image.getexif().get(Base.Orientation, 1) >= 5:
             width, height = height, width  # Pillow says the upright size
         return deep.decode(data, str(image.format), (height, width, len(mode)))
     return np.asarray(image if mode in (None, image.mode) else image.convert(mode))
@@ -362,4 +369,4 @@ def _orientation(image: PIL.Image.Image) -> int:
     # Pillow says the upright size of a TIFF by itself. In a PNG it would look past the pixels.
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         return 1
-    return int(image.getexif().get(_ORIENTATION, 1))
+    return int(image.getexif().get(Base.Orientation, 1))

@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 
 from mlr.data.files import open_regular
 from mlr.data.mapped import release
-from mlr.errors import ModelError
+from mlr.errors import ModelError, first_line
 
 _META = "meta.npy"
 _CHUNK = 1 << 20  # bytes read or written at a time
@@ -181,7 +181,7 @@ def _array(
     try:
         shape, fortran_order, dtype = _HEADER_READERS[npy.read_magic(start)](start)
     except Exception as error:  # whatever Python's own parser raises, for a header is an expression
-        cause = (str(error) or type(error).__name__).splitlines()[0]
+        cause = first_line(error)
         raise ValueError(f"{info.filename} has no header that can be read: {cause}") from error
     if dtype.hasobject:
         raise ValueError(f"{info.filename} holds pickled Python objects")

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
+from PIL.ExifTags import Base
 
 from mlr.data.files import LARGEST, open_regular
 from mlr.data.images import FORMATS, decoding, upright_size
 from mlr.version import __version__
 
 KIND = "synthesized"
-_SOFTWARE, _DESCRIPTION = 0x0131, 0x010E  # EXIF tags
 
 #: What is said of a file without a record.
 NO_RECORD = {"record": "none: nothing says that mlr synthesized it"}
@@ -66,7 +66,7 @@ def to_exif(record: Record | None, exif: PIL.Image.Exif | None = None) -> PIL.Im
     """
     exif = PIL.Image.Exif() if exif is None else exif
     if record is not None:
-        exif[_SOFTWARE], exif[_DESCRIPTION] = str(record["software"]), to_json(record)
+        exif[Base.Software], exif[Base.ImageDescription] = str(record["software"]), to_json(record)
     return exif
 
 
@@ -95,7 +95,7 @@ def describe_image(path: Path) -> dict[str, Any]:
         PIL.Image.open(file, formats=FORMATS) as image,
     ):
         width, height = upright_size(image)
-        said = image.getexif().get(_DESCRIPTION) or image.info.get("comment")
+        said = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
         found = {
             "kind": "image",
             "format": str(image.format),

@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,33 @@ Pixels = npt.NDArray[Any]
 _PREADV = hasattr(os, "preadv")
 
 
-class Spool:
+class _Temporary:
+    """A temporary file that is closed with whoever has it.
+
+    Parameters
+    ----------
+    file : file
+        Open for reading and writing.
+    what : str
+        What lies in it, for errors.
+    """
+
+    def __init__(self, file: IO[bytes], what: str) -> None:
+        self._file, self._what = file, what
+        weakref.finalize(self, file.close)
+
+    def _fill(self, room: memoryview, place: int) -> None:
+        """Read the bytes from a place on, as many as there is room for."""
+        if _PREADV:
+            count = os.preadv(self._file.fileno(), (room,), place)
+        else:
+            self._file.seek(place)
+            count = self._file.readinto(room)  # type: ignore[attr-defined]
+        if count != room.nbytes:
+            raise MlrError(f"the temporary file of {self._what} has been cut off")
+
+
+class Spool(_Temporary):
     """A temporary file of images of one size.
 
     Parameters
@@ -37,9 +63,8 @@ class Spool:
     """
 
     def __init__(self, shape: tuple[int, int, int], folder: Path | None = None) -> None:
+        super().__init__(temporary_file(folder), "decoded images")
         self._shape, self._folder = shape, folder
-        self._file = temporary_file(folder)
-        weakref.finalize(self, self._file.close)
         self._end = 0
 
     def add(self, pixels: Pixels) -> int:
@@ -75,18 +100,21 @@ class Spool:
         Returns
         -------
         ndarray, shape (images, end - first, width, channels)
+
+        Raises
+        ------
+        MlrError
+            If they are not there any more.
         """
         _, width, channels = self._shape
         rows = np.empty((len(places), end - first, width, channels), dtype)
         skip = first * width * channels * rows.itemsize
         for image, place in zip(rows, places, strict=True):
-            self._file.seek(place + skip)
-            if self._file.readinto(image.data.cast("B")) != image.nbytes:  # type: ignore[attr-defined]
-                raise MlrError("the temporary file of decoded images has been cut off")
+            self._fill(image.data.cast("B"), place + skip)
         return rows
 
 
-class RowFile:
+class RowFile(_Temporary):
     """A temporary file of planes, of which some rows at a time are written and read.
 
     In a mapped file a fault for each page of what is read takes longer than reading it.
@@ -105,9 +133,8 @@ class RowFile:
     """
 
     def __init__(self, shape: tuple[int, int, int], folder: Path | None = None) -> None:
+        super().__init__(reserved_file(8 * math.prod(shape), folder), "moments")
         self._planes, self._height, self._width = shape
-        self._file = reserved_file(8 * math.prod(shape), folder)
-        weakref.finalize(self, self._file.close)
 
     def write(self, first: int, planes: Iterable[npt.NDArray[np.float64]]) -> None:
         """Write rows from the first on, (rows, width) of each plane."""
@@ -127,18 +154,9 @@ class RowFile:
         rows = np.empty((self._planes, end - first, self._width))
         view, size = memoryview(rows).cast("B"), rows[0].nbytes
         place, step = self._place(0, first), self._place(1, 0)
-
         for k in range(self._planes):  # in threads, which wait for each other, it takes longer
-            if self._read(view[k * size : (k + 1) * size], place + k * step) != size:
-                raise MlrError("the temporary file of moments has been cut off")
+            self._fill(view[k * size : (k + 1) * size], place + k * step)
         return rows
-
-    def _read(self, room: memoryview, place: int) -> int:
-        if _PREADV:
-            return os.preadv(self._file.fileno(), (room,), place)
-        self._file.seek(place)
-        count: int = self._file.readinto(room)  # type: ignore[attr-defined]
-        return count
 
     def _place(self, plane: int, row: int) -> int:
         return 8 * (plane * self._height + row) * self._width

@@ -99,16 +99,9 @@ def evaluate(
     if report_dir is not None:
         for name in (*(f"{each}.png" for each in (*shared, "overview")), PAGE):
             check_free(Path(report_dir) / name, force=force)  # before the work, not after
-    found: dict[str, list[_Entry]] = {}
-
     with engine(cluster, report) as elsewhere:
         results = mapped(elsewhere, _measured, pairs.people, (model, shared), threads)
-        progress = report.progress(results, len(pairs.people), "evaluating")
-        for person, (measured, failures) in zip(pairs.people, progress, strict=True):
-            for path, cause in failures:
-                report.fail(path, cause)
-            for name, (ours, copied) in measured:
-                found.setdefault(name, []).append(_Entry(person, ours, copied))
+        found = _entries(pairs.people, results, report)
     if not found:
         raise DataError(f"{data}: not one pair could be evaluated")
     count = sum(len(pairs_of) for pairs_of in found.values())
@@ -136,11 +129,24 @@ class _Entry(NamedTuple):
 
 
 _Scores = tuple[dict[str, float], dict[str, float]]  # the model's, the unchanged input's
+_Measured = tuple[list[tuple[str, _Scores]], list[tuple[Path, str]]]  # by expression; failures
 
 
-def _measured(
-    person: Person, by: tuple[Model, Sequence[str]]
-) -> tuple[list[tuple[str, _Scores]], list[tuple[Path, str]]]:
+def _entries(
+    people: Sequence[Person], results: Iterator[_Measured], report: Report
+) -> dict[str, list[_Entry]]:
+    """Return the pairs of each expression, in the order of the people."""
+    found: dict[str, list[_Entry]] = {}
+    progress = report.progress(results, len(people), "evaluating")
+    for person, (measured, failures) in zip(people, progress, strict=True):
+        for path, cause in failures:
+            report.fail(path, cause)
+        for name, (ours, copied) in measured:
+            found.setdefault(name, []).append(_Entry(person, ours, copied))
+    return found
+
+
+def _measured(person: Person, by: tuple[Model, Sequence[str]]) -> _Measured:
     """Return the scores of a person's expressions, and what could not be read."""
     model, expressions = by
     try:

@@ -17,11 +17,10 @@ from mlr.kernels.parallel import share_out
 from mlr.kernels.products import add_products, sums_of
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
+from mlr.planes import NARROW_SAMPLES, WHITE
 from mlr.receptive_field import ReceptiveField
 from mlr.statistics import (
     DIGEST_MODULUS,
-    NARROW_SAMPLES,
-    WHITE,
     SourceSums,
     Statistics,
     TargetSums,

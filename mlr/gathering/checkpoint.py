@@ -22,8 +22,8 @@ from mlr.data.pairs import Person
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.folds import Folds, joined
-from mlr.gathering.banded import Mapped
 from mlr.gathering.collect import Job
+from mlr.gathering.combined import Mapped
 from mlr.gathering.shards import Part, Shard, address, cut, digest_of, files_of
 from mlr.running.bands import RowSums
 from mlr.version import __version__

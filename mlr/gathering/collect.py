@@ -17,11 +17,12 @@ from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
 from mlr.gathering.accumulate import Accumulator, pair_digest
 from mlr.layout import Layout
+from mlr.planes import NARROW_SAMPLES, TO_16_BITS, WHITE
 from mlr.receptive_field import ReceptiveField
 from mlr.running.report import Report
 from mlr.running.threads import limited
 from mlr.running.warmup import announced
-from mlr.statistics import NARROW_SAMPLES, TO_16_BITS, WHITE, Statistics
+from mlr.statistics import Statistics
 
 PACK = 16  # people handed on at once
 
@@ -129,8 +130,8 @@ def bytes_of_sums(people: Iterable[Person], job: Job) -> tuple[int, int]:
     counts = Counter(_bin(person, job.folds) for person in people)
     sums = 0
     for (_, expressions), count in counts.items():
-        planes = len(layout.lags) + 1 + len(expressions) * (len(layout.receptive_field) + 2)
-        sums += planes * plane * (4 if count * samples <= NARROW_SAMPLES else 8)
+        each = 4 if count * samples <= NARROW_SAMPLES else 8
+        sums += layout.planes(len(expressions)) * plane * each
     names = {name for _, expressions in counts for name in expressions}
     return sums, 4 * len(names) * (len(layout.receptive_field) + 1) * plane
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +16,20 @@ from mlr.data.stream import decoded
 from mlr.errors import OptionError
 from mlr.folds import WORK, WORK_SHARE, Folds
 from mlr.gathering.accumulate import BATCH_BYTES, LEAST
-from mlr.gathering.banded import Expected, Spooled, combined
 from mlr.gathering.checkpoint import Checkpoint
 from mlr.gathering.collect import Job, bytes_of_sums, finished, prepared, sum_up
-from mlr.gathering.shards import Failures, Part, Shard, cut, size_for, spooled_shard, sum_shard
+from mlr.gathering.combined import combined
+from mlr.gathering.shards import (
+    Failures,
+    Make,
+    Part,
+    Shard,
+    cut,
+    size_for,
+    spooled_shard,
+    sum_shard,
+)
+from mlr.gathering.spooled import Expected, Spooled
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
 from mlr.running.bands import RowSums
@@ -117,14 +127,20 @@ def gather_pairs(
         with store.opened() if store else nullcontext():
             shards = store.shards(people, size) if store else cut(people, size, folds)
             steps = report.progress(range(len(people)), len(people), "summing up")
+            make = partial(make_part, job=job, store=store)
+
+            def tell(shard: Shard, failures: Failures) -> None:
+                if sharding.engine is not None:  # here everybody is counted when decoded
+                    deque(islice(steps, len(shard)), 0)
+                for path, cause in failures:
+                    report.fail(path, cause)
+
             if sharding.engine is None:
                 there = memory is None or _wanted(people, job) <= memory
-                room = None if there else memory
-                total = _one_by_one(shards, job, store, count, steps, report, room, spool)
+                here = partial(make, advance=lambda: next(steps, None))
+                total = _one_by_one(here, shards, count, tell, None if there else memory, spool)
             else:
-                total = _elsewhere(
-                    sharding.engine, shards, job, store, steps, report, memory, spool
-                )
+                total = sharding.engine.sums(make, shards, job, tell, memory, spool)
             deque(steps, 0)  # those who could not be decoded
         finished(total.head, report)
         return total
@@ -176,12 +192,10 @@ def _wanted(people: Sequence[Person], job: Job) -> float:
 
 
 def _one_by_one(
+    make: Make,
     shards: Sequence[Shard],
-    job: Job,
-    store: Checkpoint | None,
     threads: int,
-    steps: Iterator[int],
-    report: Report,
+    tell: Callable[[Shard, Failures], None],
     memory: int | None,
     spool: Path | None,
 ) -> RowSums:
@@ -189,38 +203,16 @@ def _one_by_one(
     total: Folds | None = None
     parts: list[RowSums] = []
     for shard in shards:
-        part = make_part(shard, threads, memory, spool, job, store, lambda: next(steps, None))
+        part = make(shard, threads, memory, spool)
         if isinstance(part.sums, Folds):
             total = part.sums if total is None else total + part.sums
         else:
             parts.append(part.sums)
-        for path, cause in part.failures:
-            report.fail(path, cause)
+        tell(shard, part.failures)
     if total is None:
         assert memory is not None
         return combined(parts, [], memory, spool)
     return total
-
-
-def _elsewhere(
-    engine: Engine,
-    shards: Sequence[Shard],
-    job: Job,
-    store: Checkpoint | None,
-    steps: Iterator[int],
-    report: Report,
-    memory: int | None,
-    folder: Path | None,
-) -> RowSums:
-    """Return the sum over all shards, made by an engine."""
-
-    def tell(shard: Shard, failures: Failures) -> None:
-        deque(islice(steps, len(shard)), 0)
-        for path, cause in failures:
-            report.fail(path, cause)
-
-    make = partial(make_part, job=job, store=store)
-    return engine.sums(make, shards, job, tell, memory, folder)
 
 
 def make_part(

@@ -12,8 +12,8 @@ from mlr.data.files import LARGEST, is_here, open_regular
 from mlr.data.pairs import Person
 from mlr.data.stream import DecodedPerson, decoded
 from mlr.folds import fold_of
-from mlr.gathering.banded import Spooled
 from mlr.gathering.collect import Job, sum_up
+from mlr.gathering.spooled import Spooled
 from mlr.running.bands import RowSums
 from mlr.running.report import Report
 from mlr.running.threads import limited
@@ -41,6 +41,10 @@ class Part:
     sums: RowSums
     failures: Failures
     digests: dict[str, str]
+
+
+#: Sums up a shard: what of `mlr.gathering.gather.make_part` hangs on who does it.
+Make = Callable[[Shard, int, int | None, Path | None], Part]
 
 
 def cut(people: Sequence[Person], size: int, folds: int) -> list[Shard]:
@@ -71,8 +75,7 @@ def cut(people: Sequence[Person], size: int, folds: int) -> list[Shard]:
 def size_for(job: Job) -> int:
     """Return how many people a shard should have: their images outweigh the sums of them."""
     layout, channels = job.layout, job.format.channels
-    planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
-    sums = 4 * planes * layout.channels(channels)  # bytes for each pixel
+    sums = 4 * layout.planes(job.expressions) * layout.channels(channels)  # bytes for each pixel
     images = channels * (1 + job.expressions)
     return max(LEAST, -(-sums // images))
 

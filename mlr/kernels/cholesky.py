@@ -16,7 +16,10 @@ works on blocks of 3 x 3 elements, whose nine sums stay in registers.
 
 Slower, in times per pixel against this version (n = 10, 26, 50):
 
-- 8 lanes: 1.2, 1.1, 1.3; the sums of a block no longer fit the registers.
+- 8 lanes in registers of 256 bits: 1.2, 1.1, 1.3; the sums of a block no longer fit those.
+- 4 lanes in registers of 512 bits: 1.4, 1.2, 1.6.
+- Lines of the planes that the next row needs fetched ahead: 1, .98, .97 with planes that have left
+  the cache, 1.03, 1.03, 1 with others.
 - Loops over 16 lanes that the compiler vectorises, blocks of 4 x 4: 1.9, 1.6, 2 or more; a loop
   over lanes cannot keep the sums in registers from one product to the next, and first has to
   check that its arrays do not overlap.  8 lanes do not repay that check and stay scalar.
@@ -40,6 +43,7 @@ from mlr.kernels.gram import (
 )
 from mlr.kernels.lanes import (
     LANES,
+    empty_lines,
     fill,
     inverse_above,
     load,
@@ -177,12 +181,12 @@ def _solve_rows(
     )
     columns = (unknowns + BLOCK - 1) // BLOCK
     rows = (unknowns + targets + BLOCK - 1) // BLOCK
-    matrix = np.empty((block_row_begin(rows), LANES))
-    floor = np.empty((columns * BLOCK, LANES))
-    inverse = np.empty((columns * BLOCK, LANES))
-    scaled = np.empty((columns * BLOCK * BLOCK, LANES))
-    solution = np.empty((columns * BLOCK, LANES))
-    inside = np.empty((unknowns + 1, LANES))
+    matrix = empty_lines(block_row_begin(rows))
+    floor = empty_lines(columns * BLOCK)
+    inverse = empty_lines(columns * BLOCK)
+    scaled = empty_lines(columns * BLOCK * BLOCK)
+    solution = empty_lines(columns * BLOCK)
+    inside = empty_lines(unknowns + 1)
     for i in range(len(matrix)):
         store(matrix, i, fill(0.0))
     for j in range(unknowns, columns * BLOCK):

@@ -15,6 +15,7 @@ from pathlib import Path
 import llvmlite.binding
 import numba
 from numba.core.caching import FunctionCache, NullCache
+from numba.core.registry import cpu_target
 
 # Nobody calls kernels from C: without the wrappers for that, compiling takes a tenth less.
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
@@ -25,6 +26,10 @@ _PRIVATE = {"no_cpython_wrapper": True}
 PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or bool(
     numba.config.DISABLE_JIT
 )
+
+# Helpers make no arrays (those of the plain kernels do) and count no references to those that they
+# are given: that took a third of the time to solve 3x3.
+_NO_ARRAYS = {"_nrt": PLAIN_KERNELS}
 
 _DAMAGED = (OSError, EOFError, pickle.UnpicklingError)  # what unusable files of a cache raise
 
@@ -48,10 +53,14 @@ def helper(function, **flags):
     """Compile a function that only kernels call.
 
     Python cannot call it, which makes the first training an eighth shorter; and it is kept with
-    the kernels that call it instead of in files of its own. It cannot make arrays, and counts no
-    references to those that it is given: that took a third of the time to solve 3x3.
+    the kernels that call it instead of in files of its own. It cannot make arrays.
     """
-    return numba.njit(**_FLAGS, **_PRIVATE, _nrt=False, **flags)(function)
+    return numba.njit(**_FLAGS, **_PRIVATE, **_NO_ARRAYS, **flags)(function)
+
+
+def maker(function):
+    """Like `helper`, but it can make arrays."""
+    return numba.njit(**_FLAGS, **_PRIVATE)(function)
 
 
 def helper_sum(function):
@@ -61,7 +70,8 @@ def helper_sum(function):
 
 def inlined(function):
     """Like `helper`, as part of those that call it: a call would cost more than its work."""
-    return numba.njit(forceinline=True, _nrt=False, **_PRIVATE, no_cfunc_wrapper=True)(function)
+    flags = {**_PRIVATE, **_NO_ARRAYS, "no_cfunc_wrapper": True}
+    return numba.njit(forceinline=True, **flags)(function)
 
 
 @contextmanager
@@ -142,6 +152,11 @@ def _digest_of_sources():
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def processor_has(feature):
+    """Tell whether the processor that kernels are compiled for has what LLVM calls by that name."""
+    return f"+{feature}" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
 
 def version():

@@ -10,12 +10,13 @@ four products of bytes (`DOT`).
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from mlr.kernels import jit
 
 #: Whether the processor that kernels are compiled for multiplies 64 pairs of bytes and adds each
 #: four products to a sum, in one instruction.
-DOT = "+avx512vnni" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+DOT = jit.processor_has("avx512vnni")
 BLOCK = 4  # samples of a pixel that lie side by side, as many as DOT adds up
 TILE = 16 if DOT else 8  # adjacent pixels that `multiply` treats together
 #: Rows and columns of neighbours that it treats at most: their sums take up 25 of 32 registers, or

@@ -23,10 +23,11 @@ from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.displaced import displaced_cross, displaced_lags, interleaved
 from mlr.kernels.parallel import share_out
 from mlr.layout import Layout
+from mlr.planes import Planes
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.moments import Moments, lags_of, planes_of
 from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums
-from mlr.statistics import Planes, SourceSums, Statistics, TargetSums
+from mlr.statistics import SourceSums, Statistics, TargetSums
 from mlr.warping import INTERPOLATION_REACH, interpolation
 
 Field = npt.NDArray[np.float32]

@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mlr.data.stream import ordered_map
 from mlr.errors import MlrError
-from mlr.running import processes
+from mlr.running.cluster import forkserver
 from mlr.running.report import Report
 from mlr.running.threads import thread_count
 
 if TYPE_CHECKING:  # whoever changes faces need not wait for the compiler
     from mlr.gathering.collect import Job
-    from mlr.gathering.shards import Failures, Part, Shard
+    from mlr.gathering.shards import Failures, Make, Shard
     from mlr.running.bands import RowSums
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")
-
-
-#: Sums up a shard: what of `mlr.gathering.gather.make_part` hangs on who does it.
-Make = Callable[["Shard", int, "int | None", "Path | None"], "Part"]
 
 
 class Engine(Protocol):
@@ -126,9 +122,9 @@ def engine(
     if cluster is None:
         yield None
         return
-    processes.begin(cluster)
+    forkserver.begin(cluster)
     try:
-        from mlr.running.cluster import connected
+        from mlr.running.cluster.connecting import connected
     except ImportError as error:
         raise MlrError("--cluster needs Dask: pip install 'mlr[cluster]'") from error
     with connected(cluster, report, memory) as found:

@@ -14,6 +14,7 @@ from mlr.data.files import lock
 from mlr.folds import Folds
 from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.kernels import jit
+from mlr.kernels.vectors import TILE
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.best import Best
 from mlr.running.report import Report
@@ -64,9 +65,9 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
         for dtype in (np.uint8, np.uint16):
             images = np.zeros((1, 4, 4, 1), dtype)
             solve(statistics_of_arrays(images, {"target": images}, field), 1.0)
-        images = np.zeros((1, 8, 8, 1), np.uint8)
+        images = np.zeros((1, TILE, TILE, 1), np.uint8)  # smaller ones go to the plain kernels
         best = Best()
-        sums = statistics_of_arrays(images, {"target": images}, best.layout((1, 8, 8)))
+        sums = statistics_of_arrays(images, {"target": images}, best.layout((1, TILE, TILE)))
         best.fit(Folds((sums, sums)), Report()).synthesize(images)
         apply(
             np.zeros((1, len(field) + 1, 4, 4), np.float32),

@@ -24,12 +24,12 @@ from mlr.running.threads import thread_count
 MOST = 256  # processes
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # elsewhere libraries forbid to fork
 
-_LOADING = "mlr.running.loaded"
+_LOADING = "mlr.running.cluster.loaded"
 _BLAS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _server: Any = vars(forkserver)["_forkserver"]  # there is no other way to end it
 
 
-def local(where: str) -> int | None:
+def processes_of(where: str) -> int | None:
     """Return the N of local:N, or None for the address of a scheduler.
 
     Raises
@@ -68,7 +68,7 @@ def begin(where: str) -> None:
     OptionError
         If ``where`` is no such address, nor that of a scheduler.
     """
-    number = local(where)
+    number = processes_of(where)
     if number is None:
         return
     with suppress(OSError), _silent(), _with(environment(number)):

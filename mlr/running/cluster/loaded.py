@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-import mlr.running.cluster
+import mlr.running.cluster.connecting
 import mlr.training  # noqa: F401
 from mlr.running.threads import limited
 from mlr.running.warmup import compiled, warm_up

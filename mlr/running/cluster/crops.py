@@ -58,6 +58,11 @@ def put_together(removed: Sequence[str], counts: Sequence[Sequence[int]], *parts
 
     Each term consists of pieces, and each of them is the sum of so many of the parts. The last
     terms, which have names, are taken out of the others.
+
+    Raises
+    ------
+    DataError
+        If there are not all pairs that are to be taken out.
     """
     rest = iter(parts)
     terms = [stacked([reduce(add, islice(rest, count)) for count in pieces]) for pieces in counts]
@@ -84,5 +89,4 @@ def summing_bytes(job: Job, rows: int) -> float:
 def row_bytes(job: Job) -> int:
     """Return the bytes of a row of the sums of a shard."""
     layout, (channels, _, width) = job.layout, job.shape
-    planes = len(layout.lags) + 1 + job.expressions * (len(layout.receptive_field) + 2)
-    return 4 * planes * layout.channels(channels) * width
+    return 4 * layout.planes(job.expressions) * layout.channels(channels) * width

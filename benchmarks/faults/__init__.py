@@ -1,0 +1,1 @@
+"""Faults: killing, starving and misleading the program, to see that nothing is lost."""

@@ -1,0 +1,167 @@
+"""Where a case runs, the list of kinds, and what damages bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import re
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOREIGN = re.compile(r"Traceback|Exception ignored|Fatal Python|Warning:")
+#: libtiff says on stderr what is wrong with a file: true, and not ours to mend.
+LIBTIFF = re.compile(r"((tempfile\.tif|\w+|): [^\n]*\n)*")
+#: Numbers at the edges of what fields of a file can say.
+EDGES = (0, 1, 2, 3, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+class WrongError(Exception):
+    """Something that the program must not do."""
+
+
+class Room:
+    """Where cases run: ``in`` is made anew for each, ``out`` may be written to, the rest may not.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the rest: a folder of faces, a model of it and its statistics.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.input, self.output = folder / "in", folder / "out"
+        self.faces = folder / "faces"
+        self.model, self.sums = folder / "model.npz", folder / "sums.npz"
+        self.errors = folder / "errors"
+        self.kept = folder / "kept"
+        self._rest = self._names()
+
+    def furnish(self) -> None:
+        """Draw the faces and train the model."""
+        from mlr.data.images import write_image
+        from mlr.training import gather, train
+
+        rng = np.random.default_rng(0)
+        for name in ("neutral", "happy", "sad"):
+            for person in range(4):
+                pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+                write_image(self.faces / name / f"{person}.png", pixels)
+        train(self.faces, self.model)
+        gather(self.faces, self.sums)
+        options: dict[str, Any] = {"recipe": "paper", "checkpoint": self.kept, "shard": 2}
+        train(self.faces, self.folder / "paper.npz", **options)
+
+    def clear(self) -> None:
+        """Empty the folders of input and output."""
+        for path in (self.input, self.output):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+
+    @property
+    def manifest(self) -> str:
+        """The manifest of the checkpoint."""
+        return (self.kept / "manifest.json").read_text()
+
+    @property
+    def expected(self) -> bytes:
+        """The model that was made of the checkpoint."""
+        return (self.folder / "paper.npz").read_bytes()
+
+    def check(self) -> None:
+        """Raise if anything but the input and the output is not as it was."""
+        if self._names() != self._rest:
+            raise WrongError(f"outside of its folder: {self._names() ^ self._rest}")
+        text = self.errors.read_text(errors="replace")
+        self.errors.write_text("")
+        if not LIBTIFF.fullmatch(text):
+            raise WrongError(f"something below speaks to stderr: {text[:200]!r}")
+
+    def _names(self) -> set[tuple[str, int, int]]:
+        """Return path, size and time of each file beside input and output, and above the room."""
+        here = [p for p in self.folder.rglob("*") if p.is_file() and p != self.errors]
+        return {
+            (str(p), p.stat().st_size, p.stat().st_mtime_ns)
+            for p in here
+            if not (p.is_relative_to(self.input) or p.is_relative_to(self.output))
+        } | {(str(p), 0, 0) for p in self.folder.parent.iterdir()}
+
+    def mlr(self, *arguments: object) -> int:
+        """Run the command line in this process; return the exit code."""
+        from mlr.cli import main
+
+        out, err, code = io.StringIO(), io.StringIO(), None
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+        if code not in (0, 1, 2):
+            raise WrongError(f"exit code {code}")
+        said = err.getvalue()
+        if FOREIGN.search(said):
+            raise WrongError(f"words that are not its own: {said[-300:]!r}")
+        if code and not said.strip():
+            raise WrongError(f"exit code {code} without a word")
+        if code == 1 and not any(line.startswith("mlr: ") for line in said.splitlines()):
+            raise WrongError(f"no line of its own: {said[-300:]!r}")
+        return int(code)
+
+
+Kind = Callable[[Room, random.Random], str]
+KINDS: dict[str, tuple[Kind, int]] = {}
+
+
+def kind(share: int) -> Callable[[Kind], Kind]:
+    """Put a function on the list of kinds; of all cases it gets so many of a hundred."""
+
+    def put(function: Kind) -> Kind:
+        KINDS[function.__name__] = function, share
+        return function
+
+    return put
+
+
+def refused(function: Callable[[], Any], *errors: type[Exception]) -> tuple[Any, str]:
+    """Call a function; return its result, or None and the one line that it refused with."""
+    try:
+        return function(), ""
+    except errors as error:
+        if "\n" in str(error) or not str(error).strip():
+            raise WrongError(f"not a line: {str(error)[:300]!r}") from error
+        return None, str(error)
+
+
+def damaged(data: bytes, rng: random.Random, begin: int = 0) -> bytes:
+    """Return bytes with one to six faults, none of them before ``begin``."""
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 6)):
+        if len(changed) <= begin + 8:
+            break
+        early = min(len(changed), begin + 200) if rng.random() < 0.6 else len(changed)
+        at = rng.randrange(begin, early - 4)
+        length = rng.randint(1, 64)
+        match rng.randrange(7):
+            case 0:
+                changed[at] ^= 1 << rng.randrange(8)
+            case 1:
+                changed[at] = rng.randrange(256)
+            case 2:
+                number = rng.choice(EDGES)
+                form = rng.choice("BHI") if number < 256 else "H" if number < 65536 else "I"
+                struct.pack_into(rng.choice("<>") + form, changed, at, number)
+            case 3:
+                del changed[at : at + length]
+            case 4:
+                changed[at:at] = changed[at : at + length]
+            case 5:
+                changed[at : at + length] = bytes([rng.choice((0, 255))]) * length
+            case 6:
+                del changed[rng.randrange(begin, len(changed)) :]
+    return bytes(changed)

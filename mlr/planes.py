@@ -1,0 +1,62 @@
+"""The planes of statistics: sums over samples, one number for each pixel, and what they are of.
+
+Those of 8-bit images are int32 for up to `NARROW_SAMPLES` samples and int64 for more, those of
+16-bit and of floating-point images float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Planes = npt.NDArray[Any]  # int32, int64 or float64
+
+#: Intensity of white for every dtype that images may have.
+WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
+TO_16_BITS = 257  # 65535 / 255: an 8-bit intensity times this is the same in 16 bits
+#: Products of 8-bit intensities that a 32-bit plane can hold the sum of.
+NARROW_SAMPLES = (2**31 - 1) // 255**2
+
+
+def plane_dtypes(white: float) -> tuple[npt.DTypeLike, ...]:
+    """Return what the planes may be of: integers for 8-bit images."""
+    return (np.int32, np.int64) if white == WHITE["uint8"] else (np.float64,)
+
+
+def narrowed(planes: Planes, samples: int) -> Planes:
+    """Return planes of so many samples in the one dtype that statistics have for them."""
+    if planes.dtype == np.int64 and samples <= NARROW_SAMPLES:
+        return planes.astype(np.int32)
+    return planes
+
+
+def summed(parts: Sequence[Planes], samples: int) -> Planes:
+    """Return the sum of at least two planes, of so many samples."""
+    result = np.add(parts[0], parts[1], dtype=_dtype(parts[0], samples))
+    for part in parts[2:]:
+        np.add(result, part, out=result)
+    return result
+
+
+def minus(a: Planes, b: Planes, samples: int) -> Planes:
+    """Return a - b, planes of so many samples."""
+    wide = np.int64 if a.dtype.kind == "i" else np.float64
+    return narrowed(np.subtract(a, b, dtype=wide), samples)
+
+
+def _dtype(planes: Planes, samples: int) -> npt.DTypeLike:
+    """Return what planes of so many samples are of."""
+    if planes.dtype.kind == "f":
+        return np.float64
+    return np.int32 if samples <= NARROW_SAMPLES else np.int64
+
+
+def taken(planes: Planes, places: Sequence[int]) -> Planes:
+    """Return some of the planes (channels, planes, height, width); `take` copies all of a view."""
+    result = np.empty((len(planes), len(places), *planes.shape[2:]), planes.dtype)
+    for k, place in enumerate(places):
+        result[:, k] = planes[:, place]
+    return result
