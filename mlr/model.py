@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.apply import apply
+from mlr.apply import Applier
 from mlr.data.alignment import EYES
 from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
@@ -276,11 +276,15 @@ class Model:
     def _displacers(self) -> list[Displacer]:
         return [] if self.displacement is None else [Displacer(u) for u in self.displacement]
 
+    @cached_property
+    def _appliers(self) -> list[Applier]:
+        return [Applier(w, self.receptive_field, edge=self.edge) for w in self.weights]
+
     def _output(self, images: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
         """Return f(x) of one expression for planar images."""
         if self.displacement is not None:
             images = self._displacers[index](images)
-        return apply(self.weights[index], self.receptive_field, images, edge=self.edge)
+        return self._appliers[index](images)
 
 
 def check_strength(strength: float) -> None:

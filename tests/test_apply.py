@@ -50,11 +50,12 @@ def test_apply_is_the_weighted_sum_of_the_taps(taps, shared, edge):
     edge=st.booleans(),
     threads=st.integers(1, 3),
     plain=st.booleans(),
+    kept=st.booleans(),
 )
-@example(0, IMAGES + 1, 3, False, 9, 33, ReceptiveField.square(5).offsets, True, 2, False)
-@example(0, IMAGES, 1, False, 9, 15, [(30000, 0), (0, -30000)], False, 2, False)
+@example(0, IMAGES + 1, 3, False, 9, 33, ReceptiveField.square(5).offsets, True, 2, False, True)
+@example(0, IMAGES, 1, False, 9, 15, [(30000, 0), (0, -30000)], False, 2, False, False)
 def test_numpy_and_the_kernel_have_the_same_bits(
-    seed, count, channels, shared, height, width, taps, edge, threads, plain
+    seed, count, channels, shared, height, width, taps, edge, threads, plain, kept
 ):
     field = ReceptiveField.of(taps)
     sets = 1 if shared else channels
@@ -64,7 +65,8 @@ def test_numpy_and_the_kernel_have_the_same_bits(
         patch.setattr("mlr.kernels.apply.BAND_BYTES", 4 * width * 3 * (len(field) + 1))
         whole = apply(weights, field, images, edge=edge)
         alone = [apply(weights, field, images[n : n + 1], edge=edge) for n in range(count)]
-        patch.setattr("mlr.apply.BAND_BYTES", 4 * width * 2)
+        patch.setattr("mlr.apply.BAND_BYTES", 4 * width * 20)
+        patch.setattr("mlr.apply.KEPT_BYTES", weights.nbytes if kept else 0)
         patch.setattr("mlr.apply.kernels_are_worth_it", lambda products: False)
         expected = apply(weights, field, images, edge=edge)
     assert whole.tobytes() == expected.tobytes()

@@ -17,8 +17,9 @@ from mlr.receptive_field import ReceptiveField
 from mlr.recipes import kept
 from mlr.recipes.best import Best
 from mlr.recipes.displacement import moments
+from mlr.recipes.option import Option
 from mlr.recipes.paper import Paper
-from mlr.recipes.search import Search
+from mlr.recipes.search import Search, _left_out
 from mlr.running.bands import WorkedOnHere, bands, rows_within
 from mlr.running.report import Report
 from mlr.running.threads import limited
@@ -166,13 +167,39 @@ def test_moments_are_made_once_for_all_questions(rows, monkeypatch):
 
     def measured(*arguments):
         asked.append(arguments)
-        return Search._measured(*arguments)
+        return Search._measure(*arguments)
 
     monkeypatch.setattr("mlr.recipes.search.moments", counted)
-    monkeypatch.setattr("mlr.recipes.best.Search", type("", (Search,), {"_measured": measured}))
+    monkeypatch.setattr("mlr.recipes.best.Search", type("", (Search,), {"_measure": measured}))
     recipe.fit(sums, Report())
     assert len(made) == 4 * len(sums.bands(None))
     assert len(asked) > 1
+
+
+def test_what_will_likely_be_asked_is_worked_out_but_in_the_first_band(monkeypatch):
+    X, targets = faces(12, 21, 16)
+    recipe = Best(receptive_field=3, displacement=0)
+    sums = Cropped(X, {"sad": targets["sad"]}, recipe, 8)
+    (eager,), (patient,) = recipe._searches(sums), recipe._searches(sums)
+    blurs = recipe.blurs(sums.shape)
+    options = {"sad": [Option(blur, True, 0.05) for blur in blurs]}
+    soon = {"sad": [Option(blur, True, 0.01) for blur in blurs]}
+    asked = []
+
+    def left_out(names, parts, learner, asked_now):
+        asked.append(len(asked_now))
+        return _left_out(names, parts, learner, asked_now)
+
+    monkeypatch.setattr(
+        "mlr.recipes.search._left_out", lambda n, p, learner, asked: left_out(n, p, learner, asked)
+    )
+    assert eager.errors(options, False, soon) == patient.errors(options, False)
+    count = len(sums.bands(None))
+    assert asked == [2, *[3] * (count - 1), *[2] * count]
+    asked.clear()
+    assert eager.errors(soon, False) == patient.errors(soon, False)
+    # In the other bands one of the two is known, or each in some of them.
+    assert sum(asked) == 4 * count - (count - 1)
 
 
 def test_moments_are_kept_on_the_disk_or_else_in_memory(monkeypatch):

@@ -187,8 +187,11 @@ def test_wrong_products_make_it_fail(monkeypatch):
 
 
 def test_wrong_pixels_make_it_fail(monkeypatch):
-    right = peers.apply
-    monkeypatch.setattr(peers, "apply", lambda *args: right(*args) + np.float32(0.01))
+    class Wrong(peers.Applier):
+        def __call__(self, images):
+            return super().__call__(images) + np.float32(0.01)
+
+    monkeypatch.setattr(peers, "Applier", Wrong)
     with pytest.raises(MlrError, match="the pixels differ"):
         bench(**SMALL)
 

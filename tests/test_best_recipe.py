@@ -226,7 +226,7 @@ def test_error_is_that_of_the_images():
 @pytest.mark.parametrize("far", [1.4, 40])  # in and out of the image
 def test_displacing_without_numba_gives_the_same_bits(monkeypatch, plain, far):
     monkeypatch.setattr(jit, "PLAIN_KERNELS", plain or jit.PLAIN_KERNELS)
-    images = np.random.default_rng(3).random((3, *SIZE), np.float32)
+    images = np.random.default_rng(3).random((5, *SIZE), np.float32)
     u = field(3, largest=far)
     move = Displacer(u)
     with_numba = move(images)

@@ -100,6 +100,9 @@ def test_full_folder_is_done_without(folder, monkeypatch):
     assert jit.cache_folder() is None
 
 
+@pytest.mark.skipif(
+    not hasattr(numba.config, "CACHE_LOCATOR_CLASSES"), reason="needs Numba 0.62 or later"
+)
 def test_no_folder_is_done_without(folder, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_DIR", os.devnull + "/nowhere")
     monkeypatch.setattr(numba.config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")

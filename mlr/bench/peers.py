@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlr.apply import apply, apply_numpy
+from mlr.apply import Applier
 from mlr.bench import plain
 from mlr.bench.machine import blas_threads, optional
 from mlr.bench.stages import checked
@@ -100,10 +100,11 @@ def compare_applying(work: Work, data: Data, repeat: int) -> list[dict[str, Any]
     statistics = statistics_of_arrays(data.sources, {EXPRESSION: data.targets}, work.field)
     weights, images = solve(statistics, PENALTY)[0], as_planes(data.sources)
     image, what = images[:1], f"of {work.size} px, {work.field}"
+    applier = Applier(weights, work.field)
 
     def numpy_alone() -> plain.Floats:
         output = np.empty_like(image)
-        apply_numpy(weights, work.field.taps, image, False, output)
+        applier.without_numba(image, output)
         return output[0, 0]
 
     one = [
@@ -117,7 +118,7 @@ def compare_applying(work: Work, data: Data, repeat: int) -> list[dict[str, Any]
             | _compared(
                 "the pixels",
                 work,
-                lambda planes=planes: apply(weights, work.field, planes)[:, 0],  # type: ignore[misc]
+                lambda planes=planes: applier(planes)[:, 0],  # type: ignore[misc]
                 peers,
                 repeat,
             )

@@ -10,7 +10,7 @@ from typing import Any
 import numba.core.event
 import numpy as np
 
-from mlr.apply import apply
+from mlr.apply import Applier, apply
 from mlr.bench import plain
 from mlr.bench.machine import copies_beyond_cache, reading_timing
 from mlr.bench.timing import Timing, once, timed
@@ -232,10 +232,11 @@ def _apply(
 def _apply_one(work: Work, weights: Floats, image: Floats, repeat: int) -> dict[str, Any]:
     """Time the application to one image, of many models in turn: weights come from memory."""
     models = np.repeat(weights[None], copies_beyond_cache(weights.nbytes), axis=0)
+    appliers = [Applier(each, work.field) for each in models]
 
     def apply_all() -> None:
-        for each in models:
-            apply(each, work.field, image)
+        for applier in appliers:
+            applier(image)
 
     with limited(1):
         runs = timed(apply_all, repeat).runs

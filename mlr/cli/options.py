@@ -81,7 +81,7 @@ eyes = click.option(
 )
 
 
-class _Face(click.ParamType[str | int]):
+class _Face(click.ParamType):  # type: ignore[type-arg]  # older versions take none
     """all, largest, or the rank of a face in size."""
 
     name = "face"

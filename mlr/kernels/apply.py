@@ -3,11 +3,11 @@
 To the bias, one product after the other is added in float32, and each step is rounded: so the bits
 are the same however many images and threads there are, and NumPy computes them too.
 
-A single image takes 1.0 to 1.1 times as long as reading its weights from memory, or 1.5 at 64 px:
-nine taps are done at a time, for the processor follows so many runs of the memory and no more, and
-what comes next is fetched ahead. Six images share each weight that is loaded, or three: of a colour
-image whose channels share their weights, these are the channels. Batches took 1.03 to 1.15 times as
-long with three, and no less with eight to twelve.
+A single image takes 1.0 to 1.1 times as long as reading its weights from memory, or 1.25 at 64 px,
+where Python takes 4 us of 15: nine taps are done at a time, for the processor follows so many runs
+of the memory and no more, and what comes next is fetched ahead. Six images share each weight that
+is loaded, or three: of a colour image whose channels share their weights, these are the channels.
+Batches took 1.03 to 1.15 times as long with three, and no less with eight to twelve.
 
 Tried and dropped, with times per image of 128 px, 3x3:
 
@@ -23,8 +23,6 @@ Tried and dropped, with times per image of 128 px, 3x3:
   13 us against 11.
 """
 
-import functools
-
 import numpy as np
 
 from mlr.kernels import jit
@@ -39,45 +37,34 @@ MANY = 1 << 30  # or of a copy, which the cache holds
 APART = 16  # elements between the weights of one tap and those of the next
 
 
-def apply_weights(weights, taps, images, edge, output):
+def apply_weights(weights, neighbours, images, edge, output):
     """Compute sum_k w_k(p) x(p + o_k) + w_bias(p).
 
     Parameters
     ----------
     weights : ndarray of float32, shape (C, K + 1, H, W), C-contiguous
         Bias last.
-    taps : ndarray of int64, shape (K, 2)
-        Offsets (dy, dx), at most H and W pixels.
+    neighbours : mlr.apply.Neighbours
+        The taps o_k.
     images : ndarray of float32, shape (N, C, H, W), C-contiguous
     edge : bool
         Outside the frame an image goes on with its last pixel, instead of with zeros.
     output : ndarray of float32, shape (N, C, H, W), C-contiguous
     """
-    _, channels, height, width = images.shape
-    weights, images = _read_only(weights), _read_only(images)
-    planes = weights.reshape(*weights.shape[:2], height * width)
-    rows = max(1, min(height, BAND_BYTES // (4 * (len(taps) + 1) * width)))
+    channels, planes, height, width = weights.shape
+    down, across, starts = neighbours
+    rows = max(1, min(height, BAND_BYTES // (4 * planes * width)))
     bands = channels * -(-height // rows)
-    geometry = rows, *_geometry(taps.tobytes(), width)
-    sums = output.reshape(*output.shape[:2], height * width)
-    share_out(_apply_bands, bands, planes, images, edge, sums, *geometry, jit.PLAIN_KERNELS)
-
-
-@functools.lru_cache(maxsize=64)
-def _geometry(table, width):
-    """Return the margins of taps, and where each lies from the corner of a frame on.
-
-    Working these out takes as long as a small image.
-    """
-    taps = np.frombuffer(table, np.int64).reshape(-1, 2)
-    down, across = np.abs(taps).max(axis=0).tolist()
-    return down, across, (taps[:, 0] + down) * (width + 2 * across) + taps[:, 1] + across
+    weights = _read_only(weights.reshape(channels, planes, height * width))
+    output = output.reshape(len(output), channels, height * width)
+    arrays = weights, _read_only(images), edge, output
+    share_out(_apply_bands, bands, *arrays, rows, down, across, starts, jit.PLAIN_KERNELS)
 
 
 def _read_only(array):
     """Return a view that cannot be written to, as that of a loaded model: one type to compile."""
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 
@@ -90,16 +77,17 @@ def _apply_bands(begin, end, weights, images, edge, output, rows, down, across, 
     """
     count, _, height, width = images.shape
     pitch = width + 2 * across
-    framed = np.empty((IMAGES, (rows + 2 * down) * pitch), np.float32)
-    band = np.empty((len(starts) + 1, rows * width + APART), np.float32)
+    framed = np.empty((min(count, IMAGES), (rows + 2 * down) * pitch), np.float32)
     vectors = width >= WEIGHED and not plain
+    copied = vectors and count >= IMAGES
+    band = np.empty((len(starts) + 1, rows * width + APART if copied else 0), np.float32)
     bands = -(-height // rows)
     for task in range(begin, end):
         c, number = divmod(task, bands)
         top = number * rows
         shape = min(rows, height - top), width, pitch
         own = weights[c, :, top * width : (top + shape[0]) * width]
-        if vectors and count >= IMAGES:
+        if copied:
             _copy_band(weights, c, top * width, shape[0] * width, band)
         n = 0
         while n < count:

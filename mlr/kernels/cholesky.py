@@ -18,6 +18,8 @@ Slower, in times per pixel against this version (n = 10, 26, 50):
 
 - 8 lanes in registers of 256 bits: 1.2, 1.1, 1.3; the sums of a block no longer fit those.
 - 4 lanes in registers of 512 bits: 1.4, 1.2, 1.6.
+- Lines of the planes that the next row needs fetched ahead: 1, .98, .97 with planes that have left
+  the cache, 1.03, 1.03, 1 with others.
 - Loops over 16 lanes that the compiler vectorises, blocks of 4 x 4: 1.9, 1.6, 2 or more; a loop
   over lanes cannot keep the sums in registers from one product to the next, and first has to
   check that its arrays do not overlap.  8 lanes do not repay that check and stay scalar.

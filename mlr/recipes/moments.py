@@ -10,7 +10,7 @@ the inputs, and so one Gram matrix and one factorisation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
@@ -114,21 +114,35 @@ class Moments:
         """Return the moments of rows that follow each other, all of the same samples."""
         return replace(parts[0], planes=np.concatenate([part.planes for part in parts], axis=1))
 
-    def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both sets of samples together."""
-        planes = _each(np.add, self.planes, other.planes)
-        return replace(self, samples=self.samples + other.samples, planes=planes)
+    @staticmethod
+    def total(parts: Iterable[Moments]) -> Moments:
+        """Return the moments of all sets of samples together, of which there is at least one."""
+        each = iter(parts)
+        total = next(each)
+        room: Float | None = None
+        for part in each:
+            planes = _each(np.add, total.planes, part.planes, room)
+            total = replace(total, samples=total.samples + part.samples, planes=planes)
+            room = planes
+        return total
 
-    def __sub__(self, other: Moments) -> Moments:
+    def without(self, other: Moments) -> Moments:
         """Return the moments without the other samples, up to rounding."""
         planes = _each(np.subtract, self.planes, other.planes)
         return replace(self, samples=self.samples - other.samples, planes=planes)
 
-    def with_mirrored(self) -> Moments:
-        """Return the moments of the same images, and of them mirrored left to right, together."""
-        other = _mirrored(self.receptive_field, len(self.expressions))
-        planes = _with_mirrored(self.planes, other)
-        return replace(self, samples=2 * self.samples, planes=planes)
+    def with_mirrored(self, without: Moments | None = None) -> Moments:
+        """Return the moments of the same images, and of them mirrored left to right, together.
+
+        Parameters
+        ----------
+        without : Moments, optional
+            Samples to leave out first, as `without` does.
+        """
+        mirrored = _mirrored(self.receptive_field, len(self.expressions))
+        planes = _with_mirrored(self.planes, None if without is None else without.planes, mirrored)
+        samples = self.samples - (0.0 if without is None else without.samples)
+        return replace(self, samples=2 * samples, planes=planes)
 
     def blurred(self, sigma: float) -> Moments:
         """Return the moments in which every pixel shares the samples of its neighbours.
@@ -265,9 +279,9 @@ def lags_of(field: ReceptiveField) -> npt.NDArray[np.int64]:
     return unique
 
 
-def _each(operation: np.ufunc, a: Float, b: Float) -> Float:
-    """Return an operation on planes, in all threads."""
-    result = np.empty(a.shape)
+def _each(operation: np.ufunc, a: Float, b: Float, result: Float | None = None) -> Float:
+    """Return an operation on planes, in all threads; the result may be one of them."""
+    result = np.empty(a.shape) if result is None else result
 
     def fill(begin: int, end: int) -> None:
         operation(a[begin:end], b[begin:end], out=result[begin:end])
@@ -276,15 +290,22 @@ def _each(operation: np.ufunc, a: Float, b: Float) -> Float:
     return result
 
 
-def _with_mirrored(planes: Float, other: Sequence[int]) -> Float:
-    """Return planes (N, H, W), to each its other one added, mirrored; in all threads."""
+def _with_mirrored(planes: Float, less: Float | None, others: Sequence[int]) -> Float:
+    """Return planes (N, H, W), to each its other one added, mirrored; in all threads.
+
+    From both is first taken what they are to be less, in the cache.
+    """
     result = np.empty(planes.shape)
 
     def fill(begin: int, end: int) -> None:
         for k in range(begin, end):
-            np.add(planes[k], planes[other[k], :, ::-1], out=result[k])
+            if others[k] < k:  # done with the other one
+                continue
+            a, b = (planes[i] if less is None else planes[i] - less[i] for i in (k, others[k]))
+            np.add(a, b[:, ::-1], out=result[k])
+            np.add(b, a[:, ::-1], out=result[others[k]])
 
-    share_out(fill, len(other))
+    share_out(fill, len(others))
     return result
 
 

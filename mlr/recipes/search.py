@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import groupby
 
@@ -35,6 +34,8 @@ Float = npt.NDArray[np.float64]
 Wanted = Mapping[str, Sequence[Option]]  # by expression
 #: What is made of the moments of some expressions' folds.
 Ask = Callable[[tuple[str, ...], Sequence[Moments]], Result]
+#: Of each row, for an option of an expression.
+_Errors = dict[tuple[str, Option], Float]
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Search:
         self._kept: tuple[bool, dict[tuple[str, ...], list[Kept]]] | None = None
         self._there: tuple[bool, Made[_Groups]] | None = None
         self._displacements: dict[bool, Field | None] = {}
-        self._known: dict[tuple[bool, str, Option], float] = {}
+        self._known: dict[tuple[bool, str, Option], Float] = {}
         self.works: list[Work] = (
             [(sums, self._bytes_there, self._halo)]
             if sums.elsewhere
@@ -145,36 +146,42 @@ class Search:
             Whether the input is moved as for mirrored pairs, whatever the option says. To choose
             between the two, one way is enough: the other takes as long as all else together.
         soon : mapping of str to sequence of Option, optional
-            What will perhaps be asked next. One look at the sums costs as much as many errors:
-            unless moments are kept, these errors are worked out, too.
+            What will perhaps be asked next. One look at the sums costs as much as many errors, so
+            these are worked out, too: where moments are kept, only those that share samples as the
+            best option for the rows known by then.
         """
         moved = moved and self._reach > 0
-        asked = {(name, o) for name, options in wanted.items() for o in options}
-        if not all((moved, *pair) in self._known for pair in asked):
-            if soon and not self._keeps:
-                asked |= {(name, o) for name, options in soon.items() for o in options}
-            new = sorted(pair for pair in asked if (moved, *pair) not in self._known)
-            self._known |= {(moved, *pair): e for pair, e in self._measured(new, moved).items()}
+        asked, later = (
+            {(name, o): self._rows_of(moved, name, o) for name in some for o in some[name]}
+            for some in (wanted, soon or {})
+        )
+        if any(map(_unknown, asked.values())):
+            if not self._keeps:
+                asked, later = asked | later, {}
+            self._measure(asked, later, moved)
+        channels, height, width = self.shape
+        pixels = channels * height * width
         return {
-            name: {option: self._known[moved, name, option] for option in options}
+            name: {o: float(asked[name, o].sum() / (pixels * self.pairs[name])) for o in options}
             for name, options in wanted.items()
         }
 
-    def _measured(
-        self, asked: Sequence[tuple[str, Option]], moved: bool
-    ) -> dict[tuple[str, Option], float]:
-        """Return mean squared errors of people left out."""
-        channels, height, width = self.shape
-        errors = {pair: np.zeros(height) for pair in asked}
-        work = partial(_left_out, learner=self._learner, asked=asked)
+    def _rows_of(self, moved: bool, name: str, option: Option) -> Float:
+        """Return the squared error of people left out in each row, NaN where it is not known."""
+        unknown = np.full(self.shape[1], np.nan)
+        return self._known.setdefault((moved, name, option), unknown)
+
+    def _measure(self, asked: _Errors, later: _Errors, moved: bool) -> None:
+        """Fill in what is not known of the errors asked for, and perhaps of some of the others."""
+        every = later | asked
+
+        def work(rows: slice) -> Ask[_Errors] | None:
+            new = [p for p in (*asked, *_likely(asked, later)) if _unknown(every[p][rows])]
+            return partial(_left_out, learner=self._learner, asked=sorted(new)) if new else None
+
         for band, found in self._on_bands(work, moved):
-            for pair, rows in found.items():
-                errors[pair][band.rows] = rows
-        pixels = channels * height * width
-        return {
-            (name, option): float(rows.sum() / (pixels * self.pairs[name]))
-            for (name, option), rows in errors.items()
-        }
+            for pair, errors in found.items():
+                every[pair][band.rows] = errors
 
     def fill(
         self, weights: Mapping[str, npt.NDArray[np.float32]], chosen: Mapping[str, Option]
@@ -190,7 +197,7 @@ class Search:
         """
         work = partial(_learnt, learner=self._learner, chosen=chosen)
         moved = chosen[self.names[0]].mirrored and self._reach > 0
-        for band, found in self._on_bands(work, moved):
+        for band, found in self._on_bands(lambda rows: work, moved):
             for name, solution in found.items():
                 weights[name][:, band.rows] = solution
                 if not np.isfinite(solution).all():
@@ -199,22 +206,32 @@ class Search:
                     )
         self._kept = self._there = None
 
-    def _on_bands(self, work: Ask[Result], moved: bool) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of the moments of expressions with equal sources."""
+    def _on_bands(
+        self, work: Callable[[slice], Ask[Result] | None], moved: bool
+    ) -> Iterator[tuple[Band, Result]]:
+        """Yield each band with what work makes of the moments of expressions with equal sources.
+
+        Which work is said for the rows of a band, those in the middle of the image first. Others
+        who work on bands do the same for all of them.
+        """
         self.displacement(moved)  # before anything else takes memory
+        height = self.shape[1]
         if there := self._sums.elsewhere:
             made = self._made_by(there, moved)
-            for band, results in made.each(partial(_on_groups, work=work)):
-                for result in results:
-                    yield band, result
+            if everywhere := work(slice(height)):
+                for band, results in made.each(partial(_on_groups, work=everywhere)):
+                    for result in results:
+                        yield band, result
         else:
             if self._kept is None or self._kept[0] != moved:
                 self._kept = None  # before there are others
                 self._kept = moved, self._keep(moved, self._sums.head.groups())
-            for band in self._sums.bands(self._asking_bytes):
-                rows = band.first, band.end + 2 * self._margin
-                for names, parts in self._kept[1].items():
-                    yield band, work(names, Reading(parts, *rows))
+            bands = self._sums.bands(self._asking_bytes)
+            for band in sorted(bands, key=lambda band: abs(band.first + band.end - height)):
+                if ask := work(band.rows):
+                    rows = band.first, band.end + 2 * self._margin
+                    for names, parts in self._kept[1].items():
+                        yield band, ask(names, Reading(parts, *rows))
 
     def _made_by(self, there: Elsewhere, moved: bool) -> Made[_Groups]:
         """Return the moments of each fold around each band, which others make."""
@@ -281,7 +298,7 @@ class Search:
     def _asking_bytes(self, rows: int) -> int:
         """Return what choosing, or learning from everybody, takes for a band of so many rows."""
         around, rim = self._row * (rows + 2 * self._margin), self._rim_row * (rows + 2 * self._rim)
-        choosing = around + (self.folds + 3) * rim
+        choosing = around + (self.folds + 2) * rim
         learning = max(3 * around, around + 2 * rim)
         return max(choosing, learning) + 2 * self._solution * rows
 
@@ -292,6 +309,22 @@ class Search:
         making = (each + self._row) * framed + self._making(framed)
         joining = each * (rows + 2 * around)
         return max(making, joining, each * (rows + around) + self._asking_bytes(rows))
+
+
+def _unknown(errors: Float) -> bool:
+    return bool(np.isnan(errors).any())
+
+
+def _likely(asked: _Errors, later: _Errors) -> Iterator[tuple[str, Option]]:
+    """Yield what will be asked later if the best options so far remain the best."""
+    least: dict[str, tuple[float, Option]] = {}
+    for (name, option), errors in asked.items():
+        known = errors[~np.isnan(errors)]
+        if known.size:
+            least[name] = min(least.get(name, (np.inf, option)), (float(known.sum()), option))
+    for name, option in later:
+        if name in least and replace(option, penalty=least[name][1].penalty) == least[name][1]:
+            yield name, option
 
 
 def _showing(folds: Folds, names: tuple[str, ...]) -> list[Statistics]:
@@ -380,19 +413,19 @@ def _left_out(
     parts: Sequence[Moments],
     learner: Learner,
     asked: Sequence[tuple[str, Option]],
-) -> dict[tuple[str, Option], Float]:
+) -> _Errors:
     """Return the squared errors of people left out in each row of a band."""
     asking = _asking((name, o) for name, o in asked if name in names)
-    errors: dict[tuple[str, Option], Float] = {}
+    errors: _Errors = {}
     for blur, equally_wide in groupby(sorted(asking), key=lambda o: o.blur):
         options = list(equally_wide)
         some = [name for name in names if any(name in asking[o] for o in options)]
         near = [part.only(some).blurred(blur) for part in parts]
-        total = reduce(operator.add, near)
+        total = Moments.total(near)
         for place, left_out in enumerate(parts):
-            others = total - near[place]
             for mirrored, alike in groupby(options, key=lambda o: o.mirrored):
-                sums = others.with_mirrored() if mirrored else others
+                without = total.with_mirrored if mirrored else total.without
+                sums = without(near[place])
                 for option in alike:
                     weights = learner.solve(sums.only(asking[option]), option.penalty)
                     found = left_out.only(asking[option]).errors(weights)
@@ -400,7 +433,7 @@ def _left_out(
                         errors[name, option] = errors.get((name, option), 0.0) + rows
                     del weights  # before there are others
                 del sums
-            del others, left_out
+            del left_out
         del near, total
     return errors
 
@@ -412,7 +445,7 @@ def _learnt(
     chosen: Mapping[str, Option],
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of a band, learnt from everybody."""
-    everybody = reduce(operator.add, parts)
+    everybody = Moments.total(parts)
     solutions: dict[str, npt.NDArray[np.float32]] = {}
     for option, alike in _asking((name, chosen[name]) for name in names).items():
         shared = everybody.only(alike).blurred(option.blur)
