@@ -23,7 +23,7 @@ from mlr.recipes.displacement import Frame, estimate, holds, layout_for, moments
 from mlr.recipes.displacement import _errors as displacement_errors
 from mlr.recipes.displacement import _farthest as displacement_farthest
 from mlr.recipes.displacement import _share as displacement_share
-from mlr.recipes.moments import lags_of, margin_for
+from mlr.recipes.moments import Moments, lags_of, margin_for
 from mlr.recipes.search import Learner
 from mlr.running.report import Report
 from mlr.warping import Displacer, interpolation
@@ -151,8 +151,12 @@ def test_mirrored_moments_are_those_of_mirrored_images():
     other = moments(flipped, ("a",), FIELD, np.ascontiguousarray(mirror), frame)
     both = one.with_mirrored()
     assert both.samples == 2 * one.samples
-    for found, wanted in zip(planes(both), planes(one + other), strict=True):
+    for found, wanted in zip(planes(both), planes(Moments.total([one, other])), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
+    some = Moments.total([one, one, other]).with_mirrored(without=other)
+    rest = Moments.total([one, one, other]).without(other).with_mirrored()
+    assert some.samples == rest.samples == 4 * one.samples
+    assert some.planes.tobytes() == rest.planes.tobytes()
 
 
 def test_blurred_moments_are_those_of_samples_shared_with_neighbours():
