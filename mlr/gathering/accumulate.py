@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.kernels.pack import at_line, clear_from, pack, samples_shape
+from mlr.kernels.parallel import share_out
 from mlr.kernels.products import add_products, sums_of
 from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
@@ -30,6 +31,7 @@ Pixels = npt.NDArray[Any]
 BATCH = 512  # samples; with 256 the products take as long
 LEAST = 32  # samples: with fewer, adding up what they make takes longer than making it
 BATCH_BYTES = 256 << 20  # fewer samples where images are large
+PIECE = 1 << 20  # elements of sums that a thread sets to zero
 _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
 
@@ -225,9 +227,8 @@ class _Planes:
         planes = _together(
             np.dtype(np.int32 if dtype == np.uint8 else np.float64),
             [(channels, *middle, *size) for middle in middles],
+            zeros=True,
         )
-        for plane in planes:
-            plane[:] = 0
         named = [dict(zip(expressions, planes[2 + k * each :], strict=False)) for k in range(3)]
         return cls(planes[0], planes[1], *named)
 
@@ -267,14 +268,21 @@ def statistics_of_arrays(
     return accumulator.statistics()
 
 
-def _together(dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> list[Pixels]:
-    """Return arrays of several shapes in one piece of memory, with anything in them.
+def _together(
+    dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]], zeros: bool = False
+) -> list[Pixels]:
+    """Return arrays of several shapes in one piece of memory, with anything in them or with zeros.
 
     From 4 MiB on NumPy asks for huge pages: with an allocation for each array, half the time for
     200 grey pairs of 128 px went into page faults.
     """
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     memory = np.empty(ends[-1], dtype)
+    if zeros:  # in all threads: to touch memory for the first time takes longer than to sum up
+        share_out(
+            lambda begin, end: memory[begin * PIECE : end * PIECE].fill(0),
+            -(-memory.size // PIECE),
+        )
     parts = np.split(memory, ends[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 

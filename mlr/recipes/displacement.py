@@ -457,6 +457,10 @@ def _cross_products(target: TargetSums, begin: int, stop: int, reach: int) -> Fl
 def _as_floats(planes: Planes, places: npt.NDArray[np.int64]) -> Float:
     """Return some of the planes as float64; to index and then to convert takes twice as long."""
     result = np.empty((len(places), *planes.shape[1:]))
-    for k, place in enumerate(places):
-        result[k] = planes[place]
+
+    def fill(begin: int, end: int) -> None:
+        for k in range(begin, end):
+            result[k] = planes[places[k]]
+
+    share_out(fill, len(places))
     return result
