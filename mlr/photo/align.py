@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mlr.data.files import check_free, replacing
 from mlr.data.images import PNG_LEVEL, QUALITY, is_image, read_header, read_image, write_image
+from mlr.data.outputs import Job, check_skipping, plan
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable, open_table
@@ -22,7 +23,6 @@ from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
 from mlr.running.report import Report
 from mlr.running.threads import thread_count
-from mlr.synthesis.plan import Job, check_skipping, plan
 
 Pixels = npt.NDArray[Any]
 Row = dict[str, str]
