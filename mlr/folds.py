@@ -20,8 +20,8 @@ from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums, WorkedOnHere, ban
 from mlr.statistics import SourceSums, Statistics, check_expressions, hexdigest, total
 from mlr.statistics_file import read_statistics, write_statistics
 
-WORK = 11 << 20  # bytes that work on the planes may take, or a share of theirs
-WORK_SHARE = 0.25
+WORK = 10 << 20  # bytes that work on the planes may take, or a share of theirs
+WORK_SHARE = 0.24
 
 
 def fold_of(name: str, folds: int) -> int:

@@ -127,22 +127,17 @@ class Moments:
         return total
 
     def without(self, other: Moments) -> Moments:
-        """Return the moments without the other samples, up to rounding."""
-        planes = _each(np.subtract, self.planes, other.planes)
+        """Return the moments without the other samples, up to rounding, in the place of those."""
+        planes = _each(np.subtract, self.planes, other.planes, other.planes)
         return replace(self, samples=self.samples - other.samples, planes=planes)
 
-    def with_mirrored(self, without: Moments | None = None) -> Moments:
+    def with_mirrored(self) -> Moments:
         """Return the moments of the same images, and of them mirrored left to right, together.
 
-        Parameters
-        ----------
-        without : Moments, optional
-            Samples to leave out first, as `without` does.
+        They take the place of these.
         """
-        mirrored = _mirrored(self.receptive_field, len(self.expressions))
-        planes = _with_mirrored(self.planes, None if without is None else without.planes, mirrored)
-        samples = self.samples - (0.0 if without is None else without.samples)
-        return replace(self, samples=2 * samples, planes=planes)
+        _add_mirrored(self.planes, _mirrored(self.receptive_field, len(self.expressions)))
+        return replace(self, samples=2 * self.samples)
 
     def blurred(self, sigma: float) -> Moments:
         """Return the moments in which every pixel shares the samples of its neighbours.
@@ -290,23 +285,19 @@ def _each(operation: np.ufunc, a: Float, b: Float, result: Float | None = None) 
     return result
 
 
-def _with_mirrored(planes: Float, less: Float | None, others: Sequence[int]) -> Float:
-    """Return planes (N, H, W), to each its other one added, mirrored; in all threads.
+def _add_mirrored(planes: Float, others: Sequence[int]) -> None:
+    """Add to each plane of (N, H, W) its other one, mirrored; in all threads."""
 
-    From both is first taken what they are to be less, in the cache.
-    """
-    result = np.empty(planes.shape)
-
-    def fill(begin: int, end: int) -> None:
+    def add(begin: int, end: int) -> None:
         for k in range(begin, end):
-            if others[k] < k:  # done with the other one
-                continue
-            a, b = (planes[i] if less is None else planes[i] - less[i] for i in (k, others[k]))
-            np.add(a, b[:, ::-1], out=result[k])
-            np.add(b, a[:, ::-1], out=result[others[k]])
+            if k <= others[k]:  # both in one go
+                a, b = planes[k], planes[others[k]]
+                sums = a + b[:, ::-1]
+                if others[k] != k:
+                    b += a[:, ::-1]
+                a[:] = sums
 
-    share_out(fill, len(others))
-    return result
+    share_out(add, len(others))
 
 
 @cache

@@ -298,7 +298,7 @@ class Search:
     def _asking_bytes(self, rows: int) -> int:
         """Return what choosing, or learning from everybody, takes for a band of so many rows."""
         around, rim = self._row * (rows + 2 * self._margin), self._rim_row * (rows + 2 * self._rim)
-        choosing = around + (self.folds + 2) * rim
+        choosing = max(around + self.folds * rim, (self.folds + 1) * rim)
         learning = max(3 * around, around + 2 * rim)
         return max(choosing, learning) + 2 * self._solution * rows
 
@@ -422,19 +422,20 @@ def _left_out(
         some = [name for name in names if any(name in asking[o] for o in options)]
         near = [part.only(some).blurred(blur) for part in parts]
         total = Moments.total(near)
-        for place, left_out in enumerate(parts):
+        others = [total.without(part) for part in near]
+        del near, total
+        for left_out in parts:
+            sums = others.pop(0)
             for mirrored, alike in groupby(options, key=lambda o: o.mirrored):
-                without = total.with_mirrored if mirrored else total.without
-                sums = without(near[place])
+                if mirrored:  # which comes last
+                    sums = sums.with_mirrored()
                 for option in alike:
                     weights = learner.solve(sums.only(asking[option]), option.penalty)
                     found = left_out.only(asking[option]).errors(weights)
                     for name, rows in zip(asking[option], found, strict=True):
                         errors[name, option] = errors.get((name, option), 0.0) + rows
                     del weights  # before there are others
-                del sums
-            del left_out
-        del near, total
+            del left_out, sums
     return errors
 
 
