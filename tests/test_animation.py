@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlr.data.clip import change_clip
 from mlr.data.images import read_image, write_image
 from mlr.errors import ImageError
 from mlr.model import load
 from mlr.synthesis.animation import eased_strengths, write_animation
-from mlr.synthesis.clip import change_clip
 from tests.conftest import draw, names
 
 

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from mlr.data.clip import describe_clip
 from mlr.data.files import replacing
 from mlr.data.images import read_header, read_image, write_image
 from mlr.data.pairs import find_pairs
@@ -19,7 +20,6 @@ from mlr.data.stream import ordered_map
 from mlr.errors import ImageError, MlrError, ModelError, OutputExistsError
 from mlr.kernels import parallel
 from mlr.model import load
-from mlr.synthesis.clip import describe_clip
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]

@@ -40,13 +40,14 @@ def test_helpers_work_besides_the_caller():
 
 
 def test_a_helper_that_comes_late_is_not_taken_for_one_at_work(monkeypatch):
-    at_work, late, done = threading.Event(), threading.Event(), []
+    at_work, late, gone, done = threading.Event(), threading.Event(), threading.Event(), []
 
     def ask(call, times):
         def come_late():
             late.wait(timeout=60)
             call()
             done.append("late")
+            gone.set()
 
         threading.Thread(target=call).start()
         threading.Thread(target=come_late).start()
@@ -56,6 +57,7 @@ def test_a_helper_that_comes_late_is_not_taken_for_one_at_work(monkeypatch):
         if threading.current_thread() is not threading.main_thread():
             at_work.set()
             threading.Timer(0.05, late.set).start()  # when the caller has done all else, and waits
+            gone.wait(timeout=60)
             time.sleep(0.3)
             done.append("at work")
 

@@ -501,7 +501,9 @@ def test_align_and_resize_contradict(run, model, photos, tmp_path):
     assert result.code == 2
 
 
+@cache
 def profile() -> bytes:
+    """Return an ICC profile; it holds the time at which it was made."""
     from PIL import ImageCms
 
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlr.data.clip import change_clip
 from mlr.data.images import read_image
 from mlr.errors import ImageError
 from mlr.model import load
@@ -20,7 +21,6 @@ from mlr.photo.faces import FaceFinder
 from mlr.photo.similarity import Similarity
 from mlr.photo.track import AHEAD, BRIDGED, FADE, SEARCH, Seen, follow
 from mlr.photo.warp import seen, warp
-from mlr.synthesis.clip import change_clip
 from tests.conftest import draw
 
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))

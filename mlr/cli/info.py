@@ -32,12 +32,12 @@ def info(file: Path, as_json: bool) -> int:
 
 def _summary(file: Path) -> dict[str, Any]:
     """Return what a file is, whichever of ours it may be."""
+    from mlr.data.clip import describe_clip, is_clip
     from mlr.data.images import is_image
     from mlr.data.npz import meta_of
     from mlr.data.provenance import describe_image
     from mlr.folds import Folds
     from mlr.model import load
-    from mlr.synthesis.clip import describe_clip, is_clip
 
     if is_image(file):
         return describe_image(file)

@@ -156,7 +156,8 @@ def sum_up(
         Memory for a batch of their pixels.
     """
     expected = Counter(_bin(person, job.folds) for person in people)
-    parts = _sum_up(stream, job.shape, job.layout, job.folds, expected, batch_bytes)
+    # Without a name for it, for the memory of its batch is given back then.
+    parts = _Summing(job, expected, batch_bytes).statistics(stream)
     return Folds(tuple(replace(part, source=job.source) for part in parts))
 
 
@@ -172,82 +173,6 @@ def finished(statistics: Folds, report: Report) -> Folds:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(statistics.pairs.values())
     return statistics
-
-
-def _sum_up(
-    people: Iterable[DecodedPerson],
-    shape: Shape,
-    layout: Layout,
-    folds: int,
-    expected: Mapping[_Bin, int],
-    batch_bytes: int | None,
-) -> list[Statistics]:
-    """Sum up each fold of decoded people; best one fold after the other.
-
-    Those who show the same expressions with the same bits are summed up together. They wait for
-    being packed, so that changing from one kind of people to another is rare. Someone with pairs
-    of 8 and pairs of 16 bits is of both kinds.
-
-    Parameters
-    ----------
-    people : iterable of DecodedPerson
-        All of the same shape.
-    shape : tuple of int
-        (channels, height, width).
-    layout : Layout
-        Which planes to make.
-    folds : int
-        How many there are.
-    expected : mapping of (int, set of str) to int
-        About how many people of a fold show these expressions.
-    batch_bytes : int, optional
-        Memory for a batch of their pixels.
-    """
-    totals = [Statistics(layout, WHITE["uint8"], shape) for _ in range(folds)]
-    waiting: dict[Kind, _Waiting] = {}
-    images = 1 + max((len(expressions) for _, expressions in expected), default=1)
-    room = PACK
-    if batch_bytes is not None:
-        room = max(1, min(room, batch_bytes // (2 * images * math.prod(shape))))
-    accumulator: Accumulator | None = None
-    current: Kind | None = None
-
-    def finish() -> None:
-        if accumulator is not None and current is not None:
-            fold = current[0]
-            totals[fold] = totals[fold] + accumulator.statistics()
-
-    def empty(kind: Kind) -> None:
-        nonlocal accumulator, current
-        people = waiting.pop(kind)
-        if accumulator is None or kind != current:
-            finish()
-            fold, expressions, dtype = current = kind
-            accumulator = Accumulator(
-                layout,
-                shape,
-                sorted(expressions),
-                dtype,
-                people=max(expected.get((fold, expressions), 0), people.count),
-                batch_bytes=batch_bytes,
-                sparing=True,
-            )
-        people.hand_on(accumulator)
-
-    for person in people:
-        for kind, part in kinds_of(person, folds):
-            if current is not None and kind[0] != current[0]:
-                for left in sorted(waiting, key=lambda kind: kind != current):
-                    empty(left)
-            if kind not in waiting:
-                waiting[kind] = _Waiting(kind, shape, room)
-            waiting[kind].add(part)
-            if waiting[kind].count == room:
-                empty(kind)
-    for kind in sorted(waiting, key=lambda kind: (kind != current, kind[0])):
-        empty(kind)
-    finish()
-    return totals
 
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -270,6 +195,80 @@ def kinds_of(person: DecodedPerson, folds: int) -> Iterator[tuple[Kind, DecodedP
             (fold_of(person.name, folds), frozenset(targets), dtype),
             replace(person, targets=targets),
         )
+
+
+class _Summing:
+    """Sums up each fold of decoded people; best one fold after the other.
+
+    Those who show the same expressions with the same bits are summed up together. They wait for
+    being packed, so that changing from one kind of people to another is rare. Someone with pairs
+    of 8 and pairs of 16 bits is of both kinds.
+
+    Parameters
+    ----------
+    job : Job
+        What is to be made of them.
+    expected : mapping of (int, set of str) to int
+        About how many people of a fold show these expressions.
+    batch_bytes : int, optional
+        Memory for a batch of their pixels.
+    """
+
+    def __init__(self, job: Job, expected: Mapping[_Bin, int], batch_bytes: int | None) -> None:
+        self._job, self._expected, self._batch_bytes = job, expected, batch_bytes
+        empty = Statistics(job.layout, WHITE["uint8"], job.shape)
+        self._totals = [empty] * job.folds
+        self._waiting: dict[Kind, _Waiting] = {}
+        images = 1 + max((len(expressions) for _, expressions in expected), default=1)
+        self._room = PACK
+        if batch_bytes is not None:
+            self._room = max(1, min(PACK, batch_bytes // (2 * images * math.prod(job.shape))))
+        self._accumulator: Accumulator | None = None
+        self._current: Kind | None = None  # that the accumulator is for
+
+    def statistics(self, people: Iterable[DecodedPerson]) -> list[Statistics]:
+        """Return the statistics of each fold; once."""
+        for person in people:
+            for kind, part in kinds_of(person, self._job.folds):
+                self._add(kind, part)
+        for kind in sorted(self._waiting, key=lambda kind: (kind != self._current, kind[0])):
+            self._sum_up(kind)
+        self._finish()
+        return self._totals
+
+    def _add(self, kind: Kind, person: DecodedPerson) -> None:
+        """Let somebody wait; if that makes a pack, or a new fold begins, sum up those who do."""
+        if self._current is not None and kind[0] != self._current[0]:
+            for left in sorted(self._waiting, key=lambda kind: kind != self._current):
+                self._sum_up(left)
+        if kind not in self._waiting:
+            self._waiting[kind] = _Waiting(kind, self._job.shape, self._room)
+        self._waiting[kind].add(person)
+        if self._waiting[kind].count == self._room:
+            self._sum_up(kind)
+
+    def _sum_up(self, kind: Kind) -> None:
+        """Sum up those of a kind who wait."""
+        people = self._waiting.pop(kind)
+        if self._accumulator is None or kind != self._current:
+            self._finish()
+            fold, expressions, dtype = self._current = kind
+            self._accumulator = Accumulator(
+                self._job.layout,
+                self._job.shape,
+                sorted(expressions),
+                dtype,
+                people=max(self._expected.get((fold, expressions), 0), people.count),
+                batch_bytes=self._batch_bytes,
+                sparing=True,
+            )
+        people.hand_on(self._accumulator)
+
+    def _finish(self) -> None:
+        """Add what was summed up last to the rest of its fold."""
+        if self._accumulator is not None and self._current is not None:
+            fold = self._current[0]
+            self._totals[fold] = self._totals[fold] + self._accumulator.statistics()
 
 
 class _Waiting:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mlr.data.files import check_free, replacing
 from mlr.data.images import PNG_LEVEL, QUALITY, is_image, read_header, read_image, write_image
+from mlr.data.outputs import Job, check_skipping, plan
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable, open_table
@@ -22,7 +23,6 @@ from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
 from mlr.running.report import Report
 from mlr.running.threads import thread_count
-from mlr.synthesis.plan import Job, check_skipping, plan
 
 Pixels = npt.NDArray[Any]
 Row = dict[str, str]
@@ -49,6 +49,32 @@ class Crop:
     photo: Path
     path: Path
     eyes: Eyes
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be done with every photograph.
+
+    Attributes
+    ----------
+    finder : FaceFinder
+        Finds its faces.
+    size : int
+        Side of the crops, in pixels.
+    planned : set of Path
+        The first crop of each photograph.
+    write : function
+        Writes a crop.
+    skip_existing, force : bool
+        What becomes of crops that are there already.
+    """
+
+    finder: FaceFinder
+    size: int
+    planned: set[Path]
+    write: Callable[..., None]
+    skip_existing: bool
+    force: bool
 
 
 @dataclass
@@ -137,15 +163,12 @@ def align_files(
     write = partial(write_image, quality=quality, png_level=png_level, force=force)
     planned = {path for job in jobs for path in job.outputs.values()}
     missing = [job for job in jobs if _name(job.outputs["aligned"], folder) not in rows]
+    work = _Work(finder, size, planned, write, skip_existing, force)
     report.skipped += len(jobs) - len(missing)
-
-    def run(job: Job) -> _Outcome:
-        return _run(job, finder, size, planned, write, skip_existing, force)
-
     crops: list[Crop] = []
     existing: list[Crop] = []
     losses: list[str] = []
-    outcomes = ordered_map(run, missing, thread_count(threads))
+    outcomes = ordered_map(partial(_run, work=work), missing, thread_count(threads))
     for outcome in report.progress(outcomes, len(missing), "aligning"):
         crops += outcome.crops
         existing += outcome.existing
@@ -196,30 +219,22 @@ def align(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
     return rounded
 
 
-def _run(
-    job: Job,
-    finder: FaceFinder,
-    size: int,
-    planned: set[Path],
-    write: Callable[..., None],
-    skip_existing: bool,
-    force: bool,
-) -> _Outcome:
+def _run(job: Job, work: _Work) -> _Outcome:
     """Write the crops of one photograph."""
-    first = job.outputs["aligned"]
+    first, size, skip_existing = job.outputs["aligned"], work.size, work.skip_existing
     outcome = _Outcome()
     try:
-        check_free(first, force=force or skip_existing)  # before the work, not after
+        check_free(first, force=work.force or skip_existing)  # before the work, not after
         image = read_image(job.face)
         outcome.loss = image.loss
-        faces = finder.find(job.face, image.pixels)
+        faces = work.finder.find(job.face, image.pixels)
     except MlrError as error:
         outcome.failures.append((job.face, str(error)))
         return outcome
     for number, eyes in enumerate(faces, 1):
         path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
         try:
-            if number > 1 and path in planned:
+            if number > 1 and path in work.planned:
                 raise MlrError(
                     f"face {number} would be written to {path}, as another photograph is"
                 )
@@ -231,7 +246,7 @@ def _run(
             alpha = image.alpha
             if alpha is not None:
                 alpha = align(alpha[..., None], eyes, size)[..., 0]
-            write(path, crop, alpha, icc=image.icc)
+            work.write(path, crop, alpha, icc=image.icc)
             outcome.crops.append(Crop(job.face, path, eyes))
         except MlrError as error:
             outcome.failures.append((job.face, str(error)))

@@ -11,11 +11,10 @@ import PIL.Image
 
 from mlr.data.files import replacing, replacing_folder
 from mlr.data.images import PNG_LEVEL, QUALITY, Pixels, write_image
+from mlr.data.outputs import FRAMES_FOLDER
 from mlr.data.provenance import Record, to_exif, to_json
 from mlr.errors import ImageError
 
-#: Suffix of a folder that holds an animation as numbered PNG files.
-FRAMES_FOLDER = ".frames"
 #: Kinds of file that hold an animation: what Pillow calls them, None for a folder.
 ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
 FRAMES = 24  # in one run there and back

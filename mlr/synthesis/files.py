@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mlr.data.clip import change_clip, is_clip
 from mlr.data.files import check_free, check_free_folder
 from mlr.data.images import (
     ENCODINGS,
@@ -19,6 +20,7 @@ from mlr.data.images import (
     resized,
     write_image,
 )
+from mlr.data.outputs import FRAMES_FOLDER, Job, check_skipping, plan
 from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
 from mlr.errors import ImageError, MlrError, OptionError
@@ -29,9 +31,7 @@ from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
 from mlr.running.engine import engine, mapped
 from mlr.running.report import Report
-from mlr.synthesis.animation import ANIMATED, FRAMES_FOLDER, write_animation
-from mlr.synthesis.clip import change_clip, is_clip
-from mlr.synthesis.plan import Job, check_skipping, plan
+from mlr.synthesis.animation import ANIMATED, write_animation
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Size = tuple[int, ...]  # height and width, in pixels

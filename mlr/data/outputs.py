@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlr.data.clip import WRITTEN, is_clip
 from mlr.data.images import ENCODINGS, is_image
 from mlr.data.pairs import images_under
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.running.report import Report
-from mlr.synthesis.animation import FRAMES_FOLDER
-from mlr.synthesis.clip import WRITTEN, is_clip
 
+#: Suffix of a folder that holds an animation as numbered PNG files.
+FRAMES_FOLDER = ".frames"
 _ITSELF = "would be replaced by its own output; give another place or --force"
 
 
