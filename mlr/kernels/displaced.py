@@ -19,6 +19,7 @@ from mlr.kernels.parallel import share_out
 from mlr.kernels.vectors import BLENDED, blend
 
 LINE = 8  # float64 elements in a cache line
+SIDE = 4  # pixels that interpolation looks at, each way; one if nothing is displaced
 
 
 def interleaved(planes, index, shifts, first):
@@ -162,10 +163,12 @@ def _displace_lags(
                 u = min(max(x + lags[d, 1], 0), frame_width - 1)
                 total = 0.0
                 for k in range(rows.shape[2]):
-                    line = half[rows[v, u, k] - row + shift]
-                    along = 0.0
-                    for m in range(columns.shape[2]):
-                        along += across[v, u, m] * line[columns[v, u, m] - column + shift]
+                    line, first = rows[v, u, k] - row + shift, shift - column
+                    along = 0.0 + across[v, u, 0] * half[line, first + columns[v, u, 0]]
+                    if columns.shape[2] == SIDE:  # in a loop all takes 1.25 times as long
+                        along += across[v, u, 1] * half[line, first + columns[v, u, 1]]
+                        along += across[v, u, 2] * half[line, first + columns[v, u, 2]]
+                        along += across[v, u, 3] * half[line, first + columns[v, u, 3]]
                     total += down[v, u, k] * along
                 result[d, y - start, x] = total
 
