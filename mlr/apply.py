@@ -36,7 +36,7 @@ class Applier:
     Parameters
     ----------
     weights : ndarray of float32, shape (channels or 1, taps + 1, height, width)
-        The bias is last. One set of weights serves all channels.
+        The bias is last. One set of weights serves all channels. They must not change any more.
     field : ReceptiveField
         The taps.
     edge : bool

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mlr.aligned import aligned
 from mlr.apply import apply
 from mlr.kernels import jit
 from mlr.kernels.apply import IMAGES
@@ -71,6 +72,15 @@ def test_numpy_and_the_kernel_have_the_same_bits(
         expected = apply(weights, field, images, edge=edge)
     assert whole.tobytes() == expected.tobytes()
     assert b"".join(output.tobytes() for output in alone) == expected.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 7), (0, 4)])
+def test_aligned_arrays_begin_at_a_line_of_the_cache(shape):
+    arrays = [aligned(*shape) for _ in range(8)]
+    for array in arrays:
+        assert (array.shape, array.dtype) == (shape, np.float32)
+        assert array.flags.c_contiguous
+        assert array.size == 0 or array.ctypes.data % 64 == 0
 
 
 def test_little_work_does_without_numba_and_much_of_it_does_not():

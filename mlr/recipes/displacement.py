@@ -11,7 +11,7 @@ sums over the unmoved ones, for x' is linear in x.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -29,6 +29,7 @@ from mlr.recipes.moments import Moments, lags_of, planes_of
 from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums
 from mlr.statistics import SourceSums, Statistics, TargetSums
 from mlr.warping import INTERPOLATION_REACH, interpolation
+from mlr.warping import Places as Moved
 
 Field = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -179,6 +180,75 @@ class Frame:
         return [replace(self, first=s, end=min(s + rows, self.end)) for s in starts]
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the pixels of a few rows of a frame come from: the same in all folds.
+
+    Attributes
+    ----------
+    frame : Frame
+        The rows.
+    wanted : slice
+        Those rows among all that are here, for some around them are needed, too.
+    moved : tuple of ndarray
+        What `interpolation` returns, for all rows and columns of the frame.
+    still : tuple of ndarray of int64
+        Row and column of each pixel in the image, those beyond its edge moved there.
+    reach_of_lags, reach_of_taps : int
+        How far apart pixels are, at most, whose products moments depend on.
+    """
+
+    frame: Frame
+    wanted: slice
+    moved: Moved
+    still: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    reach_of_lags: int
+    reach_of_taps: int
+
+
+def places_in(
+    layout: Layout, field: ReceptiveField, displacement: Field | None, frame: Frame, width: int
+) -> list[Places]:
+    """Return where pixels come from, for so many rows at a time as `moments` works on.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the statistics.
+    field, displacement, frame
+        As for `moments`.
+    width : int
+        Of the image.
+    """
+    parts = frame.parts(_rows_at_once(layout, width))
+    return [_places(field, displacement, part, width) for part in parts]
+
+
+def _places(field: ReceptiveField, displacement: Field | None, frame: Frame, width: int) -> Places:
+    lags, taps = lags_of(field), field.taps
+    first, end = frame.around(-int(taps[:, 0].min()), int(max(lags[:, 0].max(), taps[:, 0].max())))
+    y = np.clip(np.arange(first, end), 0, frame.height - 1)
+    x = np.clip(np.arange(-frame.margin, width + frame.margin), 0, width - 1)
+    here = slice(y[0], y[-1] + 1)
+    rows, columns, down, across = (
+        np.ascontiguousarray(part[np.ix_(y - y[0], x)])
+        for part in interpolation(displacement, (frame.height, width), here)
+    )
+    still = tuple(np.ascontiguousarray(a) for a in np.broadcast_arrays(y[:, None], x))
+    farthest = max(
+        int(abs(moved - unmoved[..., None]).max())
+        for moved, unmoved in zip((rows, columns), still, strict=True)
+    )
+    return Places(
+        frame,
+        slice(frame.first - first, frame.end - first),
+        (rows, columns, down, across),
+        (still[0], still[1]),
+        _farthest((rows[..., 0], columns[..., 0]), lags) + rows.shape[2] - 1,
+        farthest + int(np.abs(taps).max()),
+    )
+
+
 def halo_for(layout: Layout, reach: int) -> int:
     """Return how many rows of statistics around those of a frame its moments depend on."""
     return reach + INTERPOLATION_REACH + (layout.lag_reach or 0)
@@ -191,6 +261,7 @@ def moments(
     displacement: Field | None,
     frame: Frame,
     top: int = 0,
+    places: Sequence[Places] | None = None,
 ) -> Moments:
     """Return the moments of the displaced inputs and their targets.
 
@@ -209,6 +280,8 @@ def moments(
     top : int
         Row of the image that the statistics begin with. They must extend by `halo_for` beyond the
         rows wanted, or to the edge of the image.
+    places : sequence of Places, optional
+        What `places_in` returns, if it has been called for other statistics already.
 
     Returns
     -------
@@ -220,10 +293,9 @@ def moments(
     stack = np.empty((count, frame.end - frame.first, width + 2 * frame.margin))
     samples = samples_of(statistics, expressions)
     result = Moments(field, frame.margin, expressions, samples, stack)
-    for part in frame.parts(_rows_at_once(statistics.layout, width)):
-        rows = slice(part.first - frame.first, part.end - frame.first)
-        some = replace(result, planes=stack[:, rows])
-        _fill(some, statistics, displacement, part, top)
+    for some in places or places_in(statistics.layout, field, displacement, frame, width):
+        rows = slice(some.frame.first - frame.first, some.frame.end - frame.first)
+        _fill(replace(result, planes=stack[:, rows]), statistics, some, top)
     return result
 
 
@@ -248,35 +320,19 @@ def _rows_at_once(layout: Layout, width: int) -> int:
     return max(LEAST_ROWS, min(rows, PRODUCT_ROWS))
 
 
-def _fill(
-    result: Moments,
-    statistics: Statistics,
-    displacement: Field | None,
-    frame: Frame,
-    top: int,
-) -> None:
+def _fill(result: Moments, statistics: Statistics, some: Places, top: int) -> None:
     """Fill in the planes of the moments of a few rows."""
     field, expressions = result.receptive_field, result.expressions
     source = statistics.sources[expressions[0]]
     targets = [statistics.targets[name] for name in expressions]
-    width, unit = statistics.shape[2], 1.0 / statistics.white
+    unit, wanted = 1.0 / statistics.white, some.wanted
     lags, taps = lags_of(field), field.taps
-    first, end = frame.around(-int(taps[:, 0].min()), int(max(lags[:, 0].max(), taps[:, 0].max())))
-    wanted = slice(frame.first - first, frame.end - first)
-    y = np.clip(np.arange(first, end), 0, frame.height - 1)
-    x = np.clip(np.arange(-frame.margin, width + frame.margin), 0, width - 1)
-    here = slice(y[0], y[-1] + 1)
-    rows, columns, down, across = (
-        np.ascontiguousarray(part[np.ix_(y - y[0], x)])
-        for part in interpolation(displacement, (frame.height, width), here)
-    )
-    rows -= top
-    still = tuple(np.ascontiguousarray(a) for a in np.broadcast_arrays(y[:, None] - top, x))
+    rows, columns, down, across = some.moved
+    rows, still = rows - top, (some.still[0] - top, some.still[1])
 
     begin, stop = rows[wanted].min(), rows[wanted].max() + 1
     places = rows - begin, columns, down, across
-    reach = _farthest((rows[..., 0], columns[..., 0]), lags) + rows.shape[2] - 1
-    products = _all_products(statistics.layout, source, begin, stop, reach)
+    products = _all_products(statistics.layout, source, begin, stop, some.reach_of_lags)
     moved = displaced_lags(products, places, lags, wanted)
     del products  # they are large
     np.multiply(moved, unit**2, out=result.lags)
@@ -290,15 +346,10 @@ def _fill(
     begin, stop = still[0][wanted].min(), still[0][wanted].max() + 1
     places = rows - begin, columns, down, across
     where = still[0] - begin, still[1]
-    farthest = max(
-        int(abs(moved - unmoved[..., None]).max())
-        for moved, unmoved in zip((rows, columns), still, strict=True)
-    )
-    reach = farthest + int(np.abs(taps).max())
     at = still[0][wanted], still[1][wanted]
     for e, target in enumerate(targets):
         moved = displaced_cross(
-            _cross_products(target, begin, stop, reach), places, where, taps, wanted
+            _cross_products(target, begin, stop, some.reach_of_taps), places, where, taps, wanted
         )
         np.multiply(moved, unit**2, out=result.cross[e])
         np.multiply(target.sums[0][at], unit, out=result.target_sums[e])

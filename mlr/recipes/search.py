@@ -21,6 +21,7 @@ from mlr.recipes.displacement import (
     halo_for,
     moments,
     moments_bytes,
+    places_in,
     reach_of,
     samples_of,
 )
@@ -265,12 +266,13 @@ class Search:
             finer = _told_apart(groups, folds.groups())
             if finer != groups:  # the sources of some differ here for the first time
                 return self._keep(moved, finer)
+            places = places_in(folds.layout, field, displacement, frame, self.shape[2])
             kept = kept or {names: self._rooms(folds, names, len(groups)) for names in groups}
             for names, parts in kept.items():
                 for whole, part in zip(parts, _showing(folds, names), strict=True):
-                    rows = moments(part, names, field, displacement, frame, top)
+                    rows = moments(part, names, field, displacement, frame, top, places)
                     whole.write(begin + margin, rows)
-            del folds, part, rows  # before there are others
+            del folds, part, rows, places  # before there are others
             begin = frame.end
         return kept
 
@@ -367,9 +369,10 @@ def _moments_of(
 ) -> _Groups:
     """Return the moments of each fold in the frame of a band."""
     frame = _frame(band, height, margin)
+    places = places_in(folds.layout, field, displacement, frame, folds.shape[2])
     return [
         [
-            moments(part, names, field, displacement, frame, band.above)
+            moments(part, names, field, displacement, frame, band.above, places)
             for part in _showing(folds, names)
         ]
         for names in folds.groups()
