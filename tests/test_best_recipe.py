@@ -494,6 +494,16 @@ def test_too_few_people_to_choose_by(tmp_path, people):
     assert np.abs(model.synthesize(face).astype(int) - face).mean() < 30
 
 
+def test_pairs_predicted_without_error_have_one_of_no_sign(tmp_path):
+    for person in range(6):
+        for name in ("neutral", "happy"):
+            write_image(tmp_path / name / f"{person}.png", np.full((*SIZE, 3), 90, np.uint8))
+    model = mlr.train(tmp_path)
+    assert min(e["mse"] for e in model.meta["cross_validation"]["happy"]["errors"]) >= 0
+    grey = np.full((*SIZE, 3), 90, np.uint8)
+    assert np.array_equal(model.synthesize(grey), grey)
+
+
 def test_grey_and_colour_go_through_one_set_of_weights(faces):
     model = mlr.train(faces, target=["happy"])
     face = draw(50, size=24)

@@ -162,7 +162,10 @@ class Search:
         channels, height, width = self.shape
         pixels = channels * height * width
         return {
-            name: {o: float(asked[name, o].sum() / (pixels * self.pairs[name])) for o in options}
+            name: {
+                o: max(0.0, float(asked[name, o].sum() / (pixels * self.pairs[name])))
+                for o in options  # where all is predicted, rounding alone is left, of either sign
+            }
             for name, options in wanted.items()
         }
 
