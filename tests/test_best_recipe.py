@@ -475,6 +475,8 @@ def test_the_choice_is_told_and_kept(faces, run, tmp_path):
             assert {f"{1000 * e['mse']:.3f}", f"{1000 * e['mse']:.3f}*"} & set(cells)
         assert sum("*" in cell for cell in cells) == 1
         assert table[6].startswith(f"  * penalty {meta['penalty'][name]:g}, blur ")
+    told = run("info", tmp_path / "m.npz").out.splitlines()[-14:]  # a table of seven lines each
+    assert [line.partition("; ")[0] for line in result.lines[:14]] == told
     quiet = run("train", faces, "-o", tmp_path / "q.npz", "-q")
     assert (quiet.code, quiet.err) == (0, "")
     assert meta["cross_validation"]["happy"]["folds"] > 1

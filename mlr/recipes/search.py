@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mlr.errors import MlrError
 from mlr.folds import Folds
+from mlr.option import Option
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.displacement import (
     Field,
@@ -26,7 +27,6 @@ from mlr.recipes.displacement import (
 )
 from mlr.recipes.kept import Kept, Reading, room_for
 from mlr.recipes.moments import Moments, margin_for, planes_of
-from mlr.recipes.option import Option
 from mlr.running.bands import Band, Elsewhere, Made, Making, Result, RowSums, Work
 from mlr.statistics import Statistics
 
