@@ -50,6 +50,10 @@ class Folds(WorkedOnHere):
     memory: float = field(default=math.inf, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
+    def __repr__(self) -> str:
+        pairs = ", ".join(f"{name} {count}" for name, count in self.pairs.items())
+        return f"Folds({len(self.parts)}, pairs {pairs}, images {self.parts[0].shape})"
+
     @cached_property
     def total(self) -> Statistics:
         """The statistics of all pairs."""

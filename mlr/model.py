@@ -74,6 +74,13 @@ class Model:
     channels: int | None = None
     sha256: str = ""
 
+    def __repr__(self) -> str:
+        said = self.summary()
+        return (
+            f"Model({', '.join(self.expressions)}: {said['size']}, channels {said['channels']}, "
+            f"receptive field {said['receptive_field']}, {said['parameters']:,} parameters)"
+        )
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the images that it works on."""

@@ -167,6 +167,12 @@ class MaskedRegression:
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn asks of an estimator before it works on it, from 1.6 on."""
+        from sklearn.utils import RegressorTags, Tags, TargetTags  # who asks has it
+
+        return Tags("regressor", TargetTags(required=True), regressor_tags=RegressorTags())
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
         return f"MaskedRegression({inside})"

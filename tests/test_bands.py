@@ -13,11 +13,11 @@ from mlr.errors import MlrError
 from mlr.folds import WORK, Folds, joined
 from mlr.gathering.accumulate import statistics_of_arrays
 from mlr.layout import Layout
+from mlr.option import Option
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes import kept
 from mlr.recipes.best import Best
 from mlr.recipes.displacement import moments
-from mlr.recipes.option import Option
 from mlr.recipes.paper import Paper
 from mlr.recipes.search import Search, _left_out
 from mlr.running.bands import WorkedOnHere, bands, rows_within

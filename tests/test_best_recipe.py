@@ -474,6 +474,8 @@ def test_the_choice_is_told_and_kept(faces, run, tmp_path):
             assert {f"{1000 * e['mse']:.3f}", f"{1000 * e['mse']:.3f}*"} & set(cells)
         assert sum("*" in cell for cell in cells) == 1
         assert table[6].startswith(f"  * penalty {meta['penalty'][name]:g}, blur ")
+    told = run("info", tmp_path / "m.npz").out.splitlines()[-14:]  # a table of seven lines each
+    assert [line.partition("; ")[0] for line in result.lines[:14]] == told
     quiet = run("train", faces, "-o", tmp_path / "q.npz", "-q")
     assert (quiet.code, quiet.err) == (0, "")
     assert meta["cross_validation"]["happy"]["folds"] > 1
@@ -491,6 +493,16 @@ def test_too_few_people_to_choose_by(tmp_path, people):
     assert np.isfinite(model.weights).all()
     face = draw(5)
     assert np.abs(model.synthesize(face).astype(int) - face).mean() < 30
+
+
+def test_pairs_predicted_without_error_have_one_of_no_sign(tmp_path):
+    for person in range(6):
+        for name in ("neutral", "happy"):
+            write_image(tmp_path / name / f"{person}.png", np.full((*SIZE, 3), 90, np.uint8))
+    model = mlr.train(tmp_path)
+    assert min(e["mse"] for e in model.meta["cross_validation"]["happy"]["errors"]) >= 0
+    grey = np.full((*SIZE, 3), 90, np.uint8)
+    assert np.array_equal(model.synthesize(grey), grey)
 
 
 def test_grey_and_colour_go_through_one_set_of_weights(faces):

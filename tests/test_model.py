@@ -145,6 +145,12 @@ def test_images_that_do_not_fit_are_refused_with_the_reason(images, reason):
         model().synthesize(images)
 
 
+def test_shown_it_is_one_line():
+    assert repr(model(expressions=("happy", "sad"))) == (
+        "Model(happy, sad: 7x6, channels 3, receptive field 3x3, 2,076 parameters)"
+    )
+
+
 def test_parameters_do_not_count_taps_off_the_frame():
     assert model(1, height=1, width=1).parameters == 2
     assert model(3, ("happy", "sad"), 2, 2).parameters == 2 * 3 * 4 * 5

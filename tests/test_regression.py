@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from mlr import MaskedRegression
 from mlr.errors import DataError, MlrError
@@ -42,6 +45,27 @@ def test_scikit_learn_can_clone_it():
     assert repr(model) == (
         "MaskedRegression(receptive_field=5, penalty=0.1, recipe='paper', threads=1)"
     )
+
+
+def test_scikit_learn_can_cross_validate_it():
+    scores = cross_val_score(MaskedRegression(penalty=0.01), X, T, cv=3)
+    assert scores.shape == (3,)
+    train, test = slice(10, None), slice(10)  # the first fold of three
+    fitted = MaskedRegression(penalty=0.01).fit(X[train], T[train])
+    assert scores[0] == fitted.score(X[test], T[test])
+
+
+def test_scikit_learn_can_choose_its_penalty():
+    search = GridSearchCV(MaskedRegression(), {"penalty": [0.01, 1e4]}, cv=3).fit(X, T)
+    assert search.best_params_ == {"penalty": 0.01}
+
+
+def test_scikit_learn_can_put_it_into_a_pipeline():
+    pipeline = make_pipeline(FunctionTransformer(lambda a: a / 255), MaskedRegression(penalty=0.01))
+    pipeline.fit(X, T / 255)
+    expected = MaskedRegression(penalty=0.01).fit(X / 255, T / 255)
+    assert np.array_equal(pipeline.predict(X), expected.predict(X / 255))
+    assert pipeline.score(X, T / 255) == expected.score(X / 255, T / 255)
 
 
 @pytest.mark.parametrize(

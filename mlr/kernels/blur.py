@@ -67,7 +67,7 @@ def _blur_planes(begin, end, planes, shares, result, height, width, cut):
             row[:radius] = row[radius]
             row[radius + width :] = row[radius + width - 1]
             for k in range(radius + 1):
-                pairs[k] = cut + radius - k, cut + radius + k
+                pairs[k, 0], pairs[k, 1] = cut + radius - k, cut + radius + k
             _weigh(row, pairs, shares, result, (plane * high + y - cut) * wide, wide)
 
 

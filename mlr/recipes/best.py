@@ -35,9 +35,9 @@ from mlr.errors import DataError, MlrError, OptionError
 from mlr.exposure import Exposure
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
+from mlr.option import Option, table
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.displacement import Field, holds, layout_for, reach_of
-from mlr.recipes.option import Option, table
 from mlr.recipes.search import Learner, Search
 from mlr.running.bands import RowSums, Work, check_memory
 from mlr.running.report import Report
@@ -235,12 +235,11 @@ class Best:
             best = self._sharing(search, first, tried)
             chosen = self._with_penalty(search, best, tried)
         search.fill(weights, chosen)
-        rule = f"the strongest within {TOLERANCE - 1:.2%}"
+        rule = f"the strongest within {TOLERANCE - 1:.2%} of the least error"
         fits: dict[str, _Fit] = {}
         for name, option in chosen.items():
             errors = tried[name]
-            people = f"{search.pairs[name]} pairs, left out in {search.folds} folds"
-            for line in table(name, people, option, errors, rule):
+            for line in table(name, search.pairs[name], search.folds, option, errors, rule):
                 report.note(line)
             why = {
                 "folds": search.folds,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mlr.errors import MlrError
 from mlr.folds import Folds
+from mlr.option import Option
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.displacement import (
     Field,
@@ -27,7 +28,6 @@ from mlr.recipes.displacement import (
 )
 from mlr.recipes.kept import Kept, Reading, room_for
 from mlr.recipes.moments import Moments, margin_for, planes_of
-from mlr.recipes.option import Option
 from mlr.running.bands import Band, Elsewhere, Made, Making, Result, RowSums, Work
 from mlr.statistics import Statistics
 
@@ -163,7 +163,10 @@ class Search:
         channels, height, width = self.shape
         pixels = channels * height * width
         return {
-            name: {o: float(asked[name, o].sum() / (pixels * self.pairs[name])) for o in options}
+            name: {
+                o: max(0.0, float(asked[name, o].sum() / (pixels * self.pairs[name])))
+                for o in options  # where all is predicted, rounding alone is left, of either sign
+            }
             for name, options in wanted.items()
         }
 

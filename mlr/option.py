@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 WIDTH = 26  # of the table's first column, in characters
 
@@ -32,16 +33,16 @@ class Option:
 
 
 def table(
-    name: str, people: str, chosen: Option, tried: Mapping[Option, float], why: str
+    name: str, pairs: int, folds: int, chosen: Option, tried: Mapping[Option, float], why: str = ""
 ) -> list[str]:
-    """Return the lines of a table of what was tried for an expression, and what was chosen why.
+    """Return the lines of a table of what was tried for an expression, and what was chosen.
 
     Parameters
     ----------
     name : str
         The expression.
-    people : str
-        Whose errors they are.
+    pairs, folds : int
+        How many pairs there are, left out of training in how many folds.
     chosen : Option
         Marked with a star.
     tried : mapping of Option to float
@@ -53,7 +54,7 @@ def table(
         return [f"{name}: {chosen}; too few people to choose by"]
     penalties = sorted({option.penalty for option in tried})
     lines = [
-        f"{name}: error x 1000 of {people}",
+        f"{name}: error x 1000 of {pairs} pairs, left out in {folds} folds",
         f"{'  penalty':{WIDTH}}{''.join(f'{penalty:>8g}' for penalty in penalties)}",
     ]
     for mirrored, blur in dict.fromkeys((option.mirrored, option.blur) for option in tried):
@@ -67,4 +68,24 @@ def table(
         )
         lines.append(f"{row:{WIDTH}}{cells}".rstrip())
     several = sum(replace(option, penalty=chosen.penalty) == chosen for option in tried) > 1
-    return [*lines, f"  * {chosen}{f'; {why} of the least error' if several else ''}"]
+    return [*lines, f"  * {chosen}{f'; {why}' if why and several else ''}"]
+
+
+def tables(meta: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the tables of all expressions that a model's metadata tell of."""
+    try:
+        return [line for name in meta["cross_validation"] for line in _kept(meta, name)]
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):  # of another program
+        return []
+
+
+def _kept(meta: Mapping[str, Any], name: str) -> list[str]:
+    """Return the table of one expression."""
+    kept = meta["cross_validation"][name]
+    tried = {_option(e): float(e["mse"]) for e in kept["errors"]}
+    chosen = _option({key: meta[key][name] for key in ("blur", "mirrored", "penalty")})
+    return table(name, int(meta["pairs"][name]), int(kept["folds"]), chosen, tried)
+
+
+def _option(details: Mapping[str, Any]) -> Option:
+    return Option(float(details["blur"]), bool(details["mirrored"]), float(details["penalty"]))
