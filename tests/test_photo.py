@@ -479,7 +479,7 @@ def test_all_faces_of_a_photograph_or_one(run, model, photos, tmp_path):
         result = run("synthesize", model, photo, "-o", out, "--eyes", eyes, "--face", face)
         assert result.code == 0
         many = "2 faces" if face == "all" else "1 faces"
-        assert f"note: {many} in 1 photographs" in result.err
+        assert f"note: {many} in 1 photograph\n" in result.err
         assert (read_image(out).pixels != before)[small].any() == expected
 
 
