@@ -478,8 +478,8 @@ def test_all_faces_of_a_photograph_or_one(run, model, photos, tmp_path):
         out = tmp_path / f"{face}.png"
         result = run("synthesize", model, photo, "-o", out, "--eyes", eyes, "--face", face)
         assert result.code == 0
-        many = "2 faces" if face == "all" else "1 faces"
-        assert f"note: {many} in 1 photograph\n" in result.err
+        many = "2 faces" if face == "all" else "1 face"
+        assert f"note: {many} in 1 photograph" in result.err
         assert (read_image(out).pixels != before)[small].any() == expected
 
 
@@ -621,7 +621,7 @@ def test_ten_faces_of_a_photograph_all_change(run, model, tmp_path):
     eyes = write_table(tmp_path / "eyes.csv", {"ten.png": faces})
     result = run("synthesize", model, tmp_path / "ten.png", "--eyes", eyes)
     assert result.code == 0
-    assert "note: 10 faces in 1 photograph\n" in result.err
+    assert "note: 10 faces in 1 photograph" in result.err
     changed = read_image(tmp_path / "ten-happy.png").pixels != picture
     for face in faces:
         x, y = int(face.middle.real), int(face.middle.imag)
