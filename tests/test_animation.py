@@ -16,6 +16,7 @@ from mlr.data.clip import change_clip
 from mlr.data.images import read_image, write_image
 from mlr.errors import ImageError
 from mlr.model import load
+from mlr.synthesis import animation
 from mlr.synthesis.animation import eased_strengths, write_animation
 from tests.conftest import draw, names
 
@@ -40,7 +41,7 @@ def test_strengths_run_there_and_back(frames, peak):
     assert strengths[0] == 0
     assert strengths[frames // 2] == pytest.approx(peak)
     assert (np.diff(strengths[: frames // 2 + 1]) >= 0).all()
-    np.testing.assert_allclose(strengths[1:], strengths[:0:-1], atol=1e-12)
+    assert np.array_equal(strengths[1:], strengths[:0:-1])
     steps = np.abs(np.diff(strengths, append=0))
     assert steps[0] == pytest.approx(steps.min())  # gently from rest, gently to it
 
@@ -122,6 +123,20 @@ def test_frames_that_fail_leave_nothing(tmp_path):
     with pytest.raises(ImageError, match="failed"):
         write_animation(tmp_path / "x.frames", change)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("room", "made"), [(animation.KEPT, 13), (3000, 22), (0, 24)])
+def test_the_way_back_shows_the_frames_of_the_way_there(tmp_path, monkeypatch, room, made):
+    def change(strength):
+        asked.append(strength)
+        return np.full((16, 16, 3), round(200 * strength), np.uint8)
+
+    asked = []
+    monkeypatch.setattr(animation, "KEPT", room)  # an image takes 768 bytes
+    write_animation(tmp_path / "x.frames", change)
+    shown = [read_image(tmp_path / "x.frames" / f"{n:02}.png").pixels[0, 0, 0] for n in range(24)]
+    assert shown == [round(200 * strength) for strength in eased_strengths()]
+    assert len(asked) == made
 
 
 @pytest.mark.parametrize("channels", [1, 3])

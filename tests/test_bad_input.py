@@ -177,7 +177,7 @@ def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
     result = run("synthesize", tmp_path / "m.npz", faces, "-o", tmp_path / "out", "--json")
     assert result.code == 0
     assert len(json.loads(result.out)["written"]) == count
-    assert ("1 images hold 16-bit colour" in result.err) == told
+    assert ("1 image holds 16-bit colour" in result.err) == told
     result = run("evaluate", tmp_path / "m.npz", tmp_path, "--json")
     assert json.loads(result.out)["pairs"] == count
     assert result.code == 0

@@ -187,7 +187,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(run, faces, model, face, t
     assert trained.lines[-1].startswith(f"{tmp_path}/m.npz: happy, sad from 10 pairs in ")
     synthesized = run("synthesize", model, face)
     assert synthesized.out == ""
-    assert synthesized.lines[-1].startswith(f"1 images written to {tmp_path} in ")
+    assert synthesized.lines[-1].startswith(f"1 image written to {tmp_path} in ")
     evaluated = run("evaluate", model, faces, "--target", "happy")
     assert "copy of the input" in evaluated.out
     assert evaluated.lines == ["5 pairs evaluated"]

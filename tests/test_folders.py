@@ -146,6 +146,17 @@ def test_encoding_that_there_is_not_is_wrong_usage(run, model, folder, options):
     assert names(folder.parent) == ["in"]
 
 
+@pytest.mark.parametrize(
+    ("options", "there_is"),
+    [
+        (["--format", "eps"], "images cannot be written as eps; there is: png, jpg, "),
+        (["--format", "mp4", "--animate"], "as mp4; there is: gif, webp, png, frames"),
+    ],
+)
+def test_formats_that_there_are_are_named(run, model, folder, options, there_is):
+    assert there_is in run("synthesize", model, folder, *options).lines[0]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 def test_colour_profile_is_kept(run, model, tmp_path, suffix):
     from PIL import ImageCms

@@ -373,7 +373,7 @@ def test_align_goes_on_where_a_run_was_left(run, photos, tmp_path, killed):
     report = json.loads(result.out)
     assert len(report["written"]) == (5 if killed else 4)
     assert report["skipped"] == (1 if killed else 2)
-    assert "photographs skipped, as their crops exist" in result.err
+    assert ("1 photograph skipped" if killed else "2 photographs skipped") in result.err
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     tables = [sorted((d / "alignment.csv").read_text().splitlines()) for d in (out, whole)]
     assert tables[0] == tables[1]
@@ -478,8 +478,8 @@ def test_all_faces_of_a_photograph_or_one(run, model, photos, tmp_path):
         out = tmp_path / f"{face}.png"
         result = run("synthesize", model, photo, "-o", out, "--eyes", eyes, "--face", face)
         assert result.code == 0
-        many = "2 faces" if face == "all" else "1 faces"
-        assert f"note: {many} in 1 photographs" in result.err
+        many = "2 faces" if face == "all" else "1 face"
+        assert f"note: {many} in 1 photograph" in result.err
         assert (read_image(out).pixels != before)[small].any() == expected
 
 
@@ -584,7 +584,7 @@ def test_cmyk_becomes_rgb_without_its_profile(run, model, tmp_path):
         out = () if command[0] == "synthesize" else ("-o", tmp_path / "crops")
         result = run(*command, *out, "--eyes", eyes)
         assert result.code == 0
-        assert "note: 1 images hold CMYK colours, which become RGB" in result.err
+        assert "note: 1 image holds CMYK colours, which become RGB" in result.err
     with PIL.Image.open(tmp_path / "o.jpg") as image:
         assert image.mode == "RGB"
         assert "icc_profile" not in image.info
@@ -621,7 +621,7 @@ def test_ten_faces_of_a_photograph_all_change(run, model, tmp_path):
     eyes = write_table(tmp_path / "eyes.csv", {"ten.png": faces})
     result = run("synthesize", model, tmp_path / "ten.png", "--eyes", eyes)
     assert result.code == 0
-    assert "note: 10 faces in 1 photographs" in result.err
+    assert "note: 10 faces in 1 photograph" in result.err
     changed = read_image(tmp_path / "ten-happy.png").pixels != picture
     for face in faces:
         x, y = int(face.middle.real), int(face.middle.imag)

@@ -46,6 +46,7 @@ def align(
     training data. alignment.csv beside the crops says where the eyes are in the photographs.
     """
     from mlr.photo.align import align_files
+    from mlr.running.report import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
@@ -68,7 +69,7 @@ def align(
             report.note(f"wrote {crop.path}")
     written, skipped = [str(crop.path) for crop in crops], report.skipped
     result = {"written": written, "skipped": skipped, "seconds": seconds}
-    what = f"{len(crops)} crops written to {output} in {seconds:.1f} s"
+    what = f"{counted(len(crops), 'crop')} written to {output} in {seconds:.1f} s"
     if skipped:
-        what += f"; {skipped} photographs skipped, as their crops exist"
+        what += f"; {counted(skipped, 'photograph')} skipped, as their crops exist"
     return options.finish(report, result if as_json else None, what)

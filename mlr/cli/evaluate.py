@@ -43,6 +43,7 @@ def evaluate(
     """Measure the error of MODEL on the pairs of images in DATA, laid out as for training."""
     from mlr.evaluation import evaluate as evaluation
     from mlr.model import load
+    from mlr.running.report import counted
 
     report = options.console(quiet, verbose)
     result = evaluation.evaluate(
@@ -58,7 +59,7 @@ def evaluate(
     )
     if not as_json:
         click.echo(_table(result))
-    what = f"{result['pairs']} pairs evaluated"
+    what = f"{counted(result['pairs'], 'pair')} evaluated"
     return options.finish(report, result if as_json else None, what)
 
 

@@ -34,6 +34,7 @@ def inspect(
     from mlr.inspection import arrays as inspection
     from mlr.inspection import plots
     from mlr.model import load
+    from mlr.running.report import counted
 
     report = options.console(quiet, verbose)
     loaded = load(model)
@@ -44,7 +45,7 @@ def inspect(
             name: inspection.summary(loaded, name) for name in target or loaded.expressions
         },
     }
-    what = f"{len(written)} pictures written to {output}"
+    what = f"{counted(len(written), 'picture')} written to {output}"
     return options.finish(report, summary if as_json else None, what)
 
 

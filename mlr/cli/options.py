@@ -76,7 +76,8 @@ eyes = click.option(
     "--eyes",
     type=FILE,
     metavar="CSV",
-    help="Where the eyes are: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels.  "
+    help="Where the eyes are: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left "
+    "is the viewer's.  "
     "[default: found with mlr[align]]",
 )
 

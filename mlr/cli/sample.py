@@ -35,6 +35,7 @@ def sample(
 ) -> int:
     """Draw faces of people who do not exist, with seven expressions, as training data in DIR."""
     from mlr.data.samples import write_samples
+    from mlr.running.report import counted
 
     report = options.console(quiet, verbose)
     written = write_samples(
@@ -49,5 +50,5 @@ def sample(
     )
     if as_json:
         options.print_json({"folder": str(folder), "images": written})
-    report.note(f"{folder}: {written} images of {pairs} people")
+    report.note(f"{folder}: {written} images of {counted(pairs, 'person', 'people')}")
     return 0

@@ -41,6 +41,7 @@ def statistics(
     keep the images.
     """
     from mlr import training
+    from mlr.running.report import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
@@ -64,5 +65,6 @@ def statistics(
     seconds = time.perf_counter() - start
     summary = {"statistics": str(output), "seconds": seconds} | sums.summary()
     pairs = sum(sums.pairs.values())
-    what = f"{output}: {', '.join(sums.expressions)}, {pairs} pairs summed up in {seconds:.1f} s"
+    names = ", ".join(sums.expressions)
+    what = f"{output}: {names}, {counted(pairs, 'pair')} summed up in {seconds:.1f} s"
     return options.finish(report, summary if as_json else None, what)

@@ -126,6 +126,7 @@ def synthesize(
     frame to frame, or stay where --eyes says.
     """
     from mlr.model import load
+    from mlr.running.report import counted
     from mlr.synthesis.files import synthesize_files
 
     report = options.console(quiet, verbose)
@@ -163,7 +164,7 @@ def synthesize(
         if folders
         else ""
     )
-    what = f"{len(written)} images written{where} in {seconds:.1f} s"
+    what = f"{counted(len(written), 'image')} written{where} in {seconds:.1f} s"
     if skipped:
         what += f"; {skipped} skipped, as they exist"
     return options.finish(report, result if as_json else None, what)

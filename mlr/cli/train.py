@@ -72,6 +72,7 @@ def train(
     same pair given twice counts twice.
     """
     from mlr import training
+    from mlr.running.report import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
@@ -100,5 +101,6 @@ def train(
     seconds = time.perf_counter() - start
     summary = {"model": str(output), "seconds": seconds} | model.summary()
     pairs = sum(model.meta["pairs"].values())
-    what = f"{output}: {', '.join(model.expressions)} from {pairs} pairs in {seconds:.1f} s"
+    names = ", ".join(model.expressions)
+    what = f"{output}: {names} from {counted(pairs, 'pair')} in {seconds:.1f} s"
     return options.finish(report, summary if as_json else None, what)

@@ -21,7 +21,7 @@ from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable, open_table
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
-from mlr.running.report import Report
+from mlr.running.report import Report, counted
 from mlr.running.threads import thread_count
 
 Pixels = npt.NDArray[Any]
@@ -179,7 +179,8 @@ def align_files(
     report.note_losses(losses)
     enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in crops)
     if enlarged:
-        report.note(f"note: {enlarged} faces are smaller than {size} px, and were enlarged")
+        what = counted(enlarged, "face is", "faces are")
+        report.note(f"note: {what} smaller than {size} px, and enlarged")
     report.done += len(crops)
     if crops or existing:
         roots = [Path(photo) for photo in photos if Path(photo).is_dir()]

@@ -75,7 +75,7 @@ class Report:
     def note_losses(self, losses: Iterable[str]) -> None:
         """Note what images hold that was not decoded: `mlr.data.images.Image.loss` of each."""
         for loss, images in Counter(filter(None, losses)).items():
-            self.note(f"note: {images} images hold {loss}")
+            self.note(f"note: {counted(images, 'image holds', 'images hold')} {loss}")
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Yield the items, showing how far it is; nothing is shown by default."""
@@ -127,6 +127,11 @@ class ConsoleReport(Report):
 def printable(text: str) -> str:
     """Return text on one line, with what cannot be printed, as in odd file names, escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number and what it counts, as "1 face" and "2 faces"; an s makes many of one."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def listed(value: object) -> str:

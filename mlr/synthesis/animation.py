@@ -20,6 +20,7 @@ ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
 FRAMES = 24  # in one run there and back
 PALETTE_PIXELS = 50_000  # that the colours of a GIF are chosen from
 SECONDS = 2.0  # that it takes
+KEPT = 100 << 20  # bytes of frames that are kept for the way back
 
 Change = Callable[[float], Pixels]
 
@@ -30,7 +31,8 @@ def eased_strengths(frames: int = FRAMES, peak: float = 1.0) -> list[float]:
     The first is 0 and the one half-way is the peak, if their number is even. The last one leads to
     the first, so that the animation runs on without a jolt.
     """
-    turn = 2 * np.pi * np.arange(frames) / frames
+    way = np.arange(frames)
+    turn = 2 * np.pi * np.minimum(way, frames - way) / frames  # the same bits there and back
     return [float(strength) for strength in peak * (1 - np.cos(turn)) / 2]
 
 
@@ -50,8 +52,9 @@ def write_animation(
 ) -> None:
     """Write an animation that runs from the input to an expression and back, for ever.
 
-    GIF has 256 colours. WebP and folders take frames as they are made; of the other two Pillow
-    keeps all in memory until they are written. A folder has ``00.png``, ``01.png`` and so on, which
+    GIF has 256 colours. WebP and folders take frames as they are made, and frames of the way there
+    are kept for the way back while there is room; of the other two Pillow keeps all in memory until
+    they are written. A folder has ``00.png``, ``01.png`` and so on, which
     keep 16 bits, and each of which says its own strength.
 
     Parameters
@@ -92,7 +95,7 @@ def write_animation(
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
         raise ImageError(f"{path}: cannot hold an animation; use {', '.join(ANIMATED)}")
-    strengths = eased_strengths(frames, strength)
+    strengths, change = eased_strengths(frames, strength), _remembered(change)
     kind = ANIMATED[suffix]
     if kind is None:
         _write_frames(path, change, alpha, strengths, icc, record, png_level, force)
@@ -124,6 +127,21 @@ def write_animation(
             )
         except (ValueError, TypeError, KeyError) as error:
             raise ImageError(f"{path}: cannot be encoded: {error}") from error
+
+
+def _remembered(change: Change) -> Change:
+    """Return the same function, but it keeps what it returns while there is room."""
+    kept: dict[float, Pixels] = {}
+
+    def remembered(strength: float) -> Pixels:
+        if strength in kept:
+            return kept[strength]
+        pixels = change(strength)
+        if (len(kept) + 1) * pixels.nbytes <= KEPT:
+            kept[strength] = pixels
+        return pixels
+
+    return remembered
 
 
 def _write_frames(

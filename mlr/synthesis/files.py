@@ -30,7 +30,7 @@ from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
 from mlr.running.engine import engine, mapped
-from mlr.running.report import Report
+from mlr.running.report import Report, counted
 from mlr.synthesis.animation import ANIMATED, write_animation
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
@@ -181,8 +181,11 @@ def synthesize_files(
         strength, resize, align, quality, png_level, animate, metadata, skip_existing, force
     )
     suffix = f".{format}" if format else ".gif" if animate else None
-    if suffix and suffix not in (ANIMATED if animate else ENCODINGS):
-        raise OptionError(f"{suffix} cannot be written" + (" as an animation" if animate else ""))
+    written_as = ANIMATED if animate else ENCODINGS
+    if suffix and suffix not in written_as:
+        names = ", ".join(s.removeprefix(".") for s in written_as)
+        what = "animations" if animate else "images"
+        raise OptionError(f"{what} cannot be written as {format}; there is: {names}")
     report = report or Report()
     targets = _targets(model, target or model.expressions)
     places = [Path(face) for face in faces]
@@ -209,7 +212,7 @@ def synthesize_files(
     _note_faces(report, photographs, model)
     untold = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
     if untold:
-        report.note(f"note: {untold} outputs do not say that they are synthesized: BMP cannot")
+        report.note(f"note: {counted(untold, 'output')} in BMP, which cannot say how it was made")
     report.done += len(written)
     return written
 
@@ -237,7 +240,8 @@ def _note_faces(report: Report, photographs: Sequence[Sequence[Eyes]], model: Mo
     _, height, width = model.shape
     small = sum(eyes.to_crop(height, width, places_of(model)).scale > 1 for eyes in faces)
     smaller = f", {small} of them smaller than the model's {width}x{height} px" if small else ""
-    report.note(f"note: {len(faces)} faces in {len(photographs)} photographs{smaller}")
+    found = f"{counted(len(faces), 'face')} in {counted(len(photographs), 'photograph')}"
+    report.note(f"note: {found}{smaller}")
 
 
 @dataclass(frozen=True)
