@@ -119,4 +119,4 @@ def check_penalty(penalty: float) -> None:
         If it is negative or not finite.
     """
     if not (np.isfinite(penalty) and penalty >= 0):
-        raise OptionError(f"the penalty must be a finite number that is not negative, not {penalty}")
+        raise OptionError(f"the penalty must be finite and not negative, not {penalty}")

@@ -321,6 +321,20 @@ def test_folder_that_may_not_be_written_is_one_line(run, faces, tmp_path):
     assert "cannot be written: Permission denied" in result.err
 
 
+def test_folder_that_may_not_be_written_is_named_before_the_work(run, faces, tmp_path, monkeypatch):
+    def access(path, mode):  # as for users who are not root
+        return path != tmp_path or not mode & os.W_OK
+
+    monkeypatch.setattr(os, "access", access)
+    output = tmp_path / "new" / "m.npz"
+    result = run("train", faces, "-o", output)
+    assert (result.code, result.lines) == (
+        1,
+        [f"mlr: error: {output}: cannot be written: Permission denied"],
+    )
+    assert not output.parent.exists()
+
+
 def test_odd_file_names_stay_on_one_line(run, model, tmp_path):
     name = os.fsdecode(b"a\nb\x1b[31m\xff\xe9.png")
     (tmp_path / name).write_bytes(b"no image")

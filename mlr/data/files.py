@@ -139,9 +139,11 @@ def check_free(path: Path, *, force: bool) -> None:
     OutputExistsError
         If it exists and ``force`` is false.
     MlrError
-        If it is a folder, a device or a name that no file can have.
+        If it is a folder, a device or a name that no file can have, or where nothing may be
+        written.
     """
     with _writing(path):
+        _check_above(path)
         if path.is_dir():
             raise MlrError(f"{path}: is a folder, and a file is to be written there")
         if not path.exists():
@@ -191,6 +193,15 @@ def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[
             _unfinished.discard(temporary)
 
 
+def _check_above(path: Path) -> None:
+    """Raise PermissionError unless the folder for ``path``, or one for that, may be written to."""
+    above = path.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
 def check_free_folder(path: Path, *, force: bool) -> None:
     """Raise unless a folder ``path`` of outputs may be written.
 
@@ -199,9 +210,10 @@ def check_free_folder(path: Path, *, force: bool) -> None:
     OutputExistsError
         If it exists and ``force`` is false.
     MlrError
-        If it is a file or a name that no folder can have.
+        If it is a file or a name that no folder can have, or where nothing may be written.
     """
     with _writing(path):
+        _check_above(path)
         if not path.exists():
             return
         if not path.is_dir():
