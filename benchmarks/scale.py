@@ -107,7 +107,7 @@ def sending(megabytes: int = 200) -> float:
     """Return the seconds for a byte from one worker here to another."""
     with engine("local:2", Report()) as two:
         assert two is not None
-        client = two._client
+        client = two._workers.client
         one, other = list(client.nthreads())
 
         def once() -> None:
