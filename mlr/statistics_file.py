@@ -34,26 +34,7 @@ def write_statistics(
     force: bool = False,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write statistics of one kind to an ``.npz`` file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    parts : sequence of Statistics
-        At least one, all of the same layout, shape and source.
-    force : bool
-        Replace an existing file.
-    more : mapping of str to object, optional
-        Further metadata, ready for JSON.
-
-    Raises
-    ------
-    OutputExistsError
-        If the file exists and ``force`` is false.
-    MlrError
-        If it cannot be written.
-    """
+    """Do what `mlr.folds.Folds.save` does, with at least one part, all of one layout and source."""
     arrays: Arrays = {}
     folds = [_to_arrays(part, _prefix(fold), arrays) for fold, part in enumerate(parts)]
     first = parts[0]

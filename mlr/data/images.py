@@ -71,7 +71,7 @@ _DECODE_ERRORS = (
     OverflowError,
     struct.error,
     zlib.error,
-    RuntimeError,  # of imagecodecs; NotImplementedError is one
+    RuntimeError,  # those of imagecodecs, and NotImplementedError, are such
     PIL.Image.DecompressionBombError,
 )
 

@@ -132,7 +132,7 @@ def _opened(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
         ValueError,
         TypeError,
         EOFError,
-        RuntimeError,  # NotImplementedError is one
+        RuntimeError,  # if it is encrypted, or (NotImplementedError) packed in an unknown way
         MemoryError,
     ) as error:
         raise ModelError(f"{path}: not a {kind} file, or a damaged one: {error}") from error
