@@ -1,0 +1,188 @@
+"""Lookups at moved places: fields, planes and images.
+
+Places are (y + dy, x + dx) in pixels, kept inside the image, so that edges repeat.
+"""
+
+import math
+
+import numpy as np
+
+from mlr.kernels import jit
+
+POLE = math.sqrt(3) - 2  # of the filter that makes the coefficients of a cubic B-spline
+
+
+@jit.serial
+def look_up(begin, end, planes, field, output):
+    """Fill in output[n, p] = planes[n, p + field(p)] for the planes begin .. end; bilinear.
+
+    Parameters
+    ----------
+    planes : ndarray of float32, shape (N, H, W)
+    field : ndarray of float32, shape (2, h, w)
+        Where h, w may differ from H, W.
+    output : ndarray of float32, shape (N, h, w)
+    """
+    _, height, width = planes.shape
+    bottom, right = np.float32(height - 1), np.float32(width - 1)
+    one = np.float32(1)
+    for y in range(field.shape[1]):
+        for x in range(field.shape[2]):
+            py = min(max(np.float32(y) + field[0, y, x], np.float32(0)), bottom)
+            px = min(max(np.float32(x) + field[1, y, x], np.float32(0)), right)
+            y0, x0 = max(min(int(py), height - 2), 0), max(min(int(px), width - 2), 0)
+            y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
+            fy, fx = py - np.float32(y0), px - np.float32(x0)
+            for n in range(begin, end):
+                above = (one - fx) * planes[n, y0, x0] + fx * planes[n, y0, x1]
+                below = (one - fx) * planes[n, y1, x0] + fx * planes[n, y1, x1]
+                output[n, y, x] = (one - fy) * above + fy * below
+
+
+@jit.serial
+def enlarge(begin, end, planes, factors, output):
+    """Resample planes (N, h, w) bilinearly about pixel centres into output (N, H, W).
+
+    Plane n is multiplied by factors[n].
+    """
+    _, height, width = planes.shape
+    _, tall, wide = output.shape
+    left = np.empty(wide, np.int64)
+    across = np.empty(wide, np.float32)
+    for x in range(wide):
+        at = min(max((x + 0.5) * width / wide - 0.5, 0.0), width - 1.0)
+        left[x] = max(min(int(at), width - 2), 0)
+        across[x] = at - left[x]
+    row = np.empty(width, np.float32)
+    for n in range(begin, end):
+        for y in range(tall):
+            at = min(max((y + 0.5) * height / tall - 0.5, 0.0), height - 1.0)
+            top = max(min(int(at), height - 2), 0)
+            below, down = min(top + 1, height - 1), np.float32(at - top)
+            for x in range(width):
+                first = planes[n, top, x]
+                row[x] = (first + down * (planes[n, below, x] - first)) * factors[n]
+            for x in range(wide):
+                i = left[x]
+                j = min(i + 1, width - 1)
+                output[n, y, x] = row[i] + across[x] * (row[j] - row[i])
+
+
+@jit.serial
+def area_average(begin, end, image, output):
+    """Fill in rows begin .. end of output (H, W, C): means of image (h, w, C) over each pixel."""
+    height, width, channels = image.shape
+    tall, wide, _ = output.shape
+    down, across = height / tall, width / wide
+    total = np.empty((width, channels), np.float64)
+    for y in range(begin, end):
+        top, bottom = y * down, min((y + 1) * down, float(height))
+        total[:] = 0.0
+        for i in range(int(top), min(math.ceil(bottom - 1e-9), height)):
+            share = min(i + 1.0, bottom) - max(float(i), top)
+            for x in range(width):
+                for c in range(channels):
+                    total[x, c] += share * image[i, x, c]
+        for x in range(wide):
+            left, right = x * across, min((x + 1) * across, float(width))
+            for c in range(channels):
+                mean = 0.0
+                for j in range(int(left), min(math.ceil(right - 1e-9), width)):
+                    mean += (min(j + 1.0, right) - max(float(j), left)) * total[j, c]
+                output[y, x, c] = mean / (down * across)
+
+
+@jit.serial
+def spline_coefficients(begin, end, planes, output):
+    """Fill in the cubic B-spline coefficients of the planes begin .. end, with a margin of a pixel.
+
+    The spline passes through the pixels; the image is taken to repeat its edges for ever.
+
+    Parameters
+    ----------
+    planes : ndarray of float32, shape (N, H, W)
+    output : ndarray of float32, shape (N, H + 2, W + 2)
+    """
+    _, height, width = planes.shape
+    pole = np.float32(POLE)
+    one, six = np.float32(1), np.float32(6)
+    after, squared = one / (one - pole), one / (one - pole * pole)
+    for n in range(begin, end):
+        for y in range(height):  # across
+            causal = after * planes[n, y, 0]
+            output[n, y + 1, 0] = causal
+            for x in range(width):
+                causal = planes[n, y, x] + pole * causal
+                output[n, y + 1, x + 1] = causal
+            last = after * planes[n, y, width - 1]
+            value = -pole * (after * last + pole * squared * (causal - last))
+            output[n, y + 1, width + 1] = six * value
+            for x in range(width, -1, -1):
+                value = pole * (value - output[n, y + 1, x])
+                output[n, y + 1, x] = six * value
+        # Down: each row is the one before it and a share of another, which is one vector.
+        for x in range(width + 2):
+            output[n, 0, x] = after * output[n, 1, x]
+        last_row = np.empty(width + 2, np.float32)
+        for x in range(width + 2):
+            last_row[x] = after * output[n, height, x]
+        for y in range(1, height + 1):
+            for x in range(width + 2):
+                output[n, y, x] += pole * output[n, y - 1, x]
+        for x in range(width + 2):
+            last = last_row[x]
+            value = -pole * (after * last + pole * squared * (output[n, height, x] - last))
+            output[n, height + 1, x] = value
+        for y in range(height, -1, -1):
+            for x in range(width + 2):
+                output[n, y, x] = pole * (output[n, y + 1, x] - output[n, y, x])
+        for y in range(height + 2):
+            for x in range(width + 2):
+                output[n, y, x] *= six
+
+
+@jit.serial
+def cubic(begin, end, coefficients, field, output):
+    """Fill in rows begin .. end of output[n, p] = image[n, p + field(p)], by its cubic B-spline.
+
+    Parameters
+    ----------
+    coefficients : ndarray of float32, shape (N, H + 2, W + 2)
+        As `spline_coefficients` makes them.
+    field : ndarray of float32, shape (2, H, W)
+    output : ndarray of float32, shape (N, H, W)
+    """
+    count, height, width = output.shape
+    bottom, right = np.float32(height - 1), np.float32(width - 1)
+    one, two, three, four, sixth = (
+        np.float32(1),
+        np.float32(2),
+        np.float32(3),
+        np.float32(4),
+        np.float32(1 / 6),
+    )
+    for y in range(begin, end):
+        for x in range(width):
+            py = min(max(np.float32(y) + field[0, y, x], np.float32(0)), bottom)
+            px = min(max(np.float32(x) + field[1, y, x], np.float32(0)), right)
+            y0, x0 = max(min(int(py), height - 2), 0), max(min(int(px), width - 2), 0)
+            t, s = py - np.float32(y0), px - np.float32(x0)
+            d0 = (one - t) * (one - t) * (one - t) * sixth
+            d1 = (four + three * t * t * (t - two)) * sixth
+            d3 = t * t * t * sixth
+            d2 = one - d0 - d1 - d3
+            a0 = (one - s) * (one - s) * (one - s) * sixth
+            a1 = (four + three * s * s * (s - two)) * sixth
+            a3 = s * s * s * sixth
+            a2 = one - a0 - a1 - a3
+            i, j = np.uintp(y0), np.uintp(x0)
+            k, m = np.uintp(min(y0 + 3, height + 1)), np.uintp(min(x0 + 3, width + 1))
+            for n in range(count):
+                p = coefficients[n]
+                i1, i2, j1, j2 = i + np.uintp(1), i + np.uintp(2), j + np.uintp(1), j + np.uintp(2)
+                output[n, y, x] = (
+                    d0 * (a0 * p[i, j] + a1 * p[i, j1] + a2 * p[i, j2] + a3 * p[i, m])
+                    + d1 * (a0 * p[i1, j] + a1 * p[i1, j1] + a2 * p[i1, j2] + a3 * p[i1, m])
+                    + d2 * (a0 * p[i2, j] + a1 * p[i2, j1] + a2 * p[i2, j2] + a3 * p[i2, m])
+                    + d3 * (a0 * p[k, j] + a1 * p[k, j1] + a2 * p[k, j2] + a3 * p[k, m])
+                )

@@ -1,0 +1,103 @@
+"""Fields of displacements: look up, compose, invert, enlarge; and images moved by them.
+
+A field u is an array of float32 of shape (2, height, width) that holds (dy, dx) in its own pixels.
+It moves an image to warp(I, u)(p) = I(p + u(p)); edges repeat.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.kernels import fields as kernels
+
+Floats = npt.NDArray[np.float32]
+
+STEP = 64  # fields are rounded to parts of a pixel of this number
+INVERSIONS = 12
+
+
+def looked_up(planes: Floats, field: Floats) -> Floats:
+    """Return planes(p + field(p)), bilinear.
+
+    Parameters
+    ----------
+    planes : ndarray of float32, shape (N, height, width)
+    field : ndarray of float32, shape (2, height, width)
+    """
+    output = np.empty((len(planes), *field.shape[1:]), np.float32)
+    kernels.look_up(0, len(planes), _contiguous(planes), _contiguous(field), output)
+    return output
+
+
+def composed(outer: Floats, inner: Floats) -> Floats:
+    """Return the field inner(p) + outer(p + inner(p)), which moves by both."""
+    return inner + looked_up(outer, inner)
+
+
+def inverse(field: Floats, iterations: int = INVERSIONS) -> Floats:
+    """Return v with v(q) = -field(q + v(q)), by fixed-point iteration."""
+    found = -field
+    for _ in range(iterations):
+        found = -looked_up(field, found)
+    return found
+
+
+def rounded(field: Floats) -> Floats:
+    """Return a field in whole steps of 1/64 of its pixels."""
+    return np.rint(field * np.float32(STEP)) * np.float32(1 / STEP)
+
+
+def resampled(planes: Floats, height: int, width: int) -> Floats:
+    """Return planes (N, h, w) brought to another size bilinearly, about pixel centres."""
+    return _enlarged(planes, np.ones(len(planes), np.float32), height, width)
+
+
+def enlarged(field: Floats, height: int, width: int) -> Floats:
+    """Return a field for images of another size, in their pixels."""
+    factors = np.array([height / field.shape[1], width / field.shape[2]], np.float32)
+    return _enlarged(field, factors, height, width)
+
+
+def _enlarged(planes: Floats, factors: Floats, height: int, width: int) -> Floats:
+    output = np.empty((len(planes), height, width), np.float32)
+    kernels.enlarge(0, len(planes), _contiguous(planes), factors, output)
+    return output
+
+
+def moved(planes: Floats, field: Floats) -> Floats:
+    """Return the image planes(p + field(p)), by cubic B-splines that pass through its pixels.
+
+    Parameters
+    ----------
+    planes : ndarray of float32, shape (N, height, width)
+        Channels of an image.
+    field : ndarray of float32, shape (2, height, width)
+    """
+    count, height, width = planes.shape
+    coefficients = np.empty((count, height + 2, width + 2), np.float32)
+    output = np.empty((count, *field.shape[1:]), np.float32)
+    kernels.spline_coefficients(0, count, _contiguous(planes), coefficients)
+    kernels.cubic(0, field.shape[1], coefficients, _contiguous(field), output)
+    return output
+
+
+def area_averaged(image: Floats, height: int, width: int) -> Floats:
+    """Return an image (h, w, channels) resized to height x width, by the mean over each pixel."""
+    if image.shape[:2] == (height, width):
+        return _contiguous(image)
+    output = np.empty((height, width, image.shape[2]), np.float32)
+    kernels.area_average(0, height, _contiguous(image), output)
+    return output
+
+
+def halved(image: Floats) -> Floats:
+    """Return the means of 2 x 2 pixels of (height, width, channels); the sides are even."""
+    height, width, channels = image.shape
+    pairs = image.reshape(height // 2, 2, width // 2, 2, channels)
+    total = (pairs[:, 0, :, 0] + pairs[:, 0, :, 1]) + (pairs[:, 1, :, 0] + pairs[:, 1, :, 1])
+    return np.asarray(total * np.float32(0.25), np.float32)
+
+
+def _contiguous(array: Floats) -> Floats:
+    return np.ascontiguousarray(array, np.float32)
