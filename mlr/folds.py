@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,16 @@ import numpy.typing as npt
 from mlr.data.files import located
 from mlr.errors import DataError
 from mlr.layout import Layout
+from mlr.registration.templates import Templates
 from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums, WorkedOnHere, bands, rows_within
-from mlr.statistics import SourceSums, Statistics, check_expressions, hexdigest, total
+from mlr.statistics import (
+    SourceSums,
+    Statistics,
+    StyleSums,
+    check_expressions,
+    hexdigest,
+    total,
+)
 from mlr.statistics_file import read_statistics, write_statistics
 
 WORK = 10 << 20  # bytes that work on the planes may take, or a share of theirs
@@ -63,6 +71,16 @@ class Folds(WorkedOnHere):
     def layout(self) -> Layout:
         """Which planes there are."""
         return self.parts[0].layout
+
+    @property
+    def templates(self) -> Templates | None:
+        """What the pairs were registered to."""
+        return self.parts[0].templates
+
+    def styles(self, name: str) -> StyleSums:
+        """Return the sums by light and style of an expression of registered pairs."""
+        found = [p.targets[name].styles for p in self.parts if name in p.targets]
+        return reduce(StyleSums.plus, [styles for styles in found if styles is not None])
 
     @property
     def source(self) -> str:
@@ -186,11 +204,6 @@ class Folds(WorkedOnHere):
     def making_bytes(self) -> int:
         """None: all rows are there."""
         return 0
-
-    @property
-    def spare(self) -> float:
-        """Bytes that may be held besides the sums and the work on bands."""
-        return self.memory - self.nbytes - self._work_bytes
 
     @property
     def _work_bytes(self) -> float:
@@ -354,4 +367,6 @@ def _with_rows(
         target, added = whole.targets[name], piece.targets[name]
         target.cross[..., rows, :], target.sums[..., rows, :] = added.cross, added.sums
         target.squares[..., rows, :] = added.squares
+        if target.styles is not None and added.styles is not None:
+            target.styles.planes[..., rows, :] = added.styles.planes
     return replace(whole, sources=sources)

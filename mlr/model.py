@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +20,12 @@ from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import MlrError, ModelError, OptionError
 from mlr.receptive_field import ReceptiveField
+from mlr.registration.store import registered_from_arrays, registered_to_arrays
+from mlr.registration.synthesis import Change, Registered
 from mlr.version import __version__
-from mlr.warping import Displacer
 
-FORMAT = 2  # 1 had no displacement, and zeros beyond the frame
+FORMAT = 3  # 2 had a displacement, 1 zeros beyond the frame
+MOST_STYLE = 5.0  # deviations; teeth are out of all range long before
 #: Luma of sRGB, ITU-R BT.601: how grey is made of colour.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -40,9 +42,12 @@ Pixels = npt.NDArray[Any]
 class Model:
     """A trained model.
 
-    With x' the input, displaced if there is a displacement, the output is
+    Without templates the output is, for the input x,
 
-        f(x)(p) = sum_k w_k(p) x'(p + o_k) + w_bias(p)        x'(p) = x(p + u(p))
+        f(x)(p) = sum_k w_k(p) x(p + o_k) + w_bias(p)
+
+    With them x is moved into the frame of the expression first, and what changes there is moved
+    back, see `mlr.registration.synthesis`.
 
     Attributes
     ----------
@@ -55,8 +60,8 @@ class Model:
         Names of the target expressions.
     meta : dict
         How it was made: source, recipe, penalty, prior, pairs, eyes, digest, version.
-    displacement : ndarray of float32, shape (expressions, 2, height, width), optional
-        u of each expression, as (dy, dx) in pixels.
+    registered : Registered, optional
+        Templates, and what was learnt in the frames.
     edge : bool
         Pixels outside the frame repeat the nearest one inside, rather than counting as 0.
     channels : int, optional
@@ -69,7 +74,7 @@ class Model:
     receptive_field: ReceptiveField
     expressions: tuple[str, ...]
     meta: dict[str, Any]
-    displacement: npt.NDArray[np.float32] | None = None
+    registered: Registered | None = None
     edge: bool = False
     channels: int | None = None
     sha256: str = ""
@@ -95,31 +100,41 @@ class Model:
             height * width if self.edge else max(0, height - abs(dy)) * max(0, width - abs(dx))
             for dy, dx in self.receptive_field.offsets
         )
-        moved = 0 if self.displacement is None else self.displacement[0].size
-        return int(expressions * (channels * (inside + height * width) + moved))
+        framed = 0
+        if self.registered is not None:
+            framed = sum(
+                look.mean.size + look.spread.size + look.motion.size + look.shape.size
+                for look in self.registered.looks.values()
+            )
+        return int(expressions * channels * (inside + height * width) + framed)
 
     def synthesize(
         self,
         images: Pixels,
         target: str | Mapping[str, float] | None = None,
         strength: float = 1.0,
+        style: float | Mapping[str, float] | None = None,
     ) -> Pixels:
         """Change the expression of aligned faces.
 
-        Computes x + strength (f(x) - x), where f(x)(p) = sum_k w_k(p) x(p + o_k) + w_bias(p), or
-        x + strength sum_e share_e (f_e(x) - x) for a mix of expressions.
+        Without templates this is x + strength (f(x) - x), where f(x)(p) = sum_k w_k(p) x(p + o_k) +
+        w_bias(p), or x + strength sum_e share_e (f_e(x) - x) for a mix of expressions. With them
+        strength scales both the motion and the change of the face.
 
         Parameters
         ----------
         images : ndarray, shape ([N,] height, width[, 1 or 3])
             uint8, uint16 or floating point in [0, 1]. Colour goes through a grey model by its
-            luma, grey through a colour model as colour; both come back as they were. A model whose
-            channels share weights changes each channel by itself.
+            luma, grey through a colour model as colour; both come back as they were.
         target : str or mapping of str to float, optional
             The expression, or the share of each expression in the change: not negative, at most
             `LARGEST_SHARE`, and their sum need not be 1. Needed if the model has several.
         strength : float
             0 gives the input, 1 the model's output, up to 2 exaggerates.
+        style : float or mapping of str to float, optional
+            Standard deviations along the main variation of the training subjects' expression, for
+            all or for each expression; 0 is their mean. By default what training chose, led along
+            by the strength.
 
         Returns
         -------
@@ -133,46 +148,80 @@ class Model:
             If the size, the number of channels or the dtype does not fit, or the expression is
             not one of the model's.
         OptionError
-            If the strength or the shares of a mix make no sense.
+            If the strength, the style or the shares of a mix make no sense.
         """
         check_strength(strength)
+        return self.changer(images, target, style)(strength)
+
+    def changer(
+        self,
+        images: Pixels,
+        target: str | Mapping[str, float] | None = None,
+        style: float | Mapping[str, float] | None = None,
+    ) -> Callable[[float], Pixels]:
+        """Return what `synthesize` returns, as a function of the strength; faster for several.
+
+        Parameters
+        ----------
+        images, target, style
+            As for `synthesize`, and with the same errors.
+        """
         shares = self._shares(target)
+        names = self.shares_of(target)
+        styles = self.styles_of(style, names)
         images = np.asarray(images)
         batch = self._as_batch(images)
         white = np.float32(_white(images.dtype))
         whole = images.dtype.kind != "f"
-        result = np.empty(batch.shape, images.dtype if whole else np.float32)
         together = max(1, CHUNK_BYTES // (4 * math.prod(batch.shape[1:])))
-        for first in range(0, len(batch), together):
-            part = slice(first, first + together)
-            planes = batch[part].transpose(0, 3, 1, 2)
-            source = np.divide(planes, white, dtype=np.float32, order="C")
-            output = self._changed(source, shares, strength)
-            if whole:
-                np.clip(output, 0, 1, out=output)
-                np.rint(np.multiply(output, white, out=output), out=output)
-            for c in range(batch.shape[3]):  # all at once takes thrice as long
-                result[part, ..., c] = output[:, c]
-        return result.reshape(images.shape)
+        faces = self.registered and [
+            self.face(np.divide(image.transpose(2, 0, 1), white, dtype=np.float32), names, styles)
+            for image in batch
+        ]
 
-    def displacements(
-        self, target: str | Mapping[str, float] | None = None
-    ) -> list[tuple[float, npt.NDArray[np.float32]]]:
-        """Return share and displacement of each expression in a target; none if nothing moves.
+        def change(strength: float) -> Pixels:
+            if faces is not None and strength == 0:
+                return images.copy() if whole else images.astype(np.float32)
+            result = np.empty(batch.shape, images.dtype if whole else np.float32)
+            for first in range(0, len(batch), together):
+                part = slice(first, first + together)
+                if faces is None:
+                    planes = batch[part].transpose(0, 3, 1, 2)
+                    source = np.divide(planes, white, dtype=np.float32, order="C")
+                    output = self._changed(source, shares, strength)
+                else:
+                    output = np.stack([face.output(strength) for face in faces[part]])
+                if whole:
+                    np.clip(output, 0, 1, out=output)
+                    np.rint(np.multiply(output, white, out=output), out=output)
+                for c in range(batch.shape[3]):  # all at once takes thrice as long
+                    result[part, ..., c] = output[:, c]
+            return result.reshape(images.shape)
+
+        return change
+
+    def face(
+        self,
+        image: npt.NDArray[np.float32],
+        shares: Mapping[str, float],
+        styles: Mapping[str, float | None],
+    ) -> Changing:
+        """Return a face registered to the templates, ready to be changed.
 
         Parameters
         ----------
-        target
-            As for `synthesize`, and with the same errors.
-
-        Returns
-        -------
-        list of (float, ndarray of float32, shape (2, height, width))
-            Displacements as (dy, dx) in pixels.
+        image : ndarray of float32, shape (channels, height, width)
+            In [0, 1].
+        shares, styles : mapping of str to float
+            Of each expression; the default style where it is None.
         """
-        if self.displacement is None:
-            return []
-        return [(share, self.displacement[index]) for index, share in self._shares(target).items()]
+        assert self.registered is not None
+        return Changing(self, self.registered, image, shares, styles)
+
+    def ridge(self, name: str, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return an expression's regression of one image (channels, height, width)."""
+        output: npt.NDArray[np.float32] = self._output(image[None], self.require(name))[0]
+        return output
 
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
@@ -210,10 +259,11 @@ class Model:
             "taps": np.array(
                 [(0, dy, dx) for dy, dx in self.receptive_field.offsets], dtype=np.int16
             ),
-            "meta": np.array(json.dumps(meta, sort_keys=True)),
         }
-        if self.displacement is not None:
-            arrays["displacement"] = self.displacement
+        if self.registered is not None:
+            own, meta["registered"] = registered_to_arrays(self.registered)
+            arrays |= own
+        arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         with replacing(Path(path), force=force, durable=True) as file:
             write_npz(file, arrays)
 
@@ -229,6 +279,45 @@ class Model:
             names = ", ".join(self.expressions)
             raise ModelError(f"the model has no expression {target!r}; it has: {names}")
         return self.expressions.index(target)
+
+    def shares_of(self, target: str | Mapping[str, float] | None) -> dict[str, float]:
+        """Return the share of each expression wanted, those of 0 left out.
+
+        Raises
+        ------
+        ModelError
+            If the model was not trained for one, or has several and none is named.
+        OptionError
+            If a share makes no sense.
+        """
+        return {self.expressions[index]: share for index, share in self._shares(target).items()}
+
+    def styles_of(
+        self, style: float | Mapping[str, float] | None, names: Iterable[str]
+    ) -> dict[str, float | None]:
+        """Return the style of each expression, None for the default.
+
+        Raises
+        ------
+        ModelError
+            If the model was not trained for one.
+        OptionError
+            If it has no styles, or one makes no sense.
+        """
+        if style is None:
+            return dict.fromkeys(names)
+        looks = self.registered.looks if self.registered is not None else {}
+        if not any(look.styled for look in looks.values()):
+            why = "was trained from fewer than 8 pairs" if looks else "of the recipe paper"
+            raise OptionError(f"a model {why} has no style to choose")
+        given = style if isinstance(style, Mapping) else dict.fromkeys(names, style)
+        for name, value in given.items():
+            self.require(name)
+            if not -MOST_STYLE <= value <= MOST_STYLE:
+                raise OptionError(
+                    f"the style must lie between -{MOST_STYLE:g} and {MOST_STYLE:g}, not {value}"
+                )
+        return {name: given.get(name) for name in names}
 
     def _as_batch(self, images: Pixels) -> Pixels:
         """Return images as (N, height, width, channels), having checked that they fit."""
@@ -280,18 +369,64 @@ class Model:
         return images + change
 
     @cached_property
-    def _displacers(self) -> list[Displacer]:
-        return [] if self.displacement is None else [Displacer(u) for u in self.displacement]
-
-    @cached_property
     def _appliers(self) -> list[Applier]:
         return [Applier(w, self.receptive_field, edge=self.edge) for w in self.weights]
 
     def _output(self, images: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
         """Return f(x) of one expression for planar images."""
-        if self.displacement is not None:
-            images = self._displacers[index](images)
         return self._appliers[index](images)
+
+
+class Changing:
+    """A registered face on its way to a mix of expressions.
+
+    Parameters
+    ----------
+    model : Model
+        With templates.
+    registered : Registered
+        Its templates.
+    image : ndarray of float32, shape (channels, height, width)
+        In [0, 1].
+    shares, styles : mapping of str to float
+        Of each expression; the default style where it is None.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        registered: Registered,
+        image: npt.NDArray[np.float32],
+        shares: Mapping[str, float],
+        styles: Mapping[str, float | None],
+    ) -> None:
+        self._image, self._registered = image, registered
+        channels = model.shape[0]
+        if len(image) < channels:
+            image = np.repeat(image, channels, axis=0)
+        elif len(image) > channels:
+            image = _luma(image[None])[0]
+        self._face = registered.register(np.ascontiguousarray(image))
+        self._parts = [
+            (registered.part(self._face, name, model.ridge), share, styles.get(name))
+            for name, share in shares.items()
+        ]
+
+    @property
+    def fit(self) -> float:
+        """Correlation of the face with the template."""
+        return self._face.fit
+
+    def change(self, strength: float) -> Change:
+        """Return motion and change for a strength, in the channels that the image came in."""
+        found = self._registered.change(self._face, self._parts, strength)
+        if len(self._image) < len(found.added):
+            return replace(found, added=_luma(found.added[None])[0])
+        return found  # the change of luma is that of all channels
+
+    def output(self, strength: float) -> npt.NDArray[np.float32]:
+        """Return the changed image, (channels, height, width)."""
+        return self.change(strength).applied(self._image)
 
 
 def check_strength(strength: float) -> None:
@@ -381,21 +516,16 @@ def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
         if not isinstance(meta.get(key, kind()), kind):
             raise ModelError(f"its {key} is {meta[key]!r}, expected a {kind.__name__}")
     field = ReceptiveField.of([(int(dy), int(dx)) for _, dy, dx in taps])
-    displacement = arrays.get("displacement")
-    if displacement is not None:
-        expected = (len(expressions), 2, *weights.shape[3:])
-        if displacement.dtype != np.float32 or displacement.shape != expected:
-            raise ModelError(
-                f"displacement is {displacement.dtype} of shape {displacement.shape}, "
-                f"expected float32 {expected}"
-            )
-        if not float(np.abs(displacement).max()) <= max(expected[2:]):
-            raise ModelError("it moves pixels farther than the image is large")
     edge, channels = bool(meta.pop("edge", False)), meta.pop("channels", None)
     if channels is not None and (channels not in (1, 3) or weights.shape[1] != 1):
         raise ModelError(f"weights of shape {weights.shape} do not serve {channels!r} channels")
+    registered = None
+    if (noted := meta.pop("registered", None)) is not None:
+        registered = registered_from_arrays(arrays, noted, weights.shape[3:], channels)
+        if set(registered.looks) != set(expressions):
+            raise ModelError("its templates and its expressions disagree")
     details = {key: value for key, value in meta.items() if key not in ("kind", "format")}
-    return Model(weights, field, expressions, details, displacement, edge, channels)
+    return Model(weights, field, expressions, details, registered, edge, channels)
 
 
 def _luma(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

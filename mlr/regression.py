@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.errors import DataError, MlrError
-from mlr.folds import Folds, fold_of
+from mlr.folds import Folds
 from mlr.gathering.accumulate import statistics_of_arrays
+from mlr.gathering.framing import framed_statistics
 from mlr.model import Model
 from mlr.planes import WHITE
 from mlr.recipes import recipe as named_recipe
@@ -34,8 +35,7 @@ class MaskedRegression:
         Ridge penalty for intensities in [0, 1]; the bias is penalised too. By default the recipe's:
         0.4 for "paper".
     recipe : {"paper", "best"}
-        "best" moves the input and chooses the penalty by cross-validation (see
-        `mlr.recipes.best.Best`), with the pairs' numbers for names.
+        "best" registers faces first (see `mlr.recipes.best.Best`): X and T are then aligned faces.
     threads : int, optional
         By default one for each processor.
 
@@ -106,13 +106,10 @@ class MaskedRegression:
         choices = {"receptive_field": self.receptive_field, "penalty": self.penalty}
         made = named_recipe(self.recipe, choices)
         layout = made.layout((X.shape[3], *X.shape[1:3]))
-        fold = np.array([fold_of(str(n), made.folds) for n in range(len(X))])
         with limited(self.threads):
-            parts = (
-                statistics_of_arrays(X[fold == k], {"target": T[fold == k]}, layout)
-                for k in range(made.folds)
-            )
-            self.model_: Model = made.fit(Folds(tuple(parts)), Report())
+            statistics = framed_statistics if made.registers else statistics_of_arrays
+            sums = Folds((statistics(X, {"target": T}, layout),))
+            self.model_: Model = made.fit(sums, Report())
         return self
 
     def predict(self, X: Pixels) -> Pixels:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 
@@ -23,8 +24,10 @@ from mlr.errors import DataError
 from mlr.layout import Layout
 from mlr.planes import TO_16_BITS, WHITE, Planes, minus, narrowed, summed, taken
 from mlr.receptive_field import ReceptiveField
+from mlr.registration.templates import Templates
 
 DIGEST_MODULUS = 1 << 256
+NUMBERS = 6  # sums of light and style alone
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,37 @@ class SourceSums:
 
 
 @dataclass(frozen=True)
+class StyleSums:
+    """Sums over framed pairs, weighted by light l and style s: for residual and shape by style.
+
+    Light and style are integers, in parts of 1/256; shapes u, fields of the target less the shape
+    of the person, in parts of 1/64 of their pixels.
+
+    Attributes
+    ----------
+    planes : ndarray of int64 or float64, shape (4, channels, height, width)
+        sum l x, sum l s x, sum l t, sum l s t.
+    shape : ndarray of int64, shape (2, half height, half width)
+        sum s u.
+    numbers : tuple of int
+        sum l, sum l s, sum l^2, sum l^2 s, sum l^2 s^2, sum s^2.
+    """
+
+    planes: Planes
+    shape: Planes
+    numbers: tuple[int, ...]
+
+    def plus(self, other: StyleSums, sign: int = 1) -> StyleSums:
+        """Return the sums of both sets of pairs; with sign -1 those without the others."""
+        numbers = zip(self.numbers, other.numbers, strict=True)
+        return StyleSums(
+            self.planes + sign * other.planes,
+            self.shape + sign * other.shape,
+            tuple(a + sign * b for a, b in numbers),
+        )
+
+
+@dataclass(frozen=True)
 class TargetSums:
     """Sums over the pairs of one expression that involve the target image.
 
@@ -60,6 +94,8 @@ class TargetSums:
         Number of pairs with more than 8 bits.
     digest : int
         Sum of the pairs' digests modulo 2^256: like the planes, it adds and subtracts.
+    styles : StyleSums, optional
+        Those of pairs that were moved into the frame of their expression.
     """
 
     cross: Planes
@@ -67,6 +103,7 @@ class TargetSums:
     squares: Planes
     deep: int = 0
     digest: int = 0
+    styles: StyleSums | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +126,8 @@ class Statistics:
         For each expression, the sums that involve its targets.
     source : str
         Name of the source expression.
+    templates : Templates, optional
+        What the pairs were registered to; without them they were not.
     """
 
     layout: Layout
@@ -97,6 +136,7 @@ class Statistics:
     sources: dict[str, SourceSums] = field(default_factory=dict)
     targets: dict[str, TargetSums] = field(default_factory=dict)
     source: str = "source"
+    templates: Templates | None = None
 
     @property
     def receptive_field(self) -> ReceptiveField:
@@ -166,6 +206,11 @@ class Statistics:
         if self.source != other.source:
             raise DataError(
                 f"statistics of different source expressions: {self.source} and {other.source}"
+            )
+        if digest_of(self.templates) != digest_of(other.templates):
+            raise DataError(
+                "statistics of pairs registered to different templates do not add up; make them "
+                "anew with mlr statistics --like the first of the files, or train from the folders"
             )
 
     def only(self, expressions: Iterable[str]) -> Statistics:
@@ -250,7 +295,8 @@ class Statistics:
         """Bytes that the planes take."""
         sources = [planes for s, _ in self.groups() for planes in (s.lags, s.sums)]
         targets = [planes for t in self.targets.values() for planes in (t.cross, t.sums, t.squares)]
-        return sum(planes.nbytes for planes in (*sources, *targets))
+        styles = [t.styles.planes for t in self.targets.values() if t.styles is not None]
+        return sum(planes.nbytes for planes in (*sources, *targets, *styles))
 
     def changed(
         self, change: Callable[[Planes], Planes], shape: tuple[int, int, int]
@@ -266,6 +312,8 @@ class Statistics:
                     cross=change(target.cross),
                     sums=change(target.sums),
                     squares=change(target.squares),
+                    styles=target.styles
+                    and replace(target.styles, planes=change(target.styles.planes)),
                 )
                 for name, target in self.targets.items()
             },
@@ -327,12 +375,14 @@ def _source_total(parts: Sequence[SourceSums], each: int) -> SourceSums:
 def _target_total(parts: Sequence[TargetSums], samples: int) -> TargetSums:
     if len(parts) == 1:
         return parts[0]
+    styles = [part.styles for part in parts if part.styles is not None]
     return TargetSums(
         cross=summed([part.cross for part in parts], samples),
         sums=summed([part.sums for part in parts], samples),
         squares=summed([part.squares for part in parts], samples),
         deep=sum(part.deep for part in parts),
         digest=sum(part.digest for part in parts) % DIGEST_MODULUS,
+        styles=reduce(StyleSums.plus, styles) if styles else None,
     )
 
 
@@ -407,10 +457,17 @@ def _with_white(statistics: Statistics, white: float) -> Statistics:
                 cross=scaled(target.cross, 2, statistics.sources[name].count),
                 sums=scaled(target.sums, 1, statistics.sources[name].count),
                 squares=scaled(target.squares, 2, statistics.sources[name].count),
+                styles=target.styles
+                and replace(target.styles, planes=_styles_scaled(target.styles.planes, grow)),
             )
             for name, target in statistics.targets.items()
         },
     )
+
+
+def _styles_scaled(planes: Planes, grow: bool) -> Planes:
+    """Return planes of styles in units of 16 bits instead of 8, or back; exact, as integers."""
+    return planes * TO_16_BITS if grow else planes // TO_16_BITS
 
 
 def _each(
@@ -438,7 +495,13 @@ def _target_difference(a: TargetSums, b: TargetSums, samples: int) -> TargetSums
         squares=minus(a.squares, b.squares, samples),
         deep=a.deep - b.deep,
         digest=(a.digest - b.digest) % DIGEST_MODULUS,
+        styles=None if a.styles is None or b.styles is None else a.styles.plus(b.styles, -1),
     )
+
+
+def digest_of(templates: Templates | None) -> str:
+    """Return the digest of templates, or nothing if there are none."""
+    return "" if templates is None else templates.digest
 
 
 def hexdigest(digests: Iterable[int]) -> str:

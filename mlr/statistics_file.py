@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from mlr.errors import DataError, MlrError, ModelError
 from mlr.layout import Layout
 from mlr.planes import WHITE, plane_dtypes
 from mlr.receptive_field import ReceptiveField
-from mlr.statistics import SourceSums, Statistics, TargetSums, hexdigest
+from mlr.registration.templates import Templates
+from mlr.statistics import NUMBERS, SourceSums, Statistics, StyleSums, TargetSums, hexdigest
 
-FORMAT = 2  # 1 had no folds and one kind of layout
+FORMAT = 3  # 2 had sums for displacements, 1 no folds
+TEMPLATES = "templates_"  # what the names of their arrays begin with
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -43,12 +46,14 @@ def write_statistics(
         "format": FORMAT,
         "shape": first.shape,
         "offsets": first.receptive_field.offsets,
-        "lag_reach": first.layout.lag_reach,
         "pooled": first.layout.pooled,
         "source": first.source,
         "folds": folds,
         **(more or {}),
     }
+    if first.templates is not None:
+        found, meta["templates"] = first.templates.to_arrays()
+        arrays |= {TEMPLATES + name: array for name, array in found.items()}
     arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
     with replacing(path, force=force, durable=True) as file:
         write_npz(file, arrays)
@@ -73,11 +78,8 @@ def read_statistics(path: Path, *, mapped: bool = False) -> tuple[Statistics, ..
     if meta["format"] < FORMAT:
         raise ModelError(f"{path}: statistics of an older version of mlr; make them anew")
     try:
-        reach = meta["lag_reach"]
         layout = Layout(
-            ReceptiveField.of([tuple(offset) for offset in meta["offsets"]]),
-            None if reach is None else int(reach),
-            bool(meta["pooled"]),
+            ReceptiveField.of([tuple(offset) for offset in meta["offsets"]]), bool(meta["pooled"])
         )
         channels, height, width = (int(n) for n in meta["shape"])
         if channels not in (1, 3):
@@ -85,7 +87,11 @@ def read_statistics(path: Path, *, mapped: bool = False) -> tuple[Statistics, ..
         if not meta["folds"]:
             raise DataError("it has no folds")
         empty = Statistics(
-            layout, WHITE["uint8"], (channels, height, width), source=str(meta["source"])
+            layout,
+            WHITE["uint8"],
+            (channels, height, width),
+            source=str(meta["source"]),
+            templates=_templates(meta, arrays, (height, width)),
         )
         return tuple(
             _from_arrays(empty, details, _prefix(fold), arrays)
@@ -93,6 +99,23 @@ def read_statistics(path: Path, *, mapped: bool = False) -> tuple[Statistics, ..
         )
     except (LookupError, TypeError, ValueError, MlrError) as error:
         raise ModelError(f"{path}: not a statistics file, or a damaged one: {error}") from error
+
+
+def _templates(
+    meta: Mapping[str, Any], arrays: Mapping[str, Any], size: tuple[int, int]
+) -> Templates | None:
+    """Return the templates of a file, if it has some."""
+    if "templates" not in meta:
+        return None
+    own = {
+        name.removeprefix(TEMPLATES): array
+        for name, array in arrays.items()
+        if name.startswith(TEMPLATES)
+    }
+    templates = Templates.from_arrays(own, meta["templates"])
+    if templates.geometry.size != size:
+        raise DataError(f"its templates are for {templates.geometry.size}, its images {size}")
+    return templates
 
 
 def _prefix(fold: int) -> str:
@@ -110,12 +133,16 @@ def _to_arrays(statistics: Statistics, prefix: str, arrays: Arrays) -> dict[str,
         arrays[f"{prefix}target{index}_cross"] = target.cross
         arrays[f"{prefix}target{index}_sums"] = target.sums
         arrays[f"{prefix}target{index}_squares"] = target.squares
+        if target.styles is not None:
+            arrays[f"{prefix}target{index}_styles"] = target.styles.planes
+            arrays[f"{prefix}target{index}_shape"] = target.styles.shape
     return {
         "white": statistics.white,
         "expressions": statistics.expressions,
         "groups": [{"count": source.count, "expressions": names} for source, names in groups],
         "deep": [target.deep for target in targets],
         "digests": [hexdigest([target.digest]) for target in targets],
+        "styles": [target.styles and target.styles.numbers for target in targets],
     }
 
 
@@ -153,9 +180,35 @@ def _from_arrays(
             planes(f"target{index}_squares"),
             int(details["deep"][index]),
             int(details["digests"][index], 16),
+            _styles(empty, white, details["styles"][index], f"{prefix}target{index}_", arrays),
         )
         for index, name in enumerate(expressions)
     }
     if set(sources) != set(targets):
         raise DataError("its groups and its expressions disagree")
-    return Statistics(layout, white, empty.shape, sources, targets, empty.source)
+    if any(name not in empty.templates.frames for name in targets if empty.templates):
+        raise DataError("its templates lack an expression")
+    return replace(empty, white=white, sources=sources, targets=targets)
+
+
+def _styles(
+    empty: Statistics,
+    white: float,
+    numbers: Sequence[int] | None,
+    prefix: str,
+    arrays: Mapping[str, Any],
+) -> StyleSums | None:
+    """Return the sums weighted by light and style of a target, checked."""
+    if (empty.templates is None) != (numbers is None):
+        raise DataError("its templates and its styles disagree")
+    if empty.templates is None or numbers is None:
+        return None
+    planes, shape = arrays[f"{prefix}styles"], arrays[f"{prefix}shape"]
+    kind = "f" if white == 1.0 else "i"
+    if planes.shape != (4, *empty.shape) or planes.itemsize != 8 or planes.dtype.kind != kind:
+        raise DataError(f"{prefix}styles is {planes.dtype} {planes.shape}")
+    if shape.dtype != np.int64 or shape.shape != (2, *empty.templates.geometry.fields):
+        raise DataError(f"{prefix}shape is {shape.dtype} {shape.shape}")
+    if len(numbers) != NUMBERS:
+        raise DataError(f"it has {len(numbers)} sums of light and style")
+    return StyleSums(planes, shape, tuple(int(number) for number in numbers))

@@ -9,16 +9,21 @@ from pathlib import Path
 
 from mlr.data.files import check_free, is_here, located
 from mlr.data.npz import meta_of
-from mlr.data.pairs import PairList, find_pairs
+from mlr.data.pairs import PairList, Person, find_pairs
+from mlr.data.stream import common_format
 from mlr.errors import DataError
 from mlr.folds import WORK, WORK_SHARE, Folds, joined
+from mlr.gathering.checkpoint import kept_templates
 from mlr.gathering.combined import Mapped, combined
+from mlr.gathering.framing import make_templates
 from mlr.gathering.gather import Sharding, gather_pairs
+from mlr.gathering.shards import Silent
 from mlr.layout import Layout
 from mlr.model import Model
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes import DEFAULT, Recipe
 from mlr.recipes import recipe as named_recipe
+from mlr.registration.templates import Templates
 from mlr.running.bands import RowSums, check_memory
 from mlr.running.engine import Engine, engine
 from mlr.running.memory import memory_of
@@ -35,11 +40,8 @@ def train(
     recipe: str | None = None,
     receptive_field: ReceptiveField | int | str | None = None,
     penalty: float | None = None,
-    displacement: float | None = None,
     blur: float | None = None,
-    mirrored: bool | None = None,
-    sharpen: float | None = None,
-    brightness: float | None = None,
+    like: str | Path | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
     checkpoint: str | Path | None = None,
@@ -60,15 +62,18 @@ def train(
     output : path, optional
         ``.npz`` file to write the model to.
     recipe : str, optional
-        "best", which is the default and chooses by cross-validation, or "paper"; each choice can be
-        made by hand. Statistics files tell for which of them they are.
+        "best", which is the default and registers faces first, or "paper"; each choice can be made
+        by hand. Statistics files tell for which of them they are.
     receptive_field : ReceptiveField, int or str, optional
         The taps: the odd side of a square window, a preset's name, or a field. By default those of
         the statistics files, or the recipe's if there are none.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
-    displacement, blur, mirrored, sharpen, brightness
-        Choices of the recipe "best": see `mlr.recipes.best.Best`.
+    blur : float, optional
+        Of the recipe "best": see `mlr.recipes.best.Best`.
+    like : path, optional
+        Statistics file whose templates the pairs are registered to, instead of their own; by
+        default those of the first statistics file in ``data``.
     source : str, optional
         Folder of the source images, by default "neutral".
     target : sequence of str
@@ -112,11 +117,7 @@ def train(
     chosen = {
         "receptive_field": receptive_field,
         "penalty": penalty,
-        "displacement": displacement,
         "blur": blur,
-        "mirrored": mirrored,
-        "sharpen": sharpen,
-        "brightness": brightness,
     }
     added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
@@ -131,6 +132,7 @@ def train(
             added,
             removed,
             wanted,
+            like,
             sharding,
             threads,
             report,
@@ -151,7 +153,7 @@ def gather(
     remove: str | Path | Iterable[str | Path] = (),
     recipe: str | None = None,
     receptive_field: ReceptiveField | int | str | None = None,
-    displacement: float | None = None,
+    like: str | Path | None = None,
     source: str | None = None,
     target: Sequence[str] = (),
     checkpoint: str | Path | None = None,
@@ -175,8 +177,8 @@ def gather(
     remove : path or several
         Folders and statistics files of pairs that are in ``data`` and shall not be: the result has
         the very bits of statistics that have never seen them.
-    recipe, receptive_field, displacement, source, target, checkpoint, shard, cluster, memory,
-    threads, report
+    recipe, receptive_field, like, source, target, checkpoint, shard, cluster, memory, threads,
+    report
         As for `train`. Of a statistics file, which may be for more taps and expressions, only those
         asked for are used.
     force : bool
@@ -194,7 +196,7 @@ def gather(
     MlrError
         If an option makes no sense or the statistics cannot be written.
     """
-    chosen = {"receptive_field": receptive_field, "displacement": displacement}
+    chosen = {"receptive_field": receptive_field}
     added, removed = (_paths(paths, cluster) for paths in (data, remove))
     made = named_recipe(_name(recipe, [*added, *removed]), chosen)
     if output is not None:
@@ -204,7 +206,7 @@ def gather(
     with engine(cluster, report, room.each) as elsewhere:
         sharding = Sharding.of(checkpoint, shard, elsewhere)
         wanted = _Wanted(made, source, target, room)
-        sums = _gather(added, removed, wanted, sharding, threads, report)
+        sums = _gather(added, removed, wanted, like, sharding, threads, report)
         folds = joined(sums)
     if output is not None:
         folds.save(output, force=force)
@@ -290,6 +292,8 @@ class _Gathering:
         Which.
     folders : mapping of Path to PairList
         What is in those of the data that are no statistics files.
+    templates : Templates, optional
+        What pairs are registered to.
     memory : int
         Bytes that the sums of each may take.
     sharding, threads, report, check
@@ -298,6 +302,7 @@ class _Gathering:
 
     wanted: _Wanted
     folders: Mapping[Path, PairList]
+    templates: Templates | None
     memory: int
     sharding: Sharding | None
     threads: int | None
@@ -317,6 +322,7 @@ class _Gathering:
                 self.folders[path],
                 layout or recipe.layout,
                 folds=recipe.folds,
+                templates=self.templates,
                 threads=self.threads,
                 report=self.report,
                 sharding=self.sharding,
@@ -339,6 +345,7 @@ def _gather(
     added: Sequence[Path],
     removed: Sequence[Path],
     wanted: _Wanted,
+    like: str | Path | None,
     sharding: Sharding | None,
     threads: int | None,
     report: Report,
@@ -353,9 +360,13 @@ def _gather(
         if not path.is_file()
     }
     count, room = len(added) + len(removed), wanted.room
+    templates = None
+    if wanted.recipe.registers and folders:
+        templates = _templates(added, folders, like, sharding, threads, report)
     gathering = _Gathering(
         wanted,
         folders,
+        templates,
         room.memory // count,
         sharding,
         threads,
@@ -392,6 +403,42 @@ def _gather(
     if not total.head.expressions:
         raise DataError("all pairs are taken out, nothing is left to learn from")
     return total
+
+
+def _templates(
+    added: Sequence[Path],
+    folders: Mapping[Path, PairList],
+    like: str | Path | None,
+    sharding: Sharding | None,
+    threads: int | None,
+    report: Report,
+) -> Templates:
+    """Return the templates that pairs are registered to.
+
+    They are those of a statistics file, or of a checkpoint, or else made of the pairs to be added.
+    """
+    files = [located(like)] if like is not None else [p for p in added if p not in folders]
+    if files:
+        found = Folds.load(files[0], mapped=is_here(files[0])).templates
+        if found is None:
+            raise DataError(f"{files[0]}: statistics of pairs that were not registered")
+        return found
+    store = None if sharding is None or sharding.checkpoint is None else sharding.checkpoint
+    if store is not None and (kept := kept_templates(store)) is not None:
+        return kept
+    people: list[Person] = []
+    formats = []
+    for path in added:
+        found_here, image_format = common_format(folders[path], Silent())
+        people += found_here
+        formats.append(image_format)
+    if len({(one.height, one.width) for one in formats}) > 1:
+        sizes = " and ".join(sorted({str(one) for one in formats}))
+        raise DataError(f"images of {sizes} do not go together; resize them")
+    widest = max(formats, key=lambda one: one.channels)
+    with limited(threads) as count, announced(report):
+        made = make_templates(people, widest, count, report)
+    return made
 
 
 def _name(recipe: str | None, paths: Sequence[Path]) -> str:

@@ -19,17 +19,14 @@ def info(file: Path, as_json: bool) -> int:
     An image that mlr synthesize wrote names the expression, its strength and the SHA-256 of the
     model file, which sha256sum and mlr info print of the model, too.
     """
-    from mlr.option import tables
     from mlr.running.report import listed, printable
 
     summary = _summary(file)
     if as_json:
         options.print_json(summary)
         return 0
-    if table := tables(summary):  # as training prints it
-        del summary["cross_validation"]
-    for line in [*(f"{name:18}{listed(value)}" for name, value in summary.items()), *table]:
-        click.echo(printable(line))
+    for name, value in summary.items():
+        click.echo(printable(f"{name:18}{listed(value)}"))
     return 0
 
 

@@ -114,6 +114,45 @@ def target(help: str) -> Callable[[Command], Command]:
     return click.option("--target", multiple=True, metavar="NAME", help=help)
 
 
+def _styles(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> float | dict[str, float] | None:
+    """Return a style for all expressions, or one for each that is named."""
+    if value is None:
+        return None
+    if "=" in value:
+        return shares_of(value)
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: expected a number, or NAME=NUMBER,...") from None
+
+
+def shares_of(text: str) -> dict[str, float]:
+    """Read ``NAME=NUMBER,NAME=NUMBER...``."""
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, share = (word.strip() for word in part.partition("="))
+        if not (name and equals):
+            raise click.BadParameter(f"{text!r}: expected NAME, or NAME=NUMBER,NAME=NUMBER...")
+        if name in shares:
+            raise click.BadParameter(f"{text!r}: {name} is in it twice")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: {share!r} is not a number") from None
+    return shares
+
+
+style = click.option(
+    "--style",
+    callback=_styles,
+    metavar="S|NAME=S,...",
+    help="Deviations along the main variation of the expression, as teeth shown or not; 0: the "
+    "mean.  [default: chosen by training]",
+)
+
+
 def training_data(output: str) -> Callable[[Command], Command]:
     """Return DATA, the output file and all options that say which sums are wanted of DATA."""
     decorators = [
@@ -129,7 +168,7 @@ def training_data(output: str) -> Callable[[Command], Command]:
         click.option(
             "--recipe",
             type=click.Choice(["best", "paper"]),
-            help="best: sharper and closer, chosen by cross-validation. paper: Khan et al. 2020, "
+            help="best: registers faces first, crisp. paper: Khan et al. 2020, "
             "3x3 window, penalty 0.4.  [default: that of the statistics files, or best]",
         ),
         click.option(
@@ -139,10 +178,10 @@ def training_data(output: str) -> Callable[[Command], Command]:
             "[default: that of the statistics files, or the recipe's]",
         ),
         click.option(
-            "--displacement",
-            type=float,
-            metavar="PIXELS",
-            help="best: longest move along an axis; 0 for none.  [default: 4 % of the side]",
+            "--like",
+            type=PLACE,
+            metavar="FILE",
+            help="best: statistics file whose templates to use.  [default: that in DATA, or new ones]",
         ),
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),

@@ -22,7 +22,7 @@ def statistics(
     remove: tuple[Path, ...],
     recipe: str | None,
     receptive_field: str | None,
-    displacement: float | None,
+    like: Path | None,
     source: str | None,
     target: tuple[str, ...],
     checkpoint: Path | None,
@@ -39,6 +39,9 @@ def statistics(
 
     DATA is as for mlr train. The sums of a single pair are its two images: keep the file as you
     keep the images.
+
+    With the recipe best, the pairs are registered to templates, which are made of them, or with
+    --like those of another file. Only statistics with the same templates add up.
     """
     from mlr import training
     from mlr.running.report import counted
@@ -51,7 +54,7 @@ def statistics(
         remove=remove,
         recipe=recipe,
         receptive_field=receptive_field,
-        displacement=displacement,
+        like=like,
         source=source,
         target=target,
         checkpoint=checkpoint,

@@ -15,23 +15,7 @@ def _targets(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str | Mapping[str, float], ...]:
     """Return each value as the name of an expression or, of a mix, the share of each name."""
-    return tuple(_shares(value) if {"=", ","} & set(value) else value for value in values)
-
-
-def _shares(text: str) -> dict[str, float]:
-    """Read ``NAME=SHARE,NAME=SHARE...``."""
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, share = (word.strip() for word in part.partition("="))
-        if not (name and equals):
-            raise click.BadParameter(f"{text!r}: expected NAME, or NAME=SHARE,NAME=SHARE...")
-        if name in shares:
-            raise click.BadParameter(f"{text!r}: {name} is in it twice")
-        try:
-            shares[name] = float(share)
-        except ValueError:
-            raise click.BadParameter(f"{text!r}: {share!r} is not a number") from None
-    return shares
+    return tuple(options.shares_of(value) if {"=", ","} & set(value) else value for value in values)
 
 
 @click.command()
@@ -58,6 +42,7 @@ def _shares(text: str) -> dict[str, float]:
     show_default=True,
     help="0: the input, 1: the model's output, 2: twice the change.",
 )
+@options.style
 @click.option(
     "--resize",
     is_flag=True,
@@ -101,6 +86,7 @@ def synthesize(
     output: Path | None,
     target: tuple[str | Mapping[str, float], ...],
     strength: float,
+    style: float | dict[str, float] | None,
     resize: bool,
     animate: bool,
     format: str | None,
@@ -137,6 +123,7 @@ def synthesize(
         output,
         target=target,
         strength=strength,
+        style=style,
         resize=resize,
         animate=animate,
         format=format and format.lower().removeprefix("."),

@@ -12,25 +12,12 @@ from mlr.cli import options
 
 @click.command()
 @options.training_data("Model file to write.")
-@click.option(
-    "--penalty", type=float, help="Ridge penalty.  [default: chosen by the data; paper: 0.4]"
-)
+@click.option("--penalty", type=float, help="Ridge penalty.  [default: 0.01; paper: 0.4]")
 @click.option(
     "--blur",
     type=float,
     metavar="PIXELS",
-    help="best: how far pixels share their samples.  [default: chosen by the data]",
-)
-@click.option(
-    "--mirrored/--not-mirrored",
-    default=None,
-    help="best: learn from mirrored pairs too.  [default: chosen by the data]",
-)
-@click.option("--sharpen", type=float, help="best: sharpening of the prior.  [default: 0.8]")
-@click.option(
-    "--brightness",
-    type=float,
-    help="best: as if pairs came in light that varies by so much of white.  [default: 0.15]",
+    help="best: how far pixels share their samples.  [default: 2.3 % of the side]",
 )
 @options.threads
 @options.force
@@ -42,14 +29,11 @@ def train(
     remove: tuple[Path, ...],
     recipe: str | None,
     receptive_field: str | None,
+    like: Path | None,
     source: str | None,
     target: tuple[str, ...],
     penalty: float | None,
-    displacement: float | None,
     blur: float | None,
-    mirrored: bool | None,
-    sharpen: float | None,
-    brightness: float | None,
     checkpoint: Path | None,
     shard: int | None,
     cluster: str | None,
@@ -82,12 +66,9 @@ def train(
         remove=remove,
         recipe=recipe,
         receptive_field=receptive_field,
+        like=like,
         penalty=penalty,
-        displacement=displacement,
         blur=blur,
-        mirrored=mirrored,
-        sharpen=sharpen,
-        brightness=brightness,
         source=source,
         target=target,
         checkpoint=checkpoint,

@@ -27,7 +27,9 @@ NO_RECORD = {"record": "none: nothing says that mlr synthesized it"}
 Record = Mapping[str, Any]
 
 
-def new_record(expression: str, strength: float, model: str) -> dict[str, Any]:
+def new_record(
+    expression: str, strength: float, model: str, style: object = None
+) -> dict[str, Any]:
     """Return the record of an image synthesized now by this program.
 
     Parameters
@@ -39,6 +41,8 @@ def new_record(expression: str, strength: float, model: str) -> dict[str, Any]:
     model : str
         SHA-256 of the model file in hexadecimal digits, as ``sha256sum`` prints it; empty for a
         model that is in no file, and then left out.
+    style : object, optional
+        The style given, a number or one for each expression; left out if there is none.
     """
     record = {
         "kind": KIND,
@@ -46,7 +50,8 @@ def new_record(expression: str, strength: float, model: str) -> dict[str, Any]:
         "expression": expression,
         "strength": float(strength),
     }
-    return record | ({"model": model} if model else {})
+    chosen = {} if style is None else {"style": style}
+    return record | chosen | ({"model": model} if model else {})
 
 
 def to_json(record: Record) -> str:

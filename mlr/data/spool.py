@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 import weakref
-from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.mapped import no_room, reserved_file, temporary_file
+from mlr.data.mapped import no_room, temporary_file
 from mlr.errors import MlrError
 
 Pixels = npt.NDArray[Any]
@@ -112,73 +110,3 @@ class Spool(_Temporary):
         for image, place in zip(rows, places, strict=True):
             self._fill(image.data.cast("B"), place + skip)
         return rows
-
-
-class RowFile(_Temporary):
-    """A temporary file of planes, of which some rows at a time are written and read.
-
-    In a mapped file a fault for each page of what is read takes longer than reading it.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (planes, height, width).
-    folder : Path, optional
-        Where the file takes up room.
-
-    Raises
-    ------
-    MlrError
-        If there is no room for it.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], folder: Path | None = None) -> None:
-        super().__init__(reserved_file(8 * math.prod(shape), folder), "moments")
-        self._planes, self._height, self._width = shape
-
-    def write(self, first: int, planes: Iterable[npt.NDArray[np.float64]]) -> None:
-        """Write rows from the first on, (rows, width) of each plane."""
-        for plane, rows in enumerate(planes):
-            self._file.seek(self._place(plane, first))
-            self._file.write(np.ascontiguousarray(rows).data)
-        self._file.flush()
-
-    def read(self, first: int, end: int) -> npt.NDArray[np.float64]:
-        """Return the rows first, ..., end - 1, one at least: (planes, rows, width).
-
-        Raises
-        ------
-        MlrError
-            If they are not there any more.
-        """
-        rows = np.empty((self._planes, end - first, self._width))
-        view, size = memoryview(rows).cast("B"), rows[0].nbytes
-        place, step = self._place(0, first), self._place(1, 0)
-        for k in range(self._planes):  # in threads, which wait for each other, it takes longer
-            self._fill(view[k * size : (k + 1) * size], place + k * step)
-        return rows
-
-    def _place(self, plane: int, row: int) -> int:
-        return 8 * (plane * self._height + row) * self._width
-
-
-class RowMemory:
-    """What `RowFile` does, in memory.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (planes, height, width).
-    """
-
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self._all = np.empty(shape)
-
-    def write(self, first: int, planes: Iterable[npt.NDArray[np.float64]]) -> None:
-        """Write rows from the first on, (rows, width) of each plane."""
-        for whole, rows in zip(self._all, planes, strict=True):
-            whole[first : first + len(rows)] = rows
-
-    def read(self, first: int, end: int) -> npt.NDArray[np.float64]:
-        """Return the rows first, ..., end - 1: (planes, rows, width)."""
-        return self._all[:, first:end].copy()

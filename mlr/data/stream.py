@@ -127,11 +127,21 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Person], Format
 
 
 def decoded(
-    people: Iterable[Person], image_format: Format, threads: int, report: Report
-) -> Iterator[DecodedPerson]:
-    """Decode people in order; images that cannot be decoded are named and left out."""
+    people: Iterable[Person],
+    image_format: Format,
+    threads: int,
+    report: Report,
+    then: Callable[[DecodedPerson], Iterable[DecodedPerson]] = lambda person: (person,),
+) -> Iterator[list[DecodedPerson]]:
+    """Decode subjects in order; images that cannot be decoded are named and passed over.
 
-    def decode(person: Person) -> tuple[DecodedPerson | None, list[tuple[Path, str]]]:
+    Parameters
+    ----------
+    then : function
+        Done in the threads, too; returns what becomes of a subject.
+    """
+
+    def decode(person: Person) -> tuple[list[DecodedPerson], list[tuple[Path, str]]]:
         failures: list[tuple[Path, str]] = []
         images: dict[str | None, Image] = {}
         for name, path in ((None, person.source), *person.targets.items()):
@@ -144,14 +154,14 @@ def decoded(
         source = images.pop(None, None)
         targets = {name: image for name, image in images.items() if name is not None}
         if source is None or not targets:
-            return None, failures
-        return DecodedPerson(person.name, source, targets), failures
+            return [], failures
+        return list(then(DecodedPerson(person.name, source, targets))), failures
 
-    for person, failures in ordered_map(decode, people, threads):
+    for found, failures in ordered_map(decode, people, threads):
         for path, cause in failures:
             report.fail(path, cause)
-        if person is not None:
-            yield person
+        if found:
+            yield found
 
 
 def as_channels(pixels: Pixels, channels: int) -> Pixels:

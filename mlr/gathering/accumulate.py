@@ -19,10 +19,13 @@ from mlr.kernels.vectors import BLOCK
 from mlr.layout import Layout
 from mlr.planes import NARROW_SAMPLES, WHITE
 from mlr.receptive_field import ReceptiveField
+from mlr.registration.templates import Templates
 from mlr.statistics import (
     DIGEST_MODULUS,
+    NUMBERS,
     SourceSums,
     Statistics,
+    StyleSums,
     TargetSums,
 )
 
@@ -66,6 +69,7 @@ class Accumulator:
         people: int = BATCH,
         batch_bytes: int | None = None,
         sparing: bool = False,
+        templates: Templates | None = None,
     ) -> None:
         self.layout = layout = Layout.of(layout)
         self.shape = shape
@@ -83,13 +87,15 @@ class Accumulator:
         self._planes: _Planes | None = None  # what was summed up since the last `statistics`
         self._people = 0
         self._digests = Counter[str]()
-        self._earlier = Statistics(layout, WHITE[self.dtype.name], shape)
+        self._earlier = Statistics(layout, WHITE[self.dtype.name], shape, templates=templates)
+        self._styles = None if templates is None else _Styles(shape, templates, self.dtype)
 
     def add(
         self,
         sources: Pixels,
         targets: Mapping[str, Pixels],
         digests: Mapping[str, int] | None = None,
+        weights: Sequence[Weights] = (),
     ) -> None:
         """Add people.
 
@@ -101,7 +107,12 @@ class Accumulator:
             The target images of each expression, in the same order.
         digests : mapping of str to int, optional
             For each expression, the sum of the `pair_digest` of these people.
+        weights : sequence of Weights
+            Of each pair, if they were moved into a frame; there is one expression then.
         """
+        if self._styles is not None:
+            (name,) = self.expressions
+            self._styles.add(sources, targets[name], weights)
         most = NARROW_SAMPLES // self._each if self.dtype == np.uint8 else len(sources)
         for first in range(0, len(sources), max(most, 1)):
             part = slice(first, first + most)
@@ -129,9 +140,11 @@ class Accumulator:
                     squares=planes.squares[name][:, 0],
                     deep=self._people if self.dtype == np.uint16 else 0,
                     digest=self._digests[name] % DIGEST_MODULUS,
+                    styles=self._styles and self._styles.taken(),
                 )
                 for name in self.expressions
             },
+            templates=self._earlier.templates,
         )
         self._people, self._digests = 0, Counter()
         self._earlier = self._earlier + added
@@ -246,8 +259,76 @@ def pair_digest(source: bytes, target: bytes, expression: str) -> int:
     return int.from_bytes(hashlib.sha256(source + target + expression.encode()).digest(), "big")
 
 
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What a framed pair counts with in `StyleSums`.
+
+    Attributes
+    ----------
+    light, style : int
+        In parts of 1/256.
+    shape : ndarray of int32, shape (2, half height, half width)
+        In parts of 1/64.
+    """
+
+    light: int
+    style: int
+    shape: npt.NDArray[np.int32]
+
+
+class _Styles:
+    """Sums by light and style in the making.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (channels, height, width) of the images.
+    templates : Templates
+        What the pairs were registered to.
+    dtype : numpy dtype
+        Of the images.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], templates: Templates, dtype: np.dtype[Any]
+    ) -> None:
+        self._planes_shape, self._fields = (4, *shape), (2, *templates.geometry.fields)
+        self._dtype = np.float64 if dtype.kind == "f" else np.int64
+        self._reset()
+
+    def _reset(self) -> None:
+        self._planes = np.zeros(self._planes_shape, self._dtype)
+        self._shape = np.zeros(self._fields, np.int64)
+        self._numbers = [0] * NUMBERS
+
+    def add(self, sources: Pixels, targets: Pixels, weights: Sequence[Weights]) -> None:
+        """Add framed pairs, (pairs, height, width, channels)."""
+        for source, target, weight in zip(sources, targets, weights, strict=True):
+            light, style = weight.light, weight.style
+            for first, image in ((0, source), (2, target)):
+                lit = image.transpose(2, 0, 1).astype(self._dtype, order="C")
+                lit *= light
+                self._planes[first] += lit
+                lit *= style
+                self._planes[first + 1] += lit
+            self._shape += style * weight.shape.astype(np.int64)
+            both = light * style
+            added = light, both, light**2, light * both, both**2, style**2
+            self._numbers = [a + b for a, b in zip(self._numbers, added, strict=True)]
+
+    def taken(self) -> StyleSums:
+        """Return the sums, and begin with none again."""
+        found = StyleSums(self._planes, self._shape, tuple(self._numbers))
+        self._reset()
+        return found
+
+
 def statistics_of_arrays(
-    sources: Pixels, targets: Mapping[str, Pixels], layout: Layout | ReceptiveField
+    sources: Pixels,
+    targets: Mapping[str, Pixels],
+    layout: Layout | ReceptiveField,
+    templates: Templates | None = None,
+    weights: Sequence[Weights] = (),
 ) -> Statistics:
     """Return the statistics of images in memory.
 
@@ -259,12 +340,19 @@ def statistics_of_arrays(
         Target images of each expression, in the same order.
     layout : Layout or ReceptiveField
         Which planes to make.
+    templates, weights : optional
+        Of framed pairs of one expression.
     """
     count, height, width, channels = sources.shape
     accumulator = Accumulator(
-        layout, (channels, height, width), list(targets), sources.dtype, people=count
+        layout,
+        (channels, height, width),
+        list(targets),
+        sources.dtype,
+        people=count,
+        templates=templates,
     )
-    accumulator.add(sources, targets)
+    accumulator.add(sources, targets, weights=weights)
     return accumulator.statistics()
 
 

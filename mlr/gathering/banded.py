@@ -99,11 +99,6 @@ class Banded(WorkedOnHere, ABC):
         share = BATCH_SHARE / WORK_SHARE
         return max(work + least, min(work + most, work / (1 - share))) / WORK_SHARE
 
-    @property
-    def spare(self) -> float:
-        """None: bands are as high as the memory allows."""
-        return 0
-
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, on the disk if it is large."""
         return self._results.zeros(shape, dtype, ARRAY_SHARE * self.memory)

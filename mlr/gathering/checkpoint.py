@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from mlr.data.files import lock, open_regular, replacing
-from mlr.data.npz import meta_of
+from mlr.data.npz import meta_of, read_npz, write_npz
 from mlr.data.pairs import Person
 from mlr.data.stream import ordered_map
 from mlr.errors import DataError, MlrError, ModelError
@@ -25,11 +27,14 @@ from mlr.folds import Folds, joined
 from mlr.gathering.collect import Job
 from mlr.gathering.combined import Mapped
 from mlr.gathering.shards import Part, Shard, address, cut, digest_of, files_of
+from mlr.registration.templates import Templates
 from mlr.running.bands import RowSums
+from mlr.statistics import digest_of as digest_of_templates
 from mlr.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+TEMPLATES = "templates.npz"
 LARGEST_MANIFEST = 1 << 20  # bytes
 
 _Named = list[tuple[str, str, dict[str, str]]]  # name, source and targets of each person
@@ -76,13 +81,26 @@ class Checkpoint:
                         f"{_short(found.get(key))}, this run has {_short(value)}; give another "
                         "folder, or delete this one"
                     )
+            self._keep_templates()
             self._tidy_up()
             yield
             self._tidy_up()
 
+    def _keep_templates(self) -> None:
+        """Write the templates, if there are some, for runs that go on from here."""
+        path, templates = self.folder / TEMPLATES, self.job.templates
+        if templates is None or path.exists():
+            return
+        arrays: dict[str, Any]
+        arrays, details = templates.to_arrays()
+        meta = {"kind": "templates", "format": FORMAT, "templates": details}
+        arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
+        with replacing(path, force=True, durable=True) as file:
+            write_npz(file, arrays)
+
     def _tidy_up(self) -> None:
         """Delete what programs, or workers, have left half-written that were killed or hang."""
-        for pattern in (".shard-*.tmp", f".{MANIFEST}.*.tmp"):
+        for pattern in (".shard-*.tmp", f".{MANIFEST}.*.tmp", f".{TEMPLATES}.*.tmp"):
             for left in self.folder.glob(pattern):
                 with suppress(OSError):
                     left.unlink()
@@ -165,6 +183,8 @@ class Checkpoint:
             sums.shape != job.shape
         ):
             return None
+        if digest_of_templates(head.templates) != digest_of_templates(job.templates):
+            return None
         files = files_of(shard)
         found = ordered_map(digest_of, files, threads)
         if any(
@@ -185,9 +205,28 @@ class Checkpoint:
             "source": self.job.source,
             "images": f"{self.job.format}, {self.job.format.channels} channels",
             "receptive_field": str(layout),
-            "layout": _hash([offsets, layout.lag_reach, layout.pooled]),
+            "layout": _hash([offsets, layout.pooled]),
             "folds": self.job.folds,
+            "templates": digest_of_templates(self.job.templates),
         }
+
+
+def kept_templates(folder: Path) -> Templates | None:
+    """Return the templates of a checkpoint, if it has some.
+
+    Raises
+    ------
+    ModelError
+        If they are damaged.
+    """
+    path = folder / TEMPLATES
+    if not path.exists():
+        return None
+    arrays, meta = read_npz(path, kind="templates", newest=FORMAT)
+    try:
+        return Templates.from_arrays(arrays, meta["templates"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: damaged; delete the folder: {error}") from error
 
 
 def _left_in(path: Path, memory: int) -> Mapped:

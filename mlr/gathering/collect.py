@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from mlr.data.pairs import PairList, Person
 from mlr.data.stream import DecodedPerson, Format, common_format, decoded
 from mlr.errors import DataError
 from mlr.folds import Folds, fold_of
-from mlr.gathering.accumulate import Accumulator, pair_digest
+from mlr.gathering.accumulate import Accumulator, Weights, pair_digest
+from mlr.gathering.framing import FramedPerson, into_frames
 from mlr.layout import Layout
 from mlr.planes import NARROW_SAMPLES, TO_16_BITS, WHITE
 from mlr.receptive_field import ReceptiveField
+from mlr.registration.templates import Templates
 from mlr.running.report import Report
 from mlr.running.threads import limited
 from mlr.running.warmup import announced
@@ -32,6 +35,7 @@ def collect(
     layout: Layout | ReceptiveField | Callable[[Shape], Layout],
     *,
     folds: int = 1,
+    templates: Templates | None = None,
     threads: int | None = None,
     report: Report | None = None,
 ) -> Folds:
@@ -46,6 +50,8 @@ def collect(
         images.
     folds : int
         Sum up so many parts of the people, told apart by `fold_of` their names.
+    templates : Templates, optional
+        What the pairs are registered to.
     threads, report
         As for `mlr.training.train`.
 
@@ -56,8 +62,8 @@ def collect(
     """
     report = report or Report()
     with limited(threads) as count, announced(report):
-        people, job = prepared(pairs, layout, folds, report)
-        stream = decoded(people, job.format, count, report)
+        people, job = prepared(pairs, layout, folds, report, templates)
+        stream = job.decoded(people, count, report)
         statistics = sum_up(report.progress(stream, len(people), "summing up"), people, job)
     return finished(statistics, report)
 
@@ -78,6 +84,8 @@ class Job:
         How many parts they are cut into by `fold_of` their names.
     expressions : int
         How many target expressions there are.
+    templates : Templates, optional
+        What pairs are registered to.
     """
 
     source: str
@@ -85,6 +93,16 @@ class Job:
     layout: Layout
     folds: int
     expressions: int
+    templates: Templates | None = None
+
+    def decoded(
+        self, people: Iterable[Person], threads: int, report: Report
+    ) -> Iterator[list[DecodedPerson]]:
+        """Yield subjects as they are decoded, and moved into the frames if there are templates."""
+        if self.templates is None:
+            return decoded(people, self.format, threads, report)
+        then = partial(into_frames, templates=self.templates)
+        return decoded(people, self.format, threads, report, then)
 
     @property
     def shape(self) -> Shape:
@@ -97,12 +115,13 @@ def prepared(
     layout: Layout | ReceptiveField | Callable[[Shape], Layout],
     folds: int,
     report: Report,
+    templates: Templates | None = None,
 ) -> tuple[list[Person], Job]:
     """Return the people that can be summed up, fold by fold, and what is to be made of them.
 
     Parameters
     ----------
-    pairs, layout, folds, report
+    pairs, layout, folds, report, templates
         As for `collect`.
 
     Raises
@@ -119,7 +138,13 @@ def prepared(
     if not isinstance(layout, Layout | ReceptiveField):
         layout = layout(shape)
     people.sort(key=lambda person: fold_of(person.name, folds))
-    return people, Job(pairs.source, image_format, Layout.of(layout), folds, len(pairs.expressions))
+    if templates is not None and templates.geometry.size != shape[1:]:
+        height, width = templates.geometry.size
+        raise DataError(
+            f"images of {image_format}, but the templates are for {width}x{height} px; resize them"
+        )
+    expressions = len(pairs.expressions)
+    return people, Job(pairs.source, image_format, Layout.of(layout), folds, expressions, templates)
 
 
 def bytes_of_sums(people: Iterable[Person], job: Job) -> tuple[int, int]:
@@ -127,17 +152,19 @@ def bytes_of_sums(people: Iterable[Person], job: Job) -> tuple[int, int]:
     layout, (channels, height, width) = job.layout, job.shape
     plane = layout.channels(channels) * height * width
     samples = channels // layout.channels(channels)
-    counts = Counter(_bin(person, job.folds) for person in people)
+    counts = Counter(kind for person in people for kind in bins_of(person, job))
     sums = 0
     for (_, expressions), count in counts.items():
         each = 4 if count * samples <= NARROW_SAMPLES else 8
         sums += layout.planes(len(expressions)) * plane * each
+        if job.templates is not None:
+            sums += 4 * 8 * channels * height * width
     names = {name for _, expressions in counts for name in expressions}
     return sums, 4 * len(names) * (len(layout.receptive_field) + 1) * plane
 
 
 def sum_up(
-    stream: Iterable[DecodedPerson],
+    stream: Iterable[Sequence[DecodedPerson]],
     people: Iterable[Person],
     job: Job,
     batch_bytes: int | None = None,
@@ -146,8 +173,8 @@ def sum_up(
 
     Parameters
     ----------
-    stream : iterable of DecodedPerson
-        Best one fold after the other.
+    stream : iterable of sequence of DecodedPerson
+        As `Job.decoded` yields them, one fold after the other.
     people : iterable of Person
         Those that are expected in it, for cutting them into batches of equal size.
     job : Job
@@ -155,7 +182,7 @@ def sum_up(
     batch_bytes : int, optional
         Memory for a batch of their pixels.
     """
-    expected = Counter(_bin(person, job.folds) for person in people)
+    expected = Counter(kind for person in people for kind in bins_of(person, job))
     # Without a name for it, for the memory of its batch is given back then.
     parts = _Summing(job, expected, batch_bytes).statistics(stream)
     return Folds(tuple(replace(part, source=job.source) for part in parts))
@@ -180,8 +207,12 @@ _Bin = tuple[int, frozenset[str]]  # fold, expressions
 Kind = tuple[int, frozenset[str], str]  # and dtype
 
 
-def _bin(person: Person | DecodedPerson, folds: int) -> _Bin:
-    return fold_of(person.name, folds), frozenset(person.targets)
+def bins_of(person: Person, job: Job) -> list[_Bin]:
+    """Return the bins of what becomes of a subject: each expression has a frame of its own."""
+    fold, names = fold_of(person.name, job.folds), frozenset(person.expressions)
+    if job.templates is None:
+        return [(fold, names)]
+    return [(fold, frozenset([name])) for name in names]
 
 
 def kinds_of(person: DecodedPerson, folds: int) -> Iterator[tuple[Kind, DecodedPerson]]:
@@ -216,7 +247,7 @@ class _Summing:
 
     def __init__(self, job: Job, expected: Mapping[_Bin, int], batch_bytes: int | None) -> None:
         self._job, self._expected, self._batch_bytes = job, expected, batch_bytes
-        empty = Statistics(job.layout, WHITE["uint8"], job.shape)
+        empty = Statistics(job.layout, WHITE["uint8"], job.shape, templates=job.templates)
         self._totals = [empty] * job.folds
         self._waiting: dict[Kind, _Waiting] = {}
         images = 1 + max((len(expressions) for _, expressions in expected), default=1)
@@ -226,11 +257,12 @@ class _Summing:
         self._accumulator: Accumulator | None = None
         self._current: Kind | None = None  # that the accumulator is for
 
-    def statistics(self, people: Iterable[DecodedPerson]) -> list[Statistics]:
+    def statistics(self, stream: Iterable[Sequence[DecodedPerson]]) -> list[Statistics]:
         """Return the statistics of each fold; once."""
-        for person in people:
-            for kind, part in kinds_of(person, self._job.folds):
-                self._add(kind, part)
+        for people in stream:
+            for person in people:
+                for kind, part in kinds_of(person, self._job.folds):
+                    self._add(kind, part)
         for kind in sorted(self._waiting, key=lambda kind: (kind != self._current, kind[0])):
             self._sum_up(kind)
         self._finish()
@@ -261,6 +293,7 @@ class _Summing:
                 people=max(self._expected.get((fold, expressions), 0), people.count),
                 batch_bytes=self._batch_bytes,
                 sparing=True,
+                templates=self._job.templates,
             )
         people.hand_on(self._accumulator)
 
@@ -291,6 +324,7 @@ class _Waiting:
         self._sources = np.empty((room, *size, channels), dtype)
         self._targets = {name: np.empty_like(self._sources) for name in expressions}
         self._digests = dict.fromkeys(expressions, 0)
+        self._weights: list[Weights] = []
 
     def add(self, person: DecodedPerson) -> None:
         """Add someone."""
@@ -300,12 +334,14 @@ class _Waiting:
             target = person.targets[name]
             images[self.count] = with_dtype(target.pixels, dtype)
             self._digests[name] += pair_digest(person.source.digest, target.digest, name)
+        if isinstance(person, FramedPerson) and person.weights is not None:
+            self._weights.append(person.weights)
         self.count += 1
 
     def hand_on(self, accumulator: Accumulator) -> None:
         """Let all of them be summed up."""
         targets = {name: images[: self.count] for name, images in self._targets.items()}
-        accumulator.add(self._sources[: self.count], targets, self._digests)
+        accumulator.add(self._sources[: self.count], targets, self._digests, self._weights)
 
 
 def with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:

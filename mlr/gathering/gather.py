@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 
 from mlr.data.pairs import PairList, Person
-from mlr.data.stream import decoded
 from mlr.errors import OptionError
 from mlr.folds import WORK, WORK_SHARE, Folds
 from mlr.gathering.accumulate import BATCH_BYTES, LEAST
@@ -32,6 +31,7 @@ from mlr.gathering.shards import (
 from mlr.gathering.spooled import Expected, Spooled
 from mlr.layout import Layout
 from mlr.receptive_field import ReceptiveField
+from mlr.registration.templates import Templates
 from mlr.running.bands import RowSums
 from mlr.running.engine import Engine
 from mlr.running.report import Report
@@ -83,6 +83,7 @@ def gather_pairs(
     layout: Layout | ReceptiveField | Callable[[tuple[int, int, int]], Layout],
     *,
     folds: int,
+    templates: Templates | None = None,
     threads: int | None,
     report: Report,
     sharding: Sharding | None = None,
@@ -94,7 +95,7 @@ def gather_pairs(
 
     Parameters
     ----------
-    pairs, layout, folds, threads, report
+    pairs, layout, folds, templates, threads, report
         As for `mlr.gathering.collect.collect`.
     sharding : Sharding, optional
         How to cut them; by default not at all.
@@ -118,9 +119,11 @@ def gather_pairs(
         If a checkpoint cannot be written.
     """
     if sharding is None:
-        return _in_memory_or_not(pairs, layout, folds, threads, report, memory, spool, check)
+        with limited(threads) as count, announced(report):
+            people, job = prepared(pairs, layout, folds, report, templates)
+            return _in_memory_or_not(people, job, count, report, memory, spool, check)
     with limited(threads) as count, announced(report):
-        people, job = prepared(pairs, layout, folds, report)
+        people, job = prepared(pairs, layout, folds, report, templates)
         size = sharding.people or size_for(job)
         folder = sharding.checkpoint
         store = None if folder is None else Checkpoint(folder, job)
@@ -147,31 +150,29 @@ def gather_pairs(
 
 
 def _in_memory_or_not(
-    pairs: PairList,
-    layout: Layout | ReceptiveField | Callable[[tuple[int, int, int]], Layout],
-    folds: int,
-    threads: int | None,
+    people: Sequence[Person],
+    job: Job,
+    threads: int,
     report: Report,
     memory: int | None,
     spool: Path | None,
     check: Callable[[RowSums], None],
 ) -> RowSums:
     """Sum up pairs as they are decoded, if their sums fit; otherwise keep their pixels."""
-    with limited(threads) as count, announced(report):
-        people, job = prepared(pairs, layout, folds, report)
-        stream = decoded(people, job.format, count, report)
-        left = None if memory is None else _left_for_batch(people, job, memory)
-        if left is None or left > 0:
-            stream = report.progress(stream, len(people), "summing up")
-            batch = BATCH_BYTES if left is None else min(left, BATCH_BYTES)
-            return finished(sum_up(stream, people, job, batch), report)
-        assert memory is not None
-        check(Expected(people, job, memory))
-        sums = Spooled(job, memory, spool)
-        for person in report.progress(stream, len(people), "decoding"):
+    stream = job.decoded(people, threads, report)
+    left = None if memory is None else _left_for_batch(people, job, memory)
+    if left is None or left > 0:
+        stream = report.progress(stream, len(people), "summing up")
+        batch = BATCH_BYTES if left is None else min(left, BATCH_BYTES)
+        return finished(sum_up(stream, people, job, batch), report)
+    assert memory is not None
+    check(Expected(people, job, memory))
+    sums = Spooled(job, memory, spool)
+    for found in report.progress(stream, len(people), "decoding"):
+        for person in found:
             sums.add(person)
-        finished(sums.head, report)
-        return sums
+    finished(sums.head, report)
+    return sums
 
 
 def _left_for_batch(people: Sequence[Person], job: Job, memory: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlr.data.files import LARGEST, is_here, open_regular
 from mlr.data.pairs import Person
-from mlr.data.stream import DecodedPerson, decoded
+from mlr.data.stream import DecodedPerson
 from mlr.folds import fold_of
 from mlr.gathering.collect import Job, sum_up
 from mlr.gathering.spooled import Spooled
@@ -126,8 +126,9 @@ def spooled_shard(
     sums = Spooled(job, memory, folder)
     with limited(threads) as count:
         people = _Decoding(shard, job, count, advance)
-        for person in people:
-            sums.add(person)
+        for found in people:
+            for person in found:
+                sums.add(person)
         return people.part(sums)
 
 
@@ -139,13 +140,14 @@ class _Decoding:
         self._quiet = Silent()
         self._digests: dict[str, str] = {}
 
-    def __iter__(self) -> Iterator[DecodedPerson]:
+    def __iter__(self) -> Iterator[list[DecodedPerson]]:
         named = {person.name: person for person in self._shard}
-        for found in decoded(self._shard, self._job.format, self._threads, self._quiet):
-            person = named[found.name]
-            self._digests[address(person.source)] = found.source.digest.hex()
-            for name, image in found.targets.items():
-                self._digests[address(person.targets[name])] = image.digest.hex()
+        for found in self._job.decoded(self._shard, self._threads, self._quiet):
+            for part in found:
+                person = named[part.name]
+                self._digests[address(person.source)] = part.source.digest.hex()
+                for name, image in part.targets.items():
+                    self._digests[address(person.targets[name])] = image.digest.hex()
             self._advance()
             yield found
 

@@ -12,10 +12,18 @@ import numpy as np
 from mlr.data.pairs import Person
 from mlr.data.spool import Spool
 from mlr.data.stream import DecodedPerson
-from mlr.folds import Folds, fold_of
-from mlr.gathering.accumulate import BATCH, LEAST, Accumulator, pair_digest, statistics_of_arrays
+from mlr.folds import Folds
+from mlr.gathering.accumulate import (
+    BATCH,
+    LEAST,
+    Accumulator,
+    Weights,
+    pair_digest,
+    statistics_of_arrays,
+)
 from mlr.gathering.banded import BATCH_SHARE, PACK_SHARE, Banded
-from mlr.gathering.collect import Job, Kind, kinds_of, with_dtype
+from mlr.gathering.collect import Job, Kind, bins_of, kinds_of, with_dtype
+from mlr.gathering.framing import FramedPerson
 from mlr.kernels.pack import samples_shape
 from mlr.layout import Layout
 from mlr.planes import NARROW_SAMPLES, WHITE
@@ -26,11 +34,12 @@ PACK = 32  # people read at a time
 
 @dataclass
 class _People:
-    """Where the images of people of a kind are in a spool."""
+    """Where the images of people of a kind are in a spool, and what framed pairs count with."""
 
     sources: list[int] = field(default_factory=list)
     targets: dict[str, list[int]] = field(default_factory=dict)
     digests: dict[str, int] = field(default_factory=dict)
+    weights: list[Weights] = field(default_factory=list)
 
 
 class Spooled(Banded):
@@ -64,6 +73,8 @@ class Spooled(Banded):
             people = self._people.setdefault(kind, _People())
             dtype = np.dtype(kind[2])
             people.sources.append(self._spool.add(with_dtype(part.source.pixels, dtype)))
+            if isinstance(part, FramedPerson) and part.weights is not None:
+                people.weights.append(part.weights)
             for name, image in part.targets.items():
                 place = self._spool.add(with_dtype(image.pixels, dtype))
                 people.targets.setdefault(name, []).append(place)
@@ -86,7 +97,8 @@ class Spooled(Banded):
         for kind in sorted(self._people, key=lambda kind: (kind[0], sorted(kind[1]), kind[2])):
             if names := self._wanted(kind):
                 parts[kind[0]].append(self._sums(kind, names, first, end))
-        empty = Statistics(self._layout, WHITE["uint8"], shape)
+        templates = self._job.templates
+        empty = Statistics(self._layout, WHITE["uint8"], shape, templates=templates)
         return Folds(
             tuple(replace(total(found or [empty]), source=self._job.source) for found in parts)
         )
@@ -100,7 +112,13 @@ class Spooled(Banded):
         shape = self.shape[0], end - first, self.shape[2]
         count = len(people.sources)
         accumulator = Accumulator(
-            self._layout, shape, names, dtype, count, int(BATCH_SHARE * self.memory)
+            self._layout,
+            shape,
+            names,
+            dtype,
+            count,
+            int(BATCH_SHARE * self.memory),
+            templates=self._job.templates,
         )
         pack = int(PACK_SHARE * self.memory / self._pack_bytes(kind, end - first))
         for start in range(0, count, max(1, min(PACK, pack))):
@@ -108,6 +126,7 @@ class Spooled(Banded):
             accumulator.add(
                 self._spool.read(people.sources[some], dtype, first, end),
                 {n: self._spool.read(people.targets[n][some], dtype, first, end) for n in names},
+                weights=people.weights[some],
             )
         accumulator.add(
             np.empty((0, shape[1], shape[2], shape[0]), dtype),
@@ -133,6 +152,8 @@ class Spooled(Banded):
             narrow = kind[2] == "uint8" and len(self._people[kind].sources) * each <= NARROW_SAMPLES
             planes = layout.planes(len(self._wanted(kind)))
             found[kind[0]] += planes * layout.channels(channels) * width * (4 if narrow else 8)
+            if self._job.templates is not None:
+                found[kind[0]] += 3 * 4 * 8 * channels * width  # kept, and made
         several = len({kind[0] for kind in kinds}) < len(kinds)  # kinds of a fold are added up
         deep = any(kind[2] != "uint8" for kind in kinds)
         return sum(found) * (1 + several + deep)
@@ -164,10 +185,16 @@ class Expected(Spooled):
     def __init__(self, people: Iterable[Person], job: Job, memory: int) -> None:
         super().__init__(job, memory, None)
         for person in people:
-            kind = fold_of(person.name, job.folds), frozenset(person.targets), "uint8"
-            self._people.setdefault(kind, _People()).sources.append(0)
+            for fold, names in bins_of(person, job):
+                self._people.setdefault((fold, names, "uint8"), _People()).sources.append(0)
 
     def _sums(self, kind: Kind, names: Sequence[str], first: int, end: int) -> Statistics:
         channels, _, width = self.shape
         black = np.zeros((1, end - first, width, channels), np.uint8)
-        return statistics_of_arrays(black, dict.fromkeys(names, black), self._layout)
+        templates = self._job.templates
+        weights = ()
+        if templates is not None:
+            shape = np.zeros((2, *templates.geometry.fields), np.int32)
+            weights = (Weights(0, 0, shape),)
+        targets = dict.fromkeys(names, black)
+        return statistics_of_arrays(black, targets, self._layout, templates, weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mlr.data.alignment import EYES, face_share
 from mlr.errors import ModelError
 from mlr.exposure import Exposure
-from mlr.model import LUMA, Model
+from mlr.model import LUMA, Model, check_strength
 from mlr.photo.detail import Part, moved_detail
 from mlr.photo.eyes import Eyes, Places
 from mlr.photo.track import Seen
@@ -20,6 +20,7 @@ from mlr.photo.warp import seen, warp
 
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+Style = float | Mapping[str, float] | None
 
 TILE = 256  # pixels of a photograph, each way, that are changed at once
 
@@ -30,12 +31,13 @@ def change_faces(
     faces: Iterable[Eyes],
     target: str | Mapping[str, float] | None = None,
     strength: float = 1.0,
+    style: Style = None,
 ) -> Pixels:
     """Change the expression of faces in a photograph, and nothing else in it.
 
     Each face is aligned to the model's size; what the model changes there, f(x) - x, is faded out
     towards the edge, brought to the size and angle of the face in the photograph, and added. So the
-    photograph keeps its own detail, which moves with the model's displacement if there is one (see
+    photograph keeps its own detail, which moves with the face if the model registers it (see
     `mlr.photo.detail`), and every pixel outside of `face_share` keeps its value.
 
     The model works on the face as it would be in the light of the training set: a gain and an
@@ -50,7 +52,7 @@ def change_faces(
         The photograph.
     faces : iterable of Eyes
         The faces to change.
-    target, strength
+    target, strength, style
         As for `Model.synthesize`.
 
     Returns
@@ -65,11 +67,31 @@ def change_faces(
     ModelError, OptionError
         As `Model.synthesize` does.
     """
-    result = pixels.copy()
+    return changer(model, pixels, faces, target, style)(strength)
+
+
+def changer(
+    model: Model,
+    pixels: Pixels,
+    faces: Iterable[Eyes],
+    target: str | Mapping[str, float] | None = None,
+    style: Style = None,
+) -> Callable[[float], Pixels]:
+    """Return what `change_faces` returns, as a function of the strength."""
+    found = []
     for eyes in faces:
         eyes.check_within(*pixels.shape[:2])
-        _add_change(result, model, pixels, eyes, target, strength)
-    return result
+        found.append(_Crop(model, pixels, eyes, target, style))
+
+    def change(strength: float) -> Pixels:
+        check_strength(strength)
+        result = pixels.copy()
+        if strength:
+            for crop in found:
+                crop.add_change(result, strength)
+        return result
+
+    return change
 
 
 def change_seen(
@@ -77,47 +99,68 @@ def change_seen(
     frame: tuple[Pixels, Iterable[Seen]],
     target: str | Mapping[str, float] | None = None,
     strength: float = 1.0,
+    style: Style = None,
 ) -> Pixels:
     """Change the faces seen in a frame of a clip, as `change_faces` does, each by its share."""
     pixels, faces = frame
     for face in faces:
-        pixels = change_faces(model, pixels, [face.eyes], target, strength * face.share)
+        pixels = change_faces(model, pixels, [face.eyes], target, strength * face.share, style)
     return pixels
 
 
-def _add_change(
-    result: Pixels,
-    model: Model,
-    pixels: Pixels,
-    eyes: Eyes,
-    target: str | Mapping[str, float] | None,
-    strength: float,
-) -> None:
-    """Add the change of one face of ``pixels`` to ``result``."""
-    _, height, width = model.shape
-    white = np.float32(np.iinfo(pixels.dtype).max)
-    to_crop = eyes.to_crop(height, width, places_of(model))
-    crop = np.clip(warp(pixels, to_crop, height, width) / white, 0, 1)
-    grey_in_colour = crop.shape[2] < model.shape[0]
-    face = crop.repeat(model.shape[0], axis=2) if grey_in_colour else crop
-    gain, offset = light_of(model, face)
-    lit = gain * face + offset
-    change = (model.synthesize(lit, target, strength) - lit) / gain
-    if grey_in_colour:
-        change = (change @ LUMA)[..., None]
-    inside = face_share(height, width)
-    change *= inside[..., None]
-    moves = [
-        (strength * share * inside, displacement)
-        for share, displacement in model.displacements(target)
-        if to_crop.scale < 1  # else the crop has all of the detail
-    ]
-    for area in _tiles(seen(to_crop.inverse, height, width), pixels.shape[:2]):
-        added = warp(change, area.seen_from(to_crop), *area.size)
-        if moves and strength:
-            added += moved_detail(pixels, crop, to_crop, moves, area)
-        part = result[area.top : area.bottom, area.left : area.right]
-        part[:] = np.clip(part + np.rint(added * white), 0, white).astype(pixels.dtype)
+class _Crop:
+    """A face in a photograph, aligned and ready to be changed; parameters as `change_faces`."""
+
+    def __init__(
+        self,
+        model: Model,
+        pixels: Pixels,
+        eyes: Eyes,
+        target: str | Mapping[str, float] | None,
+        style: Style,
+    ) -> None:
+        _, height, width = model.shape
+        self._model, self._pixels, self._target = model, pixels, target
+        self._white = np.float32(np.iinfo(pixels.dtype).max)
+        self._to_crop = eyes.to_crop(height, width, places_of(model))
+        self._crop = np.clip(warp(pixels, self._to_crop, height, width) / self._white, 0, 1)
+        self._grey_in_colour = self._crop.shape[2] < model.shape[0]
+        face = self._crop
+        if self._grey_in_colour:
+            face = face.repeat(model.shape[0], axis=2)
+        self._gain, offset = light_of(model, face)
+        self._lit = self._gain * face + offset
+        shares, styles = model.shares_of(target), model.styles_of(style, model.shares_of(target))
+        self._registered = None
+        if model.registered is not None:
+            planes = np.ascontiguousarray(self._lit.transpose(2, 0, 1))
+            self._registered = model.face(planes, shares, styles)
+
+    def add_change(self, result: Pixels, strength: float) -> None:
+        """Add the change to the photograph."""
+        _, height, width = self._model.shape
+        moves: list[tuple[Floats, Floats]] = []
+        inside = face_share(height, width)
+        if self._registered is None:
+            output = self._model.synthesize(self._lit, self._target, strength)
+        else:
+            found = self._registered.change(strength)
+            output = found.applied(np.ascontiguousarray(self._lit.transpose(2, 0, 1)))
+            output = output.transpose(1, 2, 0)
+            if self._to_crop.scale < 1:  # else the crop has all of the detail
+                moves = [(inside, found.motion)]
+        change = (output - self._lit) / self._gain
+        if self._grey_in_colour:
+            change = (change @ LUMA)[..., None]
+        change *= inside[..., None]
+        outline = seen(self._to_crop.inverse, height, width)
+        for area in _tiles(outline, self._pixels.shape[:2]):
+            added = warp(change, area.seen_from(self._to_crop), *area.size)
+            if moves:
+                added += moved_detail(self._pixels, self._crop, self._to_crop, moves, area)
+            part = result[area.top : area.bottom, area.left : area.right]
+            rounded = np.clip(part + np.rint(added * self._white), 0, self._white)
+            part[:] = rounded.astype(self._pixels.dtype)
 
 
 def _tiles(outline: tuple[int, int, int, int], size: tuple[int, ...]) -> Iterator[Part]:

@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
-from mlr.warping import INTERPOLATION_REACH, Displacer
+from mlr.registration.fields import moved
 
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
+INTERPOLATION_REACH = 4  # pixels beyond those between which a spline looks, for 1/200
 UNSEEN = 0.05  # pixels; moves that are shorter are left out
 
 
@@ -109,8 +110,8 @@ def _moved(
         wanted.top - wide.top : wanted.bottom - wide.top,
         wanted.left - wide.left : wanted.right - wide.left,
     ]
-    displacement = np.zeros((2, *wide.size), np.float32)
-    displacement[:, *inner] = field.transpose(2, 0, 1)
-    moved = Displacer(displacement)(np.ascontiguousarray(detail.transpose(2, 0, 1)))
-    difference: Floats = moved.transpose(1, 2, 0)[inner] - detail[inner]
+    whole = np.zeros((2, *wide.size), np.float32)
+    whole[:, *inner] = field.transpose(2, 0, 1)
+    found = moved(np.ascontiguousarray(detail.transpose(2, 0, 1)), whole)
+    difference: Floats = found.transpose(1, 2, 0)[inner] - detail[inner]
     return difference

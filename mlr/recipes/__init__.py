@@ -24,9 +24,12 @@ class Recipe(Protocol):
     ----------
     folds : int
         Into how many parts it wants the pairs cut.
+    registers : bool
+        Whether the pairs are moved into the frames of templates first.
     """
 
     folds: int
+    registers: bool
 
     def layout(self, shape: tuple[int, int, int]) -> Layout:
         """Return which planes it needs for images of (channels, height, width)."""
@@ -53,7 +56,7 @@ class Recipe(Protocol):
         """
 
 
-#: "best" is chosen by the data; "paper" is Khan et al. 2020, exactly.
+#: "best" registers faces first; "paper" is Khan et al. 2020, exactly.
 RECIPES: dict[str, type[Best] | type[Paper]] = {"best": Best, "paper": Paper}
 DEFAULT = "best"
 

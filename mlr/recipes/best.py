@@ -1,31 +1,21 @@
-"""The default recipe: closer to the target and sharper than the paper's, chosen by the data.
+"""The default recipe: faces are registered first, then regressed, then the change is moved back.
 
-The input's pixels are displaced by a fixed field, then every pixel is a ridge regression on its
-receptive field with weights that all channels share:
+In the common frame of an expression mouths coincide, so that a small ridge regression on the
+framed pairs, with weights that all channels share, keeps what they have in common sharp:
 
-- channels are samples alike, and each pixel shares the samples of its neighbours (a Gaussian blur
-  of the sums) and, where that helps, of the mirrored faces;
-- the pairs are learnt from as if they came in brighter and in darker light too, so that no colour
-  is taken for a certain part of the face;
-- the penalty pulls to the displaced input, slightly sharpened, rather than to zero, and to weights
-  that fade out towards the rim of the receptive field;
-- mirroring, the blur and the penalty are chosen by the squared error of people left out, computed
-  from the sums of each fold. Of penalties that are equally good the strongest is taken, for it
-  keeps the picture sharpest.
+- each pixel shares the samples of its neighbours (a Gaussian blur of the sums);
+- the penalty pulls to the identity, the middle tap, and the bias is left out;
+- the residual of the ridge is regressed, for each pixel and channel, on two features of the pair:
+  the light l of the face, and l times its style s.
 
-An infinite penalty leaves the prior: the input, displaced and sharpened; and exactly the input with
-a displacement and a sharpening of 0. Every expression chooses for itself. As its input is moved in
-its own way, its Gram matrices are not those of another; but with a displacement of 0, expressions
-that the same people show share what is known of the inputs, and one factorisation for those that
-choose alike.
-
-``benchmarks/results/recipes.md`` tells what else was tried.
+None of its choices depends on the data: cross-validation chose between them by less than half a
+percent of the error, see ``benchmarks/results/recipes.md``.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,56 +23,42 @@ import numpy.typing as npt
 
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.exposure import Exposure
+from mlr.folds import Folds
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
-from mlr.option import Option, table
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.displacement import Field, holds, layout_for, reach_of
-from mlr.recipes.search import Learner, Search
-from mlr.running.bands import RowSums, Work, check_memory
+from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, solved
+from mlr.registration.fields import STEP, halved
+from mlr.registration.geometry import SIDE
+from mlr.registration.synthesis import Look, Registered
+from mlr.registration.templates import UNITS
+from mlr.running.bands import Band, RowSums, Work, check_memory
 from mlr.running.report import Report
 from mlr.solve import check_penalty
+from mlr.statistics import StyleSums
 
-SIZE = 128  # side of the images that the lengths below are for, in pixels
-REACH = 5.0  # longest displacement along an axis
-FARTHEST = 8  # pixels; statistics grow with the square of it
-FIELDS = ("disc", 5, 3)  # the first for which there are statistics
-BLURS = (3.0, 1.5)
-PENALTIES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
-FIRST_PENALTY = 0.05  # for choosing the others with, and where there are too few to choose by
-BIAS = 30.0  # penalty of the bias over that of the middle tap
-TOLERANCE = 1.0075  # penalties within 0.75 % of the least error are equally good
-SHARPEN = 0.8
-SMOOTH = 10.0  # penalty of the difference of neighbouring taps over that of a tap
-BRIGHTNESS = 0.15  # standard deviation of the brightness that pairs are thought to come in
+FIELD = 3  # side of the default window
+PENALTY = 0.01  # of a tap, for intensities in [0, 1], as if there were one channel
+BLUR = 3.0  # pixels, for a shorter side of 128
+BIAS = 1e6  # penalty of the bias over that of a tap: the residual carries it
 
-
-_Tried = dict[str, dict[Option, float]]  # what was tried for each expression, with its error
+#: Rows of an expression: weights (taps + 1, rows, width), b and c (2, channels, rows, width) and
+#: the mean face (channels, rows, width).
+_Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 class Best:
-    """A displaced, shared and sharpened regression, chosen by cross-validation.
+    """A regression of registered faces.
 
     Parameters
     ----------
     receptive_field : ReceptiveField, int, str, optional
-        The taps: as `ReceptiveField.of` takes it, symmetric from left to right. By default the 29
-        pixels up to 3 px away, or 5x5 or 3x3 if statistics hold no more.
-    penalty : float, optional
-        Of the middle tap, for intensities in [0, 1], as if there were one channel; see
-        `penalties`.
-    displacement : float, optional
-        Longest displacement along an axis, in pixels; 0 for none.
+        The taps, as `ReceptiveField.of` takes them; with each tap those between it and the middle
+        one. By default what the statistics hold, or 3x3.
+    penalty : float
+        Of a tap, for intensities in [0, 1], as if there were one channel.
     blur : float, optional
-        Standard deviation of the blur of the sums, in pixels.
-    mirrored : bool, optional
-        Learn from mirrored pairs too.
-    sharpen : float
-        How much the prior sharpens: it is the middle tap plus so many times the difference
-        between it and a 3x3 binomial blur.
-    brightness : float
-        Learn as if the pairs came in brighter and in darker light: standard deviation of what is
-        added to both images of a pair, for intensities in [0, 1].
+        Standard deviation of the blur of the sums, in pixels; by default 3 for a side of 128.
 
     Raises
     ------
@@ -90,54 +66,35 @@ class Best:
         If one of them makes no sense.
     """
 
-    options = (
-        "receptive_field",
-        "penalty",
-        "displacement",
-        "blur",
-        "mirrored",
-        "sharpen",
-        "brightness",
-    )
-    folds = 4
+    options = ("receptive_field", "penalty", "blur")
+    folds = 1
+    registers = True
 
     def __init__(
         self,
         receptive_field: Any = None,
-        penalty: float | None = None,
-        displacement: float | None = None,
+        penalty: float = PENALTY,
         blur: float | None = None,
-        mirrored: bool | None = None,
-        sharpen: float = SHARPEN,
-        brightness: float = BRIGHTNESS,
     ) -> None:
         self.field = None if receptive_field is None else ReceptiveField.of(receptive_field)
-        offsets = {(0, 0)} if self.field is None else set(self.field.offsets)
-        if any((dy, -dx) not in offsets for dy, dx in offsets) or (0, 0) not in offsets:
+        if self.field is not None and not is_closed(self.field):
             raise OptionError(
-                "the recipe best takes a receptive field with the middle tap that is symmetric "
-                "from left to right"
+                "the recipe best takes a receptive field that holds, with each tap, those between "
+                "it and the middle one"
             )
-        if penalty is not None:
-            check_penalty(penalty)
-            if penalty == 0:
-                raise OptionError("the recipe best needs a penalty above 0")
-        for name, value, most in (("displacement", displacement, 64), ("blur", blur, 64)):
-            if value is not None and not 0 <= value <= most:
-                raise OptionError(f"the {name} must lie between 0 and {most} pixels, not {value}")
-        if not 0 <= sharpen <= 10:
-            raise OptionError(f"sharpening must lie between 0 and 10, not {sharpen}")
-        if not 0 <= brightness <= 1:
-            raise OptionError(f"the brightness must vary by 0 to 1, not {brightness}")
-        self.penalty, self.blur, self.mirrored = penalty, blur, mirrored
-        self.displacement, self.sharpen, self.brightness = displacement, sharpen, brightness
+        check_penalty(penalty)
+        if penalty == 0:
+            raise OptionError("the recipe best needs a penalty above 0")
+        if blur is not None and not 0 <= blur <= 64:
+            raise OptionError(f"the blur must lie between 0 and 64 pixels, not {blur}")
+        self.penalty, self.blur = penalty, blur
 
     def layout(self, shape: tuple[int, int, int]) -> Layout:
-        """Return the layout that displacements and their moments can be told from."""
-        return layout_for(self.field or ReceptiveField.of(FIELDS[0]), self._reach(shape))
+        """Return the layout of the taps, channels pooled."""
+        return Layout(self.field or ReceptiveField.square(FIELD), pooled=True)
 
     def fitting(self, found: Layout, shape: tuple[int, int, int]) -> Layout:
-        """Return the layout asked for; without a displacement given, of what there is at most.
+        """Return the layout of the taps asked for, or else of all that there are.
 
         Raises
         ------
@@ -149,222 +106,169 @@ class Best:
                 "statistics for the recipe paper, of each channel by itself; "
                 "make them with --recipe best, or give --recipe paper"
             )
-        field, wanted = self._field_in(found), self._reach(shape)
-        if self.displacement is None:
-            wanted = min(wanted, reach_of(found, field))
-        return layout_for(field, wanted)
+        return Layout(self.field or found.receptive_field, pooled=True)
 
     def works(self, sums: RowSums) -> list[Work]:
         """Return what `fit` takes."""
-        return [work for search in self._searches(sums) for work in search.works]
-
-    def _searches(self, sums: RowSums) -> list[Search]:
-        """Return one search for each expression, or for those that share their Gram matrices."""
         head = sums.head
-        field = self._field_in(head.layout)
-        learner = Learner(
-            receptive_field=field,
-            penalties=sums.shape[0] * penalties(field, 1.0),
-            prior=prior_of(field, self.sharpen),
-            variance=self.brightness**2,
-        )
-        moved = reach_of(head.layout, field) > 0
-        groups = [(name,) for name in head.expressions] if moved else head.groups()
-        blurs = self.blurs(sums.shape)
-        return [Search(sums.only(names), names, learner, blurs) for names in groups]
+        field, (channels, _, width) = head.layout.receptive_field, sums.shape
+        sigma = self._sigma(sums.shape)
+        each = 8 * 10 * channels * width + head.adding_bytes
+
+        def cost(rows: int) -> float:
+            return moments_bytes(field, sigma, width, rows) + each * rows
+
+        return [(sums, cost, halo_for(field, sigma))]
 
     def fit(self, sums: RowSums, report: Report) -> Model:
-        """Return the model that predicts people left out best, or is as good and sharper.
+        """Return the model.
 
         Raises
         ------
         MlrError
             If there are no pairs or weights overflow.
         """
-        head = sums.head
-        if not head.expressions:
-            raise MlrError("there is no training pair in these statistics")
-        taps, names = self._field_in(head.layout), head.expressions
-        _, height, width = sums.shape
-        weights = sums.array((len(names), 1, len(taps) + 1, height, width), np.float32)
-        searches = self._searches(sums)
-        check_memory(work for search in searches for work in search.works)
-        fits: dict[str, _Fit] = {}
-        for search in report.progress(searches, len(searches), "choosing"):
-            rows = {name: weights[names.index(name), 0] for name in search.names}
-            fits |= self._fit(search, rows, report)
-        fits = {name: fits[name] for name in names}
-        fields = [fit.displacement for fit in fits.values() if fit.displacement is not None]
+        head, templates = sums.head, sums.head.templates
+        names = head.expressions
+        if not names or templates is None:
+            raise MlrError("there is no registered training pair in these statistics")
+        field = head.layout.receptive_field
+        channels, height, width = sums.shape
+        weights = sums.array((len(names), 1, len(field) + 1, height, width), np.float32)
+        added = np.zeros((len(names), 2, channels, height, width), np.float32)
+        faces = np.zeros((len(names), channels, height, width), np.float32)
+        works = self.works(sums)
+        check_memory(works)
+        ((_, cost, halo),) = works
+        bands = sums.bands(cost, halo)
+        work = partial(
+            _fitted,
+            names=names,
+            sigma=self._sigma(sums.shape),
+            penalty=self.penalty,
+            height=height,
+        )
+        for band, found in report.progress(sums.each(work, bands), len(bands), "solving"):
+            for index, (taps, both, face) in enumerate(found):
+                weights[index, 0, :, band.rows] = taps
+                added[index, :, :, band.rows] = both
+                faces[index, :, band.rows] = face
+        looks = {}
+        for index, name in enumerate(names):
+            frame, styles = templates.frames[name], head.styles(name)
+            low, high = frame.groups or (0.0, 0.0)
+            looks[name] = Look(
+                template=halved(frame.template),
+                variation=halved(frame.variation),
+                motion=frame.motion,
+                shape=_shape(styles, head.pairs[name]),
+                mean=added[index, 0],
+                spread=added[index, 1],
+                face=np.rint(np.clip(faces[index], 0, 1) * 255).astype(np.uint8),
+                light=frame.light,
+                style=high,
+                other=low,
+                explained=frame.explained,
+            )
+            for line in told(name, looks[name], head.pairs[name]):
+                report.note(line)
         return Model(
             weights=weights,
-            receptive_field=taps,
+            receptive_field=field,
             expressions=names,
-            displacement=np.stack(fields) if fields else None,
+            registered=Registered(templates.geometry, templates.source, looks),
             edge=True,
-            channels=sums.shape[0],
+            channels=channels,
             meta=new_meta(
                 source=head.source,
                 recipe="best",
-                prior="sharpened input" if self.sharpen else "input",
-                sharpen=self.sharpen,
-                brightness=self.brightness,
-                smooth=SMOOTH,
-                penalty={name: fit.option.penalty for name, fit in fits.items()},
-                mirrored={name: fit.option.mirrored for name, fit in fits.items()},
-                blur={name: fit.option.blur for name, fit in fits.items()},
-                reach=reach_of(head.layout, taps),
-                cross_validation={name: fit.why for name, fit in fits.items()},
+                prior="input",
+                penalty=self.penalty,
+                blur=self._sigma(sums.shape),
                 pairs=head.pairs,
                 digest=head.hexdigest,
+                templates=templates.digest,
                 exposure=asdict(Exposure.of_sums(sums)),
-            ),
+            )
+            | {"eyes": templates.geometry.eyes},
         )
 
-    def _fit(
-        self, search: Search, weights: dict[str, npt.NDArray[np.float32]], report: Report
-    ) -> dict[str, _Fit]:
-        """Fill in the weights of some expressions, and tell what was chosen for them."""
-        first = Option(
-            mirrored=True if self.mirrored is None else self.mirrored,
-            blur=self.blurs(search.shape)[0],
-            penalty=FIRST_PENALTY if self.penalty is None else self.penalty,
-        )
-        chosen = dict.fromkeys(search.names, first)
-        tried: _Tried = {name: {} for name in search.names}
-        if search.folds > 1:
-            best = self._sharing(search, first, tried)
-            chosen = self._with_penalty(search, best, tried)
-        search.fill(weights, chosen)
-        rule = f"the strongest within {TOLERANCE - 1:.2%} of the least error"
-        fits: dict[str, _Fit] = {}
-        for name, option in chosen.items():
-            errors = tried[name]
-            for line in table(name, search.pairs[name], search.folds, option, errors, rule):
-                report.note(line)
-            why = {
-                "folds": search.folds,
-                "errors": [asdict(o) | {"mse": errors[o]} for o in errors],
-            }
-            fits[name] = _Fit(search.displacement(option.mirrored), option, why)
-        return fits
-
-    def _sharing(self, search: Search, first: Option, tried: _Tried) -> dict[str, Option]:
-        """Return each expression's best way to share samples, all tried with one penalty."""
-        sides = [True, False] if self.mirrored is None else [self.mirrored]
-        options = [
-            replace(first, blur=blur, mirrored=side)
-            for blur in self.blurs(search.shape)
-            for side in sides
-        ]
-        soon = [
-            replace(option, penalty=penalty)
-            for option in options
-            if option.mirrored == first.mirrored
-            for penalty in self._penalties
-            if penalty < first.penalty
-        ]
-        wanted, soon_wanted = (dict.fromkeys(search.names, some) for some in (options, soon))
-        best: dict[str, Option] = {}
-        for name, errors in search.errors(wanted, first.mirrored, soon_wanted).items():
-            best[name] = min(errors, key=errors.__getitem__)
-            tried[name] |= errors
-            if best[name].mirrored != first.mirrored:  # it is moved in another way now
-                del tried[name][best[name]]
-        return best
-
-    def _with_penalty(
-        self, search: Search, best: dict[str, Option], tried: _Tried
-    ) -> dict[str, Option]:
-        """Return each expression's strongest penalty that is good with its way to share samples.
-
-        Strong ones are tried only if one of them may be good: the error falls and then rises.
-        """
-        chosen, first = dict(best), best[search.names[0]]  # of several none is moved
-        weak = [penalty for penalty in self._penalties if penalty <= first.penalty]
-        strong = [penalty for penalty in self._penalties if penalty > first.penalty]
-        names = list(search.names)
-        for penalties in (weak, strong):
-            options = {name: [replace(best[name], penalty=p) for p in penalties] for name in names}
-            for name, errors in search.errors(options, first.mirrored).items():
-                tried[name] |= errors
-                alike = [o for o in tried[name] if replace(o, penalty=first.penalty) == best[name]]
-                limit = TOLERANCE * min(tried[name][option] for option in alike)
-                chosen[name] = max(option for option in alike if tried[name][option] <= limit)
-                if chosen[name] != max(alike):
-                    names.remove(name)
-        return chosen
-
-    @property
-    def _penalties(self) -> tuple[float, ...]:
-        """What there is to choose from."""
-        return PENALTIES if self.penalty is None else (self.penalty,)
-
-    def blurs(self, shape: tuple[int, int, int]) -> list[float]:
-        """Return the blurs to choose from for images of this shape, in pixels."""
-        if self.blur is not None:
-            return [self.blur]
-        return [round(blur * math.sqrt(shape[1] * shape[2]) / SIZE, 2) for blur in BLURS]
-
-    def _field_in(self, layout: Layout) -> ReceptiveField:
-        """Return the taps asked for, or the most that statistics allow for."""
-        if self.field is not None:
-            return self.field
-        fields = [ReceptiveField.of(spec) for spec in FIELDS]
-        return next((field for field in fields if holds(layout, field)), fields[0])
-
-    def _reach(self, shape: tuple[int, int, int]) -> int:
-        """Return the longest displacement for images of this shape, in whole pixels."""
-        if self.displacement is not None:
-            return math.ceil(self.displacement)
-        scale = math.sqrt(shape[1] * shape[2]) / SIZE
-        return max(1, min(round(REACH * scale), FARTHEST))
+    def _sigma(self, shape: tuple[int, int, int]) -> float:
+        """Return the blur for images of this shape, in pixels."""
+        return BLUR * min(shape[1:]) / SIDE if self.blur is None else self.blur
 
 
-def prior_of(field: ReceptiveField, sharpen: float) -> npt.NDArray[np.float64]:
-    """Return the weights that the penalty pulls to, (taps + 1,); the bias is last.
+def told(name: str, look: Look, pairs: int) -> list[str]:
+    """Return what training says of the style of an expression, in a line."""
+    if not look.styled:
+        return [f"{name}: no style, which takes at least 8 pairs (there are {pairs})"]
+    share = f"the style is {look.explained:.0%} of what varies"
+    if look.style == look.other:
+        return [f"{name}: {share}, in one group; default style 0"]
+    return [
+        f"{name}: {share}, in two groups about {look.other:.2f} and {look.style:.2f}; "
+        f"default style {look.style:.2f}"
+    ]
 
-    They copy the middle pixel, sharpened, and add up to 1.
-    """
+
+def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
+    """Return the penalty D as a matrix, (taps + 1, taps + 1); the bias is last."""
+    return penalty * np.diag(np.append(np.ones(len(field)), BIAS))
+
+
+def prior_of(field: ReceptiveField) -> npt.NDArray[np.float64]:
+    """Return the weights of the identity, (taps + 1,); the bias is last."""
     prior = np.zeros(len(field) + 1)
-    for k, (dy, dx) in enumerate(field.offsets):
-        if max(abs(dy), abs(dx)) <= 1:
-            prior[k] = -sharpen * (2 - abs(dy)) * (2 - abs(dx)) / 16
-    middle = field.offsets.index((0, 0))
-    prior[middle] = 0
-    prior[middle] = 1 - prior.sum()
+    prior[field.offsets.index((0, 0))] = 1
     return prior
 
 
-def penalties(
-    field: ReceptiveField, penalty: float, smooth: float = SMOOTH
-) -> npt.NDArray[np.float64]:
-    """Return the penalty as a matrix D: deviations w from the prior cost w'Dw.
+def _fitted(
+    sums: Folds,
+    band: Band,
+    names: tuple[str, ...],
+    sigma: float,
+    penalty: float,
+    height: int,
+) -> list[_Rows]:
+    """Return what is learnt of each expression for the rows of a band."""
+    statistics = sums.total
+    field, white = statistics.receptive_field, statistics.white
+    matrix = penalties(field, penalty * statistics.shape[0])
+    prior = prior_of(field)
+    found: list[_Rows] = []
+    for name in names:
+        weights = solved(statistics, name, sigma, matrix, prior, band, height)
+        weights = weights.astype(np.float32).astype(np.float64)  # those that the model will have
+        if not np.isfinite(weights).all():
+            raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
+        styles = statistics.targets[name].styles
+        assert styles is not None
+        light, lit, square, mixed, styled, _ = (
+            number / UNITS**power for number, power in zip(styles.numbers, _POWERS, strict=True)
+        )
+        rest = []
+        for first, total in ((0, light), (1, lit)):
+            unit = 1 / (white * UNITS ** (first + 1))
+            planes = (styles.planes[first + k] * unit for k in (0, 2))
+            source, target = planes
+            rest.append(residual(source, total, target, weights, field, band, height))
+            if first == 0:
+                face = source[:, band.inner] / light
+        determinant = square * styled - mixed**2
+        if determinant > 1e-9 * square * max(styled, 1e-9):
+            mean = (styled * rest[0] - mixed * rest[1]) / determinant
+            spread = (square * rest[1] - mixed * rest[0]) / determinant
+        else:
+            mean, spread = rest[0] / square, np.zeros_like(rest[0])
+        both = np.stack([mean, spread]).astype(np.float32)
+        found.append((weights.astype(np.float32), both, face.astype(np.float32)))
+    return found
 
-    That is ``penalty`` times the sum of all w^2, of the bias `BIAS` times, and of ``smooth``
-    (w_a - w_b)^2 for all neighbouring taps a and b; beyond the rim w is 0, and the middle tap is no
-    neighbour. The weights thus fade out towards the rim. With a penalty on w^2 alone they are
-    largest there, in place of the pixels beyond, and draw every edge a second time.
 
-    Returns
-    -------
-    ndarray of float64, shape (taps + 1, taps + 1)
-        The bias is last.
-    """
-    matrix = np.diag(np.append(np.ones(len(field)), BIAS))
-    place = {offset: k for k, offset in enumerate(field.offsets) if offset != (0, 0)}
-    for (y, x), a in place.items():
-        for neighbour in ((y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)):
-            if neighbour != (0, 0):
-                matrix[a, a] += smooth
-            if neighbour in place:
-                matrix[a, place[neighbour]] -= smooth
-    return penalty * matrix
+_POWERS = (1, 2, 2, 3, 4, 2)  # of the units of `StyleSums.numbers`
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """What was chosen for an expression, and why."""
-
-    displacement: Field | None
-    option: Option
-    why: dict[str, Any]
+def _shape(styles: StyleSums, pairs: int) -> npt.NDArray[np.float32]:
+    """Return how the shape varies with the style, d1 = mean of s u."""
+    return np.asarray(styles.shape / (UNITS * STEP * pairs), np.float32)

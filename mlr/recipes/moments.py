@@ -1,308 +1,220 @@
-"""Second moments of pairs, one channel or all channels pooled, as real numbers.
+"""Second moments of framed pairs, all channels pooled, as each pixel shares those of its neighbours.
 
-They are what remains of `Statistics` once it is settled which taps a model has and how its input is
-moved: enough to solve for the weights and to know the error of any weights on these pairs. What
-sharing between neighbours or mirroring does to the images, `blurred` and `with_mirrored` do to the
-sums.
-Expressions that the same people show, and whose inputs are moved alike, share all that is known of
-the inputs, and so one Gram matrix and one factorisation.
+With x the sources, whose edge pixels repeat outside of the image, and t the targets,
+
+    lags[d](q) = sum_n x_n(q) x_n(q + d)      cross[k](p) = sum_n x_n(p + o_k) t_n(p)
+
+and sum_n x_n, sum_n t_n, for intensities in [0, 1]. Blurred, they are sums over the samples of a
+neighbourhood with the weights of a Gaussian.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from itertools import accumulate
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
-from mlr.kernels.parallel import share_out
-from mlr.kernels.residual import squared_errors
-from mlr.receptive_field import LagTable, ReceptiveField
+from mlr.receptive_field import ReceptiveField
+from mlr.running.bands import Band
 from mlr.singular import solve_singular
+from mlr.statistics import Statistics
 
 Float = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Sums over samples in a frame that extends some pixels beyond the image on each side.
+def halo_for(field: ReceptiveField, sigma: float) -> int:
+    """Return how many rows around those of a band its moments depend on."""
+    return radius_of(sigma) + 3 * _reach(field)
 
-    With x the input, whose edge pixels repeat outside the image, and t_e the targets,
 
-        lags[d](q)  = sum_n x_n(q) x_n(q + d)      cross[e, k](p) = sum_n x_n(p + o_k) t_en(p)
-        source_sums = sum_n x_n,   target_sums[e] = sum_n t_en,   squares[e] = sum_n t_en^2
+def moments_bytes(field: ReceptiveField, sigma: float, width: int, rows: int) -> int:
+    """Return the bytes that `solved` takes for a band of so many rows."""
+    margin = 2 * (radius_of(sigma) + _reach(field))
+    planes = len(field.lag_table.lags) + len(field) + 2
+    around = (rows + margin) * (width + margin)
+    return 8 * (2 * planes * around + 3 * (len(field) + 1) * rows * width)
 
-    for intensities in [0, 1].
 
-    Attributes
+def solved(
+    statistics: Statistics,
+    name: str,
+    sigma: float,
+    penalty: Float,
+    prior: Float,
+    band: Band,
+    height: int,
+) -> Float:
+    """Solve the ridge regression of an expression that every pixel shares with its neighbours.
+
+        w(p) = (G(p) + D)^-1 (b(p) + D w0),      G, b blurred
+
+    Parameters
     ----------
-    receptive_field : ReceptiveField
-        The taps o_k.
-    margin : int
-        How far the frame extends beyond the image, in pixels; at least as far as the taps.
-    expressions : tuple of str
-        Names of the targets.
-    samples : float
-        Number of samples.
-    planes : ndarray of float64, shape (`planes_of`, height, width)
-        All of them, one after the other: what is done to each is done in one go.
-    """
-
-    receptive_field: ReceptiveField
-    margin: int
-    expressions: tuple[str, ...]
-    samples: float
-    planes: Float
-
-    @property
-    def lags(self) -> Float:
-        """lags[d], (lags, height, width), in the order of `lags_of`."""
-        return self._part(0)
-
-    @property
-    def source_sums(self) -> Float:
-        """source_sums, (height, width)."""
-        sums: Float = self._part(1)[0]
-        return sums
-
-    @property
-    def cross(self) -> Float:
-        """cross[e, k], (expressions, taps, height, width)."""
-        planes, each = self._part(2), len(self.expressions)
-        return planes.reshape(each, len(self.receptive_field), *planes.shape[1:])
-
-    @property
-    def target_sums(self) -> Float:
-        """target_sums[e], (expressions, height, width)."""
-        return self._part(3)
-
-    @property
-    def squares(self) -> Float:
-        """squares[e], (expressions, height, width)."""
-        return self._part(4)
-
-    def _part(self, kind: int) -> Float:
-        ends = _ends(self.receptive_field, len(self.expressions))
-        return self.planes[ends[kind] : ends[kind + 1]]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the planes take."""
-        return self.planes.nbytes
-
-    def only(self, expressions: Sequence[str]) -> Moments:
-        """Return the moments of some expressions."""
-        if tuple(expressions) == self.expressions:
-            return self
-        some = [self.expressions.index(name) for name in expressions]
-        targets = (p[some] for p in (self.cross, self.target_sums, self.squares))
-        flat = (planes.reshape(-1, *self.planes.shape[1:]) for planes in targets)
-        planes = np.concatenate([self._part(0), self._part(1), *flat])
-        return replace(self, expressions=tuple(expressions), planes=planes)
-
-    def cut(self, first: int, end: int) -> Moments:
-        """Return a copy of the rows first, ..., end - 1 of the frame."""
-        return replace(self, planes=np.ascontiguousarray(self.planes[:, first:end]))
-
-    @staticmethod
-    def stacked(parts: Sequence[Moments]) -> Moments:
-        """Return the moments of rows that follow each other, all of the same samples."""
-        return replace(parts[0], planes=np.concatenate([part.planes for part in parts], axis=1))
-
-    @staticmethod
-    def total(parts: Iterable[Moments]) -> Moments:
-        """Return the moments of all sets of samples together, of which there is at least one."""
-        each = iter(parts)
-        total = next(each)
-        room: Float | None = None
-        for part in each:
-            planes = _each(np.add, total.planes, part.planes, room)
-            total = replace(total, samples=total.samples + part.samples, planes=planes)
-            room = planes
-        return total
-
-    def without(self, other: Moments) -> Moments:
-        """Return the moments without the other samples, up to rounding, in the place of those."""
-        planes = _each(np.subtract, self.planes, other.planes, other.planes)
-        return replace(self, samples=self.samples - other.samples, planes=planes)
-
-    def with_mirrored(self) -> Moments:
-        """Return the moments of the same images, and of them mirrored left to right, together.
-
-        They take the place of these.
-        """
-        _add_mirrored(self.planes, _mirrored(self.receptive_field, len(self.expressions)))
-        return replace(self, samples=2 * self.samples)
-
-    def blurred(self, sigma: float) -> Moments:
-        """Return the moments in which every pixel shares the samples of its neighbours.
-
-        Their weights are a Gaussian, so the number of samples stays. The frame shrinks to the
-        margin that the taps need: nothing is known of neighbours farther out.
-
-        Parameters
-        ----------
-        sigma : float
-            Standard deviation in pixels; the margin must be `margin_for` it.
-        """
-        left = margin_for(self.receptive_field, 0)
-        return replace(self, margin=left, planes=blur(self.planes, sigma, self.margin - left))
-
-    def solve(self, penalty: Float, prior: Float) -> Float:
-        """Return w_e(p) = argmin sum_n (w . z_n - t_en)^2 + (w - prior)' penalty (w - prior).
-
-        Each pixel's matrix is factored once, for all expressions.
-
-        Parameters
-        ----------
-        penalty : ndarray of float64, shape (taps + 1, taps + 1)
-            Symmetric; the bias is last.
-        prior : ndarray of float64, shape (taps + 1,)
-
-        Returns
-        -------
-        ndarray of float64, shape (expressions, taps + 1, height, width)
-            Of the image's pixels.
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If a matrix is singular and close to the end of the range of numbers.
-        """
-        field = self.receptive_field
-        table = _table(field)
-        size = (side - 2 * self.margin for side in self.source_sums.shape)
-        weights = np.empty((len(self.expressions), len(field) + 1, *size))
-        equations = NormalEquations(
-            lags=self.lags,
-            source_sums=self.source_sums,
-            samples=self.samples,
-            cross=self.cross,
-            target_sums=self.target_sums,
-            taps=field.taps,
-            lag_of=table.lag_of,
-            base_of=table.base_of,
-            penalty=penalty,
-            prior=prior,
-            scale=1.0,
-            margin=self.margin,
-        )
-        solve_singular(equations, weights, solve_pixels(equations, weights))
-        return weights
-
-    def errors(self, weights: Float) -> Float:
-        """Return the squared errors of weights on these samples, summed over each row of the image.
-
-        They are the sums of sum t^2 - 2 w'b + w'Gw over the pixels.
-
-        Parameters
-        ----------
-        weights : ndarray of float64, shape (expressions, taps + 1, height, width)
-            Of the image's pixels.
-
-        Returns
-        -------
-        ndarray of float64, shape (expressions, height)
-        """
-        field = self.receptive_field
-        table = _table(field)
-        errors = [
-            squared_errors(
-                self.lags,
-                self.source_sums,
-                self.samples,
-                self.cross[e],
-                self.target_sums[e],
-                self.squares[e],
-                field.taps,
-                table.lag_of,
-                table.base_of,
-                weights[e],
-                self.margin,
-            )
-            for e in range(len(self.expressions))
-        ]
-        return np.stack(errors).sum(axis=2)
-
-
-def margin_for(field: ReceptiveField, sigma: float) -> int:
-    """Return how far beyond the image a blur of this width looks, and taps from there."""
-    return int(np.abs(field.taps).max()) + radius_of(sigma)
-
-
-def planes_of(field: ReceptiveField, expressions: int) -> int:
-    """Return how many planes moments have in all."""
-    return _ends(field, expressions)[-1]
-
-
-@cache
-def _ends(field: ReceptiveField, expressions: int) -> tuple[int, ...]:
-    """Return where the planes of each kind begin, and where all end."""
-    counts = len(lags_of(field)), 1, expressions * len(field), expressions, expressions
-    return (0, *accumulate(counts))
-
-
-@cache
-def _mirrored(field: ReceptiveField, expressions: int) -> tuple[int, ...]:
-    """Return which plane each becomes if the images are mirrored left to right."""
-    lags, taps = lags_of(field).tolist(), field.offsets
-    lag_of = [lags.index([dy, -dx]) for dy, dx in lags]
-    tap_of = [taps.index((dy, -dx)) for dy, dx in taps]
-    cross = [e * len(taps) + tap for e in range(expressions) for tap in tap_of]
-    first = _ends(field, expressions)
-    rest = range(first[3], first[5])
-    return (*lag_of, first[1], *(first[2] + plane for plane in cross), *rest)
-
-
-@cache
-def lags_of(field: ReceptiveField) -> npt.NDArray[np.int64]:
-    """Return the lags that moments keep planes of: those of the taps, and their mirror images.
+    statistics : Statistics
+        Of the crop of the band; channels pooled.
+    name : str
+        The expression.
+    sigma : float
+        Standard deviation of the Gaussian, in pixels.
+    penalty : ndarray of float64, shape (taps + 1, taps + 1)
+        D, for intensities in [0, 1]; the bias is last.
+    prior : ndarray of float64, shape (taps + 1,)
+        w0.
+    band : Band
+        The rows wanted.
+    height : int
+        Of the image.
 
     Returns
     -------
-    ndarray of int64, shape (lags, 2)
-        Ascending; both of (0, dx) and (0, -dx), so that mirroring permutes them.
+    ndarray of float64, shape (taps + 1, rows, width)
     """
-    lags = field.lag_table.lags
-    both = np.concatenate([lags, lags * [1, -1]])
-    unique: npt.NDArray[np.int64] = np.unique(both, axis=0)
-    return unique
+    field = statistics.receptive_field
+    source, target = statistics.sources[name], statistics.targets[name]
+    reach, radius = _reach(field), radius_of(sigma)
+    look_up = _Extended(band, height, statistics.shape[2], reach + radius)
+    lags, taps = field.lag_table.lags, field.taps
+    planes = [look_up.products(source.lags[0], lags, lag, True) for lag in lags]
+    planes += [look_up.products(target.cross[0], taps, tap, False) for tap in taps]
+    planes += [look_up.plane(plane[0]) for plane in (source.sums, target.sums)]
+    stack = blur(np.stack(planes), sigma, radius)
+    stack /= statistics.white**2
+    stack[-2:] *= statistics.white
+    end = len(lags) + len(taps)
+    weights = np.empty((1, len(taps) + 1, band.end - band.first, statistics.shape[2]))
+    equations = NormalEquations(
+        lags=stack[: len(lags)],
+        source_sums=stack[-2],
+        samples=float(source.count * statistics.shape[0]),
+        cross=stack[None, len(lags) : end],
+        target_sums=stack[-1:],
+        taps=taps,
+        lag_of=field.lag_table.lag_of,
+        base_of=field.lag_table.base_of,
+        penalty=penalty,
+        prior=prior,
+        scale=1.0,
+        margin=reach,
+    )
+    solve_singular(equations, weights, solve_pixels(equations, weights))
+    return weights[0]
 
 
-def _each(operation: np.ufunc, a: Float, b: Float, result: Float | None = None) -> Float:
-    """Return an operation on planes, in all threads; the result may be one of them."""
-    result = np.empty(a.shape) if result is None else result
+def residual(
+    planes: npt.NDArray[np.generic],
+    total: float,
+    targets: npt.NDArray[np.generic],
+    weights: Float,
+    field: ReceptiveField,
+    band: Band,
+    height: int,
+) -> Float:
+    """Return sum_n a_n (t_n - w . z_n) of the rows of a band, for sums weighted by some a_n.
 
-    def fill(begin: int, end: int) -> None:
-        operation(a[begin:end], b[begin:end], out=result[begin:end])
+    Parameters
+    ----------
+    planes, targets : ndarray, shape (channels, rows of the crop, width)
+        sum_n a_n x_n and sum_n a_n t_n.
+    total : float
+        sum_n a_n.
+    weights : ndarray of float64, shape (taps + 1, rows, width)
+    field : ReceptiveField
+    band : Band
+    height : int
+        Of the image.
 
-    share_out(fill, len(result))
+    Returns
+    -------
+    ndarray of float64, shape (channels, rows, width)
+    """
+    rows = np.arange(band.first, band.end)
+    columns = np.arange(planes.shape[2])
+    result = targets[:, band.inner].astype(np.float64) - weights[-1] * total
+    for (dy, dx), weight in zip(field.offsets, weights[:-1], strict=True):
+        y = np.clip(rows + dy, 0, height - 1) - band.above
+        x = np.clip(columns + dx, 0, len(columns) - 1)
+        result -= weight * planes[:, y[:, None], x]
     return result
 
 
-def _add_mirrored(planes: Float, others: Sequence[int]) -> None:
-    """Add to each plane of (N, H, W) its other one, mirrored; in all threads."""
+class _Extended:
+    """Look-up of planes as if images went on beyond their edges with the pixels there.
 
-    def add(begin: int, end: int) -> None:
-        for k in range(begin, end):
-            if k <= others[k]:  # both in one go
-                a, b = planes[k], planes[others[k]]
-                sums = a + b[:, ::-1]
-                if others[k] != k:
-                    b += a[:, ::-1]
-                a[:] = sums
+    Parameters
+    ----------
+    band : Band
+        Rows wanted, whose crop the planes are of.
+    height, width : int
+        Of the image.
+    margin : int
+        Pixels around the rows wanted.
+    """
 
-    share_out(add, len(others))
+    def __init__(self, band: Band, height: int, width: int, margin: int) -> None:
+        self._rows = np.arange(band.first - margin, band.end + margin)
+        self._columns = np.arange(-margin, width + margin)
+        self._height, self._width, self._above = height, width, band.above
+
+    def plane(self, plane: npt.NDArray[np.generic]) -> Float:
+        """Return a plane (rows of the crop, width), extended."""
+        y, x = self._at(0, 0)
+        return plane[y[:, None] - self._above, x].astype(np.float64)
+
+    def products(
+        self, planes: npt.NDArray[np.generic], offsets: Index, offset: Index, symmetric: bool
+    ) -> Float:
+        """Return sum_n x_n(p) y_n(p + offset), extended, out of such planes.
+
+        Where one of the two pixels lies beyond an edge, they are nearer to each other.
+
+        Parameters
+        ----------
+        planes : ndarray, shape (offsets, rows of the crop, width)
+        offsets : ndarray of int64, shape (offsets, 2)
+            Of which there are planes; with each also all between it and (0, 0).
+        offset : ndarray of int64, shape (2,)
+            One of them.
+        symmetric : bool
+            x and y are the same, and planes stand for -offset, seen from the other pixel, too.
+        """
+        y, x = self._at(0, 0)
+        there_y, there_x = self._at(*offset.tolist())
+        down, across = there_y - y, there_x - x
+        place = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
+        result = np.empty((len(y), len(x)))
+        for dy in np.unique(down).tolist():
+            for dx in np.unique(across).tolist():
+                rows, columns = np.flatnonzero(down == dy), np.flatnonzero(across == dx)
+                if (dy, dx) in place:
+                    plane, v, u = planes[place[dy, dx]], y, x
+                elif symmetric:
+                    plane, v, u = planes[place[-dy, -dx]], there_y, there_x
+                else:
+                    raise KeyError((dy, dx))
+                found = plane[v[rows, None] - self._above, u[columns]]
+                result[rows[:, None], columns] = found
+        return result
+
+    def _at(self, dy: int, dx: int) -> tuple[Index, Index]:
+        """Return the pixels that those at an offset repeat."""
+        return (
+            np.clip(self._rows + dy, 0, self._height - 1),
+            np.clip(self._columns + dx, 0, self._width - 1),
+        )
 
 
-@cache
-def _table(field: ReceptiveField) -> LagTable:
-    """Return a receptive field's lag table, with the places that its lags have in `lags_of`."""
-    table, ours = field.lag_table, lags_of(field).tolist()
-    place = np.array([ours.index(lag) for lag in table.lags.tolist()])
-    return LagTable(lags_of(field), place[table.lag_of], table.base_of)
+def is_closed(field: ReceptiveField) -> bool:
+    """Tell whether a field has, with each tap, those between it and the middle one."""
+    taps = set(field.offsets)
+    toward: Callable[[int], int] = lambda d: d - (d > 0) + (d < 0)  # noqa: E731
+    return (0, 0) in taps and all(
+        (toward(dy), dx) in taps and (dy, toward(dx)) in taps for dy, dx in taps
+    )
+
+
+def _reach(field: ReceptiveField) -> int:
+    return int(np.abs(field.taps).max())

@@ -38,6 +38,7 @@ class Paper:
 
     options = ("receptive_field", "penalty")
     folds = 1
+    registers = False
 
     def __init__(self, receptive_field: Any = None, penalty: float = 0.4) -> None:
         check_penalty(penalty)

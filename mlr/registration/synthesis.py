@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.registration.features import features_of
-from mlr.registration.fields import composed, enlarged, inverse, looked_up, moved
+from mlr.registration.features import Features, features_of
+from mlr.registration.fields import (
+    INVERSIONS,
+    composed,
+    enlarged,
+    inverse,
+    looked_up,
+    moved,
+)
 from mlr.registration.geometry import Geometry
 from mlr.registration.register import STARTS, Template
 from mlr.registration.templates import light_of
 
 Floats = npt.NDArray[np.float32]
+Ridge = Callable[[str, Floats], Floats]  # output of an expression's regression for a framed image
 
 LIGHTS = (0.2, 1.3)  # bounds of a face's brightness over that of the training set
 UNFIT, FIT = 0.33, 0.45  # correlations at which a face gets nothing, and all
@@ -28,25 +36,40 @@ class Look:
 
     Attributes
     ----------
+    template, variation : ndarray of float32, shape (half height, half width, 2)
+        T_e and C_e.
     motion : ndarray of float32, shape (2, half height, half width)
         m, the mean face's motion, in pixels of the half size.
     shape : ndarray of float32, of the same shape
         d1, how the shape varies with the style.
-    mean, variation : ndarray of float32, shape (channels, height, width)
+    mean, spread : ndarray of float32, shape (channels, height, width)
         b and c: what is added to the ridge's output, for a face as bright as the training set's.
+    face : ndarray of uint8, shape (channels, height, width)
+        The mean face in the frame.
     light : float
         Mean brightness of the training set's sources.
     style, other : float
         Default style; and the one that weak strengths begin with.
+    explained : float
+        Share of the variation that the style explains; 0 if there is none.
     """
 
+    template: Floats
+    variation: Floats
     motion: Floats
     shape: Floats
     mean: Floats
-    variation: Floats
+    spread: Floats
+    face: npt.NDArray[np.uint8]
     light: float
     style: float
     other: float
+    explained: float
+
+    @property
+    def styled(self) -> bool:
+        """Whether there is a style."""
+        return self.explained > 0
 
     def style_at(self, strength: float, style: float | None) -> float:
         """Return the style for a strength: the one given, or the default led along by it."""
@@ -54,6 +77,48 @@ class Look:
             return style
         share = min(max((strength - OPENING) / (1 - OPENING), 0.0), 1.0)
         return self.other + (self.style - self.other) * share
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face that was registered.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape (channels, height, width)
+        In [0, 1].
+    features : Features
+        Of the image.
+    field : ndarray of float32, shape (2, half height, half width)
+        u, to the template of the sources.
+    fit : float
+        Correlation with that template.
+    """
+
+    image: Floats
+    features: Features
+    field: Floats
+    fit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What an expression makes of a face in its frame.
+
+    Attributes
+    ----------
+    look : Look
+        Of the expression.
+    back : ndarray of float32, shape (2, half height, half width)
+        P, the inverse of W: from the face to the frame.
+    added, spread : ndarray of float32, shape (channels, height, width)
+        What is added in the frame for style 0, and for each unit of style.
+    """
+
+    look: Look
+    back: Floats
+    added: Floats
+    spread: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,59 +176,68 @@ class Registered:
         half, whole = self.geometry.fields, self.geometry.size
         return self.geometry.mask(*half), self.geometry.mask(*whole)
 
-    def change(
-        self,
-        image: Floats,
-        ridge: Callable[[str, Floats], Floats],
-        shares: Mapping[str, float],
-        strength: float,
-        styles: Mapping[str, float | None],
-        starts: tuple[float, ...] = STARTS,
-    ) -> Change:
-        """Return what becomes of a face.
+    def register(self, image: Floats, starts: tuple[float, ...] = STARTS) -> Face:
+        """Return a face registered to the template of the sources.
 
         Parameters
         ----------
         image : ndarray of float32, shape (channels, height, width)
             In [0, 1].
-        ridge : function of (str, ndarray)
-            Returns the output of an expression's ridge regression for a framed image.
-        shares : mapping of str to float
-            Share of each expression.
+        starts : tuple of float
+            How far the lower face is moved to begin with; the best fit wins.
+        """
+        features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
+        field, fit = self.template.best(features, starts)
+        return Face(image, features, field, fit)
+
+    def part(self, face: Face, name: str, ridge: Ridge) -> Part:
+        """Return what an expression makes of a face in its frame, at full strength."""
+        look, (_, mask) = self.looks[name], self._masks
+        whole = composed(face.field, look.motion)  # W
+        framed = moved(face.image, enlarged(whole, *self.geometry.size))
+        light = light_of(self.geometry, face.features, whole) / look.light
+        light = np.float32(min(max(light, LIGHTS[0]), LIGHTS[1]))
+        added = mask * (ridge(name, framed) - framed + light * look.mean)
+        spread = mask * light * look.spread
+        if face.features.grey:
+            added, spread = (
+                np.repeat(plane.mean(axis=0, keepdims=True), len(plane), axis=0)
+                for plane in (added, spread)
+            )
+        return Part(look, inverse(whole), added, spread)
+
+    def change(
+        self,
+        face: Face,
+        parts: Sequence[tuple[Part, float, float | None]],
+        strength: float,
+    ) -> Change:
+        """Return what becomes of a face.
+
+        Parameters
+        ----------
+        face : Face
+            From `register`.
+        parts : sequence of (Part, float, float or None)
+            What each expression makes of it, with its share and its style, None for the default.
         strength : float
             Of the whole.
-        styles : mapping of str to (float or None)
-            Of each expression; None is the default.
-        starts : tuple of float
-            Of registration.
         """
-        size, half = self.geometry.size, self.geometry.fields
-        interleaved = np.ascontiguousarray(image.transpose(1, 2, 0))
-        features = features_of(interleaved)
-        field, fit = self.template.best(features, starts)
-        confidence = np.float32(min(max((fit - UNFIT) / (FIT - UNFIT), 0.0), 1.0))
-        mask, whole_mask = self._masks
-        parts: list[tuple[Floats, Floats, Floats]] = []
-        for name, share in shares.items():
-            look = self.looks[name]
-            amount = np.float32(strength * share) * confidence
-            style = np.float32(look.style_at(strength * share, styles.get(name)))
-            whole = composed(field, look.motion)  # W
-            motion = amount * mask * (look.motion - style * look.shape)  # M
-            framed = moved(image, enlarged(whole, *size))
-            light = light_of(self.geometry, features, whole) / look.light
-            light = np.float32(np.clip(light, *LIGHTS))
-            added = ridge(name, framed) - framed + light * (look.mean + style * look.variation)
-            if features.grey:
-                added = np.repeat(added.mean(axis=0, keepdims=True), len(added), axis=0)
-            parts.append((inverse(whole), motion, amount * whole_mask * added))
-        total = np.zeros((2, *half), np.float32)  # N(y)
-        for back, motion, _ in parts:
-            total += looked_up(motion, back)
+        size, (mask, _) = self.geometry.size, self._masks
+        confidence = min(max((face.fit - UNFIT) / (FIT - UNFIT), 0.0), 1.0)
+        amounts = [np.float32(strength * share * confidence) for _, share, _ in parts]
+        styles = [
+            np.float32(part.look.style_at(strength * share, style)) for part, share, style in parts
+        ]
+        total = np.zeros((2, *self.geometry.fields), np.float32)  # N(y)
+        for (part, _, _), amount, style in zip(parts, amounts, styles, strict=True):
+            motion = amount * mask * (part.look.motion - style * part.look.shape)  # M
+            total += looked_up(motion, part.back)
         field = np.zeros_like(total)  # n(q) = N(q + n(q))
-        for _ in range(12):
+        for _ in range(INVERSIONS):
             field = looked_up(total, field)
-        added = np.zeros_like(image)
-        for back, _, change in parts:
-            added += looked_up(change, enlarged(composed(back, field), *size))
-        return Change(enlarged(field, *size), added, fit)
+        added = np.zeros_like(face.image)
+        for (part, _, _), amount, style in zip(parts, amounts, styles, strict=True):
+            change = amount * (part.added + style * part.spread)
+            added += looked_up(change, enlarged(composed(part.back, field), *size))
+        return Change(enlarged(field, *size), added, face.fit)

@@ -7,9 +7,13 @@ pair depends on that pair alone, so that statistics stay exact, additive and spl
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +88,10 @@ class Frame:
         return bool(self.component.any())
 
 
+_ARRAYS = ("template", "variation", "motion", "change", "component")
+_NUMBERS = ("light", "explained", "groups")
+
+
 @dataclass(frozen=True, eq=False)
 class Templates:
     """All that is frozen of a training set.
@@ -102,6 +110,10 @@ class Templates:
     source: Floats
     frames: dict[str, Frame]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: without what can be made of it, but for the digest."""
+        return {key: getattr(self, key) for key in ("geometry", "source", "frames", "digest")}
+
     @cached_property
     def source_template(self) -> Template:
         """What source images are registered to."""
@@ -114,6 +126,62 @@ class Templates:
             name: Template(self.geometry, halved(frame.template), frame.template)
             for name, frame in self.frames.items()
         }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that is frozen, 64 hexadecimal digits."""
+        found = hashlib.sha256(repr(self.geometry).encode())
+        arrays, numbers = self.to_arrays()
+        for name, array in sorted(arrays.items()):
+            found.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        found.update(json.dumps(numbers, sort_keys=True).encode())
+        return found.hexdigest()
+
+    def to_arrays(self) -> tuple[dict[str, Floats], dict[str, Any]]:
+        """Return the arrays by name, and all else ready for JSON."""
+        arrays = {"source": self.source}
+        frames: dict[str, Any] = {}
+        for index, (name, frame) in enumerate(sorted(self.frames.items())):
+            arrays |= {f"{key}{index}": getattr(frame, key) for key in _ARRAYS}
+            frames[name] = {key: getattr(frame, key) for key in _NUMBERS}
+        return arrays, {"size": self.geometry.size, "eyes": self.geometry.eyes, "frames": frames}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Floats], details: Mapping[str, Any]) -> Templates:
+        """Return the templates that `to_arrays` took apart.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            If something is missing or not what it should be.
+        """
+        height, width = (int(side) for side in details["size"])
+        (x0, y0), (x1, y1) = details["eyes"]
+        eyes = ((float(x0), float(y0)), (float(x1), float(y1)))
+        if not all(math.isfinite(value) for eye in eyes for value in eye) or x0 == x1:
+            raise ValueError(f"its eyes are {eyes}")
+        geometry = Geometry((height, width), eyes)
+        whole, half = (*geometry.features, 2), geometry.fields
+        shapes = dict(zip(_ARRAYS, (whole, whole, (2, *half), half, half), strict=True))
+
+        def checked(name: str, shape: tuple[int, ...]) -> Floats:
+            array = np.array(arrays[name])
+            if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
+                raise ValueError(f"template {name} is {array.dtype} {array.shape}, not {shape}")
+            return array
+
+        frames = {}
+        for index, (name, numbers) in enumerate(sorted(details["frames"].items())):
+            groups = numbers["groups"]
+            frames[str(name)] = Frame(
+                **{key: checked(f"{key}{index}", shape) for key, shape in shapes.items()},
+                light=float(numbers["light"]),
+                explained=float(numbers["explained"]),
+                groups=None if groups is None else (float(groups[0]), float(groups[1])),
+            )
+            if not frames[name].light > 0:
+                raise ValueError(f"the light of {name} is {numbers['light']}")
+        return cls(geometry, checked("source", (*half, 2)), frames)
 
     def source_field(self, features: Features) -> Floats:
         """Return the field of a training source, in steps of 1/64."""

@@ -6,11 +6,11 @@ band and to some rows around, its halo, that it depends on; what comes out for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 LEAST_ROWS = 4  # in a band: fewer would mostly work on their halo
 
-Thing = TypeVar("Thing")
-Thing_co = TypeVar("Thing_co", covariant=True)
 Result = TypeVar("Result")
 Cost = Callable[[int], float]
 
@@ -128,10 +126,6 @@ class RowSums(Protocol):
     def folder(self) -> Path | None:
         """Where temporary files take up room; by default where the system puts them."""
 
-    @property
-    def spare(self) -> float:
-        """Bytes that may be held besides the sums and the work on bands, to save time."""
-
     def least_memory(self, cost: Cost, halo: int = 0) -> float:
         """Return the least memory, in bytes, that leaves bands of a row, given as for `bands`."""
 
@@ -145,10 +139,6 @@ class RowSums(Protocol):
         halo : int
             Rows of the sums around a band that it needs.
         """
-
-    @property
-    def elsewhere(self) -> Elsewhere | None:
-        """Those who do the work on bands, if it is not this process."""
 
     def each(
         self, work: Callable[[Folds, Band], Result], bands: Iterable[Band]
@@ -169,66 +159,8 @@ class RowSums(Protocol):
         """Return an array of zeros for a result, in memory or on the disk."""
 
 
-class Made(Protocol[Thing_co]):
-    """Something made of the sums around each band."""
-
-    def each(self, work: Callable[[Thing_co], Result]) -> Iterator[tuple[Band, Result]]:
-        """Yield each band, in any order, with what others make of it."""
-
-
-@dataclass(frozen=True)
-class Making(Generic[Thing]):
-    """How something is made of bands, and of the rows around them that others are made of.
-
-    All are functions that depend on nothing but their arguments.
-
-    Attributes
-    ----------
-    make : function
-        Returns it for a band, given the sums of the band's crop.
-    cut : function
-        Returns the rows that are wanted for a band, given what was made of another one.
-    join : function
-        Returns it for a band with the rows around it, given what was cut, from top to bottom.
-    margin : int
-        How many rows around a band are wanted.
-    """
-
-    make: Callable[[Folds, Band], Thing]
-    cut: Callable[[Thing, Band, Band], Thing]
-    join: Callable[[Sequence[Thing]], Thing]
-    margin: int
-
-    def near(self, bands: Sequence[Band], band: Band) -> list[int]:
-        """Return which of the bands have rows that are wanted for one of them."""
-        first, end = band.first - self.margin, band.end + self.margin
-        return [k for k, other in enumerate(bands) if other.first < end and first < other.end]
-
-
-class Elsewhere(Protocol):
-    """Others who do the work on bands, several at a time."""
-
-    def made(self, making: Making[Thing], bands: Sequence[Band], keep: bool) -> Made[Thing]:
-        """Let something be made of the sums.
-
-        Parameters
-        ----------
-        making : Making
-            What.
-        bands : sequence of Band
-            As `RowSums.bands` returns them.
-        keep : bool
-            They keep it from one work to the next: it takes less than `RowSums.spare`.
-        """
-
-
 class WorkedOnHere:
     """`RowSums` whose bands this process works on, one after the other."""
-
-    @property
-    def elsewhere(self) -> Elsewhere | None:
-        """Nobody: work on them is done here."""
-        return None
 
     def each(
         self: RowSums, work: Callable[[Folds, Band], Result], bands: Iterable[Band]

@@ -13,6 +13,7 @@ from mlr.apply import apply
 from mlr.data.files import lock
 from mlr.folds import Folds
 from mlr.gathering.accumulate import statistics_of_arrays
+from mlr.gathering.framing import framed_statistics
 from mlr.kernels import jit
 from mlr.kernels.vectors import TILE
 from mlr.receptive_field import ReceptiveField
@@ -67,8 +68,8 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
             solve(statistics_of_arrays(images, {"target": images}, field), 1.0)
         images = np.zeros((1, TILE, TILE, 1), np.uint8)  # smaller ones go to the plain kernels
         best = Best()
-        sums = statistics_of_arrays(images, {"target": images}, best.layout((1, TILE, TILE)))
-        best.fit(Folds((sums, sums)), Report()).synthesize(images)
+        sums = framed_statistics(images, {"target": images}, best.layout((1, TILE, TILE)))
+        best.fit(Folds((sums,)), Report()).synthesize(images)
         apply(
             np.zeros((1, len(field) + 1, 4, 4), np.float32),
             field,

@@ -25,7 +25,7 @@ from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import ordered_map
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.model import Model, check_shares, check_strength, mix_name
-from mlr.photo.change import change_faces, change_seen, places_of
+from mlr.photo.change import change_seen, changer, places_of
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
@@ -36,6 +36,7 @@ from mlr.synthesis.animation import ANIMATED, write_animation
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Size = tuple[int, ...]  # height and width, in pixels
 Targets = Mapping[str, Target]  # by the name of the output
+Style = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Settings:
     """How faces are changed and written; the attributes are parameters of `synthesize_files`."""
 
     strength: float = 1.0
+    style: Style = None
     resize: bool = False
     align: bool = False
     quality: int = QUALITY
@@ -85,6 +87,7 @@ def synthesize_files(
     *,
     target: Sequence[str | Mapping[str, float]] = (),
     strength: float = 1.0,
+    style: Style = None,
     resize: bool = False,
     animate: bool = False,
     format: str | None = None,
@@ -125,6 +128,8 @@ def synthesize_files(
         model has.
     strength : float
         0 gives the input, 1 the model's output, up to 2 exaggerates.
+    style : float or mapping of str to float, optional
+        Of all expressions, or of each: see `Model.synthesize`.
     resize : bool
         Bring aligned faces of another size to the model's.
     align : bool
@@ -178,7 +183,7 @@ def synthesize_files(
         raise OptionError("the quality must lie between 1 and 100, the PNG level between 0 and 9")
     finder = FaceFinder(None if eyes is None else EyeTable(Path(eyes)), face)
     settings = Settings(
-        strength, resize, align, quality, png_level, animate, metadata, skip_existing, force
+        strength, style, resize, align, quality, png_level, animate, metadata, skip_existing, force
     )
     suffix = f".{format}" if format else ".gif" if animate else None
     written_as = ANIMATED if animate else ENCODINGS
@@ -188,6 +193,7 @@ def synthesize_files(
         raise OptionError(f"{what} cannot be written as {format}; there is: {names}")
     report = report or Report()
     targets = _targets(model, target or model.expressions)
+    model.styles_of(style, model.expressions)
     places = [Path(face) for face in faces]
     if cluster is not None:
         places = [place.absolute() for place in places]
@@ -286,12 +292,12 @@ def _run(job: Job, work: _Work) -> Outcome:
     outcome.loss, outcome.faces = image.loss, faces
     for expression, path in outputs.items():
         change = (
-            partial(model.synthesize, image.pixels, targets[expression])
+            partial(model.changer, image.pixels, targets[expression], settings.style)
             if faces is None
-            else partial(change_faces, model, image.pixels, faces, targets[expression])
+            else partial(changer, model, image.pixels, faces, targets[expression], settings.style)
         )
         try:
-            _write(path, change, image, _record(model, expression, settings), settings)
+            _write(path, change(), image, _record(model, expression, settings), settings)
             outcome.written.append(path)
         except MlrError as error:
             outcome.failures.append((str(error), path))
@@ -336,10 +342,16 @@ def _run_clip(
         ) -> Iterator[Pixels]:
             aligned = settings.resize or size == model.shape[1:]
             if settings.align or finder.knows(clip) or not aligned:
-                change = partial(change_seen, model, target=target, strength=settings.strength)
+                change = partial(
+                    change_seen,
+                    model,
+                    target=target,
+                    strength=settings.strength,
+                    style=settings.style,
+                )
                 followed = _followed(finder, clip, frames, size, model.shape[1:])
                 return ordered_map(change, followed, 1)
-            return ordered_map(partial(_aligned_frame, model, target, settings.strength), frames, 1)
+            return ordered_map(partial(_aligned_frame, model, target, settings), frames, 1)
 
         try:
             if settings.animate:
@@ -351,17 +363,17 @@ def _run_clip(
             outcome.failures.append((str(error), path))
 
 
-def _aligned_frame(model: Model, target: Target, strength: float, frame: Pixels) -> Pixels:
+def _aligned_frame(model: Model, target: Target, settings: Settings, frame: Pixels) -> Pixels:
     """Return a frame that is an aligned face, changed."""
     fitting = _fitting(Image(frame, None, b""), model.shape[1:])
-    return model.synthesize(fitting.pixels, target, strength)
+    return model.synthesize(fitting.pixels, target, settings.strength, settings.style)
 
 
 def _record(model: Model, expression: str, settings: Settings) -> dict[str, Any] | None:
     """Return what a file shall say of itself."""
     if not settings.metadata:
         return None
-    return new_record(expression, settings.strength, model.sha256)
+    return new_record(expression, settings.strength, model.sha256, settings.style)
 
 
 def _faces(finder: FaceFinder, photo: Path, image: Image, size: Size) -> list[Eyes]:

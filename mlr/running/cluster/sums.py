@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy.typing as npt
 from distributed import Client, Future
@@ -18,13 +18,12 @@ from mlr.data.mapped import Results
 from mlr.folds import Folds
 from mlr.gathering.banded import ARRAY_SHARE
 from mlr.layout import Layout
-from mlr.running.bands import LEAST_ROWS, Band, Cost, Making, bands, check_memory, rows_within
+from mlr.running.bands import LEAST_ROWS, Band, Cost, bands, check_memory, rows_within
 from mlr.running.cluster import shares, tasks
 from mlr.running.cluster.crops import ALL, View, put_together
 from mlr.running.cluster.errors import as_mlr_errors
 from mlr.running.cluster.workers import Workers
 
-Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 
 Piece = tuple[int, int, list[Future]]  # the sum of all is that of the rows first, ..., end - 1
@@ -103,16 +102,6 @@ class ClusterSums:
         self.workers, self.shape, self._terms, self._view = workers, shape, terms, view
         self.memory, self.folder, self._removed = memory, folder, removed
         self._results = Results(folder)
-
-    @property
-    def elsewhere(self) -> ClusterSums:
-        """Themselves: the workers do the work on bands."""
-        return self
-
-    @property
-    def spare(self) -> float:
-        """Bytes that all workers may keep besides the sums and the work on bands."""
-        return shares.KEPT * self.memory * self.workers.count
 
     @cached_property
     def head(self) -> Folds:
@@ -206,10 +195,6 @@ class ClusterSums:
             yield found
             self.release()
 
-    def made(self, making: Making[Thing], bands: Sequence[Band], keep: bool) -> _Made[Thing]:
-        """Let something be made of the sums, see `mlr.running.bands.Elsewhere`."""
-        return _Made(self, making, bands, keep)
-
     def release(self) -> None:
         """Let go of what results on the disk have taken of the memory."""
         self._results.release()
@@ -217,63 +202,6 @@ class ClusterSums:
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros for a result, on the disk if it is large."""
         return self._results.zeros(shape, dtype, ARRAY_SHARE * self.memory)
-
-
-_Begun = tuple[Band, Future, Mapping[str, Any]]  # what is made of a band, and who has it
-
-
-class _Made(Generic[Thing]):
-    """Something that workers make of bands, `mlr.running.bands.Made`.
-
-    Parameters
-    ----------
-    sums : ClusterSums
-        What they make it of.
-    making, bands, keep
-        As for `mlr.running.bands.Elsewhere.made`.
-    """
-
-    def __init__(
-        self, sums: ClusterSums, making: Making[Thing], bands: Sequence[Band], keep: bool
-    ) -> None:
-        self._sums, self._making, self._bands = sums, making, bands
-        self._workers = sums.workers
-        self._kept = list(self._begun()) if keep else None
-
-    def _begun(self) -> Iterator[_Begun]:
-        """Yield each band with what is made of it and of the rows around."""
-        making, bands, submit = self._making, self._bands, self._workers.submit
-        homes = self._workers.homes(len(bands))
-        near = [making.near(bands, band) for band in bands]
-        wanted = Counter(other for others in near for other in others)
-        made: dict[int, Future] = {}
-        with (
-            self._workers.shared(making.make) as make,
-            self._workers.shared((making.cut, making.join)) as both,
-        ):
-            for k in _alternating(homes):
-                parts = []
-                for other in near[k]:
-                    if other not in made:
-                        made[other] = self._sums.begun(make, bands[other], homes[other])
-                    cut = (tasks.cut, both, made[other], bands[other], bands[k])
-                    parts.append(submit(*cut, **homes[other], priority=20))
-                    wanted[other] -= 1
-                    if not wanted[other]:
-                        del made[other]
-                yield bands[k], submit(tasks.joined, both, *parts, **homes[k]), homes[k]
-
-    def each(self, work: Callable[[Thing], Result]) -> Iterator[tuple[Band, Result]]:
-        """Yield each band with what work makes of it, on the workers."""
-        with as_mlr_errors(), self._workers.shared(work) as shared:
-            begun = self._begun() if self._kept is None else self._kept
-            submitted = (
-                (band, self._workers.submit(tasks.on_made, shared, thing, **home))
-                for band, thing, home in begun
-            )
-            for found in self._workers.in_turn(submitted):
-                yield found
-                self._sums.release()
 
 
 def _alternating(homes: Sequence[Mapping[str, Any]]) -> list[int]:

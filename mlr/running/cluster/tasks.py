@@ -25,7 +25,6 @@ from mlr.data.stream import ordered_map
 from mlr.folds import Folds
 from mlr.gathering.collect import Job
 from mlr.gathering.shards import Failures, Make, Part, Shard, address
-from mlr.recipes.moments import Moments
 from mlr.running.bands import Band, RowSums
 from mlr.running.cluster import shares
 from mlr.running.cluster.crops import reach_of, some_rows
@@ -35,13 +34,11 @@ from mlr.running.warmup import compile_alone
 from mlr.version import __version__
 
 Item = TypeVar("Item")
-Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
 # For Dask to know what it moves and keeps.
 sizeof.register(Folds, lambda folds: folds.nbytes)
-sizeof.register(Moments, lambda moments: moments.nbytes)
 sizeof.register(Part, lambda part: sizeof(part.sums))
 
 
@@ -138,28 +135,6 @@ def on_band(shared: tuple[Callable[[Folds, Band], Result], How], band: Band, sum
     work, how = shared
     with _busy(how) as threads, limited(threads):
         return work(sums, band)
-
-
-_Both = tuple[Callable[[Thing, Band, Band], Thing], Callable[[Sequence[Thing]], Thing]]
-
-
-def cut(shared: tuple[_Both[Thing], How], thing: Thing, band: Band, wanted: Band) -> Thing:
-    """Return the rows of what was made of a band that are wanted for another one."""
-    (cut, _), _ = shared
-    return cut(thing, band, wanted)
-
-
-def joined(shared: tuple[_Both[Thing], How], *parts: Thing) -> Thing:
-    """Return what was made of a band and of the rows around it."""
-    (_, join), _ = shared
-    return join(parts)
-
-
-def on_made(shared: tuple[Callable[[Thing], Result], How], made: Thing) -> Result:
-    """Return what shared work makes of something that was made of a band."""
-    work, how = shared
-    with _busy(how) as threads, limited(threads):
-        return work(made)
 
 
 def batch(

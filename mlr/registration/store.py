@@ -1,0 +1,76 @@
+"""What synthesis needs of templates as named arrays, for model files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.registration.geometry import Geometry
+from mlr.registration.synthesis import Look, Registered
+
+_ARRAYS = ("template", "variation", "motion", "shape", "mean", "spread", "face")
+_NUMBERS = ("light", "style", "other", "explained")
+
+
+def registered_to_arrays(
+    registered: Registered,
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Return the arrays by name, expressions stacked in alphabetical order, and all else."""
+    looks = [look for _, look in sorted(registered.looks.items())]
+    arrays: dict[str, npt.NDArray[Any]] = {"source_template": registered.source}
+    for key in _ARRAYS:
+        arrays[key] = np.stack([getattr(look, key) for look in looks])
+    numbers = {
+        name: {key: getattr(look, key) for key in _NUMBERS}
+        for name, look in sorted(registered.looks.items())
+    }
+    return arrays, {"eyes": registered.geometry.eyes, "looks": numbers}
+
+
+def registered_from_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    noted: Mapping[str, Any],
+    size: tuple[int, ...],
+    channels: int,
+) -> Registered:
+    """Return what `registered_to_arrays` took apart.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        If something is missing or not what it should be.
+    """
+    (x0, y0), (x1, y1) = ((float(x), float(y)) for x, y in noted["eyes"])
+    if not all(map(math.isfinite, (x0, y0, x1, y1))) or x0 == x1:
+        raise ValueError(f"its eyes are {noted['eyes']}")
+    geometry = Geometry((int(size[0]), int(size[1])), ((x0, y0), (x1, y1)))
+    half, whole = geometry.fields, (channels, *geometry.size)
+    names = sorted(noted["looks"])
+    planes = (*half, 2)
+    shapes = dict(
+        zip(_ARRAYS, (planes, planes, (2, *half), (2, *half), whole, whole, whole), strict=True)
+    )
+
+    def checked(name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        array = arrays[name]
+        dtype = np.uint8 if name == "face" else np.float32
+        if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")
+        return array
+
+    stacks = {key: checked(key, (len(names), *shape)) for key, shape in shapes.items()}
+    farthest = max(half)
+    if max(float(np.abs(stacks[key]).max()) for key in ("motion", "shape")) > farthest:
+        raise ValueError("it moves pixels farther than the image is large")
+    looks = {}
+    for index, name in enumerate(names):
+        numbers = {key: float(noted["looks"][name][key]) for key in _NUMBERS}
+        if not all(map(math.isfinite, numbers.values())) or numbers["light"] <= 0:
+            raise ValueError(f"the style of {name} is {numbers}")
+        own = {key: stack[index] for key, stack in stacks.items()}
+        looks[name] = Look(**own, **numbers)
+    return Registered(geometry, checked("source_template", planes), looks)
