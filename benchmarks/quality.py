@@ -4,9 +4,9 @@ python benchmarks/quality.py DATA [--output FOLDER] [--folds 4]
 
 The people are cut into folds by their names. For each fold both recipes learn from everybody else,
 and again from half of them; all that the recipe best chooses, it chooses inside of these (nested
-cross-validation). Every model is solved from sums that are gathered once. Writes a table to the
-FOLDER's `quality.md` and, for each expression, a contact sheet of people left out: the one for whom
-recipe best is worst, the median, and the best.
+cross-validation). Every model is solved from sums that are gathered once. Writes two tables, of the
+whole image and of face and mouth, to the FOLDER's `quality.md` and, for each expression, a contact
+sheet of people left out: the one for whom recipe best is worst, the median, and the best.
 """
 
 import argparse
