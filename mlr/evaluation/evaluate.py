@@ -76,10 +76,10 @@ def evaluate(
     dict
         ``{"pairs": n, "targets": {expression: {"mse", "psnr", "ssim", "sharpness", "face": {"mse",
         "ssim", "sharpness"}, "mouth": {the same three}, "same_person", "copy_input": {all of
-        these}}}}``: means over the pairs, intensities in [0, 1]; `mlr.metrics.scores` says more.
-        ``same_person`` is the distance of dlib's embeddings of output and input, None without
-        ``mlr[align]``. ``copy_input`` scores the unchanged input. None stands for what is not
-        finite, too, as the PSNR of a perfect copy.
+        these}}}}``: means over the pairs, intensities in [0, 1], as `mlr.metrics.scores` defines
+        them. ``same_person`` is the distance of dlib's embeddings of output and input; None without
+        ``mlr[align]``. ``copy_input`` scores the unchanged input. A mean that is not finite, as the
+        PSNR of a perfect copy, is None too.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def evaluate(
 
 
 class _Wanted(NamedTuple):
-    """What is evaluated, the same for everybody."""
+    """What to evaluate, the same for every person."""
 
     model: Model
     expressions: Sequence[str]

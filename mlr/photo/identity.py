@@ -22,7 +22,7 @@ SIDE = 512  # to which an aligned face is enlarged, in pixels
 PADDING = 100  # around it, with the pixels of its edge
 RECTANGLE = (150, 180, 562, 580)  # of the face in there: left, top, right, bottom
 
-_one_at_a_time = threading.Lock()  # the network keeps notes while it works, and dlib the GIL
+_one_at_a_time = threading.Lock()  # the network keeps notes; it holds the GIL anyway
 
 
 def embedding(pixels: npt.NDArray[np.uint8]) -> Embedding:
