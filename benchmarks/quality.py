@@ -4,9 +4,9 @@ python benchmarks/quality.py DATA [--output FOLDER] [--folds 4]
 
 The people are cut into folds by their names. For each fold both recipes learn from everybody else,
 and again from half of them; all that the recipe best chooses, it chooses inside of these (nested
-cross-validation). Every model is solved from sums that are gathered once. Writes a table to the
-FOLDER's `quality.md` and, for each expression, a contact sheet of people left out: the one for whom
-recipe best is worst, the median, and the best.
+cross-validation). Every model is solved from sums that are gathered once. Writes two tables, of the
+whole image and of face and mouth, to the FOLDER's `quality.md` and, for each expression, a contact
+sheet of people left out: the one for whom recipe best is worst, the median, and the best.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from mlr import metrics
 from mlr.data.files import replacing
 from mlr.data.images import read_image, write_image
 from mlr.data.pairs import find_pairs
-from mlr.evaluation.evaluate import MEASURES
+from mlr.evaluation.evaluate import MEASURES, REGION_MEASURES, REGIONS, mean_scores
 from mlr.evaluation.sheet import as_rgb8, draw_sheet
 from mlr.gathering.collect import collect
 from mlr.recipes import RECIPES
@@ -29,6 +29,7 @@ from mlr.running.report import Report
 
 COPY, HALF = "copy of the input", "half the pairs"
 PAPER, BEST = "paper", "best"
+DIGITS = {"mse": 5, "psnr": 2, "ssim": 4, "sharpness": 3}
 SHEET_QUALITY = 90  # of WebP: a quarter of a PNG, and no difference to see
 
 
@@ -83,22 +84,32 @@ def cross_validate(pairs, folds):
 
 
 def table(found, parameters):
-    """Return the scores as Markdown."""
+    """Return the scores as Markdown: of the whole image, then of the face and the mouth."""
     means = {
-        label: {m: np.mean([scores[m] for scores, _ in of.values()]) for m in MEASURES}
-        for label, of in found.items()
+        label: mean_scores([scores for scores, _ in of.values()]) for label, of in found.items()
     }
     lines = ["| | MSE | PSNR | SSIM | sharpness | parameters |", "|---|---|---|---|---|---|"]
     for label, mean in means.items():
-        lines.append(
-            f"| {label} | {mean['mse']:.5f} | {mean['psnr']:.2f} | {mean['ssim']:.4f} | "
-            f"{mean['sharpness']:.3f} | {parameters.get(label, '')} |"
-        )
+        lines.append(f"| {label} | {cells(mean, MEASURES)} | {parameters.get(label, '')} |")
+    heads = [f"{region} {title}" for region in REGIONS for title in ("MSE", "SSIM", "sharpness")]
+    lines += ["", f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for label, mean in means.items():
+        parts = [cells(mean[region], REGION_MEASURES) for region in REGIONS]
+        lines.append(f"| {label} | {' | '.join(parts)} |")
     for ours, theirs in ((BEST, PAPER), (f"{BEST}, {HALF}", f"{PAPER}, {HALF}")):
         if ours in means and theirs in means:
-            less = 1 - means[ours]["mse"] / means[theirs]["mse"]
-            lines += ["", f"Error of {ours}: {less:.1%} below that of {theirs}."]
+            mine, other = means[ours], means[theirs]
+            less = 1 - mine["mse"] / other["mse"]
+            within = [f"{1 - mine[r]['mse'] / other[r]['mse']:.1%} in the {r}" for r in REGIONS]
+            text = f"Error of {ours}: {less:.1%} below that of {theirs}; "
+            lines += ["", f"{text}{' and '.join(within)}."]
     return "\n".join(lines)
+
+
+def cells(means, measures):
+    """Return means as cells of a row; what is not finite stays empty."""
+    shown = {name: means[name] for name in measures}
+    return " | ".join("" if v is None else f"{v:.{DIGITS[name]}f}" for name, v in shown.items())
 
 
 def sheet(found, people, expression):

@@ -104,3 +104,55 @@ def naive_products(a, b, offsets):
 def naive_sums(a):
     """Return sum_n a[c, y, x, n]: (P, H, W)."""
     return a.astype(np.float64 if a.dtype == np.float64 else np.int64).sum(axis=-1)
+
+
+def naive_face(height, width):
+    """Return the pixels (y, x) within the ellipse of the face."""
+    return {
+        (y, x)
+        for y in range(height)
+        for x in range(width)
+        if ((y / height - 0.54) / 0.42) ** 2 + ((x / width - 0.5) / 0.33) ** 2 < 1
+    }
+
+
+def naive_mouth(height, width):
+    """Return the pixels (y, x) within the rectangle of the mouth."""
+    return {
+        (y, x)
+        for y in range(62 * height // 100, 85 * height // 100)
+        for x in range(28 * width // 100, 72 * width // 100)
+    }
+
+
+def naive_region_scores(output, target, pixels):
+    """Return mse, ssim and sharpness of some pixels; images (H, W, channels) in [0, 1]."""
+    height, width, _ = target.shape
+    errors = [np.square(output[p] - target[p]).mean() for p in pixels]
+    similarities = [
+        naive_similarity(output, target, y, x)
+        for y, x in pixels
+        if 5 <= y < height - 5 and 5 <= x < width - 5
+    ]
+    neighbours = [((y, x), q) for y, x in pixels for q in ((y + 1, x), (y, x + 1)) if q in pixels]
+    steps = [np.mean([abs(i[p] - i[q]) for p, q in neighbours]) for i in (output, target)]
+    return {
+        "mse": np.mean(errors),
+        "ssim": np.mean(similarities) if similarities else np.nan,
+        "sharpness": steps[0] / steps[1],
+    }
+
+
+def naive_similarity(output, target, y, x):
+    """Return the structural similarity (Wang et al. 2004) of 11 x 11 pixels around (y, x)."""
+    distance = np.arange(-5, 6)
+    weight = np.exp(-(distance[:, None] ** 2 + distance**2) / (2 * 1.5**2))
+    weight = (weight / weight.sum())[..., None]
+    a, b = (image[y - 5 : y + 6, x - 5 : x + 6] for image in (output, target))
+    mean_a, mean_b = (weight * a).sum(axis=(0, 1)), (weight * b).sum(axis=(0, 1))
+    variance_a = (weight * (a - mean_a) ** 2).sum(axis=(0, 1))
+    variance_b = (weight * (b - mean_b) ** 2).sum(axis=(0, 1))
+    covariance = (weight * (a - mean_a) * (b - mean_b)).sum(axis=(0, 1))
+    light = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (variance_a + variance_b + 0.03**2)
+    return (light * structure).mean()

@@ -67,3 +67,27 @@ def test_growth_is_measured_and_drawn(tmp_path):
     assert (tmp_path / "growth.md").read_text() == done.stdout
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
     assert {int(row.split("|")[1]) for row in rows if row[2].isdigit()} == {200, 400}
+
+
+def test_quality_is_told_of_face_and_mouth_too(tmp_path):
+    draw_pairs(tmp_path / "data", people=range(8))
+    options = [str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--folds", "2"]
+    command = [sys.executable, FOLDER / "quality.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out" / "quality.md").read_text()
+    assert done.stdout.strip() == text.strip()
+    tables = [
+        {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in rows}
+        for rows in ([line.split("|") for line in part.splitlines()] for part in text.split("\n\n"))
+        if len(rows[0]) > 1
+    ]
+    whole, parts = tables
+    assert parts[""][:4] == ["face MSE", "face SSIM", "face sharpness", "mouth MSE"]
+    labels = ["copy of the input", "best", "best, half the pairs", "paper", "paper, half the pairs"]
+    assert [label for label in parts if label.strip("-")] == labels
+    for label in labels:
+        assert 0 < float(parts[label][0]) < 1
+        assert 0 < float(parts[label][3]) < 1
+        assert float(whole[label][0]) > 0
+    assert "in the face and" in text

@@ -18,6 +18,7 @@ from mlr.cli import COMMANDS, cli
 from mlr.data.images import read_image, write_image
 from mlr.data.pairs import find_pairs
 from mlr.model import LUMA, load
+from mlr.photo.detector import installed
 from tests.conftest import PEOPLE, draw, draw_pairs, names, run_process
 
 
@@ -190,10 +191,32 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(run, faces, model, face, t
     assert synthesized.lines[-1].startswith(f"1 image written to {tmp_path} in ")
     evaluated = run("evaluate", model, faces, "--target", "happy")
     assert "copy of the input" in evaluated.out
-    assert evaluated.lines == ["5 pairs evaluated"]
+    hints = [] if installed() else ["note: telling whether an output shows the same person needs"]
+    assert [line.partition(" mlr[")[0] for line in evaluated.lines] == [*hints, "5 pairs evaluated"]
     info = run("info", model)
     assert "disc" in info.out
     assert info.err == ""
+
+
+def test_table_of_scores_fits_a_terminal(run, faces, model):
+    table, whole = run("evaluate", model, faces), run("evaluate", model, faces, "--json")
+    lines = table.out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split() == ["whole", "image", "face", "mouth", "same"]
+    measures = ["MSE", "PSNR", "SSIM", "sharp", *2 * ["MSE", "SSIM", "sharp"], "person"]
+    assert lines[1].split() == measures
+    scores = json.loads(whole.out)["targets"]["happy"]
+    for line, name, of in zip(
+        lines[2:], ("happy", "copy of the input"), (scores, scores["copy_input"]), strict=True
+    ):
+        numbers = [
+            of["mse"], of["psnr"], of["ssim"], of["sharpness"],
+            *of["face"].values(), *of["mouth"].values(), of["same_person"],
+        ]  # fmt: skip
+        shown = line.removeprefix(f"  {name}").removeprefix(name).split()
+        assert [float(cell) if cell != "-" else None for cell in shown] == [
+            None if number is None else pytest.approx(number, abs=0.0051) for number in numbers
+        ]
 
 
 def test_quiet_prints_failures_alone(run, faces, model, folder, tmp_path):

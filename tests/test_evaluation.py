@@ -8,9 +8,18 @@ import mlr
 from mlr.data.images import read_image, write_image
 from mlr.data.provenance import describe_image
 from mlr.errors import DataError, MlrWarning, OutputExistsError
+from mlr.evaluation import evaluate as evaluation
 from mlr.evaluation.evaluate import evaluate
+from mlr.running.report import Report
+from tests.naive import naive_face, naive_mouth, naive_region_scores
 
 SIZE = 16
+
+
+@pytest.fixture(autouse=True)
+def without_embeddings(monkeypatch):
+    """Nothing here is about persons, and embeddings take long; `test_identity` is about them."""
+    monkeypatch.setattr(evaluation, "installed", lambda: False)
 
 
 def smooth(seed):
@@ -64,7 +73,40 @@ def test_the_scores_are_those_of_the_written_images(data, model):
         for measure, values in expected.items():
             assert scores[measure] == pytest.approx(np.mean(values), rel=1e-9)
         assert scores["copy_input"]["mse"] == pytest.approx(np.mean(copied))
-        assert set(scores) == {"mse", "psnr", "ssim", "sharpness", "copy_input"}
+        keys = ["mse", "psnr", "ssim", "sharpness", "face", "mouth", "same_person"]
+        assert list(scores) == [*keys, "copy_input"]
+        assert list(scores["copy_input"]) == keys
+        for part in (scores, scores["copy_input"]):
+            assert list(part["face"]) == list(part["mouth"]) == ["mse", "ssim", "sharpness"]
+
+
+def test_the_scores_of_face_and_mouth_are_means_over_the_pairs(data, model):
+    result = evaluate(model, data, target=["happy"])["targets"]["happy"]
+    for name, pixels in (("face", naive_face(SIZE, SIZE)), ("mouth", naive_mouth(SIZE, SIZE))):
+        expected = {"ours": [], "copied": []}
+        for path in sorted((data / "neutral").iterdir()):
+            x, t = (read_image(data / e / path.name).pixels for e in ("neutral", "happy"))
+            for whose, y in (("ours", model.synthesize(x, "happy")), ("copied", x)):
+                expected[whose].append(naive_region_scores(y / 255, t / 255, pixels))
+        for whose, part in (("ours", result[name]), ("copied", result["copy_input"][name])):
+            for measure, mean in part.items():
+                values = [scores[measure] for scores in expected[whose]]
+                assert mean == pytest.approx(np.mean(values), rel=1e-9)
+
+
+def test_without_the_extra_persons_are_not_compared_and_a_hint_says_so(data, model, monkeypatch):
+    notes = []
+    report = Report()
+    monkeypatch.setattr(report, "note", notes.append)
+    result = evaluate(model, data, report=report)
+    json.dumps(result, allow_nan=False)
+    for scores in result["targets"].values():
+        assert scores["same_person"] is None
+        assert scores["copy_input"]["same_person"] is None
+    assert notes == [
+        "note: telling whether an output shows the same person needs mlr[align]: "
+        "pip install 'mlr[align]'"
+    ]
 
 
 def test_the_result_is_strict_json_even_for_a_perfect_copy(data, tmp_path):
@@ -73,7 +115,9 @@ def test_the_result_is_strict_json_even_for_a_perfect_copy(data, tmp_path):
         write_image(tmp_path / "happy" / path.name, read_image(path).pixels)
     result = evaluate(mlr.train(data, target=["happy"]), tmp_path)
     copied = json.loads(json.dumps(result, allow_nan=False))["targets"]["happy"]["copy_input"]
-    assert copied == {"mse": 0, "psnr": None, "ssim": pytest.approx(1), "sharpness": 1}
+    within = {"mse": 0, "ssim": pytest.approx(1), "sharpness": 1}
+    parts = {"face": within, "mouth": within, "same_person": None}
+    assert copied == within | {"psnr": None} | parts
 
 
 def test_threads_change_nothing(data, model):

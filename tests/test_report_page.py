@@ -55,7 +55,12 @@ def pictures(text):
 
 
 def scores(mse):
-    return {"mse": mse, "psnr": 1.0, "ssim": 1.0, "sharpness": float("nan")}
+    part = {"mse": mse, "ssim": 1.0, "sharpness": float("nan")}
+    return {**part, "psnr": 1.0, "face": part, "mouth": part}
+
+
+def mean_scores(mse):
+    return {**scores(mse), "same_person": None}
 
 
 def test_page_needs_nothing_else_and_tells_all(report):
@@ -69,16 +74,38 @@ def test_page_needs_nothing_else_and_tells_all(report):
     assert text.count("<tr data-id=") == result["pairs"] == 2 * (PEOPLE + 1)
     assert "{&#x27;" not in text  # facts of a model are written for people
     for means in result["targets"].values():
-        assert f"<td>{means['mse']:.5f}</td>" in text
+        for part in (means, means["face"], means["mouth"], means["copy_input"]["mouth"]):
+            assert f"<td class=group>{part['mse']:.5f}</td>" in text
         assert f"<td>{means['copy_input']['ssim']:.3f}</td>" in text
     assert len(pictures(text)) == result["pairs"]
     assert {len(files) for files in pictures(text).values()} == {4}
 
 
+def test_a_pair_shows_face_mouth_and_person(tmp_path):
+    ours = {**scores(0.5), "face": {**scores(0.25)}, "mouth": {**scores(0.125)}}
+    pairs = [
+        PairScores("ann", "happy", ours, scores(1.0), 0.375),
+        PairScores("bob", "happy", scores(0.01), scores(1.0)),
+    ]
+    means = {"happy": {**mean_scores(0.5), "same_person": 0.75, "copy_input": mean_scores(1.0)}}
+    path = tmp_path / "page.html"
+    picture = PairPicture("", draw(1), draw(2), draw(3))
+    write_report_page(path, "x", {}, means, pairs, lambda _: picture)
+    text = path.read_text()
+    assert "<td class=group>0.75</td>" in text
+    ann, bob = (
+        re.findall(r'data-value="(.*?)"', row) for row in re.findall(r"<tr data-id.*", text)
+    )
+    assert ann == ["ann", "happy", "0.5", "0.5", "0.25", "0.125", "1.0", "1.0", "NaN", "0.375"]
+    assert bob[-1] == "NaN"
+    heads = re.search(r'<section class="list.*?<thead>(.*?)</thead>', text, re.S)[1]
+    assert heads.count("<th ") == len(ann)
+
+
 def test_names_are_text_and_never_markup(tmp_path):
     pair = PairScores(ODD, ODD, scores(0.5), scores(0.0))
     picture = PairPicture("", draw(1, 300), draw(2, 300), draw(3, 300))
-    means = {ODD: {**scores(0.5), "copy_input": scores(0.0)}}
+    means = {ODD: {**mean_scores(0.5), "copy_input": mean_scores(0.0)}}
     path = tmp_path / "page.html"
     write_report_page(path, ODD, {ODD: ODD}, means, [pair], lambda _: picture)
     page = Page(path.read_text())
@@ -93,7 +120,7 @@ def test_names_are_text_and_never_markup(tmp_path):
 def test_pictures_are_limited_and_the_page_says_so(tmp_path):
     pairs = [PairScores(str(n), "happy", scores(n / 1e6), scores(0.1)) for n in range(2000)]
     picture = PairPicture("", draw(1), draw(2), draw(3))
-    means = {"happy": {**scores(0.5), "copy_input": scores(0.1)}}
+    means = {"happy": {**mean_scores(0.5), "copy_input": mean_scores(0.1)}}
     path = tmp_path / "page.html"
     write_report_page(path, "x", {}, means, pairs, lambda _: picture)
     text = path.read_text()

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from mlr import metrics
 from mlr.data.alignment import EYES
+from mlr.evaluation.evaluate import MEASURES
 
 Outputs = npt.NDArray[np.floating]
 Images = npt.NDArray[np.uint8]
@@ -23,7 +24,7 @@ def written(outputs: Outputs) -> Images:
 def against_targets(outputs: Images, targets: Images) -> dict[str, list[float]]:
     """Return MSE, PSNR, SSIM and sharpness of each pair, intensities in [0, 1]."""
     scores = [metrics.scores(o / 255, t / 255) for o, t in zip(outputs, targets, strict=True)]
-    return {name: [score[name] for score in scores] for name in scores[0]}
+    return {name: [score[name] for score in scores] for name in MEASURES}
 
 
 def against_inputs(outputs: Images, inputs: Images) -> dict[str, float]:

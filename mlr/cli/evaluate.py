@@ -63,18 +63,43 @@ def evaluate(
     return options.finish(report, result if as_json else None, what)
 
 
+_WHOLE = (("mse", "MSE", 8, 5), ("psnr", "PSNR", 7, 2), ("ssim", "SSIM", 6, 3))
+_PART = (("mse", "MSE", 9, 5), ("ssim", "SSIM", 6, 3))
+_SHARPNESS = ("sharpness", "sharp", 6, 2)
+#: Columns by region, "" for the whole image: measure, title, width, digits.
+_COLUMNS = {
+    "": (*_WHOLE, _SHARPNESS),
+    "face": (*_PART, _SHARPNESS),
+    "mouth": (*_PART, _SHARPNESS),
+}
+_SAME_PERSON = 8  # width
+
+
 def _table(result: dict[str, Any]) -> str:
-    """Return the scores as lines of text: for each expression the model, then the input itself."""
-    lines = [f"{'':24}{'MSE':>9}{'PSNR':>9}{'SSIM':>9}{'sharpness':>11}"]
+    """Return the scores as lines of text: for each expression the model, then the input itself.
+
+    A line has 98 columns, or more if the name of an expression needs more than 21.
+    """
+    regions, titles = "", ""
+    for region, columns in _COLUMNS.items():
+        regions += f"{region or 'whole image':>{sum(width for _, _, width, _ in columns)}}"
+        titles += "".join(f"{title:>{width}}" for _, title, width, _ in columns)
+    lines = [f"{'':21}{regions}{'same':>{_SAME_PERSON}}"]
+    lines.append(f"{'':21}{titles}{'person':>{_SAME_PERSON}}")
     for name, scores in result["targets"].items():
         lines.append(_row(name, scores))
         lines.append(_row("  copy of the input", scores["copy_input"]))
     return "\n".join(lines)
 
 
-def _row(name: str, scores: dict[str, float | None]) -> str:
-    cells = (("mse", 9, 5), ("psnr", 9, 2), ("ssim", 9, 3), ("sharpness", 11, 2))
-    return f"{name:24}" + "".join(
-        f"{'-':>{width}}" if scores[key] is None else f"{scores[key]:{width}.{digits}f}"
-        for key, width, digits in cells
-    )
+def _row(name: str, scores: dict[str, Any]) -> str:
+    cells = [
+        _cell((scores[region] if region else scores)[measure], width, digits)
+        for region, columns in _COLUMNS.items()
+        for measure, _, width, digits in columns
+    ]
+    return f"{name:21}{''.join(cells)}{_cell(scores['same_person'], _SAME_PERSON, 2)}"
+
+
+def _cell(score: float | None, width: int, digits: int) -> str:
+    return f"{'-':>{width}}" if score is None else f"{score:{width}.{digits}f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +19,16 @@ from mlr.data.stream import as_channels
 from mlr.errors import DataError, ImageError
 from mlr.evaluation.report_page import PairScores, write_report_page
 from mlr.evaluation.sheet import PairPicture, as_rgb8, draw_sheet, write_contact_sheet
+from mlr.metrics import Scores
 from mlr.model import Model
+from mlr.photo.detector import NEEDS, installed
 from mlr.running.engine import engine, mapped
 from mlr.running.report import Report
 from mlr.running.threads import thread_count
 
-MEASURES = ("mse", "psnr", "ssim", "sharpness")
+MEASURES = ("mse", "psnr", "ssim", "sharpness")  # of the whole image
+REGIONS = ("face", "mouth")
+REGION_MEASURES = ("mse", "ssim", "sharpness")
 PAGE = "report.html"
 FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256")
 SHOWN = 3  # pairs of each kind on a contact sheet: worst, median, best
@@ -70,9 +74,12 @@ def evaluate(
     Returns
     -------
     dict
-        ``{"pairs": n, "targets": {expression: {"mse", "psnr", "ssim", "sharpness", "copy_input":
-        {the same four}}}}``: means over the pairs, intensities in [0, 1]. ``copy_input`` scores the
-        unchanged input. None stands for what is not finite, as the PSNR of a perfect copy.
+        ``{"pairs": n, "targets": {expression: {"mse", "psnr", "ssim", "sharpness", "face": {"mse",
+        "ssim", "sharpness"}, "mouth": {the same three}, "same_person", "copy_input": {all of
+        these}}}}``: means over the pairs, intensities in [0, 1], as `mlr.metrics.scores` defines
+        them. ``same_person`` is the distance of dlib's embeddings of output and input; None without
+        ``mlr[align]``. ``copy_input`` scores the unchanged input. A mean that is not finite, as the
+        PSNR of a perfect copy, is None too.
 
     Raises
     ------
@@ -100,17 +107,16 @@ def evaluate(
         for name in (*(f"{each}.png" for each in (*shared, "overview")), PAGE):
             check_free(Path(report_dir) / name, force=force)  # before the work, not after
     with engine(cluster, report) as elsewhere:
-        results = mapped(elsewhere, _measured, pairs.people, (model, shared), threads)
+        wanted = _Wanted(model, shared)
+        results = mapped(elsewhere, _measured, pairs.people, wanted, threads)
         found = _entries(pairs.people, results, report)
     if not found:
         raise DataError(f"{data}: not one pair could be evaluated")
     count = sum(len(pairs_of) for pairs_of in found.values())
     report.done += count
-    means = {
-        name: _mean([entry.ours for entry in entries])
-        | {"copy_input": _mean([entry.copied for entry in entries])}
-        for name, entries in sorted(found.items())
-    }
+    means = {name: _means(entries) for name, entries in sorted(found.items())}
+    if any(scores["same_person"] is None for scores in means.values()):
+        report.note(f"note: telling whether an output shows the same person {NEEDS}")
     if report_dir is not None:
         for path in _write_pictures(Path(report_dir), model, found, force):
             report.note(f"wrote {path}")
@@ -120,16 +126,29 @@ def evaluate(
     return {"pairs": count, "targets": means}
 
 
+class _Wanted(NamedTuple):
+    """What to evaluate, the same for every person."""
+
+    model: Model
+    expressions: Sequence[str]
+
+
+class _Measures(NamedTuple):
+    """The scores of a pair; ``same_person`` is None without ``mlr[align]``."""
+
+    ours: Scores
+    copied: Scores
+    same_person: float | None
+
+
 class _Entry(NamedTuple):
-    """One evaluated pair: who, and the scores of the model and of the unchanged input."""
+    """One evaluated pair: whose, and its scores."""
 
     person: Person
-    ours: dict[str, float]
-    copied: dict[str, float]
+    measures: _Measures
 
 
-_Scores = tuple[dict[str, float], dict[str, float]]  # the model's, the unchanged input's
-_Measured = tuple[list[tuple[str, _Scores]], list[tuple[Path, str]]]  # by expression; failures
+_Measured = tuple[list[tuple[str, _Measures]], list[tuple[Path, str]]]  # by expression; failures
 
 
 def _entries(
@@ -141,21 +160,22 @@ def _entries(
     for person, (measured, failures) in zip(people, progress, strict=True):
         for path, cause in failures:
             report.fail(path, cause)
-        for name, (ours, copied) in measured:
-            found.setdefault(name, []).append(_Entry(person, ours, copied))
+        for name, measures in measured:
+            found.setdefault(name, []).append(_Entry(person, measures))
     return found
 
 
-def _measured(person: Person, by: tuple[Model, Sequence[str]]) -> _Measured:
+def _measured(person: Person, wanted: _Wanted) -> _Measured:
     """Return the scores of a person's expressions, and what could not be read."""
-    model, expressions = by
+    model = wanted.model
     try:
         source = _read(person.source, model)
     except ImageError as error:
         return [], [(person.source, str(error))]
-    measured: list[tuple[str, _Scores]] = []
+    distance = _distance_from(source.pixels)
+    measured: list[tuple[str, _Measures]] = []
     failures: list[tuple[Path, str]] = []
-    for name in expressions:
+    for name in wanted.expressions:
         if name not in person.targets:
             continue
         try:
@@ -164,15 +184,24 @@ def _measured(person: Person, by: tuple[Model, Sequence[str]]) -> _Measured:
             failures.append((person.targets[name], str(error)))
             continue
         output = model.synthesize(source.pixels, name)
-        wanted = _unit(target.pixels)
         channels = max(source.pixels.shape[2], target.pixels.shape[2])
-        wanted = as_channels(wanted, channels)
+        goal = as_channels(_unit(target.pixels), channels)
         ours, copied = (
-            metrics.scores(as_channels(_unit(pixels), channels), wanted)
+            metrics.scores(as_channels(_unit(pixels), channels), goal)
             for pixels in (output, source.pixels)
         )
-        measured.append((name, (ours, copied)))
+        measured.append((name, _Measures(ours, copied, distance(output))))
     return measured, failures
+
+
+def _distance_from(source: Pixels) -> Callable[[Pixels], float | None]:
+    """Return a function for the distance of an output's embedding from that of its input."""
+    if not installed():
+        return lambda output: None
+    from mlr.photo.identity import embedding
+
+    origin = embedding(as_rgb8(source))
+    return lambda output: float(np.linalg.norm(embedding(as_rgb8(output)) - origin))
 
 
 def _read(path: Path, model: Model) -> Image:
@@ -191,10 +220,45 @@ def _unit(pixels: Pixels) -> npt.NDArray[np.float64]:
     return pixels / float(np.iinfo(pixels.dtype).max)
 
 
-def _mean(entries: Sequence[dict[str, float]]) -> dict[str, float | None]:
-    """Return the mean of each measure, None where it is not finite."""
-    means = {name: float(np.mean([entry[name] for entry in entries])) for name in MEASURES}
-    return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+def _means(entries: Sequence[_Entry]) -> dict[str, Any]:
+    """Return the mean scores of an expression, and those of its unchanged inputs."""
+    distances = [entry.measures.same_person for entry in entries]
+    known = None not in distances
+    return {
+        **mean_scores([entry.measures.ours for entry in entries]),
+        "same_person": _mean(distances) if known else None,
+        "copy_input": {
+            **mean_scores([entry.measures.copied for entry in entries]),
+            "same_person": 0.0 if known else None,
+        },
+    }
+
+
+def mean_scores(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean of each measure, of the whole image and of its regions.
+
+    Parameters
+    ----------
+    entries : sequence of mapping
+        `mlr.metrics.Scores` of pairs, at least one.
+
+    Returns
+    -------
+    dict
+        As `mlr.metrics.Scores`; None stands for a mean that is not finite.
+    """
+    means: dict[str, Any] = {name: _mean([entry[name] for entry in entries]) for name in MEASURES}
+    for region in REGIONS:
+        means[region] = {
+            name: _mean([entry[region][name] for entry in entries]) for name in REGION_MEASURES
+        }
+    return means
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean, None where it is not finite."""
+    mean = float(np.mean(np.array(values, dtype=np.float64)))
+    return mean if math.isfinite(mean) else None
 
 
 def _write_pictures(
@@ -202,7 +266,7 @@ def _write_pictures(
 ) -> Iterator[Path]:
     """Write a contact sheet of each expression and the overview; yield their paths."""
     for name, entries in sorted(found.items()):
-        ranked = sorted(entries, key=lambda entry: -entry.ours["mse"])
+        ranked = sorted(entries, key=lambda entry: -entry.measures.ours["mse"])
         rows = [
             _pair_picture(model, name, place, ranked[index]) for place, index in _shown(len(ranked))
         ]
@@ -237,7 +301,7 @@ def _write_page(
     summary = model.summary()
     facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
     pairs = [
-        PairScores(entry.person.name, name, entry.ours, entry.copied)
+        PairScores(entry.person.name, name, *entry.measures)
         for name, entries in found.items()
         for entry in entries
     ]
@@ -249,7 +313,7 @@ def _pair_picture(model: Model, expression: str, place: str, entry: _Entry) -> P
     """Return a row of a contact sheet."""
     source = read_image(entry.person.source).pixels
     return PairPicture(
-        caption=f"{place}: {entry.person.name}, MSE {entry.ours['mse']:.4f}",
+        caption=f"{place}: {entry.person.name}, MSE {entry.measures.ours['mse']:.4f}",
         source=source,
         output=model.synthesize(source, expression),
         target=read_image(entry.person.targets[expression]).pixels,

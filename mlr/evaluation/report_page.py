@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -23,6 +23,7 @@ from mlr.data.files import replacing
 from mlr.data.images import Pixels, resized
 from mlr.data.stream import ordered_map
 from mlr.evaluation.sheet import ERROR_GAIN, PairPicture, as_rgb8, error_picture
+from mlr.metrics import Scores
 from mlr.running.report import listed
 from mlr.version import __version__
 
@@ -31,16 +32,25 @@ SIDE = 256  # largest side of a picture, in pixels
 QUALITY = 90  # of the pictures, JPEG: WebP is a quarter smaller and takes ten times as long
 BINS = 24
 
-Scores = Mapping[str, float]
-
 
 class PairScores(NamedTuple):
-    """The scores of one pair, as `mlr.metrics.scores` returns them."""
+    """The scores of one pair.
+
+    Attributes
+    ----------
+    person, expression : str
+        Names.
+    ours, copied : Scores
+        Those of the output and of the unchanged input.
+    same_person : float, optional
+        Distance of the embeddings of output and input, None if it is not known.
+    """
 
     person: str
     expression: str
     ours: Scores
     copied: Scores
+    same_person: float | None = None
 
 
 def write_report_page(
@@ -164,11 +174,22 @@ def _score_rows(name: str, count: int, scores: Mapping[str, object]) -> str:
     )
 
 
-def _cells(scores: Mapping[str, object]) -> str:
-    return "".join(f"<td>{_number(scores[key], digits)}</td>" for key, digits in _DIGITS.items())
+def _cells(scores: Mapping[str, Any]) -> str:
+    """Return the cells of the whole image, the face, the mouth and the person."""
+    cells = [_mean_cells(scores, ("mse", "psnr", "ssim", "sharpness"))]
+    for region in ("face", "mouth"):
+        cells.append(_mean_cells(scores[region], ("mse", "ssim", "sharpness")))
+    return "".join(cells) + _mean_cells(scores, ("same_person",))
 
 
-_DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2}
+def _mean_cells(scores: Mapping[str, Any], measures: Sequence[str]) -> str:
+    return "".join(
+        f"<td{'' if place else ' class=group'}>{_number(scores[measure], _DIGITS[measure])}</td>"
+        for place, measure in enumerate(measures)
+    )
+
+
+_DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2, "same_person": 2}
 
 
 def _cell(value: float, digits: int, kind: str = "") -> str:
@@ -187,20 +208,24 @@ def _number(value: object, digits: int) -> str:
 def _pair_row(number: int, pair: PairScores) -> str:
     ours, copied = pair.ours, pair.copied["mse"]
     share = ours["mse"] / copied if copied else math.nan
+    same_person = math.nan if pair.same_person is None else pair.same_person
     name, expression = escape(pair.person), escape(pair.expression)
+    less = " class=less"  # columns that a narrow screen leaves out
     cells = [
         _cell(ours["mse"], _DIGITS["mse"]),
         _cell(share, 2),
-        *(_cell(ours[measure], _DIGITS[measure], " class=less") for measure in _LESS),
+        _cell(ours["face"]["mse"], _DIGITS["mse"], less),
+        _cell(ours["mouth"]["mse"], _DIGITS["mse"], less),
+        _cell(ours["psnr"], _DIGITS["psnr"], less),
+        _cell(ours["ssim"], _DIGITS["ssim"], less),
+        _cell(ours["sharpness"], _DIGITS["sharpness"], less),
+        _cell(same_person, _DIGITS["same_person"], less),
     ]
     title = f"{name}, {expression}, MSE {ours['mse']:.5f}"
     return (
         f'<tr data-id="{number}" data-title="{title}"><td data-value="{name}">{name}</td>'
         f'<td data-value="{expression}">{expression}</td>{"".join(cells)}</tr>\n'
     )
-
-
-_LESS = ("psnr", "ssim", "sharpness")  # columns that a narrow screen leaves out
 
 
 def _histogram(expression: str, pairs: Sequence[PairScores]) -> str:

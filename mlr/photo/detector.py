@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -172,7 +173,7 @@ class Detector:
         if not hasattr(self._of_thread, "tools"):
             import dlib
 
-            self._of_thread.tools = (dlib.get_frontal_face_detector(), _predictor())
+            self._of_thread.tools = (dlib.get_frontal_face_detector(), predictor())
         tools: tuple[Any, Any] = self._of_thread.tools
         return tools
 
@@ -183,15 +184,34 @@ def installed() -> bool:
 
 
 @cache
-def _predictor() -> Any:
+def predictor() -> Any:
+    """Return dlib's predictor of the five points of a face; threads may share it."""
     import dlib
 
+    return load_dlib_model(dlib.shape_predictor, "shape_predictor_5_face_landmarks.dat")
+
+
+def load_dlib_model(read: Callable[[str], Any], name: str) -> Any:
+    """Return a model of face-recognition-models.
+
+    Parameters
+    ----------
+    read : function of str
+        dlib's class for models of this kind.
+    name : str
+        File name of the model.
+
+    Raises
+    ------
+    MlrError
+        If the file cannot be read.
+    """
     # Found rather than imported: to import it needs a module that setuptools no longer has.
     spec = find_spec("face_recognition_models")
     folder = (spec.submodule_search_locations if spec else None) or ["."]
-    path = Path(folder[0]) / "models" / "shape_predictor_5_face_landmarks.dat"
+    path = Path(folder[0]) / "models" / name
     try:
-        return dlib.shape_predictor(str(path))
+        return read(str(path))
     except RuntimeError as error:
         raise MlrError(f"{path}: cannot be read; install mlr[align] anew") from error
 
