@@ -174,10 +174,10 @@ class Model:
         white = np.float32(_white(images.dtype))
         whole = images.dtype.kind != "f"
         together = max(1, CHUNK_BYTES // (4 * math.prod(batch.shape[1:])))
-        faces = self.registered and [
-            self.face(np.divide(image.transpose(2, 0, 1), white, dtype=np.float32), names, styles)
-            for image in batch
-        ]
+        faces: list[Changing] | None = None
+        if self.registered is not None:
+            planes = np.divide(batch.transpose(0, 3, 1, 2), white, dtype=np.float32, order="C")
+            faces = [self.face(image, names, styles) for image in planes]
 
         def change(strength: float) -> Pixels:
             if faces is not None and strength == 0:

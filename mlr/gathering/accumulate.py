@@ -140,7 +140,7 @@ class Accumulator:
                     squares=planes.squares[name][:, 0],
                     deep=self._people if self.dtype == np.uint16 else 0,
                     digest=self._digests[name] % DIGEST_MODULUS,
-                    styles=self._styles and self._styles.taken(),
+                    styles=None if self._styles is None else self._styles.taken(),
                 )
                 for name in self.expressions
             },

@@ -192,7 +192,7 @@ class Expected(Spooled):
         channels, _, width = self.shape
         black = np.zeros((1, end - first, width, channels), np.uint8)
         templates = self._job.templates
-        weights = ()
+        weights: tuple[Weights, ...] = ()
         if templates is not None:
             shape = np.zeros((2, *templates.geometry.fields), np.int32)
             weights = (Weights(0, 0, shape),)

@@ -1,4 +1,4 @@
-"""Second moments of framed pairs, all channels pooled, as each pixel shares those of its neighbours.
+"""Second moments of framed pairs, channels pooled, each pixel sharing those of its neighbours.
 
 With x the sources, whose edge pixels repeat outside of the image, and t the targets,
 
@@ -9,8 +9,6 @@ neighbourhood with the weights of a Gaussian.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -210,10 +208,13 @@ class _Extended:
 def is_closed(field: ReceptiveField) -> bool:
     """Tell whether a field has, with each tap, those between it and the middle one."""
     taps = set(field.offsets)
-    toward: Callable[[int], int] = lambda d: d - (d > 0) + (d < 0)  # noqa: E731
     return (0, 0) in taps and all(
-        (toward(dy), dx) in taps and (dy, toward(dx)) in taps for dy, dx in taps
+        (dy - _sign(dy), dx) in taps and (dy, dx - _sign(dx)) in taps for dy, dx in taps
     )
+
+
+def _sign(d: int) -> int:
+    return (d > 0) - (d < 0)
 
 
 def _reach(field: ReceptiveField) -> int:

@@ -80,7 +80,8 @@ class Geometry:
     def weight(self, height: int, width: int) -> Floats:
         """Return the weight of each pixel in registration, from .03 to 1, (height, width)."""
         y, x = self.canonical(height, width)
-        return np.clip(1.5 - ((y - 0.55) / 0.46) ** 2 - ((x - 0.5) / 0.36) ** 2, 0.03, 1)
+        weight = 1.5 - ((y - 0.55) / 0.46) ** 2 - ((x - 0.5) / 0.36) ** 2
+        return np.clip(weight, 0.03, 1).astype(np.float32)
 
     def oval(self, height: int, width: int) -> npt.NDArray[np.bool_]:
         """Return which pixels belong to the face, (height, width)."""
@@ -93,7 +94,7 @@ class Geometry:
         y, x = self.canonical(height, width)
         radius = np.sqrt(((y - 0.55) / 0.46) ** 2 + ((x - 0.5) / 0.37) ** 2)
         inward = np.clip((1 - radius) / 0.16 + 0.5, 0, 1)
-        return inward * inward * (3 - 2 * inward)
+        return (inward * inward * (3 - 2 * inward)).astype(np.float32)
 
     def start(self, height: int, width: int, shift: float) -> Floats:
         """Return a field that moves the lower face down, a start of registration.

@@ -71,6 +71,6 @@ def registered_from_arrays(
         numbers = {key: float(noted["looks"][name][key]) for key in _NUMBERS}
         if not all(map(math.isfinite, numbers.values())) or numbers["light"] <= 0:
             raise ValueError(f"the style of {name} is {numbers}")
-        own = {key: stack[index] for key, stack in stacks.items()}
-        looks[name] = Look(**own, **numbers)
+        own: dict[str, Any] = {key: stack[index] for key, stack in stacks.items()}
+        looks[name] = Look(**(own | numbers))
     return Registered(geometry, checked("source_template", planes), looks)

@@ -195,8 +195,8 @@ class Registered:
         look, (_, mask) = self.looks[name], self._masks
         whole = composed(face.field, look.motion)  # W
         framed = moved(face.image, enlarged(whole, *self.geometry.size))
-        light = light_of(self.geometry, face.features, whole) / look.light
-        light = np.float32(min(max(light, LIGHTS[0]), LIGHTS[1]))
+        brightness = light_of(self.geometry, face.features, whole) / look.light
+        light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
         added = mask * (ridge(name, framed) - framed + light * look.mean)
         spread = mask * light * look.spread
         if face.features.grey:

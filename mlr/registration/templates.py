@@ -312,15 +312,16 @@ def group(geometry: Geometry, features: Sequence[Features]) -> tuple[Floats, Flo
         Mean of the moved features.
     """
     fields = np.zeros((len(features), 2, *geometry.fields), np.float32)
+    halves = [each.half for each in features]
     for sigma in ROUNDS:
-        mean = _mean_features([each.half for each in features], fields)
-        planes = np.ascontiguousarray(mean.transpose(2, 0, 1))
+        planes = np.ascontiguousarray(_mean_features(halves, fields).transpose(2, 0, 1))
         blur_planes(0, len(planes), planes, gaussian(sigma))
         template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
-        _each(lambda n: template.register(features[n]), fields)
-        back = inverse(np.asarray(fields.mean(axis=0, dtype=np.float64), np.float32))
-        _each(lambda n: composed(fields[n], back), fields)
-    return fields, _mean_features([each.half for each in features], fields)
+        found = np.empty_like(fields)
+        _fill(found, lambda n, to=template: to.register(features[n]))
+        back = inverse(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
+        _fill(fields, lambda n, fields=found, back=back: composed(fields[n], back))
+    return fields, _mean_features(halves, fields)
 
 
 def _mean_features(
@@ -336,7 +337,7 @@ def _mean_features(
     return np.asarray(total / len(features), np.float32)
 
 
-def _each(make: Callable[[int], Floats], output: Floats) -> None:
+def _fill(output: Floats, make: Callable[[int], Floats]) -> None:
     """Fill in output[n] = make(n), in all threads."""
 
     def fill(begin: int, end: int) -> None:
@@ -382,7 +383,7 @@ def frame_of(
     def changes_with(fields: Floats) -> tuple[Floats, Floats]:
         """Return the changes of the first feature, and their mean."""
         changes = np.empty((count, *geometry.fields), np.float32)
-        _each(lambda n: _luminance(features[n], fields[n]) - before[n], changes)
+        _fill(changes, lambda n: _luminance(features[n], fields[n]) - before[n])
         return changes, np.asarray(changes.mean(axis=0, dtype=np.float64), np.float32)
 
     wholes_of = [each.whole for each in features]
@@ -395,7 +396,7 @@ def frame_of(
     variation = _mean_features(wholes_of, fields, scores)
     first = Frame(whole, variation, motion, light, mean, component, explained, None)
     refined = np.empty_like(fields)
-    _each(lambda n: styled_field(geometry, first, features[n], fields[n], scores[n]), refined)
+    _fill(refined, lambda n: styled_field(geometry, first, features[n], fields[n], scores[n]))
     changes, mean = changes_with(refined)
     scores, component, explained = main_variation(geometry, changes, mean)
     return Frame(whole, variation, motion, light, mean, component, explained, groups_of(scores))
