@@ -181,7 +181,8 @@ def training_data(output: str) -> Callable[[Command], Command]:
             "--like",
             type=PLACE,
             metavar="FILE",
-            help="best: statistics file whose templates to use.  [default: that in DATA, or new ones]",
+            help="best: statistics file whose templates to use.  "
+            "[default: that in DATA, or new ones]",
         ),
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -318,10 +318,18 @@ def group(geometry: Geometry, features: Sequence[Features]) -> tuple[Floats, Flo
         blur_planes(0, len(planes), planes, gaussian(sigma))
         template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
         found = np.empty_like(fields)
-        _fill(found, lambda n, to=template: to.register(features[n]))
+        _fill(found, partial(_registered, template, features))
         back = inverse(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
-        _fill(fields, lambda n, fields=found, back=back: composed(fields[n], back))
+        _fill(fields, partial(_composed, found, back))
     return fields, _mean_features(halves, fields)
+
+
+def _registered(template: Template, features: Sequence[Features], n: int) -> Floats:
+    return template.register(features[n])
+
+
+def _composed(fields: Floats, inner: Floats, n: int) -> Floats:
+    return composed(fields[n], inner)
 
 
 def _mean_features(
