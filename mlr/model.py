@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,10 @@ from mlr.data.files import is_folder_name, replacing
 from mlr.data.npz import read_npz, write_npz
 from mlr.errors import MlrError, ModelError, OptionError
 from mlr.receptive_field import ReceptiveField
-from mlr.registration.store import registered_from_arrays, registered_to_arrays
-from mlr.registration.synthesis import Change, Registered
 from mlr.version import __version__
+
+if TYPE_CHECKING:  # to apply a model of the recipe paper takes no compiler
+    from mlr.registration.synthesis import Change, Registered
 
 FORMAT = 3  # 2 had a displacement, 1 zeros beyond the frame
 MOST_STYLE = 5.0  # deviations; teeth are out of all range long before
@@ -261,6 +262,8 @@ class Model:
             ),
         }
         if self.registered is not None:
+            from mlr.registration.store import registered_to_arrays
+
             own, meta["registered"] = registered_to_arrays(self.registered)
             arrays |= own
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
@@ -521,6 +524,8 @@ def _from_arrays(arrays: Mapping[str, Pixels], meta: dict[str, Any]) -> Model:
         raise ModelError(f"weights of shape {weights.shape} do not serve {channels!r} channels")
     registered = None
     if (noted := meta.pop("registered", None)) is not None:
+        from mlr.registration.store import registered_from_arrays
+
         registered = registered_from_arrays(arrays, noted, weights.shape[3:], channels)
         if set(registered.looks) != set(expressions):
             raise ModelError("its templates and its expressions disagree")

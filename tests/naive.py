@@ -156,3 +156,73 @@ def naive_similarity(output, target, y, x):
     light = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
     structure = (2 * covariance + 0.03**2) / (variance_a + variance_b + 0.03**2)
     return (light * structure).mean()
+
+
+def naive_blur(plane, sigma):
+    """Blur a plane with a Gaussian cut at 3 sigma; edges repeat."""
+    radius = int(3 * sigma + 0.5)
+    weights = (
+        np.ones(1) if sigma == 0 else np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    )
+    weights = weights / weights.sum()
+    for axis in (0, 1):
+        width = [(radius, radius) if k == axis else (0, 0) for k in (0, 1)]
+        padded = np.pad(plane, width, mode="edge")
+        size = plane.shape[axis]
+        plane = sum(
+            weight * padded.take(range(k, k + size), axis=axis) for k, weight in enumerate(weights)
+        )
+    return plane
+
+
+def naive_shared_ridge(X, T, offsets, penalty, sigma):
+    """Solve the ridge of pixels that share channels and the samples of their neighbours.
+
+    X, T: float arrays (N, C, H, W) whose edges repeat; penalty (D): (taps + 1, taps + 1). It pulls
+    to the identity. Returns weights (taps + 1, H, W), bias last.
+    """
+    X, T = (images.reshape(-1, *images.shape[2:]) for images in (X, T))
+    count, height, width = X.shape
+    radius = int(3 * sigma + 0.5)
+    reach = max(max(abs(dy), abs(dx)) for dy, dx in offsets)
+    around = [(0, 0), (radius, radius), (radius, radius)]
+    t = np.pad(T, around, mode="edge")
+    wide = np.pad(X, [(0, 0)] + [(radius + reach,) * 2] * 2, mode="edge")
+    rows, columns = height + 2 * radius, width + 2 * radius
+    Z = np.stack(
+        [
+            wide[:, reach + dy : reach + dy + rows, reach + dx : reach + dx + columns]
+            for dy, dx in offsets
+        ]
+        + [np.ones((count, rows, columns))]
+    )
+    left = np.einsum("anyx,bnyx->yxab", Z, Z)
+    right = np.einsum("anyx,nyx->yxa", Z, t)
+    inner = np.s_[radius : radius + height, radius : radius + width]
+
+    def shared(planes):
+        flat = planes.reshape(rows, columns, -1)
+        blurred = [naive_blur(flat[..., k], sigma)[inner] for k in range(flat.shape[2])]
+        return np.stack(blurred, axis=-1).reshape(height, width, *planes.shape[2:])
+
+    left, right = shared(left) + penalty, shared(right)
+    prior = np.array([1.0 if offset == (0, 0) else 0.0 for offset in offsets] + [0.0])
+    weights = np.linalg.solve(left, (right + penalty @ prior)[..., None])[..., 0]
+    return weights.transpose(2, 0, 1)
+
+
+def naive_residual(X, T, offsets, weights, light, style):
+    """Regress what weights leave of each pixel and channel on light and light times style.
+
+    X, T: float arrays (N, C, H, W); edges repeat. Returns two arrays (C, H, W).
+    """
+    reach = max(max(abs(dy), abs(dx)) for dy, dx in offsets)
+    height, width = X.shape[2:]
+    wide = np.pad(X, [(0, 0)] * 2 + [(reach, reach)] * 2, mode="edge")
+    rest = T - weights[-1]
+    for (dy, dx), weight in zip(offsets, weights[:-1], strict=True):
+        y, x = reach + dy, reach + dx
+        rest = rest - weight * wide[:, :, y : y + height, x : x + width]
+    features = np.stack([light, light * style], axis=1)
+    found = np.linalg.lstsq(features, rest.reshape(len(X), -1), rcond=None)[0]
+    return found.reshape(2, *X.shape[1:])

@@ -5,7 +5,6 @@ import os
 import resource
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import mlr
-from mlr.data import spool, stream
+from mlr.data import stream
 from mlr.data.files import temporary_folder
 from mlr.data.images import write_image
 from mlr.data.mapped import mapped_zeros
-from mlr.data.spool import RowFile, RowMemory
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.folds import Folds
 from mlr.gathering import banded
@@ -97,7 +95,7 @@ def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, mo
 
 
 def test_each_image_is_decoded_once(paper, cuts, monkeypatch):
-    options = {"recipe": "best", "displacement": 1}
+    options = {"recipe": "best", "like": paper / "best.npz"}
     memory = least(mlr.train, paper / "faces", **options)
     cuts.clear()
     decoded = []
@@ -138,6 +136,7 @@ def paper(tmp_path_factory):
     root = tmp_path_factory.mktemp("paper")
     draw_pairs(root / "faces", range(20), size=SIZE)
     mlr.train(root / "faces", root / "m.npz", recipe="paper", receptive_field=5)
+    mlr.gather(root / "faces", root / "best.npz")
     return root
 
 
@@ -253,42 +252,6 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
     assert not names(tmp_path)
 
 
-@settings(deadline=None, max_examples=20)
-@given(
-    shape=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 5)),
-    cuts=st.lists(st.integers(0, 9), max_size=3),
-    wanted=st.tuples(st.integers(0, 9), st.integers(0, 9)),
-)
-@pytest.mark.parametrize("kind", [RowFile, RowMemory, "RowFile without preadv"])
-def test_rows_are_read_as_they_were_written(kind, shape, cuts, wanted):
-    if isinstance(kind, str):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(spool, "_PREADV", False)
-            check_rows(RowFile, shape, cuts, wanted)
-    else:
-        check_rows(kind, shape, cuts, wanted)
-
-
-def check_rows(kind, shape, cuts, wanted):
-    planes = np.random.default_rng(0).normal(size=shape)
-    rows = kind(shape)
-    ends = sorted({0, shape[1], *(cut for cut in cuts if cut < shape[1])})
-    for first, end in reversed(list(pairwise(ends))):
-        rows.write(first, planes[:, first:end])
-    first, end = sorted(min(row, shape[1] - 1) for row in wanted)
-    end += 1
-    found = rows.read(first, end)
-    assert found.flags.c_contiguous
-    np.testing.assert_array_equal(found, planes[:, first:end])
-
-
-def test_a_file_of_rows_that_was_cut_off_is_said(tmp_path):
-    rows = RowFile((2, 3, 4), tmp_path)
-    rows._file.truncate(100)
-    with pytest.raises(MlrError, match="has been cut off"):
-        rows.read(0, 3)
-
-
 MEASURED = """
 import json, sys
 from pathlib import Path
@@ -312,7 +275,7 @@ print(memory("VmHWM") - before)
     ("recipe", "size", "megabytes", "chosen"),
     [
         ("paper", 256, 60, {"receptive_field": 5}),
-        ("best", 96, 72, {"penalty": 0.1, "blur": 1.5, "mirrored": False}),
+        ("best", 256, 60, {}),
     ],
 )
 def test_memory_holds(recipe, size, megabytes, chosen, tmp_path):

@@ -48,7 +48,7 @@ def saved(statistics, path):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("layout", [Layout(FIELD), Layout(FIELD, 3, pooled=True)])
+@pytest.mark.parametrize("layout", [Layout(FIELD), Layout(FIELD, pooled=True)])
 def test_a_layout_tells_how_many_planes_there_are(layout):
     X, targets = pairs(0, 2, ("happy", "sad"), (4, 5, 3))
     planes = layout.planes(2) * layout.channels(3)

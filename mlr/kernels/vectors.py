@@ -25,7 +25,6 @@ TALL, WIDE = (5, 5) if DOT else (3, 3)
 BIAS = 128 if DOT else 0  # DOT takes one of the factors with a sign: the sample less so much
 LINE = 64  # bytes of a line of the cache
 WEIGHED = 16  # adjacent pixels that `weigh` treats together
-BLENDED = 8  # adjacent numbers that `blend` treats together
 AHEAD = 128  # elements of the weights that are fetched ahead
 _INDEX, _BIT32 = ir.IntType(64), ir.IntType(32)
 _BYTE = ir.IntType(8)
@@ -209,67 +208,6 @@ def weigh(context, weights, p, first, last, starts, source, i, sums, n, c, q, im
         return context.get_dummy_value()
 
     return types.void(weights, p, first, last, starts, source, i, sums, n, c, q, images), generate
-
-
-@intrinsic
-def interpolate(context, weights, p, source, n, i, pitch):
-    """Return (s_0 + s_1) + (s_2 + s_3), s_j = sum_k weights[p, 4 k + j] source[n, i + k pitch + j].
-
-    There are four k, added one after the other.
-    """
-
-    def generate(context, builder, signature, arguments):
-        weights, p, source, n, i, pitch = arguments
-        kinds, four = signature.args, ir.VectorType(ir.FloatType(), 4)
-        sums = None
-        for k in range(4):
-            weight = _pointer(context, builder, kinds[0], weights, p, _INDEX(4 * k))
-            place = builder.add(i, builder.mul(pitch, _INDEX(k)))
-            pixel = _pointer(context, builder, kinds[2], source, n, place)
-            factors = (builder.load(_as(builder, a, four), align=4) for a in (weight, pixel))
-            product = builder.fmul(*factors)
-            sums = product if sums is None else builder.fadd(sums, product)
-        s = [builder.extract_element(sums, _BIT32(j)) for j in range(4)]
-        return builder.fadd(builder.fadd(s[0], s[1]), builder.fadd(s[2], s[3]))
-
-    return types.float32(weights, p, source, n, i, pitch), generate
-
-
-@intrinsic
-def blend(context, weights, source, starts, offset, result, row, column):
-    """Set result[row, column + j] = sum_i weights[i] source[starts[i] + offset + j].
-
-    There are `BLENDED` numbers j; products are added one after the other.
-    """
-
-    def generate(context, builder, signature, arguments):
-        weights, source, starts, offset, result, row, column = arguments
-        kinds, kind = signature.args, ir.VectorType(ir.DoubleType(), BLENDED)
-        first = _pointer(context, builder, kinds[1], source, offset)
-        count = cgutils.unpack_tuple(
-            builder, context.make_array(kinds[0])(context, builder, weights).shape, 1
-        )[0]
-        entry, loop = builder.block, builder.append_basic_block("terms")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        i, total = builder.phi(_INDEX), builder.phi(kind)
-        weight = builder.load(_pointer(context, builder, kinds[0], weights, i))
-        start = builder.load(_pointer(context, builder, kinds[2], starts, i))
-        numbers = builder.load(_as(builder, builder.gep(first, [start]), kind), align=8)
-        sums = builder.fadd(total, builder.fmul(_repeated(builder, weight, kind), numbers))
-        after = builder.add(i, _INDEX(1))
-        i.add_incoming(_INDEX(0), entry)
-        i.add_incoming(after, loop)
-        total.add_incoming(ir.Constant(kind, [0.0] * BLENDED), entry)
-        total.add_incoming(sums, loop)
-        done = builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed("<", after, count), loop, done)
-        builder.position_at_end(done)
-        target = _as(builder, _pointer(context, builder, kinds[4], result, row, column), kind)
-        builder.store(sums, target, align=8)
-        return context.get_dummy_value()
-
-    return types.void(weights, source, starts, offset, result, row, column), generate
 
 
 def _emit_products(builder, rows, b, step, blocks, ahead, wide):

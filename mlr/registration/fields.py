@@ -48,20 +48,11 @@ def rounded(field: Floats) -> Floats:
     return np.rint(field * np.float32(STEP)) * np.float32(1 / STEP)
 
 
-def resampled(planes: Floats, height: int, width: int) -> Floats:
-    """Return planes (N, h, w) brought to another size bilinearly, about pixel centres."""
-    return _enlarged(planes, np.ones(len(planes), np.float32), height, width)
-
-
 def enlarged(field: Floats, height: int, width: int) -> Floats:
     """Return a field for images of another size, in their pixels."""
     factors = np.array([height / field.shape[1], width / field.shape[2]], np.float32)
-    return _enlarged(field, factors, height, width)
-
-
-def _enlarged(planes: Floats, factors: Floats, height: int, width: int) -> Floats:
-    output = np.empty((len(planes), height, width), np.float32)
-    kernels.enlarge(0, len(planes), _contiguous(planes), factors, output)
+    output = np.empty((len(field), height, width), np.float32)
+    kernels.enlarge(0, len(field), _contiguous(field), factors, output)
     return output
 
 
