@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -412,8 +413,8 @@ def _templates(
     sharding: Sharding | None,
     threads: int | None,
     report: Report,
-) -> Templates:
-    """Return the templates that pairs are registered to.
+) -> Templates | None:
+    """Return the templates that pairs are registered to, or None if no image can be read.
 
     They are those of a statistics file, or of a checkpoint, or else made of the pairs to be added.
     """
@@ -429,16 +430,19 @@ def _templates(
     people: list[Person] = []
     formats = []
     for path in added:
-        found_here, image_format = common_format(folders[path], Silent())
-        people += found_here
-        formats.append(image_format)
+        with suppress(DataError):  # raised, and its files named, when they are summed up
+            found_here, image_format = common_format(folders[path], Silent())
+            people += found_here
+            formats.append(image_format)
+    if not people:
+        return None
     if len({(one.height, one.width) for one in formats}) > 1:
         sizes = " and ".join(sorted({str(one) for one in formats}))
         raise DataError(f"images of {sizes} do not go together; resize them")
     widest = max(formats, key=lambda one: one.channels)
-    with limited(threads) as count, announced(report):
-        made = make_templates(people, widest, count, report)
-    return made
+    with limited(threads) as count, announced(report), suppress(DataError):
+        return make_templates(people, widest, count, report)
+    return None
 
 
 def _name(recipe: str | None, paths: Sequence[Path]) -> str:

@@ -62,7 +62,9 @@ def test_help_and_version_load_nothing_heavy(arguments):
 @pytest.mark.parametrize(
     "command", [["synthesize"], ["synthesize", "--target", "happy=0.5"], ["info"], ["evaluate"]]
 )
-def test_whoever_does_not_train_does_not_wait_for_the_compiler(model, face, faces, command):
+def test_who_applies_a_paper_model_does_not_wait_for_the_compiler(face, faces, command, tmp_path):
+    model = tmp_path / "paper.npz"
+    mlr.train(faces, model, recipe="paper", target=["happy"])
     name, *options = command
     arguments = [name, model, *{"synthesize": [face], "evaluate": [faces]}.get(name, []), *options]
     script = (
@@ -194,7 +196,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(run, faces, model, face, t
     hints = [] if installed() else ["note: telling whether an output shows the same person needs"]
     assert [line.partition(" mlr[")[0] for line in evaluated.lines] == [*hints, "5 pairs evaluated"]
     info = run("info", model)
-    assert "disc" in info.out
+    assert "3x3" in info.out
     assert info.err == ""
 
 

@@ -11,6 +11,7 @@ from mlr.photo.eyes import Eyes
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
 from mlr.receptive_field import ReceptiveField
+from mlr.registration.synthesis import Change
 from tests.conftest import draw
 
 SIDE = 32
@@ -61,20 +62,36 @@ def test_parts_agree_and_what_does_not_move_stays_exactly(photo):
     assert not whole[:, 200:].any()
 
 
-def moving(displacement):
+class Moving:
+    """Stands for templates to which every face fits, and moves by a given field."""
+
+    def __init__(self, motion):
+        self.motion = motion
+
+    def register(self, image):
+        return image
+
+    def part(self, face, name, ridge):
+        return name
+
+    def change(self, face, parts, strength):
+        return Change(np.float32(strength) * self.motion, np.zeros_like(face), 1.0)
+
+
+def moving(motion):
     """Return a model that moves pixels, and changes nothing else."""
     weights = np.zeros((1, 1, 2, SIDE, SIDE), np.float32)
     weights[:, :, 0] = 1
     field = ReceptiveField.of([(0, 0)])
-    return Model(weights, field, ("up",), {}, displacement, True, 3)
+    return Model(weights, field, ("up",), {}, Moving(motion), True, 3)
 
 
 def test_a_fine_line_moves_with_the_face_and_leaves_nothing_behind(photo):
     line = np.full_like(photo, 150)
     line[140] = 20  # a pixel high: a quarter of one in the crop
-    displacement = np.zeros((1, 2, SIDE, SIDE), np.float32)
-    displacement[:, 0] = -1  # from above: the line goes down by four pixels
-    model = moving(displacement)
+    motion = np.zeros((2, SIDE, SIDE), np.float32)
+    motion[0] = -1  # from above: the line goes down by four pixels
+    model = moving(motion)
     column = change_faces(model, line, [EYES])[:, 144, 0].astype(int)
     assert column[144] == column[130:160].min() < 40
     assert column[140] > 140
@@ -86,6 +103,6 @@ def test_a_fine_line_moves_with_the_face_and_leaves_nothing_behind(photo):
 
 def test_a_face_smaller_than_the_model_has_no_further_detail(photo, monkeypatch):
     monkeypatch.delattr("mlr.photo.change.moved_detail")
-    model = moving(np.full((1, 2, SIDE, SIDE), 0.5, np.float32))
+    model = moving(np.full((2, SIDE, SIDE), 0.5, np.float32))
     small = change_faces(model, photo, [Eyes(140 + 100j, 150 + 100j)])
     assert (small != photo).any()

@@ -255,7 +255,6 @@ def changed(meta, change):
     ("change", "reason"),
     [
         ({"folds": []}, "no folds"),
-        ({"lag_reach": "x"}, "invalid literal"),
         ({"white": 256}, "white is 256"),
         ({"white": None}, "NoneType"),
         ({"shape": [2, 2, 2]}, "2 channels"),
@@ -278,7 +277,7 @@ def changed(meta, change):
 def test_metadata_that_make_no_sense_are_refused_with_the_reason(change, reason, tmp_path):
     path = tmp_path / "s.npz"
     saved(statistics(*pairs(12, 2, shape=(2, 2, 1))), path)
-    arrays, meta = read_npz(path, kind="statistics", newest=2)
+    arrays, meta = read_npz(path, kind="statistics", newest=3)
     arrays["meta"] = np.array(json.dumps(changed(meta, change)))
     with path.open("wb") as file:
         write_npz(file, arrays)

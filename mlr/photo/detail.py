@@ -21,7 +21,7 @@ from mlr.registration.fields import moved
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
-INTERPOLATION_REACH = 4  # pixels beyond those between which a spline looks, for 1/200
+INTERPOLATION_REACH = 8  # pixels around; of those farther out a spline takes 1/40,000
 UNSEEN = 0.05  # pixels; moves that are shorter are left out
 
 
@@ -114,4 +114,5 @@ def _moved(
     whole[:, *inner] = field.transpose(2, 0, 1)
     found = moved(np.ascontiguousarray(detail.transpose(2, 0, 1)), whole)
     difference: Floats = found.transpose(1, 2, 0)[inner] - detail[inner]
+    difference[~field.any(axis=2)] = 0
     return difference

@@ -30,9 +30,9 @@ class _Level:
     steps: int
 
 
-_QUARTER = _Level(gaussian(4.0), gaussian(1.875), gaussian(2.0), 8)
-_HALF = _Level(gaussian(3.0), gaussian(2.5), gaussian(2.0), 8)
-_WHOLE = _Level(gaussian(2.5), gaussian(5.0), gaussian(1.5), 6)
+_QUARTER = _Level(gaussian(4.0), gaussian(1.875), gaussian(2.0), 6)
+_HALF = _Level(gaussian(3.0), gaussian(2.5), gaussian(2.0), 6)
+_WHOLE = _Level(gaussian(2.5), gaussian(5.0), gaussian(1.5), 4)
 
 
 class Template:
