@@ -1,6 +1,7 @@
 """Plain NumPy references, written for clarity alone, of what the program computes."""
 
 import numpy as np
+from scipy.ndimage import correlate, correlate1d, map_coordinates
 
 
 def naive_neighbour(image, y, x, offset):
@@ -158,23 +159,6 @@ def naive_similarity(output, target, y, x):
     return (light * structure).mean()
 
 
-def naive_blur(plane, sigma):
-    """Blur a plane with a Gaussian cut at 3 sigma; edges repeat."""
-    radius = int(3 * sigma + 0.5)
-    weights = (
-        np.ones(1) if sigma == 0 else np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    )
-    weights = weights / weights.sum()
-    for axis in (0, 1):
-        width = [(radius, radius) if k == axis else (0, 0) for k in (0, 1)]
-        padded = np.pad(plane, width, mode="edge")
-        size = plane.shape[axis]
-        plane = sum(
-            weight * padded.take(range(k, k + size), axis=axis) for k, weight in enumerate(weights)
-        )
-    return plane
-
-
 def naive_shared_ridge(X, T, offsets, penalty, sigma):
     """Solve the ridge of pixels that share channels and the samples of their neighbours.
 
@@ -201,9 +185,9 @@ def naive_shared_ridge(X, T, offsets, penalty, sigma):
     inner = np.s_[radius : radius + height, radius : radius + width]
 
     def shared(planes):
-        flat = planes.reshape(rows, columns, -1)
-        blurred = [naive_blur(flat[..., k], sigma)[inner] for k in range(flat.shape[2])]
-        return np.stack(blurred, axis=-1).reshape(height, width, *planes.shape[2:])
+        flat = np.moveaxis(planes.reshape(rows, columns, -1), -1, 0)
+        blurred = np.moveaxis(naive_blur(flat, sigma)[:, *inner], 0, -1)
+        return blurred.reshape(height, width, *planes.shape[2:])
 
     left, right = shared(left) + penalty, shared(right)
     prior = np.array([1.0 if offset == (0, 0) else 0.0 for offset in offsets] + [0.0])
@@ -226,3 +210,379 @@ def naive_residual(X, T, offsets, weights, light, style):
     features = np.stack([light, light * style], axis=1)
     found = np.linalg.lstsq(features, rest.reshape(len(X), -1), rcond=None)[0]
     return found.reshape(2, *X.shape[1:])
+
+
+# --- registration -----------------------------------------------------------------------------
+#
+# Planes are (N, H, W), features are two planes, and fields are (2, H, W) that hold (dy, dx).
+
+
+def naive_area_average(image, height, width):
+    """Resize an image (h, w, C) by the mean over what each new pixel covers of the old ones."""
+
+    def shares(old, new):
+        edges = np.arange(new + 1) * (old / new)
+        at = np.arange(old)
+        covered = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)
+        return np.clip(covered, 0, None) * (new / old)
+
+    down, across = shares(image.shape[0], height), shares(image.shape[1], width)
+    return np.einsum("yi,ijc,xj->yxc", down, image, across, optimize=True)
+
+
+def naive_halved(planes):
+    """Return the means of 2 x 2 pixels of planes."""
+    return sum(planes[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+
+
+def naive_blur(planes, sigma):
+    """Blur planes by a Gaussian that is cut at 3 sigma and sums to 1; edges repeat."""
+    radius = int(3 * sigma + 0.5)
+    at = np.arange(-radius, radius + 1)
+    kernel = np.exp(-(at**2) / (2 * sigma**2)) if sigma else np.ones(1)
+    kernel /= kernel.sum()
+    down = correlate1d(np.asarray(planes, float), kernel, axis=1, mode="nearest")
+    return correlate1d(down, kernel, axis=2, mode="nearest")
+
+
+def naive_derivatives(plane):
+    """Return the derivatives of a plane down and across, by Sobel's operators over 8."""
+    down = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]]) / 8
+    return np.stack([correlate(plane, kernel, mode="nearest") for kernel in (down, down.T)])
+
+
+def naive_features(image, grey):
+    """Return local luminance and local redness of an image (H, W, C); no redness if it is grey."""
+    light = image.mean(axis=2)
+    redness = np.zeros_like(light) if grey else (image[..., 0] - image[..., 1]) / (light + 0.15)
+    planes = np.stack([light, redness])
+    d = planes - naive_blur(planes, 8)
+    return d / (np.sqrt(naive_blur(d**2, 8)) + 0.03)
+
+
+def naive_places(field):
+    """Return p + field(p)."""
+    return np.indices(field.shape[1:]) + field
+
+
+def naive_look_up(planes, field):
+    """Return planes(p + field(p)), bilinear; edges repeat."""
+    at = naive_places(field)
+    return np.stack([map_coordinates(plane, at, order=1, mode="nearest") for plane in planes])
+
+
+def naive_moved(planes, field):
+    """Return planes(p + field(p)), by cubic B-splines through all pixels; edges repeat.
+
+    The planes are continued by 20 pixels before splines are put through them: none of that
+    matters within them any more.
+    """
+    margin = 20
+    wide = np.pad(planes, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    bounds = np.array(planes.shape[1:]).reshape(2, 1, 1) - 1
+    at = np.clip(naive_places(field), 0, bounds) + margin
+    return np.stack([map_coordinates(plane, at, order=3, mode="nearest") for plane in wide])
+
+
+def naive_composed(outer, inner):
+    """Return the field that moves by the outer one where the inner one has moved to."""
+    return inner + naive_look_up(outer, inner)
+
+
+def naive_inverse(field):
+    """Return v with v(q) = -field(q + v(q)), after 12 iterations."""
+    v = -field
+    for _ in range(12):
+        v = -naive_look_up(field, v)
+    return v
+
+
+def naive_resampled(planes, height, width):
+    """Resample planes bilinearly about pixel centres; edges repeat."""
+    y = (np.arange(height) + 0.5) * planes.shape[1] / height - 0.5
+    x = (np.arange(width) + 0.5) * planes.shape[2] / width - 0.5
+    at = np.meshgrid(y, x, indexing="ij")
+    return np.stack([map_coordinates(plane, at, order=1, mode="nearest") for plane in planes])
+
+
+def naive_enlarged(field, height, width):
+    """Return a field for images of another size, in their pixels."""
+    scale = np.array([height / field.shape[1], width / field.shape[2]])
+    return naive_resampled(field, height, width) * scale.reshape(2, 1, 1)
+
+
+def naive_rounded(field):
+    """Return a field in whole steps of 1/64."""
+    return np.round(field * 64) / 64
+
+
+def naive_canonical(size, eyes, height, width):
+    """Return where the pixels of a grid lie in the canonical crop, in units of its side.
+
+    size: of the image that the grid covers. The canonical crop is a square whose eyes are at
+    (.32, .36) and (.68, .36).
+    """
+    tall, wide = size
+    (x0, y0), (x1, y1) = eyes
+    side = abs(x1 - x0) * wide / 0.36  # in the image's pixels
+    top = (y0 + y1) / 2 * tall - 0.36 * side
+    left = (x0 + x1) / 2 * wide - 0.5 * side
+    y = (np.arange(height)[:, None] * tall / height - top) / side
+    x = (np.arange(width)[None] * wide / width - left) / side
+    return y, x
+
+
+def naive_weight(y, x):
+    """Return the weight in registration of places in the canonical crop."""
+    return np.clip(1.5 - ((y - 0.55) / 0.46) ** 2 - ((x - 0.5) / 0.36) ** 2, 0.03, 1)
+
+
+def naive_oval(y, x):
+    """Tell which places in the canonical crop belong to the face."""
+    return ((y - 0.54) / 0.42) ** 2 + ((x - 0.5) / 0.33) ** 2 < 1
+
+
+def naive_mask(y, x):
+    """Return how much of the change places in the canonical crop get."""
+    r = np.sqrt(((y - 0.55) / 0.46) ** 2 + ((x - 0.5) / 0.37) ** 2)
+    t = np.clip((1 - r) / 0.16 + 0.5, 0, 1)
+    return t**2 * (3 - 2 * t)
+
+
+def naive_start(y, x, side, shift):
+    """Return a field that moves the lower face by a share of the canonical crop's side.
+
+    side: of that crop, in pixels of the field.
+    """
+    down = shift * side * np.clip((y - 0.40) / 0.35, 0, 1.15)
+    return np.stack(np.broadcast_arrays(down, 0 * x))
+
+
+def naive_level(moving, fixed, weight, sigmas, steps, field):
+    """Take Gauss-Newton steps towards moving(p + field(p)) = fixed(p).
+
+    moving, fixed: one plane for each feature; sigmas: of the window, the prior and the smoothing.
+    """
+    window, prior, smooth = sigmas
+    damping = 0.05
+    slopes = [
+        (naive_derivatives(F), naive_derivatives(R)) for F, R in zip(moving, fixed, strict=True)
+    ]
+    for _ in range(steps):
+        A = np.zeros((2, 2, *weight.shape))
+        b = np.zeros((2, *weight.shape))
+        for F, R, (dF, dR) in zip(moving, fixed, slopes, strict=True):
+            r = R - naive_look_up([F], field)[0]
+            g = (naive_look_up(dF, field) + dR) / 2
+            q = weight / (1 + r**2)
+            A += q * g[:, None] * g[None]
+            b += q * g * r
+        A = np.stack([naive_blur(row, window) for row in A])
+        b = naive_blur(b, window)
+        left = A + damping * np.eye(2).reshape(2, 2, 1, 1)
+        right = b + damping * (naive_blur(field, prior) - field)
+        solved = np.linalg.solve(left.transpose(2, 3, 0, 1), right.transpose(1, 2, 0)[..., None])
+        delta = solved[..., 0].transpose(2, 0, 1)
+        delta /= np.maximum(np.hypot(*delta), 1)
+        field = naive_blur(field + delta, smooth)
+    return field
+
+
+def naive_register(moving, fixed, weight, start=None):
+    """Register features to a template: planes of the half size, and W at full size.
+
+    start: a field of any size, by default 0. Returns a field of the half size.
+    """
+    _, height, width = moving.shape
+    quarter = height // 2, width // 2
+    field = np.zeros((2, *quarter)) if start is None else naive_enlarged(start, *quarter)
+    half = naive_halved(weight[None])
+    low = naive_halved(moving), naive_halved(fixed), naive_halved(half)[0]
+    field = naive_level(*low, (4, 1.875, 2), 6, field)
+    return naive_level(moving, fixed, half[0], (3, 2.5, 2), 6, naive_enlarged(field, height, width))
+
+
+def naive_refined(moving, fixed, weight, field):
+    """Refine a field of the half size with features and template at full size."""
+    whole = naive_enlarged(field, *weight.shape)
+    return naive_halved(naive_level(moving, fixed, weight, (2.5, 5, 1.5), 4, whole)) / 2
+
+
+def naive_correlation(moving, fixed, oval, field):
+    """Return the correlation of moved features with a template's over the oval."""
+    a, b = naive_look_up(moving, field)[:, oval], fixed[:, oval]
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    return (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+
+
+def naive_best(moving, fixed, weight, oval, starts):
+    """Return the field of the start that fits best, and its correlation less its handicap.
+
+    starts: fields of the quarter size, all but the first of which have a handicap.
+    """
+    found = []
+    for k, start in enumerate(starts):
+        field = naive_register(moving, fixed, weight, start)
+        fit = naive_correlation(moving, fixed, oval, field) - (0.03 if k else 0)
+        found.append((field, fit))
+    return max(found, key=lambda pair: pair[1])
+
+
+def naive_group(features, weight):
+    """Register images, given by their features at half size, to their own mean.
+
+    Returns the fields, of mean 0, and the mean of the moved features.
+    """
+    fields = [np.zeros((2, *features[0].shape[1:])) for _ in features]
+
+    def mean():
+        return np.mean([naive_look_up(*pair) for pair in zip(features, fields, strict=True)], 0)
+
+    for sigma in (2, 1, 0):
+        template = naive_blur(mean(), sigma)
+        fields = [naive_register(each, template, weight) for each in features]
+        back = naive_inverse(np.mean(fields, axis=0))
+        fields = [naive_composed(field, back) for field in fields]
+    return np.array(fields), mean()
+
+
+def naive_main_variation(changes, oval):
+    """Return scores, component and explained share of the main variation of changes (N, H, W).
+
+    The first right singular vector of (D - mean D) var(D) inside the oval; more is more change.
+    """
+    inside = changes[:, oval]
+    apart = inside - inside.mean(axis=0)
+    variance = inside.var(axis=0)
+    left, values, right = np.linalg.svd(apart * variance, full_matrices=False)
+    scores = left[:, 0] * values[0]
+    sign = np.sign(np.cov(scores, (inside**2).sum(axis=1))[0, 1])
+    component = np.zeros(oval.shape)
+    component[oval] = sign * variance * right[0] / scores.std()
+    return sign * scores / scores.std(), component, values[0] ** 2 / (values**2).sum()
+
+
+def naive_groups(scores):
+    """Return the centres of two groups of scores, or None if there are not two.
+
+    Of all ways to cut the sorted scores in two, the one with the least variance within.
+    """
+    ordered = np.sort(scores)
+    cuts = [(ordered[:k], ordered[k:]) for k in range(1, len(ordered))]
+    low, high = min(cuts, key=lambda cut: sum(len(part) * part.var() for part in cut))
+    explained = 1 - (len(low) * low.var() + len(high) * high.var()) / (len(ordered) * ordered.var())
+    fair = min(len(low), len(high)) >= len(ordered) / 5
+    return (low.mean(), high.mean()) if explained > 0.70 and fair else None
+
+
+def naive_styled_field(template, variation, features, half, weight, start, score):
+    """Register a target to the template of its style: features at full and at half size."""
+    fixed = 1.05 * (template + np.clip(score, -1.7, 1.7) * variation)
+    field = naive_register(half, naive_halved(fixed), weight, start)
+    return naive_refined(features, fixed, weight, field)
+
+
+def naive_framed_light(light, field, oval):
+    """Return the mean brightness in the oval of a face moved by a field."""
+    return naive_look_up(light[None], field)[0][oval].mean()
+
+
+def naive_frame(source, sources, source_fields, targets, weight, oval):
+    """Make the frame of an expression, a dictionary.
+
+    source: T_source. sources: features and light of each at half size, moved by source_fields.
+    targets: features of each at full and at half size.
+    """
+    fields, mean = naive_group([half for _, half in targets], weight)
+    m = naive_rounded(naive_register(source, mean, weight))
+    W = [naive_composed(u, m) for u in source_fields]
+    before = [naive_look_up(F[:1], w)[0] for (F, _), w in zip(sources, W, strict=True)]
+
+    def changes(fields):
+        pairs = zip(targets, fields, before, strict=True)
+        return np.array([naive_look_up(half[:1], u)[0] - old for (_, half), u, old in pairs])
+
+    def mean_features(weights):
+        moved = [
+            naive_look_up(whole, naive_enlarged(u, *weight.shape))
+            for (whole, _), u in zip(targets, fields, strict=True)
+        ]
+        return np.mean([w * F for w, F in zip(weights, moved, strict=True)], axis=0)
+
+    scores = naive_main_variation(changes(fields), oval)[0]
+    T, C = mean_features(np.ones(len(targets))), mean_features(scores)
+    refined = [
+        naive_styled_field(T, C, *each, weight, u, s)
+        for each, u, s in zip(targets, fields, scores, strict=True)
+    ]
+    D = changes(refined)
+    scores, component, explained = naive_main_variation(D, oval)
+    light = [naive_framed_light(L, w, oval) for (_, L), w in zip(sources, W, strict=True)]
+    return {
+        "template": T,
+        "variation": C,
+        "motion": m,
+        "light": np.mean(light),
+        "change": D.mean(axis=0),
+        "component": component,
+        "explained": explained,
+        "scores": scores,
+    }
+
+
+def naive_framed_pair(frame, source, target, weight, oval):
+    """Move a pair into a frame, a dictionary like the one of `naive_frame`.
+
+    source: image (C, H, W), features and light at half size, and field. target: image, features at
+    full and at half size. Returns the images, light and style, and u_t - S.
+    """
+    x, F, L, u = source
+    t, whole, half = target
+    m = frame["motion"]
+    W = naive_composed(u, m)
+
+    def score(field):
+        change = naive_look_up(half[:1], field)[0] - naive_look_up(F[:1], W)[0]
+        return ((change - frame["change"]) * frame["component"]).sum()
+
+    first = naive_rounded(naive_register(half, naive_halved(frame["template"]), weight))
+    styled = (frame["template"], frame["variation"], whole, half, weight, first, score(first))
+    field = naive_rounded(naive_styled_field(*styled))
+    return (
+        naive_moved(x, naive_enlarged(W, *x.shape[1:])),
+        naive_moved(t, naive_enlarged(field, *x.shape[1:])),
+        naive_framed_light(L, W, oval) / frame["light"],
+        score(field),
+        field - (W - m),
+    )
+
+
+def naive_change(x, u, shares, strength, masks, sizes):
+    """Return the motion n and the added change of a face x (C, H, W), out of several expressions.
+
+    u: its registered field. shares: for each expression, its share, m, d1, b, c, the style, the
+    brightness and the function of the ridge, as a dictionary. masks: at the half and full size.
+    sizes: the half and the full size.
+    """
+    half, full = sizes
+    back, motions, changes = [], [], []
+    for e in shares:
+        k = strength * e["share"]
+        W = e["m"] + naive_look_up(u, e["m"])
+        framed = naive_moved(x, naive_enlarged(W, *full))
+        gained = np.clip(e["light"](W), 0.2, 1.3) * (e["b"] + e["style"] * e["c"])
+        D = e["ridge"](framed) - framed + gained
+        if e["grey"]:
+            D = np.broadcast_to(D.mean(axis=0), D.shape)
+        motions.append(k * masks[0] * (e["m"] - e["style"] * e["d1"]))
+        changes.append(k * masks[1] * D)
+        back.append(naive_inverse(W))
+    N = sum(naive_look_up(M, P) for M, P in zip(motions, back, strict=True))
+    n = np.zeros((2, *half))
+    for _ in range(12):
+        n = naive_look_up(N, n)
+    added = sum(
+        naive_look_up(D, naive_enlarged(n + naive_look_up(P, n), *full))
+        for D, P in zip(changes, back, strict=True)
+    )
+    return naive_enlarged(n, *full), added

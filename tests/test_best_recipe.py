@@ -91,8 +91,7 @@ def test_blur_of_planes_is_that_of_the_reference():
 
     planes = np.random.default_rng(0).normal(size=(3, 20, 17))
     for sigma in (0, 0.4, 2.3):
-        expected = np.stack([naive_blur(plane, sigma) for plane in planes])
-        np.testing.assert_allclose(blur(planes, sigma), expected, atol=1e-12)
+        np.testing.assert_allclose(blur(planes, sigma), naive_blur(planes, sigma), atol=1e-12)
 
 
 def test_threads_order_and_shards_change_no_bit(trained, drawn, tmp_path):

@@ -460,16 +460,18 @@ def groups_of(scores: Float) -> tuple[float, float] | None:
 
     Two-means must explain more than 70 % of the variance, and the smaller group hold a fifth.
     """
-    low, high = float(scores.min()), float(scores.max())
-    for _ in range(100):
-        upper = np.abs(scores - low) > np.abs(scores - high)
-        if not 0 < upper.sum() < len(scores):
-            return None
-        low, high = float(scores[~upper].mean()), float(scores[upper].mean())
-    within = np.where(upper, scores - high, scores - low)
-    explained = 1 - float((within * within).sum() / ((scores - scores.mean()) ** 2).sum())
-    share = min(upper.mean(), 1 - upper.mean())
-    return (low, high) if explained > GROUPS and share >= SMALLEST else None
+    ordered = np.sort(scores)
+    count = len(ordered)
+    lower = np.arange(1, count)  # sizes of the lower group, for every cut of the sorted scores
+    sums = np.cumsum(ordered)
+    low, high = sums[:-1] / lower, (sums[-1] - sums[:-1]) / (count - lower)
+    between = lower * (count - lower) / count * (high - low) ** 2
+    best = int(np.argmax(between))
+    total = float(((ordered - ordered.mean()) ** 2).sum())
+    smaller = min(lower[best], count - lower[best])
+    if total == 0 or between[best] <= GROUPS * total or smaller < SMALLEST * count:
+        return None
+    return float(low[best]), float(high[best])
 
 
 def templates_of(

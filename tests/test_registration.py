@@ -1,0 +1,1020 @@
+"""Registration of faces: all that it does against plain references, and what must hold of it."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.stats import norm
+
+from mlr.data.alignment import EYES
+from mlr.data.faces import draw_face
+from mlr.kernels import register as kernels
+from mlr.registration import fields, templates
+from mlr.registration import register as registration
+from mlr.registration.features import features_of, is_grey
+from mlr.registration.geometry import Geometry, feature_size, planes_of
+from mlr.registration.register import Template
+from mlr.registration.synthesis import Change, Look, Registered
+from mlr.running.threads import limited
+from tests import naive
+
+SQUARE = Geometry((128, 128))
+#: Of another shape, with eyes elsewhere, as tight crops have them.
+TALL = Geometry((170, 136), ((0.24, 0.30), (0.72, 0.34)))
+sides = st.integers(1, 12)
+few = settings(deadline=None, max_examples=20)
+
+
+@lru_cache
+def face(person, expression="neutral", size=128):
+    """Return a drawn face, (size, size, 3), in [0, 1]."""
+    return draw_face(11, person, expression, size).astype(np.float32) / np.float32(255)
+
+
+@lru_cache
+def features(person, expression="neutral"):
+    """Return the features of a drawn face."""
+    return features_of(face(person, expression))
+
+
+def noise(seed, *shape):
+    """Return noise between 0 and 1."""
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def smooth(seed, *shape, sigma=3.0, largest=1.0):
+    """Return smooth random planes, of no more than the largest value."""
+    planes = np.random.default_rng(seed).normal(size=shape)
+    planes = gaussian_filter(planes, (0, sigma, sigma))
+    return (planes / np.abs(planes).max() * largest).astype(np.float32)
+
+
+def picture(seed, height, width, channels=3):
+    """Return a smooth random image with some noise, (height, width, channels)."""
+    planes = 0.5 + smooth(seed, channels, height, width, largest=0.4)
+    return np.ascontiguousarray(planes.transpose(1, 2, 0)) + 0.05 * noise(
+        seed, height, width, channels
+    )
+
+
+def shrunk(image):
+    """Return an image of the size that features are taken from."""
+    return fields.area_averaged(image, *feature_size(*image.shape[:2]))
+
+
+def planes(interleaved):
+    """Return planes (N, H, W), float64, of an array (H, W, N)."""
+    return interleaved.transpose(2, 0, 1).astype(float)
+
+
+def interleaved(array):
+    """Return an array (H, W, N), float32, of planes."""
+    return np.ascontiguousarray(array.transpose(1, 2, 0), np.float32)
+
+
+def weights(geometry):
+    """Return the reference's weights of registration at full size."""
+    tall, wide = geometry.features
+    return naive.naive_weight(*naive.naive_canonical(geometry.size, geometry.eyes, tall, wide))
+
+
+def oval(geometry):
+    """Return the reference's oval at the size of fields."""
+    grid = naive.naive_canonical(geometry.size, geometry.eyes, *geometry.fields)
+    return naive.naive_oval(*grid)
+
+
+def masks(geometry):
+    """Return the reference's mask at the size of fields and at that of images."""
+    return [
+        naive.naive_mask(*naive.naive_canonical(geometry.size, geometry.eyes, *size))
+        for size in (geometry.fields, geometry.size)
+    ]
+
+
+def jacobian(field):
+    """Return by how much a field enlarges areas, pixel by pixel; it folds where that is below 0."""
+    (yy, yx), (xy, xx) = (np.gradient(component) for component in field.astype(float))
+    return (1 + yy) * (1 + xx) - yx * xy
+
+
+# --- where the face lies ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((128, 128), (128, 128)),
+        ((16, 16), (128, 128)),
+        ((1024, 1024), (128, 128)),
+        ((193, 162), (152, 128)),
+        ((100, 201), (128, 256)),
+        ((129, 128), (128, 128)),
+        ((131, 128), (132, 128)),
+    ],
+)
+def test_features_have_a_shorter_side_of_128(size, expected):
+    assert feature_size(*size) == expected
+    assert feature_size(*size[::-1]) == expected[::-1]
+    assert Geometry(size).fields == (expected[0] // 2, expected[1] // 2)
+
+
+@pytest.mark.parametrize("geometry", [SQUARE, TALL], ids=["canonical", "elsewhere"])
+@pytest.mark.parametrize("size", [(128, 128), (40, 25)])
+def test_weight_oval_and_mask(geometry, size):
+    grid = naive.naive_canonical(geometry.size, geometry.eyes, *size)
+    close = {"rtol": 0, "atol": 2e-5}
+    np.testing.assert_allclose(geometry.weight(*size), naive.naive_weight(*grid), **close)
+    np.testing.assert_allclose(geometry.mask(*size), naive.naive_mask(*grid), **close)
+    assert (geometry.oval(*size) != naive.naive_oval(*grid)).mean() < 1e-3
+    assert geometry.oval(*size).any()
+
+
+def test_a_crop_has_the_crop_of_the_mask():
+    top, bottom, left, right = 20, 185, 22, 172
+    tall, wide = bottom - top, right - left
+    eyes = tuple(((200 * x - left) / wide, (200 * y - top) / tall) for x, y in EYES)
+    whole, part = Geometry((200, 200)), Geometry((tall, wide), eyes)
+    for kind in ("mask", "weight", "oval"):
+        expected = getattr(whole, kind)(200, 200)[top:bottom, left:right]
+        found = getattr(part, kind)(tall, wide)
+        np.testing.assert_allclose(found.astype(float), expected.astype(float), atol=1e-4)
+    expected = whole.start(200, 200, 0.1)[:, top:bottom, left:right]
+    np.testing.assert_allclose(part.start(tall, wide, 0.1), expected, atol=1e-3)
+
+
+def test_levels_of_the_weights_are_means():
+    whole = weights(TALL)
+    half = naive.naive_halved(whole[None])
+    expected = naive.naive_halved(half)[0], half[0], whole
+    levels, inside = planes_of(TALL)
+    for found, wanted in zip(levels, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+    assert np.array_equal(inside, oval(TALL))
+
+
+# --- fields -------------------------------------------------------------------------------------
+
+
+@few
+@given(st.tuples(sides, sides), st.tuples(sides, sides), st.floats(0.1, 20), st.integers(0, 99))
+def test_look_up(size, other, reach, seed):
+    image = noise(seed, 3, *size)
+    field = (noise(seed + 1, 2, *other) - np.float32(0.5)) * np.float32(reach)
+    expected = naive.naive_look_up(image, field.astype(float))
+    np.testing.assert_allclose(fields.looked_up(image, field), expected, atol=2e-6 * reach + 1e-6)
+
+
+@few
+@given(st.tuples(sides, sides), st.integers(0, 99))
+def test_identity_gives_the_image(size, seed):
+    image, still = noise(seed, 2, *size), np.zeros((2, *size), np.float32)
+    assert np.array_equal(fields.looked_up(image, still), image)
+    np.testing.assert_allclose(fields.moved(image, still), image, atol=2e-6)
+    assert np.array_equal(fields.resampled(image, *size), image)
+    pixels = interleaved(image)
+    assert np.array_equal(fields.area_averaged(pixels, *size), pixels)
+    assert np.array_equal(fields.composed(image, still), image)
+    assert np.array_equal(fields.composed(still, image), image)
+
+
+@few
+@given(st.tuples(sides, sides), st.floats(0.1, 20), st.integers(0, 99))
+def test_images_are_moved_by_cubic_splines(size, reach, seed):
+    image = noise(seed, 3, *size)
+    field = (noise(seed + 1, 2, *size) - np.float32(0.5)) * np.float32(reach)
+    expected = naive.naive_moved(image.astype(float), field.astype(float))
+    np.testing.assert_allclose(fields.moved(image, field), expected, atol=2e-5 + 1e-5 * reach)
+
+
+def test_splines_give_back_cubic_polynomials_and_fine_waves():
+    y, x = (np.indices((48, 60)) - 24) / 24
+    image = np.stack([0.3 * y**3 - 0.5 * x**2 * y + x, np.cos(np.pi / 2 * 24 * x)])
+    field = np.empty((2, 48, 60), np.float32)
+    field[0], field[1] = 0.4, 0.5
+    found = fields.moved(image.astype(np.float32), field)[:, 15:-15, 15:-15]
+    at_y, at_x = (y + 0.4 / 24)[15:-15, 15:-15], (x + 0.5 / 24)[15:-15, 15:-15]
+    cubic = 0.3 * at_y**3 - 0.5 * at_x**2 * at_y + at_x
+    np.testing.assert_allclose(found[0], cubic, atol=2e-6)
+    # Half-way between pixels, splines keep 1.5 (23/24 cos(w/2) + 1/24 cos(3 w/2)) of waves of four
+    # pixels, w = pi/2; Keys' kernel with a = -1/2 keeps .884.
+    wave = np.cos(np.pi / 2 * 24 * at_x)
+    gain = (found[1] * wave).sum() / (wave**2).sum()
+    assert gain == pytest.approx(1.5 * np.sqrt(0.5) * 22 / 24, abs=1e-3)
+
+
+@few
+@given(st.integers(0, 99))
+def test_compose_and_inverse(seed):
+    outer, inner = (smooth(seed + k, 2, 30, 36, sigma=5, largest=2) for k in (0, 1))
+    wide = outer.astype(float), inner.astype(float)
+    np.testing.assert_allclose(
+        fields.composed(outer, inner), naive.naive_composed(*wide), atol=1e-5
+    )
+    back = fields.inverse(outer)
+    np.testing.assert_allclose(back, naive.naive_inverse(wide[0]), atol=1e-5)
+    for pair in ((outer, back), (back, outer)):
+        assert np.abs(fields.composed(*pair))[:, 4:-4, 4:-4].max() < 0.05
+    assert np.abs(outer + fields.looked_up(back, outer))[:, 4:-4, 4:-4].max() < 0.05
+
+
+def test_moving_twice_is_moving_by_the_composition():
+    image = 0.5 + smooth(5, 1, 40, 40, sigma=4, largest=0.4)
+    outer, inner = (smooth(seed, 2, 40, 40, sigma=5, largest=2) for seed in (6, 7))
+    twice = fields.moved(fields.moved(image, outer), inner)
+    once = fields.moved(image, fields.composed(outer, inner))
+    other = fields.moved(image, fields.composed(inner, outer))
+    assert np.abs(twice - once).max() < 0.01 < np.abs(twice - other).max()
+
+
+@few
+@given(st.tuples(sides, sides), st.tuples(sides, sides), st.integers(0, 99))
+def test_enlarge(size, other, seed):
+    field = noise(seed, 2, *size)
+    wide = field.astype(float)
+    np.testing.assert_allclose(
+        fields.resampled(field, *other), naive.naive_resampled(wide, *other), atol=1e-6
+    )
+    expected = naive.naive_enlarged(wide, *other)
+    np.testing.assert_allclose(fields.enlarged(field, *other), expected, atol=1e-6 * max(other))
+
+
+def test_an_enlarged_field_moves_the_enlarged_image_alike():
+    ramp = np.arange(20, dtype=np.float32)
+    field = np.stack(np.broadcast_arrays(0.1 * ramp[:, None], 0.2 * ramp)).astype(np.float32)
+    found = fields.enlarged(field, 40, 60)
+    # The centre of pixel k of 40 lies at (k + .5) / 2 - .5 of 20.
+    np.testing.assert_allclose(found[0, 1:-1, 0], 0.2 * ((np.arange(1, 39) + 0.5) / 2 - 0.5), 1e-5)
+    np.testing.assert_allclose(found[1, 0, 2:-2], 0.6 * ((np.arange(2, 58) + 0.5) / 3 - 0.5), 1e-5)
+
+
+def test_rounded_fields_are_whole_64ths():
+    field = smooth(3, 2, 20, 30, largest=3)
+    found = fields.rounded(field)
+    assert np.array_equal(found * 64, np.round(found * 64))
+    assert np.abs(found - field).max() <= 1 / 128
+    np.testing.assert_allclose(found, naive.naive_rounded(field.astype(float)))
+
+
+@few
+@given(st.tuples(sides, sides), st.tuples(sides, sides), st.sampled_from([1, 3]))
+def test_area_average(size, other, channels):
+    image = noise(1, *size, channels)
+    found = fields.area_averaged(image, *other)
+    np.testing.assert_allclose(found, naive.naive_area_average(image, *other), atol=1e-6)
+    assert found.mean() == pytest.approx(image.mean(), abs=1e-5)
+
+
+def test_halving_takes_means_of_four():
+    image = noise(2, 10, 14, 3)
+    expected = naive.naive_halved(planes(image))
+    np.testing.assert_allclose(planes(fields.halved(image)), expected, atol=1e-6)
+
+
+# --- features -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.0, 1.5, 1.875, 4.0, 8.0])
+@pytest.mark.parametrize("size", [(30, 41), (3, 2)])
+def test_blur(sigma, size):
+    found = noise(4, 3, *size)
+    expected = naive.naive_blur(found, sigma)
+    expected[0] = found[0]
+    half = kernels.gaussian(sigma)
+    kernels.blur_planes(1, 3, found, half)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    assert len(half) == int(3 * sigma + 0.5) + 1
+    assert half[0] + 2 * half[1:].sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_derivatives():
+    image = noise(5, 9, 13, 2)
+    values = np.full((9, 13, kernels.VALUES), np.nan, np.float32)
+    kernels.with_derivatives(image, values)
+    for k, plane in enumerate(planes(image)):
+        expected = np.stack([plane, *naive.naive_derivatives(plane)])
+        np.testing.assert_allclose(planes(values)[4 * k : 4 * k + 3], expected, atol=1e-6)
+    ramp = np.zeros((9, 13, 2), np.float32)
+    ramp[..., 0], ramp[..., 1] = 3 * np.arange(9)[:, None], 5 * np.arange(13)
+    kernels.with_derivatives(ramp, values)
+    assert np.all(values[1:-1, 1:-1, [1, 2, 5, 6]] == [3, 0, 0, 5])
+
+
+KINDS = ("colour", "one channel", "grey as RGB")
+
+
+def as_kind(image, kind):
+    """Return a colour image as it is, or grey in one of two ways."""
+    if kind == "colour":
+        return image
+    return np.repeat(image[..., 1:2], 1 if kind == "one channel" else 3, axis=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(128, 128), (50, 61), (300, 211), (152, 128)])
+def test_features(kind, size):
+    image = as_kind(picture(7, *size), kind)
+    found = features_of(image)
+    reduced = naive.naive_area_average(image.astype(float), *feature_size(*size))
+    expected = naive.naive_features(reduced, grey=kind != "colour")
+    assert found.grey == (kind != "colour")
+    np.testing.assert_allclose(planes(found.whole), expected, atol=2e-4)
+    np.testing.assert_allclose(planes(found.half), naive.naive_halved(expected), atol=1e-4)
+    light = naive.naive_halved(reduced.mean(axis=2)[None])[0]
+    np.testing.assert_allclose(found.light, light, atol=1e-6)
+    assert found.whole[..., 1].any() == (kind == "colour")
+
+
+def test_an_image_is_grey_within_two_and_a_half_steps():
+    grey = np.repeat(noise(8, 20, 20, 1) * np.float32(0.9), 3, axis=2)
+    assert is_grey(grey)
+    for channel, step, expected in ((0, 2, True), (2, -2, True), (0, 3, False), (2, -3, False)):
+        other = grey.copy()
+        other[7, 9, channel] += np.float32(step / 255)
+        assert is_grey(other) == expected
+
+
+def test_features_are_free_of_light_and_skin():
+    image = face(1)
+    found, half = (features_of(each) for each in (image, image * np.float32(0.5)))
+    for k, least in ((0, 0.98), (1, 0.97)):
+        pair = found.half[..., k].ravel(), half.half[..., k].ravel()
+        assert np.corrcoef(*pair)[0, 1] > least
+    flat = features_of(np.full((128, 128, 3), (0.6, 0.4, 0.3), np.float32))
+    assert np.abs(flat.whole).max() < 1e-4
+
+
+# --- registration -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("second", [1.0, 0.0])
+@pytest.mark.parametrize("size", [(32, 32), (30, 44)])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_gauss_newton(second, size, steps):
+    moving, fixed = (planes(picture(seed, *size, 2)) * 8 for seed in (1, 2))
+    weight, start = noise(3, *size), smooth(4, 2, *size, largest=6.0)
+    values = []
+    for each in (moving, fixed):
+        values.append(np.empty((*size, kernels.VALUES), np.float32))
+        kernels.with_derivatives(interleaved(each), values[-1])
+    found = start.copy()
+    halves = (kernels.gaussian(sigma) for sigma in (3.0, 1.875, 2.0))
+    kernels.gauss_newton(
+        *values, weight, np.float32(second), found, *halves, registration.DAMPING, steps
+    )
+    kept = 2 if second else 1
+    expected = naive.naive_level(
+        moving[:kept], fixed[:kept], weight.astype(float), (3, 1.875, 2), steps, start.astype(float)
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_no_step_is_longer_than_a_pixel():
+    moving, fixed = (np.zeros((32, 32, 2), np.float32) for _ in range(2))
+    fixed[..., 0] = np.arange(32) * 5
+    moving[..., 0] = fixed[..., 0] - 20  # four pixels apart
+    values = [np.empty((32, 32, kernels.VALUES), np.float32) for _ in range(2)]
+    for each, into in zip((moving, fixed), values, strict=True):
+        kernels.with_derivatives(each, into)
+    field, weight = np.zeros((2, 32, 32), np.float32), np.ones((32, 32), np.float32)
+    halves = kernels.gaussian(1.0), kernels.gaussian(0.0), kernels.gaussian(0.0)
+    for steps in (1, 2):
+        kernels.gauss_newton(
+            *values, weight, np.float32(1), field, *halves, registration.DAMPING, 1
+        )
+        np.testing.assert_allclose(field[1, :, 6:-10], steps, rtol=1e-4)
+        assert np.hypot(*field).max() <= steps * 1.0001
+
+
+CASES = [
+    pytest.param(geometry, kind, id=f"{name}, {kind}")
+    for geometry, name in ((SQUARE, "square"), (TALL, "tall"))
+    for kind in ("colour", "grey as RGB")
+]
+
+
+def image_and_template(geometry, kind):
+    """Return the features of a face, and those of others as a template, at full and half size."""
+    faces = [
+        np.ascontiguousarray(as_kind(face(person, expression), kind))
+        for person, expression in ((1, "happy"), (2, "neutral"))
+    ]
+    moving, fixed = (features_of(fields.area_averaged(each, *geometry.size)) for each in faces)
+    return moving, fixed
+
+
+@pytest.mark.parametrize(("geometry", "kind"), CASES)
+def test_register_and_refine(geometry, kind):
+    moving, fixed = image_and_template(geometry, kind)
+    template = Template(geometry, fixed.half, fixed.whole)
+    weight, kept = weights(geometry), 2 if kind == "colour" else 1
+    halves = planes(moving.half)[:kept], planes(fixed.half)[:kept]
+    wholes = planes(moving.whole)[:kept], planes(fixed.whole)[:kept]
+
+    found = template.register(moving)
+    expected = naive.naive_register(*halves, weight)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    assert jacobian(found)[oval(geometry)].min() > 0.2
+
+    refined = template.refined(moving, found)
+    expected = naive.naive_refined(*wholes, weight, found.astype(float))
+    np.testing.assert_allclose(refined, expected, atol=5e-3)
+    assert np.abs(refined - found).max() > 0.02
+
+
+@pytest.mark.parametrize("divisor", [1, 2])
+def test_register_from_a_start(divisor):
+    moving, fixed = image_and_template(TALL, "colour")
+    height, width = TALL.fields
+    start = smooth(1, 2, height // divisor, width // divisor, sigma=8, largest=3)
+    found = Template(TALL, fixed.half).register(moving, start)
+    halves = planes(moving.half), planes(fixed.half)
+    expected = naive.naive_register(*halves, weights(TALL), start.astype(float))
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+def test_grey_images_use_one_feature_of_a_colour_template():
+    template = Template(SQUARE, features(2).half)
+    alone = features(2).half * np.float32([1, 0])
+    moving = features_of(as_kind(face(1), "one channel"))
+    assert np.array_equal(template.register(moving), Template(SQUARE, alone).register(moving))
+    assert template.correlation(moving, np.zeros((2, 64, 64), np.float32)) == pytest.approx(
+        naive.naive_correlation(
+            planes(moving.half)[:1], planes(alone)[:1], oval(SQUARE), np.zeros((2, 64, 64))
+        ),
+        abs=1e-5,
+    )
+
+
+def naive_start(geometry, height, width, shift):
+    """Return the reference's start of a size."""
+    (x0, _), (x1, _) = geometry.eyes
+    grid = naive.naive_canonical(geometry.size, geometry.eyes, height, width)
+    return naive.naive_start(*grid, (x1 - x0) / 0.36 * width, shift)
+
+
+def naive_best(geometry, moving, fixed, grey=False):
+    """Return what the reference finds from several starts."""
+    kept = 1 if grey else 2
+    height, width = geometry.fields[0] // 2, geometry.fields[1] // 2
+    starts = [naive_start(geometry, height, width, shift) for shift in (0, -0.05, 0.05, 0.10)]
+    halves = planes(moving)[:kept], planes(fixed)[:kept]
+    return naive.naive_best(*halves, weights(geometry), oval(geometry), starts)
+
+
+@pytest.mark.parametrize("geometry", [SQUARE, TALL], ids=["square", "tall"])
+def test_starts_move_the_lower_face(geometry):
+    assert registration.STARTS == (0, -0.05, 0.05, 0.10)
+    for shift in registration.STARTS:
+        found = geometry.start(40, 30, shift)
+        np.testing.assert_allclose(found, naive_start(geometry, 40, 30, shift), atol=1e-4)
+
+
+@pytest.mark.parametrize(("geometry", "kind"), CASES[::3])
+def test_the_best_of_several_starts(geometry, kind):
+    moving, fixed = image_and_template(geometry, kind)
+    field, fit = Template(geometry, fixed.half).best(moving)
+    expected, best = naive_best(geometry, moving.half, fixed.half, grey=moving.grey)
+    np.testing.assert_allclose(field, expected, atol=5e-3)
+    assert fit == pytest.approx(best, abs=1e-4)
+
+
+@pytest.mark.parametrize(("pixels", "shift"), [(-16, -0.05), (16, 0.10)])
+def test_a_face_far_off_needs_another_start_and_pays_for_it(pixels, shift):
+    moved = -naive_start(SQUARE, 128, 128, pixels / 128).astype(np.float32)
+    image = planes(face(3)).astype(np.float32)
+    far = features_of(interleaved(fields.moved(image, moved)))
+    template = Template(SQUARE, features(3).half)
+    first, poor = template.best(far, (0.0,))
+    field, fit = template.best(far)
+    assert fit > poor + 0.1
+    assert fit == pytest.approx(template.correlation(far, field) - 0.03, abs=1e-6)
+    assert poor == pytest.approx(template.correlation(far, first), abs=1e-6)
+    assert np.array_equal(field, template.register(far, SQUARE.start(32, 32, shift)))
+
+
+def root_mean_square(field):
+    """Return the root mean square of the lengths in the oval of a field of the half size."""
+    return np.sqrt((field.astype(float) ** 2).sum(axis=0)[oval(SQUARE)].mean())
+
+
+# Where cheeks are smooth, nothing tells how far they moved; redness tells more.
+@pytest.mark.parametrize(("kind", "most"), [("colour", 0.33), ("one channel", 0.42)])
+def test_a_known_field_is_found_again(kind, most):
+    for seed in (1, 2, 3):
+        image = as_kind(face(seed), kind)
+        known = smooth(seed, 2, 128, 128, sigma=20, largest=5)
+        moved = interleaved(fields.moved(planes(image).astype(np.float32), known))
+        template = Template(SQUARE, features_of(image).half, features_of(image).whole)
+        found = template.register(features_of(moved))
+        refined = template.refined(features_of(moved), found)
+        expected = naive.naive_enlarged(naive.naive_inverse(known.astype(float)), 64, 64)
+        before, off, after = (
+            root_mean_square(each) for each in (expected, found - expected, refined - expected)
+        )
+        assert after < off < most * before
+        assert before > 0.6
+        assert jacobian(found)[oval(SQUARE)].min() > 0.2
+
+
+def test_half_the_light_changes_little():
+    template = Template(SQUARE, features(2).half)
+    bright = template.register(features(1))
+    dim = template.register(features_of(face(1) * np.float32(0.5)))
+    assert 5 * root_mean_square(bright - dim) < root_mean_square(bright)
+
+
+# --- templates ----------------------------------------------------------------------------------
+
+
+@lru_cache
+def drawn(person, expression="neutral"):
+    """Return a drawn face, 8-bit."""
+    return draw_face(11, person, expression, 128)
+
+
+def templates_for(people, threads=1, **expressions):
+    """Return the templates of people, and of some of them for each expression."""
+    with limited(threads):
+        return templates.templates_of(
+            SQUARE,
+            [drawn(person) for person in people],
+            {
+                name: ([people.index(k) for k in some], [drawn(k, name) for k in some])
+                for name, some in expressions.items()
+            },
+        )
+
+
+@lru_cache
+def trained():
+    """Return templates of eight people, six of whom look sad as well."""
+    return templates_for(range(8), happy=range(8), sad=range(1, 7))
+
+
+def contents(kept):
+    """Return all that templates consist of, to the bit."""
+    frames = {
+        name: [part.tobytes() if isinstance(part, np.ndarray) else part for part in parts.values()]
+        for name, parts in ((name, vars(frame)) for name, frame in kept.frames.items())
+    }
+    return kept.source.tobytes(), frames
+
+
+@pytest.mark.parametrize(("geometry", "kind"), CASES[::3])
+def test_group(geometry, kind):
+    images = [as_kind(face(person), kind) for person in range(4)]
+    known = [features_of(fields.area_averaged(image, *geometry.size)) for image in images]
+    found, mean = templates.group(geometry, known)
+    kept = 2 if kind == "colour" else 1
+    expected, wanted = naive.naive_group(
+        [planes(each.half)[:kept] for each in known], weights(geometry)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-2)
+    np.testing.assert_allclose(planes(mean)[:kept], wanted, atol=1e-2)
+    assert np.abs(found.mean(axis=0)).max() < 0.1 < np.abs(found).max()
+
+
+@pytest.mark.parametrize("geometry", [SQUARE, TALL], ids=["square", "tall"])
+@pytest.mark.parametrize("sense", [1, -1])
+def test_main_variation(geometry, sense):
+    scores = np.random.default_rng(1).normal(size=12)
+    mean, main = smooth(2, 2, *geometry.fields)
+    changes = mean + 0.1 * smooth(3, 12, *geometry.fields)
+    changes += (sense * scores)[:, None, None] * (0.5 * mean + main)
+    changes = changes.astype(np.float32)
+    found = templates.main_variation(geometry, changes, changes.mean(axis=0))
+    expected = naive.naive_main_variation(changes.astype(float), oval(geometry))
+    for value, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+    assert found[0].std() == pytest.approx(1, abs=1e-4)
+    inside = changes[:, oval(geometry)]
+    assert np.cov(found[0], (inside**2).sum(axis=1))[0, 1] > 0
+    assert not found[1][~oval(geometry)].any()
+
+
+def test_changes_that_are_all_alike_have_no_variation():
+    changes = np.repeat(smooth(1, 1, 64, 64), 9, axis=0)
+    scores, component, explained = templates.main_variation(SQUARE, changes, changes[0])
+    assert not scores.any()
+    assert not component.any()
+    assert explained == 0
+
+
+def test_two_groups():
+    rng = np.random.default_rng(3)
+    for lower, upper in ((20, 60), (60, 20), (40, 40), (64, 16)):
+        scores = rng.permutation(np.repeat([-1.0, 1.5], [lower, upper]))
+        scores += 0.2 * rng.normal(size=80)
+        groups = templates.groups_of(scores)
+        assert groups == pytest.approx(naive.naive_groups(scores))
+        assert groups == pytest.approx((-1, 1.5), abs=0.15)
+    assert templates.groups_of(np.repeat([0.0, 5.0], [9, 2])) is None  # less than a fifth
+    assert templates.groups_of(np.repeat([0.0, 5.0], [8, 2])) == (0, 5)
+    assert templates.groups_of(np.zeros(10)) is None
+
+
+def test_two_groups_explain_seven_tenths():
+    quantiles = norm.ppf((np.arange(100) + 0.5) / 100)
+    assert templates.groups_of(quantiles) is None
+    least, explained = None, np.zeros(2)
+    for apart in np.arange(0, 4, 0.05):
+        scores = np.concatenate([quantiles - apart / 2, quantiles + apart / 2])
+        groups = templates.groups_of(scores)
+        high = scores > 0
+        within = (scores[high].var() + scores[~high].var()) / 2
+        explained = explained[1], 1 - within / scores.var()
+        if groups is not None:
+            least = apart
+            break
+        assert naive.naive_groups(scores) is None
+    assert explained[0] < 0.70 < explained[1]
+    assert 1 < least < 2.5
+    assert groups == pytest.approx(naive.naive_groups(scores), abs=0.05)
+
+
+def test_one_extreme_score_hides_no_groups():
+    rng = np.random.default_rng(2)
+    scores = np.append(np.repeat([-1.0, 1.0], 40) + 0.2 * rng.normal(size=80), 5.0)
+    expected = naive.naive_groups(scores)
+    assert expected is not None
+    assert templates.groups_of(scores) == pytest.approx(expected)
+
+
+def test_the_lower_group_may_be_a_fifth():
+    assert templates.groups_of(np.repeat([0.0, 5.0], [2, 8])) == (0, 5)
+
+
+def halves_of(found):
+    """Return features at full size, and at half size."""
+    return planes(found.whole), planes(found.half)
+
+
+def test_frame():
+    people = range(8)
+    known, wanted = ([features(k, kind) for k in people] for kind in ("neutral", "happy"))
+    shapes = np.stack([smooth(k, 2, 64, 64, sigma=8) for k in people])
+    source = np.mean([each.half for each in known], axis=0)
+    found = templates.frame_of(SQUARE, source, known, shapes, [drawn(k, "happy") for k in people])
+    expected = naive.naive_frame(
+        planes(source),
+        [(planes(each.half), each.light.astype(float)) for each in known],
+        shapes.astype(float),
+        [halves_of(each) for each in wanted],
+        weights(SQUARE),
+        oval(SQUARE),
+    )
+    # Steps of 1/64 may be rounded either way.
+    off = np.abs(found.motion - expected["motion"])
+    assert off.max() <= 1 / 64
+    assert (off > 0).mean() < 0.02
+    assert np.array_equal(found.motion * 64, np.round(found.motion * 64))
+    assert np.abs(found.motion).max() > 0.5
+    for name in ("template", "variation"):
+        np.testing.assert_allclose(planes(getattr(found, name)), expected[name], atol=0.02)
+    for name in ("light", "explained"):
+        assert getattr(found, name) == pytest.approx(expected[name], rel=5e-3)
+    np.testing.assert_allclose(found.change, expected["change"], atol=0.03)
+    off = found.component - expected["component"]
+    assert np.abs(off).max() < 0.02 * np.abs(expected["component"]).max()
+    assert found.groups == pytest.approx(templates.groups_of(expected["scores"]), abs=0.01)
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0, 2.5, -3.0])
+def test_targets_are_registered_to_the_template_of_their_style(score):
+    frame = trained().frames["happy"]
+    moving = features(20, "happy")
+    start = smooth(2, 2, 64, 64, sigma=8)
+    found = templates.styled_field(SQUARE, frame, moving, start, score)
+    parts = planes(frame.template), planes(frame.variation), *halves_of(moving)
+    expected = naive.naive_styled_field(*parts, weights(SQUARE), start.astype(float), score)
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+def pair_of(person, expression="happy"):
+    """Return a pair as it is moved into a frame: image, features, field; image, features."""
+    source, target = (
+        np.ascontiguousarray(planes(face(person, kind)).astype(np.float32))
+        for kind in ("neutral", expression)
+    )
+    known = features(person)
+    return source, known, trained().source_field(known), target, features(person, expression)
+
+
+def test_framed_pair():
+    kept = trained()
+    frame = kept.frames["happy"]
+    source, known, field, target, wanted = pair_of(21)
+    assert np.array_equal(field, fields.rounded(kept.source_template.register(known)))
+    found = templates.framed(
+        frame, kept.target_templates["happy"], source, known, field, target, wanted
+    )
+    plain = {
+        "template": planes(frame.template),
+        "variation": planes(frame.variation),
+        "motion": frame.motion.astype(float),
+        "light": frame.light,
+        "change": frame.change.astype(float),
+        "component": frame.component.astype(float),
+    }
+    x, t, light, style, shape = naive.naive_framed_pair(
+        plain,
+        (source.astype(float), planes(known.half), known.light.astype(float), field.astype(float)),
+        (target.astype(float), *halves_of(wanted)),
+        weights(SQUARE),
+        oval(SQUARE),
+    )
+    np.testing.assert_allclose(found.source, x, atol=1e-4)
+    assert np.abs(found.target - t).mean() < 1e-3
+    assert found.light == pytest.approx(256 * light, abs=0.6)
+    assert found.style == pytest.approx(256 * style, abs=5)
+    assert np.abs(found.shape - 64 * shape).mean() < 0.3
+    assert np.abs(found.shape - 64 * shape).max() < 3
+    assert found.shape.dtype == np.int32
+
+
+def test_scores_of_those_who_made_the_templates_have_deviation_1():
+    kept = trained()
+    scores = []
+    for person in range(8):
+        source, known, field, target, wanted = pair_of(person)
+        pair = templates.framed(
+            kept.frames["happy"],
+            kept.target_templates["happy"],
+            source,
+            known,
+            field,
+            target,
+            wanted,
+        )
+        scores.append(pair.style / 256)
+        assert 0.3 < pair.light / 256 < 2
+    assert np.std(scores) == pytest.approx(1, abs=0.1)
+    assert np.mean(scores) == pytest.approx(0, abs=0.1)
+
+
+def test_fewer_than_eight_pairs_have_no_style():
+    kept = trained()
+    assert kept.frames["happy"].styled
+    frame = kept.frames["sad"]
+    assert not frame.styled
+    assert not frame.component.any()
+    assert not frame.variation.any()
+    assert (frame.explained, frame.groups) == (0, None)
+    source, known, field, target, wanted = pair_of(2, "sad")
+    template = kept.target_templates["sad"]
+    pair = templates.framed(frame, template, source, known, field, target, wanted)
+    assert pair.style == 0
+    own = fields.composed(field, frame.motion) - frame.motion
+    expected = fields.rounded(template.register(wanted)) - fields.rounded(own)
+    assert np.array_equal(pair.shape, 64 * expected)
+    seven = templates_for(range(7), happy=range(7))
+    assert not seven.frames["happy"].styled
+
+
+def test_templates_depend_on_their_images_alone():
+    expected = contents(trained())
+    assert contents(templates_for(range(8), 3, sad=range(1, 7), happy=range(8))) == expected
+    alone = contents(templates_for(range(8), 2, sad=range(1, 7)))
+    assert alone[0] == expected[0]
+    assert alone[1]["sad"] == expected[1]["sad"]
+    other = contents(templates_for(range(8), 1, sad=range(2, 8)))
+    assert other[0] == expected[0]
+    assert other[1]["sad"] != expected[1]["sad"]
+
+
+def test_templates_of_grey_images_have_one_feature():
+    people = [np.ascontiguousarray(drawn(k)[..., 1:2]) for k in range(3)]
+    kept = templates.templates_of(SQUARE, people, {"happy": ([0, 2], people[:2])})
+    assert not kept.source[..., 1].any()
+    assert not kept.frames["happy"].template[..., 1].any()
+    assert kept.source[..., 0].any()
+
+
+# --- synthesis ----------------------------------------------------------------------------------
+
+
+def look(seed, geometry=SQUARE, channels=3, **parts):
+    """Return what might have been learnt of an expression."""
+    half, whole = geometry.fields, geometry.size
+    known = Look(
+        motion=smooth(seed, 2, *half, sigma=6, largest=3),
+        shape=smooth(seed + 1, 2, *half, sigma=6, largest=0.5),
+        mean=smooth(seed + 2, channels, *whole, largest=0.1),
+        variation=smooth(seed + 3, channels, *whole, largest=0.1),
+        light=0.5,
+        style=1.2,
+        other=-0.6,
+    )
+    return replace(known, **parts)
+
+
+def ridge(name, image):
+    """Return what the ridge regression of an expression might give."""
+    return image * np.float32(0.9) + np.float32(0.02 * len(name))
+
+
+def nothing(name, image):
+    """Return an image as it is, for a ridge that changes nothing."""
+    return image
+
+
+def registered(geometry=SQUARE, person=2, **looks):
+    """Return what synthesis needs, with a face as the template."""
+    image = fields.area_averaged(face(person), *geometry.size)
+    return Registered(geometry, features_of(image).half, looks)
+
+
+def face_planes(person, geometry=SQUARE, kind="colour"):
+    """Return a face as planes of the geometry's size."""
+    image = fields.area_averaged(as_kind(face(person), kind), *geometry.size)
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+SMALL = Geometry((60, 72), ((0.35, 0.34), (0.66, 0.36)))
+
+
+@pytest.mark.parametrize(
+    ("geometry", "kind"), [(SQUARE, "colour"), (TALL, "grey as RGB"), (SMALL, "one channel")]
+)
+def test_change(geometry, kind):
+    image = face_planes(1, geometry, kind)
+    looks = {name: look(k, geometry, len(image)) for k, name in ((10, "happy"), (20, "sad"))}
+    known = registered(geometry, **looks)
+    shares, styles = {"happy": 0.7, "sad": 0.5}, {"happy": 1.0, "sad": -0.5}
+    found = known.change(image, ridge, shares, 0.9, styles)
+
+    own = features_of(interleaved(image))
+    grey = kind != "colour"
+    u, fit = naive_best(geometry, own.half, known.source, grey)
+    confidence = np.clip((fit - 0.33) / 0.12, 0, 1)
+    assert confidence == 1
+
+    def plain(name):
+        kept = looks[name]
+        parts = (kept.motion, kept.shape, kept.mean, kept.variation)
+        m, d1, b, c = (part.astype(float) for part in parts)
+        return {
+            "share": shares[name],
+            "m": m,
+            "d1": d1,
+            "b": b,
+            "c": c,
+            "style": styles[name],
+            "light": lambda W: naive.naive_framed_light(own.light, W, oval(geometry)) / 0.5,
+            "ridge": lambda framed: ridge(name, framed),
+            "grey": grey,
+        }
+
+    motion, added = naive.naive_change(
+        image.astype(float),
+        u,
+        [plain("happy"), plain("sad")],
+        0.9,
+        masks(geometry),
+        (geometry.fields, geometry.size),
+    )
+    np.testing.assert_allclose(found.motion, motion, atol=0.02)
+    np.testing.assert_allclose(found.added, added, atol=3e-3)
+    assert found.fit == pytest.approx(fit, abs=1e-3)
+    assert np.abs(motion).max() > 1
+    expected = naive.naive_moved(image.astype(float), found.motion.astype(float)) + found.added
+    np.testing.assert_allclose(found.applied(image), expected, atol=2e-5)
+    if kind == "grey as RGB":
+        assert np.array_equal(found.added[0], found.added[1])
+        assert np.array_equal(found.added[0], found.added[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_strength_changes_nothing(kind):
+    image = face_planes(1, kind=kind)
+    known = registered(happy=look(1, channels=len(image)))
+    change = known.change(image, ridge, {"happy": 1.0}, 0.0, {})
+    assert np.array_equal(change.applied(image), image)
+    assert not change.motion.any()
+
+
+def test_two_half_shares_of_one_look_are_the_whole():
+    one = look(1)
+    known = registered(happy=one, glad=one)
+    image = face_planes(1)
+    whole = known.change(image, nothing, {"happy": 1.0}, 1.0, {"happy": 0.8})
+    styles = {"happy": 0.8, "glad": 0.8}
+    halves = known.change(image, nothing, {"happy": 0.5, "glad": 0.5}, 1.0, styles)
+    np.testing.assert_allclose(halves.motion, whole.motion, atol=1e-4)
+    np.testing.assert_allclose(halves.added, whole.added, atol=1e-5)
+    assert np.abs(whole.motion).max() > 1
+
+
+def test_outside_of_the_mask_nothing_changes():
+    known = registered(happy=look(1, mean=np.ones((3, 128, 128), np.float32)))
+    image = face_planes(1)
+    change = known.change(image, ridge, {"happy": 1.0}, 1.0, {})
+    field, _ = known.template.best(features_of(interleaved(image)))
+    back = naive.naive_inverse(
+        naive.naive_composed(field.astype(float), known.looks["happy"].motion.astype(float))
+    )
+    half, whole = masks(SQUARE)
+    n = naive.naive_enlarged(change.motion.astype(float), 64, 64)
+    at = naive.naive_composed(back, n)
+    reached = [
+        naive.naive_look_up(whole[None], naive.naive_enlarged(at, 128, 128))[0],
+        naive.naive_resampled(naive.naive_look_up(half[None], at), 128, 128)[0],
+    ]
+    outside = maximum_filter(np.maximum(*reached), 9) == 0
+    assert 0.15 < outside.mean() < 0.5
+    changed = (change.applied(image) != image).any(axis=0)
+    assert not changed[outside].any()
+    assert changed[~outside].mean() > 0.8
+
+
+def test_what_stands_still_keeps_its_bits():
+    image = face_planes(4)
+    motion = np.zeros((2, 128, 128), np.float32)
+    motion[0, 30:60, 40:90] = 0.5
+    added = np.zeros_like(image)
+    added[:, :20] = 0.25
+    found = Change(motion, added, 1.0).applied(image)
+    still = (motion == 0).all(axis=0)
+    assert np.array_equal(found[:, still], (image + added)[:, still])
+    expected = naive.naive_moved(image.astype(float), motion.astype(float))
+    np.testing.assert_allclose(found[:, ~still], expected[:, ~still], atol=2e-5)
+    assert np.array_equal(Change(0 * motion, added, 1.0).applied(image), image + added)
+
+
+def constant(light):
+    """Return a look that adds .2 everywhere, times the face's brightness over a light."""
+    none = np.zeros((2, 64, 64), np.float32)
+    same = np.zeros((3, 128, 128), np.float32)
+    return look(
+        1, motion=none, shape=none, mean=same + np.float32(0.2), variation=same, light=light
+    )
+
+
+def test_noise_is_left_as_it_is():
+    known = registered(happy=look(1))
+    for seed in range(3):
+        image = noise(seed, 3, 128, 128)
+        change = known.change(image, ridge, {"happy": 1.0}, 1.0, {})
+        assert change.fit < 0.33
+        assert np.array_equal(change.applied(image), image)
+
+
+def test_the_effect_fades_out_where_a_face_fits_less():
+    known = registered(happy=constant(1e-6))
+    between = []
+    for share in (1.0, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15):
+        image = np.float32(share) * face_planes(1) + np.float32(1 - share) * noise(1, 3, 128, 128)
+        change = known.change(image, nothing, {"happy": 1.0}, 1.0, {})
+        confidence = np.clip((change.fit - 0.33) / 0.12, 0, 1)
+        assert change.added.max() == pytest.approx(confidence * 1.3 * 0.2, rel=1e-3, abs=1e-6)
+        between.append(0 < confidence < 1)
+    assert any(between)
+
+
+def test_what_is_added_follows_the_light_of_a_face_within_bounds():
+    image = face_planes(1)
+    own = features_of(interleaved(image))
+    field, _ = registered().template.best(own)
+    brightness = naive.naive_framed_light(own.light, field.astype(float), oval(SQUARE))
+    for light, expected in (
+        (brightness, 1.0), (brightness / 1.2, 1.2), (brightness * 2, 0.5),
+        (brightness / 2, 1.3), (brightness * 9, 0.2),
+    ):  # fmt: skip
+        known = registered(happy=constant(light))
+        change = known.change(image, nothing, {"happy": 1.0}, 1.0, {})
+        assert change.added.max() == pytest.approx(expected * 0.2, rel=1e-3)
+
+
+def test_the_style_follows_the_strength():
+    known = look(1)
+    for strength, expected in (
+        (0, -0.6),
+        (0.4, -0.6),
+        (0.7, 0.3),
+        (0.85, 0.75),
+        (1, 1.2),
+        (2, 1.2),
+    ):
+        assert known.style_at(strength, None) == pytest.approx(expected)
+        assert known.style_at(strength, 0.25) == 0.25
+    image, whole = face_planes(1), registered(happy=known)
+    default = whole.change(image, ridge, {"happy": 1.0}, 0.7, {})
+    given = whole.change(image, ridge, {"happy": 1.0}, 0.7, {"happy": 0.3})
+    np.testing.assert_allclose(default.motion, given.motion, atol=1e-5)
+    np.testing.assert_allclose(default.added, given.added, atol=1e-5)
+
+
+def test_light_changes_the_motion_little():
+    known = registered(happy=look(1))
+    image = face_planes(1)
+    bright, dim = (
+        known.change(image * np.float32(share), nothing, {"happy": 1.0}, 1.0, {}).motion
+        for share in (1, 0.5)
+    )
+    assert np.abs(bright - dim).mean() < 0.1 * np.abs(bright).mean()
