@@ -290,7 +290,7 @@ def test_one_colour_image_makes_the_set_colour(tmp_path):
     report = Report()
     people, size = common_format(find_pairs(tmp_path), report)
     assert size.channels == 3
-    for person in decoded(people, size, 2, report):
+    for (person,) in decoded(people, size, 2, report):
         for image in (person.source, *person.targets.values()):
             assert image.pixels.shape == (16, 16, 3)
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
-from mlr.registration.fields import moved
 
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -95,6 +94,8 @@ def _moved(
     around: int,
 ) -> Floats:
     """Return r(p + u(p)) - r(p) for a field u of pixels, which reaches so far around the part."""
+    from mlr.registration.fields import moved  # what moves nothing does not load the compiler
+
     rows, columns = pixels.shape[:2]
     wide = Part(
         max(0, wanted.top - around),
