@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ import numpy.typing as npt
 from mlr.data.files import located
 from mlr.errors import DataError
 from mlr.layout import Layout
-from mlr.registration.templates import Templates
 from mlr.running.bands import LEAST_ROWS, Band, Cost, RowSums, WorkedOnHere, bands, rows_within
 from mlr.statistics import (
     SourceSums,
@@ -27,6 +26,9 @@ from mlr.statistics import (
     total,
 )
 from mlr.statistics_file import read_statistics, write_statistics
+
+if TYPE_CHECKING:
+    from mlr.registration.templates import Templates
 
 WORK = 10 << 20  # bytes that work on the planes may take, or a share of theirs
 WORK_SHARE = 0.24

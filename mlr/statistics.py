@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,9 @@ from mlr.errors import DataError
 from mlr.layout import Layout
 from mlr.planes import TO_16_BITS, WHITE, Planes, minus, narrowed, summed, taken
 from mlr.receptive_field import ReceptiveField
-from mlr.registration.templates import Templates
+
+if TYPE_CHECKING:  # to apply a model takes no compiler
+    from mlr.registration.templates import Templates
 
 DIGEST_MODULUS = 1 << 256
 NUMBERS = 6  # sums of light and style alone

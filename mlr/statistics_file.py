@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,10 @@ from mlr.errors import DataError, MlrError, ModelError
 from mlr.layout import Layout
 from mlr.planes import WHITE, plane_dtypes
 from mlr.receptive_field import ReceptiveField
-from mlr.registration.templates import Templates
 from mlr.statistics import NUMBERS, SourceSums, Statistics, StyleSums, TargetSums, hexdigest
+
+if TYPE_CHECKING:
+    from mlr.registration.templates import Templates
 
 FORMAT = 3  # 2 had sums for displacements, 1 no folds
 TEMPLATES = "templates_"  # what the names of their arrays begin with
@@ -107,6 +109,8 @@ def _templates(
     """Return the templates of a file, if it has some."""
     if "templates" not in meta:
         return None
+    from mlr.registration.templates import Templates
+
     own = {
         name.removeprefix(TEMPLATES): array
         for name, array in arrays.items()

@@ -12,7 +12,7 @@ from mlr.data.files import check_free, is_here, located
 from mlr.data.npz import meta_of
 from mlr.data.pairs import PairList, Person, find_pairs
 from mlr.data.stream import common_format
-from mlr.errors import DataError
+from mlr.errors import DataError, OptionError
 from mlr.folds import WORK, WORK_SHARE, Folds, joined
 from mlr.gathering.checkpoint import kept_templates
 from mlr.gathering.combined import Mapped, combined
@@ -362,6 +362,8 @@ def _gather(
     }
     count, room = len(added) + len(removed), wanted.room
     templates = None
+    if like is not None and not wanted.recipe.registers:
+        raise OptionError("the recipe paper has no templates; --like is for the recipe best")
     if wanted.recipe.registers and folders:
         templates = _templates(added, folders, like, sharding, threads, report)
     gathering = _Gathering(

@@ -34,20 +34,22 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sums(shards, tmp_path_factory):
-    """Statistics files of these folders, and those of the paper's recipe for 3x3 and 5x5."""
+    """Statistics files of these folders with the templates of all, and of the paper's recipe."""
     root = tmp_path_factory.mktemp("sums")
+    mlr.gather(shards / "all", root / "all.npz")
     for folder in shards.iterdir():
-        mlr.gather(folder, root / f"{folder.name}.npz")
+        mlr.gather(folder, root / f"{folder.name}.npz", like=root / "all.npz", force=True)
         for side in (3, 5):
             path = root / f"{folder.name}-{side}.npz"
             mlr.gather(folder, path, recipe="paper", receptive_field=side)
     return root
 
 
-def trained(run, tmp_path, *arguments):
+def trained(run, tmp_path, *arguments, like=None):
     """Return the bytes of the model that the program makes of this."""
     path = tmp_path / f"{len(names(tmp_path))}.npz"
-    result = run("train", *arguments, "-o", path)
+    options = [] if like is None else ["--like", like]
+    result = run("train", *arguments, *options, "-o", path)
     assert result.code == 0, result.err
     return path.read_bytes()
 
@@ -58,7 +60,7 @@ def test_someone_taken_out_was_never_seen(shards, tmp_path):
     for command in (
         ["statistics", shards / "all", "-o", data],
         ["train", data, "--remove", shards / "ann", "-o", model],
-        ["train", shards / "stays", "-o", never],
+        ["train", shards / "stays", "-o", never, "--like", data],
     ):
         assert run_process(*command).code == 0
     assert model.read_bytes() == never.read_bytes()
@@ -68,8 +70,9 @@ def test_someone_taken_out_was_never_seen(shards, tmp_path):
 @pytest.mark.parametrize("out", ["ann", "ann.npz"])
 def test_folders_and_files_are_taken_out_of_each_other(run, shards, sums, tmp_path, data, out):
     data, out = ((sums if name.endswith(".npz") else shards) / name for name in (data, out))
-    never = trained(run, tmp_path, shards / "stays")
-    assert trained(run, tmp_path, data, "--remove", out) == never
+    like = sums / "all.npz"
+    never = trained(run, tmp_path, shards / "stays", like=like)
+    assert trained(run, tmp_path, data, "--remove", out, like=like) == never
 
 
 def test_statistics_file_forgets_too(run, shards, sums, tmp_path):
@@ -96,7 +99,8 @@ def test_any_split_gives_the_same_model_file(run, shards, sums, tmp_path, data):
         word if word[0] == "-" else (sums if word.endswith(".npz") else shards) / word
         for word in data
     ]
-    assert trained(run, tmp_path, *places) == trained(run, tmp_path, shards / "all")
+    like = sums / "all.npz"
+    assert trained(run, tmp_path, *places, like=like) == trained(run, tmp_path, shards / "all")
 
 
 def test_same_from_python(shards, sums, tmp_path):
@@ -140,7 +144,7 @@ def test_more_taps_than_needed_are_taken_out_as_well(run, shards, sums, tmp_path
 
 def test_wanted_expressions_alone_are_used(run, shards, sums, tmp_path):
     options = ["--target", "sad"]
-    wanted = trained(run, tmp_path, shards / "stays", *options)
+    wanted = trained(run, tmp_path, shards / "stays", *options, like=sums / "all.npz")
     assert trained(run, tmp_path, sums / "stays.npz", *options) == wanted
     removed = ["--remove", sums / "ann.npz"]
     assert trained(run, tmp_path, sums / "all.npz", *removed, *options) == wanted
@@ -148,11 +152,14 @@ def test_wanted_expressions_alone_are_used(run, shards, sums, tmp_path):
 
 def test_expression_that_only_some_have(run, shards, sums, tmp_path):
     draw_pairs(tmp_path / "angry", [20], targets=("angry", "happy"))
-    assert run("train", sums / "all.npz", tmp_path / "angry", "-o", tmp_path / "m.npz").code == 0
+    data, like = [shards / "all", tmp_path / "angry"], tmp_path / "s.npz"
+    assert run("train", *data, "-o", tmp_path / "m.npz").code == 0
     assert load(tmp_path / "m.npz").meta["pairs"] == {"angry": 1, "happy": 10, "sad": 9}
-    assert trained(
-        run, tmp_path, sums / "all.npz", tmp_path / "angry", "--remove", tmp_path / "angry"
-    ) == trained(run, tmp_path, shards / "all")
+    assert run("statistics", *data, "-o", like).code == 0
+    without = trained(run, tmp_path, like, "--remove", tmp_path / "angry")
+    assert trained(run, tmp_path, shards / "all", like=like) == without
+    result = run("train", sums / "all.npz", tmp_path / "angry", "-o", tmp_path / "n.npz")
+    assert "templates have no expression 'angry'; they have: happy, sad" in result.err
 
 
 def test_two_sides_stay_two_sides(run, shards, tmp_path):
@@ -185,7 +192,10 @@ def test_other_images_are_refused(run, sums, tmp_path, option, form, kind, reaso
     first, second = sums / "all.npz", tmp_path / form
     result = run("train", first, *option, second, "-o", tmp_path / "m.npz")
     assert result.code == 1
-    assert result.lines == [f"mlr: error: {first} and {second}: statistics of {reason}"]
+    if form == "other" and "size" in kind:
+        assert "18x18 px, but the templates are for 16x16 px; resize them" in result.lines[0]
+    else:
+        assert result.lines == [f"mlr: error: {first} and {second}: statistics of {reason}"]
     assert names(tmp_path) == ["other", "other.npz"]
 
 
@@ -256,7 +266,17 @@ def test_deep_images_taken_out_leave_no_trace(run, shards, tmp_path):
     draw_pairs(tmp_path / "deep", [3], dtype=np.uint16, **write)
     (tmp_path / "m").mkdir()
     data = [tmp_path / "flat", tmp_path / "deep", "--remove", tmp_path / "deep"]
-    assert trained(run, tmp_path / "m", *data) == trained(run, tmp_path / "m", tmp_path / "flat")
+    mlr.gather(tmp_path / "flat", tmp_path / "flat.npz")
+    like = tmp_path / "flat.npz"
+    wanted = trained(run, tmp_path / "m", tmp_path / "flat")
+    assert trained(run, tmp_path / "m", *data, like=like) == wanted
+
+
+def test_like_is_for_registered_pairs(run, shards, sums, tmp_path):
+    command = ["train", shards / "ann", "--recipe", "paper", "--like", sums / "all.npz"]
+    result = run(*command, "-o", tmp_path / "m.npz")
+    assert result.code == 2
+    assert "the recipe paper has no templates; --like is for the recipe best" in result.err
 
 
 @pytest.mark.parametrize("command", ["train", "statistics"])
