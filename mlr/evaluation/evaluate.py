@@ -189,7 +189,7 @@ def _measured(person: Person, wanted: _Wanted) -> _Measured:
         source = _read(person.source, model)
     except ImageError as error:
         return [], [(person.source, str(error))]
-    distance = _distance_from(source.pixels)
+    distance = distance_from(source.pixels)
     measured: list[tuple[str, _Measures]] = []
     failures: list[tuple[Path, str]] = []
     for name in wanted.expressions:
@@ -211,7 +211,7 @@ def _measured(person: Person, wanted: _Wanted) -> _Measured:
     return measured, failures
 
 
-def _distance_from(source: Pixels) -> Callable[[Pixels], float | None]:
+def distance_from(source: Pixels) -> Callable[[Pixels], float | None]:
     """Return a function for the distance of an output's embedding from that of its input."""
     if not installed():
         return lambda output: None
