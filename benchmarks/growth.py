@@ -74,7 +74,8 @@ def needed(folder, pairs, window, recipe):
     folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
     pixels = 2 * channels * plane
     batch = pixels * batch_size(-(-pairs // folds) * 3 // channels, pixels, sparing=True)
-    return batch + 4 * folds * channels * plane * layout.planes(1)
+    styles = 4 * 8 * 3 * plane if made.registers else 0
+    return batch + folds * (4 * channels * plane * layout.planes(1) + styles)
 
 
 class Folders:

@@ -10,10 +10,17 @@ import mlr
 from mlr.data.samples import write_samples
 from mlr.errors import OptionError
 from mlr.inspection import arrays as inspection
+from mlr.inspection import plots
 from mlr.model import Model, load
 from mlr.receptive_field import ReceptiveField
 from mlr.registration.fields import enlarged, moved
 from tests.conftest import names
+
+
+@pytest.fixture(autouse=True)
+def coarse_pictures(monkeypatch):
+    """Draw few pixels, which is quicker."""
+    monkeypatch.setattr(plots, "DPI", 30)
 
 
 def random_model(channels=3):
