@@ -166,11 +166,11 @@ def test_pictures_are_written(run, model, styled, grey_model, tmp_path):
 def test_any_name_can_be_drawn(run, model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
     found = load(model)
-    for name in ("$x^{$", "\u7b11\u9854"):
+    for name, at in (("$x^{$", ()), ("\u7b11\u9854", ("--at", "3,4"))):
         looks = {name: found.registered.looks["happy"]}
         registered = replace(found.registered, looks=looks)
         odd = replace(found, expressions=(name,), registered=registered, meta={})
         odd.save(tmp_path / "odd.npz", force=True)
-        result = run("inspect", tmp_path / "odd.npz", "-o", tmp_path / "out", "-q")
+        result = run("inspect", tmp_path / "odd.npz", "-o", tmp_path / "out", "-q", *at)
         assert (result.code, result.err) == (0, "")
-        assert (tmp_path / "out" / f"{name}-styles.png").is_file()
+        assert (tmp_path / "out" / f"{name}-{'at-3-4' if at else 'styles'}.png").is_file()
