@@ -39,7 +39,7 @@ bench: $(VENV)/bench.stamp  ## time every stage on this machine; renew the READM
 	$(BIN)/python benchmarks/readme.py
 	$(BIN)/python benchmarks/growth.py
 
-quality: $(VENV)/test.stamp  ## cross-validate on drawn faces, or on DATA=folder
+quality: $(VENV)/test.stamp  ## cross-validate, by region and skin, on drawn faces or DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
 	$(BIN)/python benchmarks/quality.py $(or $(DATA),$(DEMO)/train)
 

@@ -2,27 +2,24 @@
 
 python benchmarks/exposure.py DATA [-o FILE] [--folds 4]
 
-The people are cut into folds by their names; both recipes learn from everybody else. Input and
-target of whoever is left out are changed alike and rounded to 8 bits, and the recipes' outputs
-scored as they would be written: without the fit, and with gain and offset fitted as for photographs
+The subjects are cut into folds by their names; both recipes learn from the other folds. Input and
+target of held-out subjects are changed alike and rounded to 8 bits, and the recipes' outputs scored
+as they would be written: without the fit, and with gain and offset fitted as for photographs
 (`mlr.photo.change.light_of`) and the gain undone.
 """
 
 import argparse
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from quality import part_of
+from quality import part_of, trained
 
 from mlr.data.files import replacing
 from mlr.data.images import read_image
 from mlr.data.pairs import find_pairs
-from mlr.gathering.collect import collect
 from mlr.photo.change import light_of
 from mlr.recipes import RECIPES
-from mlr.running.report import Report
 
 #: How intensities x in [0, 1] are changed.
 LIGHTS = {
@@ -54,18 +51,14 @@ def measure(pairs, folds):
     """Return squared errors, {(light, column): one for each pair}."""
     errors = defaultdict(list)
     for fold in range(folds):
-        learnt, left = (
+        learnt, held_out = (
             tuple(p for p in pairs.people if (part_of(p, folds) == fold) == out)
             for out in (False, True)
         )
-        if not learnt or not left:
+        if not learnt or not held_out:
             continue
-        models = {}
-        for name, make in RECIPES.items():
-            recipe = make()
-            sums = collect(replace(pairs, people=learnt), recipe.layout, folds=recipe.folds)
-            models[name] = recipe.fit(sums, Report())
-        for person in left:
+        models = {name: trained(learnt, name) for name in RECIPES}
+        for person in held_out:
             x, targets = read_image(person.source), person.targets.items()
             for expression, path in targets:
                 t = read_image(path)
@@ -100,7 +93,7 @@ def main():
     parser.add_argument("--folds", type=int, default=4)
     options = parser.parse_args()
     pairs = find_pairs(options.data)
-    what = f"{len(pairs)} pairs of {len(pairs.people)} people, {options.folds} folds by name"
+    what = f"{len(pairs)} pairs of {len(pairs.people)} subjects, {options.folds} folds by name"
     text = f"{what}; mean squared error x 100,000.\n\n{table(measure(pairs, options.folds))}\n"
     print(text)
     with replacing(options.output, force=True) as file:

@@ -10,9 +10,10 @@ a process of its own, after a small one that loads the kernels. Time is that of 
 threads together, which other programs disturb less than the clock's: the median of several runs,
 all of an axis in turn.
 Memory is the most that the process has held, less what it held after the small training; "needed"
-are the pixels of a batch, the sums and the weights, which no training can do without. Every axis
-is kept in growth.json, so that they can be measured one at a time; growth.md and growth.png are
-made of all that are there. Exponents are fitted to the three largest, and nothing is subtracted
+are the pixels of a batch, the sums and the weights, which no training can do without; the default
+recipe holds the features of at most 300 subjects beside them, of 128 px, to make templates. Every
+axis is kept in growth.json, so that they can be measured one at a time; growth.md and growth.png
+are made of all that are there. Exponents are fitted to the three largest, and nothing is subtracted
 from the time: below them it is what each file and each run cost that counts. Needs mlr[plot].
 """
 
@@ -74,7 +75,8 @@ def needed(folder, pairs, window, recipe):
     folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
     pixels = 2 * channels * plane
     batch = pixels * batch_size(-(-pairs // folds) * 3 // channels, pixels, sparing=True)
-    return batch + 4 * folds * channels * plane * layout.planes(1)
+    styles = 4 * 8 * 3 * plane if made.registers else 0
+    return batch + folds * (4 * channels * plane * layout.planes(1) + styles)
 
 
 class Folders:

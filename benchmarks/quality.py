@@ -1,40 +1,48 @@
-"""Cross-validate the recipes on a folder of pairs: nobody is scored by a model that has seen them.
+"""Cross-validate the recipes on a folder of pairs: every subject is scored by models of others.
 
 python benchmarks/quality.py DATA [--output FOLDER] [--folds 4]
 
-The people are cut into folds by their names. For each fold both recipes learn from everybody else,
-and again from half of them; all that the recipe best chooses, it chooses inside of these (nested
-cross-validation). Every model is solved from sums that are gathered once. Writes two tables, of the
-whole image and of face and mouth, to the FOLDER's `quality.md` and, for each expression, a contact
-sheet of people left out: the one for whom recipe best is worst, the median, and the best.
+The subjects are cut into folds by their names. For each fold `mlr.train` learns from the files of
+all other subjects, templates included, and again from half of them. Registered outputs are scored
+at style 0 and at the default style. Writes tables to the FOLDER's `quality.md`: of the whole image,
+of face and mouth, and of thirds of the subjects by the lightness of their skin, the mean luminance
+of the face in the input. The distance of dlib's embeddings of output and input is there with
+``mlr[align]``. For each expression a contact sheet shows three held-out subjects: the one with the
+largest error of the face at style 0, the median, and the one with the least.
 """
 
 import argparse
+import csv
 import hashlib
+import tempfile
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mlr import metrics
+import mlr
+from mlr import metrics, regions
 from mlr.data.files import replacing
 from mlr.data.images import read_image, write_image
 from mlr.data.pairs import find_pairs
-from mlr.evaluation.evaluate import MEASURES, REGION_MEASURES, REGIONS, mean_scores
+from mlr.data.stream import as_channels
+from mlr.evaluation.evaluate import MEASURES, REGION_MEASURES, REGIONS, distance_from, mean_scores
 from mlr.evaluation.sheet import as_rgb8, draw_sheet
-from mlr.gathering.collect import collect
-from mlr.recipes import RECIPES
-from mlr.running.report import Report
+from mlr.model import LUMA
 
 COPY, HALF = "copy of the input", "half the pairs"
-PAPER, BEST = "paper", "best"
-DIGITS = {"mse": 5, "psnr": 2, "ssim": 4, "sharpness": 3}
+PAPER, MEAN, DEFAULT = "paper", "registered, style 0", "registered, default style"
+LABELS = (COPY, PAPER, MEAN, DEFAULT)
+#: Recipe and style of each row.
+ROWS = {PAPER: ("paper", None), MEAN: ("best", 0.0), DEFAULT: ("best", None)}
+THIRDS = ("darkest", "middle", "lightest")
+BY_SKIN = ("mse", "sharpness")  # of the face and of the mouth
+DIGITS = {"mse": 5, "psnr": 2, "ssim": 4, "sharpness": 3, "same_person": 2}
 SHEET_QUALITY = 90  # of WebP: a quarter of a PNG, and no difference to see
 
 
 def part_of(person, parts):
-    """Return the part of a person, which depends on the name alone."""
+    """Return the part of a subject, which depends on the name alone."""
     return int.from_bytes(hashlib.sha256(person.name.encode()).digest()[:8]) % parts
 
 
@@ -42,68 +50,132 @@ def unit(pixels):
     return pixels / np.iinfo(pixels.dtype).max
 
 
+def trained(people, recipe):
+    """Return a model trained on the files of some subjects, and on nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        with (Path(folder) / "pairs.csv").open("w", newline="") as file:
+            write = csv.writer(file).writerow
+            write(["source", "target", "expression"])
+            for person in people:
+                for name, path in person.targets.items():
+                    write([person.source.absolute(), path.absolute(), name])
+        return mlr.train(folder, recipe=recipe)
+
+
+def output_of(model, source, expression, style):
+    """Return an output; at the default style where a model has no style to choose."""
+    look = model.registered and model.registered.looks[expression]
+    return model.synthesize(source, expression, style=style if look and look.styled else None)
+
+
 def cross_validate(pairs, folds):
-    """Return scores and pictures of each pair: {label: {(expression, person): scores, output}}."""
-    parts = [
-        replace(
-            pairs,
-            people=tuple(p for p in pairs.people if part_of(p, 2 * folds) == part),
-            problems=pairs.problems if part == 0 else (),  # to be told once
-        )
-        for part in range(2 * folds)
-    ]
+    """Return scores and outputs, {label: {(expression, subject): (scores, output)}}, and sizes."""
     found = defaultdict(dict)
-    models = {}
-    for name, make in RECIPES.items():
-        recipe = make()
-        sums = [
-            collect(part, recipe.layout, folds=recipe.folds) if part.people else None
-            for part in parts
-        ]
-        for fold in range(folds):
-            left = [s for n, s in enumerate(sums) if n % folds != fold and s is not None]
-            half = [s for n, s in enumerate(sums) if n % folds != fold and n < folds and s]
-            for label, used in ((name, left), (f"{name}, {HALF}", half)):
-                if used:
-                    models[label, fold] = recipe.fit(sum(used[1:], used[0]), Report())
-    for n, part in enumerate(parts):
-        for person in part.people:
+    parameters = {}
+    for fold in range(folds):
+        others = [p for p in pairs.people if part_of(p, 2 * folds) % folds != fold]
+        half = [p for p in others if part_of(p, 2 * folds) < folds]
+        models = {}
+        for recipe in ("paper", "best"):
+            for suffix, people in (("", others), (f", {HALF}", half)):
+                if people:
+                    models[recipe, suffix] = trained(people, recipe)
+        for person in pairs.people:
+            if part_of(person, 2 * folds) % folds != fold:
+                continue
             source = read_image(person.source).pixels
+            distance = distance_from(source)
             for expression, path in person.targets.items():
                 target = read_image(path).pixels
-                outputs = {COPY: source} | {
-                    label: model.synthesize(source, expression)
-                    for (label, fold), model in models.items()
-                    if fold == n % folds and expression in model.expressions
-                }
+                outputs = {COPY: source}
+                for (recipe, suffix), model in models.items():
+                    for label, (needed, style) in ROWS.items():
+                        if needed == recipe and expression in model.expressions:
+                            output = output_of(model, source, expression, style)
+                            outputs[label + suffix] = output
+                            parameters[label + suffix] = model.parameters
                 for label, output in outputs.items():
-                    scores = metrics.scores(unit(output), unit(target))
+                    scores = scores_of(output, target)
+                    if label in LABELS:
+                        scores["same_person"] = distance(output)
                     found[label][expression, person.name] = scores, output
-    parameters = {label: model.parameters for (label, _), model in models.items()}
     return found, parameters
 
 
-def table(found, parameters):
-    """Return the scores as Markdown: of the whole image, then of the face and the mouth."""
-    means = {
-        label: mean_scores([scores for scores, _ in of.values()]) for label, of in found.items()
-    }
-    lines = ["| | MSE | PSNR | SSIM | sharpness | parameters |", "|---|---|---|---|---|---|"]
+def scores_of(output, target):
+    """Return the scores of an output; a grey one counts as colour if the target is."""
+    channels = max(output.shape[2], target.shape[2])
+    return metrics.scores(*(as_channels(unit(image), channels) for image in (output, target)))
+
+
+def lightness(person):
+    """Return the mean luminance of the face in the input of a subject."""
+    image = as_channels(unit(read_image(person.source).pixels), 3)
+    return float((image[regions.face(*image.shape[:2])] @ LUMA).mean())
+
+
+def thirds_of(people):
+    """Return the subjects in three groups of about one size, from dark skin to light skin."""
+    ordered = sorted(people, key=lightness)
+    return dict(zip(THIRDS, np.array_split(np.array(ordered, object), 3), strict=True))
+
+
+def table(found, parameters, thirds):
+    """Return the scores as Markdown: whole image, face and mouth, and thirds by skin."""
+    order = [*LABELS, *(f"{label}, {HALF}" for label in ROWS)]
+    means = {label: means_of(found[label].values()) for label in order if label in found}
+    whole = ["MSE", "PSNR", "SSIM", "sharpness", "same person", "parameters"]
+    lines = heads(whole)
     for label, mean in means.items():
-        lines.append(f"| {label} | {cells(mean, MEASURES)} | {parameters.get(label, '')} |")
-    heads = [f"{region} {title}" for region in REGIONS for title in ("MSE", "SSIM", "sharpness")]
-    lines += ["", f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+        row = cells(mean, (*MEASURES, "same_person"))
+        lines.append(f"| {label} | {row} | {parameters.get(label, '')} |")
+    titles = [f"{region} {title}" for region in REGIONS for title in ("MSE", "SSIM", "sharpness")]
+    lines += ["", *heads(titles)]
     for label, mean in means.items():
-        parts = [cells(mean[region], REGION_MEASURES) for region in REGIONS]
-        lines.append(f"| {label} | {' | '.join(parts)} |")
-    for ours, theirs in ((BEST, PAPER), (f"{BEST}, {HALF}", f"{PAPER}, {HALF}")):
-        if ours in means and theirs in means:
-            mine, other = means[ours], means[theirs]
-            less = 1 - mine["mse"] / other["mse"]
-            within = [f"{1 - mine[r]['mse'] / other[r]['mse']:.1%} in the {r}" for r in REGIONS]
-            text = f"Error of {ours}: {less:.1%} below that of {theirs}; "
-            lines += ["", f"{text}{' and '.join(within)}."]
+        lines.append(f"| {label} | {regional(mean, REGION_MEASURES)} |")
+    titles = [f"{region} {title}" for region in REGIONS for title in ("MSE", "sharpness")]
+    lines += ["", "By the lightness of the skin:", "", *heads(titles)]
+    for third, people in thirds.items():
+        names = {person.name for person in people}
+        for label in LABELS:
+            entries = [entry for (_, name), entry in found[label].items() if name in names]
+            if entries:
+                row = regional(means_of(entries), BY_SKIN)
+                lines.append(f"| {third} third, {label} | {row} |")
+    for label in (MEAN, DEFAULT):
+        for suffix in ("", f", {HALF}"):
+            ours, theirs = label + suffix, PAPER + suffix
+            if ours in means and theirs in means:
+                lines += ["", compared(ours, means[ours], theirs, means[theirs])]
     return "\n".join(lines)
+
+
+def means_of(entries):
+    """Return the mean scores of pairs, and their mean distance of embeddings if it is known."""
+    scores = [scores for scores, _ in entries]
+    distances = [each.get("same_person") for each in scores]
+    known = None if None in distances else float(np.mean(distances))
+    return mean_scores(scores) | {"same_person": known}
+
+
+def heads(titles):
+    """Return the first lines of a table."""
+    return [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+
+
+def regional(mean, measures):
+    """Return the cells of the face and of the mouth."""
+    return " | ".join(cells(mean[region], measures) for region in REGIONS)
+
+
+def compared(ours, mine, theirs, other):
+    """Return the error of one row against that of another one."""
+    more = {"of the whole image": mine["mse"] / other["mse"] - 1}
+    more |= {
+        f"in the {region}": mine[region]["mse"] / other[region]["mse"] - 1 for region in REGIONS
+    }
+    parts = [f"{value:+.1%} {where}" for where, value in more.items()]
+    return f"Error of {ours}, against that of {theirs}: {', '.join(parts)}."
 
 
 def cells(means, measures):
@@ -113,20 +185,21 @@ def cells(means, measures):
 
 
 def sheet(found, people, expression):
-    """Return a picture of the worst, the median and the best of people left out."""
-    people = [person for person in people if (expression, person.name) in found[BEST]]
-    people.sort(key=lambda person: -found[BEST][expression, person.name][0]["mse"])
+    """Return a picture of three held-out subjects: largest, median and least error of the face."""
+
+    def error(label, person):
+        return found[label][expression, person.name][0]["face"]["mse"]
+
+    people = [person for person in people if (expression, person.name) in found[MEAN]]
+    people.sort(key=lambda person: -error(MEAN, person))
     rows = []
     for person in (people[0], people[len(people) // 2], people[-1]):
+        caption = ", ".join(f"{label} {1000 * error(label, person):.2f}" for label in LABELS)
+        outputs = [found[label][expression, person.name][1] for label in LABELS]
         target = read_image(person.targets[expression]).pixels
-        outputs = [found[label][expression, person.name] for label in (COPY, PAPER, BEST)]
-        caption = ", ".join(
-            f"{label} {1000 * scores['mse']:.2f}"
-            for label, (scores, _) in zip(("copy", PAPER, BEST), outputs, strict=True)
-        )
-        pictures = [as_rgb8(output) for _, output in outputs] + [as_rgb8(target)]
-        rows.append((f"{person.name}: error x 1000: {caption}", pictures))
-    return draw_sheet(["input", PAPER, BEST, "target"], rows)
+        pictures = [as_rgb8(image) for image in (*outputs, target)]
+        rows.append((f"{person.name}: error of the face x 1000: {caption}", pictures))
+    return draw_sheet(["input", PAPER, "style 0", "default style", "target"], rows)
 
 
 def main():
@@ -137,8 +210,8 @@ def main():
     options = parser.parse_args()
     pairs = find_pairs(options.data)
     found, parameters = cross_validate(pairs, options.folds)
-    what = f"{len(pairs)} pairs of {len(pairs.people)} people, {options.folds} folds by name"
-    text = f"{what}; nested cross-validation.\n\n{table(found, parameters)}\n"
+    what = f"{len(pairs)} pairs of {len(pairs.people)} subjects, {options.folds} folds by name"
+    text = f"{what}.\n\n{table(found, parameters, thirds_of(pairs.people))}\n"
     print(text)
     with replacing(options.output / "quality.md", force=True) as file:
         file.write(text.encode())

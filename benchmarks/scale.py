@@ -15,6 +15,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from mlr.bench.machine import describe
 from mlr.data.images import read_header, read_image, write_image
 from mlr.data.pairs import find_pairs
 from mlr.data.samples import write_samples
+from mlr.data.stream import common_format
 from mlr.gathering.accumulate import statistics_of_arrays
+from mlr.gathering.framing import framed_arrays, make_templates
 from mlr.layout import Layout
 from mlr.recipes import recipe
 from mlr.running.engine import engine
@@ -51,6 +54,11 @@ def planes(layout: Layout) -> int:
     return layout.planes(1) * layout.channels(3)
 
 
+def style_planes(name: str) -> int:
+    """Return how many planes of 64 bits there are beside them, with light and style."""
+    return 4 * 3 if recipe(name, {}).registers else 0
+
+
 def files(folder: Path, size: int) -> dict[str, float]:
     """Return the bytes of a pair and the seconds for its headers and for decoding it."""
     write_samples(folder, pairs=3, size=size, target=["happy"])
@@ -60,6 +68,19 @@ def files(folder: Path, size: int) -> dict[str, float]:
         "header": 2 * seconds(lambda: [read_header(path) for path in paths]) / len(paths),
         "decode": 2 * seconds(lambda: [read_image(path) for path in paths]) / len(paths),
     }
+
+
+def registering(folder: Path) -> float:
+    """Return the seconds that a pair takes to be registered and moved into its frame."""
+    pairs = find_pairs(folder)
+    image_format = common_format(pairs, Report())[1]
+    templates = make_templates(pairs.people, image_format, 1, Report())
+    images = [
+        (read_image(person.source).pixels, read_image(person.targets["happy"]).pixels)
+        for person in pairs.people
+    ]
+    work = [partial(framed_arrays, x, {"happy": t}, templates) for x, t in images]
+    return seconds(lambda: [each() for each in work]) / len(work)
 
 
 def pairing(folder: Path, people: int = 2000) -> dict[str, float]:
@@ -89,8 +110,8 @@ def summing(name: str, size: int) -> dict[str, float]:
     return {
         "sum": took / count * size / ROWS,
         "add": adding / sums.nbytes,
-        "bytes": 4 * planes(layout) * size * size,
-        "planes": planes(layout),
+        "bytes": (4 * planes(layout) + 8 * style_planes(name)) * size * size,
+        "planes": planes(layout) + style_planes(name),
     }
 
 
@@ -136,6 +157,7 @@ def lines(size: int, pairs: int, folder: Path) -> list[str]:
     found = describe(1)
     with limited(1):
         image, pair = files(folder / "faces", size), pairing(folder / "many")
+        register = registering(folder / "faces")
         write_samples(folder / "small", pairs=40, size=SMALL, target=["happy"])
         sums = {name: summing(name, size) for name in ("paper", "best")}
         solve = {name: solving(name, folder / "small") for name in sums}
@@ -165,6 +187,7 @@ def lines(size: int, pairs: int, folder: Path) -> list[str]:
     row("files", f"{image['bytes'] / 1e6:.2f} MB", f"{image['bytes'] * pairs / 1e12:.2g} TB")
     row("pixels", f"{6 * size**2 / 1e6:.2f} MB", f"{6 * size**2 * pairs / 1e12:.2g} TB")
     timed("decoding, a thread", image["decode"])
+    timed("best: registering, a thread", register)
     for name, each in sums.items():
         timed(f"{name}: summing up, a thread", each["sum"])
     text += [

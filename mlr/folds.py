@@ -247,6 +247,7 @@ class Folds(WorkedOnHere):
             "pairs": self.pairs,
             "white": int(max(part.white for part in self.parts)),
             "digest": self.hexdigest,
+            **({} if self.templates is None else {"templates": self.templates.digest}),
         }
 
     def save(

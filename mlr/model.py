@@ -84,7 +84,9 @@ class Model:
         said = self.summary()
         return (
             f"Model({', '.join(self.expressions)}: {said['size']}, channels {said['channels']}, "
-            f"receptive field {said['receptive_field']}, {said['parameters']:,} parameters)"
+            f"receptive field {said['receptive_field']}, "
+            f"{'registered, ' if self.registered is not None else ''}"
+            f"{said['parameters']:,} parameters)"
         )
 
     @property
@@ -226,6 +228,7 @@ class Model:
 
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
+        looks = None if self.registered is None else self.registered.looks
         channels, height, width = self.shape
         return {
             "kind": "model",
@@ -235,6 +238,7 @@ class Model:
             "receptive_field": str(self.receptive_field),
             "parameters": self.parameters,
             **self.meta,
+            **({} if looks is None else {"styles": {e: looks[e].summary() for e in looks}}),
             **({"sha256": self.sha256} if self.sha256 else {}),
         }
 

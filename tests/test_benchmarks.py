@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlr.data.images import read_image
+from mlr.data.pairs import find_pairs
 from mlr.training import train
 from tests.conftest import draw_pairs
 
@@ -69,7 +71,7 @@ def test_growth_is_measured_and_drawn(tmp_path):
     assert {int(row.split("|")[1]) for row in rows if row[2].isdigit()} == {200, 400}
 
 
-def test_quality_is_told_of_face_and_mouth_too(tmp_path):
+def test_quality_is_told_by_region_and_skin(tmp_path):
     draw_pairs(tmp_path / "data", people=range(8))
     options = [str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--folds", "2"]
     command = [sys.executable, FOLDER / "quality.py", *options]
@@ -82,12 +84,32 @@ def test_quality_is_told_of_face_and_mouth_too(tmp_path):
         for rows in ([line.split("|") for line in part.splitlines()] for part in text.split("\n\n"))
         if len(rows[0]) > 1
     ]
-    whole, parts = tables
+    whole, parts, thirds = tables
+    assert whole[""][:5] == ["MSE", "PSNR", "SSIM", "sharpness", "same person"]
     assert parts[""][:4] == ["face MSE", "face SSIM", "face sharpness", "mouth MSE"]
-    labels = ["copy of the input", "best", "best, half the pairs", "paper", "paper, half the pairs"]
+    assert thirds[""] == ["face MSE", "face sharpness", "mouth MSE", "mouth sharpness"]
+    rows = ["paper", "registered, style 0", "registered, default style"]
+    labels = ["copy of the input", *rows, *(f"{row}, half the pairs" for row in rows)]
     assert [label for label in parts if label.strip("-")] == labels
     for label in labels:
         assert 0 < float(parts[label][0]) < 1
         assert 0 < float(parts[label][3]) < 1
         assert float(whole[label][0]) > 0
-    assert "in the face and" in text
+    for third in ("darkest", "middle", "lightest"):
+        for label in labels[:4]:
+            assert 0 < float(thirds[f"{third} third, {label}"][0]) < 1
+    assert text.count("in the face, ") == 4
+    assert (tmp_path / "out" / "quality-happy.webp").is_file()
+
+
+def test_quality_trains_on_the_files_of_others_alone(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import quality
+
+    pairs = find_pairs(draw_pairs(tmp_path / "all", people=range(10)))
+    some = draw_pairs(tmp_path / "some", people=range(9))
+    for recipe in ("paper", "best"):
+        found = quality.trained([p for p in pairs.people if p.name != "9"], recipe)
+        expected = train(some, recipe=recipe)
+        assert np.array_equal(found.weights, expected.weights)
+        assert found.meta.get("templates") == expected.meta.get("templates")

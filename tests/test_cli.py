@@ -197,7 +197,21 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(run, faces, model, face, t
     assert [line.partition(" mlr[")[0] for line in evaluated.lines] == [*hints, "5 pairs evaluated"]
     info = run("info", model)
     assert "3x3" in info.out
+    assert "styles            happy: none, trained from fewer than 8 pairs" in info.out
     assert info.err == ""
+
+
+def test_info_says_what_the_style_is_and_evaluate_takes_one(run, tmp_path):
+    data, model = draw_pairs(tmp_path / "data", people=range(8)), tmp_path / "m.npz"
+    assert run("train", data, "-o", model).code == 0
+    said = json.loads(run("info", model, "--json").out)["styles"]["happy"]
+    (line,) = (line for line in run("info", model).out.splitlines() if line.startswith("styles"))
+    assert line.split(maxsplit=1)[1].startswith(f"happy: {said['explained']:.0%} of what varies, ")
+    assert line.endswith(f"default {round(said['default'], 2):g}")
+    result = run("evaluate", model, data, "--style", "happy=1", "--json")
+    assert json.loads(result.out)["style"] == {"happy": 1}
+    assert run("evaluate", model, data, "--style", "sad=1").code == 1
+    assert run("evaluate", model, data, "--style", "x").code == 2
 
 
 def test_table_of_scores_fits_a_terminal(run, faces, model):

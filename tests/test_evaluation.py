@@ -7,7 +7,7 @@ from skimage.metrics import structural_similarity
 import mlr
 from mlr.data.images import read_image, write_image
 from mlr.data.provenance import describe_image
-from mlr.errors import DataError, MlrWarning, OutputExistsError
+from mlr.errors import DataError, MlrWarning, OptionError, OutputExistsError
 from mlr.evaluation import evaluate as evaluation
 from mlr.evaluation.evaluate import evaluate
 from mlr.running.report import Report
@@ -118,6 +118,30 @@ def test_the_result_is_strict_json_even_for_a_perfect_copy(data, tmp_path):
     within = {"mse": 0, "ssim": pytest.approx(1), "sharpness": 1}
     parts = {"face": within, "mouth": within, "same_person": None}
     assert copied == within | {"psnr": None} | parts
+
+
+def test_the_style_is_that_of_outputs_pictures_and_facts(data, model, tmp_path):
+    given = evaluate(model, data, target=["happy"], style={"happy": 2}, report_dir=tmp_path)
+    assert given["style"] == {"happy": 2}
+    assert "style" not in evaluate(model, data, target=["happy"])
+    errors = []
+    for path in (data / "neutral").iterdir():
+        x, t = (read_image(data / e / path.name).pixels for e in ("neutral", "happy"))
+        errors.append(
+            np.square(model.synthesize(x, style=2, target="happy") / 255 - t / 255).mean()
+        )
+    assert given["targets"]["happy"]["mse"] == pytest.approx(np.mean(errors), rel=1e-9)
+    assert evaluate(model, data, target=["happy"], style=2)["targets"] == given["targets"]
+    for name in ("happy", "overview"):
+        assert describe_image(tmp_path / f"{name}.png")["style"] == {"happy": 2}
+    assert "<dt>style</dt><dd>happy 2</dd>" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("style", [1, {"happy": 1}])
+def test_a_model_of_the_recipe_paper_has_no_style(data, style):
+    paper = mlr.train(data, target=["happy"], recipe="paper")
+    with pytest.raises(OptionError, match="of the recipe paper has no style"):
+        evaluate(paper, data, style=style)
 
 
 def test_threads_change_nothing(data, model):

@@ -7,12 +7,20 @@ import numpy as np
 import pytest
 
 import mlr
+from mlr.data.samples import write_samples
 from mlr.errors import OptionError
 from mlr.inspection import arrays as inspection
+from mlr.inspection import plots
 from mlr.model import Model, load
 from mlr.receptive_field import ReceptiveField
-from mlr.recipes.best import penalties, prior_of
+from mlr.registration.fields import enlarged, moved
 from tests.conftest import names
+
+
+@pytest.fixture(autouse=True)
+def coarse_pictures(monkeypatch):
+    """Draw few pixels, which is quicker."""
+    monkeypatch.setattr(plots, "DPI", 30)
 
 
 def random_model(channels=3):
@@ -41,18 +49,10 @@ def test_maps_are_what_they_say():
     assert inspection.sharpness(model, "happy")[y, x] == pytest.approx(np.mean(gains))
 
 
-@pytest.mark.parametrize("edge", [False, True])
-@pytest.mark.parametrize("moved", [False, True])
-def test_departure_is_the_expected_change_of_images(edge, moved):
+def test_expected_change_is_that_of_images_without_registration():
     """A model is linear: pictures of one white pixel each tell all that it does."""
     model, (height, width) = random_model(channels=1), (4, 5)
-    displacement = np.random.default_rng(1).uniform(-1.2, 1.2, (1, 2, height, width))
-    model = replace(
-        model,
-        displacement=displacement.astype(np.float32) if moved else None,
-        edge=edge,
-        meta={"exposure": {"brightness": [0.4], "contrast": [0.2]}},
-    )
+    model = replace(model, meta={"exposure": {"brightness": [0.4], "contrast": [0.2]}})
     count = height * width
     black = model.synthesize(np.zeros((height, width), np.float32)).reshape(-1)
     units = np.eye(count, dtype=np.float32).reshape(count, height, width)
@@ -61,64 +61,59 @@ def test_departure_is_the_expected_change_of_images(edge, moved):
     apart = np.linalg.norm(places[:, None] - places, axis=-1)
     covariance = 0.2**2 * np.exp(-apart / (inspection.SMOOTHNESS * np.sqrt(count)))
     expected = (change @ covariance * change).sum(axis=1) + (black + 0.4 * change.sum(axis=1)) ** 2
-    found = inspection.departure(model, "happy")
-    np.testing.assert_allclose(found.reshape(-1), np.sqrt(expected), rtol=1e-4)
+    found = inspection.change(model, "happy")
+    inner = np.s_[1:-1, 1:-1]  # whose taps are all inside of the frame
+    expected = np.sqrt(expected).reshape(height, width)
+    np.testing.assert_allclose(found[inner], expected[inner], rtol=1e-4)
 
 
-def test_copying_model_departs_from_nothing_and_is_sharp():
+def test_copying_model_changes_nothing_and_is_sharp():
     weights = np.zeros((1, 1, 10, 4, 5), np.float32)
     weights[:, :, 4] = 1
     model = Model(weights, ReceptiveField.square(3), ("happy",), {})
     assert inspection.summary(model, "happy") == {
-        "departure": 0,
+        "change": 0,
         "bias": 0,
         "sharpness": pytest.approx(1),
         "farthest": 0,
     }
-    assert inspection.penalties(model, "happy") is None
+    assert inspection.mean_face(model, "happy") is None
 
 
-def test_penalty_of_each_tap(model):
-    found = load(model)
-    said = inspection.penalties(found, "happy")
-    matrix = penalties(found.receptive_field, found.meta["penalty"]["happy"])
-    for k, cost in enumerate(said):  # of the cheapest change by 1, the bias is left alone
-        others = np.delete(np.arange(len(said)), k)
-        follow = np.linalg.solve(matrix[others][:, others], -matrix[others, k])
-        change = np.insert(follow, k, 1.0)
-        assert change @ matrix[:-1, :-1] @ change == pytest.approx(cost)
-    assert set(inspection.penalties(random_model(), "happy")) == {0.4}
+@pytest.fixture(scope="module")
+def styled(tmp_path_factory):
+    """A model of drawn faces with a style."""
+    folder = tmp_path_factory.mktemp("drawn")
+    write_samples(folder, pairs=10, size=64, target=["happy"])
+    return mlr.train(folder)
 
 
-def test_cost_of_the_papers_penalty_is_that_of_the_weights():
-    model = replace(random_model(), meta={"penalty": 0.4, "pairs": {"happy": 7}})
-    expected = np.zeros((4, 5))
-    for channel in model.weights[0].astype(float):
-        for coefficient in channel:  # the bias, too
-            expected += 0.4 * coefficient**2 / 7 / 3
-    np.testing.assert_allclose(inspection.penalty_cost(model, "happy"), expected)
+def test_mean_face_is_that_of_the_sources_and_changes_like_any_other(styled):
+    look = styled.registered.looks["happy"]
+    found = inspection.mean_face(styled, "happy")
+    whole = enlarged(look.motion, *styled.shape[1:])
+    oval = styled.registered.geometry.oval(*styled.shape[1:])
+    again = moved(found.source, whole) - look.face / np.float32(255)
+    assert np.abs(again[:, oval]).mean() < 0.01
+    assert list(found.outputs) == [*inspection.STYLES, None]
+    image = np.ascontiguousarray(found.source.transpose(1, 2, 0))
+    for style, output in found.outputs.items():
+        expected = styled.synthesize(image, style=style).transpose(2, 0, 1)
+        np.testing.assert_allclose(output, expected, atol=1e-6)
+    difference = found.outputs[None].astype(float) - found.source
+    change = np.sqrt((difference**2).mean(axis=0))
+    np.testing.assert_allclose(inspection.change(styled, "happy"), change)
+    assert inspection.summary(styled, "happy")["farthest"] == np.hypot(*found.motion).max() > 0
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_cost_of_the_penalty_is_that_of_departing_from_the_prior(model, mirrored):
-    found = load(model)
-    found = replace(found, meta=found.meta | {"mirrored": {"happy": mirrored}})
-    cost = inspection.penalty_cost(found, "happy")
-    D = penalties(found.receptive_field, found.meta["penalty"]["happy"])
-    count = found.meta["pairs"]["happy"] * (2 if mirrored else 1)
-    for y, x in ((0, 0), (3, 4)):
-        w = found.weights[0, 0, :, y, x].astype(float) - prior_of(found.receptive_field, 0.8)
-        assert cost[y, x] == pytest.approx(w @ D @ w / count, rel=1e-9)
+def test_without_a_style_the_default_is_shown_alone(model):
+    assert list(inspection.mean_face(load(model), "happy").outputs) == [None]
 
 
-@pytest.mark.parametrize(
-    "said",
-    [{"pairs": 3}, {"pairs": {"happy": "x"}}, {"pairs": {}}, {"penalty": {}}, {"sharpen": "x"}],
-)
-def test_cost_of_an_unknown_penalty_is_not_drawn(model, said):
-    found = load(model)
-    assert inspection.penalty_cost(found, "happy") is not None
-    assert inspection.penalty_cost(replace(found, meta=found.meta | said), "happy") is None
+def test_a_pixel_of_a_registered_model_shows_the_residual_too(styled):
+    look, found = styled.registered.looks["happy"], inspection.at(styled, "happy", 30, 45)
+    np.testing.assert_array_equal(found["mean"], look.mean[:, 45, 30])
+    np.testing.assert_array_equal(found["spread"], look.spread[:, 45, 30])
 
 
 def test_a_pixel_shows_its_own_coefficients():
@@ -145,15 +140,17 @@ def test_missing_matplotlib_is_a_hint(run, model, tmp_path, monkeypatch):
     assert result.lines == ["mlr: error: drawing needs mlr[plot]: pip install 'mlr[plot]'"]
 
 
-def test_pictures_are_written(run, model, grey_model, tmp_path):
+def test_pictures_are_written(run, model, styled, grey_model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
-    result = run("inspect", model, "-o", tmp_path / "out", "--json")
-    assert result.code == 0, result.err
-    what = ("bias", "departure", "displacement", "penalty", "sharpness", "taps")
-    assert names(tmp_path / "out") == [f"happy-{name}.png" for name in what]
-    assert json.loads(result.out)["expressions"]["happy"]["farthest"] > 0
-    for name in names(tmp_path / "out"):
-        assert mlr.data.images.read_image(tmp_path / "out" / name).pixels.std() > 1
+    styled.save(tmp_path / "styled.npz")
+    what = ("motion", "residual", "sharpness", "styles", "taps", "templates")
+    for path in (tmp_path / "styled.npz", model):
+        result = run("inspect", path, "-o", tmp_path / "out", "--json", "--force")
+        assert result.code == 0, result.err
+        assert names(tmp_path / "out") == [f"happy-{name}.png" for name in what]
+        assert json.loads(result.out)["expressions"]["happy"]["farthest"] > 0
+        for name in names(tmp_path / "out"):
+            assert mlr.data.images.read_image(tmp_path / "out" / name).pixels.std() > 1
     again = run("inspect", model, "-o", tmp_path / "out")
     assert again.code == 1
     assert "exists already" in again.lines[0]
@@ -162,24 +159,18 @@ def test_pictures_are_written(run, model, grey_model, tmp_path):
     assert run("inspect", model, "-o", tmp_path / "p", "--at", "99,4").code == 2
     assert run("inspect", model, "-o", tmp_path / "p", "--at", "x").code == 2
     assert run("inspect", grey_model, "-o", tmp_path / "g").code == 0
-    assert "happy-displacement.png" not in names(tmp_path / "g")
+    what = ("bias", "change", "sharpness", "taps")
+    assert names(tmp_path / "g") == [f"happy-{name}.png" for name in what]
 
 
 def test_any_name_can_be_drawn(run, model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
     found = load(model)
-    for name in ("$x^{$", "\u7b11\u9854"):
-        odd = replace(found, expressions=(name,), meta={"penalty": {name: 0.1}})
+    for name, at in (("$x^{$", ()), ("\u7b11\u9854", ("--at", "3,4"))):
+        looks = {name: found.registered.looks["happy"]}
+        registered = replace(found.registered, looks=looks)
+        odd = replace(found, expressions=(name,), registered=registered, meta={})
         odd.save(tmp_path / "odd.npz", force=True)
-        result = run("inspect", tmp_path / "odd.npz", "-o", tmp_path / "out", "-q")
+        result = run("inspect", tmp_path / "odd.npz", "-o", tmp_path / "out", "-q", *at)
         assert (result.code, result.err) == (0, "")
-        assert (tmp_path / "out" / f"{name}-bias.png").is_file()
-
-
-@pytest.mark.parametrize("said", [[1], {"happy": 1}, {"happy": {"errors": [{}]}}])
-def test_unknown_cross_validation_is_not_drawn(model, said):
-    found = load(model)
-    assert (
-        inspection.tried(replace(found, meta=found.meta | {"cross_validation": said}), "happy")
-        == []
-    )
+        assert (tmp_path / "out" / f"{name}-{'at-3-4' if at else 'styles'}.png").is_file()

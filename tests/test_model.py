@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from mlr.errors import MlrError, ModelError, OptionError, OutputExistsError
 from mlr.model import LUMA, Model, load, new_meta
 from mlr.receptive_field import ReceptiveField
+from mlr.training import train
+from tests.conftest import draw_pairs
 
 FIELD = ReceptiveField.square(3)
 
@@ -149,6 +151,27 @@ def test_shown_it_is_one_line():
     assert repr(model(expressions=("happy", "sad"))) == (
         "Model(happy, sad: 7x6, channels 3, receptive field 3x3, 2,076 parameters)"
     )
+
+
+@pytest.fixture(scope="module")
+def styled(tmp_path_factory):
+    data = draw_pairs(tmp_path_factory.mktemp("faces"), people=range(8))
+    return train(data)
+
+
+def test_the_summary_says_what_the_style_is(styled):
+    look = styled.registered.looks["happy"]
+    assert styled.summary()["styles"]["happy"]["explained"] == look.explained
+    assert ", registered, " in repr(styled)
+    for style, groups in ((1.5, [-0.5, 1.5]), (-0.5, None)):
+        own = {"happy": replace(look, style=style, other=-0.5, explained=0.9)}
+        found = replace(styled, registered=replace(styled.registered, looks=own))
+        said = {"explained": 0.9, "groups": groups, "default": style}
+        assert found.summary()["styles"] == {"happy": said}
+    own = {"happy": replace(look, explained=0.0)}
+    found = replace(styled, registered=replace(styled.registered, looks=own))
+    assert found.summary()["styles"] == {"happy": None}
+    assert "styles" not in model().summary()
 
 
 def test_parameters_do_not_count_taps_off_the_frame():

@@ -74,10 +74,11 @@ def command_lines(room: Room, rng: random.Random) -> str:
     """Commands with options, values and arguments of all sorts, in any order."""
     options = {
         "train": "-o --remove --recipe --receptive-field --source --target --penalty --threads "
-        "--checkpoint --shard --cluster",
-        "statistics": "-o --remove --receptive-field --source --target --threads --checkpoint",
-        "synthesize": "-o --target --strength --resize --threads --cluster",
-        "evaluate": "--source --target --report --threads --cluster",
+        "--checkpoint --shard --cluster --blur --like --memory",
+        "statistics": "-o --remove --receptive-field --source --target --threads --checkpoint "
+        "--like",
+        "synthesize": "-o --target --strength --style --resize --threads --cluster",
+        "evaluate": "--source --target --style --report --threads --cluster",
         "sample": "--pairs --size --seed --target --threads",
         "info": "--json",
         "bench": "--receptive-field --threads",
@@ -112,6 +113,10 @@ def command_lines(room: Room, rng: random.Random) -> str:
             arguments.append(rng.choice([p for p in paths if str(p).startswith(str(out))]))
         elif option in ("--source", "--target", "--recipe"):
             arguments.append(rng.choice(_NAMES))
+        elif option == "--style":
+            arguments.append(rng.choice((*_NAMES, *_NUMBERS)))
+        elif option == "--like":
+            arguments.append(rng.choice(paths))
         elif option == "--pairs":
             arguments.append(rng.choice(["0", "-1", "x", "2", "9" * 5000]))
         elif option not in ("--json", "-q", "-v", "--force", "--resize"):

@@ -67,7 +67,8 @@ def bench(
         ``load``, the processors that were busy before. ``settings``: what was asked for.
         ``first_calls``: time of each kernel's first call, which compiles it or loads compiled code.
         ``limits``: rates of matrix products and of a copy in memory. ``stages``: seconds, rate,
-        unit, the limit of the machine in the same unit and the fraction of it that was reached.
+        unit, the limit of the machine in the same unit and the fraction of it that was reached;
+        what the recipe best does to a face has no limit, which is None.
         ``comparisons``: the same results made in other ways, and how many times longer that
         took. ``peak_memory``: bytes, after drawing, training and applying; None where unknown.
 

@@ -14,7 +14,7 @@ from mlr.apply import Applier, apply
 from mlr.bench import plain
 from mlr.bench.machine import copies_beyond_cache, reading_timing
 from mlr.bench.timing import Timing, once, timed
-from mlr.bench.work import EXPRESSION, PENALTY, Data, Floats, Work, as_planes
+from mlr.bench.work import EXPRESSION, PENALTY, Data, Floats, Pixels, Work, as_planes
 from mlr.data.files import temporary_folder
 from mlr.data.images import read_image, write_image
 from mlr.data.stream import ordered_map
@@ -24,12 +24,16 @@ from mlr.kernels.pack import pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
+from mlr.registration.features import features_of
+from mlr.registration.fields import enlarged, moved
+from mlr.regression import MaskedRegression
 from mlr.running.report import Report
 from mlr.running.threads import limited
 from mlr.solve import solve
 from mlr.statistics import Statistics
 
 TOLERANCE = 1e-4  # of weights and intensities, against plain NumPy
+REGISTERED = 16  # pairs that the templates are made of
 FILES = 100  # at most; they take longer to write than to read
 CHECKED = 2  # rows of pixels at the top, in the middle and at the bottom
 
@@ -51,6 +55,7 @@ def first_calls() -> list[dict[str, Any]]:
         *sums,
         _first_call("solve", lambda: solve(statistics, PENALTY)),
         _first_call("apply", lambda: apply(weights, field, as_planes(images))),
+        _first_call("registration", lambda: _registered(images, images).synthesize(images)),
     ]
 
 
@@ -82,13 +87,15 @@ def time_all(
     list of dict
         For each stage ``stage``, ``work``, the work's key, ``seconds`` (of repeated runs),
         ``items`` a run with ``items_per_second`` (None where images or pairs are no measure),
-        ``rate`` and ``limit`` in ``unit``, ``limit_name``, ``fraction``.
+        ``rate`` and ``limit`` in ``unit``, ``limit_name``, ``fraction``; the last three are None
+        where no limit is known.
     """
     measured: list[dict[str, Any]] = []
     decoded: set[int] = set()
     for work in report.progress(works, len(works), "timing"):
         if work.size not in decoded:
             measured.append(_decode(work, data[work.size], threads, repeat))
+            measured += _register(work, data[work.size], repeat)
             decoded.add(work.size)
         measured += _train(work, data[work.size], limits, repeat)
         measured += _apply(work, data[work.size], limits, repeat)
@@ -253,6 +260,43 @@ def _apply_one(work: Work, weights: Floats, image: Floats, repeat: int) -> dict[
     )
 
 
+def _register(work: Work, data: Data, repeat: int) -> list[dict[str, Any]]:
+    """Time what the recipe best does to one face, in one thread: each step, and all of them."""
+    few = slice(REGISTERED)
+    model = _registered(data.sources[few], data.targets[few])
+    registered = model.registered
+    assert registered is not None
+    image = data.sources[0]
+    unit = image.astype(np.float32) / np.float32(255)
+    (planes,) = as_planes(image[None])
+    face = registered.register(planes)
+    field = enlarged(face.field, work.size, work.size)
+    stages: dict[str, Callable[[], object]] = {
+        "features": lambda: features_of(unit),
+        "register": lambda: registered.template.best(face.features),
+        "warp": lambda: moved(planes, field),
+        "change": lambda: model.synthesize(image),
+    }
+    with limited(1):
+        return [
+            _measured(
+                stage,
+                f"1 face of {work.size} px, 1 thread",
+                {"size": work.size},
+                timed(call, repeat),
+                1,
+                amount=image.size / 1e6,
+                unit="Mpx/s",
+            )
+            for stage, call in stages.items()
+        ]
+
+
+def _registered(sources: Pixels, targets: Pixels) -> Model:
+    """Return a model of the recipe best."""
+    return MaskedRegression(recipe="best").fit(sources, targets).model_
+
+
 def _measured(
     stage: str,
     what: str,
@@ -262,8 +306,8 @@ def _measured(
     *,
     amount: float,
     unit: str,
-    limit_name: str,
-    limit: float,
+    limit_name: str | None = None,
+    limit: float | None = None,
 ) -> dict[str, Any]:
     """Return the entry of a stage; ``amount`` is what one run does, in units times seconds."""
     rate = amount / timing.median
@@ -278,7 +322,7 @@ def _measured(
         "unit": unit,
         "limit_name": limit_name,
         "limit": limit,
-        "fraction": rate / limit,
+        "fraction": None if limit is None else rate / limit,
     }
 
 

@@ -86,17 +86,26 @@ def _stages(result: dict[str, Any]) -> Iterator[str]:
             f"  {entry['stage']:11}{entry['work']:36}{seconds(entry['seconds']['median']):>9}"
             f"{'' if speed is None else f'{speed:.0f} {item}':>14}"
             f"{number(entry['rate']) + ' ' + entry['unit']:>13}"
-            f"{number(entry['limit']):>7}{entry['fraction']:>6.0%}"
+            f"{_limit(entry)}"
         )
     yield "  limits:"
     for name, stages in _limit_names(result["stages"]).items():
         yield f"    {stages}: {name}"
 
 
+def _limit(entry: dict[str, Any]) -> str:
+    """Return the cells of the limit, if one is known."""
+    if entry["limit"] is None:
+        return ""
+    return f"{number(entry['limit']):>7}{entry['fraction']:>6.0%}"
+
+
 def _limit_names(stages: list[dict[str, Any]]) -> dict[str, str]:
     """Return the names of the limits, each with the stages that it is for."""
     found: dict[str, list[str]] = {}
     for entry in stages:
+        if entry["limit_name"] is None:
+            continue
         names = found.setdefault(entry["limit_name"], [])
         if entry["stage"] not in names:
             names.append(entry["stage"])

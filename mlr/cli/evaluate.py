@@ -15,6 +15,7 @@ from mlr.cli import options
 @click.argument("data", type=options.PLACE)
 @click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: as in training]")
 @options.target("Expression to evaluate; may be repeated.  [default: all]")
+@options.style
 @click.option(
     "--report",
     "report_dir",
@@ -32,6 +33,7 @@ def evaluate(
     data: Path,
     source: str | None,
     target: tuple[str, ...],
+    style: float | dict[str, float] | None,
     report_dir: Path | None,
     cluster: str | None,
     threads: int | None,
@@ -51,6 +53,7 @@ def evaluate(
         data,
         source=source,
         target=target,
+        style=style,
         cluster=cluster,
         threads=threads,
         report_dir=report_dir,

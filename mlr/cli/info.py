@@ -26,8 +26,24 @@ def info(file: Path, as_json: bool) -> int:
         options.print_json(summary)
         return 0
     for name, value in summary.items():
-        click.echo(printable(f"{name:18}{listed(value)}"))
+        for line in _styles(value) if name == "styles" else [listed(value)]:
+            click.echo(printable(f"{name:18}{line}"))
     return 0
+
+
+def _styles(styles: dict[str, dict[str, Any] | None]) -> list[str]:
+    """Return the style of each expression in words, a line for each."""
+    return [f"{name}: {_style(style)}" for name, style in styles.items()]
+
+
+def _style(style: dict[str, Any] | None) -> str:
+    if style is None:
+        return "none, trained from fewer than 8 pairs"
+    groups = "one group"
+    if style["groups"] is not None:
+        groups = "groups about {:.2f} and {:.2f}".format(*style["groups"])
+    default = round(style["default"], 2)
+    return f"{style['explained']:.0%} of what varies, {groups}, default {default:g}"
 
 
 def _summary(file: Path) -> dict[str, Any]:

@@ -27,9 +27,10 @@ def inspect(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Draw what MODEL has learnt: where it changes a face, its bias, taps, penalty, sharpness.
+    """Draw what MODEL has learnt: the mean face at several styles, its motion, templates, taps.
 
-    Needs mlr[plot].
+    A model of the recipe paper has neither styles nor motion; where it changes a face and its bias
+    are drawn instead. Needs mlr[plot].
     """
     from mlr.inspection import arrays as inspection
     from mlr.inspection import plots

@@ -14,7 +14,7 @@ from mlr import metrics
 from mlr.data.files import check_free, located
 from mlr.data.images import Image, Pixels, read_image, write_image
 from mlr.data.pairs import Person, find_pairs
-from mlr.data.provenance import new_record, to_exif
+from mlr.data.provenance import Record, new_record, to_exif
 from mlr.data.stream import as_channels
 from mlr.errors import DataError, ImageError
 from mlr.evaluation.report_page import PairScores, write_report_page
@@ -25,6 +25,8 @@ from mlr.photo.detector import NEEDS, installed
 from mlr.running.engine import engine, mapped
 from mlr.running.report import Report
 from mlr.running.threads import thread_count
+
+Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
 
 MEASURES = ("mse", "psnr", "ssim", "sharpness")  # of the whole image
 REGIONS = ("face", "mouth")
@@ -40,6 +42,7 @@ def evaluate(
     *,
     source: str | None = None,
     target: Sequence[str] = (),
+    style: Style = None,
     cluster: str | None = None,
     threads: int | None = None,
     report_dir: str | Path | None = None,
@@ -58,6 +61,8 @@ def evaluate(
         Folder of the source images; by default that of the training.
     target : sequence of str
         Expressions to evaluate; none means all that both the model and the data have.
+    style : float or mapping of str to float, optional
+        Style of the outputs, as for `mlr.model.Model.synthesize`; by default what training chose.
     cluster : str, optional
         Who does it, as for `mlr.training.train`; all see the same folder.
     threads : int, optional
@@ -79,14 +84,17 @@ def evaluate(
         these}}}}``: means over the pairs, intensities in [0, 1], as `mlr.metrics.scores` defines
         them. ``same_person`` is the distance of dlib's embeddings of output and input; None without
         ``mlr[align]``. ``copy_input`` scores the unchanged input. A mean that is not finite, as the
-        PSNR of a perfect copy, is None too.
+        PSNR of a perfect copy, is None too. ``"style"`` is the style, if one is given.
 
     Raises
     ------
     DataError
         If no pair can be evaluated.
+    ModelError, OptionError
+        If the model has no such style.
     """
     report = report or Report()
+    model.styles_of(style, model.expressions)
     pairs = find_pairs(
         data if cluster is None else located(data).absolute(),
         source=source or model.meta.get("source", "neutral"),
@@ -107,7 +115,7 @@ def evaluate(
         for name in (*(f"{each}.png" for each in (*shared, "overview")), PAGE):
             check_free(Path(report_dir) / name, force=force)  # before the work, not after
     with engine(cluster, report) as elsewhere:
-        wanted = _Wanted(model, shared)
+        wanted = _Wanted(model, shared, style)
         results = mapped(elsewhere, _measured, pairs.people, wanted, threads)
         found = _entries(pairs.people, results, report)
     if not found:
@@ -118,12 +126,12 @@ def evaluate(
     if any(scores["same_person"] is None for scores in means.values()):
         report.note(f"note: telling whether an output shows the same person {NEEDS}")
     if report_dir is not None:
-        for path in _write_pictures(Path(report_dir), model, found, force):
+        for path in _write_pictures(Path(report_dir), wanted, found, force):
             report.note(f"wrote {path}")
         page = Path(report_dir) / PAGE
-        _write_page(page, model, located(data), found, means, thread_count(threads), force)
+        _write_page(page, wanted, located(data), found, means, thread_count(threads), force)
         report.note(f"wrote {page}")
-    return {"pairs": count, "targets": means}
+    return {"pairs": count, "targets": means, **({} if style is None else {"style": style})}
 
 
 class _Wanted(NamedTuple):
@@ -131,6 +139,15 @@ class _Wanted(NamedTuple):
 
     model: Model
     expressions: Sequence[str]
+    style: Style
+
+    def output(self, source: Pixels, expression: str) -> Pixels:
+        """Return the output for a source image."""
+        return self.model.synthesize(source, expression, style=self.style)
+
+    def record(self, expression: str) -> Record:
+        """Return what a picture of outputs says of itself."""
+        return new_record(expression, 1, self.model.sha256, self.style)
 
 
 class _Measures(NamedTuple):
@@ -172,7 +189,7 @@ def _measured(person: Person, wanted: _Wanted) -> _Measured:
         source = _read(person.source, model)
     except ImageError as error:
         return [], [(person.source, str(error))]
-    distance = _distance_from(source.pixels)
+    distance = distance_from(source.pixels)
     measured: list[tuple[str, _Measures]] = []
     failures: list[tuple[Path, str]] = []
     for name in wanted.expressions:
@@ -183,7 +200,7 @@ def _measured(person: Person, wanted: _Wanted) -> _Measured:
         except ImageError as error:
             failures.append((person.targets[name], str(error)))
             continue
-        output = model.synthesize(source.pixels, name)
+        output = wanted.output(source.pixels, name)
         channels = max(source.pixels.shape[2], target.pixels.shape[2])
         goal = as_channels(_unit(target.pixels), channels)
         ours, copied = (
@@ -194,7 +211,7 @@ def _measured(person: Person, wanted: _Wanted) -> _Measured:
     return measured, failures
 
 
-def _distance_from(source: Pixels) -> Callable[[Pixels], float | None]:
+def distance_from(source: Pixels) -> Callable[[Pixels], float | None]:
     """Return a function for the distance of an output's embedding from that of its input."""
     if not installed():
         return lambda output: None
@@ -262,30 +279,32 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _write_pictures(
-    folder: Path, model: Model, found: dict[str, list[_Entry]], force: bool
+    folder: Path, wanted: _Wanted, found: dict[str, list[_Entry]], force: bool
 ) -> Iterator[Path]:
     """Write a contact sheet of each expression and the overview; yield their paths."""
     for name, entries in sorted(found.items()):
         ranked = sorted(entries, key=lambda entry: -entry.measures.ours["mse"])
         rows = [
-            _pair_picture(model, name, place, ranked[index]) for place, index in _shown(len(ranked))
+            _pair_picture(wanted, name, place, ranked[index])
+            for place, index in _shown(len(ranked))
         ]
-        exif = to_exif(new_record(name, 1, model.sha256))
-        write_contact_sheet(folder / f"{name}.png", name, rows, exif=exif, force=force)
+        title = name if wanted.style is None else f"{name}, style {_style_of(wanted, name)}"
+        exif = to_exif(wanted.record(name))
+        write_contact_sheet(folder / f"{name}.png", title, rows, exif=exif, force=force)
         yield folder / f"{name}.png"
     people = {entry.person.name: entry.person for entry in next(iter(found.values()))}
     sources = [read_image(people[name].source).pixels for name in sorted(people)[:SHOWN]]
-    pictures = [[x, *(model.synthesize(x, name) for name in sorted(found))] for x in sources]
+    pictures = [[x, *(wanted.output(x, name) for name in sorted(found))] for x in sources]
     rows_of = [("", [as_rgb8(picture) for picture in row]) for row in pictures]
     overview = draw_sheet(["input", *sorted(found)], rows_of)
-    exif = to_exif(new_record(", ".join(sorted(found)), 1, model.sha256))
+    exif = to_exif(wanted.record(", ".join(sorted(found))))
     write_image(folder / "overview.png", overview, exif=exif, force=force)
     yield folder / "overview.png"
 
 
 def _write_page(
     path: Path,
-    model: Model,
+    wanted: _Wanted,
     data: Path,
     found: dict[str, list[_Entry]],
     means: dict[str, dict[str, Any]],
@@ -296,10 +315,12 @@ def _write_page(
     people = {entry.person.name: entry for entries in found.values() for entry in entries}
 
     def picture(pair: PairScores) -> PairPicture:
-        return _pair_picture(model, pair.expression, "", people[pair.person])
+        return _pair_picture(wanted, pair.expression, "", people[pair.person])
 
-    summary = model.summary()
+    summary = wanted.model.summary()
     facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
+    if wanted.style is not None:
+        facts["style"] = wanted.style
     pairs = [
         PairScores(entry.person.name, name, *entry.measures)
         for name, entries in found.items()
@@ -309,15 +330,21 @@ def _write_page(
     write_report_page(path, title, facts, means, pairs, picture, threads=threads, force=force)
 
 
-def _pair_picture(model: Model, expression: str, place: str, entry: _Entry) -> PairPicture:
+def _pair_picture(wanted: _Wanted, expression: str, place: str, entry: _Entry) -> PairPicture:
     """Return a row of a contact sheet."""
     source = read_image(entry.person.source).pixels
     return PairPicture(
         caption=f"{place}: {entry.person.name}, MSE {entry.measures.ours['mse']:.4f}",
         source=source,
-        output=model.synthesize(source, expression),
+        output=wanted.output(source, expression),
         target=read_image(entry.person.targets[expression]).pixels,
     )
+
+
+def _style_of(wanted: _Wanted, name: str) -> str:
+    """Return the style of an expression, for a heading."""
+    chosen = wanted.model.styles_of(wanted.style, [name])[name]
+    return "by default" if chosen is None else f"{chosen:g}"
 
 
 def _shown(count: int) -> list[tuple[str, int]]:

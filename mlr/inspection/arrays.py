@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,64 +10,94 @@ import numpy.typing as npt
 from mlr.errors import ModelError, OptionError
 from mlr.exposure import Exposure
 from mlr.model import Model
-from mlr.warping import INTERPOLATION_REACH, Places, interpolation
+from mlr.registration.fields import enlarged, inverse, moved
+from mlr.registration.synthesis import Look
 
 Float = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 
+STYLES = (-1.0, 0.0, 1.0, 2.0)  # that pictures show
 SMOOTHNESS = 1 / 8  # distance at which pixels still have something in common, in sides
 GRID = 16  # frequencies along an axis that the sharpness is measured at
 
 
-def departure(model: Model, expression: str) -> Float:
-    """Return by how much each pixel is expected to change.
+class MeanFace(NamedTuple):
+    """The mean source face, and what becomes of it.
 
-    That is sqrt(E (f(x) - x)^2), the displacement included, for images whose pixels have the mean m
-    and the standard deviation s that the model has seen, and whose correlation is exp(-d / l) at a
-    distance d, with l = `SMOOTHNESS` of the side. With e the weights of all pixels less the copy,
+    Attributes
+    ----------
+    source : ndarray of float32, shape (channels, height, width)
+        In [0, 1].
+    outputs : dict of (float or None) to ndarray of float32, shape (channels, height, width)
+        For each style, None for the default; not clipped.
+    motion : ndarray of float32, shape (2, height, width)
+        (dy, dx) in pixels, at the default style: the output at q shows source(q + motion(q)).
+    """
+
+    source: Floats
+    outputs: dict[float | None, Floats]
+    motion: Floats
+
+
+def look_of(model: Model, expression: str) -> Look | None:
+    """Return what was learnt of an expression in its frame, None without registration."""
+    model.require(expression)
+    return None if model.registered is None else model.registered.looks[expression]
+
+
+def mean_face(model: Model, expression: str) -> MeanFace | None:
+    """Return the mean source face and its outputs, None without registration.
+
+    The mean of the sources is known in the frame of the expression. The inverse of the mean motion
+    moves it back into the frame of the sources; from there on it is a face like any other.
+    """
+    look = look_of(model, expression)
+    if look is None:
+        return None
+    framed = look.face.astype(np.float32) / np.float32(255)
+    source = np.clip(moved(framed, enlarged(inverse(look.motion), *model.shape[1:])), 0, 1)
+    changes = {
+        style: model.face(source, {expression: 1.0}, {expression: style}).change(1.0)
+        for style in (*(STYLES if look.styled else ()), None)
+    }
+    outputs = {style: found.applied(source) for style, found in changes.items()}
+    return MeanFace(source, outputs, changes[None].motion)
+
+
+def change(model: Model, expression: str) -> Float:
+    """Return by how much each pixel changes, as the root of the mean square over the channels.
+
+    With registration this is the change of the mean source face, at the default style. Without, it
+    is expected, sqrt(E (f(x) - x)^2), for images whose pixels have the mean m and the standard
+    deviation s of the training images, and the correlation exp(-d / l) at a distance d, with l =
+    `SMOOTHNESS` of the side. With e the weights of the taps less the copy,
 
         E (f(x) - x)^2 = s^2 e'Ce + (bias + m sum e)^2,        mean over channels.
 
     Returns
     -------
     ndarray of float64, shape (height, width)
-        In intensities; 0 where the pixel of the input is copied.
+        In intensities.
     """
+    face = mean_face(model, expression)
+    if face is not None:
+        return difference(face.source, face.outputs[None])
     _, height, width = model.shape
     mean, deviation = _exposure(model)
-    moved = displacement(model, expression)
-    reach = int(np.abs(model.receptive_field.taps).max())
-    if moved is not None:
-        reach += int(np.ceil(np.abs(moved).max())) + INTERPOLATION_REACH
-    offsets = np.indices((2 * reach + 1, 2 * reach + 1)).reshape(2, -1)
-    apart = np.hypot(*(offsets[:, :, None] - offsets[:, None]))
+    taps = np.vstack([model.receptive_field.taps, (0, 0)])  # the last one is the copy
+    apart = np.hypot(*(taps[:, None] - taps).transpose(2, 0, 1))
     correlation = np.exp(-apart / (SMOOTHNESS * np.sqrt(height * width)))
-    places = interpolation(None if moved is None else moved.astype(np.float32), (height, width))
-    changes = np.empty((height, width))
-    for row in range(height):  # one at a time, for the memory
-        total = np.zeros(width)
-        for weights in model.weights[model.require(expression), :, :, row].astype(np.float64):
-            own = _composed(model, weights, row, reach, places)
-            own[:, reach * (2 * reach + 2)] -= 1.0
-            shift = weights[-1] + mean * own.sum(axis=1)
-            total += deviation**2 * ((own @ correlation) * own).sum(axis=1) + shift**2
-        changes[row] = np.sqrt(np.maximum(total, 0.0) / len(model.weights[0]))
-    return changes
+    weights = _taps(model, expression)
+    own = np.concatenate([weights, np.full_like(weights[:, :1], -1.0)], axis=1)
+    spread = np.einsum("cayx,ab,cbyx->cyx", own, correlation, own, optimize=True)
+    shift = bias(model, expression) + mean * own.sum(axis=1)
+    return np.asarray(np.sqrt(np.mean(deviation**2 * spread + shift**2, axis=0)))
 
 
-def _composed(model: Model, weights: Float, row: int, reach: int, places: Places) -> Float:
-    """Return the weights of all pixels up to ``reach`` away, for one row: (width, window)."""
-    height, width = model.shape[1:]
-    side, x = 2 * reach + 1, np.arange(width)
-    at = np.array([row, 0]) + model.receptive_field.taps  # of the taps, (taps, 2)
-    v, u = at[:, :1], at[:, 1:] + x
-    edge_v, edge_u = np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)
-    inside = model.edge | ((v == edge_v) & (u == edge_u))
-    rows, columns, down, across = (part[edge_v, edge_u] for part in places)  # (taps, width, n)
-    offset = (rows[..., :, None] - row + reach) * side + columns[..., None, :] + reach
-    cell = offset + (x * (side * side - 1))[:, None, None]
-    share = (weights[:-1] * inside)[..., None, None] * down[..., :, None] * across[..., None, :]
-    window = np.bincount(cell.ravel(), share.ravel(), width * side * side)
-    return np.asarray(window, np.float64).reshape(width, side * side)
+def difference(source: Floats, output: Floats) -> Float:
+    """Return the root mean square difference over the channels, (height, width)."""
+    squares = np.square(output.astype(np.float64) - source)
+    return np.asarray(np.sqrt(squares.mean(axis=0)))
 
 
 def _exposure(model: Model) -> tuple[float, float]:
@@ -95,89 +125,6 @@ def tap_weights(model: Model, expression: str) -> tuple[Float, Float]:
     return weights.mean(axis=(0, 2, 3)), np.abs(weights).mean(axis=(0, 2, 3))
 
 
-def penalties(model: Model, expression: str) -> Float | None:
-    """Return what it costs to change each tap by 1, (taps,), or None if the model does not say.
-
-    It is the same for all pixels. The other taps follow where that is cheaper: with the penalty D
-    of all taps it is 1 / (D^-1)_kk.
-    """
-    said, found = penalty(model, expression), _recipe(model)
-    if said is None or found is None:
-        return None
-    return np.asarray(said / np.linalg.inv(found[0][:-1, :-1]).diagonal(), np.float64)
-
-
-def penalty_cost(model: Model, expression: str) -> Float | None:
-    """Return what the penalty adds to the mean squared error that training makes least.
-
-    That is (w - w0)'D(w - w0) / n, mean over channels, for the weights w of a pixel and n training
-    pairs, those mirrored included. The penalty D and the prior w0 are the same for all pixels: it
-    is large where the pairs ask for other weights than the prior, and get their way.
-
-    Returns
-    -------
-    ndarray of float64, shape (height, width)
-        In squared intensities; None if the model does not say.
-    """
-    said, found, pairs = penalty(model, expression), _recipe(model), model.meta.get("pairs")
-    count = pairs.get(expression) if isinstance(pairs, dict) else None
-    if said is None or found is None or not isinstance(count, int) or count < 1:
-        return None
-    mirrored = model.meta.get("mirrored")
-    if isinstance(mirrored, dict) and mirrored.get(expression) is True:
-        count *= 2
-    matrix, prior = found
-    weights = model.weights[model.require(expression)].astype(np.float64)
-    deviation = weights - prior[:, None, None]
-    cost = np.einsum("cayx,ab,cbyx->yx", deviation, matrix, deviation, optimize=True)
-    return np.asarray(said * cost / (count * len(weights)), np.float64)
-
-
-def _recipe(model: Model) -> tuple[Float, Float] | None:
-    """Return D for a penalty of 1, (taps + 1, taps + 1), and w0, (taps + 1,); the bias is last.
-
-    The paper's recipe has one penalty for all and no prior, the recipe best those of
-    `mlr.recipes.best`. None if the model does not say.
-    """
-    size = len(model.receptive_field) + 1
-    if "smooth" not in model.meta:
-        return np.eye(size), np.zeros(size)
-    from mlr.recipes.best import penalties as matrix_of
-    from mlr.recipes.best import prior_of
-
-    smooth, sharpen = model.meta["smooth"], model.meta.get("sharpen")
-    if not (isinstance(smooth, int | float) and isinstance(sharpen, int | float)):
-        return None
-    if (0, 0) not in model.receptive_field.offsets:
-        return None
-    return (
-        matrix_of(model.receptive_field, 1.0, float(smooth)),
-        prior_of(model.receptive_field, float(sharpen)),
-    )
-
-
-def penalty(model: Model, expression: str) -> float | None:
-    """Return the penalty of the middle tap, or None if the model does not say."""
-    said = model.meta.get("penalty")
-    said = said.get(expression) if isinstance(said, dict) else said
-    return float(said) if isinstance(said, int | float) else None
-
-
-def tried(model: Model, expression: str) -> list[tuple[bool, float, float, float]]:
-    """Return what cross-validation tried: (mirrored, blur in pixels, penalty, squared error).
-
-    Nothing if the model does not say, or not in the way that the recipe best does.
-    """
-    try:
-        errors = model.meta["cross_validation"][expression]["errors"]
-        return [
-            (bool(e["mirrored"]), float(e["blur"]), float(e["penalty"]), float(e["mse"]))
-            for e in errors
-        ]
-    except (KeyError, TypeError, ValueError):
-        return []
-
-
 def sharpness(model: Model, expression: str) -> Float:
     """Return the gain of each pixel's weights for the finest detail.
 
@@ -187,7 +134,7 @@ def sharpness(model: Model, expression: str) -> Float:
     Returns
     -------
     ndarray of float64, shape (height, width)
-        1 keeps the detail of the (displaced) input, less blurs, more sharpens.
+        1 keeps the detail of the input, less blurs, more sharpens.
     """
     weights = _taps(model, expression)
     frequencies = 2 * np.pi * np.fft.fftfreq(GRID)
@@ -201,20 +148,14 @@ def sharpness(model: Model, expression: str) -> Float:
     return total / count
 
 
-def displacement(model: Model, expression: str) -> Float | None:
-    """Return by how much the input is moved, (2, height, width) in pixels, if it is."""
-    if model.displacement is None:
-        return None
-    return model.displacement[model.require(expression)].astype(np.float64)
-
-
-def at(model: Model, expression: str, x: int, y: int) -> dict[str, Any]:
+def at(model: Model, expression: str, x: int, y: int) -> dict[str, Float]:
     """Return all coefficients of one pixel.
 
     Returns
     -------
     dict
-        ``weights``: (channels, taps); ``bias``: (channels,); ``displacement``: (dy, dx) or None.
+        ``weights``: (channels, taps); ``bias``: (channels,); with registration ``mean`` and
+        ``spread``: (channels,), of the residual.
 
     Raises
     ------
@@ -224,12 +165,15 @@ def at(model: Model, expression: str, x: int, y: int) -> dict[str, Any]:
     _, height, width = model.shape
     if not (0 <= x < width and 0 <= y < height):
         raise OptionError(f"there is no pixel {x},{y} in {width}x{height} px")
-    moved = displacement(model, expression)
-    return {
+    found = {
         "weights": _taps(model, expression)[:, :, y, x],
         "bias": bias(model, expression)[:, y, x],
-        "displacement": None if moved is None else moved[:, y, x],
     }
+    look = look_of(model, expression)
+    if look is not None:
+        found["mean"] = look.mean[:, y, x].astype(np.float64)
+        found["spread"] = look.spread[:, y, x].astype(np.float64)
+    return found
 
 
 def as_window(model: Model, values: Float) -> Float:
@@ -242,13 +186,13 @@ def as_window(model: Model, values: Float) -> Float:
 
 
 def summary(model: Model, expression: str) -> dict[str, Any]:
-    """Return the means of the maps, ready for JSON."""
-    moved = displacement(model, expression)
+    """Return the means of the maps, and the farthest motion in pixels, ready for JSON."""
+    face = mean_face(model, expression)
     return {
-        "departure": float(departure(model, expression).mean()),
+        "change": float(change(model, expression).mean()),
         "bias": float(np.abs(bias(model, expression)).mean()),
         "sharpness": float(sharpness(model, expression).mean()),
-        "farthest": 0.0 if moved is None else float(np.hypot(*moved).max()),
+        "farthest": 0.0 if face is None else float(np.hypot(*face.motion).max()),
     }
 
 

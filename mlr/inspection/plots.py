@@ -13,10 +13,17 @@ import numpy.typing as npt
 from mlr.data.files import check_free, replacing
 from mlr.errors import MlrError
 from mlr.inspection import arrays as inspection
+from mlr.inspection.arrays import MeanFace
 from mlr.model import Model
+from mlr.registration.fields import moved
+from mlr.registration.synthesis import Look
 
 DPI = 150
+CELLS = 16  # of the grid that is moved, along each side
+FEATURES = ("local luminance", "local redness")
+
 Float = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 
 
 def draw_model(
@@ -77,45 +84,108 @@ def draw_model(
 
 def _maps(model: Model, expression: str, new: Any) -> dict[str, Any]:
     """Return the figures of a whole model."""
-    departure = inspection.departure(model, expression)
     sharpness = inspection.sharpness(model, expression)
+    title = f"{expression}: gain of the finest detail (1 keeps it)"
     figures = {
-        "departure": _one(
-            new, departure, f"{expression}: departure from the input, in intensities", "viridis"
-        ),
-        "sharpness": _one(
-            new,
-            sharpness,
-            f"{expression}: gain of the finest detail (1 keeps it)",
-            "RdBu_r",
-            signed=True,
-            middle=1.0,
-        ),
-        "bias": _bias(new, model, expression),
+        "sharpness": _one(new, sharpness, title, "RdBu_r", signed=True, middle=1.0),
         "taps": _taps(new, model, expression),
     }
-    moved = inspection.displacement(model, expression)
-    if moved is not None:
-        figures["displacement"] = _arrows(
-            new, moved, f"{expression}: displacement in pixels, arrows doubled"
-        )
-    penalties = inspection.penalties(model, expression)
-    if penalties is not None:
-        figures["penalty"] = _penalty(new, model, expression, penalties)
-    return figures
+    look = inspection.look_of(model, expression)
+    face = inspection.mean_face(model, expression)
+    if look is None or face is None or model.registered is None:
+        change = inspection.change(model, expression)
+        title = f"{expression}: expected change of the input, in intensities"
+        biases = {"bias": inspection.bias(model, expression)}
+        return figures | {
+            "change": _one(new, change, title, "viridis"),
+            "bias": _channel_maps(new, expression, biases),
+        }
+    residuals = {
+        "residual b at style 0": look.mean,
+        "residual c by style": look.spread,
+    }
+    return figures | {
+        "styles": _styles(new, expression, look, face),
+        "motion": _motion(new, expression, face),
+        "templates": _templates(new, expression, model.registered.source, look),
+        "residual": _channel_maps(new, expression, residuals),
+    }
 
 
-def _bias(new: Any, model: Model, expression: str) -> Any:
-    """Return a figure of the bias, one map for each channel that has its own."""
-    bias = inspection.bias(model, expression)
-    figure = new(figsize=(5.6 * len(bias), 4.8), layout="constrained")
-    limit = float(np.abs(bias).max()) or 1.0
-    for axes, values, name in zip(
-        figure.subplots(1, len(bias), squeeze=False)[0], bias, _channels(len(bias)), strict=True
-    ):
-        title = f"{expression}: bias of {name}, in intensities"
-        _show(figure, axes, values, title, "RdBu_r", signed=True, limit=limit)
+def _styles(new: Any, expression: str, look: Look, face: MeanFace) -> Any:
+    """Return a figure of the mean source face, its outputs by style, and how they differ."""
+    shown = {"mean source face": face.source}
+    for style, output in face.outputs.items():
+        if style is not None:
+            shown[f"style {style:g}"] = output
+        elif look.style not in face.outputs:
+            shown[f"default style {look.style:.2f}" if look.styled else "output"] = output
+    figure = new(figsize=(0.8 + 2.6 * len(shown), 5.6), layout="constrained")
+    figure.suptitle(f"{expression}: outputs, and their change in intensities", parse_math=False)
+    axes = figure.subplots(2, len(shown))
+    limit = max(float(inspection.difference(face.source, each).max()) for each in shown.values())
+    for (above, below), (title, image) in zip(axes.T, shown.items(), strict=True):
+        _picture(above, image, title)
+        below.set_axis_off()
+        if image is not face.source:
+            change = inspection.difference(face.source, image)
+            drawn = below.imshow(change, cmap="viridis", vmin=0, vmax=limit)
+    figure.colorbar(drawn, ax=axes[1], shrink=0.9)
     return figure
+
+
+def _motion(new: Any, expression: str, face: MeanFace) -> Any:
+    """Return a figure of the mean source face under a grid, and of both moved."""
+    height, width = face.motion.shape[1:]
+    figure = new(figsize=(10.4, 5.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    farthest = np.hypot(*face.motion).max()
+    _picture(left, face.source, f"{expression}: mean source face")
+    _picture(
+        right, moved(face.source, face.motion), f"its motion alone, by up to {farthest:.1f} px"
+    )
+    places = np.indices((height, width))
+    for axes, sources in ((left, places), (right, places + face.motion)):
+        for values, side in zip(sources, (height, width), strict=True):
+            lines = np.arange(0.5, 1, 1 / CELLS) * side  # from the middle on
+            levels = np.concatenate([side - lines[:0:-1], lines])
+            axes.contour(values, levels=levels, colors="white", linewidths=0.7, alpha=0.8)
+    return figure
+
+
+def _templates(new: Any, expression: str, source: Floats, look: Look) -> Any:
+    """Return a figure of the features of the templates: a row for luminance, one for redness."""
+    shown = {
+        "sources": source,
+        expression: look.template,
+        f"{expression}, by style": look.variation,
+    }
+    figure = new(figsize=(11.2, 6.8), layout="constrained")
+    for index, row in enumerate(figure.subplots(2, len(shown))):
+        for axes, (what, planes) in zip(row, shown.items(), strict=True):
+            values = planes[..., index].astype(np.float64)
+            _show(figure, axes, values, f"{what}: {FEATURES[index]}", "RdBu_r", signed=True)
+    return figure
+
+
+def _channel_maps(new: Any, expression: str, maps: dict[str, Any]) -> Any:
+    """Return a figure of maps (channels, height, width): a row for each, all on one scale."""
+    channels = len(next(iter(maps.values())))
+    figure = new(figsize=(5.6 * channels, 4.8 * len(maps)), layout="constrained")
+    limit = max(float(np.abs(values).max()) for values in maps.values()) or 1.0
+    rows = figure.subplots(len(maps), channels, squeeze=False)
+    for row, (what, planes) in zip(rows, maps.items(), strict=True):
+        for axes, values, name in zip(row, planes, _channels(channels), strict=True):
+            title = f"{expression}: {what}, {name}, in intensities"
+            _show(figure, axes, values, title, "RdBu_r", signed=True, limit=limit)
+    return figure
+
+
+def _picture(axes: Any, image: Floats, title: str) -> None:
+    """Show an image (channels, height, width) in [0, 1]."""
+    axes.imshow(np.clip(image, 0, 1).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.set_axis_off()
 
 
 def _taps(new: Any, model: Model, expression: str) -> Any:
@@ -181,50 +251,6 @@ def _show(
             axes.text(x, y, f"{values[y, x]:.2g}", ha="center", va="center", color=colour)
 
 
-def _arrows(new: Any, moved: Float, title: str) -> Any:
-    """Return a figure of how far the input moves, with arrows to where a pixel's content goes."""
-    figure = new(figsize=(5.6, 4.8), layout="constrained")
-    axes = figure.subplots()
-    _show(figure, axes, np.hypot(*moved), title, "viridis")
-    step = max(1, moved.shape[1] // 24)
-    y, x = np.indices(moved.shape[1:])[:, ::step, ::step]
-    dy, dx = -moved[:, ::step, ::step]  # the content comes from p + u, and so goes by -u
-    kind = {"angles": "xy", "scale_units": "xy", "scale": 0.5, "pivot": "tip", "width": 0.003}
-    axes.quiver(x, y, dx, dy, color="white", **kind)
-    return figure
-
-
-def _penalty(new: Any, model: Model, expression: str, penalties: Float) -> Any:
-    """Return a figure of the penalty by tap, by pixel, and of the errors that it was chosen by."""
-    tried = inspection.tried(model, expression)
-    cost = inspection.penalty_cost(model, expression)
-    count = 1 + (cost is not None) + bool(tried)
-    figure = new(figsize=(0.8 + 4.8 * count, 4.8), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    window = inspection.as_window(model, penalties)
-    _show(figure, axes[0], window, f"{expression}: penalty of changing a tap", "viridis", True)
-    if cost is not None:
-        title = "cost of the penalty by pixel, in squared error x 1000"
-        _show(figure, axes[1], 1000 * cost, title, "viridis")
-    if tried:
-        chosen = inspection.penalty(model, expression)
-        kinds = sorted({(mirrored, blur) for mirrored, blur, _, _ in tried}, reverse=True)
-        for mirrored, blur in kinds:
-            curve = sorted(
-                (penalty, 1000 * mse)
-                for *kind, penalty, mse in tried
-                if tuple(kind) == (mirrored, blur)
-            )
-            label = f"{'mirrored' if mirrored else 'not mirrored'}, blur {blur:g} px"
-            axes[-1].plot(*zip(*curve, strict=True), "o-", label=label)
-        axes[-1].axvline(chosen, color="grey", linestyle="--", label=f"chosen: {chosen:g}")
-        axes[-1].set_xscale("log")
-        axes[-1].set_xlabel("penalty of the middle tap")
-        axes[-1].set_title("error x 1000 of people left out", fontsize=10)
-        axes[-1].legend(fontsize=8)
-    return figure
-
-
 def _pixel(model: Model, expression: str, pixel: tuple[int, int], new: Any) -> Any:
     """Return a figure of the receptive field of one pixel, one window for each channel."""
     found = inspection.at(model, expression, *pixel)
@@ -239,9 +265,9 @@ def _pixel(model: Model, expression: str, pixel: tuple[int, int], new: Any) -> A
         strict=True,
     ):
         title = f"{expression} at {pixel[0]},{pixel[1]}, {name}: bias {bias:.3f}"
-        if found["displacement"] is not None:
-            dy, dx = found["displacement"]
-            title += f"\nseen {dy:+.1f} px down, {dx:+.1f} px right"
+        for what, key in (("b", "mean"), ("c", "spread")):
+            if key in found:
+                title += f"\n{what} of the residual: {', '.join(f'{v:.3f}' for v in found[key])}"
         window = inspection.as_window(model, weights)
         _show(figure, axes, window, title, "RdBu_r", numbers=True, signed=True, limit=limit)
     return figure

@@ -170,8 +170,7 @@ class Best:
                 other=low,
                 explained=frame.explained,
             )
-            for line in told(name, looks[name], head.pairs[name]):
-                report.note(line)
+            report.note(told(name, looks[name], head.pairs[name]))
         return Model(
             weights=weights,
             receptive_field=field,
@@ -198,17 +197,15 @@ class Best:
         return BLUR * min(shape[1:]) / SIDE if self.blur is None else self.blur
 
 
-def told(name: str, look: Look, pairs: int) -> list[str]:
+def told(name: str, look: Look, pairs: int) -> str:
     """Return what training says of the style of an expression, in a line."""
     if not look.styled:
-        return [f"{name}: no style, which takes at least 8 pairs (there are {pairs})"]
+        return f"{name}: no style, which takes at least 8 pairs (there are {pairs})"
+    groups = "in one group"
+    if look.groups is not None:
+        groups = "in two groups about {:.2f} and {:.2f}".format(*look.groups)
     share = f"the style is {look.explained:.0%} of what varies"
-    if look.style == look.other:
-        return [f"{name}: {share}, in one group; default style 0"]
-    return [
-        f"{name}: {share}, in two groups about {look.other:.2f} and {look.style:.2f}; "
-        f"default style {look.style:.2f}"
-    ]
+    return f"{name}: {share}, {groups}; default style {round(look.style, 2):g}"
 
 
 def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:

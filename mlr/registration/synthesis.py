@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,18 @@ class Look:
     def styled(self) -> bool:
         """Whether there is a style."""
         return self.explained > 0
+
+    @property
+    def groups(self) -> tuple[float, float] | None:
+        """Centres of the two groups of styles, that with more change last, if there are two."""
+        return (self.other, self.style) if self.styled and self.style != self.other else None
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return what the style is, ready for JSON; None if there is none."""
+        if not self.styled:
+            return None
+        groups = None if self.groups is None else list(self.groups)
+        return {"explained": self.explained, "groups": groups, "default": self.style}
 
     def style_at(self, strength: float, style: float | None) -> float:
         """Return the style for a strength: the one given, or the default led along by it."""
