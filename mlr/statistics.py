@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # to apply a model takes no compiler
     from mlr.registration.templates import Templates
 
 DIGEST_MODULUS = 1 << 256
-NUMBERS = 6  # sums of light and style alone
+NUMBERS = 5  # sums of light and style alone
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ class SourceSums:
 
 @dataclass(frozen=True)
 class StyleSums:
-    """Sums over framed pairs, weighted by light l and style s: for residual and shape by style.
+    """Sums over framed pairs, weighted by light l, teeth g and style s: for residual and shape.
 
-    Light and style are integers, in parts of 1/256; shapes u, fields of the target less the shape
-    of the person, in parts of 1/64 of their pixels.
+    Weights are integers, in parts of 1/256; shapes u, fields of the target less the shape of the
+    person, in parts of 1/64 of their pixels.
 
     Attributes
     ----------
     planes : ndarray of int64 or float64, shape (4, channels, height, width)
-        sum l x, sum l s x, sum l t, sum l s t.
+        sum l x, sum g x, sum l t, sum g t.
     shape : ndarray of int64, shape (2, half height, half width)
         sum s u.
     numbers : tuple of int
-        sum l, sum l s, sum l^2, sum l^2 s, sum l^2 s^2, sum s^2.
+        sum l, sum g, sum l^2, sum l g, sum g^2.
     """
 
     planes: Planes

@@ -159,12 +159,14 @@ def naive_similarity(output, target, y, x):
     return (light * structure).mean()
 
 
-def naive_shared_ridge(X, T, offsets, penalty, sigma):
+def naive_shared_ridge(X, T, offsets, light, penalty, sigma):
     """Solve the ridge of pixels that share channels and the samples of their neighbours.
 
     X, T: float arrays (N, C, H, W) whose edges repeat; penalty (D): (taps + 1, taps + 1). It pulls
-    to the identity. Returns weights (taps + 1, H, W), bias last.
+    to the identity. The light (N,) of each pair stands for the 1 of a bias. Returns weights
+    (taps + 1, H, W), that of the light last.
     """
+    light = np.repeat(light, X.shape[1])
     X, T = (images.reshape(-1, *images.shape[2:]) for images in (X, T))
     count, height, width = X.shape
     radius = int(3 * sigma + 0.5)
@@ -178,7 +180,7 @@ def naive_shared_ridge(X, T, offsets, penalty, sigma):
             wide[:, reach + dy : reach + dy + rows, reach + dx : reach + dx + columns]
             for dy, dx in offsets
         ]
-        + [np.ones((count, rows, columns))]
+        + [np.broadcast_to(light[:, None, None], (count, rows, columns))]
     )
     left = np.einsum("anyx,bnyx->yxab", Z, Z)
     right = np.einsum("anyx,nyx->yxa", Z, t)
@@ -195,21 +197,30 @@ def naive_shared_ridge(X, T, offsets, penalty, sigma):
     return weights.transpose(2, 0, 1)
 
 
-def naive_residual(X, T, offsets, weights, light, style):
-    """Regress what weights leave of each pixel and channel on light and light times style.
+def naive_residual(X, T, offsets, weights, light, teeth, shrinkage):
+    """Regress what weights leave of each pixel and channel on light and teeth, with a ridge.
 
-    X, T: float arrays (N, C, H, W); edges repeat. Returns two arrays (C, H, W).
+    X, T: float arrays (N, C, H, W); edges repeat. The last weight is that of the light. Returns two
+    arrays (C, H, W).
     """
     reach = max(max(abs(dy), abs(dx)) for dy, dx in offsets)
     height, width = X.shape[2:]
     wide = np.pad(X, [(0, 0)] * 2 + [(reach, reach)] * 2, mode="edge")
-    rest = T - weights[-1]
+    rest = T - weights[-1] * light[:, None, None, None]
     for (dy, dx), weight in zip(offsets, weights[:-1], strict=True):
         y, x = reach + dy, reach + dx
         rest = rest - weight * wide[:, :, y : y + height, x : x + width]
-    features = np.stack([light, light * style], axis=1)
-    found = np.linalg.lstsq(features, rest.reshape(len(X), -1), rcond=None)[0]
+    features = np.stack([light, teeth], axis=1)
+    left = features.T @ features + shrinkage * np.eye(2)
+    found = np.linalg.solve(left, features.T @ rest.reshape(len(X), -1))
     return found.reshape(2, *X.shape[1:])
+
+
+def naive_share(spread, face, sigma):
+    """Return the share of the mean face (C, H, W) whose colour c takes away, (H, W)."""
+    dc, dx = (planes - planes.mean(axis=0) for planes in (spread, face))
+    both = naive_blur(np.stack([(dc * dx).sum(axis=0), (dx * dx).sum(axis=0)]), sigma)
+    return np.clip(-both[0] / (both[1] + 0.002), 0, 0.4)
 
 
 # --- registration -----------------------------------------------------------------------------

@@ -265,7 +265,7 @@ class Weights:
 
     Attributes
     ----------
-    light, style : int
+    light, style, teeth : int
         In parts of 1/256.
     shape : ndarray of int32, shape (2, half height, half width)
         In parts of 1/64.
@@ -273,6 +273,7 @@ class Weights:
 
     light: int
     style: int
+    teeth: int
     shape: npt.NDArray[np.int32]
 
 
@@ -304,16 +305,14 @@ class _Styles:
     def add(self, sources: Pixels, targets: Pixels, weights: Sequence[Weights]) -> None:
         """Add framed pairs, (pairs, height, width, channels)."""
         for source, target, weight in zip(sources, targets, weights, strict=True):
-            light, style = weight.light, weight.style
+            light, teeth = weight.light, weight.teeth
             for first, image in ((0, source), (2, target)):
-                lit = image.transpose(2, 0, 1).astype(self._dtype, order="C")
-                lit *= light
-                self._planes[first] += lit
-                lit *= style
-                self._planes[first + 1] += lit
-            self._shape += style * weight.shape.astype(np.int64)
-            both = light * style
-            added = light, both, light**2, light * both, both**2, style**2
+                planes = image.transpose(2, 0, 1).astype(self._dtype, order="C")
+                self._planes[first] += light * planes
+                planes *= teeth
+                self._planes[first + 1] += planes
+            self._shape += weight.style * weight.shape.astype(np.int64)
+            added = light, teeth, light**2, light * teeth, teeth**2
             self._numbers = [a + b for a, b in zip(self._numbers, added, strict=True)]
 
     def taken(self) -> StyleSums:

@@ -19,8 +19,9 @@ from mlr.layout import Layout
 from mlr.planes import WHITE
 from mlr.registration.features import features_of
 from mlr.registration.fields import area_averaged
-from mlr.registration.geometry import Geometry, feature_size
-from mlr.registration.templates import FramedPair, Templates, framed, templates_of
+from mlr.registration.geometry import feature_size
+from mlr.registration.groupwise import templates_of
+from mlr.registration.templates import FramedPair, Templates, framed, white_of
 from mlr.running.report import Report
 from mlr.statistics import Statistics
 
@@ -67,6 +68,7 @@ def framed_arrays(
     before = _unit(source)
     features = features_of(before)
     field = templates.source_field(features)
+    white = white_of(templates.geometry, features, field) / templates.white
     pairs = {}
     for name, image in sorted(targets.items()):
         if name not in templates.frames:
@@ -79,6 +81,7 @@ def framed_arrays(
             _planar(before),
             features,
             field,
+            white,
             _planar(after),
             features_of(after),
         )
@@ -87,7 +90,7 @@ def framed_arrays(
 
 def weights_of(pair: FramedPair) -> Weights:
     """Return what a framed pair counts with."""
-    return Weights(pair.light, pair.style, pair.shape)
+    return Weights(pair.light, pair.style, pair.teeth, pair.shape)
 
 
 def as_pixels(planes: npt.NDArray[np.float32], dtype: npt.DTypeLike) -> Pixels:
@@ -192,7 +195,7 @@ def templates_of_reduced(
     names = sorted({name for subject in targets for name in subject})
     numbers = {name: [n for n, own in enumerate(targets) if name in own] for name in names}
     return templates_of(
-        Geometry(size),
+        size,
         sources,
         {name: (some, [targets[n][name] for n in some]) for name, some in numbers.items()},
     )

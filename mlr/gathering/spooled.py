@@ -195,6 +195,6 @@ class Expected(Spooled):
         weights: tuple[Weights, ...] = ()
         if templates is not None:
             shape = np.zeros((2, *templates.geometry.fields), np.int32)
-            weights = (Weights(0, 0, shape),)
+            weights = (Weights(0, 0, 0, shape),)
         targets = dict.fromkeys(names, black)
         return statistics_of_arrays(black, targets, self._layout, templates, weights)

@@ -4,12 +4,14 @@ In the common frame of an expression mouths coincide, so that a small ridge regr
 framed pairs, with weights that all channels share, keeps what they have in common sharp:
 
 - each pixel shares the samples of its neighbours (a Gaussian blur of the sums);
-- the penalty pulls to the identity, the middle tap, and the bias is left out;
+- the penalty pulls to the identity, the middle tap; the light l of the face stands for the bias;
 - the residual of the ridge is regressed, for each pixel and channel, on two features of the pair:
-  the light l of the face, and l times its style s.
+  l, and g = e (s - s_0), the light e on teeth times the style s beyond that without teeth, s_0;
+- what is added with g was learnt over the lips of the training set: the share of it that takes
+  their colour away is subtracted of the face's own lips instead.
 
-None of its choices depends on the data: cross-validation chose between them by less than half a
-percent of the error, see ``benchmarks/results/recipes.md``.
+None of the choices depends on the data: on held-out subjects others were better by less than half a
+percent, see ``benchmarks/results/registration.md``.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy.typing as npt
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.exposure import Exposure
 from mlr.folds import Folds
+from mlr.kernels.register import blur_planes, gaussian
 from mlr.layout import Layout
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
@@ -38,12 +41,17 @@ from mlr.solve import check_penalty
 from mlr.statistics import StyleSums
 
 FIELD = 3  # side of the default window
-PENALTY = 0.01  # of a tap, for intensities in [0, 1], as if there were one channel
-BLUR = 3.0  # pixels, for a shorter side of 128
-BIAS = 1e6  # penalty of the bias over that of a tap: the residual carries it
+PENALTY = 0.006  # of a tap, for intensities in [0, 1], as if there were one channel
+BLUR = 2.0  # pixels, for a shorter side of 128
+LIGHT = 1e-3  # penalty of the light's coefficient over that of a tap
+SHRINKAGE = 1.0  # added to the sums of squares of light and teeth: as if of a pair more
+WITHOUT_STYLE = 2.0  # the same where there is no style, with fewer than 8 pairs
+REPLACED = 0.4  # largest share of the lips that teeth replace
+SPREAD = 1.0  # blur of that share, in pixels for a shorter side of 128
+FLOOR = 0.002  # of the variance of the mean face over the channels
 
-#: Rows of an expression: weights (taps + 1, rows, width), b and c (2, channels, rows, width) and
-#: the mean face (channels, rows, width).
+#: Rows of an expression: weights (taps, rows, width), b and c (2, channels, rows, width) and the
+#: mean face (channels, rows, width).
 _Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
@@ -58,7 +66,7 @@ class Best:
     penalty : float
         Of a tap, for intensities in [0, 1], as if there were one channel.
     blur : float, optional
-        Standard deviation of the blur of the sums, in pixels; by default 3 for a side of 128.
+        Standard deviation of the blur of the sums, in pixels; by default 2 for a side of 128.
 
     Raises
     ------
@@ -150,24 +158,29 @@ class Best:
         )
         for band, found in report.progress(sums.each(work, bands), len(bands), "solving"):
             for index, (taps, both, face) in enumerate(found):
-                weights[index, 0, :, band.rows] = taps
+                weights[index, 0, :-1, band.rows] = taps
                 added[index, :, :, band.rows] = both
                 faces[index, :, band.rows] = face
         looks = {}
         for index, name in enumerate(names):
             frame, styles = templates.frames[name], head.styles(name)
             low, high = frame.groups or (0.0, 0.0)
+            light, _, square, *_ = styles.numbers
+            own = faces[index] * np.float32(light * UNITS / square)  # sum l x / sum l^2
+            share = replaced_share(added[index, 1], own)
             looks[name] = Look(
                 template=halved(frame.template),
                 variation=halved(frame.variation),
                 motion=frame.motion,
                 shape=_shape(styles, head.pairs[name]),
                 mean=added[index, 0],
-                spread=added[index, 1],
+                spread=added[index, 1] + share * own,
+                share=share,
                 face=np.rint(np.clip(faces[index], 0, 1) * 255).astype(np.uint8),
                 light=frame.light,
                 style=high,
                 other=low,
+                plain=frame.plain,
                 explained=frame.explained,
             )
             report.note(told(name, looks[name], head.pairs[name]))
@@ -175,7 +188,7 @@ class Best:
             weights=weights,
             receptive_field=field,
             expressions=names,
-            registered=Registered(templates.geometry, templates.source, looks),
+            registered=Registered(templates.geometry, templates.source, templates.white, looks),
             edge=True,
             channels=channels,
             meta=new_meta(
@@ -208,13 +221,35 @@ def told(name: str, look: Look, pairs: int) -> str:
     return f"{name}: {share}, {groups}; default style {round(look.style, 2):g}"
 
 
+def replaced_share(
+    spread: npt.NDArray[np.float32], face: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Return which share of the face is replaced where the style is one more, (height, width).
+
+    Teeth are not pink: over lips, c takes away of their colour. With dc and dx what c and the mean
+    face differ from the means of their channels, the share is -blur(dc dx) / (blur(dx dx) + floor),
+    from 0 to `REPLACED`; on grey images 0.
+
+    Parameters
+    ----------
+    spread, face : ndarray of float32, shape (channels, height, width)
+        c, and the mean face.
+    """
+    apart = [planes - planes.mean(axis=0, dtype=np.float32) for planes in (spread, face)]
+    products = np.stack([(apart[0] * apart[1]).sum(axis=0), (apart[1] * apart[1]).sum(axis=0)])
+    products = np.ascontiguousarray(products, np.float32)
+    blur_planes(0, 2, products, gaussian(SPREAD * min(face.shape[1:]) / SIDE))
+    share = -products[0] / (products[1] + np.float32(FLOOR))
+    return np.clip(share, 0, np.float32(REPLACED))
+
+
 def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
-    """Return the penalty D as a matrix, (taps + 1, taps + 1); the bias is last."""
-    return penalty * np.diag(np.append(np.ones(len(field)), BIAS))
+    """Return the penalty D as a matrix, (taps + 1, taps + 1); that of the light is last."""
+    return penalty * np.diag(np.append(np.ones(len(field)), LIGHT))
 
 
 def prior_of(field: ReceptiveField) -> npt.NDArray[np.float64]:
-    """Return the weights of the identity, (taps + 1,); the bias is last."""
+    """Return the weights of the identity, (taps + 1,); that of the light is last."""
     prior = np.zeros(len(field) + 1)
     prior[field.offsets.index((0, 0))] = 1
     return prior
@@ -241,29 +276,24 @@ def _fitted(
             raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
         styles = statistics.targets[name].styles
         assert styles is not None
-        light, lit, square, mixed, styled, _ = (
-            number / UNITS**power for number, power in zip(styles.numbers, _POWERS, strict=True)
+        light = styles.numbers[0] / UNITS
+        square, mixed, teeth = (number / UNITS**2 for number in styles.numbers[2:])
+        planes = styles.planes.astype(np.float64) / (white * UNITS)  # of l x, g x, l t, g t
+        lit, shown = (
+            residual(planes[k], total, planes[k + 2], weights, field, band, height)
+            for k, total in ((0, square), (1, mixed))
         )
-        rest = []
-        for first, total in ((0, light), (1, lit)):
-            unit = 1 / (white * UNITS ** (first + 1))
-            planes = (styles.planes[first + k] * unit for k in (0, 2))
-            source, target = planes
-            rest.append(residual(source, total, target, weights, field, band, height))
-            if first == 0:
-                face = source[:, band.inner] / light
-        determinant = square * styled - mixed**2
-        if determinant > 1e-9 * square * max(styled, 1e-9):
-            mean = (styled * rest[0] - mixed * rest[1]) / determinant
-            spread = (square * rest[1] - mixed * rest[0]) / determinant
+        face = planes[0][:, band.inner] / light
+        if teeth > 0:
+            square, teeth = square + SHRINKAGE, teeth + SHRINKAGE
+            determinant = square * teeth - mixed**2
+            mean = (teeth * lit - mixed * shown) / determinant
+            spread = (square * shown - mixed * lit) / determinant
         else:
-            mean, spread = rest[0] / square, np.zeros_like(rest[0])
-        both = np.stack([mean, spread]).astype(np.float32)
-        found.append((weights.astype(np.float32), both, face.astype(np.float32)))
+            mean, spread = lit / (square + WITHOUT_STYLE), np.zeros_like(lit)
+        both = np.stack([mean + weights[-1], spread]).astype(np.float32)
+        found.append((weights[:-1].astype(np.float32), both, face.astype(np.float32)))
     return found
-
-
-_POWERS = (1, 2, 2, 3, 4, 2)  # of the units of `StyleSums.numbers`
 
 
 def _shape(styles: StyleSums, pairs: int) -> npt.NDArray[np.float32]:

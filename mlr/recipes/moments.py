@@ -4,8 +4,8 @@ With x the sources, whose edge pixels repeat outside of the image, and t the tar
 
     lags[d](q) = sum_n x_n(q) x_n(q + d)      cross[k](p) = sum_n x_n(p + o_k) t_n(p)
 
-and sum_n x_n, sum_n t_n, for intensities in [0, 1]. Blurred, they are sums over the samples of a
-neighbourhood with the weights of a Gaussian.
+and sum_n l_n x_n, sum_n l_n t_n with the light l, for intensities in [0, 1]. Blurred, they are sums
+over the samples of a neighbourhood with the weights of a Gaussian.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
 from mlr.receptive_field import ReceptiveField
+from mlr.registration.templates import UNITS
 from mlr.running.bands import Band
 from mlr.singular import solve_singular
 from mlr.statistics import Statistics
@@ -50,6 +51,8 @@ def solved(
 
         w(p) = (G(p) + D)^-1 (b(p) + D w0),      G, b blurred
 
+    The last regressor is the light l_n of the pair, in the place of the 1 of a bias.
+
     Parameters
     ----------
     statistics : Statistics
@@ -59,7 +62,7 @@ def solved(
     sigma : float
         Standard deviation of the Gaussian, in pixels.
     penalty : ndarray of float64, shape (taps + 1, taps + 1)
-        D, for intensities in [0, 1]; the bias is last.
+        D, for intensities in [0, 1]; the light is last.
     prior : ndarray of float64, shape (taps + 1,)
         w0.
     band : Band
@@ -78,16 +81,18 @@ def solved(
     lags, taps = field.lag_table.lags, field.taps
     planes = [look_up.products(source.lags[0], lags, lag, True) for lag in lags]
     planes += [look_up.products(target.cross[0], taps, tap, False) for tap in taps]
-    planes += [look_up.plane(plane[0]) for plane in (source.sums, target.sums)]
+    styles = target.styles
+    assert styles is not None
+    planes += [look_up.plane(styles.planes[k].sum(axis=0)) for k in (0, 2)]  # sums of l x, l t
     stack = blur(np.stack(planes), sigma, radius)
-    stack /= statistics.white**2
-    stack[-2:] *= statistics.white
     end = len(lags) + len(taps)
+    stack[:end] /= statistics.white**2
+    stack[end:] /= statistics.white * UNITS
     weights = np.empty((1, len(taps) + 1, band.end - band.first, statistics.shape[2]))
     equations = NormalEquations(
         lags=stack[: len(lags)],
         source_sums=stack[-2],
-        samples=float(source.count * statistics.shape[0]),
+        samples=styles.numbers[2] / UNITS**2 * statistics.shape[0],
         cross=stack[None, len(lags) : end],
         target_sums=stack[-1:],
         taps=taps,
@@ -113,12 +118,14 @@ def residual(
 ) -> Float:
     """Return sum_n a_n (t_n - w . z_n) of the rows of a band, for sums weighted by some a_n.
 
+    The last of z_n is the light l_n.
+
     Parameters
     ----------
     planes, targets : ndarray, shape (channels, rows of the crop, width)
         sum_n a_n x_n and sum_n a_n t_n.
     total : float
-        sum_n a_n.
+        sum_n a_n l_n.
     weights : ndarray of float64, shape (taps + 1, rows, width)
     field : ReceptiveField
     band : Band

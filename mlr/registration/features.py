@@ -36,14 +36,17 @@ class Features:
         At a shorter side of 128 px.
     half : ndarray of float32, shape (height / 2, width / 2, 2)
         Means of 2 x 2 of them.
+    luminance : ndarray of float32, shape (height, width)
+        Mean of the channels of the image.
     light : ndarray of float32, shape (height / 2, width / 2)
-        Mean of the channels of the image, at half size.
+        The same at half size.
     grey : bool
         The second feature is 0 everywhere.
     """
 
     whole: Floats
     half: Floats
+    luminance: Floats
     light: Floats
     grey: bool
 
@@ -61,12 +64,12 @@ def features_of(image: Floats) -> Features:
 
 def features_of_reduced(image: Floats) -> Features:
     """Return the features of an image of a shorter side of 128 px."""
-    light = image.mean(axis=2, dtype=np.float32)
+    luminance = image.mean(axis=2, dtype=np.float32)
     grey = is_grey(image)
-    planes = np.zeros((FEATURES, *light.shape), np.float32)
-    planes[0] = light
+    planes = np.zeros((FEATURES, *luminance.shape), np.float32)
+    planes[0] = luminance
     if not grey:
-        planes[1] = (image[..., 0] - image[..., 1]) / (light + np.float32(0.15))
+        planes[1] = (image[..., 0] - image[..., 1]) / (luminance + np.float32(0.15))
     half = gaussian(SIGMA)
     smooth = planes.copy()
     blur_planes(0, len(smooth) - grey, smooth, half)
@@ -75,7 +78,8 @@ def features_of_reduced(image: Floats) -> Features:
     blur_planes(0, len(smooth) - grey, smooth, half)
     planes /= np.sqrt(smooth) + np.float32(FLOOR)
     whole = np.ascontiguousarray(planes.transpose(1, 2, 0))
-    return Features(whole, halved(whole), halved(light[..., None])[..., 0], grey)
+    light = halved(luminance[..., None])[..., 0]
+    return Features(whole, halved(whole), luminance, light, grey)
 
 
 def is_grey(image: Floats) -> bool:

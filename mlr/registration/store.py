@@ -12,8 +12,8 @@ import numpy.typing as npt
 from mlr.registration.geometry import Geometry
 from mlr.registration.synthesis import Look, Registered
 
-_ARRAYS = ("template", "variation", "motion", "shape", "mean", "spread", "face")
-_NUMBERS = ("light", "style", "other", "explained")
+_ARRAYS = ("template", "variation", "motion", "shape", "mean", "spread", "share", "face")
+_NUMBERS = ("light", "style", "other", "plain", "explained")
 
 
 def registered_to_arrays(
@@ -28,7 +28,11 @@ def registered_to_arrays(
         name: {key: getattr(look, key) for key in _NUMBERS}
         for name, look in sorted(registered.looks.items())
     }
-    return arrays, {"eyes": registered.geometry.eyes, "looks": numbers}
+    return arrays, {
+        "eyes": registered.geometry.eyes,
+        "white": registered.white,
+        "looks": numbers,
+    }
 
 
 def registered_from_arrays(
@@ -52,7 +56,11 @@ def registered_from_arrays(
     names = sorted(noted["looks"])
     planes = (*half, 2)
     shapes = dict(
-        zip(_ARRAYS, (planes, planes, (2, *half), (2, *half), whole, whole, whole), strict=True)
+        zip(
+            _ARRAYS,
+            (planes, planes, (2, *half), (2, *half), whole, whole, geometry.size, whole),
+            strict=True,
+        )
     )
 
     def checked(name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -73,4 +81,7 @@ def registered_from_arrays(
             raise ValueError(f"the style of {name} is {numbers}")
         own: dict[str, Any] = {key: stack[index] for key, stack in stacks.items()}
         looks[name] = Look(**(own | numbers))
-    return Registered(geometry, checked("source_template", planes), looks)
+    white = float(noted["white"])
+    if not 0 < white < math.inf:
+        raise ValueError(f"the white of its eyes is {white}")
+    return Registered(geometry, checked("source_template", planes), white, looks)

@@ -21,12 +21,11 @@ from mlr.registration.fields import (
 )
 from mlr.registration.geometry import Geometry
 from mlr.registration.register import STARTS, Template
-from mlr.registration.templates import light_of
+from mlr.registration.templates import LIGHTS, light_of, light_on_teeth, white_of
 
 Floats = npt.NDArray[np.float32]
 Ridge = Callable[[str, Floats], Floats]  # output of an expression's regression for a framed image
 
-LIGHTS = (0.2, 1.3)  # bounds of a face's brightness over that of the training set
 UNFIT, FIT = 0.33, 0.45  # correlations at which a face gets nothing, and all
 OPENING = 0.4  # strength from which the style follows
 
@@ -45,12 +44,16 @@ class Look:
         d1, how the shape varies with the style.
     mean, spread : ndarray of float32, shape (channels, height, width)
         b and c: what is added to the ridge's output, for a face as bright as the training set's.
+    share : ndarray of float32, shape (height, width)
+        Share of the face that is subtracted for each unit of style.
     face : ndarray of uint8, shape (channels, height, width)
         The mean face in the frame.
     light : float
         Mean brightness of the training set's sources.
     style, other : float
         Default style; and the one that weak strengths begin with.
+    plain : float
+        s_0, the style from which c counts.
     explained : float
         Share of the variation that the style explains; 0 if there is none.
     """
@@ -61,10 +64,12 @@ class Look:
     shape: Floats
     mean: Floats
     spread: Floats
+    share: Floats
     face: npt.NDArray[np.uint8]
     light: float
     style: float
     other: float
+    plain: float
     explained: float
 
     @property
@@ -170,12 +175,15 @@ class Registered:
         Of the images.
     source : ndarray of float32, shape (half height, half width, 2)
         T_source.
+    white : float
+        Mean brightness of the whites of the sources' eyes.
     looks : dict of str to Look
         For each expression.
     """
 
     geometry: Geometry
     source: Floats
+    white: float
     looks: dict[str, Look]
 
     @cached_property
@@ -210,8 +218,11 @@ class Registered:
         framed = moved(face.image, enlarged(whole, *self.geometry.size))
         brightness = light_of(self.geometry, face.features, whole) / look.light
         light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
+        white = white_of(self.geometry, face.features, face.field) / self.white
+        on_teeth = np.float32(light_on_teeth(brightness, white))
+        spread = mask * (on_teeth * look.spread - look.share * framed)
         added = mask * (ridge(name, framed) - framed + light * look.mean)
-        spread = mask * light * look.spread
+        added -= np.float32(look.plain) * spread
         if face.features.grey:
             added, spread = (
                 np.repeat(plane.mean(axis=0, keepdims=True), len(plane), axis=0)

@@ -1,8 +1,8 @@
-"""Templates, motions and styles: what is made once from a training set, and then frozen.
+"""Templates and what a pair becomes in their frames.
 
-Source images are registered to their common template; the targets of an expression to theirs, and
-then once more to the template of their own style. Once all of this is frozen, what becomes of a
-pair depends on that pair alone, so that statistics stay exact, additive and splittable.
+Once templates, motions and styles are frozen, what becomes of a pair depends on that pair alone, so
+that statistics stay exact, additive and splittable. How they are made, `mlr.registration.groupwise`
+says.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.kernels.parallel import share_out
-from mlr.kernels.register import blur_planes, gaussian
-from mlr.registration.features import Features, features_of_reduced
+from mlr.data.alignment import EYES
+from mlr.registration.features import Features
 from mlr.registration.fields import (
     STEP,
     composed,
     enlarged,
     halved,
-    inverse,
     looked_up,
     moved,
     rounded,
@@ -37,14 +35,15 @@ from mlr.registration.register import Template
 Floats = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 
-ROUNDS = (2.0, 1.0, 0.0)  # blur of the template in each round, in pixels of the half size
 GAIN = 1.05  # of the templates that targets are registered to a second time
 MOST_STYLE = 1.7  # deviations that such a template shows at most
-LEAST_PAIRS = 8  # that a style is told from
-GROUPS = 0.70  # of the variance that two groups explain at least; of a normal distribution .64
-SMALLEST = 0.2  # share of the pairs in the smaller group, at least
-ITERATIONS = 300  # of the power method
 UNITS = 256  # light and style are rounded to parts of this number
+PLAIN = -1.0  # style without teeth, or the like, where there are not two groups
+LIGHTS = (0.2, 1.3)  # bounds of a face's brightness over that of the training set
+#: Boxes of the whites of the eyes around (.32, .36) and (.68, .36) of the canonical crop: half
+#: width and half height; and the percentile of brightness in them.
+WHITES = (0.06, 0.02)
+BRIGHTEST = 95
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +86,13 @@ class Frame:
         """Whether there is a style."""
         return bool(self.component.any())
 
+    @property
+    def plain(self) -> float:
+        """The style s_0 at which the face shows no teeth, or the like: the lower group's centre."""
+        if not self.styled:
+            return 0.0
+        return PLAIN if self.groups is None else self.groups[0]
+
 
 _ARRAYS = ("template", "variation", "motion", "change", "component")
 _NUMBERS = ("light", "explained", "groups")
@@ -102,17 +108,22 @@ class Templates:
         Where faces lie in the images.
     source : ndarray of float32, shape (half height, half width, 2)
         Mean features of the sources, T_source, at the half size.
+    white : float
+        Mean brightness of the whites of the sources' eyes.
     frames : dict of str to Frame
         The frame of each expression.
     """
 
     geometry: Geometry
     source: Floats
+    white: float
     frames: dict[str, Frame]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: without what can be made of it, but for the digest."""
-        return {key: getattr(self, key) for key in ("geometry", "source", "frames", "digest")}
+        return {
+            key: getattr(self, key) for key in ("geometry", "source", "white", "frames", "digest")
+        }
 
     @cached_property
     def source_template(self) -> Template:
@@ -144,7 +155,8 @@ class Templates:
         for index, (name, frame) in enumerate(sorted(self.frames.items())):
             arrays |= {f"{key}{index}": getattr(frame, key) for key in _ARRAYS}
             frames[name] = {key: getattr(frame, key) for key in _NUMBERS}
-        return arrays, {"size": self.geometry.size, "eyes": self.geometry.eyes, "frames": frames}
+        numbers = {"size": self.geometry.size, "eyes": self.geometry.eyes, "white": self.white}
+        return arrays, {**numbers, "frames": frames}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Floats], details: Mapping[str, Any]) -> Templates:
@@ -181,7 +193,10 @@ class Templates:
             )
             if not frames[name].light > 0:
                 raise ValueError(f"the light of {name} is {numbers['light']}")
-        return cls(geometry, checked("source", (*half, 2)), frames)
+        white = float(details["white"])
+        if not white > 0:
+            raise ValueError(f"the white of its eyes is {white}")
+        return cls(geometry, checked("source", (*half, 2)), white, frames)
 
     def source_field(self, features: Features) -> Floats:
         """Return the field of a training source, in steps of 1/64."""
@@ -199,7 +214,9 @@ class FramedPair:
     light : int
         Brightness of the source over the templates' mean, in parts of 1/256.
     style : int
-        Score of the pair, in parts of 1/256.
+        Score s of the pair, in parts of 1/256.
+    teeth : int
+        What teeth, or the like, count with: the light on them times s - s_0, in parts of 1/256.
     shape : ndarray of int32, shape (2, half height, half width)
         Field of the target less the shape of the person, in parts of 1/64.
     """
@@ -208,6 +225,7 @@ class FramedPair:
     target: Floats
     light: int
     style: int
+    teeth: int
     shape: npt.NDArray[np.int32]
 
 
@@ -217,6 +235,7 @@ def framed(
     source: Floats,
     source_features: Features,
     source_field: Floats,
+    white: float,
     target: Floats,
     target_features: Features,
 ) -> FramedPair:
@@ -234,23 +253,28 @@ def framed(
         Theirs.
     source_field : ndarray of float32, shape (2, half height, half width)
         As `Templates.source_field` returns it.
+    white : float
+        Brightness of the whites of the source's eyes over the templates'.
     """
     geometry = template.geometry
     size = geometry.size
     whole = composed(source_field, frame.motion)
-    before = _luminance(source_features, whole)
+    before = luminance_in(source_features, whole)
     field = rounded(template.register(target_features))
     score = 0.0
     if frame.styled:
-        score = score_of(frame, _luminance(target_features, field) - before)
+        score = score_of(frame, luminance_in(target_features, field) - before)
         field = rounded(styled_field(geometry, frame, target_features, field, score))
-        score = score_of(frame, _luminance(target_features, field) - before)
+        score = score_of(frame, luminance_in(target_features, field) - before)
     shape = field - rounded(whole - frame.motion)
+    light = light_of(geometry, source_features, whole) / frame.light
+    teeth = light_on_teeth(light, white) * (score - frame.plain) if frame.styled else 0.0
     return FramedPair(
         moved(source, enlarged(whole, *size)),
         moved(target, enlarged(field, *size)),
-        round(UNITS * light_of(geometry, source_features, whole) / frame.light),
+        round(UNITS * light),
         round(UNITS * score),
+        round(UNITS * teeth),
         np.rint(shape * np.float32(STEP)).astype(np.int32),
     )
 
@@ -272,7 +296,36 @@ def light_of(geometry: Geometry, features: Features, field: Floats) -> float:
     return max(float(framed[oval].mean(dtype=np.float64)), 1 / 255)
 
 
-def _luminance(features: Features, field: Floats) -> Floats:
+def white_of(geometry: Geometry, features: Features, field: Floats) -> float:
+    """Return the brightness of the whites of the eyes of a source with a field, in [0, 1]."""
+    luminance = features.luminance
+    y, x = geometry.canonical(*luminance.shape)
+    (left, level), (right, _) = EYES
+    across = np.minimum(np.abs(x - left), np.abs(x - right)) < WHITES[0]
+    box = (np.abs(y - level) < WHITES[1]) & across
+    if not box.any():
+        return 1 / 255
+    framed = looked_up(luminance[None], enlarged(field, *luminance.shape))[0]
+    return max(float(np.percentile(framed[box], BRIGHTEST)), 1 / 255)
+
+
+def light_on_teeth(light: float, white: float) -> float:
+    """Return the light on the teeth of a face.
+
+    Teeth do not darken with skin, but do in dim light. A dark face whose eyes are bright has dark
+    skin: the light is what the eyes say and more; it is at most that of the training set, unless
+    the face is brighter itself.
+
+    Parameters
+    ----------
+    light, white : float
+        Brightness of the face and of the whites of its eyes, over those of the training set.
+    """
+    low, high = LIGHTS
+    return min(max(min(1.0, max(light, 2 * white - light)), low), high)
+
+
+def luminance_in(features: Features, field: Floats) -> Floats:
     """Return the first feature moved by a field, (half height, half width)."""
     return looked_up(np.ascontiguousarray(features.half[None, ..., 0]), field)[0]
 
@@ -281,219 +334,3 @@ def score_of(frame: Frame, change: Floats) -> float:
     """Return the score of a change of the first feature, in standard deviations."""
     difference = change.astype(np.float64) - frame.change
     return float((difference * frame.component).sum())
-
-
-# --- making templates -------------------------------------------------------------------------
-
-
-Reduced = npt.NDArray[np.uint8]  # an image of a shorter side of 128 px, (height, width, channels)
-
-
-def _features(images: Sequence[Reduced]) -> list[Features]:
-    """Return the features of images."""
-    found: dict[int, Features] = {}
-
-    def fill(begin: int, end: int) -> None:
-        for n in range(begin, end):
-            found[n] = features_of_reduced(images[n] * np.float32(1 / 255))
-
-    share_out(fill, len(images))
-    return [found[n] for n in range(len(images))]
-
-
-def group(geometry: Geometry, features: Sequence[Features]) -> tuple[Floats, Floats]:
-    """Register images to their own mean.
-
-    Returns
-    -------
-    fields : ndarray of float32, shape (N, 2, half height, half width)
-        Of mean 0, about.
-    mean : ndarray of float32, shape (half height, half width, 2)
-        Mean of the moved features.
-    """
-    fields = np.zeros((len(features), 2, *geometry.fields), np.float32)
-    halves = [each.half for each in features]
-    for sigma in ROUNDS:
-        planes = np.ascontiguousarray(_mean_features(halves, fields).transpose(2, 0, 1))
-        blur_planes(0, len(planes), planes, gaussian(sigma))
-        template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
-        found = np.empty_like(fields)
-        _fill(found, partial(_registered, template, features))
-        back = inverse(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
-        _fill(fields, partial(_composed, found, back))
-    return fields, _mean_features(halves, fields)
-
-
-def _registered(template: Template, features: Sequence[Features], n: int) -> Floats:
-    return template.register(features[n])
-
-
-def _composed(fields: Floats, inner: Floats, n: int) -> Floats:
-    return composed(fields[n], inner)
-
-
-def _mean_features(
-    features: Sequence[Floats], fields: Floats, scores: Float | None = None
-) -> Floats:
-    """Return the mean of moved features, (height, width, 2), of any size; times scores if given."""
-    total = np.zeros(features[0].shape, np.float64)
-    height, width = features[0].shape[:2]
-    for n, (each, field) in enumerate(zip(features, fields, strict=True)):
-        planes = np.ascontiguousarray(each.transpose(2, 0, 1))
-        found = looked_up(planes, enlarged(field, height, width)).transpose(1, 2, 0)
-        total += found if scores is None else scores[n] * found
-    return np.asarray(total / len(features), np.float32)
-
-
-def _fill(output: Floats, make: Callable[[int], Floats]) -> None:
-    """Fill in output[n] = make(n), in all threads."""
-
-    def fill(begin: int, end: int) -> None:
-        for n in range(begin, end):
-            output[n] = make(n)
-
-    share_out(fill, len(output))
-
-
-def frame_of(
-    geometry: Geometry,
-    source: Floats,
-    sources: Sequence[Features],
-    source_fields: Floats,
-    targets: Sequence[Reduced],
-) -> Frame:
-    """Make the frame of an expression.
-
-    Parameters
-    ----------
-    geometry : Geometry
-        Of the images.
-    source : ndarray of float32, shape (half height, half width, 2)
-        Template of the sources.
-    sources : sequence of Features
-        Of the sources of the pairs.
-    targets : sequence of ndarray of uint8, shape (height, width, channels)
-        Their targets, of the size of features.
-    source_fields : ndarray of float32, shape (N, 2, half height, half width)
-        Fields of the sources.
-    """
-    count = len(targets)
-    grey = not source[..., 1].any()
-    features = _features(targets)
-    fields, half = group(geometry, features)
-    template = Template(geometry, half)
-    motion = rounded(template.register(Features(source, source, source[..., 0], grey)))
-    wholes = [composed(field, motion) for field in source_fields]
-    before = [_luminance(each, whole) for each, whole in zip(sources, wholes, strict=True)]
-    lights = [light_of(geometry, *each) for each in zip(sources, wholes, strict=True)]
-    light = float(np.mean(lights))
-
-    def changes_with(fields: Floats) -> tuple[Floats, Floats]:
-        """Return the changes of the first feature, and their mean."""
-        changes = np.empty((count, *geometry.fields), np.float32)
-        _fill(changes, lambda n: _luminance(features[n], fields[n]) - before[n])
-        return changes, np.asarray(changes.mean(axis=0, dtype=np.float64), np.float32)
-
-    wholes_of = [each.whole for each in features]
-    whole = _mean_features(wholes_of, fields)
-    changes, mean = changes_with(fields)
-    zeros = np.zeros(geometry.fields, np.float32)
-    if count < LEAST_PAIRS:
-        return Frame(whole, np.zeros_like(whole), motion, light, mean, zeros, 0.0, None)
-    scores, component, explained = main_variation(geometry, changes, mean)
-    variation = _mean_features(wholes_of, fields, scores)
-    first = Frame(whole, variation, motion, light, mean, component, explained, None)
-    refined = np.empty_like(fields)
-    _fill(refined, lambda n: styled_field(geometry, first, features[n], fields[n], scores[n]))
-    changes, mean = changes_with(refined)
-    scores, component, explained = main_variation(geometry, changes, mean)
-    return Frame(whole, variation, motion, light, mean, component, explained, groups_of(scores))
-
-
-def main_variation(
-    geometry: Geometry, changes: Floats, mean: Floats
-) -> tuple[Float, Floats, float]:
-    """Return the main variation of changes.
-
-    The first right singular vector of (D_n - mean D) var(D), inside the oval. More of it is more
-    change: its scores have a positive covariance with the sum of D_n^2.
-
-    Returns
-    -------
-    scores : ndarray of float64, shape (N,)
-        Of standard deviation 1.
-    component : ndarray of float32, shape (half height, half width)
-        The score of a change is the sum of (change - mean) times this.
-    explained : float
-        Share of the sum of squares.
-    """
-    _, oval = planes_of(geometry)
-    apart = (changes - mean).astype(np.float64)[:, oval]
-    variance = (apart * apart).mean(axis=0)
-    weighted = apart * variance
-    # Dot products without BLAS, whose sums depend on its threads.
-    gram = np.einsum("ik,jk->ij", weighted, weighted, optimize=False)
-    vector = gram[int(np.argmax(gram.diagonal()))].copy()
-    value = 0.0
-    for _ in range(ITERATIONS):
-        norm = float(np.sqrt((vector * vector).sum()))
-        if norm == 0:
-            return np.zeros(len(changes)), np.zeros(geometry.fields, np.float32), 0.0
-        vector /= norm
-        vector = (gram * vector).sum(axis=1)
-        value = float(np.sqrt((vector * vector).sum()))
-    direction = (weighted * vector[:, None]).sum(axis=0)
-    direction /= np.sqrt((direction * direction).sum())
-    scores = (weighted * direction).sum(axis=1)
-    energy = (changes.astype(np.float64) ** 2)[:, oval].sum(axis=1)
-    if ((scores - scores.mean()) * (energy - energy.mean())).sum() < 0:
-        direction = -direction
-    deviation = float(scores.std())
-    component = np.zeros(geometry.fields, np.float32)
-    component[oval] = variance * direction / deviation
-    scores = (apart * component[oval]).sum(axis=1)
-    return scores, component, value / float(gram.trace())
-
-
-def groups_of(scores: Float) -> tuple[float, float] | None:
-    """Return the centres of two groups of scores, lower first, or None if there are not two.
-
-    Two-means must explain more than 70 % of the variance, and the smaller group hold a fifth.
-    """
-    ordered = np.sort(scores)
-    count = len(ordered)
-    lower = np.arange(1, count)  # sizes of the lower group, for every cut of the sorted scores
-    sums = np.cumsum(ordered)
-    low, high = sums[:-1] / lower, (sums[-1] - sums[:-1]) / (count - lower)
-    between = lower * (count - lower) / count * (high - low) ** 2
-    best = int(np.argmax(between))
-    total = float(((ordered - ordered.mean()) ** 2).sum())
-    smaller = min(lower[best], count - lower[best])
-    if total == 0 or between[best] <= GROUPS * total or smaller < SMALLEST * count:
-        return None
-    return float(low[best]), float(high[best])
-
-
-def templates_of(
-    geometry: Geometry,
-    sources: Sequence[Reduced],
-    targets: Mapping[str, tuple[Sequence[int], Sequence[Reduced]]],
-) -> Templates:
-    """Make the templates of a training set.
-
-    Parameters
-    ----------
-    geometry : Geometry
-        Of the images.
-    sources : sequence of ndarray of uint8, shape (height, width, channels)
-        The sources, each once, of the size of features.
-    targets : mapping of str to (sequence of int, sequence of ndarray)
-        For each expression, the numbers of its sources, and the targets.
-    """
-    features = _features(sources)
-    fields, source = group(geometry, features)
-    frames = {
-        name: frame_of(geometry, source, [features[n] for n in numbers], fields[numbers], images)
-        for name, (numbers, images) in sorted(targets.items())
-    }
-    return Templates(geometry, source, frames)
