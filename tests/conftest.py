@@ -102,6 +102,14 @@ def model(faces, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def paper_model(faces, tmp_path_factory) -> Path:
+    """A model of the recipe paper, which changes whatever it is given."""
+    path = tmp_path_factory.mktemp("models") / "paper.npz"
+    train(faces, path, target=["happy"], recipe="paper")
+    return path
+
+
+@pytest.fixture(scope="session")
 def model_of_two(faces, tmp_path_factory) -> Path:
     """A model of two expressions for colour images."""
     path = tmp_path_factory.mktemp("models") / "two.npz"

@@ -131,7 +131,7 @@ SIGNALS = [(signal.SIGINT, 130, "mlr: interrupted"), (signal.SIGTERM, 143, "mlr:
 MOMENTS = {
     "looking for pairs": ("train", "mlr.training.find_pairs", 1),
     "decoding": ("train", "mlr.data.stream.read_image", 2),
-    "solving": ("train", "mlr.recipes.search.estimate", 1),
+    "solving": ("train", "mlr.recipes.best.solved", 1),
     "writing the model": ("train", "os.fsync", 1),
     "reading the model": ("synthesize", "mlr.model.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
@@ -162,7 +162,7 @@ def test_interrupted_program_says_so_and_clears_up(
     said = [text for text in done.stderr.splitlines() if text]
     assert said[-1] == line
     table = [text for text in said[:-1] if not text.startswith("  ")]
-    assert all("left out in" in text for text in table)  # what was chosen before
+    assert all("no style" in text for text in table)  # of so few pairs
     assert names(output) == sorted(old)
     if command == "train":
         assert (output / "m.npz").read_bytes() == b"old"
@@ -286,7 +286,7 @@ def test_signals_that_are_ignored_stay_so(faces, tmp_path):
                 "-c",
                 AT_A_CALL,
                 str(int(signal.SIGINT)),
-                "mlr.recipes.search.estimate",
+                "mlr.recipes.best.solved",
                 "1",
             ],
             *["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q"],

@@ -155,7 +155,8 @@ def test_statistics_are_read_band_by_band(recipe, tmp_path, cuts):
     draw_pairs(tmp_path / "some", range(4), ("happy", "sad"), size=SIZE)
     draw_pairs(tmp_path / "more", range(20, 25), ("happy",), size=SIZE)
     mlr.gather(tmp_path / "all", tmp_path / "all.npz", recipe=recipe)
-    mlr.gather(tmp_path / "some", tmp_path / "some.npz", recipe=recipe)
+    like = tmp_path / "all.npz" if recipe == "best" else None
+    mlr.gather(tmp_path / "some", tmp_path / "some.npz", recipe=recipe, like=like)
     data = [tmp_path / "all.npz", tmp_path / "more"]
     for remove in (tmp_path / "some.npz", tmp_path / "some"):
         mlr.train(data, tmp_path / "a.npz", remove=remove, force=True)

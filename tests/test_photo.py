@@ -451,14 +451,16 @@ def test_wrong_usage(run, photos, tmp_path, options):
     assert run("align", folder, "-o", tmp_path / "out.png", "--eyes", eyes).code == 2
 
 
-def test_photographs_are_changed_in_place_and_aligned_faces_as_before(run, model, photos, tmp_path):
+def test_photographs_are_changed_in_place_and_aligned_faces_as_before(
+    run, paper_model, photos, tmp_path
+):
     folder, eyes = photos
     aligned = draw(7)
     write_image(folder / "aligned.png", aligned)
-    result = run("synthesize", model, folder, "-o", tmp_path / "out", "--eyes", eyes)
+    result = run("synthesize", paper_model, folder, "-o", tmp_path / "out", "--eyes", eyes)
     assert result.code == 0
     assert np.array_equal(
-        read_image(tmp_path / "out" / "aligned.png").pixels, load(model).synthesize(aligned)
+        read_image(tmp_path / "out" / "aligned.png").pixels, load(paper_model).synthesize(aligned)
     )
     before = read_image(folder / "happy" / "ann.png").pixels
     after = read_image(tmp_path / "out" / "happy" / "ann.png").pixels
@@ -612,14 +614,14 @@ def test_faces_smaller_than_the_model_are_changed_and_told(run, tmp_path, size, 
     assert (read_image(tmp_path / "ann-happy.png").pixels != scene()).any()
 
 
-def test_ten_faces_of_a_photograph_all_change(run, model, tmp_path):
+def test_ten_faces_of_a_photograph_all_change(run, paper_model, tmp_path):
     picture = scene(width=600)
     write_image(tmp_path / "ten.png", picture)
     faces = [
         Eyes(complex(60 * n + 20, y), complex(60 * n + 36, y)) for n in range(5) for y in (60, 160)
     ]
     eyes = write_table(tmp_path / "eyes.csv", {"ten.png": faces})
-    result = run("synthesize", model, tmp_path / "ten.png", "--eyes", eyes)
+    result = run("synthesize", paper_model, tmp_path / "ten.png", "--eyes", eyes)
     assert result.code == 0
     assert "note: 10 faces in 1 photograph" in result.err
     changed = read_image(tmp_path / "ten-happy.png").pixels != picture

@@ -163,12 +163,12 @@ def test_only_a_few_frames_wait():
         assert read - given <= AHEAD + 1
 
 
-def test_only_the_face_of_a_frame_changes_and_by_its_share(model):
+def test_only_the_face_of_a_frame_changes_and_by_its_share(paper_model):
     frame, eyes = draw(3, 160)[:120].copy(), Eyes(70 + 50j, 90 + 50j)
-    bare = change_seen(load(model), (frame, []))
+    bare = change_seen(load(paper_model), (frame, []))
     assert bare is frame
-    full = change_seen(load(model), (frame, [Seen(eyes)])).astype(int) - frame
-    half = change_seen(load(model), (frame, [Seen(eyes, 0.5)])).astype(int) - frame
+    full = change_seen(load(paper_model), (frame, [Seen(eyes)])).astype(int) - frame
+    half = change_seen(load(paper_model), (frame, [Seen(eyes, 0.5)])).astype(int) - frame
     assert np.abs(full).max() > 5
     assert np.abs(half - full / 2).max() <= 1
     top, bottom, left, right = seen(eyes.to_crop(16, 16).inverse, 16, 16)
