@@ -13,7 +13,7 @@ from scipy.stats import norm
 from mlr.data.alignment import EYES
 from mlr.data.faces import draw_face
 from mlr.kernels import register as kernels
-from mlr.registration import fields, templates
+from mlr.registration import eyes, fields, groupwise, templates
 from mlr.registration import register as registration
 from mlr.registration.features import features_of, is_grey
 from mlr.registration.geometry import Geometry, feature_size, planes_of
@@ -25,6 +25,7 @@ from tests import naive
 SQUARE = Geometry((128, 128))
 #: Of another shape, with eyes elsewhere, as tight crops have them.
 TALL = Geometry((170, 136), ((0.24, 0.30), (0.72, 0.34)))
+SMALL = Geometry((60, 72), ((0.35, 0.34), (0.66, 0.36)))
 sides = st.integers(1, 12)
 few = settings(deadline=None, max_examples=20)
 
@@ -320,6 +321,7 @@ def test_features(kind, size):
     assert found.grey == (kind != "colour")
     np.testing.assert_allclose(planes(found.whole), expected, atol=2e-4)
     np.testing.assert_allclose(planes(found.half), naive.naive_halved(expected), atol=1e-4)
+    np.testing.assert_allclose(found.luminance, reduced.mean(axis=2), atol=1e-6)
     light = naive.naive_halved(reduced.mean(axis=2)[None])[0]
     np.testing.assert_allclose(found.light, light, atol=1e-6)
     assert found.whole[..., 1].any() == (kind == "colour")
@@ -528,6 +530,10 @@ def test_half_the_light_changes_little():
 # --- templates ----------------------------------------------------------------------------------
 
 
+#: Eight people whose eyes are found in the mean of their faces, and in that of seven of them.
+PEOPLE = range(22, 30)
+
+
 @lru_cache
 def drawn(person, expression="neutral"):
     """Return a drawn face, 8-bit."""
@@ -537,8 +543,8 @@ def drawn(person, expression="neutral"):
 def templates_for(people, threads=1, **expressions):
     """Return the templates of people, and of some of them for each expression."""
     with limited(threads):
-        return templates.templates_of(
-            SQUARE,
+        return groupwise.templates_of(
+            SQUARE.size,
             [drawn(person) for person in people],
             {
                 name: ([people.index(k) for k in some], [drawn(k, name) for k in some])
@@ -550,7 +556,7 @@ def templates_for(people, threads=1, **expressions):
 @lru_cache
 def trained():
     """Return templates of eight people, six of whom look sad as well."""
-    return templates_for(range(8), happy=range(8), sad=range(1, 7))
+    return templates_for(PEOPLE, happy=PEOPLE, sad=PEOPLE[1:7])
 
 
 def contents(kept):
@@ -559,14 +565,14 @@ def contents(kept):
         name: [part.tobytes() if isinstance(part, np.ndarray) else part for part in parts.values()]
         for name, parts in ((name, vars(frame)) for name, frame in kept.frames.items())
     }
-    return kept.source.tobytes(), frames
+    return (kept.source.tobytes(), kept.geometry, kept.white), frames
 
 
 @pytest.mark.parametrize(("geometry", "kind"), CASES[::3])
 def test_group(geometry, kind):
     images = [as_kind(face(person), kind) for person in range(4)]
     known = [features_of(fields.area_averaged(image, *geometry.size)) for image in images]
-    found, mean = templates.group(geometry, known)
+    found, mean = groupwise.group(geometry, known)
     kept = 2 if kind == "colour" else 1
     expected, wanted = naive.naive_group(
         [planes(each.half)[:kept] for each in known], weights(geometry)
@@ -584,7 +590,7 @@ def test_main_variation(geometry, sense):
     changes = mean + 0.1 * smooth(3, 12, *geometry.fields)
     changes += (sense * scores)[:, None, None] * (0.5 * mean + main)
     changes = changes.astype(np.float32)
-    found = templates.main_variation(geometry, changes, changes.mean(axis=0))
+    found = groupwise.main_variation(geometry, changes, changes.mean(axis=0))
     expected = naive.naive_main_variation(changes.astype(float), oval(geometry))
     for value, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(value, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
@@ -596,7 +602,7 @@ def test_main_variation(geometry, sense):
 
 def test_changes_that_are_all_alike_have_no_variation():
     changes = np.repeat(smooth(1, 1, 64, 64), 9, axis=0)
-    scores, component, explained = templates.main_variation(SQUARE, changes, changes[0])
+    scores, component, explained = groupwise.main_variation(SQUARE, changes, changes[0])
     assert not scores.any()
     assert not component.any()
     assert explained == 0
@@ -607,21 +613,21 @@ def test_two_groups():
     for lower, upper in ((20, 60), (60, 20), (40, 40), (64, 16)):
         scores = rng.permutation(np.repeat([-1.0, 1.5], [lower, upper]))
         scores += 0.2 * rng.normal(size=80)
-        groups = templates.groups_of(scores)
+        groups = groupwise.groups_of(scores)
         assert groups == pytest.approx(naive.naive_groups(scores))
         assert groups == pytest.approx((-1, 1.5), abs=0.15)
-    assert templates.groups_of(np.repeat([0.0, 5.0], [9, 2])) is None  # less than a fifth
-    assert templates.groups_of(np.repeat([0.0, 5.0], [8, 2])) == (0, 5)
-    assert templates.groups_of(np.zeros(10)) is None
+    assert groupwise.groups_of(np.repeat([0.0, 5.0], [9, 2])) is None  # less than a fifth
+    assert groupwise.groups_of(np.repeat([0.0, 5.0], [8, 2])) == (0, 5)
+    assert groupwise.groups_of(np.zeros(10)) is None
 
 
-def test_two_groups_explain_seven_tenths():
+def test_two_groups_explain_eight_tenths():
     quantiles = norm.ppf((np.arange(100) + 0.5) / 100)
-    assert templates.groups_of(quantiles) is None
+    assert groupwise.groups_of(quantiles) is None
     least, explained = None, np.zeros(2)
     for apart in np.arange(0, 4, 0.05):
         scores = np.concatenate([quantiles - apart / 2, quantiles + apart / 2])
-        groups = templates.groups_of(scores)
+        groups = groupwise.groups_of(scores)
         high = scores > 0
         within = (scores[high].var() + scores[~high].var()) / 2
         explained = explained[1], 1 - within / scores.var()
@@ -629,8 +635,9 @@ def test_two_groups_explain_seven_tenths():
             least = apart
             break
         assert naive.naive_groups(scores) is None
-    assert explained[0] < 0.70 < explained[1]
-    assert 1 < least < 2.5
+    assert explained[0] < 0.80 < explained[1]
+    assert 3.5 < least < 4
+    assert groupwise.groups_of(np.arange(100.0)) is None  # of even scores two explain 3/4
     assert groups == pytest.approx(naive.naive_groups(scores), abs=0.05)
 
 
@@ -639,11 +646,11 @@ def test_one_extreme_score_hides_no_groups():
     scores = np.append(np.repeat([-1.0, 1.0], 40) + 0.2 * rng.normal(size=80), 5.0)
     expected = naive.naive_groups(scores)
     assert expected is not None
-    assert templates.groups_of(scores) == pytest.approx(expected)
+    assert groupwise.groups_of(scores) == pytest.approx(expected)
 
 
 def test_the_lower_group_may_be_a_fifth():
-    assert templates.groups_of(np.repeat([0.0, 5.0], [2, 8])) == (0, 5)
+    assert groupwise.groups_of(np.repeat([0.0, 5.0], [2, 8])) == (0, 5)
 
 
 def halves_of(found):
@@ -656,7 +663,7 @@ def test_frame():
     known, wanted = ([features(k, kind) for k in people] for kind in ("neutral", "happy"))
     shapes = np.stack([smooth(k, 2, 64, 64, sigma=8) for k in people])
     source = np.mean([each.half for each in known], axis=0)
-    found = templates.frame_of(SQUARE, source, known, shapes, [drawn(k, "happy") for k in people])
+    found = groupwise.frame_of(SQUARE, source, known, shapes, [drawn(k, "happy") for k in people])
     expected = naive.naive_frame(
         planes(source),
         [(planes(each.half), each.light.astype(float)) for each in known],
@@ -678,7 +685,69 @@ def test_frame():
     np.testing.assert_allclose(found.change, expected["change"], atol=0.03)
     off = found.component - expected["component"]
     assert np.abs(off).max() < 0.02 * np.abs(expected["component"]).max()
-    assert found.groups == pytest.approx(templates.groups_of(expected["scores"]), abs=0.01)
+    assert found.groups == pytest.approx(expected["groups"], abs=0.01)
+    assert found.plain == naive.naive_plain(found.groups)
+
+
+def test_style_counts_from_that_without_teeth():
+    frame = trained().frames["happy"]
+    assert frame.styled
+    assert replace(frame, groups=(-0.7, 1.1)).plain == -0.7
+    assert replace(frame, groups=None).plain == -1
+    none = replace(frame, component=np.zeros_like(frame.component))
+    assert none.plain == 0
+
+
+def place_of(geometry):
+    """Return where the pixels of the features' size lie in the canonical crop."""
+    return naive.naive_canonical(geometry.size, geometry.eyes, *geometry.features)
+
+
+@pytest.mark.parametrize("geometry", [SQUARE, TALL, SMALL], ids=["square", "tall", "small"])
+def test_white_of_the_eyes(geometry):
+    height, width = geometry.features
+    own = features_of(picture(5, height, width))
+    field = smooth(6, 2, *geometry.fields, sigma=6, largest=2)
+    expected = naive.naive_white(own.luminance.astype(float), field, *place_of(geometry))
+    assert templates.white_of(geometry, own, field) == pytest.approx(expected, abs=1e-5)
+    dark = replace(own, luminance=np.zeros_like(own.luminance))
+    assert templates.white_of(geometry, dark, field) == 1 / 255
+
+
+def test_the_whites_lie_beside_the_pupils():
+    luminance = np.zeros((128, 128), np.float32)
+    still = np.zeros((2, 64, 64), np.float32)
+    for y, x, expected in (
+        (46, 36, 1), (46, 46, 1), (46, 82, 1), (46, 92, 1), (44, 41, 1), (48, 87, 1),
+        (46, 30, 0), (46, 52, 0), (46, 64, 0), (46, 97, 0), (41, 41, 0), (51, 87, 0),
+    ):  # fmt: skip
+        spot = luminance.copy()
+        spot[y - 1 : y + 2, x - 2 : x + 3] = 1
+        own = replace(features(1), luminance=spot)
+        white = templates.white_of(SQUARE, own, still)
+        assert white == (1 / 255 if not expected else pytest.approx(1)), (y, x)
+
+
+def test_eyes_outside_of_the_image_have_no_white():
+    outside = Geometry((128, 128), ((1.4, 0.3), (1.8, 0.3)))
+    still = np.zeros((2, 64, 64), np.float32)
+    assert templates.white_of(outside, features(1), still) == 1 / 255
+
+
+def test_light_on_teeth():
+    for light in np.arange(0.02, 2, 0.06):
+        for white in np.arange(0.01, 2, 0.06):
+            expected = naive.naive_light_on_teeth(light, white)
+            assert templates.light_on_teeth(light, white) == pytest.approx(expected)
+    for light, white, expected in (
+        (0.6, 0.6, 0.6),  # a dim picture
+        (0.6, 0.75, 0.9),  # a dark face: as much over the white as that is over the face
+        (0.6, 1.0, 1.0),
+        (0.6, 0.3, 0.6),  # closed eyes say nothing
+        (0.05, 0.1, 0.2),
+        (1.2, 1.0, 1.0),
+    ):
+        assert templates.light_on_teeth(light, white) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0, 2.5, -3.0])
@@ -702,13 +771,20 @@ def pair_of(person, expression="happy"):
     return source, known, trained().source_field(known), target, features(person, expression)
 
 
-def test_framed_pair():
+@pytest.mark.parametrize(
+    ("share", "white", "groups"),
+    [(1.0, 1.0, (-0.7, 1.1)), (1.0, 0.9, None), (0.5, 0.7, (-0.7, 1.1)), (0.5, 0.3, None)],
+)
+def test_framed_pair(share, white, groups):
     kept = trained()
-    frame = kept.frames["happy"]
-    source, known, field, target, wanted = pair_of(21)
+    frame = replace(kept.frames["happy"], groups=groups)
+    source, _, _, target, wanted = pair_of(21)
+    source = np.float32(share) * source
+    known = features_of(interleaved(source))
+    field = kept.source_field(known)
     assert np.array_equal(field, fields.rounded(kept.source_template.register(known)))
     found = templates.framed(
-        frame, kept.target_templates["happy"], source, known, field, target, wanted
+        frame, kept.target_templates["happy"], source, known, field, white, target, wanted
     )
     plain = {
         "template": planes(frame.template),
@@ -717,10 +793,12 @@ def test_framed_pair():
         "light": frame.light,
         "change": frame.change.astype(float),
         "component": frame.component.astype(float),
+        "groups": groups,
     }
-    x, t, light, style, shape = naive.naive_framed_pair(
+    before = planes(known.half), known.light.astype(float), field.astype(float), white
+    x, t, light, style, teeth, shape = naive.naive_framed_pair(
         plain,
-        (source.astype(float), planes(known.half), known.light.astype(float), field.astype(float)),
+        (source.astype(float), *before),
         (target.astype(float), *halves_of(wanted)),
         weights(SQUARE),
         oval(SQUARE),
@@ -729,6 +807,8 @@ def test_framed_pair():
     assert np.abs(found.target - t).mean() < 1e-3
     assert found.light == pytest.approx(256 * light, abs=0.6)
     assert found.style == pytest.approx(256 * style, abs=5)
+    assert found.teeth == pytest.approx(256 * teeth, abs=5)
+    assert light > 0.8 if share == 1 else 0.2 < light < 0.6
     assert np.abs(found.shape - 64 * shape).mean() < 0.3
     assert np.abs(found.shape - 64 * shape).max() < 3
     assert found.shape.dtype == np.int32
@@ -737,7 +817,7 @@ def test_framed_pair():
 def test_scores_of_those_who_made_the_templates_have_deviation_1():
     kept = trained()
     scores = []
-    for person in range(8):
+    for person in PEOPLE:
         source, known, field, target, wanted = pair_of(person)
         pair = templates.framed(
             kept.frames["happy"],
@@ -745,6 +825,7 @@ def test_scores_of_those_who_made_the_templates_have_deviation_1():
             source,
             known,
             field,
+            1.0,
             target,
             wanted,
         )
@@ -762,34 +843,156 @@ def test_fewer_than_eight_pairs_have_no_style():
     assert not frame.component.any()
     assert not frame.variation.any()
     assert (frame.explained, frame.groups) == (0, None)
-    source, known, field, target, wanted = pair_of(2, "sad")
+    source, known, field, target, wanted = pair_of(24, "sad")
     template = kept.target_templates["sad"]
-    pair = templates.framed(frame, template, source, known, field, target, wanted)
-    assert pair.style == 0
+    pair = templates.framed(frame, template, source, known, field, 0.8, target, wanted)
+    assert pair.style == pair.teeth == frame.plain == 0
     own = fields.composed(field, frame.motion) - frame.motion
     expected = fields.rounded(template.register(wanted)) - fields.rounded(own)
     assert np.array_equal(pair.shape, 64 * expected)
-    seven = templates_for(range(7), happy=range(7))
+    seven = templates_for(PEOPLE[:7], happy=PEOPLE[:7])
     assert not seven.frames["happy"].styled
 
 
 def test_templates_depend_on_their_images_alone():
     expected = contents(trained())
-    assert contents(templates_for(range(8), 3, sad=range(1, 7), happy=range(8))) == expected
-    alone = contents(templates_for(range(8), 2, sad=range(1, 7)))
+    assert contents(templates_for(PEOPLE, 3, sad=PEOPLE[1:7], happy=PEOPLE)) == expected
+    alone = contents(templates_for(PEOPLE, 2, sad=PEOPLE[1:7]))
     assert alone[0] == expected[0]
     assert alone[1]["sad"] == expected[1]["sad"]
-    other = contents(templates_for(range(8), 1, sad=range(2, 8)))
+    other = contents(templates_for(PEOPLE, 1, sad=PEOPLE[2:8]))
     assert other[0] == expected[0]
     assert other[1]["sad"] != expected[1]["sad"]
 
 
 def test_templates_of_grey_images_have_one_feature():
     people = [np.ascontiguousarray(drawn(k)[..., 1:2]) for k in range(3)]
-    kept = templates.templates_of(SQUARE, people, {"happy": ([0, 2], people[:2])})
+    kept = groupwise.templates_of(SQUARE.size, people, {"happy": ([0, 2], people[:2])})
     assert not kept.source[..., 1].any()
     assert not kept.frames["happy"].template[..., 1].any()
     assert kept.source[..., 0].any()
+
+
+def test_white_of_a_training_set_is_the_mean():
+    kept = trained()
+    assert kept.geometry == SQUARE
+    known = [features(person) for person in PEOPLE]
+    registered, _ = groupwise.group(SQUARE, known)
+    whites = [
+        naive.naive_white(each.luminance.astype(float), field, *place_of(SQUARE))
+        for each, field in zip(known, registered, strict=True)
+    ]
+    assert kept.white == pytest.approx(np.mean(whites), rel=1e-4)
+    assert np.std(whites) > 0.01
+    assert kept.white > np.mean([each.light[20:50, 20:44].mean() for each in known])
+
+
+# --- eyes ---------------------------------------------------------------------------------------
+
+#: Rows and columns that are cut out of canonical faces of 128 px: top, bottom, left, right.
+CROPS = [
+    (10, 128, 5, 123),
+    (20, 128, 14, 114),
+    (20, 118, 14, 108),
+    (16, 128, 0, 128),
+    (0, 128, 20, 108),
+    (12, 116, 8, 112),
+    (12, 124, 20, 108),
+    (0, 116, 12, 128),
+    (16, 112, 12, 116),
+    (4, 112, 10, 118),
+]
+
+
+@lru_cache
+def ten(seed, size=128):
+    """Return ten drawn faces, 8-bit."""
+    return [draw_face(seed, person, "neutral", size) for person in range(10)]
+
+
+def mean_feature(images):
+    """Return the mean first feature of 8-bit images."""
+    found = [features_of(image.astype(np.float32) / np.float32(255)) for image in images]
+    return np.mean([each.whole[..., 0] for each in found], axis=0, dtype=np.float32)
+
+
+def cut(images, crop):
+    """Return a crop of images, and where the eyes of canonical images lie in it."""
+    top, bottom, left, right = crop
+    side = images[0].shape[0]
+    eyes_there = [
+        ((side * x - left) / (right - left), (side * y - top) / (bottom - top)) for x, y in EYES
+    ]
+    return [np.ascontiguousarray(each[top:bottom, left:right]) for each in images], eyes_there
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 7])
+def test_eyes_of_drawn_faces_are_canonical(seed):
+    assert eyes.find_eyes(mean_feature(ten(seed))) == EYES
+
+
+@pytest.mark.parametrize("size", [40, 64, 200, 256])
+def test_eyes_of_reduced_and_enlarged_faces_are_canonical(size):
+    assert eyes.find_eyes(mean_feature(ten(1, size))) == EYES
+
+
+# Drawn faces are drawings: of most people, and in tighter crops, something else looks more like a
+# face than they do. In these crops of these people, nothing does.
+@pytest.mark.parametrize("crop", CROPS)
+def test_eyes_of_crops(crop):
+    images, expected = cut(ten(1), crop)
+    found = eyes.find_eyes(mean_feature(images))
+    assert np.abs(np.subtract(found, expected)).max() < 0.01
+    assert np.abs(np.subtract(found, EYES)).max() > 0.02
+    assert found[0][1] == found[1][1]
+
+
+def test_eyes_are_found_to_parts_of_a_pixel():
+    images, _ = cut(ten(1), CROPS[5])
+    mean = mean_feature(images)
+    before = np.array(eyes.find_eyes(mean))
+    for dy, dx in ((0.25, 0.4), (0.5, 0.75), (-0.35, -0.6)):
+        field = np.empty((2, *mean.shape), np.float32)
+        field[0], field[1] = -dy, -dx
+        found = np.array(eyes.find_eyes(fields.moved(mean[None], field)[0]))
+        np.testing.assert_allclose((found - before) * 128, [(dx, dy)] * 2, atol=0.12)
+
+
+def test_eyes_close_to_the_canonical_ones_are_these():
+    images, expected = cut(ten(1), (1, 128, 0, 127))
+    assert 0.001 < np.abs(np.subtract(expected, EYES)).max() < 0.01
+    assert eyes.find_eyes(mean_feature(images)) == EYES
+    images, expected = cut(ten(1), (3, 128, 0, 125))
+    found = eyes.find_eyes(mean_feature(images))
+    assert 0.015 < np.abs(np.subtract(expected, EYES)).max() < 0.03
+    assert found != EYES
+    assert np.abs(np.subtract(found, expected)).max() < 0.01
+
+
+@pytest.mark.parametrize("size", [(128, 128), (152, 128), (128, 256)])
+def test_eyes_of_nothing_are_canonical(size):
+    assert eyes.find_eyes(np.zeros(size, np.float32)) == EYES
+    assert eyes.find_eyes(np.full(size, 0.7, np.float32)) == EYES
+    for seed in range(3):
+        assert eyes.find_eyes(features_of(noise(seed, *size, 3)).whole[..., 0]) == EYES
+        assert eyes.find_eyes(smooth(seed, 1, *size, sigma=1)[0] * 3) == EYES
+
+
+@pytest.mark.parametrize("crop", [CROPS[1], CROPS[5]])
+def test_templates_are_placed_by_the_eyes(crop):
+    top, bottom, left, right = crop
+    images, expected = cut(ten(1), crop)
+    size = bottom - top, right - left
+    reduced = [np.rint(shrunk(each.astype(np.float32))).astype(np.uint8) for each in images]
+    kept = groupwise.templates_of(size, reduced, {"happy": ([0, 1], reduced[:2])})
+    assert kept.geometry.size == size
+    found = eyes.find_eyes(mean_feature(reduced))
+    np.testing.assert_allclose(kept.geometry.eyes, found, atol=1e-6)
+    assert np.abs(np.subtract(kept.geometry.eyes, expected)).max() < 0.01
+    whole = naive.naive_mask(*naive.naive_canonical((128, 128), EYES, 128, 128))
+    wanted = whole[top:bottom, left:right]
+    assert np.abs(kept.geometry.mask(*size) - wanted).mean() < 0.02
+    assert np.abs(Geometry(size).mask(*size) - wanted).mean() > 0.05
 
 
 # --- synthesis ----------------------------------------------------------------------------------
@@ -803,12 +1006,14 @@ def look(seed, geometry=SQUARE, channels=3, **parts):
         shape=smooth(seed + 1, 2, *half, sigma=6, largest=0.5),
         mean=smooth(seed + 2, channels, *whole, largest=0.1),
         spread=smooth(seed + 3, channels, *whole, largest=0.1),
+        share=np.abs(smooth(seed + 4, 1, *whole, largest=0.3)[0]),
         template=np.zeros((*half, 2), np.float32),
         variation=np.zeros((*half, 2), np.float32),
         face=np.zeros((channels, *whole), np.uint8),
         light=0.5,
         style=1.2,
         other=-0.6,
+        plain=-0.8,
         explained=0.9,
     )
     return replace(known, **parts)
@@ -824,10 +1029,10 @@ def nothing(name, image):
     return image
 
 
-def registered(geometry=SQUARE, person=2, **looks):
+def registered(geometry=SQUARE, person=2, white=0.6, **looks):
     """Return what synthesis needs, with a face as the template."""
     image = fields.area_averaged(face(person), *geometry.size)
-    return Registered(geometry, features_of(image).half, looks)
+    return Registered(geometry, features_of(image).half, white, looks)
 
 
 def changed(known, image, ridge, shares, strength, styles):
@@ -845,22 +1050,31 @@ def face_planes(person, geometry=SQUARE, kind="colour"):
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
-SMALL = Geometry((60, 72), ((0.35, 0.34), (0.66, 0.36)))
-
-
 @pytest.mark.parametrize(
-    ("geometry", "kind"), [(SQUARE, "colour"), (TALL, "grey as RGB"), (SMALL, "one channel")]
+    ("geometry", "kind", "lights", "white"),
+    [
+        (SQUARE, "colour", (0.6, 1.6), 0.75),
+        (TALL, "grey as RGB", (0.3, 0.1), 0.4),
+        (SMALL, "one channel", (0.6, 1.6), 0.75),
+    ],
+    ids=["square", "tall", "small"],
 )
-def test_change(geometry, kind):
+def test_change(geometry, kind, lights, white):
     image = face_planes(1, geometry, kind)
-    looks = {name: look(k, geometry, len(image)) for k, name in ((10, "happy"), (20, "sad"))}
-    known = registered(geometry, **looks)
-    shares, styles = {"happy": 0.7, "sad": 0.5}, {"happy": 1.0, "sad": -0.5}
-    found = changed(known, image, ridge, shares, 0.9, styles)
-
     own = features_of(interleaved(image))
     grey = kind != "colour"
-    u, fit = naive_best(geometry, own.half, known.source, grey)
+    u, fit = naive_best(geometry, own.half, registered(geometry).source, grey)
+    # A face that is darker than the whites of its eyes; too bright or dark for the other look.
+    looks = {}
+    for k, name, light in ((10, "happy", lights[0]), (20, "sad", lights[1])):
+        kept = look(k, geometry, len(image), plain=-0.1 * k + 0.2)
+        W = naive.naive_composed(u, kept.motion.astype(float))
+        brightness = naive.naive_framed_light(own.light, W, oval(geometry))
+        looks[name] = replace(kept, light=brightness / light)
+    seen = naive.naive_white(own.luminance.astype(float), u, *place_of(geometry))
+    known = registered(geometry, white=seen / white, **looks)
+    shares, styles = {"happy": 0.7, "sad": 0.5}, {"happy": 1.0, "sad": -0.5}
+    found = changed(known, image, ridge, shares, 0.9, styles)
     confidence = np.clip((fit - 0.33) / 0.12, 0, 1)
     assert confidence == 1
 
@@ -874,8 +1088,11 @@ def test_change(geometry, kind):
             "d1": d1,
             "b": b,
             "c": c,
+            "replaced": kept.share.astype(float),
+            "plain": kept.plain,
+            "white": seen / known.white,
             "style": styles[name],
-            "light": lambda W: naive.naive_framed_light(own.light, W, oval(geometry)) / 0.5,
+            "light": lambda W: naive.naive_framed_light(own.light, W, oval(geometry)) / kept.light,
             "ridge": lambda framed: ridge(name, framed),
             "grey": grey,
         }
@@ -956,11 +1173,64 @@ def test_what_stands_still_keeps_its_bits():
     assert np.array_equal(Change(0 * motion, added, 1.0).applied(image), image + added)
 
 
+def test_no_teeth_are_added_at_the_style_without():
+    image = face_planes(1)
+    motionless = {"motion": np.zeros((2, 64, 64), np.float32)}
+    motionless["shape"] = motionless["motion"]
+    some = look(1, **motionless)
+    none = replace(some, spread=0 * some.spread, share=0 * some.share)
+    for style, same in ((some.plain, True), (0.0, False)):
+        found, expected = (
+            changed(registered(happy=each), image, ridge, {"happy": 1.0}, 1.0, {"happy": style})
+            for each in (some, none)
+        )
+        assert (np.abs(found.added - expected.added).max() < 1e-6) == same
+
+
+@pytest.mark.parametrize(
+    ("light", "white", "expected"),
+    [
+        (0.6, 0.75, 0.9), (0.6, 0.4, 0.6), (0.6, 2.0, 1.0), (1.6, 1.0, 1.0),
+        (0.1, 0.4, 0.7), (0.1, 0.1, 0.2),
+    ],
+)  # fmt: skip
+def test_teeth_are_lit_as_the_whites_of_the_eyes_say(light, white, expected):
+    image = face_planes(1)
+    own = features_of(interleaved(image))
+    field, _ = registered().template.best(own)
+    brightness = naive.naive_framed_light(own.light, field.astype(float), oval(SQUARE))
+    seen = naive.naive_white(own.luminance.astype(float), field.astype(float), *place_of(SQUARE))
+    known = constant(brightness / light)
+    known = replace(known, mean=0 * known.mean, spread=known.mean, plain=-0.5)
+    whole = registered(white=seen / white, happy=known)
+    change = changed(whole, image, nothing, {"happy": 1.0}, 1.0, {"happy": 1.0})
+    assert change.added.max() == pytest.approx(1.5 * expected * 0.2, rel=1e-3)
+
+
+def test_lips_are_replaced_by_their_share_for_each_unit_of_style():
+    image = face_planes(2)
+    still, share = np.zeros((2, 64, 64), np.float32), np.zeros((128, 128), np.float32)
+    share[60:110, 40:90] = 0.25
+    nil = np.zeros((3, 128, 128), np.float32)
+    kept = look(1, motion=still, shape=still, mean=nil, spread=nil, share=share)
+    found = changed(registered(happy=kept), image, nothing, {"happy": 1.0}, 1.0, {"happy": 1.2})
+    inner = np.s_[:, 64:106, 44:86]
+    np.testing.assert_allclose(found.added[inner], -2 * 0.25 * image[inner], atol=0.01)
+
+
 def constant(light):
     """Return a look that adds .2 everywhere, times the face's brightness over a light."""
     none = np.zeros((2, 64, 64), np.float32)
     same = np.zeros((3, 128, 128), np.float32)
-    return look(1, motion=none, shape=none, mean=same + np.float32(0.2), spread=same, light=light)
+    return look(
+        1,
+        motion=none,
+        shape=none,
+        mean=same + np.float32(0.2),
+        spread=same,
+        share=same[0],
+        light=light,
+    )
 
 
 def test_noise_is_left_as_it_is():
