@@ -25,6 +25,7 @@ TALL, WIDE = (5, 5) if DOT else (3, 3)
 BIAS = 128 if DOT else 0  # DOT takes one of the factors with a sign: the sample less so much
 LINE = 64  # bytes of a line of the cache
 WEIGHED = 16  # adjacent pixels that `weigh` treats together
+BLURRED = 2 * WEIGHED  # those that `blur_tile` treats together
 AHEAD = 128  # elements of the weights that are fetched ahead
 _INDEX, _BIT32 = ir.IntType(64), ir.IntType(32)
 _BYTE = ir.IntType(8)
@@ -208,6 +209,62 @@ def weigh(context, weights, p, first, last, starts, source, i, sums, n, c, q, im
         return context.get_dummy_value()
 
     return types.void(weights, p, first, last, starts, source, i, sums, n, c, q, images), generate
+
+
+@intrinsic
+def blur_tile(context, half, source, first, step, result, place):
+    """Weigh `BLURRED` adjacent pixels x and their neighbours on both sides.
+
+        result[place + x] = half[0] source[i]
+                            + sum_k half[k] (source[i - k step] + source[i + k step]),  i = first + x
+
+    Terms are added one after the other, in registers; there is at least one k.
+    """
+
+    def generate(context, builder, signature, arguments):
+        half, source, first, step, result, place = arguments
+        kinds = signature.args
+        shape = context.make_array(kinds[0])(context, builder, half).shape
+        count = cgutils.unpack_tuple(builder, shape, 1)[0]
+        parts = [_INDEX(n * WEIGHED) for n in range(BLURRED // WEIGHED)]
+
+        def pixels(at, part):
+            pixel = _pointer(context, builder, kinds[1], source, builder.add(at, part))
+            return builder.load(_as(builder, pixel, _FLOATS), align=4)
+
+        def weight(k):
+            value = builder.load(_pointer(context, builder, kinds[0], half, k))
+            return _repeated(builder, value, _FLOATS)
+
+        middle = weight(_INDEX(0))
+        begun = [builder.fmul(middle, pixels(first, part)) for part in parts]
+        starts = _INDEX(1), builder.sub(first, step), builder.add(first, step)
+        entry, loop = builder.block, builder.append_basic_block("taps")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k, before, after = (builder.phi(_INDEX) for _ in range(3))
+        totals = [builder.phi(_FLOATS) for _ in parts]
+        share = weight(k)
+        sums = []
+        for total, part, start in zip(totals, parts, begun, strict=True):
+            both = builder.fadd(pixels(before, part), pixels(after, part))
+            sums.append(builder.fadd(total, builder.fmul(share, both)))
+            total.add_incoming(start, entry)
+            total.add_incoming(sums[-1], loop)
+        following = builder.add(k, _INDEX(1))
+        ends = following, builder.sub(before, step), builder.add(after, step)
+        for phi, start, end in zip((k, before, after), starts, ends, strict=True):
+            phi.add_incoming(start, entry)
+            phi.add_incoming(end, loop)
+        done = builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+        builder.position_at_end(done)
+        for total, part in zip(sums, parts, strict=True):
+            target = _pointer(context, builder, kinds[4], result, builder.add(place, part))
+            builder.store(total, _as(builder, target, _FLOATS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(half, source, first, step, result, place), generate
 
 
 def _emit_products(builder, rows, b, step, blocks, ahead, wide):

@@ -40,7 +40,7 @@ ASIDE = 0.1  # of the width: the farthest that the face's middle lies from the i
 WINDOW = (0.34, 1.2, 0.82)  # above, below and beside the eyes' middle, in their distances
 LEAST = 0.4  # correlation of what is taken for a face
 CLOSE = 0.04  # of the sides: faces about where the canonical one is
-DOUBT = 0.08  # of the correlation, by which others must be better than those
+DOUBT = 0.15  # of the correlation, by which others must be better than those
 SNAP = 0.015  # of the sides: eyes so close to the canonical places are there
 RAISE = 0.033  # distances of the eyes: so far below the pupils the spots of an eye fit best
 FLOOR = 0.02  # added to the variance
@@ -68,7 +68,7 @@ def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
         return EYES
     if near.fit >= best.fit - DOUBT and _eyes(whole, near) == EYES:
         return EYES
-    return _eyes(whole, best)
+    return _eyes(whole, best) or EYES
 
 
 class _Face(NamedTuple):
@@ -80,8 +80,8 @@ class _Face(NamedTuple):
     apart: float
 
 
-def _eyes(whole: Float, face: _Face) -> Eyes:
-    """Return the eyes of a face found at half size, or the canonical ones if they do not agree."""
+def _eyes(whole: Float, face: _Face) -> Eyes | None:
+    """Return the eyes of a face found at half size, or None if the two do not agree."""
     height, width = whole.shape
     y, x, apart = 2 * face.y + 0.5, 2 * face.x + 0.5, 2 * face.apart
     kernel = _normalised(_spots(apart, SPOTS[:OF_AN_EYE], (0.15, 0.15, 0.24), -0.5, False))
@@ -89,7 +89,7 @@ def _eyes(whole: Float, face: _Face) -> Eyes:
     found = [_eye(fits, kernel, y, x + side * apart / 2, apart) for side in (-1, 1)]
     (left_y, left_x), (right_y, right_x) = found
     if not abs(left_y - right_y) < 0.08 * apart or abs(right_x - left_x - apart) > 0.16 * apart:
-        return EYES
+        return None
     level = ((left_y + right_y) / 2 + 0.5 - RAISE * apart) / height
     eyes = ((left_x + 0.5) / width, level), ((right_x + 0.5) / width, level)
     return EYES if np.abs(np.subtract(eyes, EYES)).max() < SNAP else eyes

@@ -35,6 +35,7 @@ Reduced = npt.NDArray[np.uint8]  # an image of a shorter side of 128 px, (height
 
 ROUNDS = (2.0, 1.0, 0.0)  # blur of the template in each round, in pixels of the half size
 LEAST_PAIRS = 8  # that a style is told from
+LEAST_FACES = 5  # whose mean is clear enough to find the eyes in
 GROUPS = 0.80  # of the variance that two groups explain at least; of even scores they do .75
 SMALLEST = 0.2  # share of the pairs in the smaller group, at least
 ITERATIONS = 300  # of the power method
@@ -244,8 +245,10 @@ def templates_of(
         For each expression, the numbers of its sources, and the targets.
     """
     features = _features(sources)
-    mean = sum(each.whole[..., 0].astype(np.float64) for each in features) / len(features)
-    geometry = Geometry(size, find_eyes(np.asarray(mean, np.float32)))
+    geometry = Geometry(size)
+    if len(features) >= LEAST_FACES:
+        mean = sum(each.whole[..., 0].astype(np.float64) for each in features) / len(features)
+        geometry = Geometry(size, find_eyes(np.asarray(mean, np.float32)))
     fields, source = group(geometry, features)
     whites = [white_of(geometry, *each) for each in zip(features, fields, strict=True)]
     frames = {

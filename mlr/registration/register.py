@@ -117,7 +117,7 @@ class Template:
 
 def _values(features: Floats) -> Floats:
     """Return features (height, width, 2) with their derivatives, as steps take them."""
-    values = np.empty((*features.shape[:2], VALUES), np.float32)
+    values = np.empty((VALUES, *features.shape[:2]), np.float32)
     with_derivatives(np.ascontiguousarray(features, np.float32), values)
     return values
 

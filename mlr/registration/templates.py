@@ -313,16 +313,14 @@ def light_on_teeth(light: float, white: float) -> float:
     """Return the light on the teeth of a face.
 
     Teeth do not darken with skin, but do in dim light. A dark face whose eyes are bright has dark
-    skin: the light is what the eyes say and more; it is at most that of the training set, unless
-    the face is brighter itself.
+    skin: the light is what the eyes say, and more. It is at most that of the training set.
 
     Parameters
     ----------
     light, white : float
         Brightness of the face and of the whites of its eyes, over those of the training set.
     """
-    low, high = LIGHTS
-    return min(max(min(1.0, max(light, 2 * white - light)), low), high)
+    return max(min(1.0, max(light, 2 * white - light)), LIGHTS[0])
 
 
 def luminance_in(features: Features, field: Floats) -> Floats:
