@@ -21,7 +21,8 @@ demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, s
 	@echo "Before and after: $(DEMO)/report/overview.png, in pictures: $(DEMO)/photographs.jpg"
 
 test: $(VENV)/test.stamp  ## install with what the tests need, and run them
-	$(BIN)/python -m pytest
+	$(BIN)/mlr warmup
+	$(BIN)/python -m pytest -n auto
 
 test-all: $(VENV)/test-all.stamp  ## run the long tests too, and those of clusters, servers and 16-bit colour
 	$(BIN)/python -m pytest -m ""

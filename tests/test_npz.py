@@ -266,7 +266,7 @@ def test_path_that_cannot_be_opened_is_named(tmp_path):
 
 ODD_DETAILS = [
     {name: value}
-    for name in META.keys() - {"kind", "format", "expressions"}
+    for name in sorted(META.keys() - {"kind", "format", "expressions"})
     for value in (None, 5, "x\n\x1b[31m\ud800", [], {"a": [{}]}, [None], True)
 ] + [
     {"expressions": value}

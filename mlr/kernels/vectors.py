@@ -213,10 +213,10 @@ def weigh(context, weights, p, first, last, starts, source, i, sums, n, c, q, im
 
 @intrinsic
 def blur_tile(context, half, source, first, step, result, place):
-    """Weigh `BLURRED` adjacent pixels x and their neighbours on both sides.
+    """Weigh `BLURRED` adjacent pixels x and their neighbours on both sides, i = first + x.
 
         result[place + x] = half[0] source[i]
-                            + sum_k half[k] (source[i - k step] + source[i + k step]),  i = first + x
+                            + sum_k half[k] (source[i - k step] + source[i + k step])
 
     Terms are added one after the other, in registers; there is at least one k.
     """
