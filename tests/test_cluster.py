@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,15 @@ import pytest
 from benchmarks.faults.clusters import children, still_there, workers_of
 from benchmarks.shards import most_memory
 from tests.conftest import draw_pairs, names, run_process
-from tests.there import cut, join, noted, with_who
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
+from mlr.data.stream import common_format
 from mlr.errors import DataError
 from mlr.folds import joined
 from mlr.gathering import gather as gathering
-from mlr.running.bands import Making, bands
+from mlr.gathering.framing import make_templates
+from mlr.gathering.shards import Silent
 from mlr.running.cluster import connecting
 from mlr.running.engine import engine
 from mlr.running.report import Report
@@ -54,13 +54,18 @@ def gathered(data, engine, recipe, shard, memory=None, kept=None):
     from mlr.data.pairs import find_pairs
     from mlr.recipes import recipe as named
 
-    made = named(recipe, {})
+    made, pairs = named(recipe, {}), find_pairs(data)
     report = Report()
     report.show_failure = lambda line: None
+    templates = None
+    if made.registers:
+        people, image_format = common_format(pairs, Silent())
+        templates = make_templates(people, image_format, 1, report)
     sums = gathering.gather_pairs(
-        find_pairs(data),
+        pairs,
         made.layout,
         folds=made.folds,
+        templates=templates,
         threads=1,
         report=report,
         sharding=gathering.Sharding.of(kept, shard, engine),
@@ -135,24 +140,6 @@ def test_several_data_are_added_up_and_taken_out_there(two, tmp_path, monkeypatc
         assert (tmp_path / f"{number}-there").read_bytes() == (tmp_path / "0-None").read_bytes()
     with pytest.raises(DataError, match=r"out.*cannot take out pairs that were never put in"):
         training.train(other, remove=[out], recipe="paper", cluster="there")
-
-
-def test_what_workers_have_made_they_keep_and_make_anew_if_one_is_lost(data, tmp_path):
-    notes = tmp_path / "notes"
-    with engine("local:2", Report()) as ours:
-        sums, _ = gathered(data, ours, "paper", 2, memory=1 << 30)
-        making, height = Making(partial(noted, notes=notes), cut, join, margin=1), sums.shape[1]
-        for keep, times in ((True, 2), (False, 4)):
-            notes.unlink(missing_ok=True)
-            made = sums.made(making, bands(height, height // 2), keep)
-            first, again = ([found for _, (found, _) in made.each(with_who)] for _ in range(2))
-            assert first == again
-            assert [len(rows) for rows in first] == [1 + height // 2] * 2
-            assert len(notes.read_text().splitlines()) == times
-        made = sums.made(making, bands(height, height // 2), keep=True)
-        _, (_, victim) = next(iter(made.each(with_who)))
-        os.kill(victim, signal.SIGKILL)
-        assert [found for _, (found, _) in made.each(with_who)] == first
 
 
 def test_progress_counts_people(data, two):

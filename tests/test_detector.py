@@ -76,8 +76,8 @@ def test_no_face_in_a_cat_or_a_single_pixel(detector):
 
 @pytest.fixture(scope="module")
 def london():
-    """A model of photographs, which has learnt from mirrored ones, too."""
-    return train(SHARED / "london" / "128", blur=3, penalty=0.03, mirrored=True)
+    """A model of photographs."""
+    return train(SHARED / "london" / "128")
 
 
 @pytest.mark.parametrize("how", ["turned", "mirrored", "halved", "doubled"])
