@@ -439,15 +439,18 @@ def naive_best(moving, fixed, weight, oval, starts):
     return max(found, key=lambda pair: pair[1])
 
 
-def naive_group(features, weight):
+def naive_group(features, weight, symmetric=True):
     """Register images, given by their features at half size, to their own mean.
 
-    Returns the fields, of mean 0, and the mean of the moved features.
+    Returns the fields, of mean 0, and the mean of the moved features and, if faces are symmetric
+    about the middle of the images, their mirror images.
     """
     fields = [np.zeros((2, *features[0].shape[1:])) for _ in features]
 
     def mean():
-        return np.mean([naive_look_up(*pair) for pair in zip(features, fields, strict=True)], 0)
+        moved = [naive_look_up(*pair) for pair in zip(features, fields, strict=True)]
+        mirrored = [each[..., ::-1] for each in moved] if symmetric else []
+        return np.mean(moved + mirrored, axis=0)
 
     for sigma in (2, 1, 0):
         template = naive_blur(mean(), sigma)
@@ -537,20 +540,23 @@ def naive_frame(source, sources, source_fields, targets, weight, oval):
     targets: features of each at full and at half size.
     """
     fields, mean = naive_group([half for _, half in targets], weight)
-    m = naive_rounded(naive_register(source, mean, weight))
+    m = naive_register(source, mean, weight)
+    m = naive_rounded(np.stack([m[0] + m[0, :, ::-1], m[1] - m[1, :, ::-1]]) / 2)
     W = [naive_composed(u, m) for u in source_fields]
     before = [naive_look_up(F[:1], w)[0] for (F, _), w in zip(sources, W, strict=True)]
 
     def changes(fields):
         pairs = zip(targets, fields, before, strict=True)
-        return np.array([naive_look_up(half[:1], u)[0] - old for (_, half), u, old in pairs])
+        found = np.array([naive_look_up(half[:1], u)[0] - old for (_, half), u, old in pairs])
+        return (found + found[:, :, ::-1]) / 2
 
     def mean_features(weights):
         moved = [
             naive_look_up(whole, naive_enlarged(u, *weight.shape))
             for (whole, _), u in zip(targets, fields, strict=True)
         ]
-        return np.mean([w * F for w, F in zip(weights, moved, strict=True)], axis=0)
+        weighted = [w * F for w, F in zip(weights, moved, strict=True)]
+        return np.mean(weighted + [F[..., ::-1] for F in weighted], axis=0)
 
     scores = naive_main_variation(changes(fields), oval)[0]
     T, C = mean_features(np.ones(len(targets))), mean_features(scores)

@@ -576,7 +576,7 @@ def test_group(geometry, kind):
     found, mean = groupwise.group(geometry, known)
     kept = 2 if kind == "colour" else 1
     expected, wanted = naive.naive_group(
-        [planes(each.half)[:kept] for each in known], weights(geometry)
+        [planes(each.half)[:kept] for each in known], weights(geometry), geometry is SQUARE
     )
     np.testing.assert_allclose(found, expected, atol=1e-2)
     np.testing.assert_allclose(planes(mean)[:kept], wanted, atol=1e-2)

@@ -31,7 +31,7 @@ from mlr.layout import Layout
 from mlr.model import Model, new_meta
 from mlr.receptive_field import ReceptiveField
 from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, solved
-from mlr.registration.fields import STEP, halved
+from mlr.registration.fields import STEP, halved, symmetric, symmetric_field
 from mlr.registration.geometry import SIDE
 from mlr.registration.synthesis import Look, Registered
 from mlr.registration.templates import UNITS
@@ -161,6 +161,11 @@ class Best:
                 weights[index, 0, :-1, band.rows] = taps
                 added[index, :, :, band.rows] = both
                 faces[index, :, band.rows] = face
+        flipped = templates.geometry.symmetric and mirrored_taps(field) is not None
+        if flipped:  # flip augmentation: what mirrored pairs give is the mirror image
+            for own in weights[:, 0]:
+                make_symmetric(own[:-1], field)
+            added, faces = symmetric(added), symmetric(faces)
         looks = {}
         for index, name in enumerate(names):
             frame, styles = templates.frames[name], head.styles(name)
@@ -172,7 +177,7 @@ class Best:
                 template=halved(frame.template),
                 variation=halved(frame.variation),
                 motion=frame.motion,
-                shape=_shape(styles, head.pairs[name]),
+                shape=_shape(styles, head.pairs[name], flipped),
                 mean=added[index, 0],
                 spread=added[index, 1] + share * own,
                 share=share,
@@ -296,6 +301,22 @@ def _fitted(
     return found
 
 
-def _shape(styles: StyleSums, pairs: int) -> npt.NDArray[np.float32]:
+def _shape(styles: StyleSums, pairs: int, flipped: bool) -> npt.NDArray[np.float32]:
     """Return how the shape varies with the style, d1 = mean of s u."""
-    return np.asarray(styles.shape / (UNITS * STEP * pairs), np.float32)
+    shape = np.asarray(styles.shape / (UNITS * STEP * pairs), np.float32)
+    return symmetric_field(shape) if flipped else shape
+
+
+def mirrored_taps(field: ReceptiveField) -> list[int] | None:
+    """Return which tap each is the mirror image of, or None if one has none."""
+    place = {offset: k for k, offset in enumerate(field.offsets)}
+    found = [place.get((dy, -dx)) for dy, dx in field.offsets]
+    return None if None in found else [k for k in found if k is not None]
+
+
+def make_symmetric(weights: npt.NDArray[np.float32], field: ReceptiveField) -> None:
+    """Take the mean of weights (taps, height, width) and their mirror images, in place."""
+    for k, other in enumerate(mirrored_taps(field) or ()):
+        if k <= other:
+            mean = (weights[k] + weights[other, :, ::-1]) / 2
+            weights[k], weights[other] = mean, mean[:, ::-1]

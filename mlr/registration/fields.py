@@ -73,6 +73,17 @@ def moved(planes: Floats, field: Floats) -> Floats:
     return output
 
 
+def symmetric(planes: Floats, axis: int = -1) -> Floats:
+    """Return the mean of planes and their mirror images; columns run along an axis."""
+    return np.asarray((planes + np.flip(planes, axis)) * np.float32(0.5), np.float32)
+
+
+def symmetric_field(field: Floats) -> Floats:
+    """Return the mean of a field and of its mirror image, which moves mirrored images alike."""
+    mirrored = field[..., ::-1] * np.array([1, -1], np.float32)[:, None, None]
+    return np.asarray((field + mirrored) * np.float32(0.5), np.float32)
+
+
 def area_averaged(image: Floats, height: int, width: int) -> Floats:
     """Return an image (h, w, channels) resized to height x width, by the mean over each pixel."""
     if image.shape[:2] == (height, width):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mlr.data.alignment import EYES
 
 SIDE = 128  # pixels of the shorter side of the images that features are taken from
-FIELD_SIDE = SIDE // 2  # of the grid that fields live on
+ASIDE = 0.01  # of the width: farther from the middle a face is not mirrored
 
 Floats = npt.NDArray[np.float32]
 Eyes = tuple[tuple[float, float], tuple[float, float]]
@@ -56,6 +56,12 @@ class Geometry:
         """Height and width of the grid that fields live on."""
         tall, wide = self.features
         return tall // 2, wide // 2
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the middle of the face is that of the images, so that mirroring keeps it."""
+        (x0, _), (x1, _) = self.eyes
+        return abs(x0 + x1 - 1) < ASIDE
 
     def canonical(self, height: int, width: int) -> tuple[Floats, Floats]:
         """Return the places of pixels in the canonical crop, as fractions of its side.

@@ -17,7 +17,15 @@ from mlr.kernels.parallel import share_out
 from mlr.kernels.register import blur_planes, gaussian
 from mlr.registration.eyes import find_eyes
 from mlr.registration.features import Features, features_of_reduced
-from mlr.registration.fields import composed, enlarged, inverse, looked_up, rounded
+from mlr.registration.fields import (
+    composed,
+    enlarged,
+    inverse,
+    looked_up,
+    rounded,
+    symmetric,
+    symmetric_field,
+)
 from mlr.registration.geometry import Geometry, planes_of
 from mlr.registration.register import Template
 from mlr.registration.templates import (
@@ -66,14 +74,15 @@ def group(geometry: Geometry, features: Sequence[Features]) -> tuple[Floats, Flo
     fields = np.zeros((len(features), 2, *geometry.fields), np.float32)
     halves = [each.half for each in features]
     for sigma in ROUNDS:
-        planes = np.ascontiguousarray(_mean_features(halves, fields).transpose(2, 0, 1))
+        mean = _mean_features(geometry, halves, fields)
+        planes = np.ascontiguousarray(mean.transpose(2, 0, 1))
         blur_planes(0, len(planes), planes, gaussian(sigma))
         template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
         found = np.empty_like(fields)
         _fill(found, partial(_registered, template, features))
         back = inverse(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
         _fill(fields, partial(_composed, found, back))
-    return fields, _mean_features(halves, fields)
+    return fields, _mean_features(geometry, halves, fields)
 
 
 def _registered(template: Template, features: Sequence[Features], n: int) -> Floats:
@@ -85,16 +94,20 @@ def _composed(fields: Floats, inner: Floats, n: int) -> Floats:
 
 
 def _mean_features(
-    features: Sequence[Floats], fields: Floats, scores: Float | None = None
+    geometry: Geometry, features: Sequence[Floats], fields: Floats, scores: Float | None = None
 ) -> Floats:
-    """Return the mean of moved features, (height, width, 2), of any size; times scores if given."""
+    """Return the mean of moved features, (height, width, 2), of any size; times scores if given.
+
+    Where mirroring keeps the face, the mirror images count, too: flip augmentation.
+    """
     total = np.zeros(features[0].shape, np.float64)
     height, width = features[0].shape[:2]
     for n, (each, field) in enumerate(zip(features, fields, strict=True)):
         planes = np.ascontiguousarray(each.transpose(2, 0, 1))
         found = looked_up(planes, enlarged(field, height, width)).transpose(1, 2, 0)
         total += found if scores is None else scores[n] * found
-    return np.asarray(total / len(features), np.float32)
+    mean = np.asarray(total / len(features), np.float32)
+    return symmetric(mean, axis=1) if geometry.symmetric else mean
 
 
 def _fill(output: Floats, make: Callable[[int], Floats]) -> None:
@@ -134,34 +147,37 @@ def frame_of(
     features = _features(targets)
     fields, half = group(geometry, features)
     template = Template(geometry, half)
-    motion = rounded(
-        template.register(Features(source, source, source[..., 0], source[..., 0], grey))
-    )
+    light = source[..., 0]  # which a template has none of, and registration does not need
+    motion = template.register(Features(source, source, light, light, grey))
+    motion = rounded(symmetric_field(motion) if geometry.symmetric else motion)
     wholes = [composed(field, motion) for field in source_fields]
     before = [luminance_in(each, whole) for each, whole in zip(sources, wholes, strict=True)]
     lights = [light_of(geometry, *each) for each in zip(sources, wholes, strict=True)]
-    light = float(np.mean(lights))
+    brightness = float(np.mean(lights))
 
     def changes_with(fields: Floats) -> tuple[Floats, Floats]:
         """Return the changes of the first feature, and their mean."""
         changes = np.empty((count, *geometry.fields), np.float32)
         _fill(changes, lambda n: luminance_in(features[n], fields[n]) - before[n])
+        if geometry.symmetric:
+            changes = symmetric(changes)
         return changes, np.asarray(changes.mean(axis=0, dtype=np.float64), np.float32)
 
     wholes_of = [each.whole for each in features]
-    whole = _mean_features(wholes_of, fields)
+    whole = _mean_features(geometry, wholes_of, fields)
     changes, mean = changes_with(fields)
     zeros = np.zeros(geometry.fields, np.float32)
     if count < LEAST_PAIRS:
-        return Frame(whole, np.zeros_like(whole), motion, light, mean, zeros, 0.0, None)
+        return Frame(whole, np.zeros_like(whole), motion, brightness, mean, zeros, 0.0, None)
     scores, component, explained = main_variation(geometry, changes, mean)
-    variation = _mean_features(wholes_of, fields, scores)
-    first = Frame(whole, variation, motion, light, mean, component, explained, None)
+    variation = _mean_features(geometry, wholes_of, fields, scores)
+    common = variation, motion, brightness
+    first = Frame(whole, *common, mean, component, explained, None)
     refined = np.empty_like(fields)
     _fill(refined, lambda n: styled_field(geometry, first, features[n], fields[n], scores[n]))
     changes, mean = changes_with(refined)
     scores, component, explained = main_variation(geometry, changes, mean)
-    return Frame(whole, variation, motion, light, mean, component, explained, groups_of(scores))
+    return Frame(whole, *common, mean, component, explained, groups_of(scores))
 
 
 def main_variation(
