@@ -148,8 +148,8 @@ style = click.option(
     "--style",
     callback=_styles,
     metavar="S|NAME=S,...",
-    help="Deviations along the main variation of the expression, as teeth shown or not; 0: the "
-    "mean.  [default: chosen by training]",
+    help="Standard deviations along the main variation of the expression, such as teeth shown or "
+    "not; 0: the mean.  [default: chosen by training, see mlr info]",
 )
 
 
@@ -168,8 +168,9 @@ def training_data(output: str) -> Callable[[Command], Command]:
         click.option(
             "--recipe",
             type=click.Choice(["best", "paper"]),
-            help="best: registers faces first, crisp. paper: Khan et al. 2020, "
-            "3x3 window, penalty 0.4.  [default: that of the statistics files, or best]",
+            help="best: registers faces first, so that mouths stay sharp. paper: Khan et al. 2020, "
+            "no registration, 3x3 window, penalty 0.4.  [default: that of the statistics files, or "
+            "best]",
         ),
         click.option(
             "--receptive-field",
@@ -181,8 +182,8 @@ def training_data(output: str) -> Callable[[Command], Command]:
             "--like",
             type=PLACE,
             metavar="FILE",
-            help="best: statistics file whose templates to use.  "
-            "[default: that in DATA, or new ones]",
+            help="best: statistics file whose templates to register faces to.  [default: the first "
+            "statistics file in DATA, or new templates]",
         ),
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),

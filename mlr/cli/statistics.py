@@ -40,8 +40,8 @@ def statistics(
     DATA is as for mlr train. The sums of a single pair are its two images: keep the file as you
     keep the images.
 
-    With the recipe best, the pairs are registered to templates, which are made of them, or with
-    --like those of another file. Only statistics with the same templates add up.
+    The recipe best registers faces to templates. These are made of the pairs, or taken from another
+    statistics file with --like. Only statistics with the same templates add up.
     """
     from mlr import training
     from mlr.running.report import counted

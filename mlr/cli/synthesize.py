@@ -40,7 +40,8 @@ def _targets(
     type=click.FloatRange(0, 2),
     default=1.0,
     show_default=True,
-    help="0: the input, 1: the model's output, 2: twice the change.",
+    help="0: the input, 1: the model's output, 2: twice the change. Teeth, or the like, come last "
+    "unless --style fixes them.",
 )
 @options.style
 @click.option(

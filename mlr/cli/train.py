@@ -12,12 +12,13 @@ from mlr.cli import options
 
 @click.command()
 @options.training_data("Model file to write.")
-@click.option("--penalty", type=float, help="Ridge penalty.  [default: 0.01; paper: 0.4]")
+@click.option("--penalty", type=float, help="Ridge penalty.  [default: 0.006; paper: 0.4]")
 @click.option(
     "--blur",
     type=float,
     metavar="PIXELS",
-    help="best: how far pixels share their samples.  [default: 2.3 % of the side]",
+    help="best: blur of the statistics, by which neighbouring pixels share their samples.  "
+    "[default: 1.6 % of the shorter side]",
 )
 @options.threads
 @options.force
