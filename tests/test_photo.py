@@ -471,14 +471,14 @@ def test_photographs_are_changed_in_place_and_aligned_faces_as_before(
     assert (np.abs(changed - (97 + 16, 140)) < 66).all()
 
 
-def test_all_faces_of_a_photograph_or_one(run, model, photos, tmp_path):
+def test_all_faces_of_a_photograph_or_one(run, paper_model, photos, tmp_path):
     folder, eyes = photos
     photo = folder / "neutral" / "ann.png"
     before = read_image(photo).pixels
     small = np.s_[50:70, 40:60]
     for face, expected in (("all", True), ("largest", False), ("2", True)):
         out = tmp_path / f"{face}.png"
-        result = run("synthesize", model, photo, "-o", out, "--eyes", eyes, "--face", face)
+        result = run("synthesize", paper_model, photo, "-o", out, "--eyes", eyes, "--face", face)
         assert result.code == 0
         many = "2 faces" if face == "all" else "1 face"
         assert f"note: {many} in 1 photograph" in result.err

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.alignment import EYES, face_share
+from mlr.data.alignment import BORDER, EYES, face_share
 from mlr.errors import ModelError
 from mlr.exposure import Exposure
 from mlr.model import LUMA, Model, check_strength
@@ -22,6 +22,8 @@ Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Style = float | Mapping[str, float] | None
 
+FADE = 0.08  # of the side, over which a change fades out towards the border of a crop
+LITTLE, MUCH = 0.05, 0.15  # of the range: what is added where all detail is kept, and none
 TILE = 256  # pixels of a photograph, each way, that are changed at once
 
 
@@ -139,28 +141,59 @@ class _Crop:
     def add_change(self, result: Pixels, strength: float) -> None:
         """Add the change to the photograph."""
         _, height, width = self._model.shape
-        moves: list[tuple[Floats, Floats]] = []
-        inside = face_share(height, width)
+        moves: tuple[Floats, Floats] | None = None
         if self._registered is None:
             output = self._model.synthesize(self._lit, self._target, strength)
+            output = self._lit + face_share(height, width)[..., None] * (output - self._lit)
         else:
             found = self._registered.change(strength)
+            # Faded before it moves anything: a moved face over the other one would be two.
+            found = found.faded(border_fade(height, width))
             output = found.applied(np.ascontiguousarray(self._lit.transpose(2, 0, 1)))
             output = output.transpose(1, 2, 0)
             if self._to_crop.scale < 1:  # else the crop has all of the detail
-                moves = [(inside, found.motion)]
+                moves = found.motion, kept_detail(found.added / self._gain.mean())
         change = (output - self._lit) / self._gain
         if self._grey_in_colour:
             change = (change @ LUMA)[..., None]
-        change *= inside[..., None]
         outline = seen(self._to_crop.inverse, height, width)
         for area in _tiles(outline, self._pixels.shape[:2]):
             added = warp(change, area.seen_from(self._to_crop), *area.size)
-            if moves:
-                added += moved_detail(self._pixels, self._crop, self._to_crop, moves, area)
+            if moves is not None:
+                added += moved_detail(self._pixels, self._crop, self._to_crop, *moves, area)
             part = result[area.top : area.bottom, area.left : area.right]
             rounded = np.clip(part + np.rint(added * self._white), 0, self._white)
             part[:] = rounded.astype(self._pixels.dtype)
+
+
+def border_fade(height: int, width: int) -> Floats:
+    """Return how much of a change each pixel of a crop gets: all but towards its border, where 0.
+
+    Returns
+    -------
+    ndarray of float32, shape (height, width)
+    """
+    inward = [
+        np.clip((np.minimum(at, size - 1 - at) - BORDER) / (FADE * size), 0, 1)
+        for size in (height, width)
+        for at in [np.arange(size)]
+    ]
+    y, x = (t * t * (3 - 2 * t) for t in inward)
+    return (y[:, None] * x).astype(np.float32)
+
+
+def kept_detail(added: Floats) -> Floats:
+    """Return the share of finer detail that is kept where something is added to a crop.
+
+    Where much is added, as teeth or an open mouth, lines of what was there would shine through.
+
+    Parameters
+    ----------
+    added : ndarray of float32, shape (channels, height, width)
+    """
+    amount = np.abs(added).max(axis=0)
+    lost = np.clip((amount - LITTLE) / (MUCH - LITTLE), 0, 1)
+    return (1 - lost * lost * (3 - 2 * lost)).astype(np.float32)
 
 
 def _tiles(outline: tuple[int, int, int, int], size: tuple[int, ...]) -> Iterator[Part]:

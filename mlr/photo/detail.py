@@ -7,7 +7,6 @@ input, and would stay where it was, beside the new ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 INTERPOLATION_REACH = 8  # pixels around; of those farther out a spline takes 1/40,000
-UNSEEN = 0.05  # pixels; moves that are shorter are left out
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,11 @@ def moved_detail(
     pixels: Pixels,
     crop: Floats,
     to_crop: Similarity,
-    moves: Sequence[tuple[Floats, Floats]],
+    motion: Floats,
+    kept: Floats,
     wanted: Part,
 ) -> Floats:
-    """Return what moving the detail changes, sum_i a_i(p) (r(p + u_i(p)) - r(p)).
+    """Return what moving the detail changes, a(p) r(p + u(p)) - r(p).
 
     Parameters
     ----------
@@ -60,9 +59,10 @@ def moved_detail(
         Its aligned crop, in [0, 1]. The detail r is the photograph less the enlarged crop.
     to_crop : Similarity
         From the photograph to the crop.
-    moves : sequence of (ndarray of float32, (height, width), and of the same, (2, height, width))
-        Shares a_i, and displacements u_i as (dy, dx) in pixels of the crop. Where either is zero,
-        so is the result.
+    motion : ndarray of float32, shape (2, height, width)
+        u, as (dy, dx) in pixels of the crop.
+    kept : ndarray of float32, shape (height, width)
+        a, the share of the detail that is kept. Where it is 1 and u is 0, so is the result.
     wanted : Part
         The part of the photograph that is wanted.
 
@@ -72,30 +72,30 @@ def moved_detail(
         In units of the range of intensities.
     """
     back = wanted.seen_from(to_crop)
-    result = np.zeros((*wanted.size, pixels.shape[2]), np.float32)
-    for share, (down, across) in moves:
-        turned = (across + 1j * down) * back.factor
-        planes = np.dstack([turned.imag, turned.real, share]).astype(np.float32)
-        planes = warp(planes, back, *wanted.size)
-        field, shares = planes[..., :2], planes[..., 2:]
-        longest = float((np.abs(field) * (shares != 0)).max())
-        if longest >= UNSEEN:
-            around = math.ceil(np.abs(field).max()) + INTERPOLATION_REACH
-            result += shares * _moved(pixels, crop, to_crop, field, wanted, around)
-    return result
+    down, across = motion
+    turned = (across + 1j * down) * back.factor
+    planes = np.dstack([turned.imag, turned.real, 1 - kept]).astype(np.float32)
+    planes = warp(planes, back, *wanted.size)
+    field, lost = planes[..., :2], planes[..., 2:]
+    still = np.asarray(~planes.any(axis=2), np.bool_)
+    if still.all():
+        return np.zeros((*wanted.size, pixels.shape[2]), np.float32)
+    return _change(pixels, crop, to_crop, field, lost, wanted, still)
 
 
-def _moved(
+def _change(
     pixels: Pixels,
     crop: Floats,
     to_crop: Similarity,
     field: Floats,
+    lost: Floats,
     wanted: Part,
-    around: int,
+    still: npt.NDArray[np.bool_],
 ) -> Floats:
-    """Return r(p + u(p)) - r(p) for a field u of pixels, which reaches so far around the part."""
+    """Return (1 - lost(p)) r(p + field(p)) - r(p) for a part; 0 where it stands still."""
     from mlr.registration.fields import moved  # what moves nothing does not load the compiler
 
+    around = math.ceil(np.abs(field).max()) + INTERPOLATION_REACH
     rows, columns = pixels.shape[:2]
     wide = Part(
         max(0, wanted.top - around),
@@ -114,6 +114,6 @@ def _moved(
     whole = np.zeros((2, *wide.size), np.float32)
     whole[:, *inner] = field.transpose(2, 0, 1)
     found = moved(np.ascontiguousarray(detail.transpose(2, 0, 1)), whole)
-    difference: Floats = found.transpose(1, 2, 0)[inner] - detail[inner]
-    difference[~field.any(axis=2)] = 0
-    return difference
+    change: Floats = (1 - lost) * found.transpose(1, 2, 0)[inner] - detail[inner]
+    change[still] = 0
+    return change

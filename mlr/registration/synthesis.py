@@ -156,6 +156,10 @@ class Change:
     added: Floats
     fit: float
 
+    def faded(self, share: Floats) -> Change:
+        """Return the change by a share (height, width) at each pixel."""
+        return Change(self.motion * share, self.added * share, self.fit)
+
     def applied(self, image: Floats) -> Floats:
         """Return the changed image (channels, height, width); where nothing moves, x + added."""
         still = ~(self.motion[0].astype(bool) | self.motion[1].astype(bool))
