@@ -211,6 +211,11 @@ def gather(
         folds = joined(sums)
     if output is not None:
         folds.save(output, force=force)
+        if made.registers and like is None and not any(path.is_file() for path in added):
+            report.note(
+                "the pairs were registered to templates of their own; for more that add up to "
+                f"these: mlr statistics --like {output}"
+            )
     return folds
 
 
