@@ -143,8 +143,8 @@ class Best:
         field = head.layout.receptive_field
         channels, height, width = sums.shape
         weights = sums.array((len(names), 1, len(field) + 1, height, width), np.float32)
-        added = np.zeros((len(names), 2, channels, height, width), np.float32)
-        faces = np.zeros((len(names), channels, height, width), np.float32)
+        added = sums.array((len(names), 2, channels, height, width), np.float32)
+        faces = sums.array((len(names), channels, height, width), np.float32)
         works = self.works(sums)
         check_memory(works)
         ((_, cost, halo),) = works
@@ -162,24 +162,24 @@ class Best:
                 added[index, :, :, band.rows] = both
                 faces[index, :, band.rows] = face
         flipped = templates.geometry.symmetric and mirrored_taps(field) is not None
-        if flipped:  # flip augmentation: what mirrored pairs give is the mirror image
-            for own in weights[:, 0]:
-                make_symmetric(own[:-1], field)
-            added, faces = symmetric(added), symmetric(faces)
         looks = {}
         for index, name in enumerate(names):
+            if flipped:  # flip augmentation: what mirrored pairs give is the mirror image
+                make_symmetric(weights[index, 0, :-1], field)
+                added[index], faces[index] = symmetric(added[index]), symmetric(faces[index])
             frame, styles = templates.frames[name], head.styles(name)
             low, high = frame.groups or (0.0, 0.0)
             light, _, square, *_ = styles.numbers
             own = faces[index] * np.float32(light * UNITS / square)  # sum l x / sum l^2
             share = replaced_share(added[index, 1], own)
+            added[index, 1] += share * own
             looks[name] = Look(
                 template=halved(frame.template),
                 variation=halved(frame.variation),
                 motion=frame.motion,
                 shape=_shape(styles, head.pairs[name], flipped),
                 mean=added[index, 0],
-                spread=added[index, 1] + share * own,
+                spread=added[index, 1],
                 share=share,
                 face=np.rint(np.clip(faces[index], 0, 1) * 255).astype(np.uint8),
                 light=frame.light,

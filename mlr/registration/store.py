@@ -19,11 +19,10 @@ _NUMBERS = ("light", "style", "other", "plain", "explained")
 def registered_to_arrays(
     registered: Registered,
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Return the arrays by name, expressions stacked in alphabetical order, and all else."""
-    looks = [look for _, look in sorted(registered.looks.items())]
+    """Return the arrays by name, numbered by expression in alphabetical order, and all else."""
     arrays: dict[str, npt.NDArray[Any]] = {"source_template": registered.source}
-    for key in _ARRAYS:
-        arrays[key] = np.stack([getattr(look, key) for look in looks])
+    for index, (_, look) in enumerate(sorted(registered.looks.items())):
+        arrays |= {f"{key}{index}": getattr(look, key) for key in _ARRAYS}
     numbers = {
         name: {key: getattr(look, key) for key in _NUMBERS}
         for name, look in sorted(registered.looks.items())
@@ -65,21 +64,21 @@ def registered_from_arrays(
 
     def checked(name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         array = arrays[name]
-        dtype = np.uint8 if name == "face" else np.float32
+        dtype = np.uint8 if name.startswith("face") else np.float32
         if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
             raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")
         return array
 
-    stacks = {key: checked(key, (len(names), *shape)) for key, shape in shapes.items()}
-    farthest = max(half)
-    if max(float(np.abs(stacks[key]).max()) for key in ("motion", "shape")) > farthest:
-        raise ValueError("it moves pixels farther than the image is large")
     looks = {}
     for index, name in enumerate(names):
         numbers = {key: float(noted["looks"][name][key]) for key in _NUMBERS}
         if not all(map(math.isfinite, numbers.values())) or numbers["light"] <= 0:
             raise ValueError(f"the style of {name} is {numbers}")
-        own: dict[str, Any] = {key: stack[index] for key, stack in stacks.items()}
+        own: dict[str, Any] = {
+            key: checked(f"{key}{index}", shape) for key, shape in shapes.items()
+        }
+        if max(float(np.abs(own[key]).max()) for key in ("motion", "shape")) > max(half):
+            raise ValueError("it moves pixels farther than the image is large")
         looks[name] = Look(**(own | numbers))
     white = float(noted["white"])
     if not 0 < white < math.inf:
