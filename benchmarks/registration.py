@@ -131,12 +131,15 @@ def read(path):
 
 
 def true_mouth(person, expression):
-    """Return the middle of the mouth of a drawn face, (1, 2)."""
+    """Return the corners of the mouth of a drawn face, and the lips' edges between, (4, 2)."""
     shot = perform(SEED, person, expression)
-    mouth = place(meet(SEED, person), shot).mouth
-    middle = (mouth.x, mouth.y)
-    x, y = ((at + s) * k for at, s, k in zip(middle, shot.shift, shot.scale, strict=True))
-    return [(y + EYES[0][1], x + (EYES[0][0] + EYES[1][0]) / 2)]
+    m = place(meet(SEED, person), shot).mouth
+    left, right = ((m.y + y, m.x + x) for y, x in zip(m.corners, (-m.half, m.half), strict=True))
+    upper, lower = (m.y - m.open_up - m.lip_upper, m.x), (m.y + m.open_down + m.lip_lower, m.x)
+    middle = EYES[0][1], (EYES[0][0] + EYES[1][0]) / 2
+    (across, down), (wide, tall) = shot.shift, shot.scale
+    points = np.array([left, right, upper, lower])
+    return (points + np.array([down, across])) * (tall, wide) + middle
 
 
 def dlib_mouths(images):
