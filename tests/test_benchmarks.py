@@ -113,3 +113,34 @@ def test_quality_trains_on_the_files_of_others_alone(tmp_path, monkeypatch):
         expected = train(some, recipe=recipe)
         assert np.array_equal(found.weights, expected.weights)
         assert found.meta.get("templates") == expected.meta.get("templates")
+
+
+def test_registration_is_compared_with_optical_flow():
+    options = ["--pairs", "2", "--folds", "2", "--repeat", "1"]
+    command = [sys.executable, FOLDER / "registration.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    tables = [
+        [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines()]
+        for part in done.stdout.split("\n\n")
+        if part.startswith("|")
+    ]
+    head, _, *lines = tables[0]
+    rows = {title: dict(zip(head[1:], cells, strict=True)) for title, *cells in lines}
+    alone, ours = rows["eyes alone"], rows["mlr"]
+    assert float(ours["to itself"]) < 0.6 * float(alone["to itself"])
+    assert float(ours["to the mean"]) < 0.8 * float(alone["to the mean"])
+    assert float(ours["least Jacobian"]) > 0.2
+    for flow in ("ILK", "TV-L1"):
+        assert float(rows[f"scikit-image, {flow}"]["times ours"]) > 2
+    assert all(float(ms) > 0 for _, ms in tables[1][2:])
+
+
+def test_section_of_a_registration_is_renewed_and_others_stay(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from registration import with_section
+
+    text = "# Registration\n\n## Choices\n\nlast\n"
+    once = with_section(text, "Faces", "some\n")
+    assert once == "# Registration\n\n## Faces\n\nsome\n\n## Choices\n\nlast\n"
+    assert with_section(once, "Faces", "new\n") == once.replace("some", "new")
