@@ -19,7 +19,7 @@ from tests.conftest import draw, draw_pairs, run_process
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
-LINE = "compiling the kernels, this once: about ten seconds"
+LINE = "compiling the kernels, this once: about fifteen seconds"
 
 
 def double(array):

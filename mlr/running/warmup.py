@@ -22,7 +22,7 @@ from mlr.running.report import Report
 from mlr.solve import solve
 
 LOCK = "mlr-compiling.lock"
-SECONDS = "ten"  # that compiling takes, in words
+SECONDS = "fifteen"  # that compiling takes, in words
 _announcing: list[Report] = []  # told already, in a block that goes on
 
 
