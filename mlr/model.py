@@ -25,7 +25,8 @@ from mlr.version import __version__
 if TYPE_CHECKING:  # to apply a model of the recipe paper takes no compiler
     from mlr.registration.synthesis import Change, Registered
 
-FORMAT = 3  # 2 had a displacement, 1 zeros beyond the frame
+FORMAT = 3  # 2 has no templates, and had a displacement; 1 had zeros beyond the frame
+WITHOUT_TEMPLATES = 2
 MOST_STYLE = 5.0  # deviations; teeth are out of all range long before
 #: Luma of sRGB, ITU-R BT.601: how grey is made of colour.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -254,7 +255,7 @@ class Model:
         """
         meta = self.meta | {
             "kind": "model",
-            "format": FORMAT,
+            "format": WITHOUT_TEMPLATES if self.registered is None else FORMAT,
             "expressions": self.expressions,
             "edge": self.edge,
             "channels": self.channels,

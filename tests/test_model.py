@@ -189,7 +189,7 @@ def test_the_file_follows_the_contract(tmp_path):
         assert file["taps"].dtype == np.int16
         assert file["taps"].tolist() == [[0, dy, dx] for dy, dx in FIELD.offsets]
         meta = json.loads(str(file["meta"]))
-    assert meta["format"] == 3
+    assert meta["format"] == 2
     assert meta["expressions"] == ["happy", "sad"]
     assert meta["eyes"] == [[0.32, 0.36], [0.68, 0.36]]
     again = load(tmp_path / "m.npz")
