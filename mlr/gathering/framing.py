@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -156,8 +155,9 @@ def make_templates(
 
     if len(people) > MOST_SUBJECTS:
         digests = ordered_map(lambda person: digest_of(person.source) or "~", people, threads)
-        keyed = sorted(zip(digests, map(_files, people), people, strict=True), key=lambda k: k[:2])
-        people = [person for *_, person in keyed[:MOST_SUBJECTS]]
+        found_digests = dict(zip(people, digests, strict=True))
+        people = sorted(people, key=lambda person: (found_digests[person], person.files))
+        people = people[:MOST_SUBJECTS]
     stream = decoded(people, image_format, threads, Silent())
     found = [
         _Reduced(
@@ -237,7 +237,3 @@ def _key(person: DecodedPerson) -> bytes:
     """Return what puts subjects in order: the digests of their files."""
     targets = [name.encode() + image.digest for name, image in sorted(person.targets.items())]
     return b"".join([person.source.digest, *targets])
-
-
-def _files(person: Person) -> Any:
-    return person.files
