@@ -12,10 +12,10 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.singular import gather_gram
 from mlr.kernels import cholesky
-from mlr.receptive_field import ReceptiveField
-from mlr.running.threads import limited, thread_count
-from mlr.singular import gather_gram
+from mlr.utils.threads import limited, thread_count
 
 SIZE, SAMPLES, SCALE, PENALTY = 128, 60, 255.0, 0.06
 

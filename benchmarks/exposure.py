@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from quality import part_of, trained
 
-from mlr.data.files import replacing
-from mlr.data.images import read_image
-from mlr.data.pairs import find_pairs
+from mlr.io.files import replacing
+from mlr.io.images import read_image
+from mlr.io.pairs import find_pairs
 from mlr.photo.change import light_of
 from mlr.recipes import RECIPES
 

@@ -17,10 +17,10 @@ import imageio.v3 as iio
 import numpy as np
 
 from mlr.bench.timing import in_turn
-from mlr.data.faces import draw_face
-from mlr.data.images import write_image
-from mlr.running.threads import thread_count
-from mlr.training import train
+from mlr.io.images import write_image
+from mlr.samples import draw_face
+from mlr.training.train import train
+from mlr.utils.threads import thread_count
 
 DRAWN = 24  # people; the others are these with another light
 

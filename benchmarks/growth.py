@@ -32,11 +32,11 @@ import numpy as np
 from files import write_pairs
 
 from mlr.bench.machine import describe, optional
-from mlr.data.images import read_header
-from mlr.folds import fold_of
-from mlr.gathering.accumulate import batch_size
+from mlr.core.accumulate import batch_size
+from mlr.core.folds import fold_of
+from mlr.io.images import read_header
 from mlr.recipes import recipe as named_recipe
-from mlr.running.threads import thread_count
+from mlr.utils.threads import thread_count
 
 DRAWN = 400  # people in files of their own; more are links to these
 FITTED = 3  # of the largest

@@ -3,7 +3,7 @@
     python benchmarks/peak.py FOLDER SMALL OPTIONS
 
 First trains on the folder SMALL, which loads all that is needed. OPTIONS are those of
-`mlr.training.train`, as JSON. Prints the seconds of all processors, the most bytes that the process
+`mlr.training.train.train`, as JSON. Prints the seconds of all processors, the most bytes that the process
 has held less what it held after the small training, and the bytes of the weights.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 sys.modules["scipy"] = None
 
 from mlr.bench.machine import peak_memory  # noqa: E402
-from mlr.training import train  # noqa: E402
+from mlr.training.train import train  # noqa: E402
 
 
 def run(folder, small, options):

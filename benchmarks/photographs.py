@@ -16,11 +16,11 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 
-from mlr.data.faces import EYES, draw_face
-from mlr.data.images import read_image, write_image
+from mlr.core.model import load
 from mlr.evaluation.sheet import draw_sheet
-from mlr.model import load
+from mlr.io.images import read_image, write_image
 from mlr.photo.eyes import COLUMNS
+from mlr.samples import EYES, draw_face
 from mlr.synthesis.files import synthesize_files
 
 HEIGHT, WIDTH = 330, 500

@@ -14,10 +14,10 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mlr.core.receptive_field import ReceptiveField
 from mlr.kernels.pack import at_line, clear_from, pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
-from mlr.receptive_field import ReceptiveField
-from mlr.running.threads import limited, thread_count
+from mlr.utils.threads import limited, thread_count
 
 RUNS, MATRIX = 11, 1024
 LONG = 0.05  # seconds

@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 
 import mlr
-from mlr import metrics, regions
-from mlr.data.files import replacing
-from mlr.data.images import read_image, write_image
-from mlr.data.pairs import find_pairs
-from mlr.data.stream import as_channels
+from mlr.core import metrics, regions
+from mlr.core.model import LUMA
 from mlr.evaluation.evaluate import MEASURES, REGION_MEASURES, REGIONS, distance_from, mean_scores
 from mlr.evaluation.sheet import as_rgb8, draw_sheet
-from mlr.model import LUMA
+from mlr.io.files import replacing
+from mlr.io.images import read_image, write_image
+from mlr.io.pairs import find_pairs
+from mlr.training.decode import as_channels
 
 COPY, HALF = "copy of the input", "half the pairs"
 PAPER, MEAN, DEFAULT = "paper", "registered, style 0", "registered, default style"

@@ -34,22 +34,22 @@ from skimage.registration import optical_flow_ilk, optical_flow_tvl1
 
 from mlr.bench.machine import blas_threads, describe, optional
 from mlr.bench.timing import PAUSE
-from mlr.data.alignment import EYES
-from mlr.data.faces.expressions import perform
-from mlr.data.faces.geometry import place
-from mlr.data.faces.people import meet
-from mlr.data.files import replacing
-from mlr.data.images import read_image, resized
-from mlr.data.pairs import find_pairs
-from mlr.data.samples import write_samples
+from mlr.core.alignment import EYES
+from mlr.core.registration.features import features_of, features_of_reduced
+from mlr.core.registration.fields import area_averaged, composed, enlarged, inverse, moved
+from mlr.core.registration.geometry import feature_size, planes_of
+from mlr.core.registration.groupwise import group, templates_of
+from mlr.core.registration.register import Template
+from mlr.core.registration.templates import framed, white_of
+from mlr.io.files import replacing
+from mlr.io.images import read_image, resized
+from mlr.io.pairs import find_pairs
 from mlr.photo.detector import load_dlib_model
-from mlr.registration.features import features_of, features_of_reduced
-from mlr.registration.fields import area_averaged, composed, enlarged, inverse, moved
-from mlr.registration.geometry import feature_size, planes_of
-from mlr.registration.groupwise import group, templates_of
-from mlr.registration.register import Template
-from mlr.registration.templates import framed, white_of
-from mlr.running.threads import limited
+from mlr.samples.expressions import perform
+from mlr.samples.folder import write_samples
+from mlr.samples.geometry import place
+from mlr.samples.subjects import meet
+from mlr.utils.threads import limited
 
 RESULTS = Path(__file__).parent / "results" / "registration.md"
 SEED = 0  # of drawn faces and of displacements

@@ -21,17 +21,17 @@ from pathlib import Path
 import numpy as np
 
 from mlr.bench.machine import describe
-from mlr.data.images import read_header, read_image, write_image
-from mlr.data.pairs import find_pairs
-from mlr.data.samples import write_samples
-from mlr.data.stream import common_format
-from mlr.gathering.accumulate import statistics_of_arrays
-from mlr.gathering.framing import framed_arrays, make_templates
-from mlr.layout import Layout
+from mlr.core.accumulate import statistics_of_arrays
+from mlr.core.layout import Layout
+from mlr.io.images import read_header, read_image, write_image
+from mlr.io.pairs import find_pairs
 from mlr.recipes import recipe
-from mlr.running.engine import engine
-from mlr.running.report import Report
-from mlr.running.threads import limited
+from mlr.samples.folder import write_samples
+from mlr.training.decode import common_format
+from mlr.training.engine import engine
+from mlr.training.registering import framed_arrays, make_templates
+from mlr.utils.progress import Report
+from mlr.utils.threads import limited
 
 RESULTS = Path(__file__).parent / "results" / "scale.md"
 ROWS = 32  # of the band that is summed up
@@ -117,7 +117,7 @@ def summing(name: str, size: int) -> dict[str, float]:
 
 def solving(name: str, folder: Path) -> float:
     """Return the seconds to fit a pixel of a model of one expression."""
-    from mlr.training import gather
+    from mlr.training.train import gather
 
     folds = gather(folder, recipe=name)
     made = recipe(name, {})

@@ -26,7 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mlr.bench.machine import describe
-from mlr.running.threads import thread_count
+from mlr.utils.threads import thread_count
 
 RESULTS = Path(__file__).parent / "results" / "shards.md"
 PEOPLE = 500
@@ -64,11 +64,11 @@ def whole(folder: Path, data: Path, recipe: str, repeat: int) -> list[str]:
 
 def each(data: Path, kept: Path, repeat: int) -> dict[str, dict[int, float]]:
     """Return the seconds that shards took, by way and number."""
-    from mlr.data.pairs import find_pairs
-    from mlr.gathering.gather import Sharding, gather_pairs
+    from mlr.io.pairs import find_pairs
     from mlr.recipes.paper import Paper
-    from mlr.running.engine import engine
-    from mlr.running.report import Report
+    from mlr.training.engine import engine
+    from mlr.training.gather import Sharding, gather_pairs
+    from mlr.utils.progress import Report
 
     pairs, recipe = find_pairs(data), Paper()
     found: dict[str, dict[int, list[float]]] = {"local:2": {}, "checkpoint": {}}

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import importlib
 
-from mlr.version import __version__
+from mlr._version import __version__
 
 TYPE_CHECKING = False  # that of `typing`, which takes longer to load than this package does
 
 _HOME = {
-    "MaskedRegression": "mlr.regression",
+    "MaskedRegression": "mlr.sklearn",
     "MlrError": "mlr.errors",
-    "Model": "mlr.model",
-    "ReceptiveField": "mlr.receptive_field",
-    "Statistics": "mlr.statistics",
+    "Model": "mlr.core.model",
+    "ReceptiveField": "mlr.core.receptive_field",
+    "Statistics": "mlr.core.statistics",
     "evaluate": "mlr.evaluation.evaluate",
-    "gather": "mlr.training",
-    "load": "mlr.model",
-    "train": "mlr.training",
+    "gather": "mlr.training.train",
+    "load": "mlr.core.model",
+    "train": "mlr.training.train",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -28,15 +28,15 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from typing import Any
 
+    from mlr.core.model import Model as Model
+    from mlr.core.model import load as load
+    from mlr.core.receptive_field import ReceptiveField as ReceptiveField
+    from mlr.core.statistics import Statistics as Statistics
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
-    from mlr.model import Model as Model
-    from mlr.model import load as load
-    from mlr.receptive_field import ReceptiveField as ReceptiveField
-    from mlr.regression import MaskedRegression as MaskedRegression
-    from mlr.statistics import Statistics as Statistics
-    from mlr.training import gather as gather
-    from mlr.training import train as train
+    from mlr.sklearn import MaskedRegression as MaskedRegression
+    from mlr.training.train import gather as gather
+    from mlr.training.train import train as train
 
 
 def __getattr__(name: str) -> Any:

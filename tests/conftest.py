@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mlr.cli import main
-from mlr.data.images import resized, write_image
-from mlr.training import train
+from mlr.io.images import resized, write_image
+from mlr.training.train import train
 
 SIZE = 16
 PEOPLE = 5

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlr.data.clip import change_clip
-from mlr.data.images import read_image, write_image
+from mlr.core.model import load
 from mlr.errors import ImageError
-from mlr.model import load
+from mlr.io.clips import change_clip
+from mlr.io.images import read_image, write_image
 from mlr.synthesis import animation
 from mlr.synthesis.animation import eased_strengths, write_animation
 from tests.conftest import draw, names

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import mlr
-from mlr.data.samples import write_samples
+from mlr.samples.folder import write_samples
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.aligned import aligned
-from mlr.apply import apply
+from mlr.core.apply import apply
+from mlr.core.receptive_field import ReceptiveField
 from mlr.kernels import jit
+from mlr.kernels.aligned import aligned
 from mlr.kernels.apply import IMAGES
-from mlr.receptive_field import ReceptiveField
-from mlr.running.threads import limited
+from mlr.utils.threads import limited
 from tests.naive import naive_synthesis
 
 
@@ -66,9 +66,9 @@ def test_numpy_and_the_kernel_have_the_same_bits(
         patch.setattr("mlr.kernels.apply.BAND_BYTES", 4 * width * 3 * (len(field) + 1))
         whole = apply(weights, field, images, edge=edge)
         alone = [apply(weights, field, images[n : n + 1], edge=edge) for n in range(count)]
-        patch.setattr("mlr.apply.BAND_BYTES", 4 * width * 20)
-        patch.setattr("mlr.apply.KEPT_BYTES", weights.nbytes if kept else 0)
-        patch.setattr("mlr.apply.kernels_are_worth_it", lambda products: False)
+        patch.setattr("mlr.core.apply.BAND_BYTES", 4 * width * 20)
+        patch.setattr("mlr.core.apply.KEPT_BYTES", weights.nbytes if kept else 0)
+        patch.setattr("mlr.core.apply.kernels_are_worth_it", lambda products: False)
         expected = apply(weights, field, images, edge=edge)
     assert whole.tobytes() == expected.tobytes()
     assert b"".join(output.tobytes() for output in alone) == expected.tobytes()
@@ -87,14 +87,14 @@ def test_little_work_does_without_numba_and_much_of_it_does_not():
     script = """
 import sys
 import numpy as np
-import mlr.apply
-from mlr.receptive_field import ReceptiveField
+import mlr.core.apply
+from mlr.core.receptive_field import ReceptiveField
 
 field = ReceptiveField.square(3)
 image, weights = np.ones((1, 1, 8, 8), np.float32), np.ones((1, 10, 8, 8), np.float32)
-mlr.apply.WORTH_LOADING = 2 * image.size * len(field)
+mlr.core.apply.WORTH_LOADING = 2 * image.size * len(field)
 for _ in range(3):
-    output = mlr.apply.apply(weights, field, image)
+    output = mlr.core.apply.apply(weights, field, image)
     print(output[0, 0, 0, 0], "numba" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -9,9 +9,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.data import deep
-from mlr.data.images import read_image, write_image
-from mlr.model import load
+from mlr.core.model import load
+from mlr.io import deep
+from mlr.io.images import read_image, write_image
 from tests.conftest import draw, draw_pairs, names, run_process
 from tests.test_images import BAD, CMYK, KINDS, PALETTE
 

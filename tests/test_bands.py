@@ -7,16 +7,16 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from mlr.folds import Folds, joined
-from mlr.gathering.accumulate import statistics_of_arrays
-from mlr.gathering.framing import framed_statistics
-from mlr.layout import Layout
-from mlr.receptive_field import ReceptiveField
+from mlr.core.accumulate import statistics_of_arrays
+from mlr.core.bands import WorkedOnHere, bands, rows_within
+from mlr.core.folds import Folds, joined
+from mlr.core.layout import Layout
+from mlr.core.receptive_field import ReceptiveField
 from mlr.recipes.best import Best
 from mlr.recipes.paper import Paper
-from mlr.running.bands import WorkedOnHere, bands, rows_within
-from mlr.running.report import Report
-from mlr.running.threads import limited
+from mlr.training.registering import framed_statistics
+from mlr.utils.progress import Report
+from mlr.utils.threads import limited
 from tests.conftest import draw
 
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink an example takes minutes

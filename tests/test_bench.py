@@ -11,8 +11,8 @@ import pytest
 
 from mlr.bench import bench, machine, peers, plain, stages, table, timing
 from mlr.bench.work import Data, Work, generated
+from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import MlrError
-from mlr.receptive_field import ReceptiveField
 
 SMALL = {"sizes": (16,), "pairs": 6, "threads": 1, "repeat": 1}
 FIRST = {"train": "plain NumPy", "apply": "mlr without Numba", "batch": "SciPy's sparse matrix"}
@@ -183,7 +183,7 @@ def test_wrong_weights_make_it_fail(run, monkeypatch, module, wrong):
 
 
 def test_wrong_products_make_it_fail(monkeypatch):
-    from mlr.gathering import accumulate
+    from mlr.core import accumulate
 
     def wrong(jobs):
         for *_, planes in jobs:

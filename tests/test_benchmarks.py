@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlr.data.images import read_image
-from mlr.data.pairs import find_pairs
-from mlr.training import train
+from mlr.io.images import read_image
+from mlr.io.pairs import find_pairs
+from mlr.training.train import train
 from tests.conftest import draw_pairs
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"

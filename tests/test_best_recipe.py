@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.data.images import read_image, write_image
-from mlr.data.samples import write_samples
+from mlr.core.folds import Folds
+from mlr.core.layout import Layout
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.synthesis import Look
+from mlr.core.registration.templates import UNITS
 from mlr.errors import DataError, ModelError, OptionError
-from mlr.folds import Folds
-from mlr.gathering.framing import framed_arrays, framed_statistics
-from mlr.layout import Layout
-from mlr.receptive_field import ReceptiveField
+from mlr.io.images import read_image, write_image
 from mlr.recipes.best import Best
 from mlr.recipes.moments import is_closed
-from mlr.registration.synthesis import Look
-from mlr.registration.templates import UNITS
-from mlr.running.report import Report
+from mlr.samples.folder import write_samples
+from mlr.training.registering import framed_arrays, framed_statistics
+from mlr.utils.progress import Report
 from tests.conftest import draw, draw_pairs
 from tests.naive import naive_blur, naive_residual, naive_share, naive_shared_ridge
 
@@ -376,8 +376,8 @@ def test_a_face_that_fits_nowhere_is_left_alone(trained):
 
 def test_templates_of_many_are_made_of_some(tmp_path, monkeypatch):
     draw_pairs(tmp_path, range(9))
-    monkeypatch.setattr("mlr.gathering.framing.MOST_SUBJECTS", 4)
+    monkeypatch.setattr("mlr.training.registering.MOST_SUBJECTS", 4)
     model = mlr.train(tmp_path)
-    monkeypatch.setattr("mlr.gathering.framing.MOST_SUBJECTS", 300)
+    monkeypatch.setattr("mlr.training.registering.MOST_SUBJECTS", 300)
     assert model.meta["templates"] != mlr.train(tmp_path).meta["templates"]
     assert model.meta["pairs"] == {"happy": 9}

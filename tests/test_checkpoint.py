@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlr.folds import Folds
-from mlr.gathering import checkpoint, shards
+from mlr.core.folds import Folds
+from mlr.training.train import checkpoint, shards
 from tests.conftest import draw_pairs, names, run_process
 
 PEOPLE = 11

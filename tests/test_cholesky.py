@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mlr.core.singular import solve_singular
 from mlr.kernels import cholesky, jit
-from mlr.running.threads import limited
-from mlr.singular import solve_singular
+from mlr.utils.threads import limited
 from tests.naive import naive_solve
 
 SCALE = 255.0

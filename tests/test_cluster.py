@@ -19,15 +19,15 @@ from tests.conftest import draw_pairs, names, run_process
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
-from mlr.data.stream import common_format
+from mlr.cluster import connecting
+from mlr.core.folds import joined
 from mlr.errors import DataError
-from mlr.folds import joined
-from mlr.gathering import gather as gathering
-from mlr.gathering.framing import make_templates
-from mlr.gathering.shards import Silent
-from mlr.running.cluster import connecting
-from mlr.running.engine import engine
-from mlr.running.report import Report
+from mlr.training.decode import common_format
+from mlr.training.engine import engine
+from mlr.training.registering import make_templates
+from mlr.training.shards import Silent
+from mlr.training.train import gather as gathering
+from mlr.utils.progress import Report
 
 BOTH = ("best", "paper")
 
@@ -51,7 +51,7 @@ def two():
 
 def gathered(data, engine, recipe, shard, memory=None, kept=None):
     """Return the statistics that an engine makes."""
-    from mlr.data.pairs import find_pairs
+    from mlr.io.pairs import find_pairs
     from mlr.recipes import recipe as named
 
     made, pairs = named(recipe, {}), find_pairs(data)
@@ -117,7 +117,7 @@ def test_little_memory_gives_the_same_bits(two, tmp_path, recipe, kept):
 
 def test_several_data_are_added_up_and_taken_out_there(two, tmp_path, monkeypatch):
     """Folders and a statistics file, with expressions that not all of them have."""
-    from mlr import training
+    from mlr.training.train import train as training
 
     @contextmanager
     def there(cluster, report, memory):
@@ -155,7 +155,7 @@ def test_progress_counts_people(data, two):
                 counted.append(item)
                 yield item
 
-    from mlr.data.pairs import find_pairs
+    from mlr.io.pairs import find_pairs
     from mlr.recipes.paper import Paper
 
     sharding = gathering.Sharding.of(None, 2, two)
@@ -177,8 +177,8 @@ def test_the_command_line_makes_the_same_model(data, tmp_path, workers):
 
 
 def test_faces_are_changed_and_scored_as_here(data, two, model, tmp_path, monkeypatch):
+    from mlr.core.model import load
     from mlr.evaluation import evaluate as evaluation
-    from mlr.model import load
     from mlr.synthesis import files as synthesis
 
     @contextmanager
@@ -286,8 +286,8 @@ def test_workers_end_with_the_program(many, tmp_path, number):
 
 
 CRYING = """
-from mlr.running.engine import engine
-from mlr.running.report import Report
+from mlr.training.engine import engine
+from mlr.utils.progress import Report
 from tests.there import cry
 
 with engine("local:1", Report()) as one:
@@ -333,7 +333,7 @@ def test_odd_addresses_are_wrong_usage(run, data, tmp_path, where):
 
 
 def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlr.running.cluster.connecting", None)
+    monkeypatch.setitem(sys.modules, "mlr.cluster.connecting", None)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
     assert result.lines == ["mlr: error: --cluster needs Dask: pip install 'mlr[cluster]'"]
 

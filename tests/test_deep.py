@@ -8,11 +8,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.data import deep
-from mlr.data.images import Image, read_header, read_image, write_image
-from mlr.data.provenance import describe_image
+from mlr.core.model import load
 from mlr.errors import ImageError
-from mlr.model import load
+from mlr.io import deep
+from mlr.io.images import Image, read_header, read_image, write_image
+from mlr.io.provenance import describe_image
 from mlr.photo.eyes import Eyes
 from tests.conftest import draw, draw_pairs
 from tests.test_images import UPRIGHT, deep_colour_png, png

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from mlr.data.images import resized
-from mlr.model import Model
+from mlr.core.model import Model
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.synthesis import Change
+from mlr.io.images import resized
 from mlr.photo.change import change_faces
 from mlr.photo.detail import Part, moved_detail
 from mlr.photo.eyes import Eyes
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
-from mlr.receptive_field import ReceptiveField
-from mlr.registration.synthesis import Change
 from tests.conftest import draw
 
 SIDE = 32

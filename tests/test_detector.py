@@ -7,13 +7,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.data.images import read_image, resized
+from mlr.io.images import read_image, resized
 from mlr.photo.change import change_faces
 from mlr.photo.detector import Detector, installed
 from mlr.photo.eyes import EyeTable
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
-from mlr.training import train
+from mlr.training.train import train
 
 PEOPLE = ["006", "020", "032", "061", "091", "112", "125", "138"]  # of the photographs
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))

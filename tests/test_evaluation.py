@@ -5,12 +5,12 @@ import pytest
 from skimage.metrics import structural_similarity
 
 import mlr
-from mlr.data.images import read_image, write_image
-from mlr.data.provenance import describe_image
 from mlr.errors import DataError, MlrWarning, OptionError, OutputExistsError
 from mlr.evaluation import evaluate as evaluation
 from mlr.evaluation.evaluate import evaluate
-from mlr.running.report import Report
+from mlr.io.images import read_image, write_image
+from mlr.io.provenance import describe_image
+from mlr.utils.progress import Report
 from tests.naive import naive_face, naive_mouth, naive_region_scores
 
 SIZE = 16

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mlr.data.faces import EXPRESSIONS, EYES, draw_face
+from mlr.samples import EXPRESSIONS, EYES, draw_face
 
 Pictures = npt.NDArray[np.float64]
 

@@ -11,15 +11,15 @@ import time
 import numpy as np
 import pytest
 
-from mlr.data.clip import describe_clip
-from mlr.data.files import replacing
-from mlr.data.images import read_header, read_image, write_image
-from mlr.data.pairs import find_pairs
-from mlr.data.provenance import describe_image
-from mlr.data.stream import ordered_map
+from mlr.core.model import load
 from mlr.errors import ImageError, MlrError, ModelError, OutputExistsError
+from mlr.io.clips import describe_clip
+from mlr.io.files import replacing
+from mlr.io.images import read_header, read_image, write_image
+from mlr.io.pairs import find_pairs
+from mlr.io.provenance import describe_image
 from mlr.kernels import parallel
-from mlr.model import load
+from mlr.training.decode import ordered_map
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]
@@ -129,13 +129,13 @@ def test_killed_synthesis_leaves_old_outputs_or_new_ones(model, tmp_path, kills)
 
 SIGNALS = [(signal.SIGINT, 130, "mlr: interrupted"), (signal.SIGTERM, 143, "mlr: terminated")]
 MOMENTS = {
-    "looking for pairs": ("train", "mlr.training.find_pairs", 1),
-    "decoding": ("train", "mlr.data.stream.read_image", 2),
+    "looking for pairs": ("train", "mlr.training.train.find_pairs", 1),
+    "decoding": ("train", "mlr.training.decode.read_image", 2),
     "solving": ("train", "mlr.recipes.best.solved", 1),
     "writing the model": ("train", "os.fsync", 1),
-    "reading the model": ("synthesize", "mlr.model.read_npz", 1),
+    "reading the model": ("synthesize", "mlr.core.model.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
-    "writing an image": ("synthesize", "mlr.data.files._begun", 3),
+    "writing an image": ("synthesize", "mlr.io.files._begun", 3),
 }
 
 
@@ -191,16 +191,16 @@ def test_interrupt_from_outside_ends_a_long_training(faces, tmp_path):
 # Gets a signal where Python drops exceptions: in a finaliser.
 IN_A_FINALISER = """
 import os, signal, sys
-import mlr.training
+import mlr.training.train
 class Unlucky:
     def __del__(self):
         os.kill(os.getpid(), int(sys.argv[1]))
         sum(range(1000))
-original = mlr.training.find_pairs
+original = mlr.training.train.find_pairs
 def patched(*args, **options):
     Unlucky()
     return original(*args, **options)
-mlr.training.find_pairs = patched
+mlr.training.train.find_pairs = patched
 from mlr.cli import main
 main(sys.argv[2:])
 """
@@ -208,11 +208,11 @@ main(sys.argv[2:])
 # Gets a signal while a thread waits for a file that never comes.
 WHILE_A_THREAD_HANGS = """
 import os, sys, threading, time
-import mlr.data.stream
+import mlr.training.decode
 def hang(path):
     threading.Timer(0.5, os.kill, (os.getpid(), int(sys.argv[1]))).start()
     time.sleep(50)
-mlr.data.stream.read_image = hang
+mlr.training.decode.read_image = hang
 from mlr.cli import main
 main(sys.argv[2:])
 """
@@ -221,7 +221,7 @@ main(sys.argv[2:])
 WITH_FILES_OPEN = """
 import os, sys
 from mlr.cli import _ended_by_signals
-from mlr.data.files import replacing, temporary_folder
+from mlr.io.files import replacing, temporary_folder
 from pathlib import Path
 with _ended_by_signals(), replacing(Path(sys.argv[2]), force=True) as file:
     with temporary_folder() as folder:
@@ -481,7 +481,7 @@ def test_file_that_appears_meanwhile_is_kept(tmp_path):
 
 def test_of_two_programs_that_write_a_file_only_one_does(tmp_path, monkeypatch):
     path = tmp_path / "x"
-    monkeypatch.setattr("mlr.data.files.check_free", lambda path, force: None)  # both have looked
+    monkeypatch.setattr("mlr.io.files.check_free", lambda path, force: None)  # both have looked
     with pytest.raises(OutputExistsError), replacing(path, force=False) as ours:  # noqa: PT012
         ours.write(b"ours")
         with replacing(path, force=False) as theirs:

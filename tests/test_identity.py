@@ -9,10 +9,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.data.images import read_image
+from mlr.core.model import load
 from mlr.errors import MlrError
 from mlr.evaluation.evaluate import evaluate
-from mlr.model import load
+from mlr.io.images import read_image
 from mlr.photo.detector import installed, load_dlib_model
 from mlr.photo.identity import embedding
 from tests.conftest import draw, draw_pairs

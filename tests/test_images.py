@@ -9,9 +9,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.data import deep
-from mlr.data.images import DEEP_COLOUR, ENCODINGS, read_header, read_image, resized, write_image
 from mlr.errors import ImageError, OutputExistsError
+from mlr.io import deep
+from mlr.io.images import DEEP_COLOUR, ENCODINGS, read_header, read_image, resized, write_image
 from tests.conftest import draw
 
 RGB, RGBA, GREY = draw(1), draw(1, channels=4), draw(2, channels=1)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.data.samples import write_samples
+from mlr.core.model import Model, load
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.fields import enlarged, moved
 from mlr.errors import OptionError
-from mlr.inspection import arrays as inspection
-from mlr.inspection import plots
-from mlr.model import Model, load
-from mlr.receptive_field import ReceptiveField
-from mlr.registration.fields import enlarged, moved
+from mlr.evaluation import inspect as inspection
+from mlr.evaluation import plots
+from mlr.samples.folder import write_samples
 from tests.conftest import names
 
 
@@ -150,7 +150,7 @@ def test_pictures_are_written(run, model, styled, grey_model, tmp_path):
         assert names(tmp_path / "out") == [f"happy-{name}.png" for name in what]
         assert json.loads(result.out)["expressions"]["happy"]["farthest"] > 0
         for name in names(tmp_path / "out"):
-            assert mlr.data.images.read_image(tmp_path / "out" / name).pixels.std() > 1
+            assert mlr.io.images.read_image(tmp_path / "out" / name).pixels.std() > 1
     again = run("inspect", model, "-o", tmp_path / "out")
     assert again.code == 1
     assert "exists already" in again.lines[0]

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlr.data.images import read_image
-from mlr.folds import Folds
-from mlr.gathering.accumulate import statistics_of_arrays
-from mlr.receptive_field import ReceptiveField
+from mlr.core.accumulate import statistics_of_arrays
+from mlr.core.folds import Folds
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.statistics import total
+from mlr.io.images import read_image
 from mlr.recipes.paper import Paper
-from mlr.running.report import Report
-from mlr.statistics import total
+from mlr.utils.progress import Report
 
 LONDON = Path(os.environ.get("MLR_DATA", "../shared/data")) / "london" / "128"
 

@@ -13,14 +13,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import mlr
-from mlr.data import stream
-from mlr.data.files import temporary_folder
-from mlr.data.images import write_image
-from mlr.data.mapped import mapped_zeros
+from mlr.core.folds import Folds
 from mlr.errors import DataError, MlrError, OptionError
-from mlr.folds import Folds
-from mlr.gathering import banded
-from mlr.running.memory import available, memory_of, said
+from mlr.io.files import temporary_folder
+from mlr.io.images import write_image
+from mlr.training.train import banded
+from mlr.training.train import decode as stream
+from mlr.utils.mapped import mapped_zeros
+from mlr.utils.memory import available, memory_of, said
 from tests.conftest import draw, draw_pairs, names
 
 SIZE = 24
@@ -87,7 +87,7 @@ def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, mo
         work(data, folder / "whole.npz", recipe=recipe, force=True)
         assert not cuts
         with monkeypatch.context() as patch:
-            patch.setattr("mlr.gathering.gather.WORK", 1 << 40)  # they might just fit otherwise
+            patch.setattr("mlr.training.gather.WORK", 1 << 40)  # they might just fit otherwise
             work(data, folder / "banded.npz", recipe=recipe, memory=enough, force=True)
         assert max(cuts) > 1 or work is mlr.gather  # whose bands need as many rows around
         assert (folder / "banded.npz").read_bytes() == (folder / "whole.npz").read_bytes()
@@ -232,7 +232,7 @@ def test_amounts_are_said_rounded_up():
 
 
 def test_less_is_at_hand_under_a_limit():
-    code = "from mlr.running.memory import available; print(available())"
+    code = "from mlr.utils.memory import available; print(available())"
     limit = 3 << 30
 
     def limited():
@@ -301,7 +301,7 @@ def test_freed_arrays_are_given_back_to_the_system():
     script = """
 import numpy as np
 from pathlib import Path
-from mlr.running.memory import give_back_freed
+from mlr.utils.memory import give_back_freed
 
 def held():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from mlr import metrics, regions
+from mlr.core import metrics, regions
 from tests.naive import naive_face, naive_mouth, naive_region_scores
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mlr.core.model import LUMA, Model, load, new_meta
+from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import MlrError, ModelError, OptionError, OutputExistsError
-from mlr.model import LUMA, Model, load, new_meta
-from mlr.receptive_field import ReceptiveField
-from mlr.training import train
+from mlr.training.train import train
 from tests.conftest import draw_pairs
 
 FIELD = ReceptiveField.square(3)

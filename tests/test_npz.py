@@ -10,10 +10,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from mlr.data.files import is_folder_name
-from mlr.data.npz import read_npz, write_npz
+from mlr.core.model import load
 from mlr.errors import ModelError
-from mlr.model import load
+from mlr.io.files import is_folder_name
+from mlr.io.npz import read_npz, write_npz
 
 WEIGHTS = np.arange(54, dtype=np.float32).reshape(2, 1, 3, 3, 3)
 TAPS = np.array([[0, 0, 0], [0, 0, 1]], dtype=np.int16)

@@ -6,13 +6,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mlr.data.images import write_image
-from mlr.data.pairs import find_pairs, images_under
-from mlr.data.stream import common_format, decoded, ordered_map
+from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, MlrWarning
-from mlr.gathering.collect import collect
-from mlr.receptive_field import ReceptiveField
-from mlr.running.report import Report
+from mlr.io.images import write_image
+from mlr.io.pairs import find_pairs, images_under
+from mlr.training.collect import collect
+from mlr.training.decode import common_format, decoded, ordered_map
+from mlr.utils.progress import Report
 from tests.conftest import draw, draw_pairs
 
 ORDINARY = "ann.png"

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import Ridge
 
-from mlr.folds import Folds
-from mlr.gathering.accumulate import statistics_of_arrays
-from mlr.layout import Layout
-from mlr.receptive_field import ReceptiveField
+from mlr.core.accumulate import statistics_of_arrays
+from mlr.core.folds import Folds
+from mlr.core.layout import Layout
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.solve import solve
 from mlr.recipes.paper import Paper
-from mlr.running.report import Report
-from mlr.solve import solve
+from mlr.utils.progress import Report
 from tests.naive import naive_masked_regression, naive_synthesis
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mlr.kernels import parallel
 from mlr.kernels.parallel import share_out, share_out_all
-from mlr.running.threads import limited
+from mlr.utils.threads import limited
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

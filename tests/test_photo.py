@@ -13,24 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlr.data.alignment import EYES, face_share
-from mlr.data.images import read_image, resized, write_image
+from mlr.core.accumulate import statistics_of_arrays
+from mlr.core.alignment import EYES, face_share
+from mlr.core.exposure import Exposure
+from mlr.core.folds import Folds
+from mlr.core.layout import Layout
+from mlr.core.model import Model, load
+from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, ImageError
-from mlr.exposure import Exposure
-from mlr.folds import Folds
-from mlr.gathering.accumulate import statistics_of_arrays
-from mlr.layout import Layout
-from mlr.model import Model, load
+from mlr.io.images import read_image, resized, write_image
 from mlr.photo.align import align, align_files
 from mlr.photo.change import change_faces
 from mlr.photo.eyes import CENTRE, Eyes, EyeTable
 from mlr.photo.pupils import pupil
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
-from mlr.receptive_field import ReceptiveField
 from mlr.recipes.paper import Paper
-from mlr.running.report import Report
-from mlr.training import train
+from mlr.training.train import train
+from mlr.utils.progress import Report
 from tests.conftest import draw
 
 SIDE = 32

@@ -13,7 +13,7 @@ from mlr.kernels import pack as packing
 from mlr.kernels.pack import clear_from, pack, samples_shape
 from mlr.kernels.products import BLOCKS, MOST, ROWS, add_products, sums_of
 from mlr.kernels.vectors import BLOCK, TILE
-from mlr.running.threads import limited
+from mlr.utils.threads import limited
 
 from .naive import naive_products, naive_sums
 

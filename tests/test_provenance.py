@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlr
-from mlr.data.images import read_image, write_image
-from mlr.data.provenance import describe_image, new_record, to_exif
-from mlr.model import load
+from mlr.core.model import load
+from mlr.io.images import read_image, write_image
+from mlr.io.provenance import describe_image, new_record, to_exif
 from tests.conftest import draw
 
 SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"]

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import MlrError, OptionError
-from mlr.receptive_field import ReceptiveField
 
 offsets = st.lists(
     st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=1, max_size=12, unique=True

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.stats import norm
 
-from mlr.data.alignment import EYES
-from mlr.data.faces import draw_face
+from mlr.core.alignment import EYES
+from mlr.core.registration import eyes, fields, groupwise, templates
+from mlr.core.registration import register as registration
+from mlr.core.registration.features import features_of, is_grey
+from mlr.core.registration.geometry import Geometry, feature_size, planes_of
+from mlr.core.registration.register import Template
+from mlr.core.registration.synthesis import Change, Look, Registered
 from mlr.kernels import register as kernels
-from mlr.registration import eyes, fields, groupwise, templates
-from mlr.registration import register as registration
-from mlr.registration.features import features_of, is_grey
-from mlr.registration.geometry import Geometry, feature_size, planes_of
-from mlr.registration.register import Template
-from mlr.registration.synthesis import Change, Look, Registered
-from mlr.running.threads import limited
+from mlr.samples import draw_face
+from mlr.utils.threads import limited
 from tests import naive
 
 SQUARE = Geometry((128, 128))

@@ -12,10 +12,10 @@ import PIL.Image
 import pytest
 
 import mlr
-from mlr.data.images import write_image
 from mlr.evaluation.evaluate import evaluate
 from mlr.evaluation.report_page import SIDE, PairScores, choose_pictured, write_report_page
 from mlr.evaluation.sheet import PairPicture
+from mlr.io.images import write_image
 from tests.conftest import PEOPLE, draw, draw_pairs
 
 CHROMIUM = next(

@@ -22,7 +22,7 @@ from benchmarks.rivals import kernel_ridge, lasso, lsrf, masked, omp, pcr, pursu
 from benchmarks.rivals.base import SETTINGS, WHITE
 from benchmarks.rivals.registry import find, make
 from mlr.recipes import RECIPES
-from mlr.training import train
+from mlr.training.train import train
 from tests.conftest import draw, draw_pairs
 
 KEYS = [key for key, factory in find()[0].items() if factory().family != "gan"]

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.data.npz import read_npz, write_npz
+from mlr.core import accumulate
+from mlr.core.accumulate import Accumulator, statistics_of_arrays
+from mlr.core.folds import Folds
+from mlr.core.layout import Layout
+from mlr.core.planes import NARROW_SAMPLES
+from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, ModelError, OutputExistsError
-from mlr.folds import Folds
-from mlr.gathering import accumulate
-from mlr.gathering.accumulate import Accumulator, statistics_of_arrays
-from mlr.layout import Layout
-from mlr.planes import NARROW_SAMPLES
-from mlr.receptive_field import ReceptiveField
-from mlr.running.threads import limited
+from mlr.io.npz import read_npz, write_npz
+from mlr.utils.threads import limited
 
 FIELD = ReceptiveField.square(3)
 

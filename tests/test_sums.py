@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.data.images import write_image
+from mlr.core.folds import Folds
+from mlr.core.model import load
 from mlr.errors import DataError
-from mlr.folds import Folds
-from mlr.model import load
+from mlr.io.images import write_image
 from tests.conftest import draw, draw_pairs, names, run_process
 
 BOTH = ("happy", "sad")

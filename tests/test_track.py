@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlr.data.clip import change_clip
-from mlr.data.images import read_image
+from mlr.core.model import load
 from mlr.errors import ImageError
-from mlr.model import load
+from mlr.io.clips import change_clip
+from mlr.io.images import read_image
 from mlr.photo.change import change_seen
 from mlr.photo.detector import Detector, installed
 from mlr.photo.eyes import Eyes, EyeTable
@@ -237,7 +237,7 @@ def test_the_change_trembles_less_on_a_moving_photograph_and_leaves_the_rest(lon
 @pytest.fixture(scope="module")
 def london(tmp_path_factory):
     """A model of photographs that lie beside the clone."""
-    from mlr.training import train
+    from mlr.training.train import train
 
     return train(SHARED / "london" / "128", recipe="paper")
 

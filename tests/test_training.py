@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.data.images import write_image
-from mlr.data.pairs import find_pairs
+from mlr.core.model import load
+from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, MlrError, MlrWarning, OutputExistsError
-from mlr.gathering.collect import collect
-from mlr.model import load
-from mlr.receptive_field import ReceptiveField
+from mlr.io.images import write_image
+from mlr.io.pairs import find_pairs
 from mlr.recipes.paper import Paper
-from mlr.running.report import Report
+from mlr.training.collect import collect
+from mlr.utils.progress import Report
 from tests.naive import naive_masked_regression
 
 
@@ -46,8 +46,8 @@ def test_a_model_from_files_equals_the_naive_one(tmp_path):
 def test_threads_batches_and_names_change_no_bit_of_the_model_file(tmp_path, monkeypatch):
     write_set(tmp_path / "data", range(50))
     mlr.train(tmp_path / "data", tmp_path / "a.npz", threads=1, recipe="paper")
-    monkeypatch.setattr("mlr.gathering.collect.PACK", 3)
-    monkeypatch.setattr("mlr.gathering.accumulate.BATCH", 16)
+    monkeypatch.setattr("mlr.training.collect.PACK", 3)
+    monkeypatch.setattr("mlr.core.accumulate.BATCH", 16)
     mlr.train(tmp_path / "data", tmp_path / "b.npz", threads=2, recipe="paper")
     for path in sorted((tmp_path / "data").rglob("*.png")):  # other names: another order
         path.rename(path.with_stem(str((int(path.stem) * 7) % 50 + 100)))

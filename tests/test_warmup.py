@@ -12,9 +12,9 @@ import numba
 import numpy as np
 import pytest
 
-from mlr.data.images import write_image
+from mlr.io.images import write_image
 from mlr.kernels import jit
-from mlr.running.warmup import warm_up
+from mlr.training.warmup import warm_up
 from tests.conftest import draw, draw_pairs, run_process
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")

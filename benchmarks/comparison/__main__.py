@@ -41,10 +41,10 @@ from benchmarks.readme import renew
 from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
 from mlr.bench.machine import describe
-from mlr.data.files import check_free, replacing
-from mlr.data.images import write_image
 from mlr.errors import MlrError, OptionError
-from mlr.running.threads import thread_count
+from mlr.io.files import check_free, replacing
+from mlr.io.images import write_image
+from mlr.utils.threads import thread_count
 
 RESULTS = Path(__file__).parent.parent / "results"
 KEPT = Path("demo/rivals")

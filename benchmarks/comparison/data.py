@@ -12,13 +12,13 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFilter
 
-from mlr.data.alignment import EYES
-from mlr.data.faces import draw_face
-from mlr.data.images import read_image, resized
-from mlr.data.pairs import find_pairs, images_under
-from mlr.data.stream import as_channels, ordered_map
+from mlr.core.alignment import EYES
 from mlr.errors import DataError
-from mlr.running.threads import thread_count
+from mlr.io.images import read_image, resized
+from mlr.io.pairs import find_pairs, images_under
+from mlr.samples import draw_face
+from mlr.training.decode import as_channels, ordered_map
+from mlr.utils.threads import thread_count
 
 Images = npt.NDArray[np.uint8]  # (N, height, width, 3)
 

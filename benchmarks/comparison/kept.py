@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.comparison.data import Images
 from benchmarks.comparison.figures import Outcome
-from mlr.data.files import replacing
+from mlr.io.files import replacing
 
 
 class Kept:

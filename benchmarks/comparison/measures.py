@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mlr import metrics
-from mlr.data.alignment import EYES
+from mlr.core import metrics
+from mlr.core.alignment import EYES
 from mlr.evaluation.evaluate import MEASURES
 
 Outputs = npt.NDArray[np.floating]

@@ -60,7 +60,7 @@ def child(name: str, seed: int, first: int, count: int, folder: Path) -> None:
     import mlr.cli
     import mlr.evaluation.evaluate
     import mlr.synthesis.files  # noqa: F401 (imported before the first case, not by it)
-    from mlr.running.warmup import warm_up
+    from mlr.training.warmup import warm_up
 
     warm_up()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

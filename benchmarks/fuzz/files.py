@@ -116,8 +116,8 @@ def _damaged_npz(path: Path, rng: random.Random, *, forged: bool = True) -> byte
 @kind(16)
 def models(room: Room, rng: random.Random) -> str:
     """Model files: ZIP and array headers, metadata, shapes, types, pickles, bombs."""
+    from mlr.core.model import load
     from mlr.errors import ModelError
-    from mlr.model import load
 
     path = room.input / "m.npz"
     path.write_bytes(_damaged_npz(room.model, rng))
@@ -134,8 +134,8 @@ def models(room: Room, rng: random.Random) -> str:
 @kind(14)
 def statistics(room: Room, rng: random.Random) -> str:
     """Statistics files, as models."""
+    from mlr.core.folds import Folds
     from mlr.errors import ModelError
-    from mlr.folds import Folds
 
     path = room.input / "s.npz"
     path.write_bytes(_damaged_npz(room.sums, rng))

@@ -111,8 +111,8 @@ _SEEDS: list[tuple[str, bytes]] = []
 @kind(50)
 def images(room: Room, rng: random.Random) -> str:
     """PNG, JPEG, BMP, TIFF, WebP and GIF files: bits, fields, lengths, checksums, bombs."""
-    from mlr.data.images import read_header, read_image
     from mlr.errors import ImageError
+    from mlr.io.images import read_header, read_image
 
     if not _SEEDS:
         _SEEDS.extend(_seeds())

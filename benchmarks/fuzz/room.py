@@ -45,8 +45,8 @@ class Room:
 
     def furnish(self) -> None:
         """Draw the faces and train the model."""
-        from mlr.data.images import write_image
-        from mlr.training import gather, train
+        from mlr.io.images import write_image
+        from mlr.training.train import gather, train
 
         rng = np.random.default_rng(0)
         for name in ("neutral", "happy", "sad"):

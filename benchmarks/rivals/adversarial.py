@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rivals.base import Images, Outputs, Rival, State
-from mlr.data.files import replacing
 from mlr.errors import MlrError, OptionError
+from mlr.io.files import replacing
 
 #: Channels after the first layer of every network, for each scale; 64 is that of all four papers.
 WIDTHS = {"smoke": 8, "small": 16, "paper": 64}

@@ -10,7 +10,7 @@ import numpy as np
 
 import mlr
 from benchmarks.rivals.base import SETTINGS, WHITE, Images, Outputs, Rival, Setting, State
-from mlr.model import Model
+from mlr.core.model import Model
 from mlr.recipes import RECIPES
 
 

@@ -17,10 +17,10 @@ from typing import Any
 from mlr.bench import machine
 from mlr.bench.timing import once
 from mlr.bench.work import PENALTY, Data, Work, generated
+from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import OptionError
-from mlr.receptive_field import ReceptiveField
-from mlr.running.report import Report
-from mlr.running.threads import limited
+from mlr.utils.progress import Report
+from mlr.utils.threads import limited
 
 __all__ = ["bench"]
 
@@ -88,7 +88,7 @@ def bench(
         report.note(f"note: other programs keep {load:.1f} processors busy, which spoils the times")
     loading = _loading()  # before anything else loads Numba
     from mlr.bench import stages
-    from mlr.running.warmup import announced
+    from mlr.training.warmup import announced
 
     with limited(threads) as count, machine.blas_threads(count):
         data = _generated(works, count, report)
@@ -141,8 +141,8 @@ def _loading() -> list[dict[str, Any]]:
     before = "numba" in sys.modules
 
     def load() -> None:
-        import mlr.gathering.accumulate
-        import mlr.solve  # noqa: F401
+        import mlr.core.accumulate
+        import mlr.core.solve  # noqa: F401
 
     seconds = once(load)
     return [] if before else [{"name": "import of Numba", "seconds": seconds, "compiled": False}]

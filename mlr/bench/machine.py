@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlr._version import __version__
 from mlr.bench.timing import Timing, calls, once, timed
-from mlr.running.threads import thread_count
-from mlr.version import __version__
+from mlr.utils.threads import thread_count
 
 MATRIX = 1024  # rows and columns of the matrices multiplied
 COPIED = 128 << 20  # bytes, more than caches hold

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from mlr.apply import Applier
 from mlr.bench import plain
 from mlr.bench.machine import blas_threads, optional
 from mlr.bench.stages import checked
 from mlr.bench.timing import in_turn
 from mlr.bench.work import EXPRESSION, PENALTY, Data, Work, as_planes
-from mlr.gathering.accumulate import statistics_of_arrays
-from mlr.running.threads import limited
-from mlr.solve import solve
+from mlr.core.accumulate import statistics_of_arrays
+from mlr.core.apply import Applier
+from mlr.core.solve import solve
+from mlr.utils.threads import limited
 
 WHOLE_BYTES = 512 << 20  # most that plain NumPy's matrices may take for a whole image
 BAND_BYTES = 2 << 20  # those of a band of rows, so that they stay in the cache

@@ -10,27 +10,27 @@ from typing import Any
 import numba.core.event
 import numpy as np
 
-from mlr.apply import Applier, apply
 from mlr.bench import plain
 from mlr.bench.machine import copies_beyond_cache, reading_timing
 from mlr.bench.timing import Timing, once, timed
 from mlr.bench.work import EXPRESSION, PENALTY, Data, Floats, Pixels, Work, as_planes
-from mlr.data.files import temporary_folder
-from mlr.data.images import read_image, write_image
-from mlr.data.stream import ordered_map
+from mlr.core.accumulate import statistics_of_arrays
+from mlr.core.apply import Applier, apply
+from mlr.core.model import Model, new_meta
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.features import features_of
+from mlr.core.registration.fields import enlarged, moved
+from mlr.core.solve import solve
+from mlr.core.statistics import Statistics
 from mlr.errors import MlrError
-from mlr.gathering.accumulate import statistics_of_arrays
+from mlr.io.files import temporary_folder
+from mlr.io.images import read_image, write_image
 from mlr.kernels.pack import pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
-from mlr.model import Model, new_meta
-from mlr.receptive_field import ReceptiveField
-from mlr.registration.features import features_of
-from mlr.registration.fields import enlarged, moved
-from mlr.regression import MaskedRegression
-from mlr.running.report import Report
-from mlr.running.threads import limited
-from mlr.solve import solve
-from mlr.statistics import Statistics
+from mlr.sklearn import MaskedRegression
+from mlr.training.decode import ordered_map
+from mlr.utils.progress import Report
+from mlr.utils.threads import limited
 
 TOLERANCE = 1e-4  # of weights and intensities, against plain NumPy
 REGISTERED = 16  # pairs that the templates are made of

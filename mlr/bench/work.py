@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.faces import draw_face
-from mlr.data.stream import ordered_map
-from mlr.model import LUMA
-from mlr.receptive_field import ReceptiveField
+from mlr.core.model import LUMA
+from mlr.core.receptive_field import ReceptiveField
+from mlr.samples import draw_face
+from mlr.training.decode import ordered_map
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

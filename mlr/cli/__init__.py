@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import click
 
-from mlr.data.files import discard_unfinished
+from mlr._version import __version__
 from mlr.errors import MlrError, OptionError
-from mlr.version import __version__
+from mlr.io.files import discard_unfinished
 
 #: Commands and what they do, for the help: each lives in the module of its name.
 COMMANDS = {
@@ -99,7 +99,7 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
 
 def _failed(cause: str, code: int = 1) -> int:
     """Say why nothing more can be done, and return the exit code."""
-    from mlr.running.report import printable
+    from mlr.utils.progress import printable
 
     click.echo(printable(f"mlr: error: {cause}"), err=True)
     return code

@@ -46,7 +46,7 @@ def align(
     training data. alignment.csv beside the crops says where the eyes are in the photographs.
     """
     from mlr.photo.align import align_files
-    from mlr.running.report import counted
+    from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()

@@ -48,9 +48,9 @@ def evaluate(
     those of the unchanged input; with mlr[align] also the distance of face embeddings of output and
     input: the less, the more it is the same person.
     """
+    from mlr.core.model import load
     from mlr.evaluation import evaluate as evaluation
-    from mlr.model import load
-    from mlr.running.report import counted
+    from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     result = evaluation.evaluate(

@@ -19,7 +19,7 @@ def info(file: Path, as_json: bool) -> int:
     An image that mlr synthesize wrote names the expression, its strength and the SHA-256 of the
     model file, which sha256sum and mlr info print of the model, too.
     """
-    from mlr.running.report import listed, printable
+    from mlr.utils.progress import listed, printable
 
     summary = _summary(file)
     if as_json:
@@ -48,12 +48,12 @@ def _style(style: dict[str, Any] | None) -> str:
 
 def _summary(file: Path) -> dict[str, Any]:
     """Return what a file is, whichever of ours it may be."""
-    from mlr.data.clip import describe_clip, is_clip
-    from mlr.data.images import is_image
-    from mlr.data.npz import meta_of
-    from mlr.data.provenance import describe_image
-    from mlr.folds import Folds
-    from mlr.model import load
+    from mlr.core.folds import Folds
+    from mlr.core.model import load
+    from mlr.io.clips import describe_clip, is_clip
+    from mlr.io.images import is_image
+    from mlr.io.npz import meta_of
+    from mlr.io.provenance import describe_image
 
     if is_image(file):
         return describe_image(file)

@@ -32,10 +32,10 @@ def inspect(
     A model of the recipe paper has neither styles nor motion; where it changes a face and its bias
     are drawn instead. Needs mlr[plot].
     """
-    from mlr.inspection import arrays as inspection
-    from mlr.inspection import plots
-    from mlr.model import load
-    from mlr.running.report import counted
+    from mlr.core.model import load
+    from mlr.evaluation import inspect as inspection
+    from mlr.evaluation import plots
+    from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     loaded = load(model)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from mlr.running.report import ConsoleReport
+    from mlr.utils.progress import ConsoleReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,7 +37,7 @@ OUTPUT = click.Path(path_type=Path)
 def _begun(context: click.Context, parameter: click.Parameter, where: str | None) -> str | None:
     """Let processes here load what they need while this one does."""
     if where is not None:
-        from mlr.running.cluster import forkserver
+        from mlr.cluster import forkserver
 
         forkserver.begin(where)
     return where
@@ -226,7 +226,7 @@ def console(quiet: bool, verbose: bool) -> ConsoleReport:
     """Return a report that writes to stderr as much as was asked for."""
     import warnings
 
-    from mlr.running.report import ConsoleReport
+    from mlr.utils.progress import ConsoleReport
 
     warnings.filterwarnings("ignore", module="PIL")  # odd metadata, nothing that a user could mend
     return ConsoleReport(0 if quiet else 2 if verbose else 1)

@@ -34,8 +34,8 @@ def sample(
     verbose: bool,
 ) -> int:
     """Draw faces of people who do not exist, with seven expressions, as training data in DIR."""
-    from mlr.data.samples import write_samples
-    from mlr.running.report import counted
+    from mlr.samples.folder import write_samples
+    from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     written = write_samples(

@@ -43,12 +43,12 @@ def statistics(
     The recipe best registers faces to templates. These are made of the pairs, or taken from another
     statistics file with --like. Only statistics with the same templates add up.
     """
-    from mlr import training
-    from mlr.running.report import counted
+    from mlr.training.train import gather
+    from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    sums = training.gather(
+    sums = gather(
         data,
         output,
         remove=remove,

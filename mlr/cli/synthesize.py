@@ -112,9 +112,9 @@ def synthesize(
     Clips come out as clips, with their sound, and need mlr[video]; their faces are followed from
     frame to frame, or stay where --eyes says.
     """
-    from mlr.model import load
-    from mlr.running.report import counted
+    from mlr.core.model import load
     from mlr.synthesis.files import synthesize_files
+    from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()

@@ -56,12 +56,12 @@ def train(
     The pairs of several DATA are different pairs, even if their files are called the same; the very
     same pair given twice counts twice.
     """
-    from mlr import training
-    from mlr.running.report import counted
+    from mlr.training.train import train as train_model
+    from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    model = training.train(
+    model = train_model(
         data,
         output,
         remove=remove,

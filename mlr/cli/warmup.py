@@ -12,7 +12,7 @@ from mlr.cli import options
 @options.verbosity
 def warmup(as_json: bool, quiet: bool, verbose: bool) -> int:
     """Compile what training needs ahead of time: the first training does it otherwise."""
-    from mlr.running.warmup import warm_up
+    from mlr.training.warmup import warm_up
 
     report = options.console(quiet, verbose)
     result = warm_up(report)

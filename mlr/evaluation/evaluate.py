@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlr import metrics
-from mlr.data.files import check_free, located
-from mlr.data.images import Image, Pixels, read_image, write_image
-from mlr.data.pairs import Person, find_pairs
-from mlr.data.provenance import Record, new_record, to_exif
-from mlr.data.stream import as_channels
+from mlr.core import metrics
+from mlr.core.metrics import Scores
+from mlr.core.model import Model
 from mlr.errors import DataError, ImageError
 from mlr.evaluation.report_page import PairScores, write_report_page
 from mlr.evaluation.sheet import PairPicture, as_rgb8, draw_sheet, write_contact_sheet
-from mlr.metrics import Scores
-from mlr.model import Model
+from mlr.io.files import check_free, located
+from mlr.io.images import Image, Pixels, read_image, write_image
+from mlr.io.pairs import Person, find_pairs
+from mlr.io.provenance import Record, new_record, to_exif
 from mlr.photo.detector import NEEDS, installed
-from mlr.running.engine import engine, mapped
-from mlr.running.report import Report
-from mlr.running.threads import thread_count
+from mlr.training.decode import as_channels
+from mlr.training.engine import engine, mapped
+from mlr.utils.progress import Report
+from mlr.utils.threads import thread_count
 
 Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
 
@@ -62,9 +62,9 @@ def evaluate(
     target : sequence of str
         Expressions to evaluate; none means all that both the model and the data have.
     style : float or mapping of str to float, optional
-        Style of the outputs, as for `mlr.model.Model.synthesize`; by default what training chose.
+        Style of the outputs, as for `mlr.core.model.Model.synthesize`; by default what training chose.
     cluster : str, optional
-        Who does it, as for `mlr.training.train`; all see the same folder.
+        Who does it, as for `mlr.training.train.train`; all see the same folder.
     threads : int, optional
         By default one for each processor.
     report_dir : path, optional
@@ -81,7 +81,7 @@ def evaluate(
     dict
         ``{"pairs": n, "targets": {expression: {"mse", "psnr", "ssim", "sharpness", "face": {"mse",
         "ssim", "sharpness"}, "mouth": {the same three}, "same_person", "copy_input": {all of
-        these}}}}``: means over the pairs, intensities in [0, 1], as `mlr.metrics.scores` defines
+        these}}}}``: means over the pairs, intensities in [0, 1], as `mlr.core.metrics.scores` defines
         them. ``same_person`` is the distance of dlib's embeddings of output and input; None without
         ``mlr[align]``. ``copy_input`` scores the unchanged input. A mean that is not finite, as the
         PSNR of a perfect copy, is None too. ``"style"`` is the style, if one is given.
@@ -257,12 +257,12 @@ def mean_scores(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Parameters
     ----------
     entries : sequence of mapping
-        `mlr.metrics.Scores` of pairs, at least one.
+        `mlr.core.metrics.Scores` of pairs, at least one.
 
     Returns
     -------
     dict
-        As `mlr.metrics.Scores`; None stands for a mean that is not finite.
+        As `mlr.core.metrics.Scores`; None stands for a mean that is not finite.
     """
     means: dict[str, Any] = {name: _mean([entry[name] for entry in entries]) for name in MEASURES}
     for region in REGIONS:

@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL.Image
 
-from mlr.data.files import replacing
-from mlr.data.images import Pixels, resized
-from mlr.data.stream import ordered_map
+from mlr._version import __version__
+from mlr.core.metrics import Scores
 from mlr.evaluation.sheet import ERROR_GAIN, PairPicture, as_rgb8, error_picture
-from mlr.metrics import Scores
-from mlr.running.report import listed
-from mlr.version import __version__
+from mlr.io.files import replacing
+from mlr.io.images import Pixels, resized
+from mlr.training.decode import ordered_map
+from mlr.utils.progress import listed
 
 PICTURED = 300  # pairs shown with pictures: a page of some 10 MB, which a phone still opens
 SIDE = 256  # largest side of a picture, in pixels

@@ -11,8 +11,8 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from mlr.data.images import Pixels, write_image
-from mlr.data.stream import as_channels
+from mlr.io.images import Pixels, write_image
+from mlr.training.decode import as_channels
 
 CELL = 192  # smallest side of a picture on a sheet; small ones are enlarged
 ERROR_GAIN = 3  # a third of the full range is white in the picture of the error

@@ -44,7 +44,7 @@ def apply_weights(weights, neighbours, images, edge, output):
     ----------
     weights : ndarray of float32, shape (C, K + 1, H, W), C-contiguous
         Bias last.
-    neighbours : mlr.apply.Neighbours
+    neighbours : mlr.core.apply.Neighbours
         The taps o_k.
     images : ndarray of float32, shape (N, C, H, W), C-contiguous
     edge : bool

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.files import check_free, replacing
-from mlr.data.images import PNG_LEVEL, QUALITY, is_image, read_header, read_image, write_image
-from mlr.data.outputs import Job, check_skipping, plan
-from mlr.data.stream import ordered_map
 from mlr.errors import DataError, ImageError, MlrError, OptionError
+from mlr.io.files import check_free, replacing
+from mlr.io.images import PNG_LEVEL, QUALITY, is_image, read_header, read_image, write_image
+from mlr.io.outputs import Job, check_skipping, plan
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable, open_table
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
-from mlr.running.report import Report, counted
-from mlr.running.threads import thread_count
+from mlr.training.decode import ordered_map
+from mlr.utils.progress import Report, counted
+from mlr.utils.threads import thread_count
 
 Pixels = npt.NDArray[Any]
 Row = dict[str, str]
@@ -124,7 +124,7 @@ def align_files(
     face : "all", "largest" or int
         Which of several faces: all, or one by its rank in size.
     quality, png_level : int
-        As for `mlr.data.images.write_image`.
+        As for `mlr.io.images.write_image`.
     threads : int, optional
         By default one for each processor.
     skip_existing : bool
@@ -205,7 +205,7 @@ def align(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
     Returns
     -------
     ndarray of the same dtype, shape (size, size, channels)
-        With the eyes at `mlr.data.alignment.EYES`. What lies beyond the photograph has the colours
+        With the eyes at `mlr.core.alignment.EYES`. What lies beyond the photograph has the colours
         of its edge.
 
     Raises

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.data.alignment import BORDER, EYES, face_share
+from mlr.core.alignment import BORDER, EYES, face_share
+from mlr.core.exposure import Exposure
+from mlr.core.model import LUMA, Model, check_strength
 from mlr.errors import ModelError
-from mlr.exposure import Exposure
-from mlr.model import LUMA, Model, check_strength
 from mlr.photo.detail import Part, moved_detail
 from mlr.photo.eyes import Eyes, Places
 from mlr.photo.track import Seen

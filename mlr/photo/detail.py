@@ -93,7 +93,7 @@ def _change(
     still: npt.NDArray[np.bool_],
 ) -> Floats:
     """Return (1 - lost(p)) r(p + field(p)) - r(p) for a part; 0 where it stands still."""
-    from mlr.registration.fields import moved  # what moves nothing does not load the compiler
+    from mlr.core.registration.fields import moved  # what moves nothing does not load the compiler
 
     around = math.ceil(np.abs(field).max()) + INTERPOLATION_REACH
     rows, columns = pixels.shape[:2]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlr.data.alignment import EYES
+from mlr.core.alignment import EYES
 from mlr.errors import DataError, ImageError
 from mlr.photo.similarity import Similarity
 

@@ -31,7 +31,7 @@ def embedding(pixels: npt.NDArray[np.uint8]) -> Embedding:
     Parameters
     ----------
     pixels : ndarray of uint8, shape (height, width, 3)
-        The face, with its eyes at `mlr.data.alignment.EYES`. It is resized to a square.
+        The face, with its eyes at `mlr.core.alignment.EYES`. It is resized to a square.
 
     Returns
     -------

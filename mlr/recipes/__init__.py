@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from mlr.core.bands import RowSums, Work
+from mlr.core.layout import Layout
+from mlr.core.model import Model
 from mlr.errors import OptionError
-from mlr.layout import Layout
-from mlr.model import Model
 from mlr.recipes.best import Best
 from mlr.recipes.paper import Paper
-from mlr.running.bands import RowSums, Work
-from mlr.running.report import Report
+from mlr.utils.progress import Report
 
 
 class Recipe(Protocol):

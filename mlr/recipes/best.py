@@ -23,22 +23,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlr.core.bands import Band, RowSums, Work, check_memory
+from mlr.core.exposure import Exposure
+from mlr.core.folds import Folds
+from mlr.core.layout import Layout
+from mlr.core.model import Model, new_meta
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.fields import STEP, halved, symmetric, symmetric_field
+from mlr.core.registration.geometry import SIDE
+from mlr.core.registration.synthesis import Look, Registered
+from mlr.core.registration.templates import UNITS
+from mlr.core.solve import check_penalty
+from mlr.core.statistics import StyleSums
 from mlr.errors import DataError, MlrError, OptionError
-from mlr.exposure import Exposure
-from mlr.folds import Folds
 from mlr.kernels.register import blur_planes, gaussian
-from mlr.layout import Layout
-from mlr.model import Model, new_meta
-from mlr.receptive_field import ReceptiveField
 from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, solved
-from mlr.registration.fields import STEP, halved, symmetric, symmetric_field
-from mlr.registration.geometry import SIDE
-from mlr.registration.synthesis import Look, Registered
-from mlr.registration.templates import UNITS
-from mlr.running.bands import Band, RowSums, Work, check_memory
-from mlr.running.report import Report
-from mlr.solve import check_penalty
-from mlr.statistics import StyleSums
+from mlr.utils.progress import Report
 
 FIELD = 3  # side of the default window
 PENALTY = 0.006  # of a tap, for intensities in [0, 1], as if there were one channel

@@ -13,13 +13,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mlr.core.bands import Band
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.templates import UNITS
+from mlr.core.singular import solve_singular
+from mlr.core.statistics import Statistics
 from mlr.kernels.blur import blur, radius_of
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
-from mlr.receptive_field import ReceptiveField
-from mlr.registration.templates import UNITS
-from mlr.running.bands import Band
-from mlr.singular import solve_singular
-from mlr.statistics import Statistics
 
 Float = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]

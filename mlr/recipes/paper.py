@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlr.core.bands import Band, RowSums, Work, check_memory
+from mlr.core.exposure import Exposure
+from mlr.core.folds import Folds
+from mlr.core.layout import Layout
+from mlr.core.model import Model, new_meta
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.solve import check_penalty, solve, solving_bytes
 from mlr.errors import DataError, MlrError
-from mlr.exposure import Exposure
-from mlr.folds import Folds
-from mlr.layout import Layout
-from mlr.model import Model, new_meta
-from mlr.receptive_field import ReceptiveField
-from mlr.running.bands import Band, RowSums, Work, check_memory
-from mlr.running.report import Report
-from mlr.solve import check_penalty, solve, solving_bytes
+from mlr.utils.progress import Report
 
 
 class Paper:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from mlr.data.files import replacing, replacing_folder
-from mlr.data.images import PNG_LEVEL, QUALITY, Pixels, write_image
-from mlr.data.outputs import FRAMES_FOLDER
-from mlr.data.provenance import Record, to_exif, to_json
 from mlr.errors import ImageError
+from mlr.io.files import replacing, replacing_folder
+from mlr.io.images import PNG_LEVEL, QUALITY, Pixels, write_image
+from mlr.io.outputs import FRAMES_FOLDER
+from mlr.io.provenance import Record, to_exif, to_json
 
 #: Kinds of file that hold an animation: what Pillow calls them, None for a folder.
 ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
@@ -75,7 +75,7 @@ def write_animation(
     icc : bytes, optional
         Colour profile; not for GIF.
     record : mapping, optional
-        What the file shall say of itself, see `mlr.data.provenance`.
+        What the file shall say of itself, see `mlr.io.provenance`.
     quality : int
         Of WebP, from 1 to 100.
     png_level : int

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlr.data.clip import change_clip, is_clip
-from mlr.data.files import check_free, check_free_folder
-from mlr.data.images import (
+from mlr.core.model import Model, check_shares, check_strength, mix_name
+from mlr.errors import ImageError, MlrError, OptionError
+from mlr.io.clips import change_clip, is_clip
+from mlr.io.files import check_free, check_free_folder
+from mlr.io.images import (
     ENCODINGS,
     PNG_LEVEL,
     QUALITY,
@@ -20,18 +22,16 @@ from mlr.data.images import (
     resized,
     write_image,
 )
-from mlr.data.outputs import FRAMES_FOLDER, Job, check_skipping, plan
-from mlr.data.provenance import Record, new_record, to_exif
-from mlr.data.stream import ordered_map
-from mlr.errors import ImageError, MlrError, OptionError
-from mlr.model import Model, check_shares, check_strength, mix_name
+from mlr.io.outputs import FRAMES_FOLDER, Job, check_skipping, plan
+from mlr.io.provenance import Record, new_record, to_exif
 from mlr.photo.change import change_seen, changer, places_of
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
-from mlr.running.engine import engine, mapped
-from mlr.running.report import Report, counted
 from mlr.synthesis.animation import ANIMATED, write_animation
+from mlr.training.decode import ordered_map
+from mlr.training.engine import engine, mapped
+from mlr.utils.progress import Report, counted
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Size = tuple[int, ...]  # height and width, in pixels
@@ -149,9 +149,9 @@ def synthesize_files(
     png_level : int
         How hard to compress PNG files, from 0 to 9.
     metadata : bool
-        Say in each file what it is and how it was made (see `mlr.data.provenance`).
+        Say in each file what it is and how it was made (see `mlr.io.provenance`).
     cluster : str, optional
-        Who does it, as for `mlr.training.train`; all see the same folders.
+        Who does it, as for `mlr.training.train.train`; all see the same folders.
     threads : int, optional
         By default one for each processor.
     skip_existing : bool

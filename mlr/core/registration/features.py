@@ -1,0 +1,90 @@
+"""What registration sees of a face: local luminance and local redness, free of light and skin.
+
+With L the mean of the channels and G8 a Gaussian of 8 px, for a shorter side of 128 px,
+
+    d = L - G8 L,              f1 = d / (sqrt(G8 d^2) + .03)
+    rho = (R - G)/(L + .15),   d = rho - G8 rho,   f2 = d / (sqrt(G8 d^2) + .03)
+
+Redness finds the lips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.core.registration.fields import area_averaged, halved
+from mlr.core.registration.geometry import feature_size
+from mlr.kernels.register import FEATURES, blur_planes, gaussian
+
+Floats = npt.NDArray[np.float32]
+
+SIGMA = 8.0  # pixels, for a side of 128
+FLOOR = 0.03  # added to the local deviation
+GREY = 2.5 / 255  # largest difference of the channels of a grey image stored as colour
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of an image.
+
+    Attributes
+    ----------
+    whole : ndarray of float32, shape (height, width, 2)
+        At a shorter side of 128 px.
+    half : ndarray of float32, shape (height / 2, width / 2, 2)
+        Means of 2 x 2 of them.
+    luminance : ndarray of float32, shape (height, width)
+        Mean of the channels of the image.
+    light : ndarray of float32, shape (height / 2, width / 2)
+        The same at half size.
+    grey : bool
+        The second feature is 0 everywhere.
+    """
+
+    whole: Floats
+    half: Floats
+    luminance: Floats
+    light: Floats
+    grey: bool
+
+
+def features_of(image: Floats) -> Features:
+    """Return the features of an image.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (height, width, 1 or 3)
+        Intensities in [0, 1], of any size.
+    """
+    return features_of_reduced(area_averaged(image, *feature_size(*image.shape[:2])))
+
+
+def features_of_reduced(image: Floats) -> Features:
+    """Return the features of an image of a shorter side of 128 px."""
+    luminance = image.mean(axis=2, dtype=np.float32)
+    grey = is_grey(image)
+    planes = np.zeros((FEATURES, *luminance.shape), np.float32)
+    planes[0] = luminance
+    if not grey:
+        planes[1] = (image[..., 0] - image[..., 1]) / (luminance + np.float32(0.15))
+    half = gaussian(SIGMA)
+    smooth = planes.copy()
+    blur_planes(0, len(smooth) - grey, smooth, half)
+    planes -= smooth
+    np.square(planes, out=smooth)
+    blur_planes(0, len(smooth) - grey, smooth, half)
+    planes /= np.sqrt(smooth) + np.float32(FLOOR)
+    whole = np.ascontiguousarray(planes.transpose(1, 2, 0))
+    light = halved(luminance[..., None])[..., 0]
+    return Features(whole, halved(whole), luminance, light, grey)
+
+
+def is_grey(image: Floats) -> bool:
+    """Tell whether an image (height, width, 1 or 3) is grey, or grey stored as colour."""
+    if image.shape[2] == 1:
+        return True
+    green = image[..., 1]
+    return all(float(np.abs(image[..., c] - green).max()) < GREY for c in (0, 2))

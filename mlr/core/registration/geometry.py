@@ -1,0 +1,136 @@
+"""Where the face lies in aligned images: grids, weights and masks, placed by the eyes.
+
+All shapes are given for the canonical crop, whose eyes are at (.32, .36) and (.68, .36) of its
+sides; other crops get them moved and scaled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.core.alignment import EYES
+
+SIDE = 128  # pixels of the shorter side of the images that features are taken from
+ASIDE = 0.01  # of the width: farther from the middle a face is not mirrored
+
+Floats = npt.NDArray[np.float32]
+Eyes = tuple[tuple[float, float], tuple[float, float]]
+
+
+def feature_size(height: int, width: int) -> tuple[int, int]:
+    """Return the size of the image that the features of one of this size are taken from.
+
+    The shorter side has 128 px, the longer one a multiple of 4.
+    """
+    shorter = min(height, width)
+    tall, wide = (4 * max(1, round(SIDE * side / shorter / 4)) for side in (height, width))
+    return tall, wide
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the face lies in images of one size.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width of the images, in pixels.
+    eyes : pair of (float, float)
+        Centres of the left and the right eye as seen, (x, y) as fractions of the sides.
+    """
+
+    size: tuple[int, int]
+    eyes: Eyes = EYES
+
+    @property
+    def features(self) -> tuple[int, int]:
+        """Height and width of the images that features are taken from."""
+        return feature_size(*self.size)
+
+    @property
+    def fields(self) -> tuple[int, int]:
+        """Height and width of the grid that fields live on."""
+        tall, wide = self.features
+        return tall // 2, wide // 2
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the middle of the face is that of the images, so that mirroring keeps it."""
+        (x0, _), (x1, _) = self.eyes
+        return abs(x0 + x1 - 1) < ASIDE
+
+    def canonical(self, height: int, width: int) -> tuple[Floats, Floats]:
+        """Return the places of pixels in the canonical crop, as fractions of its side.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of the grid of pixels that covers the image.
+
+        Returns
+        -------
+        tuple of ndarray of float32
+            y of shape (height, 1) and x of shape (1, width).
+        """
+        (x0, y0), (x1, y1) = self.eyes
+        tall, wide = self.size
+        side = abs(x1 - x0) * wide / (EYES[1][0] - EYES[0][0])  # of the canonical crop, in pixels
+        y = EYES[0][1] + (np.arange(height) / height - (y0 + y1) / 2) * (tall / side)
+        x = 0.5 + (np.arange(width) / width - (x0 + x1) / 2) * (wide / side)
+        return y.astype(np.float32)[:, None], x.astype(np.float32)[None]
+
+    def weight(self, height: int, width: int) -> Floats:
+        """Return the weight of each pixel in registration, from .03 to 1, (height, width)."""
+        y, x = self.canonical(height, width)
+        weight = 1.5 - ((y - 0.55) / 0.46) ** 2 - ((x - 0.5) / 0.36) ** 2
+        return np.clip(weight, 0.03, 1).astype(np.float32)
+
+    def oval(self, height: int, width: int) -> npt.NDArray[np.bool_]:
+        """Return which pixels belong to the face, (height, width)."""
+        y, x = self.canonical(height, width)
+        inside: npt.NDArray[np.bool_] = ((y - 0.54) / 0.42) ** 2 + ((x - 0.5) / 0.33) ** 2 < 1
+        return inside
+
+    def mask(self, height: int, width: int) -> Floats:
+        """Return how much of the change each pixel of the frame gets, 0 to 1, (height, width)."""
+        y, x = self.canonical(height, width)
+        radius = np.sqrt(((y - 0.55) / 0.46) ** 2 + ((x - 0.5) / 0.37) ** 2)
+        inward = np.clip((1 - radius) / 0.16 + 0.5, 0, 1)
+        return (inward * inward * (3 - 2 * inward)).astype(np.float32)
+
+    def start(self, height: int, width: int, shift: float) -> Floats:
+        """Return a field that moves the lower face down, a start of registration.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of the field.
+        shift : float
+            How far, in units of the side of the canonical crop.
+
+        Returns
+        -------
+        ndarray of float32, shape (2, height, width)
+            (dy, dx) in pixels of the field.
+        """
+        y, _ = self.canonical(height, width)
+        (x0, _), (x1, _) = self.eyes
+        side = abs(x1 - x0) * width / (EYES[1][0] - EYES[0][0])
+        field = np.zeros((2, height, width), np.float32)
+        field[0] = shift * side * np.clip((y - 0.40) / 0.35, 0, 1.15)
+        return field
+
+
+@lru_cache(8)
+def planes_of(geometry: Geometry) -> tuple[tuple[Floats, Floats, Floats], npt.NDArray[np.bool_]]:
+    """Return the weights at a quarter, half and all of the features' size, and the oval at half."""
+    tall, wide = geometry.features
+    whole = geometry.weight(tall, wide)
+    half = whole.reshape(tall // 2, 2, wide // 2, 2).mean((1, 3))
+    quarter = half.reshape(tall // 4, 2, wide // 4, 2).mean((1, 3))
+    levels = tuple(np.ascontiguousarray(level, np.float32) for level in (quarter, half, whole))
+    return (levels[0], levels[1], levels[2]), geometry.oval(tall // 2, wide // 2)

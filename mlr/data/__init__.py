@@ -1,1 +1,0 @@
-"""Files: pairing, reading and writing images, and the faces that are drawn."""

@@ -1,0 +1,1 @@
+"""Images, clips, tables and models in files."""

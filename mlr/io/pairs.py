@@ -1,0 +1,354 @@
+"""Finding the pairs of training or test images in the layouts that people have them in.
+
+1. expression folders: ``DATA/neutral/ann.png``, ``DATA/happy/ann.png``, ...
+2. two sides: ``DATA/trainA/1.png`` and ``DATA/trainB/1.png`` (``testA``/``testB``), or ``A``/``B``;
+   the expressions are then called A and B
+3. a manifest: ``DATA/pairs.csv`` with the columns ``source,target`` and optionally ``expression``
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import NamedTuple
+
+from mlr.errors import DataError
+from mlr.io.files import LARGEST, is_folder_name, is_here, located, open_regular
+from mlr.io.images import is_image
+
+MANIFEST = "pairs.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One source image and the target images that belong to it.
+
+    Attributes
+    ----------
+    name : str
+        What the files of the person have in common; unique within a data set.
+    folder : Path
+        That of the data set.
+    files : tuple of str
+        The source image and the targets, by their paths in the folder. A path of its own for each
+        would take ten times the memory.
+    expressions : tuple of str
+        Names of the targets' expressions, in the same order.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    expressions: tuple[str, ...]
+
+    @property
+    def source(self) -> Path:
+        """The source image."""
+        return self.folder / self.files[0]
+
+    @property
+    def targets(self) -> dict[str, Path]:
+        """Target image of each expression that there is one of."""
+        names = zip(self.expressions, self.files[1:], strict=True)
+        return {expression: self.folder / file for expression, file in names}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that is left out, and why, in one line."""
+
+    path: Path
+    cause: str
+
+
+@dataclass(frozen=True)
+class PairList:
+    """What a data folder holds.
+
+    Attributes
+    ----------
+    source : str
+        Name of the source expression.
+    people : tuple of Person
+        In the order of their names.
+    problems : tuple of Problem
+        Files without a partner.
+    notes : tuple of str
+        What else is worth knowing.
+    """
+
+    source: str
+    people: tuple[Person, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Names of the target expressions, in alphabetical order."""
+        return tuple(sorted({name for person in self.people for name in person.expressions}))
+
+    def __len__(self) -> int:
+        return sum(len(person.expressions) for person in self.people)
+
+
+def find_pairs(
+    data: str | Path,
+    *,
+    source: str = "neutral",
+    target: str | Sequence[str] = (),
+    split: str = "train",
+) -> PairList:
+    """Find the pairs in a data folder.
+
+    Parameters
+    ----------
+    data : path
+        Folder in one of the three layouts.
+    source : str
+        Folder of the source images (layout 1).
+    target : str or sequence of str
+        Expressions wanted; none means all that there are.
+    split : {"train", "test"}
+        Which of ``trainA``/``testA`` (layout 2) to prefer.
+
+    Raises
+    ------
+    DataError
+        If the folder is none of the layouts, cannot be read, lacks an expression or has one whose
+        name will not do, or there is not one pair in it.
+    """
+    target = (target,) if isinstance(target, str) else tuple(target)
+    root = located(data)
+    if not root.is_dir():
+        found = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{root}: {found}; expected a folder of training images")
+    notes: list[str] = []
+    if (root / MANIFEST).is_file():
+        name = "source"
+        people, problems = _from_manifest(root / MANIFEST, target)
+    elif sides := _two_sides(root, split):
+        name = "A"
+        people, problems = _from_folders(sides[0], _chosen(root, {"B": sides[1]}, target))
+    else:
+        folders = {p.name: p for p in _subfolders(root)}
+        if source not in folders:
+            raise DataError(_what_is_there(root, source))
+        name = source
+        source_folder = folders.pop(source)
+        made = [other for other in folders if other.startswith(f"{source}-")]
+        if not target and made:  # what synthesize wrote beside its input
+            notes.append(f"note: left out {', '.join(made)}, as made from {source}; else --target")
+            folders = {other: path for other, path in folders.items() if other not in made}
+        people, problems = _from_folders(source_folder, _chosen(root, folders, target))
+    if not people:
+        if problems:
+            raise DataError(f"{problems[0].path}: {problems[0].cause}; not one pair is left")
+        raise DataError(
+            f"{root}: not one pair of images; expected the same file name in {name} and in a "
+            "folder of another expression"
+        )
+    people.sort(key=lambda person: person.name)
+    return PairList(name, tuple(people), tuple(problems), tuple(notes))
+
+
+def _subfolders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _two_sides(root: Path, split: str) -> tuple[Path, Path] | None:
+    other = "test" if split == "train" else "train"
+    for prefix in (split, "", other):
+        a, b = root / f"{prefix}A", root / f"{prefix}B"
+        if a.is_dir() and b.is_dir():
+            return a, b
+    return None
+
+
+def _chosen(root: Path, folders: dict[str, Path], target: Sequence[str]) -> dict[str, Path]:
+    """Return the folders of the wanted expressions."""
+    _check_expressions(root, folders, target)
+    return {name: folders[name] for name in target} if target else folders
+
+
+def _check_expressions(root: Path, there: Collection[str], target: Sequence[str]) -> None:
+    """Raise unless all wanted expressions are there, under names that a folder can have."""
+    for name in target:
+        if name not in there:
+            names = ", ".join(there) or "none"
+            raise DataError(f"{root}: no expression {name!r}; target expressions there: {names}")
+    for name in target or there:
+        if not is_folder_name(name):
+            raise DataError(
+                f"{root}: the expression {name!r} cannot be the name of a folder; rename it"
+            )
+
+
+def _what_is_there(root: Path, source: str) -> str:
+    there = ", ".join(p.name for p in _subfolders(root)) or "no folders"
+    return (
+        f"{root}: holds {there}; expected a folder {source!r} and one for each target expression, "
+        f"or trainA and trainB, or {MANIFEST} (another source folder: --source NAME)"
+    )
+
+
+def images_under(folder: Path, wanted: Callable[[Path], bool] = is_image) -> list[Path]:
+    """Return the image files in a folder and its subfolders, hidden ones left out, in order.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    wanted : function of Path
+        Tells what else but an image is meant.
+
+    Raises
+    ------
+    DataError
+        If one of the folders cannot be read.
+    """
+    return sorted(_images_under(folder, wanted))
+
+
+def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    if not is_here(folder):
+        yield from _images_there(folder, wanted)
+        return
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            # A broken link is kept: it is named when it cannot be read.
+            if not name.startswith(".") and wanted(path) and (path.is_file() or path.is_symlink()):
+                yield path
+
+
+def _images_there(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield the images in a folder behind an address."""
+    try:
+        found = list(folder.iterdir())
+    except Exception as error:  # each kind of place has errors of its own
+        raise DataError(f"{folder}: cannot be read: {error}") from error
+    for path in found:
+        if not path.name.startswith("."):
+            if path.is_dir():
+                yield from _images_there(path, wanted)
+            elif wanted(path):
+                yield path
+
+
+def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
+    """Return the images of a folder, by their path in it without the suffix.
+
+    They are told by the folder's name and their path in it.
+    """
+    names = [path.relative_to(folder).as_posix() for path in _images_under(folder, is_image)]
+    names.sort(key=lambda name: name.replace("/", "\0"))  # as paths are, and without their memory
+    found: dict[str, str] = {}
+    for name in names:
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        first = found.setdefault(stem, f"{folder.name}/{name}")
+        if first != f"{folder.name}/{name}":
+            cause = f"has the same stem as {PurePosixPath(first).name}, which is used"
+            problems.append(Problem(folder / name, cause))
+    return found
+
+
+def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Person], list[Problem]]:
+    problems: list[Problem] = []
+    root = source.parent
+    sources = _by_stem(source, problems)
+    found: dict[str, dict[str, str]] = {}
+    for expression, folder in targets.items():
+        found[expression] = there = _by_stem(folder, problems)
+        for images, others, other in ((there, sources, source), (sources, there, folder)):
+            problems += [
+                Problem(root / file, f"has no partner {stem}.* in {other}")
+                for stem, file in images.items()
+                if stem not in others
+            ]
+    shown = _Same()
+    people: list[Person] = []
+    for stem, file in sources.items():
+        names = shown[tuple(name for name, there in found.items() if stem in there)]
+        if names:
+            files = (file, *(found[name][stem] for name in names))
+            people.append(Person(stem, root, files, names))
+    return people, problems
+
+
+class _Same(dict[tuple[str, ...], tuple[str, ...]]):
+    """Gives the same object for equal ones."""
+
+    def __missing__(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return self.setdefault(names, names)
+
+
+def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Person], list[Problem]]:
+    """Read a CSV of pairs; rows that name the same source are one person.
+
+    A further target of the same expression is a further pair, and so a further person: the source
+    counts once more.
+    """
+    rows = _rows(manifest)
+    _check_expressions(manifest, dict.fromkeys(row.expression for row in rows), target)
+    people: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
+    counts = Counter[tuple[str, str]]()
+    problems: list[Problem] = []
+    for row in rows:
+        if target and row.expression not in target:
+            continue
+        if not row.source or not row.target:
+            problems.append(Problem(manifest, f"line {row.line}: names no source or no target"))
+            continue
+        source = PurePath(row.source).as_posix()
+        number = counts[source, row.expression]
+        _, targets = people.setdefault((source, number), (f"{row.source}#{number}", {}))
+        targets[row.expression] = row.target
+        counts[source, row.expression] += 1
+    shown = _Same()
+    return [
+        Person(name, manifest.parent, (source, *targets.values()), shown[tuple(targets)])
+        for (source, _), (name, targets) in people.items()
+    ], problems
+
+
+class _Row(NamedTuple):
+    """One line of a manifest; empty where it says nothing."""
+
+    line: int
+    source: str
+    target: str
+    expression: str
+
+
+def _rows(manifest: Path) -> list[_Row]:
+    try:
+        with (
+            open_regular(manifest, LARGEST) as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
+        ):
+            reader = csv.DictReader(text, restval="")
+            if not {"source", "target"} <= set(reader.fieldnames or ()):
+                there = ",".join(reader.fieldnames or ()) or "nothing"
+                raise DataError(
+                    f"{manifest}: its first line is {there}; expected the columns source,target"
+                )
+            return [
+                _Row(
+                    reader.line_num, row["source"], row["target"], row.get("expression") or "target"
+                )
+                for row in reader
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{manifest}: not a CSV file in UTF-8: {error}") from error
+    except OSError as error:
+        raise DataError(f"{manifest}: cannot be read: {error.strerror or error}") from error

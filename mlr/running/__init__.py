@@ -1,1 +1,0 @@
-"""How work is done: threads, memory, bands of rows, other machines, and what is said of it."""

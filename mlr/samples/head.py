@@ -1,0 +1,306 @@
+"""The head as a lit relief: outline, height field, skin, creases and their shading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlr.samples.canvas import (
+    EYE_X,
+    Array,
+    Grid,
+    blob,
+    blur,
+    bump,
+    noise1,
+    noise2,
+    over,
+    ramp,
+    smooth,
+)
+from mlr.samples.expressions import Shot
+from mlr.samples.geometry import Eye, Face
+from mlr.samples.mouth import Lips
+from mlr.samples.subjects import Person
+
+
+@dataclass
+class Surface:
+    """What is lit: relief in face units, reflectance (3, h, w), occlusion and gloss."""
+
+    height: Array
+    albedo: Array
+    open: Array  # share of the surrounding light that arrives, 0 to 1
+    gloss: Array
+
+
+def outline(g: Grid, p: Person, f: Face) -> Array:
+    """Return the squared distance from the head's middle: 1 on the outline, below 1 inside."""
+    mid_y = 0.06
+    v = g.y - mid_y
+    low = np.maximum(v, 0) * (1 / (f.chin - mid_y))
+    high = np.minimum(v, 0) * (1 / 0.66)
+    t = np.clip(low, 0, 1.2)
+    taper = 1 - (1 - p.jaw) * smooth(t - 0.60, 0.80)
+    taper = taper - 0.03 * (high * high) * 4
+    fuller = 0.012 * (f.cheek[0] + f.cheek[1]) * bump((g.y - 0.24) * 6)
+    half = p.width * taper + fuller
+    middle = f.middle + (f.chin_x - f.middle) * np.clip(low, 0, 1)
+    across = (g.x - middle) / half
+    low2 = low * low
+    firm = 0.32 + 0.30 * p.square
+    down = low2 * ((1 - firm) + firm * low2)
+    up2 = high * high
+    return across * across + (down + up2 * (0.55 + 0.45 * up2))
+
+
+def relief(g: Grid, p: Person, f: Face, e: Array) -> Array:
+    """Return the height field of the skin, mouth closed and eyes as smooth balls."""
+    # flat in front and steep at the rim, like a head seen from some distance
+    inside = np.maximum(1.0 - 0.45 * e - 0.55 * e * e, 0.0)
+    h = 0.30 * np.sqrt(inside + 0.004)
+    k = p.relief
+    bony = 0.6 + 0.4 * p.manly
+    nx, ny = f.nose
+    my = f.mouth.y
+    for i, side in enumerate((-1, 1)):
+        up = f.cheek[i]
+        ex = side * EYE_X
+        h -= 0.026 * k * blob(g, ex * 0.93, -0.004, 0.085, 0.052)
+        h += 0.020 * k * blob(g, ex, 0.004, 0.056, 0.044)
+        h += 0.018 * k * bony * blob(g, ex * 1.0, -0.105, 0.12, 0.035)
+        h += (
+            (0.020 * p.cheekbone + 0.022 * up)
+            * k
+            * blob(g, side * (0.235 + 0.004 * up), 0.165 - 0.020 * up, 0.085, 0.062 - 0.008 * up)
+        )
+        h -= (
+            0.016
+            * k
+            * (1 + 0.9 * p.age + 0.7 * f.drop)
+            * blob(g, side * 0.245, 0.335 + 0.03 * f.drop, 0.07, 0.10)
+        )
+        wing = ny + 0.022 - f.flare
+        h += 0.026 * k * blob(g, nx * 0.8 + side * f.ala * 0.92, wing, 0.024, 0.024)
+        h -= 0.010 * k * blob(g, nx * 0.5 + side * f.ala * 1.55, wing + 0.006, 0.020, 0.03)
+        h -= 0.012 * k * blob(g, side * 0.355, -0.12, 0.06, 0.09)
+    h += 0.010 * k * blob(g, 0.0, -0.24, 0.16, 0.09)
+    h += _nose(g, p, f)
+    h += 0.022 * k * blob(g, f.mouth.x, my - 0.005, 0.12, 0.085)
+    h -= 0.006 * k * blob(g, f.mouth.x, (ny + my) / 2 + 0.016, 0.013, 0.035)
+    chin_y = f.chin - 0.072
+    h += (0.026 + 0.008 * f.pout) * k * blob(g, f.chin_x, chin_y, 0.078, 0.050)
+    groove = f.mouth.y + f.mouth.open_down + f.mouth.lip_lower + 0.030
+    h -= (0.010 + 0.006 * f.pout) * k * blob(g, f.chin_x, groove, 0.075, 0.022)
+    if p.square > 0.55:
+        h -= 0.005 * (p.square - 0.55) * 2 * blob(g, f.chin_x, chin_y + 0.01, 0.01, 0.03)
+    return h
+
+
+def _nose(g: Grid, p: Person, f: Face) -> Array:
+    """Return the height of the nose: a ridge growing towards the tip and falling off below it."""
+    nx, ny = f.nose
+    t = (g.y + 0.055) * (1 / (ny + 0.055))
+    rise = np.clip(t, 0, 1)
+    rise = rise * rise * (1.9 - 0.9 * rise)
+    fall = smooth(ny + 0.036 - g.y, 0.062)
+    profile = (0.014 * smooth(g.y + 0.09, 0.12) + 0.048 * rise) * fall
+    spread = 0.040 + 0.009 * rise
+    ridge = bump((g.x - nx * rise) / spread) * profile
+    ball = 0.024 * blob(g, nx, ny + 0.004, 0.036, 0.033)
+    return (ridge + ball) * (p.relief * p.nose_high)
+
+
+def _groove(s: Surface, g: Grid, at: Array, window: Array, width: float, depth: float) -> None:
+    """Cut a groove where ``at`` is 0; thinner than a pixel it becomes shallower instead."""
+    wide = max(width, 0.9 * g.px)
+    cut = bump(at * (1 / wide)) * window
+    cut *= depth * (width / wide)
+    s.height[g.box] -= cut * width
+    s.open[g.box] *= 1 - np.minimum(0.42 * cut, 0.6)
+
+
+def creases(s: Surface, g: Grid, p: Person, f: Face) -> None:
+    """Carve the lines that an expression, or age, leaves in the skin."""
+    for i, side in enumerate((-1, 1)):
+        _fold(s, g, f, side, f.folds[i])
+        _around_eye(s, g, f.eyes[i])
+    if f.forehead > 0.05:
+        c = g.crop(-0.24, 0.24, -0.32, -0.12)
+        upper_end = smooth(c.y + 0.27, 0.06)  # hair or the top of the skull
+        lift = min(b.inner[1] for b in f.brows) - 0.055
+        for k in range(3):
+            bend = 0.010 * bump(c.x * 7) + 0.004 * noise1(p.strands, c.x * 9 + 31 * k)
+            at = c.y - (lift - 0.036 * k) - bend + 0.010
+            _groove(s, c, at, bump(c.x * (5.2 + k)) * upper_end, 0.010, 0.55 * f.forehead)
+    if f.frown > 0.05:
+        c = g.crop(-0.08, 0.08, -0.2, 0.0)
+        for side in (-1, 1):
+            x = side * (0.027 - 0.004 * f.frown) + side * (c.y + 0.1) * -0.12
+            _groove(s, c, c.x - x, bump((c.y + 0.084) * 26), 0.010, 0.5 * f.frown)
+    if f.wrinkle > 0.05:
+        c = g.crop(-0.09, 0.09, -0.06, 0.16)
+        for k in range(3):
+            at = c.y - (-0.012 + 0.030 * k) + 3.0 * c.x * c.x
+            _groove(s, c, at, bump(c.x * 22), 0.009, 0.75 * f.wrinkle)
+        for side in (-1, 1):
+            at = side * c.x - 0.046 - (c.y - 0.06) * 0.45
+            _groove(s, c, at, bump((c.y - 0.06) * 24), 0.010, 0.35 * f.wrinkle)
+
+
+def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
+    """Carve the fold that runs from a wing of the nose round a corner of the mouth."""
+    m = f.mouth
+    corner = m.corners[0 if side < 0 else 1]
+    y0, y1 = f.nose[1] - 0.006 - f.flare, m.y + corner * 0.6 + 0.055
+    x0 = side * f.nose[0] * 0.7 + f.ala * 1.30
+    x1 = side * m.x + m.half + 0.036
+    c = g.crop(-0.34, 0.34, y0 - 0.03, y1 + 0.05)
+    t = (c.y - y0) * (1 / (y1 - y0))
+    out = x0 + (x1 - x0) * t * (1.8 - 0.8 * t)
+    at = side * c.x - out
+    ends = smooth(t - 0.16, 0.40) * smooth(0.86 - t, 0.50)
+    _groove(s, c, at, ends, 0.020, 0.66 * min(1.2, strength))
+    # the cheek swells over the fold
+    s.height[c.box] += 0.014 * min(1.2, strength) * bump((at - 0.042) * 24) * ends
+
+
+def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
+    """Carve the bag under an eye and the crow's feet beside it."""
+    low = e.y + e.lower
+    c = g.crop(e.x - 0.14, e.x + 0.14, -0.06, 0.13)
+    u = (c.x - e.x) * (1 / e.half)
+    bow = 0.018 * (1 - 0.8 * u * u)
+    _groove(s, c, c.y - (low + 0.008 + bow), bump(u * 1.15), 0.010, 0.40 * e.bag)
+    s.height[c.box] += 0.005 * e.bag * bump((c.y - (low + 0.007 + 0.4 * bow)) * 90) * bump(u * 1.3)
+    if e.feet > 0.05:
+        q = g.crop_side(e.side, 0.255, 0.36, -0.06, 0.09)
+        out = e.side * q.x - 0.268
+        for k in range(3):
+            at = q.y - (0.004 + 0.022 * (k - 0.6) + out * (k - 0.8) * 0.55)
+            window = smooth(out - 0.004, 0.02) * smooth(0.062 - out, 0.05)
+            _groove(s, q, at, window, 0.008, 0.38 * e.feet)
+
+
+def skin(g: Grid, p: Person, f: Face, size: int) -> Array:
+    """Return the reflectance of the skin, with blush, shadows of the blood, freckles, texture."""
+    tone = np.asarray(p.skin, np.float32)[:, None, None]
+    rest = 1.0 - 0.62 * (p.skin[1] < 0.12)
+    red = 0.5 * blob(g, f.nose[0], f.nose[1], 0.05, 0.045)
+    red += 0.28 * blob(g, f.chin_x, f.chin - 0.06, 0.08, 0.05)
+    for i, side in enumerate((-1, 1)):
+        glow = p.blush * (0.62 + 0.2 * f.cheek[i])
+        red += glow * blob(g, side * 0.245, 0.165 - 0.015 * f.cheek[i], 0.095, 0.075)
+        red += 0.35 * blob(g, side * EYE_X, 0.0, 0.11, 0.06)
+    red *= 0.30 * rest
+    dark = 0.16 * (blob(g, -EYE_X, 0.012, 0.095, 0.055) + blob(g, EYE_X, 0.012, 0.095, 0.055))
+    mottle = 0.020 * noise2(p.lattice, size, 11) + 0.016 * noise2(p.lattice, size, 47)
+    mottle += 0.018 * noise2(p.lattice, size, 140)
+    shade = 1.0 + mottle - dark
+    a = np.empty((3, size, size), np.float32)
+    for c, loss in enumerate((0.10, 0.52, 0.46)):
+        a[c] = (shade - loss * red) * float(tone[c, 0, 0])
+    if p.freckles:
+        _freckles(a, g, p)
+    return a
+
+
+def _freckles(a: Array, g: Grid, p: Person) -> None:
+    brown = tuple(c * k for c, k in zip(p.skin, (0.62, 0.42, 0.32), strict=True))
+    for u, v, w, r in p.spots.tolist():
+        x = (0.04 + 0.26 * u) * (1 if r > 0.5 else -1)
+        y = 0.09 + 0.13 * v - 0.04 * u + 0.03 * w
+        size = max(0.004 + 0.003 * w, 0.7 * g.px)
+        c = g.crop(x - 3 * size, x + 3 * size, y - 3 * size, y + 3 * size)
+        weight = p.freckles * 0.42 * ((0.004 + 0.003 * w) / size) ** 2
+        over(a[(slice(None), *c.box)], weight * blob(c, x, y, size, size), brown)
+
+
+def light_up(s: Surface, px: float, p: Person, shot: Shot) -> Array:
+    """Light the relief: soft key light, light from all round, gloss; linear light (3, h, w)."""
+    h = s.height
+    gx, gy = np.empty_like(h), np.empty_like(h)
+    gx[:, 1:-1] = h[:, 2:] - h[:, :-2]
+    gx[:, 0], gx[:, -1] = gx[:, 1], gx[:, -2]
+    gy[1:-1] = h[2:] - h[:-2]
+    gy[0], gy[-1] = gy[1], gy[-2]
+    scale = 0.5 / px
+    gx *= scale
+    gy *= scale
+    nz = 1 / np.sqrt(gx * gx + gy * gy + 1)
+    lx, ly, lz = p.light[0] + shot.light[0], p.light[1] + shot.light[1], p.light[2]
+    facing = (lz - gx * lx - gy * ly) * nz
+    # hollows get less light from all round
+    hollow = blur(h, 0.042) - h
+    ambient = np.clip(1.0 - 9.0 * hollow, 0.35, 1.25) * s.open
+    ambient *= (0.30 * p.fill) * (0.72 + 0.28 * (gy * nz + nz))
+    direct = 0.5 + 0.5 * s.open
+    out = np.empty_like(s.albedo)
+    # light goes a little way under the skin, red furthest: soft, warm edges of shadow
+    warm = p.warmth + shot.warmth
+    for c, (wrap, tint) in enumerate(((0.42, 1 + warm), (0.27, 1.0), (0.22, 1 - warm))):
+        d = np.maximum((facing + wrap) * (1 / (1 + wrap)), 0.0)
+        d *= direct
+        out[c] = s.albedo[c] * (d * (0.78 * tint) + ambient)
+    # halfway between the light and the viewer
+    hz = float(np.sqrt(lx * lx + ly * ly + (lz + 1) ** 2))
+    shine = np.maximum((lz + 1 - gx * lx - gy * ly) * nz * (1 / hz), 0.0)
+    # powers 8 and 64 of the cosine
+    broad = shine * shine
+    broad *= broad
+    broad *= broad
+    narrow = broad * broad
+    narrow *= narrow
+    narrow *= narrow
+    out += (0.035 * broad + 0.06 * narrow) * s.gloss * s.open
+    return out
+
+
+def face_layer(g: Grid, p: Person, f: Face, shot: Shot, lips: Lips, e: Array) -> Surface:
+    """Assemble the surface of the face including the lips."""
+    size = e.shape[0]
+    s = Surface(
+        height=relief(g, p, f, e),
+        albedo=skin(g, p, f, size),
+        open=np.ones_like(e),
+        gloss=np.full_like(e, 0.55 * p.gloss),
+    )
+    s.gloss += (
+        0.5
+        * p.gloss
+        * (0.6 * blob(g, f.nose[0], f.nose[1] - 0.01, 0.04, 0.05) + blob(g, 0.0, -0.2, 0.16, 0.07))
+    )
+    creases(s, g, p, f)
+    lips.model(s.height, s.albedo, s.open, s.gloss, p)
+    _cast_shadows(s, g, p, f)
+    return s
+
+
+def _cast_shadows(s: Surface, g: Grid, p: Person, f: Face) -> None:
+    """Darken what the nose, the brows and the lower lip keep from the light."""
+    nx, ny = f.nose
+    away = -0.05 * p.light[0]
+    s.open *= 1 - 0.34 * blob(g, nx + away, ny + 0.056, 0.055, 0.020)
+    m = f.mouth
+    s.open *= 1 - 0.28 * blob(g, m.x, m.y + m.open_down + m.lip_lower + 0.016, 0.075, 0.016)
+    for side, eye in zip((-1, 1), f.eyes, strict=True):
+        s.open *= 1 - 0.25 * blob(g, side * 0.135, -0.035, 0.06, 0.030)
+        s.open *= 1 - 0.10 * blob(g, eye.x, -0.040, 0.09, 0.022)
+    nostril_y = ny + 0.038 - 0.5 * f.flare
+    c = g.crop(nx - 0.12, nx + 0.12, ny - 0.02, ny + 0.09)
+    for side in (-1, 1):
+        x = nx + side * f.ala * 0.52
+        hole = blob(c, x, nostril_y, max(0.0155, 0.8 * g.px), max(0.0080, 0.7 * g.px))
+        s.open[c.box] *= 1 - 0.85 * hole
+        s.albedo[(slice(None), *c.box)] *= 1 - 0.65 * hole
+        # crease behind the wing of the nose
+        out = side * (c.x - nx * 0.8) - f.ala * 1.28
+        bowed = out + 9.0 * (c.y - ny - 0.018 + f.flare) ** 2
+        wing = bump((c.y - ny - 0.020 + f.flare) * 34)
+        s.open[c.box] *= 1 - 0.38 * bump(bowed * 90) * wing
+
+
+def skin_mask(e: Array, px: float) -> Array:
+    """Return the coverage of the head from its :func:`outline` value."""
+    return ramp((1.0 - e) * 0.2, 1.6 * px)

@@ -1,0 +1,130 @@
+"""Lips, teeth and the inside of the mouth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlr.samples.canvas import Array, Grid, band, bump, over, ramp, smooth
+from mlr.samples.geometry import Mouth
+from mlr.samples.subjects import Person
+
+TEETH = (0.80, 0.74, 0.64)
+CAVITY = (0.075, 0.016, 0.014)
+TONGUE = (0.36, 0.10, 0.09)
+
+
+def _roll(y: Array, top: Array, bottom: Array, peak: float) -> Array:
+    """Height of a roll between two curves, highest at ``peak`` of the way down."""
+    thick = np.maximum(bottom - top, 1e-4)
+    v = np.clip((y - top) / thick, 0, 1)
+    v = v + (0.5 - peak) * 4 * v * (1 - v) * 0.6
+    roll: Array = 4 * v * (1 - v) * thick
+    return roll
+
+
+class Lips:
+    """The curves of one mouth, from which its relief, colours and inside are drawn."""
+
+    def __init__(self, g: Grid, m: Mouth, p: Person) -> None:
+        reach = m.half + 0.05
+        tall = 0.07
+        self.m = m
+        self.g = c = g.crop(
+            m.x - reach, m.x + reach, m.y - m.open_up - tall, m.y + m.open_down + tall + 0.02
+        )
+        self.edge = 1.3 * c.px
+        x = (c.x - m.x) * (1 / m.half)
+        self.x = x
+        x2 = np.minimum(x * x, 1.0)
+        flat = 1.0 - x2
+        oval = np.sqrt(flat)
+        almond = flat * (0.75 + 0.25 * x2)
+        opening = almond + m.round * (oval - almond)
+        left, right = m.corners
+        side = smooth(x, 1.2)
+        corner = left + (right - left) * side
+        bend = np.minimum(x2, 1.0) * (0.62 + 0.38 * x2)
+        # at rest the line between the lips dips a little in the middle
+        rest = 0.0032 * (bump(x * 3.0) - 0.6 * bump((np.abs(x) - 0.42) * 3.6)) * (1 - 0.6 * m.press)
+        line = m.y + corner * bend + rest
+        square = m.sneer * 0.35 * (flat * x2 * 4 - 0.3 * flat)
+        self.line = line
+        self.upper_in = line - m.open_up * (opening + square)
+        self.lower_in = line + m.open_down * opening
+        bow = 1 + 0.30 * p.bow * (bump((np.abs(x) - 0.24) * 3.8) - 0.75 * bump(x * 5.0))
+        self.upper_out = self.upper_in - m.lip_upper * (
+            (0.55 * flat + 0.45 * oval * flat) * bow + 0.6 * m.round * (oval - flat)
+        )
+        full = 0.3 * flat + 0.7 * oval * (0.55 + 0.45 * flat)
+        self.lower_out = self.lower_in + m.lip_lower * (full + 0.75 * m.round * (oval - full))
+
+    def model(self, height: Array, albedo: Array, open_: Array, gloss: Array, p: Person) -> None:
+        """Add relief, colour and gloss of the lips to the surface of the face."""
+        g, m = self.g, self.m
+        box = g.box
+        soft = max(0.006, self.edge)
+        upper = band(g.y, self.upper_out, self.line, soft)
+        lower = band(g.y, self.line, self.lower_out, soft)
+        height[box] += p.relief * (
+            _roll(g.y, self.upper_out, self.line, 0.62) * 0.62
+            + _roll(g.y, self.line, self.lower_out, 0.45) * 0.62
+        )
+        paint = albedo[(slice(None), *box)]
+        tone = 1.0 + 0.10 * bump(self.x * 2.0)
+        deep = tuple(c * 0.80 for c in p.lips)
+        over(paint, 0.88 * upper, deep)
+        over(paint, 0.82 * lower, p.lips)
+        paint *= 1 + (tone - 1) * lower
+        gloss[box] += (0.25 * upper + 0.9 * lower) * p.gloss
+        # lips meet in a soft dark line, deepest at the corners
+        wide = max(0.0048, 0.8 * g.px)
+        depth = (0.0048 / wide) * (0.62 + 0.2 * m.press)
+        within = smooth(1.06 - np.abs(self.x), 0.16)
+        open_[box] *= 1 - depth * bump((g.y - self.line) * (1 / wide)) * within * (
+            self.m.open_down < 0.02
+        )
+        pit = bump((np.abs(self.x) - 1.0) * 9) * bump((g.y - self._corner_y()) * (1 / 0.011))
+        open_[box] *= 1 - 0.40 * pit
+
+    def _corner_y(self) -> Array:
+        return np.where(self.x < 0, self.m.y + self.m.corners[0], self.m.y + self.m.corners[1])
+
+    def inside(self, image: Array, light: float) -> None:
+        """Paint the opening with teeth and tongue onto the lit ``image``."""
+        m, g = self.m, self.g
+        gap = m.open_up + m.open_down
+        if gap < 0.002:
+            return
+        view = image[(slice(None), *g.box)]
+        hole = band(g.y, self.upper_in, self.lower_in, self.edge)
+        depth = ramp(g.y - (m.y + 0.4 * m.open_down), 0.10)
+        over(view, hole, CAVITY)
+        if m.open_down > 0.045:
+            tongue = bump((g.x - m.x) * (1 / (0.62 * m.half))) * depth
+            tongue *= bump((g.y - (m.y + m.open_down * 1.05)) * (1 / (0.36 * m.open_down)))
+            over(view, 0.75 * hole * tongue, TONGUE)
+        self._teeth(view, hole, light)
+
+    def _teeth(self, view: Array, hole: Array, light: float) -> None:
+        m, g = self.m, self.g
+        x = g.x - m.x
+        # teeth stand on an arch: they look narrower and darker towards the sides
+        far = np.abs(x) * (1 / 0.15)
+        index = x * (1 / 0.0235) * (1 + 0.35 * far * far)
+        split = np.abs(index - np.floor(index) - 0.5) * 2  # 1 between two teeth
+        fine = min(1.0, max(0.0, 0.0235 / g.px / 2.5 - 0.6))
+        seam = 1 - 0.20 * fine * np.maximum(split * 5 - 4, 0) ** 2
+        dim = np.clip(1.12 - 0.75 * far * far, 0.25, 1.0) * seam * light
+        if m.teeth_upper > 0.012:
+            base = m.y - m.open_up * 1.0
+            curve = base + m.teeth_upper + (self.line - m.y) * 0.75
+            tip = curve - fine * 0.0025 * np.maximum(split * 3 - 2, 0)
+            shadow = 0.62 + 0.38 * smooth(g.y - self.upper_in - 0.006, 0.014)
+            mask = hole * ramp(tip - g.y, max(0.003, self.edge))
+            mask *= smooth(0.93 - np.abs(self.x), 0.22)
+            over(view, mask, np.asarray(TEETH, np.float32)[:, None, None] * (dim * shadow))
+        if m.teeth_lower > 0.010:
+            top = self.lower_in - m.teeth_lower + 0.002
+            mask = hole * ramp(g.y - top, max(0.003, self.edge))
+            mask *= smooth(0.80 - np.abs(self.x), 0.3)
+            over(view, mask, np.asarray(TEETH, np.float32)[:, None, None] * (dim * 0.72))

@@ -1,0 +1,1 @@
+"""Progress, threads and memory."""
