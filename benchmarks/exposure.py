@@ -52,14 +52,14 @@ def measure(pairs, folds):
     errors = defaultdict(list)
     for fold in range(folds):
         learnt, held_out = (
-            tuple(p for p in pairs.people if (part_of(p, folds) == fold) == out)
+            tuple(p for p in pairs.subjects if (part_of(p, folds) == fold) == out)
             for out in (False, True)
         )
         if not learnt or not held_out:
             continue
         models = {name: trained(learnt, name) for name in RECIPES}
-        for person in held_out:
-            x, targets = read_image(person.source), person.targets.items()
+        for subject in held_out:
+            x, targets = read_image(subject.source), subject.targets.items()
             for expression, path in targets:
                 t = read_image(path)
                 for light, change in LIGHTS.items():
@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--folds", type=int, default=4)
     options = parser.parse_args()
     pairs = find_pairs(options.data)
-    what = f"{len(pairs)} pairs of {len(pairs.people)} subjects, {options.folds} folds by name"
+    what = f"{len(pairs)} pairs of {len(pairs.subjects)} subjects, {options.folds} folds by name"
     text = f"{what}; mean squared error x 100,000.\n\n{table(measure(pairs, options.folds))}\n"
     print(text)
     with replacing(options.output, force=True) as file:

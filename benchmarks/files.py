@@ -28,22 +28,24 @@ DRAWN = 24  # people; the others are these with another light
 def write_pairs(folder, suffix, pairs, size, threads):
     """Write expression folders; return the paths of all images."""
 
-    def write(expression, person):
-        face = faces[expression, person % DRAWN].astype(np.float32)
-        rng = np.random.default_rng(person)
+    def write(expression, subject):
+        face = faces[expression, subject % DRAWN].astype(np.float32)
+        rng = np.random.default_rng(subject)
         gain, lift = rng.uniform(0.8, 1.1), rng.uniform(-10, 20)
         noise = rng.normal(0, 1, face.shape)
         pixels = np.clip(np.rint(face * gain + lift + noise), 0, 255).astype(np.uint8)
-        path = folder / expression / f"{person:04}{suffix}"
+        path = folder / expression / f"{subject:04}{suffix}"
         write_image(path, pixels)
         return path
 
     faces = {
-        (expression, person): draw_face(0, person, expression, size)
+        (expression, subject): draw_face(0, subject, expression, size)
         for expression in ("neutral", "happy")
-        for person in range(min(DRAWN, pairs))
+        for subject in range(min(DRAWN, pairs))
     }
-    tasks = [(expression, person) for expression in ("neutral", "happy") for person in range(pairs)]
+    tasks = [
+        (expression, subject) for expression in ("neutral", "happy") for subject in range(pairs)
+    ]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda task: write(*task), tasks))
 

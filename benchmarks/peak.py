@@ -3,7 +3,7 @@
     python benchmarks/peak.py FOLDER SMALL OPTIONS
 
 First trains on the folder SMALL, which loads all that is needed. OPTIONS are those of
-`mlr.training.train.train`, as JSON. Prints the seconds of all processors, the most bytes that the process
+`mlr.train`, as JSON. Prints the seconds of all processors, the most bytes that the process
 has held less what it held after the small training, and the bytes of the weights.
 """
 

@@ -34,9 +34,9 @@ PICTURES = (
 EXPRESSIONS = ("happy", "surprised")
 
 
-def print_of(person, side, light):
+def print_of(subject, side, light):
     """Return a print with a white margin, and the eyes on it, from its middle."""
-    face = np.clip(draw_face(SEED, person, "neutral", side) * light, 0, 255).astype(np.uint8)
+    face = np.clip(draw_face(SEED, subject, "neutral", side) * light, 0, 255).astype(np.uint8)
     margin = side // 16
     sheet = np.full((side + 2 * margin, side + 2 * margin, 3), 245, np.uint8)
     sheet[margin:-margin, margin:-margin] = face
@@ -49,8 +49,8 @@ def picture(prints, noise):
     wall = (196 - 34 * y - 8 * x)[..., None] * (1.0, 0.98, 0.92)
     scene = PIL.Image.fromarray(wall.astype(np.uint8))
     eyes = []
-    for person, side, middle, degrees, light in prints:
-        sheet, places = print_of(person, side, light)
+    for subject, side, middle, degrees, light in prints:
+        sheet, places = print_of(subject, side, light)
         turned = sheet.convert("RGBA").rotate(-degrees, PIL.Image.Resampling.BICUBIC, expand=True)
         corner = round(middle[0] - turned.width / 2), round(middle[1] - turned.height / 2)
         shade = PIL.Image.new("L", scene.size)

@@ -41,24 +41,24 @@ DIGITS = {"mse": 5, "psnr": 2, "ssim": 4, "sharpness": 3, "same_person": 2}
 SHEET_QUALITY = 90  # of WebP: a quarter of a PNG, and no difference to see
 
 
-def part_of(person, parts):
+def part_of(subject, parts):
     """Return the part of a subject, which depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(person.name.encode()).digest()[:8]) % parts
+    return int.from_bytes(hashlib.sha256(subject.name.encode()).digest()[:8]) % parts
 
 
 def unit(pixels):
     return pixels / np.iinfo(pixels.dtype).max
 
 
-def trained(people, recipe):
+def trained(subjects, recipe):
     """Return a model trained on the files of some subjects, and on nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "pairs.csv").open("w", newline="") as file:
             write = csv.writer(file).writerow
             write(["source", "target", "expression"])
-            for person in people:
-                for name, path in person.targets.items():
-                    write([person.source.absolute(), path.absolute(), name])
+            for subject in subjects:
+                for name, path in subject.targets.items():
+                    write([subject.source.absolute(), path.absolute(), name])
         return mlr.train(folder, recipe=recipe)
 
 
@@ -73,19 +73,19 @@ def cross_validate(pairs, folds):
     found = defaultdict(dict)
     parameters = {}
     for fold in range(folds):
-        others = [p for p in pairs.people if part_of(p, 2 * folds) % folds != fold]
+        others = [p for p in pairs.subjects if part_of(p, 2 * folds) % folds != fold]
         half = [p for p in others if part_of(p, 2 * folds) < folds]
         models = {}
         for recipe in ("paper", "best"):
-            for suffix, people in (("", others), (f", {HALF}", half)):
-                if people:
-                    models[recipe, suffix] = trained(people, recipe)
-        for person in pairs.people:
-            if part_of(person, 2 * folds) % folds != fold:
+            for suffix, subjects in (("", others), (f", {HALF}", half)):
+                if subjects:
+                    models[recipe, suffix] = trained(subjects, recipe)
+        for subject in pairs.subjects:
+            if part_of(subject, 2 * folds) % folds != fold:
                 continue
-            source = read_image(person.source).pixels
+            source = read_image(subject.source).pixels
             distance = distance_from(source)
-            for expression, path in person.targets.items():
+            for expression, path in subject.targets.items():
                 target = read_image(path).pixels
                 outputs = {COPY: source}
                 for (recipe, suffix), model in models.items():
@@ -98,7 +98,7 @@ def cross_validate(pairs, folds):
                     scores = scores_of(output, target)
                     if label in LABELS:
                         scores["same_person"] = distance(output)
-                    found[label][expression, person.name] = scores, output
+                    found[label][expression, subject.name] = scores, output
     return found, parameters
 
 
@@ -108,15 +108,15 @@ def scores_of(output, target):
     return metrics.scores(*(as_channels(unit(image), channels) for image in (output, target)))
 
 
-def lightness(person):
+def lightness(subject):
     """Return the mean luminance of the face in the input of a subject."""
-    image = as_channels(unit(read_image(person.source).pixels), 3)
+    image = as_channels(unit(read_image(subject.source).pixels), 3)
     return float((image[regions.face(*image.shape[:2])] @ LUMA).mean())
 
 
-def thirds_of(people):
+def thirds_of(subjects):
     """Return the subjects in three groups of about one size, from dark skin to light skin."""
-    ordered = sorted(people, key=lightness)
+    ordered = sorted(subjects, key=lightness)
     return dict(zip(THIRDS, np.array_split(np.array(ordered, object), 3), strict=True))
 
 
@@ -135,8 +135,8 @@ def table(found, parameters, thirds):
         lines.append(f"| {label} | {regional(mean, REGION_MEASURES)} |")
     titles = [f"{region} {title}" for region in REGIONS for title in ("MSE", "sharpness")]
     lines += ["", "By the lightness of the skin:", "", *heads(titles)]
-    for third, people in thirds.items():
-        names = {person.name for person in people}
+    for third, subjects in thirds.items():
+        names = {subject.name for subject in subjects}
         for label in LABELS:
             entries = [entry for (_, name), entry in found[label].items() if name in names]
             if entries:
@@ -184,21 +184,21 @@ def cells(means, measures):
     return " | ".join("" if v is None else f"{v:.{DIGITS[name]}f}" for name, v in shown.items())
 
 
-def sheet(found, people, expression):
+def sheet(found, subjects, expression):
     """Return a picture of three held-out subjects: largest, median and least error of the face."""
 
-    def error(label, person):
-        return found[label][expression, person.name][0]["face"]["mse"]
+    def error(label, subject):
+        return found[label][expression, subject.name][0]["face"]["mse"]
 
-    people = [person for person in people if (expression, person.name) in found[MEAN]]
-    people.sort(key=lambda person: -error(MEAN, person))
+    subjects = [subject for subject in subjects if (expression, subject.name) in found[MEAN]]
+    subjects.sort(key=lambda subject: -error(MEAN, subject))
     rows = []
-    for person in (people[0], people[len(people) // 2], people[-1]):
-        caption = ", ".join(f"{label} {1000 * error(label, person):.2f}" for label in LABELS)
-        outputs = [found[label][expression, person.name][1] for label in LABELS]
-        target = read_image(person.targets[expression]).pixels
+    for subject in (subjects[0], subjects[len(subjects) // 2], subjects[-1]):
+        caption = ", ".join(f"{label} {1000 * error(label, subject):.2f}" for label in LABELS)
+        outputs = [found[label][expression, subject.name][1] for label in LABELS]
+        target = read_image(subject.targets[expression]).pixels
         pictures = [as_rgb8(image) for image in (*outputs, target)]
-        rows.append((f"{person.name}: error of the face x 1000: {caption}", pictures))
+        rows.append((f"{subject.name}: error of the face x 1000: {caption}", pictures))
     return draw_sheet(["input", PAPER, "style 0", "default style", "target"], rows)
 
 
@@ -210,14 +210,14 @@ def main():
     options = parser.parse_args()
     pairs = find_pairs(options.data)
     found, parameters = cross_validate(pairs, options.folds)
-    what = f"{len(pairs)} pairs of {len(pairs.people)} subjects, {options.folds} folds by name"
-    text = f"{what}.\n\n{table(found, parameters, thirds_of(pairs.people))}\n"
+    what = f"{len(pairs)} pairs of {len(pairs.subjects)} subjects, {options.folds} folds by name"
+    text = f"{what}.\n\n{table(found, parameters, thirds_of(pairs.subjects))}\n"
     print(text)
     with replacing(options.output / "quality.md", force=True) as file:
         file.write(text.encode())
     for expression in pairs.expressions:
         path = options.output / f"quality-{expression}.webp"
-        picture = sheet(found, pairs.people, expression)
+        picture = sheet(found, pairs.subjects, expression)
         write_image(path, picture, quality=SHEET_QUALITY, force=True)
 
 

@@ -130,10 +130,10 @@ def read(path):
     return np.uint8(np.rint(255 * area_averaged(image, *feature_size(*image.shape[:2]))))
 
 
-def true_mouth(person, expression):
+def true_mouth(subject, expression):
     """Return the corners of the mouth of a drawn face, and the lips' edges between, (4, 2)."""
-    shot = perform(SEED, person, expression)
-    m = place(meet(SEED, person), shot).mouth
+    shot = perform(SEED, subject, expression)
+    m = place(meet(SEED, subject), shot).mouth
     left, right = ((m.y + y, m.x + x) for y, x in zip(m.corners, (-m.half, m.half), strict=True))
     upper, lower = (m.y - m.open_up - m.lip_upper, m.x), (m.y + m.open_down + m.lip_lower, m.x)
     middle = EYES[0][1], (EYES[0][0] + EYES[1][0]) / 2
@@ -169,7 +169,7 @@ def faces_of(pairs, expression, drawn):
     images = [read(path) for path in paths]
     if drawn:
         name = expression or "neutral"
-        mouths = np.array([true_mouth(int(person.name), name) for person in pairs])
+        mouths = np.array([true_mouth(int(subject.name), name) for subject in pairs])
     else:
         mouths = dlib_mouths(images)
     colour = [features_of_reduced(unit(image)) for image in images]
@@ -378,11 +378,11 @@ def table(rows):
 
 def measure(pairs, expression, drawn, folds, repeat):
     """Return the text of a section."""
-    people = [person for person in pairs.people if expression in person.targets]
-    parts = [part_of(person, folds) for person in people]
-    sources, targets = (faces_of(people, name, drawn) for name in (None, expression))
+    subjects = [subject for subject in pairs.subjects if expression in subject.targets]
+    parts = [part_of(subject, folds) for subject in subjects]
+    sources, targets = (faces_of(subjects, name, drawn) for name in (None, expression))
     size = sources.images[0].shape[:2]
-    numbers = range(len(people))
+    numbers = range(len(subjects))
     templates = templates_of(size, sources.images, {expression: (numbers, targets.images)})
     geometry = templates.geometry
     expressions = {"neutral": sources, expression: targets}
@@ -401,7 +401,7 @@ def measure(pairs, expression, drawn, folds, repeat):
         ms = took.get(title)
         time = ["", ""] if ms is None else [f"{ms:.2f}", f"{ms / took[OURS]:.2f}"]
         lines.append([title, *time, *(cells.get(column, "") for column in columns)])
-    what = f"{len(people)} people, {folds} folds by name; the mouth's height "
+    what = f"{len(subjects)} people, {folds} folds by name; the mouth's height "
     if drawn:
         what += "is known."
     elif sources.mouths is None:
@@ -456,7 +456,7 @@ def main():
         pairs = find_pairs(options.data or folder, target=[options.target])
         drawn = options.data is None
         body = measure(pairs, options.target, drawn, options.folds, options.repeat)
-    title = options.title or f"{len(pairs.people)} {'drawn ' * drawn}faces"
+    title = options.title or f"{len(pairs.subjects)} {'drawn ' * drawn}faces"
     print(f"## {title}\n\n{body}", end="")
     if options.write:
         text = with_section(RESULTS.read_text(), title, body)

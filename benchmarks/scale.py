@@ -74,21 +74,21 @@ def registering(folder: Path) -> float:
     """Return the seconds that a pair takes to be registered and moved into its frame."""
     pairs = find_pairs(folder)
     image_format = common_format(pairs, Report())[1]
-    templates = make_templates(pairs.people, image_format, 1, Report())
+    templates = make_templates(pairs.subjects, image_format, 1, Report())
     images = [
-        (read_image(person.source).pixels, read_image(person.targets["happy"]).pixels)
-        for person in pairs.people
+        (read_image(subject.source).pixels, read_image(subject.targets["happy"]).pixels)
+        for subject in pairs.subjects
     ]
     work = [partial(framed_arrays, x, {"happy": t}, templates) for x, t in images]
     return seconds(lambda: [each() for each in work]) / len(work)
 
 
-def pairing(folder: Path, people: int = 2000) -> dict[str, float]:
+def pairing(folder: Path, subjects: int = 2000) -> dict[str, float]:
     """Return the seconds and bytes that finding a pair takes."""
     pixel = np.zeros((1, 1, 3), np.uint8)
-    for person in range(people):
+    for subject in range(subjects):
         for name in ("neutral", "happy"):
-            write_image(folder / name / f"{person:07}.png", pixel)
+            write_image(folder / name / f"{subject:07}.png", pixel)
     took = seconds(lambda: find_pairs(folder))
     tracemalloc.start()
     pairs = find_pairs(folder)

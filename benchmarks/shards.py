@@ -84,10 +84,10 @@ def each(data: Path, kept: Path, repeat: int) -> dict[str, dict[int, float]]:
         gathered(Sharding(None, PEOPLE, two))  # the first time loads the kernels
         for number in range(repeat):
             for count in SHARDS:
-                people = PEOPLE // count
-                took = gathered(Sharding(None, people, two))
+                subjects = PEOPLE // count
+                took = gathered(Sharding(None, subjects, two))
                 found["local:2"].setdefault(count, []).append(took)
-                took = gathered(Sharding(kept / f"{number}-{count}", people))
+                took = gathered(Sharding(kept / f"{number}-{count}", subjects))
                 found["checkpoint"].setdefault(count, []).append(took)
     return {
         way: {count: statistics.median(times) for count, times in by_count.items()}

@@ -46,13 +46,13 @@ def draw(seed: int, size: int = SIZE, channels: int = 3, dtype=np.uint8):
     return resized(coarse, size, size)
 
 
-def draw_pairs(folder: Path, people=range(PEOPLE), targets=("happy",), **kind) -> Path:
+def draw_pairs(folder: Path, subjects=range(PEOPLE), targets=("happy",), **kind) -> Path:
     """Write expression folders of random people."""
-    for person in people:
-        face = draw(person, **kind)
-        write_image(folder / "neutral" / f"{person}.png", face)
+    for subject in subjects:
+        face = draw(subject, **kind)
+        write_image(folder / "neutral" / f"{subject}.png", face)
         for shift, expression in enumerate(targets, 1):
-            write_image(folder / expression / f"{person}.png", np.roll(face, shift, axis=0))
+            write_image(folder / expression / f"{subject}.png", np.roll(face, shift, axis=0))
     return folder
 
 

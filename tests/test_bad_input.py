@@ -28,7 +28,7 @@ def permissions(tmp_path):
 
 @pytest.fixture
 def pairs(tmp_path):
-    return draw_pairs(tmp_path / "pairs", people=range(6))
+    return draw_pairs(tmp_path / "pairs", subjects=range(6))
 
 
 def check_named(result, path, cause):
@@ -112,7 +112,7 @@ def test_missing_file_of_a_manifest_is_named(run, pairs, tmp_path, row):
 
 
 def test_single_pair_trains(run, tmp_path):
-    draw_pairs(tmp_path / "one", people=[0])
+    draw_pairs(tmp_path / "one", subjects=[0])
     result = run("train", tmp_path / "one", "-o", tmp_path / "m.npz", "--json")
     assert result.code == 0
     assert json.loads(result.out)["pairs"] == {"happy": 1}

@@ -127,8 +127,8 @@ def test_the_default_recipe_in_bands(rows, options, threads):
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 12), st.integers(1, 4))
-def test_bands_join_to_the_whole(rows, people):
-    X, _ = faces(people, 12, 6)
+def test_bands_join_to_the_whole(rows, subjects):
+    X, _ = faces(subjects, 12, 6)
     # The sums over the sources of the two agree at the top alone: they must not be shared below.
     other = X.copy()
     other[:, 6:] = 255 - other[:, 6:]

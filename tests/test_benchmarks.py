@@ -44,7 +44,7 @@ def test_pictures_of_drawn_faces_are_changed_where_these_are(tmp_path):
 
 
 def test_fitting_the_light_is_measured_for_both_recipes(tmp_path):
-    draw_pairs(tmp_path / "data", people=range(8))
+    draw_pairs(tmp_path / "data", subjects=range(8))
     options = [str(tmp_path / "data"), "-o", str(tmp_path / "out.md"), "--folds", "2"]
     command = [sys.executable, FOLDER / "exposure.py", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -72,7 +72,7 @@ def test_growth_is_measured_and_drawn(tmp_path):
 
 
 def test_quality_is_told_by_region_and_skin(tmp_path):
-    draw_pairs(tmp_path / "data", people=range(8))
+    draw_pairs(tmp_path / "data", subjects=range(8))
     options = [str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--folds", "2"]
     command = [sys.executable, FOLDER / "quality.py", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -106,10 +106,10 @@ def test_quality_trains_on_the_files_of_others_alone(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     import quality
 
-    pairs = find_pairs(draw_pairs(tmp_path / "all", people=range(10)))
-    some = draw_pairs(tmp_path / "some", people=range(9))
+    pairs = find_pairs(draw_pairs(tmp_path / "all", subjects=range(10)))
+    some = draw_pairs(tmp_path / "some", subjects=range(9))
     for recipe in ("paper", "best"):
-        found = quality.trained([p for p in pairs.people if p.name != "9"], recipe)
+        found = quality.trained([p for p in pairs.subjects if p.name != "9"], recipe)
         expected = train(some, recipe=recipe)
         assert np.array_equal(found.weights, expected.weights)
         assert found.meta.get("templates") == expected.meta.get("templates")

@@ -359,10 +359,10 @@ def test_arrays_take_the_recipe_too(drawn):
 
 def test_images_of_other_shapes(tmp_path):
     for size in ((20, 31), (31, 20), (9, 9), (2, 3)):
-        for person in range(3):
-            face = draw(person, max(size))[: size[0], : size[1]]
+        for subject in range(3):
+            face = draw(subject, max(size))[: size[0], : size[1]]
             for name in ("neutral", "happy"):
-                write_image(tmp_path / str(size) / name / f"{person}.png", face)
+                write_image(tmp_path / str(size) / name / f"{subject}.png", face)
         model = mlr.train(tmp_path / str(size))
         changed = model.synthesize(draw(7, max(size))[: size[0], : size[1]])
         assert changed.shape == (*size, 3)

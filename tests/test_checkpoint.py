@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mlr.core.folds import Folds
-from mlr.training.train import checkpoint, shards
+from mlr.training import checkpoint, shards
 from tests.conftest import draw_pairs, names, run_process
 
 PEOPLE = 11
@@ -43,9 +43,9 @@ def summed(monkeypatch):
     sizes = []
     original = shards.sum_up
 
-    def counted(stream, people, job):
-        sizes.append(len(people))
-        return original(stream, people, job)
+    def counted(stream, subjects, job):
+        sizes.append(len(subjects))
+        return original(stream, subjects, job)
 
     monkeypatch.setattr(shards, "sum_up", counted)
     return sizes
@@ -62,12 +62,12 @@ def train(data, model, *options):
 
 
 @pytest.mark.parametrize("recipe", BOTH)
-@pytest.mark.parametrize("people", [1, 3, 100])
-def test_any_shard_size_gives_the_same_bits(data, plain, tmp_path, recipe, people, summed):
-    model, options = tmp_path / "m", ["--recipe", recipe, "--shard", people]
+@pytest.mark.parametrize("subjects", [1, 3, 100])
+def test_any_shard_size_gives_the_same_bits(data, plain, tmp_path, recipe, subjects, summed):
+    model, options = tmp_path / "m", ["--recipe", recipe, "--shard", subjects]
     assert train(data, model, *options) == 1  # somebody has no partner
     assert model.read_bytes() == plain[recipe]
-    assert max(summed) <= people
+    assert max(summed) <= subjects
     summed.clear()
     for _ in range(2):
         train(data, model, *options, "--checkpoint", tmp_path / "kept")
@@ -242,9 +242,9 @@ def test_a_run_that_is_ended_goes_on(data, plain, tmp_path, number):
 def test_what_a_worker_that_hangs_has_left_is_deleted(data, tmp_path, monkeypatch):
     left, shards = tmp_path / "kept" / ".shard-1.npz.2.tmp", checkpoint.Checkpoint.shards
 
-    def meanwhile(self, people, size):
+    def meanwhile(self, subjects, size):
         left.touch()
-        return shards(self, people, size)
+        return shards(self, subjects, size)
 
     monkeypatch.setattr(checkpoint.Checkpoint, "shards", meanwhile)
     train(data, tmp_path / "m", "--checkpoint", tmp_path / "kept")

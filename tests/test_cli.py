@@ -202,7 +202,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(run, faces, model, face, t
 
 
 def test_info_says_what_the_style_is_and_evaluate_takes_one(run, tmp_path):
-    data, model = draw_pairs(tmp_path / "data", people=range(8)), tmp_path / "m.npz"
+    data, model = draw_pairs(tmp_path / "data", subjects=range(8)), tmp_path / "m.npz"
     assert run("train", data, "-o", model).code == 0
     said = json.loads(run("info", model, "--json").out)["styles"]["happy"]
     (line,) = (line for line in run("info", model).out.splitlines() if line.startswith("styles"))
@@ -628,7 +628,7 @@ def test_two_sides_from_training_to_evaluation(run, faces, tmp_path, sides):
     for side, expression in (("testA", "neutral"), ("testB", "happy")):
         shutil.copytree(faces / expression, data / side)
         (data / side / "0.png").unlink()
-    assert find_pairs(data, split="test").people[0].source.parent.name == "testA"
+    assert find_pairs(data, split="test").subjects[0].source.parent.name == "testA"
     result = run("evaluate", tmp_path / "m.npz", data, "--json")
     assert result.code == 0
     assert json.loads(result.out)["pairs"] == PEOPLE - 1

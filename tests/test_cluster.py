@@ -59,8 +59,8 @@ def gathered(data, engine, recipe, shard, memory=None, kept=None):
     report.show_failure = lambda line: None
     templates = None
     if made.registers:
-        people, image_format = common_format(pairs, Silent())
-        templates = make_templates(people, image_format, 1, report)
+        subjects, image_format = common_format(pairs, Silent())
+        templates = make_templates(subjects, image_format, 1, report)
     sums = gathering.gather_pairs(
         pairs,
         made.layout,

@@ -120,21 +120,21 @@ def test_the_same_face_gets_the_same_change(detector, london, how):
 def test_crops_made_here_train_the_model_that_the_stored_crops_train(run, tmp_path):
     stored = SHARED / "london" / "128"
     for photo in (SHARED / "photos").glob("*.jpg"):
-        person, expression = photo.stem.split("_")
+        subject, expression = photo.stem.split("_")
         for folder, file in (
             ("photos", photo),
-            ("stored", stored / expression / f"{person}.png"),
+            ("stored", stored / expression / f"{subject}.png"),
         ):
-            place = tmp_path / folder / expression / f"{person}{file.suffix}"
+            place = tmp_path / folder / expression / f"{subject}{file.suffix}"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(file.resolve())
     assert run("align", tmp_path / "photos", "-o", tmp_path / "crops").code == 0
     ours, theirs = (train(tmp_path / folder, recipe="paper") for folder in ("crops", "stored"))
-    people = [p for p in sorted((stored / "neutral").glob("*.png"))[::4] if p.stem not in PEOPLE]
+    subjects = [p for p in sorted((stored / "neutral").glob("*.png"))[::4] if p.stem not in PEOPLE]
     errors = []
     for model in (ours, theirs):
-        outputs = [model.synthesize(read_image(p).pixels).astype(float) for p in people]
-        targets = [read_image(stored / "happy" / p.name).pixels for p in people]
+        outputs = [model.synthesize(read_image(p).pixels).astype(float) for p in subjects]
+        targets = [read_image(stored / "happy" / p.name).pixels for p in subjects]
         errors.append(
             np.mean([np.square(o - t).mean() for o, t in zip(outputs, targets, strict=True)])
             / 255**2

@@ -31,11 +31,11 @@ def smooth(seed):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    for person in range(12):
-        face = smooth(person)
-        write_image(folder / "neutral" / f"{person:02d}.png", face)
-        write_image(folder / "happy" / f"{person:02d}.png", face[::-1])
-        write_image(folder / "sad" / f"{person:02d}.png", np.roll(face, 1, axis=1))
+    for subject in range(12):
+        face = smooth(subject)
+        write_image(folder / "neutral" / f"{subject:02d}.png", face)
+        write_image(folder / "happy" / f"{subject:02d}.png", face[::-1])
+        write_image(folder / "sad" / f"{subject:02d}.png", np.roll(face, 1, axis=1))
     return folder
 
 
@@ -179,10 +179,10 @@ def test_the_worst_pair_comes_first_on_the_sheet(data, model, tmp_path):
 
 def test_a_pair_of_another_size_is_named_and_left_out(data, model, tmp_path):
     for expression in ("neutral", "happy"):
-        for person in range(3):
-            size = SIZE if person else SIZE + 1
+        for subject in range(3):
+            size = SIZE if subject else SIZE + 1
             image = np.zeros((size, size, 3), np.uint8)
-            write_image(tmp_path / expression / f"{person}.png", image)
+            write_image(tmp_path / expression / f"{subject}.png", image)
     with pytest.warns(MlrWarning, match=r"0\.png: is 17x17 px, but the model works on 16x16 px"):
         assert evaluate(model, tmp_path)["pairs"] == 2
 

@@ -49,11 +49,11 @@ def test_seeds_persons_and_expressions_differ() -> None:
 
 
 def test_a_person_looks_the_same_at_any_size() -> None:
-    for person in range(4):
-        small = draw_face(2, person, "happy", 64).astype(float)
-        large = draw_face(2, person, "happy", 256).astype(float)
+    for subject in range(4):
+        small = draw_face(2, subject, "happy", 64).astype(float)
+        large = draw_face(2, subject, "happy", 256).astype(float)
         shrunk = large.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
-        other = draw_face(2, person + 1, "happy", 64).astype(float)
+        other = draw_face(2, subject + 1, "happy", 64).astype(float)
         assert np.abs(small - shrunk).mean() < 4
         assert np.abs(small - other).mean() > 10
 
@@ -62,8 +62,8 @@ def test_pupils_lie_at_the_eyes() -> None:
     size = 128
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     offsets = []
-    for person in range(12):
-        face = draw_face(1, person, ("neutral", "surprised")[person % 2], size).mean(axis=2)
+    for subject in range(12):
+        face = draw_face(1, subject, ("neutral", "surprised")[subject % 2], size).mean(axis=2)
         for ex, ey in EYES:
             near = (x - ex) ** 2 + (y - ey) ** 2 < 0.024**2
             assert face[near].min() < 60

@@ -79,7 +79,7 @@ def kill_at_random(command, folder, kills, seconds):
 
 @pytest.mark.parametrize("kills", KILLS)
 def test_killed_training_leaves_the_old_model_or_the_new_one(tmp_path, kills):
-    draw_pairs(tmp_path / "data", people=range(3), targets=("happy", "sad"), size=96)
+    draw_pairs(tmp_path / "data", subjects=range(3), targets=("happy", "sad"), size=96)
     folder = tmp_path / "out"
     path = folder / "m.npz"
     train = ["train", tmp_path / "data", "-o", path, "--force", "--recipe", "paper"]
@@ -359,7 +359,7 @@ def test_pipes_and_devices_are_not_waited_for(faces, tmp_path):
             load(path)
     data = shutil.copytree(faces, tmp_path / "data")
     (data / "pairs.csv").write_text(f"source,target\n{faces}/neutral/0.png,{pipe}\n")
-    assert [person.targets["target"] for person in find_pairs(data).people] == [pipe]
+    assert [subject.targets["target"] for subject in find_pairs(data).subjects] == [pipe]
     result = run_process("train", data, "-o", tmp_path / "m.npz")
     assert result.code == 1
     assert result.lines[0] == f"mlr: {pipe}: cannot be read: not a regular file"

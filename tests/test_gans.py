@@ -258,7 +258,7 @@ def test_thinned_histories_keep_the_means():
 
 
 def test_the_command_trains_scores_and_draws_and_others_join_its_table(tmp_path, capsys):
-    folder = draw_pairs(tmp_path / "faces", people=range(8), size=32)
+    folder = draw_pairs(tmp_path / "faces", subjects=range(8), size=32)
     common = ["--data", str(folder), "--size", "32", "--sizes", "32", "--pairs", "--force"]
     common += ["--keep", str(tmp_path / "kept"), "--output", str(tmp_path / "rivals")]
     gan = [*common, "--gan", "--scale", "smoke", "--only", "pix2pix"]

@@ -40,7 +40,7 @@ def naive_embedding(pixels):
 
 
 def test_same_person_is_the_mean_distance_of_output_and_input(model, tmp_path):
-    data = draw_pairs(tmp_path, people=range(3))
+    data = draw_pairs(tmp_path, subjects=range(3))
     model = load(model)
     distances = []
     for path in sorted((data / "neutral").iterdir()):
@@ -56,7 +56,7 @@ def test_same_person_is_the_mean_distance_of_output_and_input(model, tmp_path):
 
 
 def test_grey_faces_have_an_embedding_too(grey_model, tmp_path):
-    data = draw_pairs(tmp_path, people=range(1), channels=1)
+    data = draw_pairs(tmp_path, subjects=range(1), channels=1)
     scores = evaluate(load(grey_model), data)["targets"]["happy"]
     x = read_image(data / "neutral" / "0.png").pixels
     y = load(grey_model).synthesize(x, "happy")

@@ -17,8 +17,8 @@ from mlr.core.folds import Folds
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.io.files import temporary_folder
 from mlr.io.images import write_image
-from mlr.training.train import banded
-from mlr.training.train import decode as stream
+from mlr.training import banded
+from mlr.training import decode as stream
 from mlr.utils.mapped import mapped_zeros
 from mlr.utils.memory import available, memory_of, said
 from tests.conftest import draw, draw_pairs, names
@@ -32,8 +32,8 @@ def faces(tmp_path_factory):
     """People with two, one or the other expression, and one in 16 bits."""
     root = tmp_path_factory.mktemp("faces")
     draw_pairs(root, range(9), ("happy", "sad"), size=SIZE)
-    for person, name in ((3, "happy"), (4, "sad")):
-        (root / name / f"{person}.png").unlink()
+    for subject, name in ((3, "happy"), (4, "sad")):
+        (root / name / f"{subject}.png").unlink()
     return root
 
 

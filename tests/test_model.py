@@ -155,7 +155,7 @@ def test_shown_it_is_one_line():
 
 @pytest.fixture(scope="module")
 def styled(tmp_path_factory):
-    data = draw_pairs(tmp_path_factory.mktemp("faces"), people=range(8))
+    data = draw_pairs(tmp_path_factory.mktemp("faces"), subjects=range(8))
     return train(data)
 
 

@@ -30,7 +30,8 @@ def touch(root, *names):
 def found(pairs):
     """Return for each person the file names of the source and of each target."""
     return [
-        (p.source.name, {name: path.name for name, path in p.targets.items()}) for p in pairs.people
+        (p.source.name, {name: path.name for name, path in p.targets.items()})
+        for p in pairs.subjects
     ]
 
 
@@ -81,9 +82,9 @@ def test_same_stem_with_two_suffixes_is_named(tmp_path):
 def test_subfolders_are_part_of_the_name(tmp_path):
     touch(tmp_path, "neutral/x/1.png", "neutral/y/1.png", "happy/x/1.png", "happy/y/1.png")
     pairs = find_pairs(tmp_path)
-    assert [person.name for person in pairs.people] == ["x/1", "y/1"]
-    for person in pairs.people:
-        assert person.targets["happy"].parent.name == person.source.parent.name
+    assert [subject.name for subject in pairs.subjects] == ["x/1", "y/1"]
+    for subject in pairs.subjects:
+        assert subject.targets["happy"].parent.name == subject.source.parent.name
 
 
 def test_hidden_files_and_other_files_are_no_images(tmp_path):
@@ -132,7 +133,7 @@ def test_two_sides(tmp_path, folders, split, expected):
     touch(tmp_path, *(f"{folder}/1.png" for folder in folders))
     pairs = find_pairs(tmp_path, split=split)
     assert (pairs.source, pairs.expressions) == ("A", ("B",))
-    assert pairs.people[0].source.parent.name == expected
+    assert pairs.subjects[0].source.parent.name == expected
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -142,7 +143,7 @@ def test_manifest_with_any_line_ends_and_with_a_byte_order_mark(tmp_path, encodi
     manifest(tmp_path, newline.join(lines), encoding=encoding)
     pairs = find_pairs(tmp_path)
     assert found(pairs) == [("a.png", {"happy": "b.png"}), ("x,é.png", {"sad": "c.png"})]
-    assert pairs.people[1].targets["sad"] == tmp_path / "sub" / "c.png"
+    assert pairs.subjects[1].targets["sad"] == tmp_path / "sub" / "c.png"
 
 
 def test_manifest_rows_of_one_source_are_one_person(tmp_path):
@@ -268,13 +269,13 @@ def test_path_that_is_no_folder(tmp_path):
 
 
 def test_majority_of_sizes_wins_and_the_rest_is_named(tmp_path):
-    draw_pairs(tmp_path, people=range(3))
-    draw_pairs(tmp_path, people=[3, 4], size=20)
+    draw_pairs(tmp_path, subjects=range(3))
+    draw_pairs(tmp_path, subjects=[3, 4], size=20)
     write_image(tmp_path / "happy" / "2.png", draw(2, size=9), force=True)
     report = Report()
     with pytest.warns(MlrWarning) as warned:
-        people, size = common_format(find_pairs(tmp_path), report)
-    assert [person.name for person in people] == ["0", "1"]
+        subjects, size = common_format(find_pairs(tmp_path), report)
+    assert [subject.name for subject in subjects] == ["0", "1"]
     assert (size.height, size.width, size.channels) == (16, 16, 3)
     assert {path.relative_to(tmp_path).as_posix(): cause for path, cause in report.failures} == {
         "happy/2.png": f"is 9x9 px, but its partner {tmp_path}/neutral/2.png is 16x16 px",
@@ -288,10 +289,10 @@ def test_one_colour_image_makes_the_set_colour(tmp_path):
     draw_pairs(tmp_path, channels=1)
     write_image(tmp_path / "happy" / "0.png", draw(0), force=True)
     report = Report()
-    people, size = common_format(find_pairs(tmp_path), report)
+    subjects, size = common_format(find_pairs(tmp_path), report)
     assert size.channels == 3
-    for (person,) in decoded(people, size, 2, report):
-        for image in (person.source, *person.targets.values()):
+    for (subject,) in decoded(subjects, size, 2, report):
+        for image in (subject.source, *subject.targets.values()):
             assert image.pixels.shape == (16, 16, 3)
 
 

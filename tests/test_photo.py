@@ -635,6 +635,6 @@ def test_crops_of_the_photographs_are_the_stored_ones(tmp_path):
     crops = align_files([SHARED / "photos"], tmp_path, eyes=SHARED / "photos" / "eyes.csv")
     assert len(crops) == 16
     for crop in crops:
-        person, expression = crop.photo.stem.split("_")
-        stored = read_image(SHARED / "london" / "128" / expression / f"{person}.png").pixels
+        subject, expression = crop.photo.stem.split("_")
+        stored = read_image(SHARED / "london" / "128" / expression / f"{subject}.png").pixels
         assert np.abs(read_image(crop.path).pixels - stored.astype(float)).mean() < 2.5

@@ -31,15 +31,15 @@ few = settings(deadline=None, max_examples=20)
 
 
 @lru_cache
-def face(person, expression="neutral", size=128):
+def face(subject, expression="neutral", size=128):
     """Return a drawn face, (size, size, 3), in [0, 1]."""
-    return draw_face(11, person, expression, size).astype(np.float32) / np.float32(255)
+    return draw_face(11, subject, expression, size).astype(np.float32) / np.float32(255)
 
 
 @lru_cache
-def features(person, expression="neutral"):
+def features(subject, expression="neutral"):
     """Return the features of a drawn face."""
-    return features_of(face(person, expression))
+    return features_of(face(subject, expression))
 
 
 def noise(seed, *shape):
@@ -399,8 +399,8 @@ CASES = [
 def image_and_template(geometry, kind):
     """Return the features of a face, and those of others as a template, at full and half size."""
     faces = [
-        np.ascontiguousarray(as_kind(face(person, expression), kind))
-        for person, expression in ((1, "happy"), (2, "neutral"))
+        np.ascontiguousarray(as_kind(face(subject, expression), kind))
+        for subject, expression in ((1, "happy"), (2, "neutral"))
     ]
     moving, fixed = (features_of(fields.area_averaged(each, *geometry.size)) for each in faces)
     return moving, fixed
@@ -536,19 +536,19 @@ PEOPLE = range(22, 30)
 
 
 @lru_cache
-def drawn(person, expression="neutral"):
+def drawn(subject, expression="neutral"):
     """Return a drawn face, 8-bit."""
-    return draw_face(11, person, expression, 128)
+    return draw_face(11, subject, expression, 128)
 
 
-def templates_for(people, threads=1, **expressions):
+def templates_for(subjects, threads=1, **expressions):
     """Return the templates of people, and of some of them for each expression."""
     with limited(threads):
         return groupwise.templates_of(
             SQUARE.size,
-            [drawn(person) for person in people],
+            [drawn(subject) for subject in subjects],
             {
-                name: ([people.index(k) for k in some], [drawn(k, name) for k in some])
+                name: ([subjects.index(k) for k in some], [drawn(k, name) for k in some])
                 for name, some in expressions.items()
             },
         )
@@ -571,7 +571,7 @@ def contents(kept):
 
 @pytest.mark.parametrize(("geometry", "kind"), CASES[::3])
 def test_group(geometry, kind):
-    images = [as_kind(face(person), kind) for person in range(4)]
+    images = [as_kind(face(subject), kind) for subject in range(4)]
     known = [features_of(fields.area_averaged(image, *geometry.size)) for image in images]
     found, mean = groupwise.group(geometry, known)
     kept = 2 if kind == "colour" else 1
@@ -660,11 +660,11 @@ def halves_of(found):
 
 
 def test_frame():
-    people = range(8)
-    known, wanted = ([features(k, kind) for k in people] for kind in ("neutral", "happy"))
-    shapes = np.stack([smooth(k, 2, 64, 64, sigma=8) for k in people])
+    subjects = range(8)
+    known, wanted = ([features(k, kind) for k in subjects] for kind in ("neutral", "happy"))
+    shapes = np.stack([smooth(k, 2, 64, 64, sigma=8) for k in subjects])
     source = np.mean([each.half for each in known], axis=0)
-    found = groupwise.frame_of(SQUARE, source, known, shapes, [drawn(k, "happy") for k in people])
+    found = groupwise.frame_of(SQUARE, source, known, shapes, [drawn(k, "happy") for k in subjects])
     expected = naive.naive_frame(
         planes(source),
         [(planes(each.half), each.light.astype(float)) for each in known],
@@ -762,14 +762,14 @@ def test_targets_are_registered_to_the_template_of_their_style(score):
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
-def pair_of(person, expression="happy"):
+def pair_of(subject, expression="happy"):
     """Return a pair as it is moved into a frame: image, features, field; image, features."""
     source, target = (
-        np.ascontiguousarray(planes(face(person, kind)).astype(np.float32))
+        np.ascontiguousarray(planes(face(subject, kind)).astype(np.float32))
         for kind in ("neutral", expression)
     )
-    known = features(person)
-    return source, known, trained().source_field(known), target, features(person, expression)
+    known = features(subject)
+    return source, known, trained().source_field(known), target, features(subject, expression)
 
 
 @pytest.mark.parametrize(
@@ -818,8 +818,8 @@ def test_framed_pair(share, white, groups):
 def test_scores_of_those_who_made_the_templates_have_deviation_1():
     kept = trained()
     scores = []
-    for person in PEOPLE:
-        source, known, field, target, wanted = pair_of(person)
+    for subject in PEOPLE:
+        source, known, field, target, wanted = pair_of(subject)
         pair = templates.framed(
             kept.frames["happy"],
             kept.target_templates["happy"],
@@ -867,8 +867,8 @@ def test_templates_depend_on_their_images_alone():
 
 
 def test_templates_of_grey_images_have_one_feature():
-    people = [np.ascontiguousarray(drawn(k)[..., 1:2]) for k in range(3)]
-    kept = groupwise.templates_of(SQUARE.size, people, {"happy": ([0, 2], people[:2])})
+    subjects = [np.ascontiguousarray(drawn(k)[..., 1:2]) for k in range(3)]
+    kept = groupwise.templates_of(SQUARE.size, subjects, {"happy": ([0, 2], subjects[:2])})
     assert not kept.source[..., 1].any()
     assert not kept.frames["happy"].template[..., 1].any()
     assert kept.source[..., 0].any()
@@ -877,7 +877,7 @@ def test_templates_of_grey_images_have_one_feature():
 def test_white_of_a_training_set_is_the_mean():
     kept = trained()
     assert kept.geometry == SQUARE
-    known = [features(person) for person in PEOPLE]
+    known = [features(subject) for subject in PEOPLE]
     registered, _ = groupwise.group(SQUARE, known)
     whites = [
         naive.naive_white(each.luminance.astype(float), field, *place_of(SQUARE))
@@ -908,7 +908,7 @@ CROPS = [
 @lru_cache
 def ten(seed, size=128):
     """Return ten drawn faces, 8-bit."""
-    return [draw_face(seed, person, "neutral", size) for person in range(10)]
+    return [draw_face(seed, subject, "neutral", size) for subject in range(10)]
 
 
 def mean_feature(images):
@@ -1030,9 +1030,9 @@ def nothing(name, image):
     return image
 
 
-def registered(geometry=SQUARE, person=2, white=0.6, **looks):
+def registered(geometry=SQUARE, subject=2, white=0.6, **looks):
     """Return what synthesis needs, with a face as the template."""
-    image = fields.area_averaged(face(person), *geometry.size)
+    image = fields.area_averaged(face(subject), *geometry.size)
     return Registered(geometry, features_of(image).half, white, looks)
 
 
@@ -1045,9 +1045,9 @@ def changed(known, image, ridge, shares, strength, styles):
     return known.change(found, parts, strength)
 
 
-def face_planes(person, geometry=SQUARE, kind="colour"):
+def face_planes(subject, geometry=SQUARE, kind="colour"):
     """Return a face as planes of the geometry's size."""
-    image = fields.area_averaged(as_kind(face(person), kind), *geometry.size)
+    image = fields.area_averaged(as_kind(face(subject), kind), *geometry.size)
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 

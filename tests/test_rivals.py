@@ -29,13 +29,13 @@ KEYS = [key for key, factory in find()[0].items() if factory().family != "gan"]
 WHOLE_FACE = ["ridge", "pcr", "rrr", "rbf", "polynomial"]
 
 
-def faces(people, size=8, seed=0):
+def faces(subjects, size=8, seed=0):
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (people, size, size, 3), dtype=np.uint8)
+    return rng.integers(0, 256, (subjects, size, size, 3), dtype=np.uint8)
 
 
-def rows(people, size, seed=0):
-    return np.random.default_rng(seed).random((people, size))
+def rows(subjects, size, seed=0):
+    return np.random.default_rng(seed).random((subjects, size))
 
 
 def error(outputs, targets):
@@ -141,9 +141,9 @@ def test_reduced_rank_regression_finds_a_planted_rank_and_keeps_to_its_own():
 # Sparse ones find a planted support.
 
 
-def planted(people=40, size=30, nonzero=3, seed=0):
+def planted(subjects=40, size=30, nonzero=3, seed=0):
     rng = np.random.default_rng(seed)
-    X = rng.random((people, size)).astype(np.float32)
+    X = rng.random((subjects, size)).astype(np.float32)
     W = np.zeros((size, size), np.float32)
     for column in W.T:
         column[rng.choice(size, nonzero, replace=False)] = rng.choice([-1, 1], nonzero) * 0.8
@@ -284,7 +284,7 @@ def test_lasso_reaches_the_objective_of_scikit_learns(alpha):
 
 
 def test_the_papers_recipe_on_arrays_is_that_of_the_program(tmp_path):
-    folder = draw_pairs(tmp_path, people=range(6))
+    folder = draw_pairs(tmp_path, subjects=range(6))
     inputs = np.stack([draw(n) for n in range(6)])
     rival = masked.Recipe("paper")
     rival.fit(inputs, np.roll(inputs, 1, axis=1))
@@ -393,7 +393,7 @@ def test_drawn_faces_from_elsewhere_are_faces_of_other_people():
 
 
 def test_everything_is_compared_with_one_command(tmp_path, capsys):
-    folder = draw_pairs(tmp_path / "faces", people=range(9), size=16)
+    folder = draw_pairs(tmp_path / "faces", subjects=range(9), size=16)
     command = [
         "--data", str(folder), "--only", "copy", "ridge", "mlr-paper", "--size", "16",
         "--sizes", "16", "--pairs", "4", "--output", str(tmp_path / "rivals"),

@@ -20,7 +20,7 @@ BOTH = ("happy", "sad")
 def shards(tmp_path_factory):
     """A folder of all, what is left without ann, and a split in three; not to be written to."""
     root = tmp_path_factory.mktemp("shards")
-    for name, people in {
+    for name, subjects in {
         "all": range(9),
         "stays": [0, 1, 2, 3, 5, 6, 7, 8],
         "ann": [4],
@@ -28,7 +28,7 @@ def shards(tmp_path_factory):
         "tuesday": range(3, 7),
         "wednesday": range(7, 9),
     }.items():
-        draw_pairs(root / name, people, targets=BOTH)
+        draw_pairs(root / name, subjects, targets=BOTH)
     return root
 
 

@@ -15,16 +15,16 @@ from mlr.utils.progress import Report
 from tests.naive import naive_masked_regression
 
 
-def write_set(folder, people, expressions=("happy", "sad"), size=8, channels=3, dtype=np.uint8):
+def write_set(folder, subjects, expressions=("happy", "sad"), size=8, channels=3, dtype=np.uint8):
     """Write random images of these people; returns them by expression and person."""
     images = {}
     for e, expression in enumerate(("neutral", *expressions)):
-        for person in people:
-            rng = np.random.default_rng((person, e))
+        for subject in subjects:
+            rng = np.random.default_rng((subject, e))
             white = np.iinfo(dtype).max
             pixels = rng.integers(0, white + 1, (size, size, channels), dtype=dtype)
-            images.setdefault(expression, {})[person] = pixels
-            write_image(folder / expression / f"{person:03d}.png", pixels, force=True)
+            images.setdefault(expression, {})[subject] = pixels
+            write_image(folder / expression / f"{subject:03d}.png", pixels, force=True)
     return images
 
 
@@ -86,8 +86,8 @@ def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
 
 def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
     images = write_set(tmp_path / "data", range(10))
-    for person in (2, 5):
-        (tmp_path / "data" / "sad" / f"{person:03d}.png").unlink()
+    for subject in (2, 5):
+        (tmp_path / "data" / "sad" / f"{subject:03d}.png").unlink()
     with pytest.warns(MlrWarning, match=r"00[25]\.png: has no partner"):
         model = mlr.train(tmp_path / "data", recipe="paper")
     assert model.meta["pairs"] == {"happy": 10, "sad": 8}

@@ -55,8 +55,8 @@ def verdicts(result: Found) -> Iterator[dict[str, str]]:
 
 
 def _paired(ours: Found, plain: Found, measure: str, sign: int, word: str) -> dict[str, str]:
-    people = min(len(r["each"][measure]) for r in (ours, plain))  # the first fold, of GANs
-    a, b = (np.array(r["each"][measure][:people]) for r in (ours, plain))
+    subjects = min(len(r["each"][measure]) for r in (ours, plain))  # the first fold, of GANs
+    a, b = (np.array(r["each"][measure][:subjects]) for r in (ours, plain))
     difference = sign * (a - b)
     mean, error = difference.mean(), difference.std(ddof=1) / np.sqrt(len(difference))
     verdict = "yes" if mean > SURE * error else "no" if mean < -SURE * error else "undecided"
@@ -113,8 +113,10 @@ def _gans(rivals: Found) -> Iterator[dict[str, str]]:
         name = rival["name"]
         yield _paired(ours, rival, "mse", -1, "lower error")
         yield _paired(ours, rival, "ssim", 1, "higher SSIM")
-        people = len(rival["each"]["mse"])
-        sharp, our_sharp = (float(np.mean(r["each"]["sharpness"][:people])) for r in (rival, ours))
+        subjects = len(rival["each"]["mse"])
+        sharp, our_sharp = (
+            float(np.mean(r["each"]["sharpness"][:subjects])) for r in (rival, ours)
+        )
         yield _verdict(
             f"{name} is sharper on held-out people",
             "yes" if sharp > our_sharp else "no",

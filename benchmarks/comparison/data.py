@@ -52,12 +52,12 @@ class Pairs:
         return self._sizes[size]
 
 
-def drawn_pairs(people: int, size: int) -> Pairs:
+def drawn_pairs(subjects: int, size: int) -> Pairs:
     """Draw people, the same as those of `mlr sample`."""
     inputs, targets = (
-        _drawn(0, people, expression, size) for expression in ("neutral", EXPRESSION)
+        _drawn(0, subjects, expression, size) for expression in ("neutral", EXPRESSION)
     )
-    return Pairs(f"{people} drawn people, neutral to {EXPRESSION}", inputs, targets)
+    return Pairs(f"{subjects} drawn people, neutral to {EXPRESSION}", inputs, targets)
 
 
 def read_pairs(folder: Path, target: str | None) -> Pairs:
@@ -70,13 +70,13 @@ def read_pairs(folder: Path, target: str | None) -> Pairs:
     """
     found = find_pairs(folder, target=[target] if target else ())
     target = target or found.expressions[0]
-    people = [person for person in found.people if target in person.targets]
-    inputs = [_read(person.source) for person in people]
-    targets = [_read(person.targets[target]) for person in people]
+    subjects = [subject for subject in found.subjects if target in subject.targets]
+    inputs = [_read(subject.source) for subject in subjects]
+    targets = [_read(subject.targets[target]) for subject in subjects]
     shapes = {image.shape for image in (*inputs, *targets)}
     if len(shapes) != 1:
         raise DataError(f"{folder}: the images are not all of one size, as they have to be")
-    name = f"{len(people)} people, neutral to {target}"
+    name = f"{len(subjects)} people, neutral to {target}"
     return Pairs(name, np.stack(inputs), np.stack(targets))
 
 
@@ -116,11 +116,11 @@ def at_size(images: Images | list[Images], size: int) -> Images:
     return np.stack([x if x.shape[:2] == (size, size) else resized(x, size, size) for x in images])
 
 
-def _drawn(seed: int, people: int, expression: str, size: int) -> Images:
-    def draw(person: int) -> Images:
-        return draw_face(seed, person, expression, size)
+def _drawn(seed: int, subjects: int, expression: str, size: int) -> Images:
+    def draw(subject: int) -> Images:
+        return draw_face(seed, subject, expression, size)
 
-    return np.stack(list(ordered_map(draw, range(people), thread_count())))
+    return np.stack(list(ordered_map(draw, range(subjects), thread_count())))
 
 
 def _read(path: Path) -> Images:

@@ -70,7 +70,7 @@ def _compete(
     outputs = [measures.written(made) for made in got.outputs]
     first, elsewhere = np.split(outputs[0], [len(held[0])])
     outputs[0] = first
-    each = _scores(outputs[:folds], [data.targets[people] for people in held])
+    each = _scores(outputs[:folds], [data.targets[subjects] for subjects in held])
     found = {
         **{name: getattr(rival, name) for name in ("name", "family", "largest")},
         "size": size,

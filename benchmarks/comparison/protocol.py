@@ -82,10 +82,10 @@ class Result:
     history: list[Any] = field(default_factory=list)
 
 
-def fold_of(people: int, folds: int, seed: int = 0) -> Indices:
+def fold_of(subjects: int, folds: int, seed: int = 0) -> Indices:
     """Return the fold of each person."""
-    result = np.empty(people, np.int64)
-    result[np.random.default_rng(seed).permutation(people)] = np.arange(people) % folds
+    result = np.empty(subjects, np.int64)
+    result[np.random.default_rng(seed).permutation(subjects)] = np.arange(subjects) % folds
     return result
 
 

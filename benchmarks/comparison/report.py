@@ -66,13 +66,13 @@ def _beside_gans(result: Found) -> str:
     gans = _gans(result)
     if not gans:
         return ""
-    people = len(gans[0]["each"]["mse"])
+    subjects = len(gans[0]["each"]["mse"])
     heads = ["", "MSE", "PSNR", "SSIM", "sharpness", "steps", "minutes", "first channels, batch"]
     rows = []
     for rival in result["rivals"].values():
         if rival["size"] != result["size"]:
             continue
-        scores = first_scores(rival, people)
+        scores = first_scores(rival, subjects)
         trained = rival["training"]
         rows.append(
             [
@@ -94,8 +94,8 @@ def _beside_gans(result: Found) -> str:
         )
     torch = ", ".join(sorted({rival["training"]["torch"] for rival in gans}))
     about = (
-        f"## Beside the GANs\n\nGANs are trained once: these are the {people} people of the first "
-        f"fold, for everyone. Minutes are of processor time (PyTorch {torch}, one thread, no "
+        f"## Beside the GANs\n\nGANs are trained once: these are the {subjects} people of the "
+        f"first fold, for everyone. Minutes are of processor time (PyTorch {torch}, one thread, no "
         "graphics card). Depth, losses, optimiser and augmentation are those of the papers; the "
         "networks are narrower, with so many channels after the first layer instead of 64, and "
         "batches may be smaller. So this shows what the same few dozen pairs give in a training "
@@ -128,12 +128,12 @@ def summary(result: Found) -> str:
     gans = _gans(result)
     if not gans:
         return tables
-    people = len(gans[0]["each"]["mse"])
+    subjects = len(gans[0]["each"]["mse"])
     beside = [rivals[key] for key in ("copy", "mlr-paper", "mlr-best") if key in rivals]
     rows = []
     for rival in [*beside, *gans]:
         change = {kind: f"{kept['elsewhere']:.1f}" for kind, kept in rival["outside"].items()}
-        scores = _short(first_scores(rival, people))
+        scores = _short(first_scores(rival, subjects))
         steps = f"{rival['training']['steps']:,}" if rival["training"] else ""
         minutes = f"{rival['seconds'] / 60:.1f}" if rival["training"] else ""
         rows.append([rival["name"], *scores, steps, minutes, *change.values()])
@@ -146,9 +146,9 @@ def _short(scores: Mapping[str, float]) -> list[str]:
     return [f"{scores['mse']:.5f}", f"{scores['ssim']:.3f}", f"{scores['sharpness']:.2f}"]
 
 
-def first_scores(rival: Found, people: int) -> dict[str, float]:
+def first_scores(rival: Found, subjects: int) -> dict[str, float]:
     """Return the mean measures over the first so many people."""
-    return {name: mean(values[:people]) for name, values in rival["each"].items()}
+    return {name: mean(values[:subjects]) for name, values in rival["each"].items()}
 
 
 def _gans(result: Found) -> list[Found]:
@@ -182,7 +182,7 @@ def _curves(result: Found, axis: str, what: str) -> str:
     places = sorted({int(place) for rival in rivals for place in rival[axis]})
     if not places:
         return ""
-    people = (
+    subjects = (
         f"## {what}\n\nMSE on the people of the first fold; settings are chosen anew each time."
     )
     rows = []
@@ -198,7 +198,7 @@ def _curves(result: Found, axis: str, what: str) -> str:
         rows.append([_name(rival, result), *cells])
     note = " With training time and memory; — is out of reach." if axis == "by_size" else ""
     unit = " px" if axis == "by_size" else " pairs"
-    return f"{people}{note}\n\n{_table(['', *(f'{p}{unit}' for p in places)], rows)}"
+    return f"{subjects}{note}\n\n{_table(['', *(f'{p}{unit}' for p in places)], rows)}"
 
 
 def _outside(result: Found) -> str:

@@ -50,9 +50,9 @@ class Room:
 
         rng = np.random.default_rng(0)
         for name in ("neutral", "happy", "sad"):
-            for person in range(4):
+            for subject in range(4):
                 pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
-                write_image(self.faces / name / f"{person}.png", pixels)
+                write_image(self.faces / name / f"{subject}.png", pixels)
         train(self.faces, self.model)
         gather(self.faces, self.sums)
         options: dict[str, Any] = {"recipe": "paper", "checkpoint": self.kept, "shard": 2}

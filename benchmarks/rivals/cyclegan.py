@@ -57,10 +57,10 @@ class CycleGAN(Adversarial):
 
     def train_step(self, faces: Tensor) -> dict[str, Tensor]:
         """Update both generators, then both critics, on images of different people."""
-        people = len(faces) // 2
+        subjects = len(faces) // 2
         real = {
-            "source": jittered(as_signed(faces[self.drawn(people, 0)])),
-            "target": jittered(as_signed(faces[people + self.drawn(people, 1)])),
+            "source": jittered(as_signed(faces[self.drawn(subjects, 0)])),
+            "target": jittered(as_signed(faces[subjects + self.drawn(subjects, 1)])),
         }
         other = {"source": "target", "target": "source"}
         fake = {name: self.generator[name](real[other[name]]) for name in real}

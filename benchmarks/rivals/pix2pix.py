@@ -43,9 +43,9 @@ class Pix2Pix(Adversarial):
 
     def train_step(self, faces: Tensor) -> dict[str, Tensor]:
         """Update the critic, then the generator, on pairs."""
-        people = len(faces) // 2
-        chosen = self.drawn(people)
-        both = jittered(as_signed(faces[torch.cat([chosen, chosen + people])]))
+        subjects = len(faces) // 2
+        chosen = self.drawn(subjects)
+        both = jittered(as_signed(faces[torch.cat([chosen, chosen + subjects])]))
         source, target = both.chunk(2)
         output = self.generator(source)
 

@@ -46,11 +46,11 @@ def pursue(
     ndarray of int32, shape (D, steps)
         In the order of choice.
     """
-    samples, people, size = X.shape
-    steps = min(steps, samples * people, size)
+    samples, subjects, size = X.shape
+    steps = min(steps, samples * subjects, size)
     deviation = X - X.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(deviation, axis=1, keepdims=True)
-    flat = norms < FLAT * np.sqrt(people)
+    flat = norms < FLAT * np.sqrt(subjects)
     normalised = np.divide(deviation, norms, out=np.zeros_like(X), where=~flat)
     supports = np.empty((size, steps), np.int32)
     block = max(1, BLOCK_BYTES // (4 * size))
@@ -90,12 +90,12 @@ def refit(X: Rows, T: Rows, supports: Supports, penalty: float, *, bias: bool) -
     supports : ndarray of int32, shape (B, k)
         Their input pixels.
     """
-    samples, people, _ = X.shape
+    samples, subjects, _ = X.shape
     Z = np.moveaxis(X[:, :, supports], 2, 0)  # (B, samples, N, k)
-    Z = Z.reshape(len(supports), samples * people, -1 if supports.size else 0).astype(np.float64)
+    Z = Z.reshape(len(supports), samples * subjects, -1 if supports.size else 0).astype(np.float64)
     if bias:
         Z = np.concatenate([Z, np.ones((*Z.shape[:2], 1))], axis=2)
-    t = np.moveaxis(T, 2, 0).reshape(len(supports), samples * people, 1)
+    t = np.moveaxis(T, 2, 0).reshape(len(supports), samples * subjects, 1)
     G = Z.transpose(0, 2, 1) @ Z
     diagonal = np.einsum("bkk->bk", G)  # a view
     diagonal += penalty + JITTER * (1 + diagonal)

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float32]
 
 EXPRESSION = "happy"
 PENALTY = 0.4
-DRAWN = 16  # people; drawing hundreds takes seconds
+DRAWN = 16  # subjects; drawing hundreds takes seconds
 NOISE = 4  # intensities out of 255
 
 
@@ -102,7 +102,7 @@ def as_planes(images: Pixels) -> Floats:
 
 
 def generated(size: int, pairs: int, threads: int) -> Data:
-    """Draw a few people, and vary them into as many as are asked for.
+    """Draw a few subjects, and vary them into as many as are asked for.
 
     The others are the same faces mirrored, brighter or darker, each with noise of its own.
 
@@ -115,10 +115,10 @@ def generated(size: int, pairs: int, threads: int) -> Data:
     threads : int
         Threads to draw with.
     """
-    people = range(min(pairs, DRAWN))
+    subjects = range(min(pairs, DRAWN))
     return Data(
         *(
-            _varied(np.stack(list(ordered_map(draw, people, threads))), pairs, seed)
+            _varied(np.stack(list(ordered_map(draw, subjects, threads))), pairs, seed)
             for seed, draw in enumerate(
                 (lambda p: _grey(p, "neutral", size), lambda p: _grey(p, EXPRESSION, size))
             )
@@ -126,9 +126,9 @@ def generated(size: int, pairs: int, threads: int) -> Data:
     )
 
 
-def _grey(person: int, expression: str, size: int) -> npt.NDArray[np.float32]:
-    """Draw one person, grey, (size, size), of 0 to 255."""
-    return draw_face(0, person, expression, size).astype(np.float32) @ LUMA
+def _grey(subject: int, expression: str, size: int) -> npt.NDArray[np.float32]:
+    """Draw one subject, grey, (size, size), of 0 to 255."""
+    return draw_face(0, subject, expression, size).astype(np.float32) @ LUMA
 
 
 def _varied(faces: npt.NDArray[np.float32], count: int, seed: int) -> Pixels:
@@ -136,8 +136,8 @@ def _varied(faces: npt.NDArray[np.float32], count: int, seed: int) -> Pixels:
     rng = np.random.default_rng(seed)
     result = np.empty((count, *faces.shape[1:], 1), np.uint8)
     for n in range(count):
-        turn, person = divmod(n, len(faces))
-        face = faces[person, :, ::-1] if turn % 2 else faces[person]
+        turn, subject = divmod(n, len(faces))
+        face = faces[subject, :, ::-1] if turn % 2 else faces[subject]
         brightness = 1 - 0.05 * (turn % 7)
         noise = rng.integers(-NOISE, NOISE + 1, face.shape)
         result[n, ..., 0] = np.clip(np.rint(face * brightness) + noise, 0, 255)

@@ -62,7 +62,7 @@ def cli() -> None:
     mlr train faces/ -o model.npz       learn from pairs of images
     mlr align photos/ -o faces/         make aligned crops of photographs
     mlr synthesize model.npz photos/    change the expression of faces
-    mlr evaluate model.npz test/        measure the error on other people
+    mlr evaluate model.npz test/        measure the error on other subjects
     mlr inspect model.npz -o pictures/  draw what the model has learnt
     mlr statistics faces/ -o sums.npz   keep what training needs to know of the pairs
     """

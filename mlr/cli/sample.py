@@ -33,7 +33,7 @@ def sample(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Draw faces of people who do not exist, with seven expressions, as training data in DIR."""
+    """Draw faces of subjects who do not exist, with seven expressions, as training data in DIR."""
     from mlr.samples.folder import write_samples
     from mlr.utils.progress import counted
 
@@ -50,5 +50,5 @@ def sample(
     )
     if as_json:
         options.print_json({"folder": str(folder), "images": written})
-    report.note(f"{folder}: {written} images of {counted(pairs, 'person', 'people')}")
+    report.note(f"{folder}: {written} images of {counted(pairs, 'subject', 'subjects')}")
     return 0

@@ -76,7 +76,7 @@ _held: dict[str, Part] = {}  # shards that this process keeps on the disk
 def _of_shard(shared: tuple[tuple[Make, Job, int], How], shard: Shard, threads: int) -> Part:
     """Return what came of a shard, on the disk."""
     (make, _, memory), _ = shared
-    key = repr([(person.name, address(person.source)) for person in shard])
+    key = repr([(subject.name, address(subject.source)) for subject in shard])
     if key not in _held:
         folder = Path(get_worker().local_directory)
         _held[key] = make(shard, threads, int(shares.SHARD * memory), folder)

@@ -39,7 +39,7 @@ _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
 
 class Accumulator:
-    """Sums up the pairs of people who all show the same expressions.
+    """Sums up the pairs of subjects who all show the same expressions.
 
     Parameters
     ----------
@@ -48,15 +48,15 @@ class Accumulator:
     shape : tuple of int
         (channels, height, width) of every image.
     expressions : sequence of str
-        Names of the target expressions; every person added shows them all.
+        Names of the target expressions; every subject added shows them all.
     dtype : numpy dtype
         uint8, uint16, float32 or float64: that of every image.
-    people : int, optional
+    subjects : int, optional
         How many are expected, to cut them into batches of equal size.
     batch_bytes : int, optional
         Memory for a batch, which has `LEAST` samples at least.
     sparing : bool
-        Rather one batch more than one with room left: for 100 people half the memory, but a sixth
+        Rather one batch more than one with room left: for 100 subjects half the memory, but a sixth
         more time, which is little beside decoding them.
     """
 
@@ -66,7 +66,7 @@ class Accumulator:
         shape: tuple[int, int, int],
         expressions: Sequence[str],
         dtype: npt.DTypeLike,
-        people: int = BATCH,
+        subjects: int = BATCH,
         batch_bytes: int | None = None,
         sparing: bool = False,
         templates: Templates | None = None,
@@ -78,8 +78,8 @@ class Accumulator:
         sample_dtype = np.dtype(np.uint8 if self.dtype == np.uint8 else np.float64)
         _, height, width = shape
         channels = layout.channels(shape[0])
-        self._each = shape[0] // channels  # samples of a person
-        self._expected = people * self._each  # samples to come
+        self._each = shape[0] // channels  # samples of a subject
+        self._expected = subjects * self._each  # samples to come
         bytes_each = sample_dtype.itemsize * channels * height * width * (1 + len(expressions))
         self._most = batch_size(self._expected, bytes_each, batch_bytes or BATCH_BYTES, sparing)
         self._memory = at_line(math.prod(self._samples_shape(self._most)), sample_dtype)
@@ -97,16 +97,16 @@ class Accumulator:
         digests: Mapping[str, int] | None = None,
         weights: Sequence[Weights] = (),
     ) -> None:
-        """Add people.
+        """Add subjects.
 
         Parameters
         ----------
-        sources : ndarray, shape (people, height, width, channels), C-contiguous
+        sources : ndarray, shape (subjects, height, width, channels), C-contiguous
             The source images.
         targets : mapping of str to ndarray of the same shape
             The target images of each expression, in the same order.
         digests : mapping of str to int, optional
-            For each expression, the sum of the `pair_digest` of these people.
+            For each expression, the sum of the `pair_digest` of these subjects.
         weights : sequence of Weights
             Of each pair, if they were moved into a frame; there is one expression then.
         """
@@ -151,7 +151,7 @@ class Accumulator:
         return self._earlier
 
     def _add(self, sources: Pixels, targets: Mapping[str, Pixels]) -> None:
-        """Add people that the planes have room for."""
+        """Add subjects that the planes have room for."""
         count = len(sources) * self._each
         done = 0
         while done < count:
@@ -348,7 +348,7 @@ def statistics_of_arrays(
         (channels, height, width),
         list(targets),
         sources.dtype,
-        people=count,
+        subjects=count,
         templates=templates,
     )
     accumulator.add(sources, targets, weights=weights)

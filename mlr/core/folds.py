@@ -35,7 +35,7 @@ WORK_SHARE = 0.24
 
 
 def fold_of(name: str, folds: int) -> int:
-    """Return the fold of a person, which depends on the name alone."""
+    """Return the fold of a subject, which depends on the name alone."""
     digest = hashlib.sha256(b"fold of " + name.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") % folds
 

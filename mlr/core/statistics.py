@@ -8,8 +8,7 @@ With x the source image, t the target and o_1 .. o_k the taps of the receptive f
 
 where a pixel outside the frame counts as 0. Intensities are integers (8- or 16-bit), so the sums
 are exact: the same bits for any order, batch size, number of threads or split of the data. They
-add and subtract like the sets of pairs that they stand for. What the planes are of, `mlr.core.planes`
-says.
+add and subtract like the sets of pairs that they stand for. See `mlr.core.planes` for dtypes.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class StyleSums:
     """Sums over framed pairs, weighted by light l, teeth g and style s: for residual and shape.
 
     Weights are integers, in parts of 1/256; shapes u, fields of the target less the shape of the
-    person, in parts of 1/64 of their pixels.
+    subject, in parts of 1/64 of their pixels.
 
     Attributes
     ----------
@@ -123,7 +122,7 @@ class Statistics:
     shape : tuple of int
         (channels, height, width) of the images.
     sources : dict of str to SourceSums
-        For each expression, sums over the sources of its pairs. Expressions that the same people
+        For each expression, sums over the sources of its pairs. Expressions that the same subjects
         show share one object, and so one Gram matrix and one factorisation.
     targets : dict of str to TargetSums
         For each expression, the sums that involve its targets.
@@ -417,7 +416,7 @@ def _difference(a: Statistics, b: Statistics) -> Statistics:
 
 
 def _size(shape: tuple[int, int, int]) -> str:
-    """Return a size as people say it."""
+    """Return a size as subjects say it."""
     channels, height, width = shape
     return f"{width}x{height} px {'grey' if channels == 1 else 'colour'}"
 

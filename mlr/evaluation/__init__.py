@@ -1,1 +1,1 @@
-"""How good a model is on people it has not seen: scores, contact sheet and report."""
+"""How good a model is on subjects it has not seen: scores, contact sheet and report."""

@@ -1,4 +1,4 @@
-"""Evaluation: how close a model's outputs come to the targets of people it has not seen."""
+"""Evaluation: how close a model's outputs come to the targets of subjects it has not seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlr.evaluation.report_page import PairScores, write_report_page
 from mlr.evaluation.sheet import PairPicture, as_rgb8, draw_sheet, write_contact_sheet
 from mlr.io.files import check_free, located
 from mlr.io.images import Image, Pixels, read_image, write_image
-from mlr.io.pairs import Person, find_pairs
+from mlr.io.pairs import Subject, find_pairs
 from mlr.io.provenance import Record, new_record, to_exif
 from mlr.photo.detector import NEEDS, installed
 from mlr.training.decode import as_channels
@@ -62,14 +62,14 @@ def evaluate(
     target : sequence of str
         Expressions to evaluate; none means all that both the model and the data have.
     style : float or mapping of str to float, optional
-        Style of the outputs, as for `mlr.core.model.Model.synthesize`; by default what training chose.
+        Style of the outputs, as for `Model.synthesize`; by default what training chose.
     cluster : str, optional
         Who does it, as for `mlr.training.train.train`; all see the same folder.
     threads : int, optional
         By default one for each processor.
     report_dir : path, optional
         Folder for a contact sheet of each expression, worst, median and best pairs, for
-        ``overview.png``, all expressions of a few people, and for ``report.html``, a page to look
+        ``overview.png``, all expressions of a few subjects, and for ``report.html``, a page to look
         at all pairs.
     force : bool
         Overwrite what is in that folder.
@@ -81,8 +81,8 @@ def evaluate(
     dict
         ``{"pairs": n, "targets": {expression: {"mse", "psnr", "ssim", "sharpness", "face": {"mse",
         "ssim", "sharpness"}, "mouth": {the same three}, "same_person", "copy_input": {all of
-        these}}}}``: means over the pairs, intensities in [0, 1], as `mlr.core.metrics.scores` defines
-        them. ``same_person`` is the distance of dlib's embeddings of output and input; None without
+        these}}}}``: means over the pairs, intensities in [0, 1], see `mlr.core.metrics.scores`.
+        ``same_person`` is the distance of dlib's embeddings of output and input; None without
         ``mlr[align]``. ``copy_input`` scores the unchanged input. A mean that is not finite, as the
         PSNR of a perfect copy, is None too. ``"style"`` is the style, if one is given.
 
@@ -116,8 +116,8 @@ def evaluate(
             check_free(Path(report_dir) / name, force=force)  # before the work, not after
     with engine(cluster, report) as elsewhere:
         wanted = _Wanted(model, shared, style)
-        results = mapped(elsewhere, _measured, pairs.people, wanted, threads)
-        found = _entries(pairs.people, results, report)
+        results = mapped(elsewhere, _measured, pairs.subjects, wanted, threads)
+        found = _entries(pairs.subjects, results, report)
     if not found:
         raise DataError(f"{data}: not one pair could be evaluated")
     count = sum(len(pairs_of) for pairs_of in found.values())
@@ -135,7 +135,7 @@ def evaluate(
 
 
 class _Wanted(NamedTuple):
-    """What to evaluate, the same for every person."""
+    """What to evaluate, the same for every subject."""
 
     model: Model
     expressions: Sequence[str]
@@ -161,7 +161,7 @@ class _Measures(NamedTuple):
 class _Entry(NamedTuple):
     """One evaluated pair: whose, and its scores."""
 
-    person: Person
+    subject: Subject
     measures: _Measures
 
 
@@ -169,36 +169,36 @@ _Measured = tuple[list[tuple[str, _Measures]], list[tuple[Path, str]]]  # by exp
 
 
 def _entries(
-    people: Sequence[Person], results: Iterator[_Measured], report: Report
+    subjects: Sequence[Subject], results: Iterator[_Measured], report: Report
 ) -> dict[str, list[_Entry]]:
-    """Return the pairs of each expression, in the order of the people."""
+    """Return the pairs of each expression, in the order of the subjects."""
     found: dict[str, list[_Entry]] = {}
-    progress = report.progress(results, len(people), "evaluating")
-    for person, (measured, failures) in zip(people, progress, strict=True):
+    progress = report.progress(results, len(subjects), "evaluating")
+    for subject, (measured, failures) in zip(subjects, progress, strict=True):
         for path, cause in failures:
             report.fail(path, cause)
         for name, measures in measured:
-            found.setdefault(name, []).append(_Entry(person, measures))
+            found.setdefault(name, []).append(_Entry(subject, measures))
     return found
 
 
-def _measured(person: Person, wanted: _Wanted) -> _Measured:
-    """Return the scores of a person's expressions, and what could not be read."""
+def _measured(subject: Subject, wanted: _Wanted) -> _Measured:
+    """Return the scores of a subject's expressions, and what could not be read."""
     model = wanted.model
     try:
-        source = _read(person.source, model)
+        source = _read(subject.source, model)
     except ImageError as error:
-        return [], [(person.source, str(error))]
+        return [], [(subject.source, str(error))]
     distance = distance_from(source.pixels)
     measured: list[tuple[str, _Measures]] = []
     failures: list[tuple[Path, str]] = []
     for name in wanted.expressions:
-        if name not in person.targets:
+        if name not in subject.targets:
             continue
         try:
-            target = _read(person.targets[name], model)
+            target = _read(subject.targets[name], model)
         except ImageError as error:
-            failures.append((person.targets[name], str(error)))
+            failures.append((subject.targets[name], str(error)))
             continue
         output = wanted.output(source.pixels, name)
         channels = max(source.pixels.shape[2], target.pixels.shape[2])
@@ -292,8 +292,8 @@ def _write_pictures(
         exif = to_exif(wanted.record(name))
         write_contact_sheet(folder / f"{name}.png", title, rows, exif=exif, force=force)
         yield folder / f"{name}.png"
-    people = {entry.person.name: entry.person for entry in next(iter(found.values()))}
-    sources = [read_image(people[name].source).pixels for name in sorted(people)[:SHOWN]]
+    subjects = {entry.subject.name: entry.subject for entry in next(iter(found.values()))}
+    sources = [read_image(subjects[name].source).pixels for name in sorted(subjects)[:SHOWN]]
     pictures = [[x, *(wanted.output(x, name) for name in sorted(found))] for x in sources]
     rows_of = [("", [as_rgb8(picture) for picture in row]) for row in pictures]
     overview = draw_sheet(["input", *sorted(found)], rows_of)
@@ -312,17 +312,17 @@ def _write_page(
     force: bool,
 ) -> None:
     """Write the page of all pairs."""
-    people = {entry.person.name: entry for entries in found.values() for entry in entries}
+    subjects = {entry.subject.name: entry for entries in found.values() for entry in entries}
 
     def picture(pair: PairScores) -> PairPicture:
-        return _pair_picture(wanted, pair.expression, "", people[pair.person])
+        return _pair_picture(wanted, pair.expression, "", subjects[pair.subject])
 
     summary = wanted.model.summary()
     facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
     if wanted.style is not None:
         facts["style"] = wanted.style
     pairs = [
-        PairScores(entry.person.name, name, *entry.measures)
+        PairScores(entry.subject.name, name, *entry.measures)
         for name, entries in found.items()
         for entry in entries
     ]
@@ -332,12 +332,12 @@ def _write_page(
 
 def _pair_picture(wanted: _Wanted, expression: str, place: str, entry: _Entry) -> PairPicture:
     """Return a row of a contact sheet."""
-    source = read_image(entry.person.source).pixels
+    source = read_image(entry.subject.source).pixels
     return PairPicture(
-        caption=f"{place}: {entry.person.name}, MSE {entry.measures.ours['mse']:.4f}",
+        caption=f"{place}: {entry.subject.name}, MSE {entry.measures.ours['mse']:.4f}",
         source=source,
         output=wanted.output(source, expression),
-        target=read_image(entry.person.targets[expression]).pixels,
+        target=read_image(entry.subject.targets[expression]).pixels,
     )
 
 

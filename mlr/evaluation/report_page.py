@@ -38,7 +38,7 @@ class PairScores(NamedTuple):
 
     Attributes
     ----------
-    person, expression : str
+    subject, expression : str
         Names.
     ours, copied : Scores
         Those of the output and of the unchanged input.
@@ -46,7 +46,7 @@ class PairScores(NamedTuple):
         Distance of the embeddings of output and input, None if it is not known.
     """
 
-    person: str
+    subject: str
     expression: str
     ours: Scores
     copied: Scores
@@ -95,7 +95,7 @@ def write_report_page(
     MlrError
         If it cannot be written, or a picture cannot be made.
     """
-    pairs = sorted(pairs, key=lambda pair: (-pair.ours["mse"], pair.expression, pair.person))
+    pairs = sorted(pairs, key=lambda pair: (-pair.ours["mse"], pair.expression, pair.subject))
     places = {
         "generator": f"mlr {__version__}",
         "title": escape(title),
@@ -175,7 +175,7 @@ def _score_rows(name: str, count: int, scores: Mapping[str, object]) -> str:
 
 
 def _cells(scores: Mapping[str, Any]) -> str:
-    """Return the cells of the whole image, the face, the mouth and the person."""
+    """Return the cells of the whole image, the face, the mouth and the subject."""
     cells = [_mean_cells(scores, ("mse", "psnr", "ssim", "sharpness"))]
     for region in ("face", "mouth"):
         cells.append(_mean_cells(scores[region], ("mse", "ssim", "sharpness")))
@@ -209,7 +209,7 @@ def _pair_row(number: int, pair: PairScores) -> str:
     ours, copied = pair.ours, pair.copied["mse"]
     share = ours["mse"] / copied if copied else math.nan
     same_person = math.nan if pair.same_person is None else pair.same_person
-    name, expression = escape(pair.person), escape(pair.expression)
+    name, expression = escape(pair.subject), escape(pair.expression)
     less = " class=less"  # columns that a narrow screen leaves out
     cells = [
         _cell(ours["mse"], _DIGITS["mse"]),

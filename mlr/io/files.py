@@ -13,7 +13,7 @@ from typing import IO
 
 from mlr.errors import MlrError, OutputExistsError, first_line
 
-LARGEST = 1 << 30  # bytes of an image file or a manifest; those that people have are far smaller
+LARGEST = 1 << 30  # bytes of an image file or a manifest; those that subjects have are far smaller
 
 _unfinished: set[Path] = set()  # temporary files and folders in use
 _beginning = threading.RLock()  # held while one is added to them, or taken off

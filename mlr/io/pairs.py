@@ -1,4 +1,4 @@
-"""Finding the pairs of training or test images in the layouts that people have them in.
+"""Finding the pairs of training or test images in the layouts that subjects have them in.
 
 1. expression folders: ``DATA/neutral/ann.png``, ``DATA/happy/ann.png``, ...
 2. two sides: ``DATA/trainA/1.png`` and ``DATA/trainB/1.png`` (``testA``/``testB``), or ``A``/``B``;
@@ -25,13 +25,13 @@ MANIFEST = "pairs.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class Subject:
     """One source image and the target images that belong to it.
 
     Attributes
     ----------
     name : str
-        What the files of the person have in common; unique within a data set.
+        What the files of the subject have in common; unique within a data set.
     folder : Path
         That of the data set.
     files : tuple of str
@@ -74,7 +74,7 @@ class PairList:
     ----------
     source : str
         Name of the source expression.
-    people : tuple of Person
+    subjects : tuple of Subject
         In the order of their names.
     problems : tuple of Problem
         Files without a partner.
@@ -83,17 +83,17 @@ class PairList:
     """
 
     source: str
-    people: tuple[Person, ...]
+    subjects: tuple[Subject, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def expressions(self) -> tuple[str, ...]:
         """Names of the target expressions, in alphabetical order."""
-        return tuple(sorted({name for person in self.people for name in person.expressions}))
+        return tuple(sorted({name for subject in self.subjects for name in subject.expressions}))
 
     def __len__(self) -> int:
-        return sum(len(person.expressions) for person in self.people)
+        return sum(len(subject.expressions) for subject in self.subjects)
 
 
 def find_pairs(
@@ -130,10 +130,10 @@ def find_pairs(
     notes: list[str] = []
     if (root / MANIFEST).is_file():
         name = "source"
-        people, problems = _from_manifest(root / MANIFEST, target)
+        subjects, problems = _from_manifest(root / MANIFEST, target)
     elif sides := _two_sides(root, split):
         name = "A"
-        people, problems = _from_folders(sides[0], _chosen(root, {"B": sides[1]}, target))
+        subjects, problems = _from_folders(sides[0], _chosen(root, {"B": sides[1]}, target))
     else:
         folders = {p.name: p for p in _subfolders(root)}
         if source not in folders:
@@ -144,16 +144,16 @@ def find_pairs(
         if not target and made:  # what synthesize wrote beside its input
             notes.append(f"note: left out {', '.join(made)}, as made from {source}; else --target")
             folders = {other: path for other, path in folders.items() if other not in made}
-        people, problems = _from_folders(source_folder, _chosen(root, folders, target))
-    if not people:
+        subjects, problems = _from_folders(source_folder, _chosen(root, folders, target))
+    if not subjects:
         if problems:
             raise DataError(f"{problems[0].path}: {problems[0].cause}; not one pair is left")
         raise DataError(
             f"{root}: not one pair of images; expected the same file name in {name} and in a "
             "folder of another expression"
         )
-    people.sort(key=lambda person: person.name)
-    return PairList(name, tuple(people), tuple(problems), tuple(notes))
+    subjects.sort(key=lambda subject: subject.name)
+    return PairList(name, tuple(subjects), tuple(problems), tuple(notes))
 
 
 def _subfolders(root: Path) -> list[Path]:
@@ -262,7 +262,7 @@ def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
     return found
 
 
-def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Person], list[Problem]]:
+def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Subject], list[Problem]]:
     problems: list[Problem] = []
     root = source.parent
     sources = _by_stem(source, problems)
@@ -276,13 +276,13 @@ def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Person],
                 if stem not in others
             ]
     shown = _Same()
-    people: list[Person] = []
+    subjects: list[Subject] = []
     for stem, file in sources.items():
         names = shown[tuple(name for name, there in found.items() if stem in there)]
         if names:
             files = (file, *(found[name][stem] for name in names))
-            people.append(Person(stem, root, files, names))
-    return people, problems
+            subjects.append(Subject(stem, root, files, names))
+    return subjects, problems
 
 
 class _Same(dict[tuple[str, ...], tuple[str, ...]]):
@@ -292,15 +292,15 @@ class _Same(dict[tuple[str, ...], tuple[str, ...]]):
         return self.setdefault(names, names)
 
 
-def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Person], list[Problem]]:
-    """Read a CSV of pairs; rows that name the same source are one person.
+def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Subject], list[Problem]]:
+    """Read a CSV of pairs; rows that name the same source are one subject.
 
-    A further target of the same expression is a further pair, and so a further person: the source
+    A further target of the same expression is a further pair, and so a further subject: the source
     counts once more.
     """
     rows = _rows(manifest)
     _check_expressions(manifest, dict.fromkeys(row.expression for row in rows), target)
-    people: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
+    subjects: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
     counts = Counter[tuple[str, str]]()
     problems: list[Problem] = []
     for row in rows:
@@ -311,13 +311,13 @@ def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Person],
             continue
         source = PurePath(row.source).as_posix()
         number = counts[source, row.expression]
-        _, targets = people.setdefault((source, number), (f"{row.source}#{number}", {}))
+        _, targets = subjects.setdefault((source, number), (f"{row.source}#{number}", {}))
         targets[row.expression] = row.target
         counts[source, row.expression] += 1
     shown = _Same()
     return [
-        Person(name, manifest.parent, (source, *targets.values()), shown[tuple(targets)])
-        for (source, _), (name, targets) in people.items()
+        Subject(name, manifest.parent, (source, *targets.values()), shown[tuple(targets)])
+        for (source, _), (name, targets) in subjects.items()
     ], problems
 
 

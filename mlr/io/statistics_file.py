@@ -39,7 +39,7 @@ def write_statistics(
     force: bool = False,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Do what `mlr.core.folds.Folds.save` does, with at least one part, all of one layout and source."""
+    """Do what `Folds.save` does, with at least one part, all of one layout and source."""
     arrays: Arrays = {}
     folds = [_to_arrays(part, _prefix(fold), arrays) for fold, part in enumerate(parts)]
     first = parts[0]

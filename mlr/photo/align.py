@@ -1,4 +1,4 @@
-"""Aligned crops of the faces in photographs: training data out of what people have."""
+"""Aligned crops of the faces in photographs: training data out of what subjects have."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Telling how much an aligned face still looks like the same person, with ``mlr[align]``.
 
-dlib's residual network maps a face to 128 numbers, its embedding. Two pictures of one person have
-close embeddings (King 2017: mostly below a distance of 0.6), those of two people lie further apart.
+dlib's residual network maps a face to 128 numbers, its embedding. Two pictures of one subject have
+close embeddings (King 2017: mostly below a distance of 0.6), those of two subjects do not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Sample faces: portraits of made-up people, drawn by arithmetic alone.
+"""Sample faces: portraits of made-up subjects, drawn by arithmetic alone.
 
-Each person has traits of their own (:mod:`.people`), each of the seven expressions moves the
+Each subject has traits of their own (:mod:`.subjects`), each of the seven expressions moves the
 face the way its muscles do (:mod:`.expressions`, :mod:`.geometry`), and the result is a lit
 relief (:mod:`.head`) with eyes, mouth, hair and surroundings painted on.
 """
@@ -25,14 +25,14 @@ __all__ = ["EXPRESSIONS", "EYES", "draw_face"]
 
 
 def draw_face(
-    seed: int, person: int, expression: str = "neutral", size: int = 128
+    seed: int, subject: int, expression: str = "neutral", size: int = 128
 ) -> npt.NDArray[np.uint8]:
     """Draw one portrait.
 
     Parameters
     ----------
-    seed, person
-        Number of the population and of the person in it, both 0 or more.  A person looks the
+    seed, subject
+        Number of the population and of the subject in it, both 0 or more.  A subject looks the
         same in all expressions and at all sizes.
     expression
         One of `EXPRESSIONS`.
@@ -54,10 +54,10 @@ def draw_face(
         raise ValueError(f"unknown expression {expression!r}, use one of {', '.join(EXPRESSIONS)}")
     if size < 16:
         raise ValueError(f"size is {size} pixels, a face needs at least 16")
-    if seed < 0 or person < 0:
-        raise ValueError(f"seed and person must not be negative, got {seed} and {person}")
-    p = meet(seed, person)
-    shot = perform(seed, person, expression)
+    if seed < 0 or subject < 0:
+        raise ValueError(f"seed and person must not be negative, got {seed} and {subject}")
+    p = meet(seed, subject)
+    shot = perform(seed, subject, expression)
     f = place(p, shot)
     # small pictures are drawn larger and averaged: no detail may fall between the pixels
     n = size * max(1, -(-96 // size))
@@ -88,5 +88,5 @@ def draw_face(
     over(image, head, lit)
     draw_glasses(image, g, p, f)
     hair.draw_front(image, head)
-    noise = np.random.default_rng((seed, person, 303, EXPRESSIONS.index(expression), size))
+    noise = np.random.default_rng((seed, subject, 303, EXPRESSIONS.index(expression), size))
     return develop(image, p, shot, size, noise)

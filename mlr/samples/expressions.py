@@ -1,4 +1,4 @@
-"""What a face does: muscle actions of seven expressions, and how one person performs them."""
+"""What a face does: muscle actions of seven expressions, and how one subject performs them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Action:
     jaw: float = 0.0  # jaw dropped
 
 
-# Two manners for each expression; a person has one of them, or something between.
+# Two manners for each expression; a subject has one of them, or something between.
 MANNERS: dict[str, tuple[Action, Action]] = {
     "neutral": (Action(), Action()),
     "happy": (
@@ -70,7 +70,7 @@ EXPRESSIONS: tuple[str, ...] = tuple(MANNERS)
 
 @dataclass(frozen=True)
 class Shot:
-    """One photograph: the action, and what differs between two photographs of one person."""
+    """One photograph: the action, and what differs between two photographs of one subject."""
 
     action: Action
     lean: float  # how much stronger the right-hand side of the picture acts
@@ -85,16 +85,16 @@ class Shot:
     gaze: tuple[float, float]  # shift of the irises in face units
 
 
-def perform(seed: int, person: int, expression: str) -> Shot:
-    """Draw how number ``person`` shows ``expression``, and the circumstances of the shot."""
+def perform(seed: int, subject: int, expression: str) -> Shot:
+    """Draw how number ``subject`` shows ``expression``, and the circumstances of the shot."""
     number = EXPRESSIONS.index(expression)
-    rng = np.random.default_rng((seed, person, 202, number))
+    rng = np.random.default_rng((seed, subject, 202, number))
 
     def n(spread: float) -> float:
         return spread * min(2.0, max(-2.0, float(rng.normal())))
 
     first, second = MANNERS[expression]
-    # most people clearly have one manner: t is near 0 or near 1
+    # most subjects clearly have one manner: t is near 0 or near 1
     t = float(rng.random())
     t = min(1.0, max(0.0, (t - 0.62) * 5 + 0.5))
     strength = float(rng.uniform(0.84, 1.2))

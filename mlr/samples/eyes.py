@@ -7,7 +7,7 @@ import numpy as np
 from mlr.samples.canvas import Array, Grid, band, bump, fade, noise1, over, ramp, smooth
 from mlr.samples.geometry import Brow, Eye, Face
 from mlr.samples.head import Surface
-from mlr.samples.subjects import Person
+from mlr.samples.subjects import Subject
 
 SCLERA = (0.66, 0.62, 0.59)
 LASH = (0.018, 0.012, 0.010)
@@ -26,7 +26,7 @@ def _lids(g: Grid, e: Eye) -> tuple[Array, Array, Array]:
     return u, upper, lower
 
 
-def draw_eye(image: Array, face: Grid, p: Person, e: Eye, light: float) -> None:
+def draw_eye(image: Array, face: Grid, p: Subject, e: Eye, light: float) -> None:
     """Paint one eye with its lids and lashes onto the lit face."""
     g = face.crop(e.x - 0.13, e.x + 0.13, e.y - 0.11, e.y + 0.09)
     view = image[(slice(None), *g.box)]
@@ -49,7 +49,7 @@ def draw_eye(image: Array, face: Grid, p: Person, e: Eye, light: float) -> None:
 
 
 def _iris(
-    view: Array, g: Grid, p: Person, e: Eye, r: Array, ball: Array, shade: Array, light: float
+    view: Array, g: Grid, p: Subject, e: Eye, r: Array, ball: Array, shade: Array, light: float
 ) -> None:
     edge = max(1.3 * g.px, 0.004)
     disc = ramp(IRIS - r, edge) * ball
@@ -75,7 +75,7 @@ def _iris(
     over(view, 0.16 * faint * ball, (0.9, 0.92, 0.95))
 
 
-def _lid_skin(view: Array, g: Grid, p: Person, e: Eye, u: Array, upper: Array) -> None:
+def _lid_skin(view: Array, g: Grid, p: Subject, e: Eye, u: Array, upper: Array) -> None:
     """Shade the fold above the eye and the lid below it."""
     wide = max(0.0055, 0.85 * g.px)
     fold = upper - e.fold * (1 - 0.25 * u * u) + 0.006 * np.maximum(np.abs(u) - 0.6, 0)
@@ -89,7 +89,7 @@ def _lid_skin(view: Array, g: Grid, p: Person, e: Eye, u: Array, upper: Array) -
 
 
 def _lashes(
-    view: Array, g: Grid, p: Person, e: Eye, u: Array, upper: Array, lower: Array, within: Array
+    view: Array, g: Grid, p: Subject, e: Eye, u: Array, upper: Array, lower: Array, within: Array
 ) -> None:
     thick = (0.0048 + 0.0036 * p.lashes) * (0.75 + 0.3 * u)
     wide = np.maximum(thick, 0.85 * g.px)
@@ -109,7 +109,7 @@ def _lashes(
         over(view, 0.25 * wet, (0.62, 0.42, 0.38))
 
 
-def draw_brow(surface: Surface, face: Grid, p: Person, b: Brow) -> None:
+def draw_brow(surface: Surface, face: Grid, p: Subject, b: Brow) -> None:
     """Colour the hairs of one brow into the skin."""
     g = face.crop_side(b.side, 0.03, 0.33, -0.24, 0.02)
     (xi, yi), (xm, ym), (xo, yo) = b.inner, b.middle, b.outer
@@ -134,7 +134,7 @@ def draw_brow(surface: Surface, face: Grid, p: Person, b: Brow) -> None:
     surface.gloss[g.box] *= 1 - cover
 
 
-def draw_glasses(image: Array, g: Grid, p: Person, f: Face) -> None:
+def draw_glasses(image: Array, g: Grid, p: Subject, f: Face) -> None:
     """Paint a pair of glasses: rims, bridge, sides and a faint reflection."""
     if not p.glasses:
         return

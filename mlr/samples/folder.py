@@ -24,18 +24,18 @@ def write_samples(
     force: bool = False,
     report: Report | None = None,
 ) -> int:
-    """Draw people with a neutral face and with each expression, one folder an expression.
+    """Draw subjects with a neutral face and with each expression, one folder an expression.
 
     Parameters
     ----------
     folder : path
         Where the folders ``neutral``, ``happy``, ... are made.
     pairs : int
-        Number of people.
+        Number of subjects.
     size : int
         Side of the square images, in pixels.
     seed : int
-        Another seed gives other people; the same one gives the same bytes.
+        Another seed gives other subjects; the same one gives the same bytes.
     target : sequence of str
         Expressions besides ``neutral``; none means all.
     threads : int, optional
@@ -69,10 +69,10 @@ def write_samples(
     expressions = (EXPRESSIONS[0], *(target or EXPRESSIONS[1:]))
     digits = max(3, len(str(pairs - 1)))
 
-    def draw(person: int) -> None:
+    def draw(subject: int) -> None:
         for expression in expressions:
-            path = folder / expression / f"{person:0{digits}d}.png"
-            write_image(path, draw_face(seed, person, expression, size), force=True)
+            path = folder / expression / f"{subject:0{digits}d}.png"
+            write_image(path, draw_face(seed, subject, expression, size), force=True)
 
     for _ in report.progress(
         ordered_map(draw, range(pairs), thread_count(threads)), pairs, "drawing"

@@ -1,4 +1,4 @@
-"""Where everything on a face lies, for one person in one shot."""
+"""Where everything on a face lies, for one subject in one shot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mlr.samples.canvas import EYE_X
 from mlr.samples.expressions import Shot
-from mlr.samples.subjects import Person
+from mlr.samples.subjects import Subject
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Face:
     pout: float
 
 
-def _eye(p: Person, s: Shot, side: int) -> Eye:
+def _eye(p: Subject, s: Shot, side: int) -> Eye:
     a = s.action
     k = 1 + side * s.lean * 0.6
     upper = p.lid_upper * (1 + 0.36 * a.wide - 0.30 * a.tight - 0.42 * a.droop * k)
@@ -98,7 +98,7 @@ def _eye(p: Person, s: Shot, side: int) -> Eye:
     )
 
 
-def _brow(p: Person, s: Shot, side: int) -> Brow:
+def _brow(p: Subject, s: Shot, side: int) -> Brow:
     a = s.action
     k = 1 + side * s.lean
     up = -0.034 * a.inner_up * k
@@ -113,7 +113,7 @@ def _brow(p: Person, s: Shot, side: int) -> Brow:
     )
 
 
-def _mouth(p: Person, s: Shot) -> Mouth:
+def _mouth(p: Subject, s: Shot) -> Mouth:
     a = s.action
     y = p.mouth_y + 0.05 * s.nod + 0.046 * a.jaw - 0.006 * a.smile - 0.008 * a.pout
     half = p.mouth_width * (1 + 0.30 * a.smile + 0.17 * a.stretch - 0.20 * a.jaw * (1 - a.stretch))
@@ -142,8 +142,8 @@ def _mouth(p: Person, s: Shot) -> Mouth:
     )
 
 
-def place(p: Person, s: Shot) -> Face:
-    """Lay out the face of person ``p`` in shot ``s``."""
+def place(p: Subject, s: Shot) -> Face:
+    """Lay out the face of subject ``p`` in shot ``s``."""
     a = s.action
     sides = (1 - s.lean, 1 + s.lean)
     raised = a.smile * 0.6 + a.cheek * 0.4

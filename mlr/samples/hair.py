@@ -9,7 +9,7 @@ import numpy as np
 from mlr.samples.canvas import Array, Grid, blob, bump, fade, noise1, noise2, over, smooth
 from mlr.samples.geometry import Face
 from mlr.samples.head import Surface
-from mlr.samples.subjects import Person
+from mlr.samples.subjects import Subject
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ _CUTS = {
 
 
 class Hair:
-    """Masks and colour of one person's hair; the same in all pictures of the person."""
+    """Masks and colour of one person's hair; the same in all pictures of the subject."""
 
-    def __init__(self, g: Grid, p: Person, size: int) -> None:
+    def __init__(self, g: Grid, p: Subject, size: int) -> None:
         c = _CUTS[p.style]
         if c.end < 0.2:
             g = g.crop(-1.0, 1.0, -1.0, c.end + 0.12)
@@ -55,7 +55,7 @@ class Hair:
         self._opening(g, c, p, rough)
         self.colour = self._colour(g, c, p, size)
 
-    def _outer(self, g: Grid, c: Cut, p: Person, rough: Array) -> None:
+    def _outer(self, g: Grid, c: Cut, p: Subject, rough: Array) -> None:
         """Everything inside the outer edge of the hair: what hangs behind the face."""
         wide = p.width + c.wide * (0.6 + 0.8 * p.volume)
         v = np.minimum(g.y - 0.05, 0) * (1 / 0.68)
@@ -69,7 +69,7 @@ class Hair:
         soft = max(0.012 + 0.02 * c.curl, 1.5 * g.px)
         self.back = smooth(d, soft) * smooth(c.end + 0.02 * rough - g.y, 0.06)
 
-    def _opening(self, g: Grid, c: Cut, p: Person, rough: Array) -> None:
+    def _opening(self, g: Grid, c: Cut, p: Subject, rough: Array) -> None:
         """Leave the window through which the face looks."""
         mid = 0.02
         slant = (g.x - p.part) * c.slope
@@ -107,7 +107,7 @@ class Hair:
         """Coordinate across the strands, which run out from above the parting."""
         return (g.x - self.p.part * 0.8) / (g.y + 1.0)
 
-    def _colour(self, g: Grid, c: Cut, p: Person, size: int) -> Array:
+    def _colour(self, g: Grid, c: Cut, p: Subject, size: int) -> Array:
         s = self._along(g)
         if c.wave:
             s = s + 0.012 * c.wave * noise1(p.strands, (g.y + 0.3 * np.abs(g.x)) * 11 + 420)
@@ -150,7 +150,7 @@ class Hair:
             over(image[(slice(None), *self.g.box)], mask, self.colour)
 
 
-def draw_beard(s: Surface, g: Grid, p: Person, f: Face, size: int) -> None:
+def draw_beard(s: Surface, g: Grid, p: Subject, f: Face, size: int) -> None:
     """Colour stubble or beard into the skin."""
     if max(p.beard, p.moustache) == 0.0:
         return

@@ -22,7 +22,7 @@ from mlr.samples.canvas import (
 from mlr.samples.expressions import Shot
 from mlr.samples.geometry import Eye, Face
 from mlr.samples.mouth import Lips
-from mlr.samples.subjects import Person
+from mlr.samples.subjects import Subject
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Surface:
     gloss: Array
 
 
-def outline(g: Grid, p: Person, f: Face) -> Array:
+def outline(g: Grid, p: Subject, f: Face) -> Array:
     """Return the squared distance from the head's middle: 1 on the outline, below 1 inside."""
     mid_y = 0.06
     v = g.y - mid_y
@@ -55,7 +55,7 @@ def outline(g: Grid, p: Person, f: Face) -> Array:
     return across * across + (down + up2 * (0.55 + 0.45 * up2))
 
 
-def relief(g: Grid, p: Person, f: Face, e: Array) -> Array:
+def relief(g: Grid, p: Subject, f: Face, e: Array) -> Array:
     """Return the height field of the skin, mouth closed and eyes as smooth balls."""
     # flat in front and steep at the rim, like a head seen from some distance
     inside = np.maximum(1.0 - 0.45 * e - 0.55 * e * e, 0.0)
@@ -98,7 +98,7 @@ def relief(g: Grid, p: Person, f: Face, e: Array) -> Array:
     return h
 
 
-def _nose(g: Grid, p: Person, f: Face) -> Array:
+def _nose(g: Grid, p: Subject, f: Face) -> Array:
     """Return the height of the nose: a ridge growing towards the tip and falling off below it."""
     nx, ny = f.nose
     t = (g.y + 0.055) * (1 / (ny + 0.055))
@@ -121,7 +121,7 @@ def _groove(s: Surface, g: Grid, at: Array, window: Array, width: float, depth: 
     s.open[g.box] *= 1 - np.minimum(0.42 * cut, 0.6)
 
 
-def creases(s: Surface, g: Grid, p: Person, f: Face) -> None:
+def creases(s: Surface, g: Grid, p: Subject, f: Face) -> None:
     """Carve the lines that an expression, or age, leaves in the skin."""
     for i, side in enumerate((-1, 1)):
         _fold(s, g, f, side, f.folds[i])
@@ -183,7 +183,7 @@ def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
             _groove(s, q, at, window, 0.008, 0.38 * e.feet)
 
 
-def skin(g: Grid, p: Person, f: Face, size: int) -> Array:
+def skin(g: Grid, p: Subject, f: Face, size: int) -> Array:
     """Return the reflectance of the skin, with blush, shadows of the blood, freckles, texture."""
     tone = np.asarray(p.skin, np.float32)[:, None, None]
     rest = 1.0 - 0.62 * (p.skin[1] < 0.12)
@@ -206,7 +206,7 @@ def skin(g: Grid, p: Person, f: Face, size: int) -> Array:
     return a
 
 
-def _freckles(a: Array, g: Grid, p: Person) -> None:
+def _freckles(a: Array, g: Grid, p: Subject) -> None:
     brown = tuple(c * k for c, k in zip(p.skin, (0.62, 0.42, 0.32), strict=True))
     for u, v, w, r in p.spots.tolist():
         x = (0.04 + 0.26 * u) * (1 if r > 0.5 else -1)
@@ -217,7 +217,7 @@ def _freckles(a: Array, g: Grid, p: Person) -> None:
         over(a[(slice(None), *c.box)], weight * blob(c, x, y, size, size), brown)
 
 
-def light_up(s: Surface, px: float, p: Person, shot: Shot) -> Array:
+def light_up(s: Surface, px: float, p: Subject, shot: Shot) -> Array:
     """Light the relief: soft key light, light from all round, gloss; linear light (3, h, w)."""
     h = s.height
     gx, gy = np.empty_like(h), np.empty_like(h)
@@ -257,7 +257,7 @@ def light_up(s: Surface, px: float, p: Person, shot: Shot) -> Array:
     return out
 
 
-def face_layer(g: Grid, p: Person, f: Face, shot: Shot, lips: Lips, e: Array) -> Surface:
+def face_layer(g: Grid, p: Subject, f: Face, shot: Shot, lips: Lips, e: Array) -> Surface:
     """Assemble the surface of the face including the lips."""
     size = e.shape[0]
     s = Surface(
@@ -277,7 +277,7 @@ def face_layer(g: Grid, p: Person, f: Face, shot: Shot, lips: Lips, e: Array) ->
     return s
 
 
-def _cast_shadows(s: Surface, g: Grid, p: Person, f: Face) -> None:
+def _cast_shadows(s: Surface, g: Grid, p: Subject, f: Face) -> None:
     """Darken what the nose, the brows and the lower lip keep from the light."""
     nx, ny = f.nose
     away = -0.05 * p.light[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlr.samples.canvas import Array, Grid, band, bump, over, ramp, smooth
 from mlr.samples.geometry import Mouth
-from mlr.samples.subjects import Person
+from mlr.samples.subjects import Subject
 
 TEETH = (0.80, 0.74, 0.64)
 CAVITY = (0.075, 0.016, 0.014)
@@ -25,7 +25,7 @@ def _roll(y: Array, top: Array, bottom: Array, peak: float) -> Array:
 class Lips:
     """The curves of one mouth, from which its relief, colours and inside are drawn."""
 
-    def __init__(self, g: Grid, m: Mouth, p: Person) -> None:
+    def __init__(self, g: Grid, m: Mouth, p: Subject) -> None:
         reach = m.half + 0.05
         tall = 0.07
         self.m = m
@@ -58,7 +58,7 @@ class Lips:
         full = 0.3 * flat + 0.7 * oval * (0.55 + 0.45 * flat)
         self.lower_out = self.lower_in + m.lip_lower * (full + 0.75 * m.round * (oval - full))
 
-    def model(self, height: Array, albedo: Array, open_: Array, gloss: Array, p: Person) -> None:
+    def model(self, height: Array, albedo: Array, open_: Array, gloss: Array, p: Subject) -> None:
         """Add relief, colour and gloss of the lips to the surface of the face."""
         g, m = self.g, self.m
         box = g.box

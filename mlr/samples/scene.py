@@ -7,10 +7,10 @@ import numpy as np
 from mlr.samples.canvas import Array, Grid, blob, bump, noise1, over, ramp, smooth
 from mlr.samples.expressions import Shot
 from mlr.samples.geometry import Face
-from mlr.samples.subjects import Person
+from mlr.samples.subjects import Subject
 
 
-def draw_backdrop(g: Grid, p: Person, shot: Shot) -> Array:
+def draw_backdrop(g: Grid, p: Subject, shot: Shot) -> Array:
     """Return a softly lit wall, linear light (3, h, w)."""
     level = 0.86 + 0.10 * p.light[0] * g.x - 0.10 * g.y + 0.14 * blob(g, 0.0, 0.0, 0.5, 0.6)
     warm = p.warmth + shot.warmth
@@ -21,7 +21,7 @@ def draw_backdrop(g: Grid, p: Person, shot: Shot) -> Array:
     return wall
 
 
-def draw_body(image: Array, g: Grid, p: Person, f: Face) -> None:
+def draw_body(image: Array, g: Grid, p: Subject, f: Face) -> None:
     """Paint neck and shoulders, in the shadow of the chin."""
     g = g.crop(-1.0, 1.0, 0.3, 1.0)
     view = image[(slice(None), *g.box)]
@@ -44,7 +44,7 @@ def draw_body(image: Array, g: Grid, p: Person, f: Face) -> None:
     over(view, fabric, np.asarray(p.cloth, np.float32)[:, None, None] * weave)
 
 
-def draw_ears(image: Array, g: Grid, p: Person, f: Face) -> None:
+def draw_ears(image: Array, g: Grid, p: Subject, f: Face) -> None:
     """Paint the ears."""
     for side in (-1, 1):
         x, y = f.middle + side * (p.width + 0.014), 0.055
@@ -59,7 +59,7 @@ def draw_ears(image: Array, g: Grid, p: Person, f: Face) -> None:
         over(image[(slice(None), *c.box)], ramp((1 - e) * 0.02, 1.4 * g.px), tone)
 
 
-def develop(light: Array, p: Person, shot: Shot, size: int, rng: np.random.Generator) -> Array:
+def develop(light: Array, p: Subject, shot: Shot, size: int, rng: np.random.Generator) -> Array:
     """Turn linear light (3, n, n) into the 8-bit picture (size, size, 3) with camera noise."""
     n = light.shape[1]
     if n != size:

@@ -1,4 +1,4 @@
-"""Who is drawn: the traits that all pictures of one person share."""
+"""Who is drawn: the traits that all pictures of one subject share."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ STYLES = ("bald", "buzz", "short", "parted", "fringe", "bob", "long", "wavy", "c
 
 
 @dataclass(frozen=True)
-class Person:
-    """Traits of one person; lengths in face units, strengths from 0 to 1 unless said otherwise."""
+class Subject:
+    """Traits of one subject; lengths in face units, strengths from 0 to 1 unless said otherwise."""
 
     # colours
     skin: Colour
@@ -161,9 +161,9 @@ def _style(rng: np.random.Generator, manly: float, age: float) -> str:
 
 
 @lru_cache(maxsize=512)
-def meet(seed: int, person: int) -> Person:
-    """Draw the traits of number ``person`` from the population numbered ``seed``."""
-    rng = np.random.default_rng((seed, person, 106))
+def meet(seed: int, subject: int) -> Subject:
+    """Draw the traits of number ``subject`` from the population numbered ``seed``."""
+    rng = np.random.default_rng((seed, subject, 106))
     u = rng.uniform
 
     def n(mean: float, spread: float) -> float:
@@ -189,7 +189,7 @@ def meet(seed: int, person: int) -> Person:
     light_side = float(u(-0.55, 0.55))
     light = np.array([light_side, -float(u(0.35, 0.62)), float(u(0.75, 1.0))])
     light = light / np.sqrt((light * light).sum())
-    return Person(
+    return Subject(
         skin=skin,
         lips=lips,
         hair=hair,

@@ -1,7 +1,7 @@
 """Checkpoints: finished shards of a training set, kept so that a killed run goes on from there.
 
 A checkpoint is a folder with ``manifest.json``, which says what the sums are, and a statistics file
-for each finished shard, whose metadata name its people and the SHA-256 of each of their files.
+for each finished shard, whose metadata name its subjects and the SHA-256 of each of their files.
 Nothing is believed that is not checked: a shard counts if its checksums hold and all its files have
 the digests they had. Sums that somebody forges, checksums included, cannot be told.
 """
@@ -26,7 +26,7 @@ from mlr.core.statistics import digest_of as digest_of_templates
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.io.files import lock, open_regular, replacing
 from mlr.io.npz import meta_of, read_npz, write_npz
-from mlr.io.pairs import Person
+from mlr.io.pairs import Subject
 from mlr.training.collect import Job
 from mlr.training.combined import Mapped
 from mlr.training.decode import ordered_map
@@ -37,7 +37,7 @@ MANIFEST = "manifest.json"
 TEMPLATES = "templates.npz"
 LARGEST_MANIFEST = 1 << 20  # bytes
 
-_Named = list[tuple[str, str, dict[str, str]]]  # name, source and targets of each person
+_Named = list[tuple[str, str, dict[str, str]]]  # name, source and targets of each subject
 
 
 @dataclass(frozen=True)
@@ -105,21 +105,21 @@ class Checkpoint:
                 with suppress(OSError):
                     left.unlink()
 
-    def shards(self, people: Sequence[Person], size: int) -> list[Shard]:
-        """Cut people into shards; those who were finished together stay together.
+    def shards(self, subjects: Sequence[Subject], size: int) -> list[Shard]:
+        """Cut subjects into shards; those who were finished together stay together.
 
-        What is out of date is deleted: shards that hold some of these people together with others,
+        Outdated shards are deleted: those that hold some of these subjects together with others,
         or files that are gone; and those that cannot be read.
 
         Parameters
         ----------
-        people : sequence of Person
+        subjects : sequence of Subject
             In any order.
         size : int
-            How many people a new shard has at most.
+            How many subjects a new shard has at most.
         """
-        waiting = {_key(person): person for person in people}
-        files = {address(path) for path in files_of(tuple(people))}
+        waiting = {_key(subject): subject for subject in subjects}
+        files = {address(path) for path in files_of(tuple(subjects))}
         kept: list[Shard] = []
         for path in sorted(self.folder.glob("shard-*.npz")):
             named = _named_in(path)
@@ -138,7 +138,7 @@ class Checkpoint:
 
         Parameters
         ----------
-        shard : tuple of Person
+        shard : tuple of Subject
             Who.
         threads : int
             How many to read files with.
@@ -152,12 +152,12 @@ class Checkpoint:
         MlrError
             If it cannot be written.
         """
-        path = self.folder / f"shard-{_hash([_key(person) for person in shard])[:24]}.npz"
+        path = self.folder / f"shard-{_hash([_key(subject) for subject in shard])[:24]}.npz"
         part = self._load(path, shard, threads, memory)
         if part is None:
             part = make()
             record = {
-                "people": [json.loads(_key(person)) for person in shard],
+                "people": [json.loads(_key(subject)) for subject in shard],
                 "digests": part.digests,
                 "failures": [(address(path), cause) for path, cause in part.failures],
             }
@@ -234,10 +234,10 @@ def _left_in(path: Path, memory: int) -> Mapped:
     return Mapped(Folds.load(path, mapped=True), memory, path.parent)
 
 
-def _key(person: Person) -> str:
+def _key(subject: Subject) -> str:
     """Return who somebody is: name and files, as a line of JSON."""
-    targets = {name: address(path) for name, path in sorted(person.targets.items())}
-    return json.dumps([person.name, address(person.source), targets])
+    targets = {name: address(path) for name, path in sorted(subject.targets.items())}
+    return json.dumps([subject.name, address(subject.source), targets])
 
 
 def _addresses(key: str) -> list[str]:
@@ -247,10 +247,10 @@ def _addresses(key: str) -> list[str]:
 
 
 def _named_in(path: Path) -> list[str] | None:
-    """Return the keys of the people in a shard's file, or None if it cannot be read."""
+    """Return the keys of the subjects in a shard's file, or None if it cannot be read."""
     try:
-        people = meta_of(path, "statistics")["shard"]["people"]
-        keys = [json.dumps([name, source, dict(targets)]) for name, source, targets in people]
+        subjects = meta_of(path, "statistics")["shard"]["people"]
+        keys = [json.dumps([name, source, dict(targets)]) for name, source, targets in subjects]
         return keys if all(isinstance(a, str) for key in keys for a in _addresses(key)) else None
     except (ModelError, LookupError, TypeError, ValueError, AttributeError):
         return None

@@ -20,14 +20,14 @@ from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError
 from mlr.io.images import Image, Pixels
-from mlr.io.pairs import PairList, Person
-from mlr.training.decode import DecodedPerson, Format, common_format, decoded
-from mlr.training.registering import FramedPerson, into_frames
+from mlr.io.pairs import PairList, Subject
+from mlr.training.decode import DecodedSubject, Format, common_format, decoded
+from mlr.training.registering import FramedSubject, into_frames
 from mlr.training.warmup import announced
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 
-PACK = 16  # people handed on at once
+PACK = 16  # subjects handed on at once
 
 
 def collect(
@@ -49,7 +49,7 @@ def collect(
         Which planes to make; or what tells it for the shape (channels, height, width) of the
         images.
     folds : int
-        Sum up so many parts of the people, told apart by `fold_of` their names.
+        Sum up so many parts of the subjects, told apart by `fold_of` their names.
     templates : Templates, optional
         What the pairs are registered to.
     threads, report
@@ -62,15 +62,15 @@ def collect(
     """
     report = report or Report()
     with limited(threads) as count, announced(report):
-        people, job = prepared(pairs, layout, folds, report, templates)
-        stream = job.decoded(people, count, report)
-        statistics = sum_up(report.progress(stream, len(people), "summing up"), people, job)
+        subjects, job = prepared(pairs, layout, folds, report, templates)
+        stream = job.decoded(subjects, count, report)
+        statistics = sum_up(report.progress(stream, len(subjects), "summing up"), subjects, job)
     return finished(statistics, report)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be made of people, the same for all of them.
+    """What is to be made of subjects, the same for all of them.
 
     Attributes
     ----------
@@ -96,13 +96,13 @@ class Job:
     templates: Templates | None = None
 
     def decoded(
-        self, people: Iterable[Person], threads: int, report: Report
-    ) -> Iterator[list[DecodedPerson]]:
+        self, subjects: Iterable[Subject], threads: int, report: Report
+    ) -> Iterator[list[DecodedSubject]]:
         """Yield subjects as they are decoded, and moved into the frames if there are templates."""
         if self.templates is None:
-            return decoded(people, self.format, threads, report)
+            return decoded(subjects, self.format, threads, report)
         then = partial(into_frames, templates=self.templates)
-        return decoded(people, self.format, threads, report, then)
+        return decoded(subjects, self.format, threads, report, then)
 
     @property
     def shape(self) -> Shape:
@@ -116,8 +116,8 @@ def prepared(
     folds: int,
     report: Report,
     templates: Templates | None = None,
-) -> tuple[list[Person], Job]:
-    """Return the people that can be summed up, fold by fold, and what is to be made of them.
+) -> tuple[list[Subject], Job]:
+    """Return the subjects that can be summed up, fold by fold, and what is to be made of them.
 
     Parameters
     ----------
@@ -133,26 +133,28 @@ def prepared(
         report.note(note)
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
-    people, image_format = common_format(pairs, report)
+    subjects, image_format = common_format(pairs, report)
     shape = (image_format.channels, image_format.height, image_format.width)
     if not isinstance(layout, Layout | ReceptiveField):
         layout = layout(shape)
-    people.sort(key=lambda person: fold_of(person.name, folds))
+    subjects.sort(key=lambda subject: fold_of(subject.name, folds))
     if templates is not None and templates.geometry.size != shape[1:]:
         height, width = templates.geometry.size
         raise DataError(
             f"images of {image_format}, but the templates are for {width}x{height} px; resize them"
         )
     expressions = len(pairs.expressions)
-    return people, Job(pairs.source, image_format, Layout.of(layout), folds, expressions, templates)
+    return subjects, Job(
+        pairs.source, image_format, Layout.of(layout), folds, expressions, templates
+    )
 
 
-def bytes_of_sums(people: Iterable[Person], job: Job) -> tuple[int, int]:
-    """Return the bytes that the sums over people take, and those of a model's weights at most."""
+def bytes_of_sums(subjects: Iterable[Subject], job: Job) -> tuple[int, int]:
+    """Return the bytes that the sums over subjects take, and those of a model's weights at most."""
     layout, (channels, height, width) = job.layout, job.shape
     plane = layout.channels(channels) * height * width
     samples = channels // layout.channels(channels)
-    counts = Counter(kind for person in people for kind in bins_of(person, job))
+    counts = Counter(kind for subject in subjects for kind in bins_of(subject, job))
     sums = 0
     for (_, expressions), count in counts.items():
         each = 4 if count * samples <= NARROW_SAMPLES else 8
@@ -164,32 +166,32 @@ def bytes_of_sums(people: Iterable[Person], job: Job) -> tuple[int, int]:
 
 
 def sum_up(
-    stream: Iterable[Sequence[DecodedPerson]],
-    people: Iterable[Person],
+    stream: Iterable[Sequence[DecodedSubject]],
+    subjects: Iterable[Subject],
     job: Job,
     batch_bytes: int | None = None,
 ) -> Folds:
-    """Sum up decoded people.
+    """Sum up decoded subjects.
 
     Parameters
     ----------
-    stream : iterable of sequence of DecodedPerson
+    stream : iterable of sequence of DecodedSubject
         As `Job.decoded` yields them, one fold after the other.
-    people : iterable of Person
+    subjects : iterable of Subject
         Those that are expected in it, for cutting them into batches of equal size.
     job : Job
         What is to be made of them.
     batch_bytes : int, optional
         Memory for a batch of their pixels.
     """
-    expected = Counter(kind for person in people for kind in bins_of(person, job))
+    expected = Counter(kind for subject in subjects for kind in bins_of(subject, job))
     # Without a name for it, for the memory of its batch is given back then.
     parts = _Summing(job, expected, batch_bytes).statistics(stream)
     return Folds(tuple(replace(part, source=job.source) for part in parts))
 
 
 def finished(statistics: Folds, report: Report) -> Folds:
-    """Return statistics of all people, having counted their pairs.
+    """Return statistics of all subjects, having counted their pairs.
 
     Raises
     ------
@@ -207,32 +209,32 @@ _Bin = tuple[int, frozenset[str]]  # fold, expressions
 Kind = tuple[int, frozenset[str], str]  # and dtype
 
 
-def bins_of(person: Person, job: Job) -> list[_Bin]:
+def bins_of(subject: Subject, job: Job) -> list[_Bin]:
     """Return the bins of what becomes of a subject: each expression has a frame of its own."""
-    fold, names = fold_of(person.name, job.folds), frozenset(person.expressions)
+    fold, names = fold_of(subject.name, job.folds), frozenset(subject.expressions)
     if job.templates is None:
         return [(fold, names)]
     return [(fold, frozenset([name])) for name in names]
 
 
-def kinds_of(person: DecodedPerson, folds: int) -> Iterator[tuple[Kind, DecodedPerson]]:
-    """Yield the person with the pairs of each dtype, which is the larger one of the two images."""
+def kinds_of(subject: DecodedSubject, folds: int) -> Iterator[tuple[Kind, DecodedSubject]]:
+    """Yield the subject with the pairs of each dtype, which is the larger one of the two images."""
     by_dtype: dict[str, dict[str, Image]] = {}
-    for name, image in person.targets.items():
-        dtype = np.result_type(person.source.pixels, image.pixels).name
+    for name, image in subject.targets.items():
+        dtype = np.result_type(subject.source.pixels, image.pixels).name
         by_dtype.setdefault(dtype, {})[name] = image
     for dtype, targets in by_dtype.items():
         yield (
-            (fold_of(person.name, folds), frozenset(targets), dtype),
-            replace(person, targets=targets),
+            (fold_of(subject.name, folds), frozenset(targets), dtype),
+            replace(subject, targets=targets),
         )
 
 
 class _Summing:
-    """Sums up each fold of decoded people; best one fold after the other.
+    """Sums up each fold of decoded subjects; best one fold after the other.
 
     Those who show the same expressions with the same bits are summed up together. They wait for
-    being packed, so that changing from one kind of people to another is rare. Someone with pairs
+    being packed, so that changing from one kind of subjects to another is rare. Someone with pairs
     of 8 and pairs of 16 bits is of both kinds.
 
     Parameters
@@ -240,7 +242,7 @@ class _Summing:
     job : Job
         What is to be made of them.
     expected : mapping of (int, set of str) to int
-        About how many people of a fold show these expressions.
+        About how many subjects of a fold show these expressions.
     batch_bytes : int, optional
         Memory for a batch of their pixels.
     """
@@ -257,31 +259,31 @@ class _Summing:
         self._accumulator: Accumulator | None = None
         self._current: Kind | None = None  # that the accumulator is for
 
-    def statistics(self, stream: Iterable[Sequence[DecodedPerson]]) -> list[Statistics]:
+    def statistics(self, stream: Iterable[Sequence[DecodedSubject]]) -> list[Statistics]:
         """Return the statistics of each fold; once."""
-        for people in stream:
-            for person in people:
-                for kind, part in kinds_of(person, self._job.folds):
+        for subjects in stream:
+            for subject in subjects:
+                for kind, part in kinds_of(subject, self._job.folds):
                     self._add(kind, part)
         for kind in sorted(self._waiting, key=lambda kind: (kind != self._current, kind[0])):
             self._sum_up(kind)
         self._finish()
         return self._totals
 
-    def _add(self, kind: Kind, person: DecodedPerson) -> None:
+    def _add(self, kind: Kind, subject: DecodedSubject) -> None:
         """Let somebody wait; if that makes a pack, or a new fold begins, sum up those who do."""
         if self._current is not None and kind[0] != self._current[0]:
             for left in sorted(self._waiting, key=lambda kind: kind != self._current):
                 self._sum_up(left)
         if kind not in self._waiting:
             self._waiting[kind] = _Waiting(kind, self._job.shape, self._room)
-        self._waiting[kind].add(person)
+        self._waiting[kind].add(subject)
         if self._waiting[kind].count == self._room:
             self._sum_up(kind)
 
     def _sum_up(self, kind: Kind) -> None:
         """Sum up those of a kind who wait."""
-        people = self._waiting.pop(kind)
+        subjects = self._waiting.pop(kind)
         if self._accumulator is None or kind != self._current:
             self._finish()
             fold, expressions, dtype = self._current = kind
@@ -290,12 +292,12 @@ class _Summing:
                 self._job.shape,
                 sorted(expressions),
                 dtype,
-                people=max(self._expected.get((fold, expressions), 0), people.count),
+                subjects=max(self._expected.get((fold, expressions), 0), subjects.count),
                 batch_bytes=self._batch_bytes,
                 sparing=True,
                 templates=self._job.templates,
             )
-        people.hand_on(self._accumulator)
+        subjects.hand_on(self._accumulator)
 
     def _finish(self) -> None:
         """Add what was summed up last to the rest of its fold."""
@@ -305,7 +307,7 @@ class _Summing:
 
 
 class _Waiting:
-    """Images of people of one kind, stacked as they come, until they are summed up.
+    """Images of subjects of one kind, stacked as they come, until they are summed up.
 
     Parameters
     ----------
@@ -314,7 +316,7 @@ class _Waiting:
     shape : tuple of int
         (channels, height, width) of each image.
     room : int
-        How many people there may be.
+        How many subjects there may be.
     """
 
     def __init__(self, kind: Kind, shape: Shape, room: int) -> None:
@@ -326,16 +328,16 @@ class _Waiting:
         self._digests = dict.fromkeys(expressions, 0)
         self._weights: list[Weights] = []
 
-    def add(self, person: DecodedPerson) -> None:
+    def add(self, subject: DecodedSubject) -> None:
         """Add someone."""
         dtype = self._sources.dtype
-        self._sources[self.count] = with_dtype(person.source.pixels, dtype)
+        self._sources[self.count] = with_dtype(subject.source.pixels, dtype)
         for name, images in self._targets.items():
-            target = person.targets[name]
+            target = subject.targets[name]
             images[self.count] = with_dtype(target.pixels, dtype)
-            self._digests[name] += pair_digest(person.source.digest, target.digest, name)
-        if isinstance(person, FramedPerson) and person.weights is not None:
-            self._weights.append(person.weights)
+            self._digests[name] += pair_digest(subject.source.digest, target.digest, name)
+        if isinstance(subject, FramedSubject) and subject.weights is not None:
+            self._weights.append(subject.weights)
         self.count += 1
 
     def hand_on(self, accumulator: Accumulator) -> None:

@@ -1,4 +1,4 @@
-"""Decoding people's images in threads, a bounded number ahead of the one who uses them."""
+"""Decoding subjects's images in threads, a bounded number ahead of the one who uses them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from mlr.errors import DataError, ImageError, MlrError
 from mlr.io.images import Header, Image, Pixels, read_header, read_image
-from mlr.io.pairs import PairList, Person
+from mlr.io.pairs import PairList, Subject
 from mlr.utils.progress import Report
 
 Item = TypeVar("Item")
@@ -41,13 +41,13 @@ class Format:
 
 
 @dataclass(frozen=True)
-class DecodedPerson:
-    """A person with the pixels of those images that could be decoded.
+class DecodedSubject:
+    """A subject with the pixels of those images that could be decoded.
 
     Attributes
     ----------
     name : str
-        As in `Person`.
+        As in `Subject`.
     source : Image
         The source image.
     targets : dict of str to Image
@@ -90,8 +90,8 @@ def ordered_map(
                 future.cancel()
 
 
-def common_format(pairs: PairList, report: Report) -> tuple[list[Person], Format]:
-    """Look at the headers of all images and keep the people whose images agree in size.
+def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Format]:
+    """Look at the headers of all images and keep the subjects whose images agree in size.
 
     The size that most images have is the set's; what differs is left out and named.
 
@@ -102,7 +102,7 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Person], Format
     """
     headers: dict[str, Header] = {}
     kinds: dict[Header, Header] = {}  # there are few
-    folders = {file: person.folder for person in pairs.people for file in person.files}
+    folders = {file: subject.folder for subject in pairs.subjects for file in subject.files}
     for file in sorted(folders):  # in threads it takes twice as long: nearly all holds the GIL
         try:
             header = read_header(folders[file] / file)
@@ -114,25 +114,25 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Person], Format
         raise DataError("not one image could be read")
     # Of sizes equally frequent the largest, so that the choice does not hang on the order.
     height, width = max(sizes, key=lambda size: (sizes[size], size))
-    people = [
+    subjects = [
         kept
-        for person in pairs.people
-        if (kept := _fitting(person, headers, (height, width), report)) is not None
+        for subject in pairs.subjects
+        if (kept := _fitting(subject, headers, (height, width), report)) is not None
     ]
-    if not people:
+    if not subjects:
         raise DataError("not one pair of images of the same size is left")
-    report.note_losses(headers[file].loss for person in people for file in person.files)
-    channels = max(headers[file].channels for person in people for file in person.files)
-    return people, Format(height, width, channels)
+    report.note_losses(headers[file].loss for subject in subjects for file in subject.files)
+    channels = max(headers[file].channels for subject in subjects for file in subject.files)
+    return subjects, Format(height, width, channels)
 
 
 def decoded(
-    people: Iterable[Person],
+    subjects: Iterable[Subject],
     image_format: Format,
     threads: int,
     report: Report,
-    then: Callable[[DecodedPerson], Iterable[DecodedPerson]] = lambda person: (person,),
-) -> Iterator[list[DecodedPerson]]:
+    then: Callable[[DecodedSubject], Iterable[DecodedSubject]] = lambda subject: (subject,),
+) -> Iterator[list[DecodedSubject]]:
     """Decode subjects in order; images that cannot be decoded are named and passed over.
 
     Parameters
@@ -141,10 +141,10 @@ def decoded(
         Done in the threads, too; returns what becomes of a subject.
     """
 
-    def decode(person: Person) -> tuple[list[DecodedPerson], list[tuple[Path, str]]]:
+    def decode(subject: Subject) -> tuple[list[DecodedSubject], list[tuple[Path, str]]]:
         failures: list[tuple[Path, str]] = []
         images: dict[str | None, Image] = {}
-        for name, path in ((None, person.source), *person.targets.items()):
+        for name, path in ((None, subject.source), *subject.targets.items()):
             try:
                 images[name] = _fitted(read_image(path), image_format)
             except ImageError as error:
@@ -155,9 +155,9 @@ def decoded(
         targets = {name: image for name, image in images.items() if name is not None}
         if source is None or not targets:
             return [], failures
-        return list(then(DecodedPerson(person.name, source, targets))), failures
+        return list(then(DecodedSubject(subject.name, source, targets))), failures
 
-    for found, failures in ordered_map(decode, people, threads):
+    for found, failures in ordered_map(decode, subjects, threads):
         for path, cause in failures:
             report.fail(path, cause)
         if found:
@@ -178,30 +178,30 @@ def as_channels(pixels: Pixels, channels: int) -> Pixels:
 
 
 def _fitting(
-    person: Person, headers: dict[str, Header], size: tuple[int, int], report: Report
-) -> Person | None:
-    """Return the person with the images that have the set's size, or None if no pair is left."""
-    first, *others = person.files
+    subject: Subject, headers: dict[str, Header], size: tuple[int, int], report: Report
+) -> Subject | None:
+    """Return the subject with the images that have the set's size, or None if no pair is left."""
+    first, *others = subject.files
     source = headers.get(first)
     if source is None:
         return None
     wanted = f"{size[1]}x{size[0]} px"
     kept: dict[str, str] = {}
-    for name, file in zip(person.expressions, others, strict=True):
+    for name, file in zip(subject.expressions, others, strict=True):
         target = headers.get(file)
         if target is None:
             continue
         if (target.height, target.width) != (source.height, source.width):
-            cause = f"is {target}, but its partner {person.source} is {source}"
-            report.fail(person.folder / file, cause)
+            cause = f"is {target}, but its partner {subject.source} is {source}"
+            report.fail(subject.folder / file, cause)
         else:
             kept[name] = file
     if (source.height, source.width) != size:
-        report.fail(person.source, f"is {source}, but most images are {wanted}; resize it")
+        report.fail(subject.source, f"is {source}, but most images are {wanted}; resize it")
         return None
     if len(kept) < len(others):
-        person = replace(person, files=(first, *kept.values()), expressions=tuple(kept))
-    return person if kept else None
+        subject = replace(subject, files=(first, *kept.values()), expressions=tuple(kept))
+    return subject if kept else None
 
 
 def _fitted(image: Image, image_format: Format) -> Image:

@@ -44,7 +44,7 @@ class Engine(Protocol):
         ----------
         make : function
             Sums up a shard, given a number of threads, and the memory and the folder to do it in.
-        shards : sequence of tuple of Person
+        shards : sequence of tuple of Subject
             At least one, of one fold each.
         job : Job
             What is summed up.

@@ -18,7 +18,7 @@ from mlr.core.layout import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.errors import OptionError
-from mlr.io.pairs import PairList, Person
+from mlr.io.pairs import PairList, Subject
 from mlr.training.checkpoint import Checkpoint
 from mlr.training.collect import Job, bytes_of_sums, finished, prepared, sum_up
 from mlr.training.combined import combined
@@ -47,34 +47,34 @@ class Sharding:
     ----------
     checkpoint : Path, optional
         Folder to keep finished shards in.
-    people : int, optional
+    subjects : int, optional
         Of a shard; by default as many as make it worth while.
     engine : Engine, optional
         Who sums them up; by default this process.
     """
 
     checkpoint: Path | None = None
-    people: int | None = None
+    subjects: int | None = None
     engine: Engine | None = None
 
     @classmethod
     def of(
-        cls, checkpoint: str | Path | None, people: int | None, engine: Engine | None = None
+        cls, checkpoint: str | Path | None, subjects: int | None, engine: Engine | None = None
     ) -> Sharding | None:
         """Return how to cut, or None if nothing is asked for.
 
         Raises
         ------
         OptionError
-            If there are to be less than one person in a shard.
+            If there are to be less than one subject in a shard.
         """
-        if people is not None and people < 1:
-            raise OptionError(f"a shard needs at least one person, not {people}")
-        if checkpoint is None and people is None and engine is None:
+        if subjects is not None and subjects < 1:
+            raise OptionError(f"a shard needs at least one person, not {subjects}")
+        if checkpoint is None and subjects is None and engine is None:
             return None
         folder = None if checkpoint is None else Path(checkpoint)
         return cls(
-            folder if engine is None or folder is None else folder.absolute(), people, engine
+            folder if engine is None or folder is None else folder.absolute(), subjects, engine
         )
 
 
@@ -120,16 +120,16 @@ def gather_pairs(
     """
     if sharding is None:
         with limited(threads) as count, announced(report):
-            people, job = prepared(pairs, layout, folds, report, templates)
-            return _in_memory_or_not(people, job, count, report, memory, spool, check)
+            subjects, job = prepared(pairs, layout, folds, report, templates)
+            return _in_memory_or_not(subjects, job, count, report, memory, spool, check)
     with limited(threads) as count, announced(report):
-        people, job = prepared(pairs, layout, folds, report, templates)
-        size = sharding.people or size_for(job)
+        subjects, job = prepared(pairs, layout, folds, report, templates)
+        size = sharding.subjects or size_for(job)
         folder = sharding.checkpoint
         store = None if folder is None else Checkpoint(folder, job)
         with store.opened() if store else nullcontext():
-            shards = store.shards(people, size) if store else cut(people, size, folds)
-            steps = report.progress(range(len(people)), len(people), "summing up")
+            shards = store.shards(subjects, size) if store else cut(subjects, size, folds)
+            steps = report.progress(range(len(subjects)), len(subjects), "summing up")
             make = partial(make_part, job=job, store=store)
 
             def tell(shard: Shard, failures: Failures) -> None:
@@ -139,7 +139,7 @@ def gather_pairs(
                     report.fail(path, cause)
 
             if sharding.engine is None:
-                there = memory is None or _wanted(people, job) <= memory
+                there = memory is None or _wanted(subjects, job) <= memory
                 here = partial(make, advance=lambda: next(steps, None))
                 total = _one_by_one(here, shards, count, tell, None if there else memory, spool)
             else:
@@ -150,7 +150,7 @@ def gather_pairs(
 
 
 def _in_memory_or_not(
-    people: Sequence[Person],
+    subjects: Sequence[Subject],
     job: Job,
     threads: int,
     report: Report,
@@ -159,36 +159,36 @@ def _in_memory_or_not(
     check: Callable[[RowSums], None],
 ) -> RowSums:
     """Sum up pairs as they are decoded, if their sums fit; otherwise keep their pixels."""
-    stream = job.decoded(people, threads, report)
-    left = None if memory is None else _left_for_batch(people, job, memory)
+    stream = job.decoded(subjects, threads, report)
+    left = None if memory is None else _left_for_batch(subjects, job, memory)
     if left is None or left > 0:
-        stream = report.progress(stream, len(people), "summing up")
+        stream = report.progress(stream, len(subjects), "summing up")
         batch = BATCH_BYTES if left is None else min(left, BATCH_BYTES)
-        return finished(sum_up(stream, people, job, batch), report)
+        return finished(sum_up(stream, subjects, job, batch), report)
     assert memory is not None
-    check(Expected(people, job, memory))
+    check(Expected(subjects, job, memory))
     sums = Spooled(job, memory, spool)
-    for found in report.progress(stream, len(people), "decoding"):
-        for person in found:
-            sums.add(person)
+    for found in report.progress(stream, len(subjects), "decoding"):
+        for subject in found:
+            sums.add(subject)
     finished(sums.head, report)
     return sums
 
 
-def _left_for_batch(people: Sequence[Person], job: Job, memory: int) -> int:
+def _left_for_batch(subjects: Sequence[Subject], job: Job, memory: int) -> int:
     """Return the bytes left for a batch of pixels, 0 if sums and work on them do not fit."""
-    sums, weights = bytes_of_sums(people, job)
+    sums, weights = bytes_of_sums(subjects, job)
     if sums + max(WORK, WORK_SHARE * sums) + weights > memory:
         return 0
-    expressions = max(len(person.targets) for person in people)
+    expressions = max(len(subject.targets) for subject in subjects)
     least = LEAST * (1 + expressions) * math.prod(job.shape)
-    left = (memory - sums) // 2  # the other half is for people decoded and not yet summed up
+    left = (memory - sums) // 2  # the other half is for subjects decoded and not yet summed up
     return left if left >= least else 0
 
 
-def _wanted(people: Sequence[Person], job: Job) -> float:
+def _wanted(subjects: Sequence[Subject], job: Job) -> float:
     """Return the bytes that all sums take, with those of a shard and work on them."""
-    sums, _ = bytes_of_sums(people, job)
+    sums, _ = bytes_of_sums(subjects, job)
     return sums * (2 + 1 / job.folds) + WORK
 
 

@@ -19,16 +19,16 @@ from mlr.core.registration.templates import FramedPair, Templates, framed, white
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError
 from mlr.io.images import Pixels
-from mlr.io.pairs import Person
+from mlr.io.pairs import Subject
 from mlr.kernels.parallel import share_out
-from mlr.training.decode import DecodedPerson, Format, decoded, ordered_map
+from mlr.training.decode import DecodedSubject, Format, decoded, ordered_map
 from mlr.utils.progress import Report
 
 MOST_SUBJECTS = 300  # that templates are made of
 
 
 @dataclass(frozen=True)
-class FramedPerson(DecodedPerson):
+class FramedSubject(DecodedSubject):
     """A subject with one target, both moved into the frame of its expression.
 
     Attributes
@@ -40,7 +40,7 @@ class FramedPerson(DecodedPerson):
     weights: Weights | None = None
 
 
-def into_frames(person: DecodedPerson, templates: Templates) -> Iterator[FramedPerson]:
+def into_frames(subject: DecodedSubject, templates: Templates) -> Iterator[FramedSubject]:
     """Yield the pairs of a subject, each in the frame of its expression.
 
     Raises
@@ -48,13 +48,13 @@ def into_frames(person: DecodedPerson, templates: Templates) -> Iterator[FramedP
     DataError
         If the templates lack an expression.
     """
-    for name, image in sorted(person.targets.items()):
-        source = person.source.pixels
+    for name, image in sorted(subject.targets.items()):
+        source = subject.source.pixels
         dtype = np.result_type(source, image.pixels)
         (pair,) = framed_arrays(source, {name: image.pixels}, templates).values()
-        yield FramedPerson(
-            person.name,
-            replace(person.source, pixels=as_pixels(pair.source, dtype)),
+        yield FramedSubject(
+            subject.name,
+            replace(subject.source, pixels=as_pixels(pair.source, dtype)),
             {name: replace(image, pixels=as_pixels(pair.target, dtype))},
             weights_of(pair),
         )
@@ -131,13 +131,13 @@ def reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
 
 
 def make_templates(
-    people: Sequence[Person], image_format: Format, threads: int, report: Report
+    subjects: Sequence[Subject], image_format: Format, threads: int, report: Report
 ) -> Templates:
     """Make templates of at most `MOST_SUBJECTS` subjects, by the digests of their files.
 
     Parameters
     ----------
-    people : sequence of Person
+    subjects : sequence of Subject
         In any order; what is made does not depend on it, nor on the number of threads.
     image_format : Format
         Of their images.
@@ -153,19 +153,19 @@ def make_templates(
     """
     from mlr.training.shards import Silent, digest_of
 
-    if len(people) > MOST_SUBJECTS:
-        digests = ordered_map(lambda person: digest_of(person.source) or "~", people, threads)
-        found_digests = dict(zip(people, digests, strict=True))
-        people = sorted(people, key=lambda person: (found_digests[person], person.files))
-        people = people[:MOST_SUBJECTS]
-    stream = decoded(people, image_format, threads, Silent())
+    if len(subjects) > MOST_SUBJECTS:
+        digests = ordered_map(lambda subject: digest_of(subject.source) or "~", subjects, threads)
+        found_digests = dict(zip(subjects, digests, strict=True))
+        subjects = sorted(subjects, key=lambda subject: (found_digests[subject], subject.files))
+        subjects = subjects[:MOST_SUBJECTS]
+    stream = decoded(subjects, image_format, threads, Silent())
     found = [
         _Reduced(
-            _key(person),
-            reduced(person.source.pixels),
-            {name: reduced(image.pixels) for name, image in person.targets.items()},
+            _key(subject),
+            reduced(subject.source.pixels),
+            {name: reduced(image.pixels) for name, image in subject.targets.items()},
         )
-        for (person,) in report.progress(stream, len(people), "registering")
+        for (subject,) in report.progress(stream, len(subjects), "registering")
     ]
     if not found:
         raise DataError("not one pair of images could be decoded")
@@ -233,7 +233,7 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
     )
 
 
-def _key(person: DecodedPerson) -> bytes:
+def _key(subject: DecodedSubject) -> bytes:
     """Return what puts subjects in order: the digests of their files."""
-    targets = [name.encode() + image.digest for name, image in sorted(person.targets.items())]
-    return b"".join([person.source.digest, *targets])
+    targets = [name.encode() + image.digest for name, image in sorted(subject.targets.items())]
+    return b"".join([subject.source.digest, *targets])

@@ -1,4 +1,4 @@
-"""Shards: the people of a training set in parts that are summed up by themselves."""
+"""Shards: the subjects of a training set in parts that are summed up by themselves."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from mlr.core.bands import RowSums
 from mlr.core.folds import fold_of
 from mlr.io.files import LARGEST, is_here, open_regular
-from mlr.io.pairs import Person
+from mlr.io.pairs import Subject
 from mlr.training.collect import Job, sum_up
-from mlr.training.decode import DecodedPerson
+from mlr.training.decode import DecodedSubject
 from mlr.training.spooled import Spooled
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 
-Shard = tuple[Person, ...]
+Shard = tuple[Subject, ...]
 Failures = tuple[tuple[Path, str], ...]
 
-LEAST = 128  # people in a shard
+LEAST = 128  # subjects in a shard
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Part:
     Attributes
     ----------
     sums : RowSums
-        Of its people, without those whose images cannot be read.
+        Of its subjects, without those whose images cannot be read.
     failures : tuple of (Path, str)
         What cannot be read, and why.
     digests : dict of str to str
@@ -47,23 +47,23 @@ class Part:
 Make = Callable[[Shard, int, int | None, Path | None], Part]
 
 
-def cut(people: Sequence[Person], size: int, folds: int) -> list[Shard]:
-    """Cut people into shards of one fold each, of nearly the same size.
+def cut(subjects: Sequence[Subject], size: int, folds: int) -> list[Shard]:
+    """Cut subjects into shards of one fold each, of nearly the same size.
 
     A shard's sums then are those of one fold, a fraction of all.
 
     Parameters
     ----------
-    people : sequence of Person
+    subjects : sequence of Subject
         In any order.
     size : int
-        How many people a shard has at most.
+        How many subjects a shard has at most.
     folds : int
         How many folds there are.
     """
-    by_fold: list[list[Person]] = [[] for _ in range(folds)]
-    for person in people:
-        by_fold[fold_of(person.name, folds)].append(person)
+    by_fold: list[list[Subject]] = [[] for _ in range(folds)]
+    for subject in subjects:
+        by_fold[fold_of(subject.name, folds)].append(subject)
     shards: list[Shard] = []
     for some in by_fold:
         count = -(-len(some) // size)
@@ -73,7 +73,7 @@ def cut(people: Sequence[Person], size: int, folds: int) -> list[Shard]:
 
 
 def size_for(job: Job) -> int:
-    """Return how many people a shard should have: their images outweigh the sums of them."""
+    """Return how many subjects a shard should have: their images outweigh the sums of them."""
     layout, channels = job.layout, job.format.channels
     sums = 4 * layout.planes(job.expressions) * layout.channels(channels)  # bytes for each pixel
     images = channels * (1 + job.expressions)
@@ -83,11 +83,11 @@ def size_for(job: Job) -> int:
 def sum_shard(
     shard: Shard, job: Job, threads: int, advance: Callable[[], object] = lambda: None
 ) -> Part:
-    """Sum up the people of a shard.
+    """Sum up the subjects of a shard.
 
     Parameters
     ----------
-    shard : tuple of Person
+    shard : tuple of Subject
         Who.
     job : Job
         What is to be made of them.
@@ -97,8 +97,8 @@ def sum_shard(
         Called for everybody who is decoded.
     """
     with limited(threads) as count:
-        people = _Decoding(shard, job, count, advance)
-        return people.part(sum_up(people, shard, job))
+        subjects = _Decoding(shard, job, count, advance)
+        return subjects.part(sum_up(subjects, shard, job))
 
 
 def spooled_shard(
@@ -109,7 +109,7 @@ def spooled_shard(
     folder: Path | None,
     advance: Callable[[], object] = lambda: None,
 ) -> Part:
-    """Decode the people of a shard, whose sums do not fit in memory, and keep their pixels.
+    """Decode the subjects of a shard, whose sums do not fit in memory, and keep their pixels.
 
     Parameters
     ----------
@@ -125,35 +125,35 @@ def spooled_shard(
     """
     sums = Spooled(job, memory, folder)
     with limited(threads) as count:
-        people = _Decoding(shard, job, count, advance)
-        for found in people:
-            for person in found:
-                sums.add(person)
-        return people.part(sums)
+        subjects = _Decoding(shard, job, count, advance)
+        for found in subjects:
+            for subject in found:
+                sums.add(subject)
+        return subjects.part(sums)
 
 
 class _Decoding:
-    """The people of a shard as they are decoded, and what is to be noted of their files."""
+    """The subjects of a shard as they are decoded, and what is to be noted of their files."""
 
     def __init__(self, shard: Shard, job: Job, threads: int, advance: Callable[[], object]) -> None:
         self._shard, self._job, self._threads, self._advance = shard, job, threads, advance
         self._quiet = Silent()
         self._digests: dict[str, str] = {}
 
-    def __iter__(self) -> Iterator[list[DecodedPerson]]:
-        named = {person.name: person for person in self._shard}
+    def __iter__(self) -> Iterator[list[DecodedSubject]]:
+        named = {subject.name: subject for subject in self._shard}
         for found in self._job.decoded(self._shard, self._threads, self._quiet):
             for part in found:
-                person = named[part.name]
-                self._digests[address(person.source)] = part.source.digest.hex()
+                subject = named[part.name]
+                self._digests[address(subject.source)] = part.source.digest.hex()
                 for name, image in part.targets.items():
-                    self._digests[address(person.targets[name])] = image.digest.hex()
+                    self._digests[address(subject.targets[name])] = image.digest.hex()
             self._advance()
             yield found
 
     def part(self, sums: RowSums) -> Part:
         """Return what came of the shard once all have been decoded."""
-        for path in files_of(self._shard):  # of people who could not be decoded
+        for path in files_of(self._shard):  # of subjects who could not be decoded
             if address(path) not in self._digests and (digest := digest_of(path)) is not None:
                 self._digests[address(path)] = digest
         return Part(sums, tuple(self._quiet.failures), self._digests)
@@ -168,7 +168,7 @@ class Silent(Report):
 
 def files_of(shard: Shard) -> list[Path]:
     """Return all image files of a shard."""
-    return [path for person in shard for path in (person.source, *person.targets.values())]
+    return [path for subject in shard for path in (subject.source, *subject.targets.values())]
 
 
 def address(path: Path) -> str:

@@ -21,20 +21,20 @@ from mlr.core.folds import Folds
 from mlr.core.layout import Layout
 from mlr.core.planes import NARROW_SAMPLES, WHITE
 from mlr.core.statistics import Statistics, total
-from mlr.io.pairs import Person
+from mlr.io.pairs import Subject
 from mlr.kernels.pack import samples_shape
 from mlr.training.banded import BATCH_SHARE, PACK_SHARE, Banded
 from mlr.training.collect import Job, Kind, bins_of, kinds_of, with_dtype
-from mlr.training.decode import DecodedPerson
-from mlr.training.registering import FramedPerson
+from mlr.training.decode import DecodedSubject
+from mlr.training.registering import FramedSubject
 from mlr.training.spool import Spool
 
-PACK = 32  # people read at a time
+PACK = 32  # subjects read at a time
 
 
 @dataclass
-class _People:
-    """Where the images of people of a kind are in a spool, and what framed pairs count with."""
+class _Subjects:
+    """Where the images of subjects of a kind are in a spool, and what framed pairs count with."""
 
     sources: list[int] = field(default_factory=list)
     targets: dict[str, list[int]] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class Spooled(Banded):
         channels, height, width = job.shape
         self._job, self._layout = job, job.layout
         self._spool = Spool((height, width, channels), folder)
-        self._people: dict[Kind, _People] = {}
+        self._people: dict[Kind, _Subjects] = {}
         self._names: frozenset[str] | None = None
 
-    def add(self, person: DecodedPerson) -> None:
+    def add(self, subject: DecodedSubject) -> None:
         """Keep somebody's images.
 
         Raises
@@ -69,17 +69,17 @@ class Spooled(Banded):
         MlrError
             If the disk is full.
         """
-        for kind, part in kinds_of(person, self._job.folds):
-            people = self._people.setdefault(kind, _People())
+        for kind, part in kinds_of(subject, self._job.folds):
+            subjects = self._people.setdefault(kind, _Subjects())
             dtype = np.dtype(kind[2])
-            people.sources.append(self._spool.add(with_dtype(part.source.pixels, dtype)))
-            if isinstance(part, FramedPerson) and part.weights is not None:
-                people.weights.append(part.weights)
+            subjects.sources.append(self._spool.add(with_dtype(part.source.pixels, dtype)))
+            if isinstance(part, FramedSubject) and part.weights is not None:
+                subjects.weights.append(part.weights)
             for name, image in part.targets.items():
                 place = self._spool.add(with_dtype(image.pixels, dtype))
-                people.targets.setdefault(name, []).append(place)
+                subjects.targets.setdefault(name, []).append(place)
                 digest = pair_digest(part.source.digest, image.digest, name)
-                people.digests[name] = people.digests.get(name, 0) + digest
+                subjects.digests[name] = subjects.digests.get(name, 0) + digest
 
     def only(self, expressions: Iterable[str]) -> Spooled:
         """Return the sums of the pairs of some expressions."""
@@ -107,10 +107,10 @@ class Spooled(Banded):
         return sorted(kind[1] if self._names is None else kind[1] & self._names)
 
     def _sums(self, kind: Kind, names: Sequence[str], first: int, end: int) -> Statistics:
-        """Return the sums over people of a kind."""
-        people, dtype = self._people[kind], np.dtype(kind[2])
+        """Return the sums over subjects of a kind."""
+        subjects, dtype = self._people[kind], np.dtype(kind[2])
         shape = self.shape[0], end - first, self.shape[2]
-        count = len(people.sources)
+        count = len(subjects.sources)
         accumulator = Accumulator(
             self._layout,
             shape,
@@ -124,14 +124,14 @@ class Spooled(Banded):
         for start in range(0, count, max(1, min(PACK, pack))):
             some = slice(start, start + max(1, min(PACK, pack)))
             accumulator.add(
-                self._spool.read(people.sources[some], dtype, first, end),
-                {n: self._spool.read(people.targets[n][some], dtype, first, end) for n in names},
-                weights=people.weights[some],
+                self._spool.read(subjects.sources[some], dtype, first, end),
+                {n: self._spool.read(subjects.targets[n][some], dtype, first, end) for n in names},
+                weights=subjects.weights[some],
             )
         accumulator.add(
             np.empty((0, shape[1], shape[2], shape[0]), dtype),
             dict.fromkeys(names, np.empty((0, shape[1], shape[2], shape[0]), dtype)),
-            {name: people.digests[name] for name in names},
+            {name: subjects.digests[name] for name in names},
         )
         return accumulator.statistics()
 
@@ -163,30 +163,30 @@ class Spooled(Banded):
         channels, _, width = self.shape
         pooled = self._layout.channels(channels)
         least = most = 0
-        for kind, people in self._people.items():
+        for kind, subjects in self._people.items():
             block = math.prod(samples_shape(pooled, rows, width, LEAST))
             block *= (1 + len(self._wanted(kind))) * (1 if kind[2] == "uint8" else 8)
-            samples = min(BATCH, len(people.sources) * channels // pooled)
+            samples = min(BATCH, len(subjects.sources) * channels // pooled)
             least, most = max(least, block), max(most, -(-samples // LEAST) * block)
         return least, most
 
 
 class Expected(Spooled):
-    """What sums over people will take, as far as can be told before their images are decoded.
+    """What sums over subjects will take, as far as can be told before their images are decoded.
 
     Parameters
     ----------
-    people : iterable of Person
+    subjects : iterable of Subject
         Whose images are taken to have 8 bits, and to be black.
     job, memory
         As for `Spooled`.
     """
 
-    def __init__(self, people: Iterable[Person], job: Job, memory: int) -> None:
+    def __init__(self, subjects: Iterable[Subject], job: Job, memory: int) -> None:
         super().__init__(job, memory, None)
-        for person in people:
-            for fold, names in bins_of(person, job):
-                self._people.setdefault((fold, names, "uint8"), _People()).sources.append(0)
+        for subject in subjects:
+            for fold, names in bins_of(subject, job):
+                self._people.setdefault((fold, names, "uint8"), _Subjects()).sources.append(0)
 
     def _sums(self, kind: Kind, names: Sequence[str], first: int, end: int) -> Statistics:
         channels, _, width = self.shape

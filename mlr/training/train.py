@@ -17,7 +17,7 @@ from mlr.core.registration.templates import Templates
 from mlr.errors import DataError, OptionError
 from mlr.io.files import check_free, is_here, located
 from mlr.io.npz import meta_of
-from mlr.io.pairs import PairList, Person, find_pairs
+from mlr.io.pairs import PairList, Subject, find_pairs
 from mlr.recipes import DEFAULT, Recipe
 from mlr.recipes import recipe as named_recipe
 from mlr.training.checkpoint import kept_templates
@@ -83,7 +83,7 @@ def train(
         Folder to keep finished shards of the pairs in, see `mlr.training.checkpoint`: a run that
         was killed goes on from there.
     shard : int, optional
-        How many people a shard has at most.
+        How many subjects a shard has at most.
     cluster : str, optional
         Who sums up the shards: ``local:N`` for N processes here, or ``tcp://HOST:PORT`` of a Dask
         scheduler; needs ``mlr[cluster]``.
@@ -434,21 +434,21 @@ def _templates(
     store = None if sharding is None or sharding.checkpoint is None else sharding.checkpoint
     if store is not None and (kept := kept_templates(store)) is not None:
         return kept
-    people: list[Person] = []
+    subjects: list[Subject] = []
     formats = []
     for path in added:
         with suppress(DataError):  # raised, and its files named, when they are summed up
             found_here, image_format = common_format(folders[path], Silent())
-            people += found_here
+            subjects += found_here
             formats.append(image_format)
-    if not people:
+    if not subjects:
         return None
     if len({(one.height, one.width) for one in formats}) > 1:
         sizes = " and ".join(sorted({str(one) for one in formats}))
         raise DataError(f"images of {sizes} do not go together; resize them")
     widest = max(formats, key=lambda one: one.channels)
     with limited(threads) as count, announced(report), suppress(DataError):
-        return make_templates(people, widest, count, report)
+        return make_templates(subjects, widest, count, report)
     return None
 
 

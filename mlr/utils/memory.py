@@ -47,7 +47,7 @@ def memory_of(amount: int | float | str | None) -> int:
 
 
 def said(amount: float) -> str:
-    """Return an amount of memory as people say it, rounded up."""
+    """Return an amount of memory as subjects say it, rounded up."""
     unit, name = (10**6, "MB") if amount >= 10**7 else (10**3, "kB")
     return f"{max(1, -int(-amount // unit))}{name}"
 

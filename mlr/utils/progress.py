@@ -28,7 +28,7 @@ class Report:
     Attributes
     ----------
     done : int
-        Files or people that went through.
+        Files or subjects that went through.
     failures : list of (Path, str)
         What did not, and why, in one line each.
     skipped : int
@@ -135,7 +135,7 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def listed(value: object) -> str:
-    """Return a value for people to read: the parts of a mapping or a list with commas between."""
+    """Return a value for subjects to read: the parts of a mapping or a list with commas between."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {part}" for key, part in value.items())
     if isinstance(value, list | tuple):

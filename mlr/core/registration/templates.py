@@ -1,8 +1,7 @@
 """Templates and what a pair becomes in their frames.
 
 Once templates, motions and styles are frozen, what becomes of a pair depends on that pair alone, so
-that statistics stay exact, additive and splittable. How they are made, `mlr.core.registration.groupwise`
-says.
+that statistics stay exact, additive and splittable. See `groupwise` for how they are made.
 """
 
 from __future__ import annotations
@@ -218,7 +217,7 @@ class FramedPair:
     teeth : int
         What teeth, or the like, count with: the light on them times s - s_0, in parts of 1/256.
     shape : ndarray of int32, shape (2, half height, half width)
-        Field of the target less the shape of the person, in parts of 1/64.
+        Field of the target less the shape of the subject, in parts of 1/64.
     """
 
     source: Floats
