@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-from mlr.errors import DataError, ImageError, MlrError
+from mlr.errors import DataError, ImageError
 from mlr.io.images import Header, Image, Pixels, read_header, read_image
 from mlr.io.pairs import PairList, Subject
 from mlr.utils.progress import Report
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-AHEAD = 2  # decoded images waiting, for each thread; with 4 it takes as long
+from mlr.utils.threads import ordered_map as ordered_map
 
 
 @dataclass(frozen=True)
@@ -57,37 +51,6 @@ class DecodedSubject:
     name: str
     source: Image
     targets: dict[str, Image]
-
-
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, computed in threads a few items ahead.
-
-    Unlike `ThreadPoolExecutor.map` it does not run through all items at once, so memory is bounded.
-
-    Raises
-    ------
-    MlrError
-        If the system gives no thread.
-    """
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="mlr-decode") as pool:
-        try:
-            for item in items:
-                try:
-                    waiting.append(pool.submit(function, item))
-                except RuntimeError as error:
-                    raise MlrError(
-                        f"{error}: give fewer --threads, or more memory to the program"
-                    ) from error
-                if len(waiting) >= AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Format]:
