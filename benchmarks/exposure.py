@@ -5,7 +5,7 @@ python benchmarks/exposure.py DATA [-o FILE] [--folds 4]
 The subjects are cut into folds by their names; both recipes learn from the other folds. Input and
 target of held-out subjects are changed alike and rounded to 8 bits, and the recipes' outputs scored
 as they would be written: without the fit, and with gain and offset fitted as for photographs
-(`mlr.photo.change.light_of`) and the gain undone.
+(`mlr.photo.composite.exposure_match`) and the gain undone.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from quality import part_of, trained
 from mlr.io.files import replacing
 from mlr.io.images import read_image
 from mlr.io.pairs import find_pairs
-from mlr.photo.change import light_of
+from mlr.photo.composite import exposure_match
 from mlr.recipes import RECIPES
 
 #: How intensities x in [0, 1] are changed.
@@ -42,7 +42,7 @@ def eight_bits(x):
 
 def fitted(model, x, expression):
     """Return the output in the light of the face."""
-    gain, offset = light_of(model, x)
+    gain, offset = exposure_match(model, x)
     lit = gain * x + offset
     return x + (model.synthesize(lit, expression) - lit) / gain
 

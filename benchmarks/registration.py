@@ -44,9 +44,9 @@ from mlr.core.registration.templates import framed, white_of
 from mlr.io.files import replacing
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
-from mlr.photo.detector import load_dlib_model
+from mlr.photo.detect import load_dlib_model
 from mlr.samples.expressions import perform
-from mlr.samples.folder import write_samples
+from mlr.samples.folder import sample
 from mlr.samples.geometry import place
 from mlr.samples.subjects import meet
 from mlr.utils.threads import limited
@@ -452,7 +452,7 @@ def main():
         blas_threads(1),
     ):
         if options.data is None:
-            write_samples(folder, pairs=options.pairs, target=[options.target], seed=SEED)
+            sample(folder, pairs=options.pairs, target=[options.target], seed=SEED)
         pairs = find_pairs(options.data or folder, target=[options.target])
         drawn = options.data is None
         body = measure(pairs, options.target, drawn, options.folds, options.repeat)

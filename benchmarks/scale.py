@@ -26,7 +26,7 @@ from mlr.core.layout import Layout
 from mlr.io.images import read_header, read_image, write_image
 from mlr.io.pairs import find_pairs
 from mlr.recipes import recipe
-from mlr.samples.folder import write_samples
+from mlr.samples.folder import sample
 from mlr.training.decode import common_format
 from mlr.training.engine import engine
 from mlr.training.registering import framed_arrays, make_templates
@@ -61,7 +61,7 @@ def style_planes(name: str) -> int:
 
 def files(folder: Path, size: int) -> dict[str, float]:
     """Return the bytes of a pair and the seconds for its headers and for decoding it."""
-    write_samples(folder, pairs=3, size=size, target=["happy"])
+    sample(folder, pairs=3, size=size, target=["happy"])
     paths = sorted(folder.rglob("*.png"))
     return {
         "bytes": 2 * statistics.mean(path.stat().st_size for path in paths),
@@ -158,7 +158,7 @@ def lines(size: int, pairs: int, folder: Path) -> list[str]:
     with limited(1):
         image, pair = files(folder / "faces", size), pairing(folder / "many")
         register = registering(folder / "faces")
-        write_samples(folder / "small", pairs=40, size=SMALL, target=["happy"])
+        sample(folder / "small", pairs=40, size=SMALL, target=["happy"])
         sums = {name: summing(name, size) for name in ("paper", "best")}
         solve = {name: solving(name, folder / "small") for name in sums}
     send = sending()

@@ -17,9 +17,12 @@ _HOME = {
     "Model": "mlr.core.model",
     "ReceptiveField": "mlr.core.receptive_field",
     "Statistics": "mlr.core.statistics",
+    "align": "mlr.photo.align",
     "evaluate": "mlr.evaluation.evaluate",
     "gather": "mlr.training.train",
     "load": "mlr.core.model",
+    "sample": "mlr.samples.folder",
+    "synthesize": "mlr.synthesis.files",
     "train": "mlr.training.train",
 }
 
@@ -34,7 +37,10 @@ if TYPE_CHECKING:
     from mlr.core.statistics import Statistics as Statistics
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
+    from mlr.photo.align import align as align
+    from mlr.samples.folder import sample as sample
     from mlr.sklearn import MaskedRegression as MaskedRegression
+    from mlr.synthesis.files import synthesize as synthesize
     from mlr.training.train import gather as gather
     from mlr.training.train import train as train
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import mlr
-from mlr.samples.folder import write_samples
+from mlr.samples.folder import sample
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -32,7 +32,7 @@ def test_all_that_is_announced_is_there():
 def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) >= 2
-    write_samples(tmp_path / "faces", pairs=4, size=16, target=["happy"])
+    sample(tmp_path / "faces", pairs=4, size=16, target=["happy"])
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     known = {"images": images, "X": images, "T": images[::-1], "X_new": images}

@@ -16,7 +16,7 @@ from mlr.errors import DataError, ModelError, OptionError
 from mlr.io.images import read_image, write_image
 from mlr.recipes.best import Best
 from mlr.recipes.moments import is_closed
-from mlr.samples.folder import write_samples
+from mlr.samples.folder import sample
 from mlr.training.registering import framed_arrays, framed_statistics
 from mlr.utils.progress import Report
 from tests.conftest import draw, draw_pairs
@@ -30,7 +30,7 @@ PAIRS = 10
 def drawn(tmp_path_factory):
     """Drawn faces with two expressions."""
     folder = tmp_path_factory.mktemp("drawn")
-    write_samples(folder, pairs=PAIRS, size=SIZE, target=["happy", "surprised"])
+    sample(folder, pairs=PAIRS, size=SIZE, target=["happy", "surprised"])
     return folder
 
 
@@ -159,10 +159,10 @@ def test_statistics_of_the_same_templates_add_up_to_the_bit(trained, drawn, tmp_
 
 def test_templates_must_suit_the_pairs(trained, drawn, tmp_path):
     _, folder = trained
-    write_samples(tmp_path / "sad", pairs=2, size=SIZE, target=["sad"])
+    sample(tmp_path / "sad", pairs=2, size=SIZE, target=["sad"])
     with pytest.raises(DataError, match="no expression 'sad'; they have: happy, surprised"):
         mlr.train(tmp_path / "sad", like=folder / "sums.npz")
-    write_samples(tmp_path / "small", pairs=2, size=SIZE - 4, target=["happy"])
+    sample(tmp_path / "small", pairs=2, size=SIZE - 4, target=["happy"])
     with pytest.raises(DataError, match="templates are for 40x40 px"):
         mlr.train(tmp_path / "small", like=folder / "sums.npz")
     mlr.gather(drawn, tmp_path / "paper.npz", recipe="paper")

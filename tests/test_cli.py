@@ -18,7 +18,7 @@ from mlr.cli import COMMANDS, cli
 from mlr.core.model import LUMA, load
 from mlr.io.images import read_image, write_image
 from mlr.io.pairs import find_pairs
-from mlr.photo.detector import installed
+from mlr.photo.detect import installed
 from tests.conftest import PEOPLE, draw, draw_pairs, names, run_process
 
 
@@ -663,7 +663,7 @@ def test_where_memory_ends_there_is_one_line(run, tmp_path, monkeypatch, error, 
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("mlr.samples.folder.write_samples", fail)
+    monkeypatch.setattr("mlr.samples.folder.sample", fail)
     result = run("sample", tmp_path / "faces")
     assert result.code == 1
     (line,) = result.lines

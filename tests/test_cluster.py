@@ -193,7 +193,7 @@ def test_faces_are_changed_and_scored_as_here(data, two, model, tmp_path, monkey
         report.show_failure = lambda line: None
         out = tmp_path / str(where)
         options = {"cluster": where, "report": report}
-        written = synthesis.synthesize_files(load(model), [data / "neutral"], out, **options)
+        written = synthesis.synthesize(load(model), [data / "neutral"], out, **options)
         scores = evaluation.evaluate(load(model), data, **options)
         images = {path.name: path.read_bytes() for path in written}
         assert len(images) == 9

@@ -8,11 +8,10 @@ import PIL.Image
 import pytest
 
 from mlr.io.images import read_image, resized
-from mlr.photo.change import change_faces
-from mlr.photo.detector import Detector, installed
+from mlr.photo.composite import change_faces
+from mlr.photo.detect import Detector, installed
 from mlr.photo.eyes import EyeTable
-from mlr.photo.similarity import Similarity
-from mlr.photo.warp import warp
+from mlr.photo.similarity import Similarity, warp
 from mlr.training.train import train
 
 PEOPLE = ["006", "020", "032", "061", "091", "112", "125", "138"]  # of the photographs

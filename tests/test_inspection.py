@@ -13,7 +13,7 @@ from mlr.core.registration.fields import enlarged, moved
 from mlr.errors import OptionError
 from mlr.evaluation import inspect as inspection
 from mlr.evaluation import plots
-from mlr.samples.folder import write_samples
+from mlr.samples.folder import sample
 from tests.conftest import names
 
 
@@ -84,7 +84,7 @@ def test_copying_model_changes_nothing_and_is_sharp():
 def styled(tmp_path_factory):
     """A model of drawn faces with a style."""
     folder = tmp_path_factory.mktemp("drawn")
-    write_samples(folder, pairs=10, size=64, target=["happy"])
+    sample(folder, pairs=10, size=64, target=["happy"])
     return mlr.train(folder)
 
 

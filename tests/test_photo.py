@@ -22,12 +22,11 @@ from mlr.core.model import Model, load
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, ImageError
 from mlr.io.images import read_image, resized, write_image
-from mlr.photo.align import align, align_files
-from mlr.photo.change import change_faces
+from mlr.photo.align import align, aligned_crop
+from mlr.photo.composite import change_faces
+from mlr.photo.detect import pupil
 from mlr.photo.eyes import CENTRE, Eyes, EyeTable
-from mlr.photo.pupils import pupil
-from mlr.photo.similarity import Similarity
-from mlr.photo.warp import warp
+from mlr.photo.similarity import Similarity, warp
 from mlr.recipes.paper import Paper
 from mlr.training.train import train
 from mlr.utils.progress import Report
@@ -135,7 +134,7 @@ def test_align_brings_the_eyes_to_their_place(angle, size):
     y, x = np.mgrid[:240, :300] + 0.5
     for eye in (eyes.left, eyes.right):
         picture[..., 0] += 250 * np.exp(-((x - eye.real) ** 2 + (y - eye.imag) ** 2) / 20)
-    crop = align(picture.astype(np.uint8), eyes, size)[..., 0].astype(float)
+    crop = aligned_crop(picture.astype(np.uint8), eyes, size)[..., 0].astype(float)
     y, x = np.mgrid[:size, :size] + 0.5
     for half, place in ((x < size / 2, EYES[0]), (x > size / 2, EYES[1])):
         weight = crop * half
@@ -439,7 +438,7 @@ def test_faces_never_overwrite_the_crop_of_another_photograph(run, photos, tmp_p
     result = run("align", folder / "neutral", "-o", out, "--eyes", eyes, "--face", "all", "--force")
     assert result.code == 1
     assert "face 2 would be written to" in result.lines[0]
-    wanted = align(scene(seed=9), Eyes(100 + 100j + CENTRE, 140 + 100j + CENTRE))
+    wanted = aligned_crop(scene(seed=9), Eyes(100 + 100j + CENTRE, 140 + 100j + CENTRE))
     assert np.array_equal(read_image(out / "ann-2.png").pixels, wanted)
 
 
@@ -632,9 +631,9 @@ def test_ten_faces_of_a_photograph_all_change(run, paper_model, tmp_path):
 
 @needs_photos
 def test_crops_of_the_photographs_are_the_stored_ones(tmp_path):
-    crops = align_files([SHARED / "photos"], tmp_path, eyes=SHARED / "photos" / "eyes.csv")
+    crops = align([SHARED / "photos"], tmp_path, eyes=SHARED / "photos" / "eyes.csv")
     assert len(crops) == 16
     for crop in crops:
-        subject, expression = crop.photo.stem.split("_")
+        subject, expression = crop.stem.split("_")
         stored = read_image(SHARED / "london" / "128" / expression / f"{subject}.png").pixels
-        assert np.abs(read_image(crop.path).pixels - stored.astype(float)).mean() < 2.5
+        assert np.abs(read_image(crop).pixels - stored.astype(float)).mean() < 2.5

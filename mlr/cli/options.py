@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -237,6 +237,21 @@ def print_json(result: dict[str, Any]) -> None:
     import json  # here, for every help would wait for it
 
     click.echo(json.dumps(result))
+
+
+def finish_writing(
+    report: ConsoleReport, written: Sequence[Path], seconds: float, what: str, as_json: bool
+) -> int:
+    """`finish` a command that wrote files."""
+    if report.verbosity > 1:
+        for path in written:
+            report.note(f"wrote {path}")
+    result = {
+        "written": [str(path) for path in written],
+        "skipped": report.skipped,
+        "seconds": seconds,
+    }
+    return finish(report, result if as_json else None, what)
 
 
 def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> int:

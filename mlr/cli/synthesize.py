@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +21,7 @@ def _targets(
 
 @click.command()
 @click.argument("model", type=options.FILE)
-@click.argument("faces", nargs=-1, required=True, type=options.EXISTING)
+@click.argument("inputs", nargs=-1, required=True, type=options.EXISTING, metavar="FACES...")
 @click.option(
     "-o",
     "--output",
@@ -81,30 +82,7 @@ def _targets(
 @options.force
 @options.as_json
 @options.verbosity
-def synthesize(
-    model: Path,
-    faces: tuple[Path, ...],
-    output: Path | None,
-    target: tuple[str | Mapping[str, float], ...],
-    strength: float,
-    style: float | dict[str, float] | None,
-    resize: bool,
-    animate: bool,
-    format: str | None,
-    quality: int,
-    png_level: int,
-    metadata: bool,
-    align: bool,
-    eyes: Path | None,
-    face: str | int,
-    cluster: str | None,
-    threads: int | None,
-    skip_existing: bool,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> int:
+def synthesize(model: Path, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
     """Change the expression of the faces in FACES, files or folders.
 
     An image of the model's size is an aligned face, and so is any with --resize. Every other one is
@@ -113,46 +91,17 @@ def synthesize(
     frame to frame, or stay where --eyes says.
     """
     from mlr.core.model import load
-    from mlr.synthesis.files import synthesize_files
+    from mlr.synthesis.files import synthesize
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    written = synthesize_files(
-        load(model),
-        faces,
-        output,
-        target=target,
-        strength=strength,
-        style=style,
-        resize=resize,
-        animate=animate,
-        format=format and format.lower().removeprefix("."),
-        quality=quality,
-        png_level=png_level,
-        metadata=metadata,
-        align=align,
-        eyes=eyes,
-        face=face,
-        cluster=cluster,
-        threads=threads,
-        skip_existing=skip_existing,
-        force=force,
-        report=report,
-    )
+    written = synthesize(load(model), report=report, **keywords)
     seconds = time.perf_counter() - start
-    if verbose:
-        for path in written:
-            report.note(f"wrote {path}")
-    skipped = report.skipped
-    result = {"written": [str(path) for path in written], "skipped": skipped, "seconds": seconds}
     folders = sorted({str(path.parent) for path in written})
-    where = (
-        f" to {folders[0]}" + (f" and {len(folders) - 1} more" if folders[1:] else "")
-        if folders
-        else ""
-    )
+    more = f" and {len(folders) - 1} more" if folders[1:] else ""
+    where = f" to {folders[0]}{more}" if folders else ""
     what = f"{counted(len(written), 'image')} written{where} in {seconds:.1f} s"
-    if skipped:
-        what += f"; {skipped} skipped, as they exist"
-    return options.finish(report, result if as_json else None, what)
+    if report.skipped:
+        what += f"; {report.skipped} skipped, as they exist"
+    return options.finish_writing(report, written, seconds, what, as_json)

@@ -20,7 +20,7 @@ from mlr.io.files import check_free, located
 from mlr.io.images import Image, Pixels, read_image, write_image
 from mlr.io.pairs import Subject, find_pairs
 from mlr.io.provenance import Record, new_record, to_exif
-from mlr.photo.detector import NEEDS, installed
+from mlr.photo.detect import NEEDS, installed
 from mlr.training.decode import as_channels
 from mlr.training.engine import engine, mapped
 from mlr.utils.progress import Report
@@ -215,7 +215,7 @@ def distance_from(source: Pixels) -> Callable[[Pixels], float | None]:
     """Return a function for the distance of an output's embedding from that of its input."""
     if not installed():
         return lambda output: None
-    from mlr.photo.identity import embedding
+    from mlr.evaluation.identity import embedding
 
     origin = embedding(as_rgb8(source))
     return lambda output: float(np.linalg.norm(embedding(as_rgb8(output)) - origin))

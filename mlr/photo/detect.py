@@ -1,15 +1,15 @@
-"""Finding faces and their eyes with dlib, which comes with ``mlr[align]``.
+"""Detection of faces and their eyes with dlib, which comes with ``mlr[align]``.
 
 A histogram of oriented gradients finds upright faces (King 2015, Max-Margin Object Detection), an
 ensemble of regression trees the corners of the eyes (Kazemi and Sullivan 2014, One Millisecond Face
-Alignment), and `pupils` the irises between them.
+Alignment), and `pupil` the irises between them.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,35 +20,40 @@ import numpy.typing as npt
 import PIL.Image
 
 from mlr.errors import MlrError
-from mlr.photo.eyes import Eyes, Places
-from mlr.photo.pupils import pupil
-from mlr.photo.similarity import Similarity
-from mlr.photo.warp import seen, warp
+from mlr.io.images import Pixels
+from mlr.photo.eyes import Eyes
+from mlr.photo.similarity import Similarity, warp
 
-Pixels = npt.NDArray[Any]
 Grey = npt.NDArray[np.uint8]
+Floats = npt.NDArray[Any]
 
 NEEDS = "needs mlr[align]: pip install 'mlr[align]'"
 
 COPY = 1_200_000  # pixels of the copy that is searched, in which a face is at least 80 px wide
 PART = 1 / 20  # of a photograph's pixels, if that is more: in a panorama faces are small
-ENLARGED = 2.0  # a smaller photograph, where nothing is found in it
+ENLARGED = 2.0  # scale of a second copy of a small photograph, if nothing is found in the first
 TURNS = (90, -90, 45, -45, 135, -135, 180)  # degrees, tried in turn while no face is found
-SURE = 0.4  # score that a face must have to be believed where the photograph had to be turned
+SURE = 0.4  # least score of a face in a photograph that had to be turned
 
-KEPT = -0.3  # score that is enough for a face that was there a moment ago
+KEPT = -0.3  # least score of a face that was there in the frame before
 VIEW = 180  # side of the crop in which it is looked for again, in pixels
-VIEW_PLACES = ((0.38, 0.42), (0.62, 0.42))  # of its eyes in there
+EYES_IN_VIEW = ((0.38, 0.42), (0.62, 0.42))
 
 CLOSE_UP = 200  # side of the crop in which eyes are located, in pixels
-PLACES = ((0.35, 0.4), (0.65, 0.4))  # of the eyes in there
-FACE = (0.5, 0.58, 0.72)  # where dlib would find the face in there: centre and side
+EYES_IN_CLOSE_UP = ((0.35, 0.4), (0.65, 0.4))
+FACE = (0.5, 0.58, 0.72)  # centre and side of dlib's rectangle of the face in there
 JITTER = ((0.0, 0.0), (0.03, 0.0), (-0.03, 0.0), (0.0, 0.03), (0.0, -0.03))
 ROUNDS = 2
 
 #: From the middle of an eye's corners to its pupil, for the left eye, in eye distances: the mean
 #: over 146 photographs of the Face Research Lab London Set (neutral and smiling).
 TO_PUPIL = complex(-0.0087, -0.0322)
+
+# All in eye distances, but for the last.
+IRIS_RADIUS = 0.09  # 11.7 mm across at 63 mm, less what the lids hide
+PUPIL_SEARCH = 0.12  # largest distance of the pupil from where it is expected
+PUPIL_DEVIATION = 0.05  # standard deviation of the expected position
+SHARPNESS = 0.1  # how much darker the best position must be to win; a share of its contrast
 
 
 class Detector:
@@ -63,7 +68,7 @@ class Detector:
     def __init__(self) -> None:
         if not installed():
             raise MlrError(f"finding faces {NEEDS}")
-        self._of_thread = threading.local()  # dlib's detectors keep notes while they work
+        self._of_thread = threading.local()  # dlib's detectors have state
 
     def find(self, pixels: Pixels) -> list[Eyes]:
         """Return the eyes of all faces in a photograph, those of the largest face first.
@@ -75,58 +80,57 @@ class Detector:
             need be; then the eyes are located at full resolution.
         """
         largest = math.sqrt(max(PART, COPY / (pixels.shape[0] * pixels.shape[1])))
-        scale = min(1.0, largest)
-        copy = _copy(pixels, scale)
-        found = self._rough(copy, 0, 0.0)
-        if not found and largest > 1:
-            scale = min(ENLARGED, largest)
-            copy = _copy(pixels, scale)
-            found = self._rough(copy, 0, 0.0)
-        for degrees in TURNS:
-            if found:
+        scales = [min(1.0, largest)] + ([min(ENLARGED, largest)] if largest > 1 else [])
+        for scale in scales:
+            copy = _grey_copy(pixels, scale)
+            if found := self._search(copy):
                 break
-            found = self._rough(copy, degrees, SURE)
+        else:
+            turned = (self._search(copy, degrees, SURE) for degrees in TURNS)
+            found = next(filter(None, turned), [])
         faces: list[Eyes] = []
-        for rough in sorted(found, key=_confidence, reverse=True):
+        for rough in sorted(found, key=lambda eyes: eyes.confidence or 0.0, reverse=True):
             eyes = Eyes(rough.left / scale, rough.right / scale, rough.confidence)
             eyes = self._located(pixels, eyes)
             if not any(abs(eyes.middle - other.middle) < other.distance / 2 for other in faces):
                 faces.append(eyes)
         return sorted(faces, key=lambda eyes: eyes.distance, reverse=True)
 
-    def again(self, pixels: Pixels, eyes: Eyes) -> Eyes | None:
-        """Return the eyes of a face that was near there a moment ago, or None if it is gone.
+    def find_again(self, pixels: Pixels, eyes: Eyes) -> Eyes | None:
+        """Return the eyes of a face that had them nearby in an earlier frame, or None.
 
         Parameters
         ----------
         pixels : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
-            A later frame.
+            The later frame.
         eyes : Eyes
-            Where it was.
+            In the earlier frame.
         """
         if not eyes.lie_within(*pixels.shape[:2]):
             return None
-        view, to_frame = _close_up(pixels, eyes, VIEW, VIEW_PLACES)
-        found = self._rough(view, 0, KEPT)
+        view, to_frame = _close_up(pixels, eyes, VIEW, EYES_IN_VIEW)
+        found = self._search(view, threshold=KEPT)
         if not found:
             return None
-        middle = sum(complex(x, y) for x, y in VIEW_PLACES) / 2 * VIEW
+        middle = sum(complex(x, y) for x, y in EYES_IN_VIEW) / 2 * VIEW
         nearest = min(found, key=lambda face: abs(face.middle - middle))
         rough = Eyes(to_frame(nearest.left), to_frame(nearest.right), nearest.confidence)
         return self._located(pixels, rough)
 
-    def _rough(self, copy: Grey, degrees: float, threshold: float) -> list[Eyes]:
-        """Return the corners' middles of all faces in a copy that is turned for the search."""
-        height, width = copy.shape
+    def _search(self, copy: Grey, degrees: float = 0, threshold: float = 0.0) -> list[Eyes]:
+        """Return the middles of the eyes' corners of all faces in a copy, turned for the search."""
         turn = Similarity(1, 0)
         if degrees:
-            turn, height, width = _turned(degrees, height, width)
-            copy = np.clip(warp(copy[..., None], turn, height, width)[..., 0], 0, 255)
-            copy = copy.astype(np.uint8)
+            angle = math.radians(degrees)
+            turn = Similarity(complex(math.cos(angle), math.sin(angle)), 0)
+            bounds = turn.bounds(*copy.shape)
+            turn = turn.into(bounds)
+            turned = warp(copy[..., None], turn, *bounds.size)[..., 0]
+            copy = np.clip(turned, 0, 255).astype(np.uint8)
         detector, predictor = self._tools()
         boxes, scores, _ = detector.run(copy, 0, threshold)
+        corners = (_eye_corners(predictor, copy, box) for box in boxes)
         back = turn.inverse
-        corners = [_eye_corners(predictor, copy, box) for box in boxes]
         return [
             Eyes(back(left), back(right), float(score))
             for (left, right), score in zip(corners, scores, strict=True)
@@ -142,28 +146,28 @@ class Detector:
         left = eyes.left + TO_PUPIL * along
         right = eyes.right - TO_PUPIL.conjugate() * along
         grey, to_photo = _close_up(pixels, Eyes(left, right))
-        left, right = (complex(x * CLOSE_UP, y * CLOSE_UP) for x, y in PLACES)
+        left, right = (complex(x * CLOSE_UP, y * CLOSE_UP) for x, y in EYES_IN_CLOSE_UP)
         distance = abs(right - left)
-        left, right = (pupil(grey.astype(np.float64), place, distance) for place in (left, right))
+        left, right = (pupil(grey.astype(np.float64), eye, distance) for eye in (left, right))
         return Eyes(to_photo(left), to_photo(right), eyes.confidence)
 
     def _corners(self, grey: Grey) -> tuple[complex, complex]:
         """Return the middles of the eyes' corners in a close-up.
 
-        The mean over boxes shifted a little and over the mirror image: a box moved by a pixel moves
-        the prediction by more than that.
+        The mean over rectangles shifted a little and over the flipped image: a rectangle shifted by
+        a pixel moves the prediction by more than that.
         """
         import dlib
 
         _, predictor = self._tools()
         centre_x, centre_y, side = (CLOSE_UP * number for number in FACE)
-        mirrored = np.ascontiguousarray(grey[:, ::-1])
+        flipped = np.ascontiguousarray(grey[:, ::-1])
         total = np.zeros(2, complex)
         for dx, dy in JITTER:
             x, y = centre_x + CLOSE_UP * dx - side / 2, centre_y + CLOSE_UP * dy - side / 2
             box = dlib.rectangle(round(x), round(y), round(x + side), round(y + side))
             total += _eye_corners(predictor, grey, box)
-            left, right = _eye_corners(predictor, mirrored, box)
+            left, right = _eye_corners(predictor, flipped, box)
             total += (CLOSE_UP - right.conjugate(), CLOSE_UP - left.conjugate())
         left, right = total / (2 * len(JITTER))
         return complex(left), complex(right)
@@ -179,7 +183,7 @@ class Detector:
 
 
 def installed() -> bool:
-    """Tell whether ``mlr[align]`` is installed."""
+    """Return whether ``mlr[align]`` is installed."""
     return find_spec("dlib") is not None and find_spec("face_recognition_models") is not None
 
 
@@ -206,18 +210,58 @@ def load_dlib_model(read: Callable[[str], Any], name: str) -> Any:
     MlrError
         If the file cannot be read.
     """
-    # Found rather than imported: to import it needs a module that setuptools no longer has.
+    # The package cannot be imported: that needs a module that setuptools no longer has.
     spec = find_spec("face_recognition_models")
     folder = (spec.submodule_search_locations if spec else None) or ["."]
     path = Path(folder[0]) / "models" / name
     try:
         return read(str(path))
     except RuntimeError as error:
-        raise MlrError(f"{path}: cannot be read; install mlr[align] anew") from error
+        raise MlrError(f"{path}: cannot be read; install mlr[align] again") from error
 
 
-def _confidence(eyes: Eyes) -> float:
-    return eyes.confidence or 0.0
+def pupil(grey: Floats, expected: complex, distance: float) -> complex:
+    """Return the centre of the iris: a disc darker than the sclera at its sides.
+
+    The mean over positions, weighted by exp((c - 1) / SHARPNESS - d^2 / 2 PUPIL_DEVIATION^2), where
+    c is the contrast of the disc in units of the best one, and d the distance from ``expected``.
+
+    Parameters
+    ----------
+    grey : ndarray of float, shape (height, width)
+        A face with its eyes level, at least 0.3 eye distances wide around ``expected``.
+    expected : complex
+        Expected position, x + iy in pixels.
+    distance : float
+        Distance of the eyes, in pixels.
+    """
+    kernel = _iris(IRIS_RADIUS * distance)
+    reach, half = int(PUPIL_SEARCH * distance), len(kernel) // 2
+    column, row = int(expected.real), int(expected.imag)
+    span = reach + half
+    part = grey[row - span : row + span + 1, column - span : column + span + 1]
+    windows = np.lib.stride_tricks.sliding_window_view(part, kernel.shape)
+    contrast = np.einsum("yxij,ij->yx", windows, kernel)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    positions = (column + x + 0.5) + 1j * (row + y + 0.5)
+    away = np.abs(positions - expected) / (PUPIL_DEVIATION * distance)
+    best = max(float(contrast.max()), 1e-6)
+    weights = np.exp((contrast / best - 1) / SHARPNESS - away**2 / 2)
+    return complex((weights * positions).sum() / weights.sum())
+
+
+@cache
+def _iris(radius: float) -> Floats:
+    """Return a kernel that measures the contrast of a disc to what is left and right of it.
+
+    Above and below are lids and lashes, as dark as the iris.
+    """
+    half = int(np.ceil(1.6 * radius)) + 1
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    away = np.hypot(x, y)
+    disc = np.clip(radius + 0.5 - away, 0, 1)
+    sides = (np.clip(1.6 * radius + 0.5 - away, 0, 1) - disc) * (np.abs(x) > np.abs(y))
+    return np.asarray(sides / sides.sum() - disc / disc.sum())
 
 
 def _eye_corners(predictor: Any, grey: Grey, box: Any) -> tuple[complex, complex]:
@@ -227,38 +271,29 @@ def _eye_corners(predictor: Any, grey: Grey, box: Any) -> tuple[complex, complex
     return (c + d) / 2, (a + b) / 2
 
 
-def _copy(pixels: Pixels, scale: float) -> Grey:
-    """Return a grey copy in another size."""
+def _grey_copy(pixels: Pixels, scale: float) -> Grey:
+    """Return a photograph scaled, grey and with 8 bits."""
     height, width = pixels.shape[:2]
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return _grey(_pillow(pixels).resize(size, PIL.Image.Resampling.BICUBIC, reducing_gap=2.0))
-
-
-def _pillow(pixels: Pixels) -> PIL.Image.Image:
-    """Return an 8-bit image as Pillow has it."""
-    if pixels.dtype != np.uint8:
-        pixels = (pixels >> 8).astype(np.uint8)
-    return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _grey(image: PIL.Image.Image) -> Grey:
+    image = _pillow(pixels).resize(size, PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.array(image.convert("L"))
 
 
 def _close_up(
-    pixels: Pixels, eyes: Eyes, side: int = CLOSE_UP, places: Places = PLACES
+    pixels: Pixels,
+    eyes: Eyes,
+    side: int = CLOSE_UP,
+    positions: Sequence[Sequence[float]] = EYES_IN_CLOSE_UP,
 ) -> tuple[Grey, Similarity]:
     """Return a face, upright and grey, and the map from there to the photograph."""
-    to_crop = eyes.to_crop(side, side, places)
-    crop = warp(pixels, to_crop, side, side)
-    white = np.iinfo(pixels.dtype).max
-    crop = np.rint(np.clip(crop * (255 / white), 0, 255)).astype(np.uint8)
-    return _grey(_pillow(crop)), to_crop.inverse
+    to_crop = eyes.to_crop(side, side, positions)
+    crop = warp(pixels, to_crop, side, side) * (255 / np.iinfo(pixels.dtype).max)
+    image = _pillow(np.rint(np.clip(crop, 0, 255)).astype(np.uint8))
+    return np.array(image.convert("L")), to_crop.inverse
 
 
-def _turned(degrees: float, height: int, width: int) -> tuple[Similarity, int, int]:
-    """Return the map that turns an image about its corner, moved to fit, and the new size."""
-    angle = math.radians(degrees)
-    turn = Similarity(complex(math.cos(angle), math.sin(angle)), 0)
-    top, bottom, left, right = seen(turn, height, width)
-    return Similarity(turn.factor, -complex(left, top)), bottom - top, right - left
+def _pillow(pixels: Pixels) -> PIL.Image.Image:
+    """Return an image with 8 bits as Pillow's."""
+    if pixels.dtype != np.uint8:
+        pixels = (pixels >> 8).astype(np.uint8)
+    return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from mlr.photo.detector import load_dlib_model, predictor
+from mlr.photo.detect import load_dlib_model, predictor
 
 Embedding = npt.NDArray[np.float64]
 
