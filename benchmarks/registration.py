@@ -45,10 +45,10 @@ from mlr.io.files import replacing
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
 from mlr.photo.detect import load_dlib_model
-from mlr.samples.expressions import perform
+from mlr.samples.expressions import Shot
 from mlr.samples.folder import sample
-from mlr.samples.geometry import place
-from mlr.samples.subjects import meet
+from mlr.samples.geometry import Mouth
+from mlr.samples.subjects import subject_of
 from mlr.utils.threads import limited
 
 RESULTS = Path(__file__).parent / "results" / "registration.md"
@@ -132,8 +132,8 @@ def read(path):
 
 def true_mouth(subject, expression):
     """Return the corners of the mouth of a drawn face, and the lips' edges between, (4, 2)."""
-    shot = perform(SEED, subject, expression)
-    m = place(meet(SEED, subject), shot).mouth
+    shot = Shot(SEED, subject, expression)
+    m = Mouth(subject_of(SEED, subject), shot)
     left, right = ((m.y + y, m.x + x) for y, x in zip(m.corners, (-m.half, m.half), strict=True))
     upper, lower = (m.y - m.open_up - m.lip_upper, m.x), (m.y + m.open_down + m.lip_lower, m.x)
     middle = EYES[0][1], (EYES[0][0] + EYES[1][0]) / 2

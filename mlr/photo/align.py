@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,20 +118,14 @@ def align(
     rows = _rows_of_existing(folder) if skip_existing else {}
     missing = [job for job in jobs if _name(job.outputs["aligned"], folder) not in rows]
     report.skipped += len(jobs) - len(missing)
-    task = _Task(
-        finder,
-        size,
-        planned={path for job in jobs for path in job.outputs.values()},
-        write=partial(write_image, quality=quality, png_level=png_level, force=force),
-        skip_existing=skip_existing,
-        force=force,
-    )
+    planned = {job.outputs["aligned"] for job in jobs}
+    encoding = {"quality": quality, "png_level": png_level, "force": force}
+    task = _Task(finder, size, planned, skip_existing, encoding)
     crops: list[_Crop] = []
     losses: list[str] = []
     outcomes = ordered_map(partial(_align_photo, task=task), missing, thread_count(threads))
-    for job, outcome in zip(
-        missing, report.progress(outcomes, len(missing), "aligning"), strict=True
-    ):
+    progress = report.progress(outcomes, len(missing), "aligning")
+    for job, outcome in zip(missing, progress, strict=True):
         crops += outcome.crops
         losses.append(outcome.loss)
         report.skipped += bool(outcome.crops) and not any(c.written for c in outcome.crops)
@@ -187,9 +182,8 @@ class _Task:
     finder: FaceFinder
     size: int
     planned: set[Path]  # the first crop of each photograph
-    write: Callable[..., None]
     skip_existing: bool
-    force: bool
+    encoding: dict[str, Any]  # quality, png_level and force of `write_image`
 
 
 @dataclass(frozen=True)
@@ -204,55 +198,48 @@ class _Crop:
 
 @dataclass
 class _Outcome:
-    """The crops of a photograph, causes of failures, and what the image holds but was not read."""
+    """What became of a photograph."""
 
     crops: list[_Crop] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    loss: str = ""
+    loss: str = ""  # what it holds that was not decoded
 
 
 def _align_photo(job: Job, task: _Task) -> _Outcome:
     """Read a photograph, find its faces and write their crops."""
-    first = job.outputs["aligned"]
-    outcome = _Outcome()
+    first, outcome = job.outputs["aligned"], _Outcome()
     try:
-        check_free(first, force=task.force or task.skip_existing)  # before the work, not after
+        check_free(first, force=task.encoding["force"] or task.skip_existing)  # before the work
         image = read_image(job.face)
         outcome.loss = image.loss
-        faces = task.finder.find(job.face, image.pixels)
+        for number, eyes in enumerate(task.finder.find(job.face, image.pixels), 1):
+            path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
+            try:
+                if number > 1 and path in task.planned:
+                    cause = f"face {number} would be written to {path}, as another photograph is"
+                    raise MlrError(cause)
+                written = _write_crop(path, image, eyes, task)
+                outcome.crops.append(_Crop(job.face, path, eyes, written))
+            except MlrError as error:
+                outcome.failures.append(str(error))
     except MlrError as error:
         outcome.failures.append(str(error))
-        return outcome
-    for number, eyes in enumerate(faces, 1):
-        path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
-        try:
-            if number > 1 and path in task.planned:
-                raise MlrError(
-                    f"face {number} would be written to {path}, as another photograph is"
-                )
-            existing = task.skip_existing and path.exists()
-            if existing:
-                _check_size(path, task.size)
-            else:
-                _write_crop(path, image, eyes, task)
-            outcome.crops.append(_Crop(job.face, path, eyes, not existing))
-        except MlrError as error:
-            outcome.failures.append(str(error))
     return outcome
 
 
-def _write_crop(path: Path, image: Image, eyes: Eyes, task: _Task) -> None:
-    alpha = image.alpha
+def _write_crop(path: Path, image: Image, eyes: Eyes, task: _Task) -> bool:
+    """Write a crop, or return False if there is one of this size that is to be kept."""
+    size, alpha = task.size, image.alpha
+    if task.skip_existing and path.exists():
+        header = read_header(path)
+        if (header.height, header.width) != (size, size):
+            raise ImageError(f"{path}: exists already and is {header}, not {size}x{size} px")
+        return False
     if alpha is not None:
-        alpha = aligned_crop(alpha[..., None], eyes, task.size)[..., 0]
-    task.write(path, aligned_crop(image.pixels, eyes, task.size), alpha, icc=image.icc)
-
-
-def _check_size(path: Path, size: int) -> None:
-    """Raise unless a crop of an earlier run has the wanted size."""
-    header = read_header(path)
-    if (header.height, header.width) != (size, size):
-        raise ImageError(f"{path}: exists already and is {header}, not {size}x{size} px")
+        alpha = aligned_crop(alpha[..., None], eyes, size)[..., 0]
+    crop = aligned_crop(image.pixels, eyes, size)
+    write_image(path, crop, alpha, icc=image.icc, **task.encoding)
+    return True
 
 
 def _name(path: Path, folder: Path) -> str:

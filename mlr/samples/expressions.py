@@ -1,10 +1,13 @@
-"""What a face does: muscle actions of seven expressions, and how one subject performs them."""
+"""What a face does: muscle actions of seven expressions, and how a subject performs them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
+
+from mlr.samples.subjects import normal
 
 
 @dataclass(frozen=True)
@@ -68,53 +71,33 @@ EXPRESSIONS: tuple[str, ...] = tuple(MANNERS)
 """Names of the expressions that can be drawn; the first is the face at rest."""
 
 
-@dataclass(frozen=True)
 class Shot:
-    """One photograph: the action, and what differs between two photographs of one subject."""
+    """One picture: how a subject shows an expression, and what differs from picture to picture."""
 
-    action: Action
-    lean: float  # how much stronger the right-hand side of the picture acts
-    yaw: float  # turn of the head, in radians or so
-    nod: float
-    shift: tuple[float, float]  # error of the alignment, in face units
-    scale: tuple[float, float]  # and of the size, which the turned head also changes
-    hair: tuple[float, float]  # how the hair has moved, in face units
-    light: tuple[float, float]  # change of the light's direction
-    exposure: float
-    warmth: float
-    gaze: tuple[float, float]  # shift of the irises in face units
-
-
-def perform(seed: int, subject: int, expression: str) -> Shot:
-    """Draw how number ``subject`` shows ``expression``, and the circumstances of the shot."""
-    number = EXPRESSIONS.index(expression)
-    rng = np.random.default_rng((seed, subject, 202, number))
-
-    def n(spread: float) -> float:
-        return spread * min(2.0, max(-2.0, float(rng.normal())))
-
-    first, second = MANNERS[expression]
-    # most subjects clearly have one manner: t is near 0 or near 1
-    t = float(rng.random())
-    t = min(1.0, max(0.0, (t - 0.62) * 5 + 0.5))
-    strength = float(rng.uniform(0.84, 1.2))
-    values = {}
-    for f in fields(Action):
-        a, b = getattr(first, f.name), getattr(second, f.name)
-        values[f.name] = (a + (b - a) * t) * strength * float(rng.uniform(0.82, 1.15))
-    # nobody's resting face is quite at rest
-    for name in ("smile", "frown", "inner_up", "brow_low", "tight", "press"):
-        values[name] += max(0.0, n(0.06))
-    return Shot(
-        action=Action(**values),
-        lean=n(0.1),
-        yaw=n(0.09),
-        nod=n(0.09),
-        shift=(n(0.0018), n(0.0018)),
-        scale=(1.0 + n(0.010), 1.0 + n(0.013)),
-        hair=(n(0.004), n(0.005)),
-        light=(n(0.07), n(0.06)),
-        exposure=1.0 + n(0.045),
-        warmth=n(0.012),
-        gaze=(n(0.0012), n(0.0008)),
-    )
+    def __init__(self, seed: int, subject: int, expression: str) -> None:
+        rng = np.random.default_rng((seed, subject, 202, EXPRESSIONS.index(expression)))
+        n = partial(normal, rng, 0.0)
+        first, second = MANNERS[expression]
+        # most subjects clearly have one manner: t is near 0 or near 1
+        t = float(rng.random())
+        t = min(1.0, max(0.0, (t - 0.62) * 5 + 0.5))
+        strength = float(rng.uniform(0.84, 1.2))
+        values = {}
+        for f in fields(Action):
+            a, b = getattr(first, f.name), getattr(second, f.name)
+            values[f.name] = (a + (b - a) * t) * strength * float(rng.uniform(0.82, 1.15))
+        # a resting face is never quite at rest
+        for name in ("smile", "frown", "inner_up", "brow_low", "tight", "press"):
+            values[name] += max(0.0, n(0.06))
+        self.action = Action(**values)
+        self.lean = n(0.1)  # how much stronger the right-hand side of the picture acts
+        self.yaw = n(0.09)  # turn of the head, in radians or so
+        self.nod = n(0.09)
+        self.shift = n(0.0018), n(0.0018)  # error of the alignment
+        # error of the size, which the turned head also changes
+        self.scale = 1.0 + n(0.010), 1.0 + n(0.013)
+        self.hair = n(0.004), n(0.005)  # how the hair has moved
+        self.light = n(0.07), n(0.06)  # change of the light's direction
+        self.exposure = 1.0 + n(0.045)
+        self.warmth = n(0.012)
+        self.gaze = n(0.0012), n(0.0008)  # shift of the irises

@@ -54,7 +54,9 @@ def sample(
     OutputExistsError
         If the folder is not empty and ``force`` is false.
     OptionError
-        If there is no such expression.
+        If there is no such expression, or no pair is wanted.
+    ValueError
+        If the size is too small, or the seed negative.
     MlrError
         If a file cannot be written.
     """
@@ -64,6 +66,8 @@ def sample(
     unknown = [name for name in wanted if name not in EXPRESSIONS[1:]]
     if unknown:
         raise OptionError(f"no expression {unknown[0]!r}; there is: {', '.join(EXPRESSIONS[1:])}")
+    if pairs < 1:
+        raise OptionError(f"the number of pairs must be positive, not {pairs}")
     if folder.exists() and not folder.is_dir():
         raise MlrError(f"{folder}: is a file, and a folder is to be written there")
     if not force and folder.exists() and any(folder.iterdir()):

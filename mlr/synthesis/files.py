@@ -145,16 +145,17 @@ def synthesize(
     finder = FaceFinder(eyes, face)
     suffix = _suffix(format, animate)
     report = report or Report()
-    change = _Change(_targets(model, target), strength, style)
+    targets = _targets(model, target)
     model.styles_of(style, model.expressions)
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if cluster is not None:
         paths = [path.absolute() for path in paths]
         output = None if output is None else Path(output).absolute()
-    jobs = plan(paths, output, list(change.targets), report, suffix, force=force)
+    jobs = plan(paths, output, list(targets), report, suffix, force=force)
     encoding = {"quality": quality, "png_level": png_level, "force": force}
     saving = _Saving(animate, metadata, skip_existing, encoding)
-    task = _Task(model, change, finder, True if resize else False if align else None, saving)
+    aligned = True if resize else False if align else None
+    task = _Task(model, targets, strength, style, finder, aligned, saving)
     outcomes: list[_Outcome] = []
     with engine(cluster, report) as elsewhere:
         results = mapped(elsewhere, _synthesize_file, jobs, task, threads)
@@ -175,15 +176,6 @@ def synthesize(
 
 
 @dataclass(frozen=True)
-class _Change:
-    """The requested change: targets by the names of their outputs, strength and style."""
-
-    targets: Mapping[str, Target]
-    strength: float
-    style: Style
-
-
-@dataclass(frozen=True)
 class _Saving:
     """How outputs are written."""
 
@@ -192,18 +184,15 @@ class _Saving:
     skip_existing: bool
     encoding: dict[str, Any]  # quality, png_level and force of `write_image`
 
-    def check_free(self, path: Path) -> None:
-        """Raise unless an output may be written."""
-        folder = self.animate and path.suffix.lower() == FRAMES_FOLDER
-        (check_free_folder if folder else check_free)(path, force=self.encoding["force"])
-
 
 @dataclass(frozen=True)
 class _Task:
     """What to do with every file."""
 
     model: Model
-    change: _Change
+    targets: dict[str, Target]  # by the names of their outputs
+    strength: float
+    style: Style
     finder: FaceFinder
     aligned: bool | None  # whether all images are aligned faces; None: those of the model's size
     saving: _Saving
@@ -222,7 +211,7 @@ class _Task:
         """Return the record of how an output is made, if it is to be written."""
         if not self.saving.metadata:
             return None
-        return new_record(name, self.change.strength, self.model.sha256, self.change.style)
+        return new_record(name, self.strength, self.model.sha256, self.style)
 
 
 @dataclass
@@ -250,7 +239,9 @@ def _synthesize_file(job: Job, task: _Task) -> _Outcome:
         path = next(iter(outputs.values()))
         try:
             for path in outputs.values():  # before the work, not after
-                task.saving.check_free(path)
+                folder = task.saving.animate and path.suffix.lower() == FRAMES_FOLDER
+                check = check_free_folder if folder else check_free
+                check(path, force=task.saving.encoding["force"])
             image, faces = _read(job.face, task)
         except MlrError as error:
             outcome.failures.append((str(error), path))
@@ -283,34 +274,33 @@ def _write_image(
     task: _Task, image: Image, faces: list[Eyes] | None, name: str, path: Path
 ) -> None:
     """Write an image with one expression: still, or as an animation."""
-    model, saving, record = task.model, task.saving, task.record(name)
-    target, style = task.change.targets[name], task.change.style
+    target, record = task.targets[name], task.record(name)
     if faces is None:
-        change = model.changer(image.pixels, target, style)
+        change = task.model.changer(image.pixels, target, task.style)
     else:
-        change = changer(model, image.pixels, faces, target, style)
-    strength, common = task.change.strength, {"icc": image.icc, **saving.encoding}
-    if saving.animate:
-        write_animation(path, change, image.alpha, strength=strength, record=record, **common)
+        change = changer(task.model, image.pixels, faces, target, task.style)
+    common = {"icc": image.icc, **task.saving.encoding}
+    if task.saving.animate:
+        write_animation(path, change, image.alpha, strength=task.strength, record=record, **common)
     else:
-        write_image(path, change(strength), image.alpha, exif=to_exif(record), **common)
+        write_image(path, change(task.strength), image.alpha, exif=to_exif(record), **common)
 
 
 def _write_clip(task: _Task, clip: Path, name: str, path: Path) -> None:
     """Write a clip with one expression, frame by frame."""
     if task.saving.animate:
         raise ImageError("is a clip, which moves already; --animate is for images")
-    model = task.model
-    change = task.change.targets[name], task.change.strength, task.change.style
+    model, wanted = task.model, (task.targets[name], task.strength, task.style)
 
     def changed(frames: Iterator[Pixels], size: Size) -> Iterator[Pixels]:
         if task.is_photograph(clip, size):
             with _hint_to_resize(size, task.size):
                 tracked = task.finder.follow(clip, frames)
-                yield from ordered_map(lambda each: change_frame(model, each, *change), tracked, 1)
+                yield from ordered_map(lambda each: change_frame(model, each, *wanted), tracked, 1)
         else:
-            fitted = (_fitted(frame, task.size) for frame in frames)
-            yield from ordered_map(lambda frame: model.synthesize(frame, *change), fitted, 1)
+            yield from ordered_map(
+                lambda frame: model.synthesize(_fitted(frame, task.size), *wanted), frames, 1
+            )
 
     force = task.saving.encoding["force"]
     change_clip(clip, path, changed, record=task.record(name), force=force)
