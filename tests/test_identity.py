@@ -1,4 +1,4 @@
-"""Whether an output still shows the same person, by dlib's embeddings, where the extra is there."""
+"""Whether outputs keep the identity, by dlib's embeddings; needs the extra."""
 
 import importlib.util
 import json
@@ -72,7 +72,7 @@ def test_an_embedding_is_of_128_numbers_and_of_any_size():
 
 
 @pytest.mark.skipif(not LONDON.is_dir(), reason=f"needs {LONDON} (set MLR_DATA)")
-def test_a_smile_changes_a_person_less_than_another_person_does():
+def test_a_smile_changes_an_embedding_less_than_another_subject_does():
     faces = sorted((LONDON / "neutral").glob("*.png"))[:4]
     neutral, happy = (
         [embedding(read_image(LONDON / expression / path.name).pixels) for path in faces]

@@ -43,11 +43,11 @@ needs_photos = pytest.mark.skipif(
 @cache
 def scene(width=300, height=240, channels=3, dtype=np.uint8, seed=1):
     """Return a smooth random picture with a little grain."""
-    white = np.iinfo(dtype).max
+    data_range = np.iinfo(dtype).max
     generator = np.random.default_rng(seed)
-    coarse = generator.integers(white // 4, 3 * white // 4, (9, 12, channels), dtype)
-    grain = generator.normal(0, white / 100, (height, width, channels))
-    return np.clip(resized(coarse, height, width) + grain, 0, white).astype(dtype)
+    coarse = generator.integers(data_range // 4, 3 * data_range // 4, (9, 12, channels), dtype)
+    grain = generator.normal(0, data_range / 100, (height, width, channels))
+    return np.clip(resized(coarse, height, width) + grain, 0, data_range).astype(dtype)
 
 
 def write_table(path: Path, rows: dict[str, list[Eyes]]) -> Path:
@@ -185,13 +185,14 @@ def test_the_change_is_put_on_the_face_and_nowhere_else(dtype, channels):
     inside = (row >= 0) & (row < SIDE) & (column >= 0) & (column < SIDE)
     there = np.zeros((240, 300, 1))
     there[inside] = share[row[inside], column[inside]]
-    white = np.iinfo(dtype).max
+    data_range = np.iinfo(dtype).max
     assert not changed[~inside].any()
     # Within the slope of the edge over half a pixel of the model.
-    assert np.abs(changed - 0.2 * white * there)[picture < 0.75 * white].max() < 0.04 * white
-    core = (there == 1) & (picture < 0.75 * white)
+    unclipped = picture < 0.75 * data_range
+    assert np.abs(changed - 0.2 * data_range * there)[unclipped].max() < 0.04 * data_range
+    core = (there == 1) & unclipped
     assert core.sum() > 1000
-    assert np.abs(changed[core] - 0.2 * white).max() <= max(1, 0.004 * white)
+    assert np.abs(changed[core] - 0.2 * data_range).max() <= max(1, 0.004 * data_range)
 
 
 def test_two_faces_change_and_a_face_beyond_the_border_changes_as_far_as_it_is_seen():
@@ -214,8 +215,8 @@ def turned(picture, eyes, factor, size):
     height, width = picture.shape[:2]
     shift = complex(size[1], size[0]) / 2 - factor * complex(width, height) / 2
     map_ = Similarity(factor, shift)
-    white = np.iinfo(picture.dtype).max
-    result = np.clip(np.rint(warp(picture, map_, *size)), 0, white).astype(picture.dtype)
+    data_range = np.iinfo(picture.dtype).max
+    result = np.clip(np.rint(warp(picture, map_, *size)), 0, data_range).astype(picture.dtype)
     return result, Eyes(map_(eyes.left), map_(eyes.right)), map_
 
 
@@ -602,7 +603,7 @@ def test_an_animation_is_refused_in_one_line(run, model, tmp_path):
 
 
 @pytest.mark.parametrize(("size", "small"), [(128, True), (16, False)])
-def test_faces_smaller_than_the_model_are_changed_and_told(run, tmp_path, size, small):
+def test_faces_smaller_than_the_model_are_changed_and_noted(run, tmp_path, size, small):
     write_image(tmp_path / "ann.png", scene())
     eyes = write_table(tmp_path / "eyes.csv", {"ann.png": [Eyes(120 + 100j, 140 + 100j)]})
     brightening(side=size).save(tmp_path / "model.npz")

@@ -1,4 +1,4 @@
-"""Faces followed through clips: steady, bridged, faded, and nothing changed beside them."""
+"""Faces followed through clips: steady, bridged, faded, and nothing else changed."""
 
 import cmath
 import gc
@@ -130,7 +130,8 @@ def test_several_faces_or_one():
     paths = [[100 + 100j] * 30, [300 + 100j] * 30]
     assert all(len(frame) == 2 for frame in followed(*paths))
     late = [None] * 5 + [300 + 100j] * 25
-    assert [len(frame) for frame in followed(paths[0], late, several=False)] == [1] * 30
+    one = followed(paths[0], late, wanted=lambda faces: faces[:1])
+    assert [len(frame) for frame in one] == [1] * 30
     assert len(followed(paths[0], late)[-1]) == 2
 
 
@@ -235,7 +236,7 @@ def test_the_change_trembles_less_on_a_moving_photograph_and_leaves_the_rest(lon
 
 @pytest.fixture(scope="module")
 def london(tmp_path_factory):
-    """A model of photographs that lie beside the clone."""
+    """A model of photographs next to the clone."""
     from mlr.training.train import train
 
     return train(SHARED / "london" / "128", recipe="paper")
@@ -274,7 +275,7 @@ def test_a_clip_of_an_unaligned_face(run, ffmpeg, london, tmp_path):
     assert len(after) == 12
     for x, y in zip(before, after, strict=True):
         difference = np.abs(x.astype(float) - y).mean(axis=2)
-        assert difference[:, :40].mean() < 2  # encoded anew
+        assert difference[:, :40].mean() < 2  # encoded again
         assert difference[100:200, 110:210].mean() > 2 * difference[:, :40].mean()
 
 

@@ -54,9 +54,7 @@ threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
 )
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
-skip_existing = click.option(
-    "--skip-existing", is_flag=True, help="Leave outputs that are there already alone."
-)
+skip_existing = click.option("--skip-existing", is_flag=True, help="Skip existing outputs.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 quality = click.option(
     "--quality",
@@ -70,15 +68,14 @@ png_level = click.option(
     type=click.IntRange(0, 9),
     default=4,
     show_default=True,
-    help="How hard to compress PNG files; 1 is quick, 9 small.",
+    help="Compression level of PNG files: 1 is quick, 9 small.",
 )
 eyes = click.option(
     "--eyes",
     type=FILE,
     metavar="CSV",
-    help="Where the eyes are: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left "
-    "is the viewer's.  "
-    "[default: found with mlr[align]]",
+    help="Table of eyes: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left is "
+    "the viewer's.  [default: detected with mlr[align]]",
 )
 
 

@@ -26,14 +26,14 @@ def _targets(
     "-o",
     "--output",
     type=options.OUTPUT,
-    help="Folder to write to, or a file for one face.  [default: FOLDER-EXPRESSION beside it]",
+    help="Folder to write to, or a file for one face.  [default: FOLDER-EXPRESSION next to it]",
 )
 @click.option(
     "--target",
     multiple=True,
     callback=_targets,
     metavar="NAME|NAME=SHARE,...",
-    help="Expression to make, or a mix as happy=0.6,surprised=0.4; may be repeated.  "
+    help="Expression to synthesize, or a mix as happy=0.6,surprised=0.4; may be repeated.  "
     "[default: all of the model]",
 )
 @click.option(
@@ -48,12 +48,12 @@ def _targets(
 @click.option(
     "--resize",
     is_flag=True,
-    help="Bring images to the model's size: they are aligned faces, of another size.",
+    help="Resize images to the model's size: they are aligned faces of another size.",
 )
 @click.option(
     "--align",
     is_flag=True,
-    help="Look for faces in every image: one of the model's size is a photograph, too.",
+    help="Treat every image as a photograph, even one of the model's size.",
 )
 @options.eyes
 @options.face("all")
@@ -65,16 +65,16 @@ def _targets(
 @click.option(
     "--format",
     metavar="SUFFIX",
-    help="Kind of images to write, as jpg; with --animate gif, webp, png or frames, a folder "
-    "of PNG files.  "
-    "[default: as each face; gif]",
+    help="Suffix of the images to write, as jpg; with --animate gif, webp, png or frames, a "
+    "folder of PNG files.  "
+    "[default: that of each face; gif]",
 )
 @options.quality
 @options.png_level
 @click.option(
     "--metadata/--no-metadata",
     default=True,
-    help="Say in each file that it is synthesized and how, for mlr info to read.  [default: yes]",
+    help="Record in each file how it was made, for mlr info to read.  [default: yes]",
 )
 @options.cluster
 @options.threads

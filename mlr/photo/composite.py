@@ -127,11 +127,10 @@ class _Face:
         self._gain, offset = exposure_match(model, face)
         self._matched = self._gain * face + offset
         self._planes = np.ascontiguousarray(self._matched.transpose(2, 0, 1))
-        self._registered = None
         shares = model.shares_of(target)
         styles = model.styles_of(style, shares)
-        if model.registered is not None:
-            self._registered = model.face(self._planes, shares, styles)
+        registered = model.registered is not None
+        self._registered = model.face(self._planes, shares, styles) if registered else None
 
     def composite(self, result: Pixels, strength: float) -> None:
         """Add the change to the photograph, in place."""

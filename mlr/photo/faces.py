@@ -91,8 +91,7 @@ class FaceFinder:
         """
         known = self._known(clip)
         if known is None:
-            several = self._rank is None
-            tracked = follow(frames, self._detector, self._wanted, several=several)
+            tracked = follow(frames, self._detector, self._wanted if self._rank else None)
         else:
             fixed = [TrackedFace(eyes) for eyes in self._wanted(known)]
             tracked = ((frame, fixed) for frame in frames)

@@ -100,9 +100,7 @@ class Track:
 def follow(
     frames: Iterable[Pixels],
     detector: Detector,
-    wanted: Callable[[Sequence[Eyes]], Sequence[Eyes]] = lambda faces: faces,
-    *,
-    several: bool = True,
+    wanted: Callable[[Sequence[Eyes]], Sequence[Eyes]] | None = None,
 ) -> Iterator[tuple[Pixels, list[TrackedFace]]]:
     """Yield the frames of a clip with the faces in them.
 
@@ -112,10 +110,9 @@ def follow(
         `AHEAD` of them are in memory at once.
     detector : Detector
         Searches the whole of every `SEARCH`-th frame, and all frames for known faces.
-    wanted : function of a sequence of Eyes
-        Returns those to follow of the faces found in a frame; by default all.
-    several : bool
-        Look for further faces while one is followed.
+    wanted : function of a sequence of Eyes, optional
+        Returns which of the faces found in a frame to follow; others are not looked for as long as
+        one is followed. By default all are followed.
     """
     tracks: list[Track] = []
     waiting: deque[Pixels] = deque()
@@ -123,8 +120,9 @@ def follow(
     for read, frame in enumerate(frames):
         tracks = [track for track in tracks if read - track.last <= AHEAD]
         alive = _found_again(tracks, read, frame, detector)
-        if read % SEARCH == 0 and (several or not alive):
-            tracks += _found_first(alive, read, wanted(detector.find(frame)))
+        if read % SEARCH == 0 and (wanted is None or not alive):
+            faces = detector.find(frame)
+            tracks += _found_first(alive, read, faces if wanted is None else wanted(faces))
         waiting.append(frame)
         if len(waiting) > AHEAD:
             yield _with_faces(waiting.popleft(), tracks, read - AHEAD, read)
