@@ -11,7 +11,8 @@ from mlr.errors import DataError, MlrWarning
 from mlr.io.images import write_image
 from mlr.io.pairs import find_pairs, images_under
 from mlr.training.collect import collect
-from mlr.training.decode import common_format, decoded, ordered_map
+from mlr.training.decode import common_format, decoded
+from mlr.utils.threads import ordered_map
 from mlr.utils.progress import Report
 from tests.conftest import draw, draw_pairs
 

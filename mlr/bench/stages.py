@@ -28,7 +28,7 @@ from mlr.io.images import read_image, write_image
 from mlr.kernels.pack import pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
 from mlr.sklearn import MaskedRegression
-from mlr.training.decode import ordered_map
+from mlr.utils.threads import ordered_map
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 

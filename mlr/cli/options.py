@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from mlr.utils.executor import Executor
     from mlr.utils.progress import ConsoleReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,18 +36,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 
-def _begun(context: click.Context, parameter: click.Parameter, where: str | None) -> str | None:
-    """Let processes here load what they need while this one does."""
-    if where is not None:
-        from mlr.cluster import forkserver
-
-        forkserver.begin(where)
-    return where
-
-
 cluster = click.option(
     "--cluster",
-    callback=_begun,
     metavar="ADDRESS",
     help="Have it done by a Dask cluster, tcp://HOST:PORT, or by N processes here, local:N; needs "
     "mlr[cluster].",
@@ -216,6 +208,21 @@ def training_data(output: str) -> Callable[[Command], Command]:
     return decorate
 
 
+@contextmanager
+def executor(
+    cluster: str | None, report: ConsoleReport, memory: str | None = None
+) -> Iterator[Executor | None]:
+    """Yield the executor that ``--cluster`` asks for, or None."""
+    if cluster is None:
+        yield None
+        return
+    from mlr.cluster import connect
+    from mlr.utils.memory import memory_limit
+
+    with connect(cluster, report, None if memory is None else memory_limit(memory)) as found:
+        yield found
+
+
 def verbosity(command: Command) -> Command:
     """Add ``-q`` and ``-v``."""
     command = click.option("-q", "--quiet", is_flag=True, help="Print failures alone.")(command)
@@ -226,6 +233,7 @@ def console(quiet: bool, verbose: bool) -> ConsoleReport:
     """Return a report that writes to stderr as much as was asked for."""
     import warnings
 
+    from mlr.utils.executor import Executor
     from mlr.utils.progress import ConsoleReport
 
     warnings.filterwarnings("ignore", module="PIL")  # odd metadata, nothing that a user could mend

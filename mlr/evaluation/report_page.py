@@ -24,7 +24,7 @@ from mlr.core.metrics import Scores
 from mlr.evaluation.sheet import ERROR_GAIN, PairPicture, as_rgb8, error_picture
 from mlr.io.files import replacing
 from mlr.io.images import Pixels, resized
-from mlr.training.decode import ordered_map
+from mlr.utils.threads import ordered_map
 from mlr.utils.progress import listed
 
 PICTURED = 300  # pairs shown with pictures: a page of some 10 MB, which a phone still opens
