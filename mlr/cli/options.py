@@ -233,7 +233,6 @@ def console(quiet: bool, verbose: bool) -> ConsoleReport:
     """Return a report that writes to stderr as much as was asked for."""
     import warnings
 
-    from mlr.utils.executor import Executor
     from mlr.utils.progress import ConsoleReport
 
     warnings.filterwarnings("ignore", module="PIL")  # odd metadata, nothing that a user could mend

@@ -32,12 +32,23 @@ class Recipe(Protocol):
 
     registers: ClassVar[bool]
 
-    def layout(self) -> Layout: ...
-    def layout_within(self, found: Layout) -> Layout: ...
-    def halo(self, head: Statistics) -> int: ...
-    def solving_bytes(self, head: Statistics, rows: int) -> float: ...
-    def solve(self, crop: Statistics, band: Band) -> tuple[npt.NDArray[np.float32], ...]: ...
-    def model(self, head: Statistics, solved: Arrays, exposure: Exposure) -> Model: ...
+    def layout(self) -> Layout:
+        """Return which planes it needs."""
+
+    def layout_within(self, found: Layout) -> Layout:
+        """Return which planes it takes of statistics with others."""
+
+    def halo(self, head: Statistics) -> int:
+        """Return how many rows around a band its results depend on."""
+
+    def solving_bytes(self, head: Statistics, rows: int) -> float:
+        """Return the bytes that `solve` allocates for a band of so many rows."""
+
+    def solve(self, crop: Statistics, band: Band) -> tuple[npt.NDArray[np.float32], ...]:
+        """Return results for the rows of a band, (..., rows, width)."""
+
+    def model(self, head: Statistics, solved: Arrays, exposure: Exposure) -> Model:
+        """Return the model, given the results of `solve` for all rows."""
 
 
 #: "best" registers faces first; "paper" is Khan et al. 2020, exactly.

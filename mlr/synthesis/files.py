@@ -29,10 +29,9 @@ from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
 from mlr.synthesis.animation import ANIMATED, write_animation
-from mlr.utils.threads import ordered_map
 from mlr.utils.executor import Executor, map_items
-from mlr.utils.threads import limited
 from mlr.utils.progress import Report, counted
+from mlr.utils.threads import limited, ordered_map
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Size = tuple[int, ...]  # height and width, in pixels
