@@ -336,7 +336,7 @@ def test_choices_that_make_no_sense_are_refused(options):
 
 
 def test_choices_of_the_other_recipe_are_refused(faces, model):
-    with pytest.raises(OptionError, match="the recipe paper has no blur to choose"):
+    with pytest.raises(OptionError, match="the recipe paper has no option blur"):
         mlr.train(faces, recipe="paper", blur=1)
     paper = mlr.train(faces, recipe="paper", target=["happy"])
     with pytest.raises(OptionError, match="recipe paper has no style"):

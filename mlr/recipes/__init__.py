@@ -16,7 +16,6 @@ from mlr.core.bands import Band, RowSource, bands
 from mlr.core.exposure import Exposure, row_sums
 from mlr.core.layout import Layout
 from mlr.core.model import Model
-from mlr.core.receptive_field import ReceptiveField
 from mlr.core.statistics import Statistics
 from mlr.errors import MlrError, OptionError
 from mlr.recipes.best import Best
@@ -78,8 +77,6 @@ def recipe(name: str, options: Mapping[str, Any]) -> Recipe:
     for key in chosen:
         if key not in known:
             raise OptionError(f"the recipe {name} has no option {key.replace('_', ' ')}")
-    if "receptive_field" in chosen:
-        chosen["receptive_field"] = ReceptiveField.of(chosen["receptive_field"])
     return RECIPES[name](**chosen)
 
 

@@ -55,9 +55,9 @@ class Best:
 
     Attributes
     ----------
-    receptive_field : ReceptiveField, optional
-        The taps; with each tap those between it and the middle one. By default those of the
-        statistics, or 3x3.
+    receptive_field : ReceptiveField, int, str or sequence of (dy, dx), optional
+        The taps, converted by `ReceptiveField.of`; with each tap those between it and the middle
+        one. By default those of the statistics, or 3x3.
     penalty : float
         Of a tap, for intensities in [0, 1], as if there were one channel; positive.
     blur : float, optional
@@ -84,11 +84,14 @@ class Best:
     registers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.receptive_field is not None and not is_closed(self.receptive_field):
-            raise OptionError(
-                "the recipe best takes a receptive field that holds, with each tap, those between "
-                "it and the middle one"
-            )
+        if self.receptive_field is not None:
+            taps = ReceptiveField.of(self.receptive_field)
+            object.__setattr__(self, "receptive_field", taps)
+            if not is_closed(taps):
+                raise OptionError(
+                    "the recipe best takes a receptive field that holds, with each tap, those "
+                    "between it and the middle one"
+                )
         check_penalty(self.penalty)
         if self.penalty == 0:
             raise OptionError("the recipe best needs a penalty above 0")

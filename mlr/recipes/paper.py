@@ -30,8 +30,8 @@ class Paper:
 
     Attributes
     ----------
-    receptive_field : ReceptiveField, optional
-        The taps; by default those of the statistics, or 3x3.
+    receptive_field : ReceptiveField, int, str or sequence of (dy, dx), optional
+        The taps, converted by `ReceptiveField.of`; by default those of the statistics, or 3x3.
     penalty : float
         Ridge penalty for intensities in [0, 1].
 
@@ -47,6 +47,8 @@ class Paper:
     registers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        if self.receptive_field is not None:
+            object.__setattr__(self, "receptive_field", ReceptiveField.of(self.receptive_field))
         check_penalty(self.penalty)
 
     def layout(self) -> Layout:
