@@ -19,10 +19,10 @@ _HOME = {
     "Statistics": "mlr.core.statistics",
     "align": "mlr.photo.align",
     "evaluate": "mlr.evaluation.evaluate",
-    "gather": "mlr.training.train",
     "load": "mlr.core.model",
     "sample": "mlr.samples.folder",
     "synthesize": "mlr.synthesis.files",
+    "statistics": "mlr.training.train",
     "train": "mlr.training.train",
 }
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mlr.samples.folder import sample as sample
     from mlr.sklearn import MaskedRegression as MaskedRegression
     from mlr.synthesis.files import synthesize as synthesize
-    from mlr.training.train import gather as gather
+    from mlr.training.train import statistics as statistics
     from mlr.training.train import train as train
 
 

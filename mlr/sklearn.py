@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.folds import Folds
 from mlr.core.model import Model
-from mlr.core.planes import WHITE
+from mlr.core.planes import DATA_RANGE
 from mlr.errors import DataError, MlrError
+from mlr.recipes import fit
 from mlr.recipes import recipe as named_recipe
-from mlr.training.registering import framed_statistics
-from mlr.utils.progress import Report
+from mlr.training.register import framed_statistics
 from mlr.utils.threads import limited
 
 Pixels = npt.NDArray[Any]
@@ -92,9 +91,9 @@ class MaskedRegression:
                 "expected X and T of the same shape (N, height, width[, 1 or 3]), "
                 f"got {X.shape} and {T.shape}"
             )
-        if X.dtype != T.dtype or X.dtype.name not in WHITE:
+        if X.dtype != T.dtype or X.dtype.name not in DATA_RANGE:
             raise DataError(
-                f"expected X and T of the same dtype, one of {', '.join(WHITE)}, "
+                f"expected X and T of the same dtype, one of {', '.join(DATA_RANGE)}, "
                 f"got {X.dtype} and {T.dtype}"
             )
         if not X.size:
@@ -105,11 +104,9 @@ class MaskedRegression:
             X, T = X[..., None], T[..., None]
         choices = {"receptive_field": self.receptive_field, "penalty": self.penalty}
         made = named_recipe(self.recipe, choices)
-        layout = made.layout((X.shape[3], *X.shape[1:3]))
         with limited(self.threads):
-            statistics = framed_statistics if made.registers else statistics_of_arrays
-            sums = Folds((statistics(X, {"target": T}, layout),))
-            self.model_: Model = made.fit(sums, Report())
+            accumulate = framed_statistics if made.registers else statistics_of_arrays
+            self.model_: Model = fit(made, accumulate(X, {"target": T}, made.layout()))
         return self
 
     def predict(self, X: Pixels) -> Pixels:
@@ -136,7 +133,7 @@ class MaskedRegression:
 
     def score(self, X: Pixels, T: Pixels) -> float:
         """Return the coefficient of determination R^2 over all pixels of all images."""
-        white = WHITE[np.asarray(T).dtype.name]
+        white = DATA_RANGE[np.asarray(T).dtype.name]
         truth = np.asarray(T, np.float64) / white
         residual = np.square(np.asarray(self.predict(X), np.float64) / white - truth).sum()
         return float(1 - residual / np.square(truth - truth.mean(axis=0)).sum())

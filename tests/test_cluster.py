@@ -19,12 +19,13 @@ from tests.conftest import draw_pairs, names, run_process
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
-from mlr.cluster import connecting
 from mlr.core.folds import joined
-from mlr.errors import DataError
-from mlr.training.decode import common_format
 from mlr.training.engine import engine
 from mlr.training.registering import make_templates
+
+from mlr.cluster import connecting
+from mlr.errors import DataError
+from mlr.training.decode import common_format
 from mlr.training.shards import Silent
 from mlr.training.train import gather as gathering
 from mlr.utils.progress import Report

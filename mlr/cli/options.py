@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from mlr.utils.executor import Executor
     from mlr.utils.progress import ConsoleReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,18 +36,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 
-def _begun(context: click.Context, parameter: click.Parameter, where: str | None) -> str | None:
-    """Let processes here load what they need while this one does."""
-    if where is not None:
-        from mlr.cluster import forkserver
-
-        forkserver.begin(where)
-    return where
-
-
 cluster = click.option(
     "--cluster",
-    callback=_begun,
     metavar="ADDRESS",
     help="Have it done by a Dask cluster, tcp://HOST:PORT, or by N processes here, local:N; needs "
     "mlr[cluster].",
@@ -211,6 +203,21 @@ def training_data(output: str) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+@contextmanager
+def executor(
+    cluster: str | None, report: ConsoleReport, memory: str | None = None
+) -> Iterator[Executor | None]:
+    """Yield the executor that ``--cluster`` asks for, or None."""
+    if cluster is None:
+        yield None
+        return
+    from mlr.cluster import connect
+    from mlr.utils.memory import memory_limit
+
+    with connect(cluster, report, None if memory is None else memory_limit(memory)) as found:
+        yield found
 
 
 def verbosity(command: Command) -> Command:

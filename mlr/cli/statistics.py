@@ -37,37 +37,38 @@ def statistics(
 ) -> int:
     """Sum up the pairs of images in DATA: all that mlr train needs to know of them.
 
-    DATA is as for mlr train. The sums of a single pair are its two images: keep the file as you
+    DATA is as for mlr train. The found of a single pair are its two images: keep the file as you
     keep the images.
 
     The recipe best registers faces to templates. These are made of the pairs, or taken from another
     statistics file with --like. Only statistics with the same templates add up.
     """
-    from mlr.training.train import gather
+    from mlr.training.train import statistics as statistics_of
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    sums = gather(
-        data,
-        output,
-        remove=remove,
-        recipe=recipe,
-        receptive_field=receptive_field,
-        like=like,
-        source=source,
-        target=target,
-        checkpoint=checkpoint,
-        shard=shard,
-        cluster=cluster,
-        memory=memory,
-        threads=threads,
-        force=force,
-        report=report,
-    )
+    with options.executor(cluster, report, memory) as executor:
+        found = statistics_of(
+            data,
+            output,
+            remove=remove,
+            recipe=recipe,
+            receptive_field=receptive_field,
+            like=like,
+            source=source,
+            target=target,
+            checkpoint=checkpoint,
+            shard=shard,
+            executor=executor,
+            memory=memory,
+            threads=threads,
+            force=force,
+            report=report,
+        )
     seconds = time.perf_counter() - start
-    summary = {"statistics": str(output), "seconds": seconds} | sums.summary()
-    pairs = sum(sums.pairs.values())
-    names = ", ".join(sums.expressions)
-    what = f"{output}: {names}, {counted(pairs, 'pair')} summed up in {seconds:.1f} s"
+    summary = {"statistics": str(output), "seconds": seconds} | found.summary()
+    pairs = sum(found.pairs.values())
+    names = ", ".join(found.expressions)
+    what = f"{output}: {names}, {counted(pairs, 'pair')} accumulated in {seconds:.1f} s"
     return options.finish(report, summary if as_json else None, what)

@@ -82,7 +82,9 @@ def _targets(
 @options.force
 @options.as_json
 @options.verbosity
-def synthesize(model: Path, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
+def synthesize(
+    model: Path, cluster: str | None, as_json: bool, quiet: bool, verbose: bool, **keywords: Any
+) -> int:
     """Change the expression of the faces in FACES, files or folders.
 
     An image of the model's size is an aligned face, and so is any with --resize. Every other one is
@@ -96,7 +98,8 @@ def synthesize(model: Path, as_json: bool, quiet: bool, verbose: bool, **keyword
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    written = synthesize(load(model), report=report, **keywords)
+    with options.executor(cluster, report) as executor:
+        written = synthesize(load(model), executor=executor, report=report, **keywords)
     seconds = time.perf_counter() - start
     folders = sorted({str(path.parent) for path in written})
     more = f" and {len(folders) - 1} more" if folders[1:] else ""

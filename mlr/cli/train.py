@@ -61,25 +61,26 @@ def train(
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    model = train_model(
-        data,
-        output,
-        remove=remove,
-        recipe=recipe,
-        receptive_field=receptive_field,
-        like=like,
-        penalty=penalty,
-        blur=blur,
-        source=source,
-        target=target,
-        checkpoint=checkpoint,
-        shard=shard,
-        cluster=cluster,
-        memory=memory,
-        threads=threads,
-        force=force,
-        report=report,
-    )
+    with options.executor(cluster, report, memory) as executor:
+        model = train_model(
+            data,
+            output,
+            remove=remove,
+            recipe=recipe,
+            receptive_field=receptive_field,
+            like=like,
+            penalty=penalty,
+            blur=blur,
+            source=source,
+            target=target,
+            checkpoint=checkpoint,
+            shard=shard,
+            executor=executor,
+            memory=memory,
+            threads=threads,
+            force=force,
+            report=report,
+        )
     seconds = time.perf_counter() - start
     summary = {"model": str(output), "seconds": seconds} | model.summary()
     pairs = sum(model.meta["pairs"].values())

@@ -29,13 +29,15 @@ from mlr.photo.composite import change_frame, changer, eye_positions
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
 from mlr.synthesis.animation import ANIMATED, write_animation
-from mlr.training.engine import engine, mapped
+from mlr.utils.executor import Executor, map_items
 from mlr.utils.progress import Report, counted
-from mlr.utils.threads import ordered_map
+from mlr.utils.threads import limited, ordered_map
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Style = float | Mapping[str, float] | None
 Size = tuple[int, ...]  # height and width, in pixels
+
+BATCH = 32  # files of a task of the executor
 
 
 def synthesize(
@@ -55,7 +57,7 @@ def synthesize(
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     metadata: bool = True,
-    cluster: str | None = None,
+    executor: Executor | None = None,
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
@@ -108,9 +110,9 @@ def synthesize(
         Compression level of PNG files, from 0 to 9.
     metadata : bool
         Record in each file how it was made, see `mlr.io.provenance`.
-    cluster : str, optional
-        Address of the executor, as for `mlr.training.train.train`; all its workers must see the
-        same folders.
+    executor : Executor, optional
+        Runs the synthesis in other processes, as for `mlr.train`; by default it runs in threads.
+        The workers must see the same folders.
     threads : int, optional
         By default one for each processor.
     skip_existing : bool
@@ -148,7 +150,7 @@ def synthesize(
     targets = _targets(model, target)
     model.styles_of(style, model.expressions)
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    if cluster is not None:
+    if executor is not None:  # its workers may be in other folders
         paths = [path.absolute() for path in paths]
         output = None if output is None else Path(output).absolute()
     jobs = plan(paths, output, list(targets), report, suffix, force=force)
@@ -157,8 +159,8 @@ def synthesize(
     aligned = True if resize else False if align else None
     task = _Task(model, targets, strength, style, finder, aligned, saving)
     outcomes: list[_Outcome] = []
-    with engine(cluster, report) as elsewhere:
-        results = mapped(elsewhere, _synthesize_file, jobs, task, threads)
+    with limited(threads):
+        results = map_items(executor, _synthesize_file, jobs, task, BATCH)
         progress = report.progress(results, len(jobs), "synthesizing")
         for job, outcome in zip(jobs, progress, strict=True):
             outcomes.append(outcome)
