@@ -114,8 +114,7 @@ class Detector:
             return None
         middle = sum(complex(x, y) for x, y in EYES_IN_VIEW) / 2 * VIEW
         nearest = min(found, key=lambda face: abs(face.middle - middle))
-        rough = Eyes(to_frame(nearest.left), to_frame(nearest.right), nearest.confidence)
-        return self._located(pixels, rough)
+        return self._located(pixels, nearest.under(to_frame))
 
     def _search(self, copy: Grey, degrees: float = 0, threshold: float = 0.0) -> list[Eyes]:
         """Return the middles of the eyes' corners of all faces in a copy, turned for the search."""
@@ -127,21 +126,17 @@ class Detector:
             turn = turn.into(bounds)
             turned = warp(copy[..., None], turn, *bounds.size)[..., 0]
             copy = np.clip(turned, 0, 255).astype(np.uint8)
-        detector, predictor = self._tools()
-        boxes, scores, _ = detector.run(copy, 0, threshold)
-        corners = (_eye_corners(predictor, copy, box) for box in boxes)
-        back = turn.inverse
+        boxes, scores, _ = self._detector().run(copy, 0, threshold)
         return [
-            Eyes(back(left), back(right), float(score))
-            for (left, right), score in zip(corners, scores, strict=True)
+            Eyes(*_eye_corners(copy, box), float(score)).under(turn.inverse)
+            for box, score in zip(boxes, scores, strict=True)
         ]
 
     def _located(self, pixels: Pixels, eyes: Eyes) -> Eyes:
         """Return the pupils, given the eyes roughly."""
         for _ in range(ROUNDS):
             grey, to_photo = _close_up(pixels, eyes)
-            left, right = self._corners(grey)
-            eyes = Eyes(to_photo(left), to_photo(right), eyes.confidence)
+            eyes = Eyes(*_steady_corners(grey), eyes.confidence).under(to_photo)
         along = eyes.right - eyes.left
         left = eyes.left + TO_PUPIL * along
         right = eyes.right - TO_PUPIL.conjugate() * along
@@ -149,37 +144,15 @@ class Detector:
         left, right = (complex(x * CLOSE_UP, y * CLOSE_UP) for x, y in EYES_IN_CLOSE_UP)
         distance = abs(right - left)
         left, right = (pupil(grey.astype(np.float64), eye, distance) for eye in (left, right))
-        return Eyes(to_photo(left), to_photo(right), eyes.confidence)
+        return Eyes(left, right, eyes.confidence).under(to_photo)
 
-    def _corners(self, grey: Grey) -> tuple[complex, complex]:
-        """Return the middles of the eyes' corners in a close-up.
-
-        The mean over rectangles shifted a little and over the flipped image: a rectangle shifted by
-        a pixel moves the prediction by more than that.
-        """
-        import dlib
-
-        _, predictor = self._tools()
-        centre_x, centre_y, side = (CLOSE_UP * number for number in FACE)
-        flipped = np.ascontiguousarray(grey[:, ::-1])
-        total = np.zeros(2, complex)
-        for dx, dy in JITTER:
-            x, y = centre_x + CLOSE_UP * dx - side / 2, centre_y + CLOSE_UP * dy - side / 2
-            box = dlib.rectangle(round(x), round(y), round(x + side), round(y + side))
-            total += _eye_corners(predictor, grey, box)
-            left, right = _eye_corners(predictor, flipped, box)
-            total += (CLOSE_UP - right.conjugate(), CLOSE_UP - left.conjugate())
-        left, right = total / (2 * len(JITTER))
-        return complex(left), complex(right)
-
-    def _tools(self) -> tuple[Any, Any]:
-        """Return this thread's detector and predictor."""
-        if not hasattr(self._of_thread, "tools"):
+    def _detector(self) -> Any:
+        """Return this thread's detector of faces."""
+        if not hasattr(self._of_thread, "detector"):
             import dlib
 
-            self._of_thread.tools = (dlib.get_frontal_face_detector(), predictor())
-        tools: tuple[Any, Any] = self._of_thread.tools
-        return tools
+            self._of_thread.detector = dlib.get_frontal_face_detector()
+        return self._of_thread.detector
 
 
 def installed() -> bool:
@@ -196,14 +169,7 @@ def predictor() -> Any:
 
 
 def load_dlib_model(read: Callable[[str], Any], name: str) -> Any:
-    """Return a model of face-recognition-models.
-
-    Parameters
-    ----------
-    read : function of str
-        dlib's class for models of this kind.
-    name : str
-        File name of the model.
+    """Return a model in the package face-recognition-models, read by dlib's class for its kind.
 
     Raises
     ------
@@ -264,11 +230,32 @@ def _iris(radius: float) -> Floats:
     return np.asarray(sides / sides.sum() - disc / disc.sum())
 
 
-def _eye_corners(predictor: Any, grey: Grey, box: Any) -> tuple[complex, complex]:
+def _eye_corners(grey: Grey, box: Any) -> tuple[complex, complex]:
     """Return the middle of the corners of the viewer's left eye and of the right one."""
     # Corners of the right eye, outer and inner, then those of the left one, and the nose.
-    a, b, c, d, _ = (complex(p.x + 0.5, p.y + 0.5) for p in predictor(grey, box).parts())
+    a, b, c, d, _ = (complex(p.x + 0.5, p.y + 0.5) for p in predictor()(grey, box).parts())
     return (c + d) / 2, (a + b) / 2
+
+
+def _steady_corners(grey: Grey) -> tuple[complex, complex]:
+    """Return the middles of the eyes' corners in a close-up.
+
+    The mean over shifted rectangles and the flipped image: a rectangle shifted by a pixel moves the
+    prediction by more than that.
+    """
+    import dlib
+
+    centre_x, centre_y, side = (CLOSE_UP * number for number in FACE)
+    flipped = np.ascontiguousarray(grey[:, ::-1])
+    total = np.zeros(2, complex)
+    for dx, dy in JITTER:
+        x, y = centre_x + CLOSE_UP * dx - side / 2, centre_y + CLOSE_UP * dy - side / 2
+        box = dlib.rectangle(round(x), round(y), round(x + side), round(y + side))
+        total += _eye_corners(grey, box)
+        left, right = _eye_corners(flipped, box)
+        total += (CLOSE_UP - right.conjugate(), CLOSE_UP - left.conjugate())
+    left, right = total / (2 * len(JITTER))
+    return complex(left), complex(right)
 
 
 def _grey_copy(pixels: Pixels, scale: float) -> Grey:

@@ -45,6 +45,10 @@ class Eyes:
         """The point between them."""
         return (self.left + self.right) / 2
 
+    def under(self, transform: Similarity) -> Eyes:
+        """Return the eyes after a map."""
+        return Eyes(transform(self.left), transform(self.right), self.confidence)
+
     def lie_within(self, height: int, width: int) -> bool:
         """Return whether these can be the eyes of a face in an image of this size, in pixels.
 
