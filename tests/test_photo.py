@@ -28,7 +28,7 @@ from mlr.photo.eyes import CENTRE, Eyes, EyeTable
 from mlr.photo.pupils import pupil
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
-from mlr.recipes import fit
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
 from mlr.training.train import train
 from tests.conftest import draw
