@@ -19,17 +19,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from mlr.training.engine import engine
+from mlr.training.registering import framed_arrays, make_templates
 
 from mlr.bench.machine import describe
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.layout import Layout
 from mlr.io.images import read_header, read_image, write_image
 from mlr.io.pairs import find_pairs
-from mlr.recipes import recipe
+from mlr.recipes.fit import recipe
 from mlr.samples.folder import sample
 from mlr.training.decode import common_format
-from mlr.training.engine import engine
-from mlr.training.registering import framed_arrays, make_templates
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 

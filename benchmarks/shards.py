@@ -64,10 +64,11 @@ def whole(folder: Path, data: Path, recipe: str, repeat: int) -> list[str]:
 
 def each(data: Path, kept: Path, repeat: int) -> dict[str, dict[int, float]]:
     """Return the seconds that shards took, by way and number."""
-    from mlr.io.pairs import find_pairs
-    from mlr.recipes.paper import Paper
     from mlr.training.engine import engine
     from mlr.training.gather import Sharding, gather_pairs
+
+    from mlr.io.pairs import find_pairs
+    from mlr.recipes.paper import Paper
     from mlr.utils.progress import Report
 
     pairs, recipe = find_pairs(data), Paper()
@@ -121,7 +122,7 @@ def memory(folder: Path, recipe: str, size: int, amount: int) -> list[str]:
 
 def sums_bytes(name: str, size: int) -> int:
     """Return the bytes that the sums of a training set take."""
-    from mlr.recipes import recipe
+    from mlr.recipes.fit import recipe
 
     made = recipe(name, {})
     layout = made.layout((3, size, size))

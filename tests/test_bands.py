@@ -9,8 +9,8 @@ from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.bands import bands, rows_within
 from mlr.core.layout import Layout
 from mlr.core.receptive_field import ReceptiveField
-from mlr.recipes import fit
-from mlr.recipes import recipe as named_recipe
+from mlr.recipes.fit import fit
+from mlr.recipes.fit import recipe as named_recipe
 from mlr.recipes.paper import Paper
 from mlr.training import budget
 from mlr.training.register import framed_statistics

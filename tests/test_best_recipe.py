@@ -14,8 +14,8 @@ from mlr.core.registration.templates import UNITS
 from mlr.errors import DataError, ModelError, OptionError
 from mlr.io.images import read_image, write_image
 from mlr.io.statistics_file import load_statistics
-from mlr.recipes import fit
 from mlr.recipes.best import Best
+from mlr.recipes.fit import fit
 from mlr.recipes.moments import is_closed
 from mlr.samples.folder import sample
 from mlr.training.register import framed_arrays, framed_statistics

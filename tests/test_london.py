@@ -10,7 +10,7 @@ from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.statistics import total
 from mlr.io.images import read_image
-from mlr.recipes import fit
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
 
 LONDON = Path(os.environ.get("MLR_DATA", "../shared/data")) / "london" / "128"

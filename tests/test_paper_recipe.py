@@ -11,7 +11,7 @@ from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.layout import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
-from mlr.recipes import fit
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
 from tests.naive import naive_masked_regression, naive_synthesis
 

@@ -27,7 +27,7 @@ from mlr.photo.composite import change_faces
 from mlr.photo.detect import pupil
 from mlr.photo.eyes import CENTRE, Eyes, EyeTable
 from mlr.photo.similarity import Similarity, warp
-from mlr.recipes import fit
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
 from mlr.training.train import train
 from tests.conftest import draw

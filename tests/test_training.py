@@ -9,7 +9,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, MlrError, MlrWarning, OutputExistsError
 from mlr.io.images import write_image
 from mlr.io.statistics_file import save_statistics
-from mlr.recipes import fit
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
 from tests.naive import naive_masked_regression
 

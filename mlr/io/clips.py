@@ -104,6 +104,8 @@ def change_clip(
             raise ImageError(f"{path}: cannot be written completely")
         check_free(path, force=force)
         temporary.replace(path)
+    except MlrError:
+        raise
     except (OSError, RuntimeError, StopIteration) as error:
         raise ImageError(f"{source}: cannot be read, or not be written, as a clip") from error
     finally:

@@ -327,5 +327,7 @@ def _writing(path: Path) -> Iterator[None]:
     """Turn what the file system says into an error that names the file."""
     try:
         yield
+    except MlrError:
+        raise
     except OSError as error:
         raise MlrError(f"{path}: cannot be written: {error.strerror or error}") from error

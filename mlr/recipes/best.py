@@ -17,7 +17,7 @@ percent, see ``benchmarks/results/registration.md``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -32,14 +32,14 @@ from mlr.core.registration.fields import STEP, halved, symmetric, symmetric_fiel
 from mlr.core.registration.geometry import SIDE
 from mlr.core.registration.synthesis import Look, Registered
 from mlr.core.registration.templates import UNITS
-from mlr.core.solve import check_penalty
 from mlr.core.statistics import Statistics, StyleSums
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.kernels.register import blur_planes, gaussian
 from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, solved
+from mlr.recipes.options import BestOptions
+from mlr.utils.options import check_options
 
 FIELD = 3  # side of the default window
-PENALTY = 0.006  # of a tap, for intensities in [0, 1], as if there were one channel
 BLUR = 2.0  # pixels, for a shorter side of 128
 LIGHT = 1e-3  # penalty of the light's coefficient over that of a tap
 SHRINKAGE = 1.0  # added to the sums of squares of light and teeth: as if of a pair more
@@ -50,7 +50,7 @@ FLOOR = 0.002  # of the variance of the mean face over the channels
 
 
 @dataclass(frozen=True)
-class Best:
+class Best(BestOptions):
     """A regression of registered faces.
 
     Attributes
@@ -70,17 +70,6 @@ class Best:
         If one of them is out of range.
     """
 
-    receptive_field: ReceptiveField | None = None
-    penalty: float = field(default=PENALTY, metadata={"help": "Ridge penalty."})
-    blur: float | None = field(
-        default=None,
-        metadata={
-            "metavar": "PIXELS",
-            "help": "Blur of the statistics, by which neighbouring pixels share their samples.",
-            "default": "1.6 % of the shorter side",
-        },
-    )
-
     registers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -92,11 +81,9 @@ class Best:
                     "the recipe best takes a receptive field that holds, with each tap, those "
                     "between it and the middle one"
                 )
-        check_penalty(self.penalty)
+        check_options(self)
         if self.penalty == 0:
             raise OptionError("the recipe best needs a penalty above 0")
-        if self.blur is not None and not 0 <= self.blur <= 64:
-            raise OptionError(f"the blur must lie between 0 and 64 pixels, not {self.blur}")
 
     def layout(self) -> Layout:
         """Return the layout of the taps, channels pooled."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import EYES
+from mlr.errors import OptionError
 from mlr.samples.canvas import over, whole
 from mlr.samples.expressions import EXPRESSIONS, Shot
 from mlr.samples.eyes import draw_brow, draw_eye, draw_glasses
@@ -47,15 +48,16 @@ def draw_face(
 
     Raises
     ------
-    ValueError
+    OptionError
         If the expression is unknown, the size too small or a number negative.
     """
     if expression not in EXPRESSIONS:
-        raise ValueError(f"unknown expression {expression!r}, use one of {', '.join(EXPRESSIONS)}")
+        names = ", ".join(EXPRESSIONS)
+        raise OptionError(f"unknown expression {expression!r}, use one of {names}")
     if size < 16:
-        raise ValueError(f"size is {size} pixels, a face needs at least 16")
+        raise OptionError(f"size is {size} pixels, a face needs at least 16")
     if seed < 0 or subject < 0:
-        raise ValueError(f"seed and subject must not be negative, got {seed} and {subject}")
+        raise OptionError(f"seed and subject must not be negative, got {seed} and {subject}")
     p, shot = subject_of(seed, subject), Shot(seed, subject, expression)
     f = Face(p, shot)
     # small pictures are drawn larger and averaged: no detail may fall between the pixels

@@ -54,9 +54,7 @@ def sample(
     OutputExistsError
         If the folder is not empty and ``force`` is false.
     OptionError
-        If there is no such expression, or no pair is wanted.
-    ValueError
-        If the size is too small, or the seed negative.
+        If an expression, the number of pairs, the size or the seed is invalid.
     MlrError
         If a file cannot be written.
     """

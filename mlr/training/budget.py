@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mlr.core.bands import Band, RowSource, bands, rows_within
 from mlr.core.statistics import Statistics
 from mlr.errors import OptionError
-from mlr.recipes import Recipe
+from mlr.recipes.fit import Recipe
 from mlr.utils.mapped import mapped_zeros, release
 from mlr.utils.memory import format_bytes, memory_limit, return_freed_memory
 

@@ -16,7 +16,7 @@ from mlr.core.bands import RowSource
 from mlr.core.layout import Layout
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics, check_expressions
-from mlr.errors import DataError, OptionError
+from mlr.errors import DataError
 from mlr.io.files import is_here
 from mlr.io.pairs import PairList, Subject
 from mlr.io.statistics_file import load_statistics
@@ -24,6 +24,7 @@ from mlr.training.accumulate import Plan, accumulate, least_batch_bytes, prepare
 from mlr.training.budget import WORK, WORK_SHARE, Budget, load_all, loading_bytes, row_bytes
 from mlr.training.checkpoint import Checkpoint
 from mlr.training.pixels import PixelStore
+from mlr.training.settings import RunSettings
 from mlr.training.shards import (
     Decoding,
     Part,
@@ -36,32 +37,6 @@ from mlr.utils.executor import Executor, map_items
 from mlr.utils.mapped import release
 from mlr.utils.memory import return_freed_memory
 from mlr.utils.progress import Report
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """How to cut a training set into shards, and where to accumulate them.
-
-    Attributes
-    ----------
-    checkpoint : Path, optional
-        Folder to keep finished shards in.
-    subjects : int, optional
-        Of a shard, at most.
-    executor : Executor, optional
-        Accumulates them; by default this process.
-    """
-
-    checkpoint: Path | None = None
-    subjects: int | None = None
-    executor: Executor | None = None
-
-    def __post_init__(self) -> None:
-        if self.subjects is not None and self.subjects < 1:
-            raise OptionError(f"a shard needs at least one subject, not {self.subjects}")
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in vars(self).values())
 
 
 class MappedStatistics:
@@ -236,10 +211,10 @@ def of_folder(
     templates: Templates | None,
     budget: Budget,
     report: Report,
-    sharding: Sharding,
+    settings: RunSettings,
     check: Callable[[RowSource], object] = lambda source: None,
 ) -> RowSource:
-    """Return the statistics of pairs of image files; the same bits with any sharding.
+    """Return the statistics of pairs of image files; the same bits in shards or not.
 
     Parameters
     ----------
@@ -252,7 +227,7 @@ def of_folder(
     budget : Budget
     report : Report
         Told about progress and files that are skipped.
-    sharding : Sharding
+    settings : RunSettings
     check : function, optional
         Called before images are decoded that do not fit in memory, with a source like that to be
         returned.
@@ -265,8 +240,8 @@ def of_folder(
         If a checkpoint cannot be written, or a disk is full.
     """
     subjects, plan = prepare(pairs, layout, templates, report)
-    if sharding:
-        found = _sharded(subjects, plan, budget, report, sharding, check)
+    if settings.in_shards:
+        found = _sharded(subjects, plan, budget, report, settings, check)
     else:
         found = _at_once(subjects, plan, budget, report, check)
     if not found.head.expressions:
@@ -335,13 +310,13 @@ def _sharded(
     plan: Plan,
     budget: Budget,
     report: Report,
-    sharding: Sharding,
+    settings: RunSettings,
     check: Callable[[RowSource], object],
 ) -> RowSource:
-    executor, store = sharding.executor, None
-    size = sharding.subjects or default_size(plan)
-    if sharding.checkpoint is not None:
-        store = Checkpoint(sharding.checkpoint.absolute(), plan)
+    executor, store = settings.executor, None
+    size = settings.shard or default_size(plan)
+    if settings.checkpoint is not None:
+        store = Checkpoint(Path(settings.checkpoint).absolute(), plan)
     elif executor is None:
         return _at_once(subjects, plan, budget, report, check)
     memory = budget.memory if executor is None else min(budget.memory, executor.memory)

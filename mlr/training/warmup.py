@@ -16,8 +16,8 @@ from mlr.core.solve import solve
 from mlr.io.files import lock
 from mlr.kernels import jit
 from mlr.kernels.vectors import TILE
-from mlr.recipes import fit
 from mlr.recipes.best import Best
+from mlr.recipes.fit import fit
 from mlr.training.register import framed_statistics
 from mlr.utils.progress import Report
 
