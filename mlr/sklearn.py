@@ -162,7 +162,7 @@ class MaskedRegression:
         variation = float(np.square(truth - truth.mean(axis=0)).sum())
         if len(T) < 2:
             return float("nan")
-        if variation == 0:
+        if (truth == truth[0]).all():
             return float(error == 0)
         return 1 - error / variation
 

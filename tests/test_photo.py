@@ -238,8 +238,9 @@ def test_turned_halved_or_doubled_the_same_face_gets_the_same_change(factor, siz
 
 def exposure_of(statistics):
     """Return the exposure of the sources, from bands of rows."""
-    found = [row_sums(statistics.rows(b.above, b.below), b) for b in bands(16, 5)]
-    return Exposure.of_rows(found, statistics)
+    share = face_share(16, 16).astype(np.float64)
+    found = [row_sums(statistics.rows(b.above, b.below), b, share) for b in bands(16, 5)]
+    return Exposure.of_rows(found, share, statistics)
 
 
 @pytest.mark.parametrize("pooled", [False, True])

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mlr.core.alignment import face_share
 from mlr.core.bands import Band, RowSource, bands
 from mlr.core.exposure import Exposure, row_sums
 from mlr.core.layout import Layout
@@ -114,6 +115,7 @@ def fit(
     if not head.expressions:
         raise MlrError("there is no training pair in these statistics")
     _, height, width = head.shape
+    share = face_share(height, width).astype(np.float64)
     results: list[npt.NDArray[np.float32]] = []
     exposure: list[npt.NDArray[np.float64]] = []
     for band in track(cut or bands(height, ROWS, recipe.halo(head))):
@@ -122,6 +124,6 @@ def fit(
         results = results or [zeros((*array.shape[:-2], height, width)) for array in solved]
         for result, array in zip(results, solved, strict=True):
             result[..., band.rows, :] = array
-        exposure.append(row_sums(crop, band))
+        exposure.append(row_sums(crop, band, share))
         del crop, solved  # before the next band is read
-    return recipe.model(head, results, Exposure.of_rows(exposure, head))
+    return recipe.model(head, results, Exposure.of_rows(exposure, share, head))

@@ -40,21 +40,26 @@ from mlr.utils.progress import Report
 
 
 class MappedStatistics:
-    """Statistics in a file, of which some rows at a time are read; a `RowSource`."""
+    """Some expressions and planes of statistics in a file, read row by row; a `RowSource`."""
 
-    def __init__(self, statistics: Statistics) -> None:
-        self.head = statistics
+    def __init__(
+        self, statistics: Statistics, expressions: Sequence[str] = (), layout: Layout | None = None
+    ) -> None:
+        self._whole, self._layout = statistics, layout or statistics.layout
+        self._expressions = expressions or statistics.expressions
+        self.head = self.rows(0, 1).with_shape(statistics.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return a copy of the rows first, ..., end - 1."""
-        found = self.head.rows(first, end).map_planes(lambda planes, *_: np.array(planes))
-        for planes in self.head.planes():
+        found = self._whole.rows(first, end).only(self._expressions).restricted(self._layout)
+        found = found.map_planes(lambda planes, *_: np.array(planes))
+        for planes in self._whole.planes():
             release(planes)
         return found
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes of so many rows."""
-        return float(rows * row_bytes(self.head))
+        """Return the bytes that `rows` allocates for so many rows."""
+        return 2.0 * rows * row_bytes(self.head)
 
 
 class Combination:
@@ -99,25 +104,6 @@ class Combination:
         terms = [*self._added, *(source for _, source in self._removed)]
         largest = max(row_bytes(source.head) for source in terms)
         return max(loading_bytes(source, rows) for source in terms) + 3.0 * rows * largest
-
-
-class Selection:
-    """Some expressions and planes of statistics that are not in memory; a `RowSource`."""
-
-    def __init__(self, source: RowSource, expressions: Sequence[str], layout: Layout) -> None:
-        self._source, self._expressions, self._layout = source, expressions, layout
-        self.head = self._selected(source.rows(0, 1)).with_shape(source.head.shape)
-
-    def rows(self, first: int, end: int) -> Statistics:
-        """Return the statistics of the rows first, ..., end - 1."""
-        return self._selected(self._source.rows(first, end))
-
-    def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows."""
-        return loading_bytes(self._source, rows) + float(rows * row_bytes(self.head))
-
-    def _selected(self, statistics: Statistics) -> Statistics:
-        return statistics.only(self._expressions).restricted(self._layout)
 
 
 class RemoteShards:
@@ -198,8 +184,7 @@ def of_file(
             raise DataError(f"statistics of the source expression {found.source}, not {source}")
         check_expressions(expressions, found.expressions)
         if large:
-            names = expressions or found.expressions
-            return Selection(MappedStatistics(found), names, layout(found.layout))
+            return MappedStatistics(found, expressions, layout(found.layout))
         return found.only(expressions or found.expressions).restricted(layout(found.layout))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
