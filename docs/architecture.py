@@ -161,8 +161,8 @@ def _placed(needed: dict[str, set[str]]) -> tuple[list[list[str]], list[list[str
         for other in sorted(others, key=LAYERS.index):
             between = range(depth[layer] - 1, depth[other], -1)
             passed = [f"{layer} to {other} in {row}" for row in between]
-            for row, node in zip(between, passed, strict=True):
-                rows[row].append(node)
+            for number, node in zip(between, passed, strict=True):
+                rows[number].append(node)
             lines.append([layer, *passed, other])
     rows.reverse()
     links = [pair for line in lines for pair in pairwise(line)]
