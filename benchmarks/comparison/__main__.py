@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.smoke:
         options.gan, options.budget, options.scale = True, SMOKE, "smoke"
         options.keep = options.keep.with_name(f"{options.keep.name}-smoke")
-    standard = (options.data, options.size, options.subjects, options.smoke) == STANDARD
+    standard = (options.data, options.size, options.people, options.smoke) == STANDARD
     options.published = standard and not options.output
     options.output = options.output or (RESULTS / "rivals" if standard else options.keep)
     return options
@@ -221,7 +221,7 @@ def _data(options: argparse.Namespace) -> tuple[Pairs, dict[str, list[Images]]]:
     if options.data:
         pairs = read_pairs(options.data, options.target)
     else:
-        pairs = drawn_pairs(options.subjects, max([options.size, *options.sizes]))
+        pairs = drawn_pairs(options.people, max([options.size, *options.sizes]))
     if len(pairs.inputs) < 2 * OUTER:
         raise MlrError(f"{len(pairs.inputs)} pairs are too few for {OUTER} folds; give {2 * OUTER}")
     if options.outside:
