@@ -22,11 +22,11 @@ pytest.importorskip("distributed", reason="needs mlr[cluster]")
 from mlr.cluster import connecting
 from mlr.core.folds import joined
 from mlr.errors import DataError
+from mlr.training import gather as gathering
 from mlr.training.decode import common_format
 from mlr.training.engine import engine
 from mlr.training.registering import make_templates
 from mlr.training.shards import Silent
-from mlr.training.train import gather as gathering
 from mlr.utils.progress import Report
 
 BOTH = ("best", "paper")
