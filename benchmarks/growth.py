@@ -35,7 +35,7 @@ from mlr.bench.machine import describe, optional
 from mlr.core.accumulate import batch_size
 from mlr.core.folds import fold_of
 from mlr.io.images import read_header
-from mlr.recipes import recipe as named_recipe
+from mlr.recipes.fit import recipe as named_recipe
 from mlr.utils.threads import thread_count
 
 DRAWN = 400  # people in files of their own; more are links to these

@@ -25,7 +25,7 @@ from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.layout import Layout
 from mlr.io.images import read_header, read_image, write_image
 from mlr.io.pairs import find_pairs
-from mlr.recipes import recipe
+from mlr.recipes.fit import recipe
 from mlr.samples.folder import write_samples
 from mlr.training.decode import common_format
 from mlr.training.engine import engine

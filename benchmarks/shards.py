@@ -121,7 +121,7 @@ def memory(folder: Path, recipe: str, size: int, amount: int) -> list[str]:
 
 def sums_bytes(name: str, size: int) -> int:
     """Return the bytes that the sums of a training set take."""
-    from mlr.recipes import recipe
+    from mlr.recipes.fit import recipe
 
     made = recipe(name, {})
     layout = made.layout((3, size, size))

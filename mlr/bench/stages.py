@@ -28,9 +28,8 @@ from mlr.io.images import read_image, write_image
 from mlr.kernels.pack import pack, samples_shape
 from mlr.kernels.products import add_products, sums_of
 from mlr.sklearn import MaskedRegression
-from mlr.training.decode import ordered_map
 from mlr.utils.progress import Report
-from mlr.utils.threads import limited
+from mlr.utils.threads import limited, ordered_map
 
 TOLERANCE = 1e-4  # of weights and intensities, against plain NumPy
 REGISTERED = 16  # pairs that the templates are made of

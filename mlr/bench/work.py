@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mlr.core.model import LUMA
 from mlr.core.receptive_field import ReceptiveField
 from mlr.samples import draw_face
-from mlr.training.decode import ordered_map
+from mlr.utils.threads import ordered_map
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

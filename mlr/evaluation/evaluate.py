@@ -22,9 +22,9 @@ from mlr.io.pairs import Subject, find_pairs
 from mlr.io.provenance import Record, new_record, to_exif
 from mlr.photo.detector import NEEDS, installed
 from mlr.training.decode import as_channels
-from mlr.training.engine import engine, mapped
+from mlr.utils.executor import Executor, map_items
 from mlr.utils.progress import Report
-from mlr.utils.threads import thread_count
+from mlr.utils.threads import limited, thread_count
 
 Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
 
@@ -43,7 +43,7 @@ def evaluate(
     source: str | None = None,
     target: Sequence[str] = (),
     style: Style = None,
-    cluster: str | None = None,
+    executor: Executor | None = None,
     threads: int | None = None,
     report_dir: str | Path | None = None,
     force: bool = False,
@@ -63,7 +63,7 @@ def evaluate(
         Expressions to evaluate; none means all that both the model and the data have.
     style : float or mapping of str to float, optional
         Style of the outputs, as for `Model.synthesize`; by default what training chose.
-    cluster : str, optional
+    executor : Executor, optional
         Who does it, as for `mlr.training.train.train`; all see the same folder.
     threads : int, optional
         By default one for each processor.
@@ -96,7 +96,7 @@ def evaluate(
     report = report or Report()
     model.styles_of(style, model.expressions)
     pairs = find_pairs(
-        data if cluster is None else located(data).absolute(),
+        data if executor is None else located(data).absolute(),
         source=source or model.meta.get("source", "neutral"),
         target=target,
         split="test",
@@ -114,9 +114,9 @@ def evaluate(
     if report_dir is not None:
         for name in (*(f"{each}.png" for each in (*shared, "overview")), PAGE):
             check_free(Path(report_dir) / name, force=force)  # before the work, not after
-    with engine(cluster, report) as elsewhere:
+    with limited(threads):
         wanted = _Wanted(model, shared, style)
-        results = mapped(elsewhere, _measured, pairs.subjects, wanted, threads)
+        results = map_items(executor, _measured, pairs.subjects, wanted, BATCH)
         found = _entries(pairs.subjects, results, report)
     if not found:
         raise DataError(f"{data}: not one pair could be evaluated")
@@ -132,6 +132,9 @@ def evaluate(
         _write_page(page, wanted, located(data), found, means, thread_count(threads), force)
         report.note(f"wrote {page}")
     return {"pairs": count, "targets": means, **({} if style is None else {"style": style})}
+
+
+BATCH = 32  # subjects of a task
 
 
 class _Wanted(NamedTuple):

@@ -24,8 +24,8 @@ from mlr.core.metrics import Scores
 from mlr.evaluation.sheet import ERROR_GAIN, PairPicture, as_rgb8, error_picture
 from mlr.io.files import replacing
 from mlr.io.images import Pixels, resized
-from mlr.training.decode import ordered_map
 from mlr.utils.progress import listed
+from mlr.utils.threads import ordered_map
 
 PICTURED = 300  # pairs shown with pictures: a page of some 10 MB, which a phone still opens
 SIDE = 256  # largest side of a picture, in pixels
