@@ -9,7 +9,7 @@ LIBRARY = {"core", "kernels", "recipes"}
 FORBIDDEN = {
     *("os", "pathlib", "shutil", "tempfile", "mmap"),  # files
     *("PIL", "click", "dask", "distributed", "imageio", "tqdm"),
-    *("mlr.utils.mapped", "mlr.utils.memory", "mlr.utils.progress"),
+    *(f"mlr.utils.{name}" for name in ("executor", "mapped", "memory", "progress")),
 }
 EXCEPTIONS = {
     "mlr.kernels.jit -> os",  # caches compiled code in files
