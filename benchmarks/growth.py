@@ -30,10 +30,10 @@ from pathlib import Path
 
 import numpy as np
 from files import write_pairs
+from mlr.core.folds import fold_of
 
 from mlr.bench.machine import describe, optional
 from mlr.core.accumulate import batch_size
-from mlr.core.folds import fold_of
 from mlr.io.images import read_header
 from mlr.recipes.fit import recipe as named_recipe
 from mlr.utils.threads import thread_count

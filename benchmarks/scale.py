@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from mlr.training.engine import engine
+from mlr.training.registering import framed_arrays, make_templates
 
 from mlr.bench.machine import describe
 from mlr.core.accumulate import statistics_of_arrays
@@ -28,8 +30,6 @@ from mlr.io.pairs import find_pairs
 from mlr.recipes.fit import recipe
 from mlr.samples.folder import write_samples
 from mlr.training.decode import common_format
-from mlr.training.engine import engine
-from mlr.training.registering import framed_arrays, make_templates
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 

@@ -64,10 +64,11 @@ def whole(folder: Path, data: Path, recipe: str, repeat: int) -> list[str]:
 
 def each(data: Path, kept: Path, repeat: int) -> dict[str, dict[int, float]]:
     """Return the seconds that shards took, by way and number."""
-    from mlr.io.pairs import find_pairs
-    from mlr.recipes.paper import Paper
     from mlr.training.engine import engine
     from mlr.training.gather import Sharding, gather_pairs
+
+    from mlr.io.pairs import find_pairs
+    from mlr.recipes.paper import Paper
     from mlr.utils.progress import Report
 
     pairs, recipe = find_pairs(data), Paper()

@@ -18,8 +18,7 @@ from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs, images_under
 from mlr.samples import draw_face
 from mlr.training.decode import as_channels
-from mlr.utils.threads import ordered_map
-from mlr.utils.threads import thread_count
+from mlr.utils.threads import ordered_map, thread_count
 
 Images = npt.NDArray[np.uint8]  # (N, height, width, 3)
 
