@@ -184,13 +184,13 @@ def test_first_training_where_no_file_can_grow_works(faces, tmp_path):
         "import resource, sys\nfrom mlr.cli import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\nmain()"
     )
-    train = ["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q", "--target", "happy"]
+    train = ["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q", "--recipe", "paper"]
     variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, "-c", script, *train],
+        [sys.executable, "-c", script, *train, "--target", "happy"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=variables,
     )
     assert (done.returncode, done.stderr) == (0, "")
