@@ -16,8 +16,7 @@ import PIL.Image
 from PIL.ExifTags import Base
 
 from mlr._version import __version__
-from mlr.io.files import LARGEST, open_regular
-from mlr.io.images import FORMATS, decoding, upright_size
+from mlr.io.images import opened, upright_size
 
 KIND = "synthesized"
 
@@ -94,18 +93,14 @@ def describe_image(path: Path) -> dict[str, Any]:
     ImageError
         If it is no image, or is damaged.
     """
-    with (
-        decoding(path),
-        open_regular(path, LARGEST) as file,
-        PIL.Image.open(file, formats=FORMATS) as image,
-    ):
+    with opened(path) as image:
+        text = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
         width, height = upright_size(image)
-        said = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
         found = {
             "kind": "image",
             "format": str(image.format),
             "size": f"{width}x{height}",
             "frames": int(getattr(image, "n_frames", 1)),
         }
-    record = from_json(said)
+    record = from_json(text)
     return found | (record or NO_RECORD)

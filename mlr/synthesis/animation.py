@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import PIL.Image
 
 from mlr.errors import ImageError
 from mlr.io.files import replacing, replacing_folder
-from mlr.io.images import PNG_LEVEL, QUALITY, Pixels, write_image
+from mlr.io.images import PNG_LEVEL, QUALITY, Pixels, encode, write_image
 from mlr.io.outputs import FRAMES_FOLDER
 from mlr.io.provenance import Record, to_exif, to_json
 
@@ -100,31 +100,23 @@ def write_animation(
     if kind is None:
         _write_frames(path, change, alpha, strengths, icc, record, png_level, force)
         return
-    options: dict[str, Any] = {
-        "GIF": {},
-        "WEBP": {"quality": quality},
-        "PNG": {"compress_level": png_level},
-    }[kind]
+    options: dict[str, Any] = {"duration": round(1000 * seconds / frames), "loop": 0}
+    options |= {"WEBP": {"quality": quality}, "PNG": {"compress_level": png_level}}.get(kind, {})
+    palette = None
     if kind == "GIF":
-        alpha = None
+        alpha, palette = None, _palette(change, strength)
         options |= {} if record is None else {"comment": to_json(record).encode()}
     else:
         options |= {"exif": to_exif(record)} | ({"icc_profile": icc} if icc else {})
-    pictures: Iterator[PIL.Image.Image] = (_picture(change(each), alpha) for each in strengths)
-    if kind == "GIF":
-        pictures = _with_one_palette(pictures, change, strength)
+    pictures = (_picture(change(each), alpha, palette) for each in strengths)
+    if palette is not None:
+        options |= {"mode": "P", "palette": bytes(palette.getpalette() or [])}
     with replacing(path, force=force) as file:
         try:
-            first = next(pictures)
-            first.save(
-                file,
-                kind,
-                save_all=True,
-                append_images=list(pictures) if kind == "PNG" else pictures,  # runs through twice
-                duration=round(1000 * seconds / frames),
-                loop=0,
-                **options,
-            )
+            first = np.asarray(next(pictures))
+            # The encoder of PNG runs through the frames twice.
+            others = list(pictures) if kind == "PNG" else pictures
+            encode(file, first, kind, save_all=True, append_images=others, **options)
         except (ValueError, TypeError, KeyError) as error:
             raise ImageError(f"{path}: cannot be encoded: {error}") from error
 
@@ -163,33 +155,33 @@ def _write_frames(
             write_image(file, change(strength), alpha, icc=icc, exif=exif, png_level=png_level)
 
 
-def _picture(pixels: Pixels, alpha: Pixels | None = None) -> PIL.Image.Image:
-    """Return pixels, and their opacity if there is any, as Pillow holds them."""
+def _picture(
+    pixels: Pixels, alpha: Pixels | None, palette: PIL.Image.Image | None
+) -> PIL.Image.Image:
+    """Return a frame for Pillow, in the colours of a palette if there is one."""
     pixels = _eight_bits(pixels)
     if alpha is not None:
         pixels = np.dstack([pixels, _eight_bits(alpha)])
-    return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if palette is None:
+        return picture
+    return picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE)  # which would crawl
 
 
-def _with_one_palette(
-    pictures: Iterator[PIL.Image.Image], change: Change, strength: float
-) -> Iterator[PIL.Image.Image]:
-    """Yield frames in the colours of the input, of the expression and of what lies between.
+def _palette(change: Change, strength: float) -> PIL.Image.Image | None:
+    """Return an image in the palette of a GIF in colour.
 
-    One palette for all does not flicker, and makes half the file of one for each frame. Colours are
-    chosen by how much of the range they cover: by how many pixels they have, lips turn grey. No
-    dithering, which would crawl.
+    One palette for all frames does not flicker. Its colours are those of the input, of the
+    expression and of what lies between, chosen by how much of the range they cover: by how many
+    pixels they have, lips turn grey.
     """
     extremes = np.vstack([_eight_bits(change(share * strength)) for share in (0, 0.5, 1)])
     if extremes.shape[2] == 1:
-        yield from pictures
-        return
+        return None
     step = max(1, round((extremes.size / 3 / PALETTE_PIXELS) ** 0.5))
-    palette = PIL.Image.fromarray(extremes[::step, ::step]).quantize(
+    return PIL.Image.fromarray(extremes[::step, ::step]).quantize(
         256, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=1
     )
-    for picture in pictures:
-        yield picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE)
 
 
 def _eight_bits(pixels: Pixels) -> Pixels:
