@@ -11,7 +11,7 @@ from typing import Any
 from mlr.core.model import Model, check_shares, check_strength, mix_name
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.io.clips import change_clip, is_clip
-from mlr.io.files import check_free, check_free_folder
+from mlr.io.files import check_free
 from mlr.io.images import (
     ENCODINGS,
     PNG_LEVEL,
@@ -279,7 +279,7 @@ def _run(job: Job, work: _Work) -> Outcome:
     try:
         for path in outputs.values():  # before the work, not after
             folder = settings.animate and path.suffix.lower() == FRAMES_FOLDER
-            (check_free_folder if folder else check_free)(path, force=force)
+            check_free(path, force=force, folder=folder)
         image = read_image(job.face)
         aligned = settings.resize or image.pixels.shape[:2] == size
         if settings.align or finder.knows(job.face) or not aligned:
