@@ -1,4 +1,4 @@
-"""Finding the pairs of training or test images in the layouts that subjects have them in.
+"""Finding pairs of training or test images, in one of three layouts.
 
 1. expression folders: ``DATA/neutral/ann.png``, ``DATA/happy/ann.png``, ...
 2. two sides: ``DATA/trainA/1.png`` and ``DATA/trainB/1.png`` (``testA``/``testB``), or ``A``/``B``;
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import NamedTuple
 
 from mlr.errors import DataError
 from mlr.io.files import LARGEST, is_folder_name, is_here, located, open_regular
@@ -31,14 +29,14 @@ class Subject:
     Attributes
     ----------
     name : str
-        What the files of the subject have in common; unique within a data set.
+        What the names of the subject's files have in common; unique within a data set.
     folder : Path
-        That of the data set.
+        The folder of the data set.
     files : tuple of str
-        The source image and the targets, by their paths in the folder. A path of its own for each
-        would take ten times the memory.
+        Paths of the source image and of the targets in the folder; as `Path` objects they would
+        take ten times the memory.
     expressions : tuple of str
-        Names of the targets' expressions, in the same order.
+        Expressions of the targets, in the same order.
     """
 
     name: str
@@ -53,14 +51,14 @@ class Subject:
 
     @property
     def targets(self) -> dict[str, Path]:
-        """Target image of each expression that there is one of."""
+        """Target images by their expressions."""
         names = zip(self.expressions, self.files[1:], strict=True)
         return {expression: self.folder / file for expression, file in names}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that is left out, and why, in one line."""
+    """A file that is skipped, and why, in one line."""
 
     path: Path
     cause: str
@@ -79,7 +77,7 @@ class PairList:
     problems : tuple of Problem
         Files without a partner.
     notes : tuple of str
-        What else is worth knowing.
+        What else to tell the user.
     """
 
     source: str
@@ -108,19 +106,19 @@ def find_pairs(
     Parameters
     ----------
     data : path
-        Folder in one of the three layouts.
+        Folder in one of the three layouts, or an address of one.
     source : str
         Folder of the source images (layout 1).
     target : str or sequence of str
-        Expressions wanted; none means all that there are.
+        Expressions wanted; by default all.
     split : {"train", "test"}
         Which of ``trainA``/``testA`` (layout 2) to prefer.
 
     Raises
     ------
     DataError
-        If the folder is none of the layouts, cannot be read, lacks an expression or has one whose
-        name will not do, or there is not one pair in it.
+        If the folder has none of the layouts, cannot be read, lacks an expression or has one with
+        an invalid name, or holds no pair.
     """
     target = (target,) if isinstance(target, str) else tuple(target)
     root = located(data)
@@ -141,7 +139,7 @@ def find_pairs(
         name = source
         source_folder = folders.pop(source)
         made = [other for other in folders if other.startswith(f"{source}-")]
-        if not target and made:  # what synthesize wrote beside its input
+        if not target and made:  # by synthesize
             notes.append(f"note: left out {', '.join(made)}, as made from {source}; else --target")
             folders = {other: path for other, path in folders.items() if other not in made}
         subjects, problems = _from_folders(source_folder, _chosen(root, folders, target))
@@ -197,14 +195,14 @@ def _what_is_there(root: Path, source: str) -> str:
 
 
 def images_under(folder: Path, wanted: Callable[[Path], bool] = is_image) -> list[Path]:
-    """Return the image files in a folder and its subfolders, hidden ones left out, in order.
+    """Return the image files in a folder and its subfolders, sorted, without hidden ones.
 
     Parameters
     ----------
     folder : Path
         Where to look.
     wanted : function of Path
-        Tells what else but an image is meant.
+        Tells which files are meant, by default images.
 
     Raises
     ------
@@ -215,43 +213,32 @@ def images_under(folder: Path, wanted: Callable[[Path], bool] = is_image) -> lis
 
 
 def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    if not is_here(folder):
-        yield from _images_there(folder, wanted)
-        return
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(parent, name)
-            # A broken link is kept: it is named when it cannot be read.
-            if not name.startswith(".") and wanted(path) and (path.is_file() or path.is_symlink()):
-                yield path
-
-
-def _images_there(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    """Yield the images in a folder behind an address."""
+    here = is_here(folder)
     try:
-        found = list(folder.iterdir())
-    except Exception as error:  # each kind of place has errors of its own
-        raise DataError(f"{folder}: cannot be read: {error}") from error
-    for path in found:
-        if not path.name.startswith("."):
+        for path in folder.iterdir():
+            if path.name.startswith("."):
+                continue
+            link = here and path.is_symlink()
             if path.is_dir():
-                yield from _images_there(path, wanted)
-            elif wanted(path):
+                if not link:  # which may lead back
+                    yield from _images_under(path, wanted)
+            # A broken link is kept: it is named when it cannot be read.
+            elif wanted(path) and (link or not here or path.is_file()):
                 yield path
+    except DataError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        cause = getattr(error, "strerror", None) or error
+        raise DataError(f"{folder}: cannot be read: {cause}") from error
 
 
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
-    """Return the images of a folder, by their path in it without the suffix.
+    """Return the images of a folder by their path in it without the suffix.
 
-    They are told by the folder's name and their path in it.
+    An image is given by its path from the parent of the folder.
     """
     names = [path.relative_to(folder).as_posix() for path in _images_under(folder, is_image)]
-    names.sort(key=lambda name: name.replace("/", "\0"))  # as paths are, and without their memory
+    names.sort(key=lambda name: name.replace("/", "\0"))  # as paths are sorted
     found: dict[str, str] = {}
     for name in names:
         stem = PurePosixPath(name).with_suffix("").as_posix()
@@ -275,62 +262,47 @@ def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Subject]
                 for stem, file in images.items()
                 if stem not in others
             ]
-    shown = _Same()
     subjects: list[Subject] = []
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for equal tuples
     for stem, file in sources.items():
-        names = shown[tuple(name for name, there in found.items() if stem in there)]
+        names = tuple(name for name, there in found.items() if stem in there)
         if names:
             files = (file, *(found[name][stem] for name in names))
-            subjects.append(Subject(stem, root, files, names))
+            subjects.append(Subject(stem, root, files, shared.setdefault(names, names)))
     return subjects, problems
-
-
-class _Same(dict[tuple[str, ...], tuple[str, ...]]):
-    """Gives the same object for equal ones."""
-
-    def __missing__(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        return self.setdefault(names, names)
 
 
 def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Subject], list[Problem]]:
     """Read a CSV of pairs; rows that name the same source are one subject.
 
-    A further target of the same expression is a further pair, and so a further subject: the source
-    counts once more.
+    A further target of the same expression is a further subject: the source counts once more.
     """
     rows = _rows(manifest)
-    _check_expressions(manifest, dict.fromkeys(row.expression for row in rows), target)
-    subjects: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
+    _check_expressions(manifest, dict.fromkeys(expression for *_, expression in rows), target)
+    found: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
     counts = Counter[tuple[str, str]]()
     problems: list[Problem] = []
-    for row in rows:
-        if target and row.expression not in target:
+    for line, source, image, expression in rows:
+        if target and expression not in target:
             continue
-        if not row.source or not row.target:
-            problems.append(Problem(manifest, f"line {row.line}: names no source or no target"))
+        if not source or not image:
+            problems.append(Problem(manifest, f"line {line}: names no source or no target"))
             continue
-        source = PurePath(row.source).as_posix()
-        number = counts[source, row.expression]
-        _, targets = subjects.setdefault((source, number), (f"{row.source}#{number}", {}))
-        targets[row.expression] = row.target
-        counts[source, row.expression] += 1
-    shown = _Same()
-    return [
-        Subject(name, manifest.parent, (source, *targets.values()), shown[tuple(targets)])
-        for (source, _), (name, targets) in subjects.items()
-    ], problems
+        path = PurePath(source).as_posix()
+        number = counts[path, expression]
+        _, targets = found.setdefault((path, number), (f"{source}#{number}", {}))
+        targets[expression] = image
+        counts[path, expression] += 1
+    subjects: list[Subject] = []
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for equal tuples
+    for (path, _), (name, targets) in found.items():
+        names = shared.setdefault(tuple(targets), tuple(targets))
+        subjects.append(Subject(name, manifest.parent, (path, *targets.values()), names))
+    return subjects, problems
 
 
-class _Row(NamedTuple):
-    """One line of a manifest; empty where it says nothing."""
-
-    line: int
-    source: str
-    target: str
-    expression: str
-
-
-def _rows(manifest: Path) -> list[_Row]:
+def _rows(manifest: Path) -> list[tuple[int, str, str, str]]:
+    """Return number, source, target and expression of each line, empty where it lacks one."""
     try:
         with (
             open_regular(manifest, LARGEST) as file,
@@ -343,9 +315,7 @@ def _rows(manifest: Path) -> list[_Row]:
                     f"{manifest}: its first line is {there}; expected the columns source,target"
                 )
             return [
-                _Row(
-                    reader.line_num, row["source"], row["target"], row.get("expression") or "target"
-                )
+                (reader.line_num, row["source"], row["target"], row.get("expression") or "target")
                 for row in reader
             ]
     except (UnicodeDecodeError, csv.Error) as error:
