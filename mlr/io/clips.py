@@ -1,7 +1,4 @@
-"""Clips: every frame changed, a few of them in memory at a time.
-
-imageio decodes and encodes them with ffmpeg: the extra ``mlr[video]``.
-"""
+"""Clips, whose frames imageio decodes and encodes with ffmpeg: the extra ``mlr[video]``."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ MATRICES = {"bt709": "bt709", "bt2020nc": "bt2020", "smpte170m": "smpte170m", "b
 
 
 def is_clip(path: Path) -> bool:
-    """Tell from its suffix whether a path is one of a clip."""
+    """Tell from the suffix whether a file is taken for a clip."""
     return path.suffix.lower() in CLIPS
 
 
@@ -56,7 +53,7 @@ def change_clip(
     record: Record | None = None,
     force: bool = False,
 ) -> int:
-    """Change every frame of a clip; its rate and its sound are kept.
+    """Change every frame of a clip, with a few in memory at a time, and keep its rate and sound.
 
     Parameters
     ----------
@@ -68,7 +65,7 @@ def change_clip(
         Is given the frames, uint8 of shape (height, width, 3), and their size; yields changed ones,
         as many and all of one size.
     record : mapping, optional
-        The record of the file, see `mlr.io.provenance`.
+        See `mlr.io.provenance`.
     force : bool
         Replace an existing file.
 
@@ -100,8 +97,6 @@ def change_clip(
             width, height = about["size"]
             changed = change(map(np.asarray, reader), (height, width))
             count = _write(temporary, changed, source, about, record)
-        if not count:
-            raise ImageError(f"{source}: has no frames")
         if ffmpeg.count_frames_and_secs(str(temporary))[0] != count:  # the disk is full
             raise ImageError(f"{path}: cannot be written completely")
         check_free(path, force=force)
@@ -115,7 +110,7 @@ def change_clip(
 
 
 def describe_clip(path: Path) -> dict[str, Any]:
-    """Return what a clip is, ready for JSON: its size and rate, and its record if it has one.
+    """Return size, rate, seconds and record of a clip, ready for JSON.
 
     Raises
     ------
@@ -147,7 +142,7 @@ def describe_clip(path: Path) -> dict[str, Any]:
 
 
 def _check_regular(path: Path) -> None:
-    """Raise unless this is a file: ffmpeg would wait for the other end of a pipe."""
+    """Raise unless this is a regular file: ffmpeg would wait for a pipe."""
     with decoding(path), open_regular(path):
         pass
 
@@ -172,7 +167,7 @@ def _write(
     """Write frames with the sound of the source and return their number."""
     first = next(frames, None)
     if first is None:
-        return 0
+        raise ImageError(f"{source}: has no frames")
     params = _colours(about.get("pix_fmt", ""))
     params += ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     if record is not None:
@@ -200,12 +195,9 @@ def _write(
 
 
 def _colours(stored: str) -> list[str]:
-    """Return options that store colours as the source does, for players go by its size otherwise.
+    """Return options that store colours as the source does: players guess by the size otherwise.
 
-    Parameters
-    ----------
-    stored : str
-        What ffmpeg says of the source, as ``yuv420p(tv, bt709/unknown/unknown, progressive)``.
+    ffmpeg describes it as ``yuv420p(tv, bt709/unknown/unknown, progressive)``.
     """
     found = re.search(rf"[(, ]({'|'.join(MATRICES)})(?:/([\w-]+)/([\w-]+))?", stored)
     scale = f"scale=flags={ACCURATE}"

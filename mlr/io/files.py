@@ -29,15 +29,10 @@ def is_folder_name(name: str) -> bool:
 
 
 def located(address: str | Path) -> Path:
-    """Return the path of a file or folder, which may be an address of fsspec.
+    """Return a path; of an address of fsspec, as ``s3://bucket/faces``, a `upath.UPath`.
 
-    Addresses, as ``s3://bucket/faces``, become a `upath.UPath`, which has the methods of a path,
-    but is not an instance of it.
-
-    Raises
-    ------
-    MlrError
-        If the address cannot be reached.
+    It has the methods of a path, but is not an instance of `Path`. `MlrError` is raised if the
+    address cannot be reached.
     """
     if isinstance(address, Path) or "://" not in str(address):
         return Path(address)
@@ -62,17 +57,8 @@ def is_here(path: Path) -> bool:
 def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
     """Open a file to read, but no pipe and no device, which may block or never end.
 
-    Parameters
-    ----------
-    path : Path
-        The file, or a link to it.
-    largest : int, optional
-        Bytes that it may have.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened, is not a regular file or is larger than that.
+    `OSError` is raised if it cannot be opened, is not a regular file or has more than ``largest``
+    bytes.
     """
     file: IO[bytes]
     if is_here(path):
@@ -101,17 +87,7 @@ def _open_at_once(path: str, flags: int) -> int:
 def lock(file: IO[bytes], *, wait: bool) -> None:
     """Lock an open file until it is closed, if the system can do that.
 
-    Parameters
-    ----------
-    file : file
-        Open.
-    wait : bool
-        Wait while another process has locked it.
-
-    Raises
-    ------
-    BlockingIOError
-        If another process has locked it, without ``wait``.
+    While another process has locked it, ``wait``, or raise `BlockingIOError`.
     """
     try:
         import fcntl
@@ -126,16 +102,7 @@ def lock(file: IO[bytes], *, wait: bool) -> None:
 
 
 def check_free(path: Path, *, force: bool, folder: bool = False) -> None:
-    """Raise unless ``path`` may be written.
-
-    Parameters
-    ----------
-    path : Path
-        The output.
-    force : bool
-        It may exist.
-    folder : bool
-        A folder is to be written, not a file.
+    """Raise unless ``path`` may be written, as a file or as a ``folder``.
 
     Raises
     ------
@@ -167,19 +134,13 @@ def check_free(path: Path, *, force: bool, folder: bool = False) -> None:
 def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[bytes]]:
     """Open a temporary file that is renamed to ``path`` when the block succeeds.
 
-    Parameters
-    ----------
-    path : Path
-        The output. Missing folders are made.
-    force : bool
-        Replace an existing file.
-    durable : bool
-        Wait until the bytes are on the disk before renaming: for results that took long.
+    Missing folders are made. If it is ``durable``, as for results that took long, the bytes are on
+    the disk before it is renamed.
 
     Raises
     ------
     OutputExistsError
-        If the file exists and ``force`` is false.
+        If ``path`` exists and ``force`` is false.
     MlrError
         If it cannot be written; what was there before still is.
     """

@@ -11,9 +11,8 @@ import hashlib
 import io
 import logging
 import re
-import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -37,15 +36,15 @@ from mlr.io.files import LARGEST, open_regular, replacing
 QUALITY = 95  # of JPEG and WebP, up to 100
 PNG_LEVEL = 4  # up to 9; faces get 2 % larger than with 6, the usual one, in half the time
 
-#: What Pillow calls each kind of file that is written, and how it is encoded.
-ENCODINGS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {"compress_level": PNG_LEVEL}),
-    ".jpg": ("JPEG", {"quality": QUALITY, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": QUALITY, "subsampling": 0}),
-    ".bmp": ("BMP", {}),
-    ".tif": ("TIFF", {"compression": "tiff_deflate"}),
-    ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
-    ".webp": ("WEBP", {"quality": QUALITY}),
+#: What Pillow calls the kinds of file that are written.
+ENCODINGS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
 }
 SUFFIXES = frozenset({*ENCODINGS, ".gif"})  # of the files that are read
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # that are read, whatever the suffix
@@ -64,20 +63,6 @@ _32_BIT = frozenset({"I", "F"})
 _COLOUR_16_BIT = re.compile(r"\bRGBA?;16[BLN]")
 _PNG_HEAD = 8 + 12 + 13  # bytes of the signature and the header chunk, behind which others may go
 
-#: What the decoders raise for damaged files.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    OverflowError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-)
-
 Pixels = npt.NDArray[Any]
 
 # These libraries raise their errors, and would write them to stderr as well.
@@ -89,16 +74,8 @@ for _name in ("PIL", "imagecodecs", "tifffile"):
 class Header:
     """What an image file says of itself before its pixels are decoded.
 
-    Attributes
-    ----------
-    height, width : int
-        Pixels, upright (EXIF orientation applied).
-    channels : int
-        1 for grey, 3 for colour; alpha is not counted.
-    bits : int
-        8 or 16 for each channel, as far as they are decoded.
-    loss : str
-        What the file holds that is not decoded, to be told to the user; mostly empty.
+    The size is upright (EXIF orientation applied); there are 1 or 3 channels, not counting alpha,
+    which are decoded with 8 or 16 bits; and ``loss`` tells the user what is not decoded, if any.
     """
 
     height: int
@@ -137,7 +114,7 @@ class Image:
 
 
 def is_image(path: Path) -> bool:
-    """Tell from its suffix whether a path is one of an image that is read."""
+    """Tell from the suffix whether a file is read as an image."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -159,9 +136,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_image(path: Path) -> Image:
-    """Decode an image file, upright.
-
-    Palettes are looked up, CMYK and other colour spaces converted to RGB, bits to grey.
+    """Decode an image file, upright; palettes, CMYK and the like become RGB, bits grey.
 
     Raises
     ------
@@ -235,21 +210,22 @@ def write_image(
     if suffix not in ENCODINGS:
         known = ", ".join(ENCODINGS)
         raise ImageError(f"{path}: cannot write {suffix or 'a file without suffix'}; use {known}")
-    kind, options = ENCODINGS[suffix]
-    wanted = {"quality": quality, "compress_level": png_level}
-    options = options | {name: wanted[name] for name in wanted.keys() & options.keys()}
-    if kind == "WEBP" and quality == 100:
-        options |= {"lossless": True, "exact": True}
-    if icc:
-        options["icc_profile"] = icc
-    if exif:
-        options["exif"] = exif
+    kind = ENCODINGS[suffix]
+    by_format: dict[str, dict[str, Any]] = {
+        "PNG": {"compress_level": png_level},
+        "JPEG": {"quality": quality, "subsampling": 0},
+        "TIFF": {"compression": "tiff_deflate"},
+        "WEBP": {"quality": quality, "lossless": quality == 100, "exact": quality == 100},
+    }
+    options = by_format.get(kind, {})
+    options |= {"icc_profile": icc} if icc else {}
+    options |= {"exif": exif} if exif else {}
     if alpha is not None:
         pixels = np.dstack([pixels, alpha])
     encoded = io.BytesIO()
     try:
         if pixels.dtype == np.uint16 and pixels.shape[2] >= 3:
-            _encode_16_bit(encoded, pixels, kind, png_level, icc, exif)
+            _encode_16_bit(encoded, pixels, kind, options)
         else:
             encode(encoded, pixels[..., 0] if pixels.shape[2] == 1 else pixels, kind, **options)
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImageError) as error:
@@ -259,36 +235,14 @@ def write_image(
 
 
 def encode(file: IO[bytes], pixels: Pixels, kind: str, **options: Any) -> None:
-    """Encode an image with Pillow.
-
-    Parameters
-    ----------
-    file : file
-        Where to write it.
-    pixels : ndarray, shape (height, width) or (height, width, channels)
-        An image that Pillow has a mode for.
-    kind : str
-        The format, as Pillow calls it.
-    **options
-        Pillow's options for the format.
-    """
+    """Encode an image in a format of Pillow, with its options; grey has two dimensions."""
     iio.imwrite(file, pixels, plugin=_Plugin, is_batch=False, format=kind, **options)
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Return an image in another size, filtered so that shrinking does not alias.
+    """Resize uint8 or uint16 pixels of shape (height, width, channels), without aliasing.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
-        What to resize.
-    height, width : int
-        The size wanted, in pixels.
-
-    Returns
-    -------
-    ndarray of the same dtype, shape (height, width, channels)
-        Lanczos-filtered, rounded and clipped to the range of the dtype.
+    They are Lanczos-filtered, rounded and clipped to the range of the dtype.
     """
     planes = [
         np.asarray(
@@ -305,13 +259,7 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
 
 @contextmanager
 def opened(path: Path) -> Iterator[PIL.ImageFile.ImageFile]:
-    """Open an image file for its header and its metadata.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be read, is no image or is damaged; errors in the block count as damage.
-    """
+    """Open an image file for its header and metadata; errors are those of `read_image`."""
     with (
         decoding(path),
         open_regular(path, LARGEST) as file,
@@ -347,8 +295,7 @@ class _Plugin(PillowPlugin):
     @property
     def image(self) -> PIL.ImageFile.ImageFile:
         """The opened file."""
-        image: PIL.ImageFile.ImageFile = self._image
-        return image
+        return self._image
 
     def metadata(self, index: int | None = None, exclude_applied: bool = True) -> dict[str, Any]:
         """Return nothing: `read` asks for it, and a damaged EXIF tag would make it fail."""
@@ -381,7 +328,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise ImageError(f"{path}: is larger than {limit} megapixels; make it smaller") from None
     except MemoryError:
         raise ImageError(f"{path}: needs more memory than there is") from None
-    except _DECODE_ERRORS as error:
+    except Exception as error:  # whatever decoders raise for damaged files
         if isinstance(error, OSError) and error.strerror:  # of the file system, not of the decoder
             raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
         raise ImageError(f"{path}: is damaged or truncated: {error}") from error
@@ -425,44 +372,37 @@ def _decode_16_bit(data: bytes, image: PIL.ImageFile.ImageFile, channels: int) -
     return pixels
 
 
-def _encode_16_bit(
-    file: IO[bytes],
-    pixels: Pixels,
-    kind: str,
-    png_level: int,
-    icc: bytes | None,
-    exif: PIL.Image.Exif | None,
-) -> None:
+def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[str, Any]) -> None:
     """Encode 16-bit colour; of EXIF metadata TIFF gets description and software alone."""
     if kind not in ("PNG", "TIFF"):
         raise ImageError(f"{kind} files cannot hold 16-bit colour; use .png or .tif")
     if not has_16_bit_extra():
         raise ImageError(f"16-bit colour needs {EXTRA}")
-    if kind == "PNG":
-        import imagecodecs
-
-        encoded = imagecodecs.png_encode(np.ascontiguousarray(pixels), level=png_level)
-        file.write(encoded[:_PNG_HEAD])
-        if icc:
-            putchunk(file, b"iCCP", b"ICC Profile\0\0", zlib.compress(icc))
-        if exif:
-            putchunk(file, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
-        file.write(encoded[_PNG_HEAD:])
+    icc, exif = options.get("icc_profile"), options.get("exif", PIL.Image.Exif())
+    if kind == "TIFF":
+        iio.imwrite(
+            file,
+            pixels,
+            plugin="tifffile",
+            photometric="rgb",
+            planarconfig="contig",
+            extrasamples=("unassalpha",) if pixels.shape[2] == 4 else None,
+            compression="adobe_deflate",
+            iccprofile=icc,
+            description=exif.get(Base.ImageDescription),
+            software=exif.get(Base.Software, False),
+            metadata=None,
+        )
         return
-    exif = PIL.Image.Exif() if exif is None else exif
-    iio.imwrite(
-        file,
-        pixels,
-        plugin="tifffile",
-        photometric="rgb",
-        planarconfig="contig",
-        extrasamples=("unassalpha",) if pixels.shape[2] == 4 else None,
-        compression="adobe_deflate",
-        iccprofile=icc,
-        description=exif.get(Base.ImageDescription),
-        software=exif.get(Base.Software, False),
-        metadata=None,
-    )
+    import imagecodecs
+
+    encoded = imagecodecs.png_encode(np.ascontiguousarray(pixels), level=options["compress_level"])
+    file.write(encoded[:_PNG_HEAD])
+    if icc:
+        putchunk(file, b"iCCP", b"ICC Profile\0\0", zlib.compress(icc))
+    if exif:
+        putchunk(file, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    file.write(encoded[_PNG_HEAD:])
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

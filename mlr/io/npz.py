@@ -7,7 +7,6 @@ import math
 import mmap
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +27,9 @@ _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_hea
 
 
 def write_npz(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write arrays as `numpy.savez` does.
+    """Write the bytes that `numpy.savez` does, without loading all of arrays in mapped files.
 
-    It differs in that arrays of mapped files never take more than a little memory. The same arrays
-    give the same bytes at any time, as members are dated 1980.
+    The same arrays give the same bytes at any time: members are dated 1980.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
@@ -71,8 +69,8 @@ def read_npz(
     Raises
     ------
     ModelError
-        If it cannot be read, is damaged or incomplete, holds Python objects, or is of another kind
-        or a newer version.
+        If it cannot be read, is damaged, holds Python objects, or is of another kind or a newer
+        version.
     """
     with _opened(path, kind) as (file, archive):
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if mapped else None
@@ -95,13 +93,7 @@ def read_npz(
 
 
 def meta_of(path: Path, kind: str = "model or statistics") -> dict[str, Any]:
-    """Return the metadata of a file that `write_npz` wrote; errors call it a ``kind`` file.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read or is damaged.
-    """
+    """Return the metadata of a file, or raise `ModelError` that it is not a ``kind`` file."""
     with _opened(path, kind) as (_, archive):
         return _read_meta(archive)
 
@@ -119,17 +111,10 @@ def _opened(path: Path, kind: str) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]
             yield file, archive
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        KeyError,
-        ValueError,
-        TypeError,
-        EOFError,
-        RuntimeError,  # if it is encrypted, or (NotImplementedError) packed in an unknown way
-        MemoryError,
-    ) as error:
-        raise ModelError(f"{path}: not a {kind} file, or a damaged one: {error}") from error
+    except Exception as error:  # whatever zipfile and the parsers raise for damaged files
+        raise ModelError(
+            f"{path}: not a {kind} file, or a damaged one: {first_line(error)}"
+        ) from error
 
 
 def _read_meta(archive: zipfile.ZipFile) -> dict[str, Any]:
@@ -147,13 +132,7 @@ def _read_array(
     """Return an array, left in the mapped file if that is given."""
     data: bytes | mmap.mmap
     with archive.open(info) as member:
-        try:
-            shape, fortran_order, dtype = _HEADER_READERS[npy.read_magic(member)](member)
-        except zipfile.BadZipFile:
-            raise
-        except Exception as error:  # whatever Python's parser raises: a header is an expression
-            cause = first_line(error)
-            raise ValueError(f"{info.filename} has no header that can be read: {cause}") from error
+        shape, fortran_order, dtype = _HEADER_READERS[npy.read_magic(member)](member)
         start = member.tell()
         while memory is not None and member.read(_CHUNK):
             pass  # until the checksum is verified

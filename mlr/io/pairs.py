@@ -73,9 +73,9 @@ class PairList:
     source : str
         Name of the source expression.
     subjects : tuple of Subject
-        In the order of their names.
+        Sorted by name.
     problems : tuple of Problem
-        Files without a partner.
+        Files that are skipped.
     notes : tuple of str
         What else to tell the user.
     """
@@ -129,20 +129,17 @@ def find_pairs(
     if (root / MANIFEST).is_file():
         name = "source"
         subjects, problems = _from_manifest(root / MANIFEST, target)
-    elif sides := _two_sides(root, split):
-        name = "A"
-        subjects, problems = _from_folders(sides[0], _chosen(root, {"B": sides[1]}, target))
     else:
-        folders = {p.name: p for p in _subfolders(root)}
-        if source not in folders:
-            raise DataError(_what_is_there(root, source))
-        name = source
-        source_folder = folders.pop(source)
-        made = [other for other in folders if other.startswith(f"{source}-")]
-        if not target and made:  # by synthesize
-            notes.append(f"note: left out {', '.join(made)}, as made from {source}; else --target")
-            folders = {other: path for other, path in folders.items() if other not in made}
-        subjects, problems = _from_folders(source_folder, _chosen(root, folders, target))
+        name, folder, targets = _folders(root, source, split)
+        outputs = [other for other in targets if other.startswith(f"{source}-")]  # of synthesize
+        if outputs and not target:
+            notes.append(
+                f"note: skipped {', '.join(outputs)}, as made from {source}; else give --target"
+            )
+            targets = {other: path for other, path in targets.items() if other not in outputs}
+        _check_expressions(root, targets, target)
+        targets = {other: targets[other] for other in target or targets}
+        subjects, problems = _from_folders(folder, targets)
     if not subjects:
         if problems:
             raise DataError(f"{problems[0].path}: {problems[0].cause}; not one pair is left")
@@ -154,27 +151,25 @@ def find_pairs(
     return PairList(name, tuple(subjects), tuple(problems), tuple(notes))
 
 
-def _subfolders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _two_sides(root: Path, split: str) -> tuple[Path, Path] | None:
-    other = "test" if split == "train" else "train"
-    for prefix in (split, "", other):
+def _folders(root: Path, source: str, split: str) -> tuple[str, Path, dict[str, Path]]:
+    """Return the name of the source expression, its folder, and those of the targets by name."""
+    for prefix in (split, "", "test" if split == "train" else "train"):
         a, b = root / f"{prefix}A", root / f"{prefix}B"
         if a.is_dir() and b.is_dir():
-            return a, b
-    return None
-
-
-def _chosen(root: Path, folders: dict[str, Path], target: Sequence[str]) -> dict[str, Path]:
-    """Return the folders of the wanted expressions."""
-    _check_expressions(root, folders, target)
-    return {name: folders[name] for name in target} if target else folders
+            return "A", a, {"B": b}
+    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    targets = {folder.name: folder for folder in folders}
+    if source not in targets:
+        raise DataError(
+            f"{root}: holds {', '.join(targets) or 'no folders'}; expected a folder {source!r} and "
+            f"one for each target expression, or trainA and trainB, or {MANIFEST} "
+            "(another source folder: --source NAME)"
+        )
+    return source, targets.pop(source), targets
 
 
 def _check_expressions(root: Path, there: Collection[str], target: Sequence[str]) -> None:
-    """Raise unless all wanted expressions are there, under names that a folder can have."""
+    """Raise unless all wanted expressions are there and can be names of folders."""
     for name in target:
         if name not in there:
             names = ", ".join(there) or "none"
@@ -186,28 +181,10 @@ def _check_expressions(root: Path, there: Collection[str], target: Sequence[str]
             )
 
 
-def _what_is_there(root: Path, source: str) -> str:
-    there = ", ".join(p.name for p in _subfolders(root)) or "no folders"
-    return (
-        f"{root}: holds {there}; expected a folder {source!r} and one for each target expression, "
-        f"or trainA and trainB, or {MANIFEST} (another source folder: --source NAME)"
-    )
-
-
 def images_under(folder: Path, wanted: Callable[[Path], bool] = is_image) -> list[Path]:
-    """Return the image files in a folder and its subfolders, sorted, without hidden ones.
+    """Return the images, or files ``wanted``, in a folder and its subfolders, but no hidden ones.
 
-    Parameters
-    ----------
-    folder : Path
-        Where to look.
-    wanted : function of Path
-        Tells which files are meant, by default images.
-
-    Raises
-    ------
-    DataError
-        If one of the folders cannot be read.
+    They are sorted. `DataError` is raised if one of the folders cannot be read.
     """
     return sorted(_images_under(folder, wanted))
 
