@@ -135,7 +135,7 @@ MOMENTS = {
     "writing the model": ("train", "os.fsync", 1),
     "reading the model": ("synthesize", "mlr.core.model.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
-    "writing an image": ("synthesize", "mlr.io.files._begun", 3),
+    "writing an image": ("synthesize", "mlr.io.files._create", 3),
 }
 
 

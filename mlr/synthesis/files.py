@@ -12,7 +12,7 @@ from typing import Any
 from mlr.core.model import Model, check_shares, check_strength, mix_name
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.io.clips import change_clip, is_clip
-from mlr.io.files import check_free, check_free_folder
+from mlr.io.files import check_free
 from mlr.io.images import (
     ENCODINGS,
     PNG_LEVEL,
@@ -242,8 +242,7 @@ def _synthesize_file(job: Job, task: _Task) -> _Outcome:
         try:
             for path in outputs.values():  # before the work, not after
                 folder = task.saving.animate and path.suffix.lower() == FRAMES_FOLDER
-                check = check_free_folder if folder else check_free
-                check(path, force=task.saving.encoding["force"])
+                check_free(path, force=task.saving.encoding["force"], folder=folder)
             image, faces = _read(job.face, task)
         except MlrError as error:
             outcome.failures.append((str(error), path))
