@@ -40,7 +40,7 @@ from mlr.core.registration.fields import area_averaged, composed, enlarged, inve
 from mlr.core.registration.geometry import feature_size, planes_of
 from mlr.core.registration.groupwise import group, templates_of
 from mlr.core.registration.register import Template
-from mlr.core.registration.templates import framed, white_of
+from mlr.core.registration.templates import eye_white_of, framed
 from mlr.io.files import replacing
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
@@ -347,7 +347,7 @@ def other_times(templates, sources, targets, expression, repeat):
     planes, wanted = (np.ascontiguousarray(i.transpose(2, 0, 1)) for i in (source, target))
     before, after = sources.colour[0], targets.colour[0]
     field = templates.source_field(before)
-    white = white_of(geometry, before, field) / templates.white
+    white = eye_white_of(geometry, before, field) / templates.eye_white
     whole = enlarged(field, *planes.shape[1:])
     places = np.indices(planes.shape[1:], np.float32) + whole
     to = templates.target_templates[expression]

@@ -112,14 +112,14 @@ def synthesize(
     Clips come out as clips, with their sound, and need mlr[video]; their faces are followed from
     frame to frame, or stay where --eyes says.
     """
-    from mlr.core.model import load
+    from mlr.io.model_file import load_model
     from mlr.synthesis.files import synthesize_files
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
     written = synthesize_files(
-        load(model),
+        load_model(model),
         faces,
         output,
         target=target,

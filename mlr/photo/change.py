@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.alignment import BORDER, EYES, face_share
+from mlr.core.alignment import BORDER, face_share
 from mlr.core.exposure import Exposure
 from mlr.core.model import LUMA, Model, check_strength
-from mlr.errors import ModelError
 from mlr.photo.detail import Part, moved_detail
 from mlr.photo.eyes import Eyes, Places
 from mlr.photo.track import Seen
@@ -215,29 +213,15 @@ def light_of(model: Model, face: Floats) -> tuple[Floats, Floats]:
     face : ndarray of float32, shape (height, width, channels)
         An aligned face, in [0, 1].
     """
-    noted = model.meta.get("exposure")
-    if noted is None:
+    wanted = model.info.exposure
+    if wanted is None:
         return np.ones(1, np.float32), np.zeros(1, np.float32)
     channels = model.shape[0]
     measured = face if face.shape[2] == channels else (face @ LUMA)[..., None]
-    wanted = Exposure.from_meta(noted, channels)
     pooled = len(wanted.brightness) < measured.shape[2]
     return Exposure.of_image(measured, pooled).to(wanted)
 
 
 def places_of(model: Model) -> Places:
-    """Return where a model has the eyes, as (x, y) in units of the image's sides.
-
-    Raises
-    ------
-    ModelError
-        If what its file says of it makes no sense.
-    """
-    places = model.meta.get("eyes", EYES)
-    try:
-        (x0, y0), (x1, y1) = places
-        if math.isfinite(x0 + y0 + x1 + y1) and (x0, y0) != (x1, y1):
-            return ((x0, y0), (x1, y1))
-    except (TypeError, ValueError):
-        pass
-    raise ModelError(f"the model's eyes are {places!r}, expected two places") from None
+    """Return where a model has the eyes, as (x, y) in units of the image's sides."""
+    return model.info.eyes

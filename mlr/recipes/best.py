@@ -16,7 +16,6 @@ percent, see ``benchmarks/results/registration.md``.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -27,11 +26,11 @@ from mlr.core.bands import Band, RowSums, Work, check_memory
 from mlr.core.exposure import Exposure
 from mlr.core.folds import Folds
 from mlr.core.layout import Layout
-from mlr.core.model import Model, new_meta
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.fields import STEP, halved, symmetric, symmetric_field
 from mlr.core.registration.geometry import SIDE
-from mlr.core.registration.synthesis import Look, Registered
+from mlr.core.registration.synthesis import Appearance, Registered
 from mlr.core.registration.templates import UNITS
 from mlr.core.solve import check_penalty
 from mlr.core.statistics import StyleSums
@@ -162,7 +161,7 @@ class Best:
                 added[index, :, :, band.rows] = both
                 faces[index, :, band.rows] = face
         flipped = templates.geometry.symmetric and mirrored_taps(field) is not None
-        looks = {}
+        appearances = {}
         for index, name in enumerate(names):
             if flipped:  # flip augmentation: what mirrored pairs give is the mirror image
                 make_symmetric(weights[index, 0, :-1], field)
@@ -173,7 +172,7 @@ class Best:
             own = faces[index] * np.float32(light * UNITS / square)  # sum l x / sum l^2
             share = replaced_share(added[index, 1], own)
             added[index, 1] += share * own
-            looks[name] = Look(
+            appearances[name] = Appearance(
                 template=halved(frame.template),
                 variation=halved(frame.variation),
                 motion=frame.motion,
@@ -188,15 +187,17 @@ class Best:
                 plain=frame.plain,
                 explained=frame.explained,
             )
-            report.note(told(name, looks[name], head.pairs[name]))
+            report.note(told(name, appearances[name], head.pairs[name]))
         return Model(
             weights=weights,
             receptive_field=field,
             expressions=names,
-            registered=Registered(templates.geometry, templates.source, templates.white, looks),
+            registered=Registered(
+                templates.geometry, templates.source, templates.eye_white, appearances
+            ),
             edge=True,
             channels=channels,
-            meta=new_meta(
+            info=ModelInfo(
                 source=head.source,
                 recipe="best",
                 prior="input",
@@ -205,9 +206,9 @@ class Best:
                 pairs=head.pairs,
                 digest=head.hexdigest,
                 templates=templates.digest,
-                exposure=asdict(Exposure.of_sums(sums)),
-            )
-            | {"eyes": templates.geometry.eyes},
+                exposure=Exposure.of_sums(sums),
+                eyes=templates.geometry.eyes,
+            ),
         )
 
     def _sigma(self, shape: tuple[int, int, int]) -> float:
@@ -215,15 +216,15 @@ class Best:
         return BLUR * min(shape[1:]) / SIDE if self.blur is None else self.blur
 
 
-def told(name: str, look: Look, pairs: int) -> str:
+def told(name: str, appearance: Appearance, pairs: int) -> str:
     """Return what training says of the style of an expression, in a line."""
-    if not look.styled:
+    if not appearance.styled:
         return f"{name}: no style, which takes at least 8 pairs (there are {pairs})"
     groups = "in one group"
-    if look.groups is not None:
-        groups = "in two groups about {:.2f} and {:.2f}".format(*look.groups)
-    share = f"the style is {look.explained:.0%} of what varies"
-    return f"{name}: {share}, {groups}; default style {round(look.style, 2):g}"
+    if appearance.groups is not None:
+        groups = "in two groups about {:.2f} and {:.2f}".format(*appearance.groups)
+    share = f"the style is {appearance.explained:.0%} of what varies"
+    return f"{name}: {share}, {groups}; default style {round(appearance.style, 2):g}"
 
 
 def replaced_share(

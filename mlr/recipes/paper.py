@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from mlr.core.bands import Band, RowSums, Work, check_memory
 from mlr.core.exposure import Exposure
 from mlr.core.folds import Folds
 from mlr.core.layout import Layout
-from mlr.core.model import Model, new_meta
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import check_penalty, solve, solving_bytes
 from mlr.errors import DataError, MlrError
@@ -99,14 +98,14 @@ class Paper:
             weights=weights,
             receptive_field=field,
             expressions=head.expressions,
-            meta=new_meta(
+            info=ModelInfo(
                 source=head.source,
                 recipe="paper" if as_published else "custom",
                 penalty=self.penalty,
                 prior="zero",
                 pairs=head.pairs,
                 digest=head.hexdigest,
-                exposure=asdict(Exposure.of_sums(sums)),
+                exposure=Exposure.of_sums(sums),
             ),
         )
 

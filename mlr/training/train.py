@@ -16,6 +16,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.errors import DataError, OptionError
 from mlr.io.files import check_free, is_here, located
+from mlr.io.model_file import save_model
 from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
 from mlr.recipes import DEFAULT, Recipe
@@ -143,7 +144,7 @@ def train(
             sums = replace(sums, memory=room.memory, folder=room.folder)
         model = made.fit(sums, report)
     if output is not None:
-        model.save(output, force=force)
+        save_model(model, output, force=force)
     return model
 
 
