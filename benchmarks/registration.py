@@ -38,7 +38,7 @@ from mlr.core.alignment import EYES
 from mlr.core.registration.features import features_of, features_of_reduced
 from mlr.core.registration.fields import area_averaged, composed, enlarged, inverse, moved
 from mlr.core.registration.geometry import feature_size, planes_of
-from mlr.core.registration.groupwise import group, templates_of
+from mlr.core.registration.groupwise import register_to_mean, templates_of
 from mlr.core.registration.register import Template
 from mlr.core.registration.templates import eye_white_of, framed
 from mlr.io.files import replacing
@@ -247,7 +247,7 @@ def means(geometry, features, parts):
     """Return the template made of all, and that for the people of each fold, of the others."""
 
     def mean(features):
-        return Template(geometry, group(geometry, features)[1])
+        return Template(geometry, register_to_mean(geometry, features)[1])
 
     apart = {}
     for fold in set(parts):
@@ -324,8 +324,8 @@ def in_turn(functions, repeat):
 
 def times(geometry, faces, repeat):
     """Return the milliseconds a face by title."""
-    template = Template(geometry, group(geometry, faces.grey)[1])
-    colours = Template(geometry, group(geometry, faces.colour)[1])
+    template = Template(geometry, register_to_mean(geometry, faces.grey)[1])
+    colours = Template(geometry, register_to_mean(geometry, faces.colour)[1])
     there = {title: make(template) for title, make in methods().items() if make is not None}
     features = faces.grey[:TIMED]
 

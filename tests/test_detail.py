@@ -71,7 +71,7 @@ class Moving:
     def register(self, image):
         return image
 
-    def part(self, face, name, ridge):
+    def part(self, face, name, ridge, share, style):
         return name
 
     def change(self, face, parts, strength):
