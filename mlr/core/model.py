@@ -381,11 +381,6 @@ class RegisteredFace:
         With registration.
     image, shares, styles
         As for `Model.face`.
-
-    Attributes
-    ----------
-    fit : float
-        Correlation of the registered face with the template.
     """
 
     def __init__(
@@ -403,7 +398,11 @@ class RegisteredFace:
             self._registered.part(self._face, name, model.ridge, share, styles.get(name))
             for name, share in shares.items()
         ]
-        self.fit = self._face.fit
+
+    @property
+    def fit(self) -> float:
+        """Correlation of the registered face with the template."""
+        return self._face.fit
 
     def change(self, strength: float) -> Change:
         """Return motion and change for a strength, in the channels of the image."""
