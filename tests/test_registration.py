@@ -17,6 +17,7 @@ from mlr.core.registration.features import features_of, is_grey
 from mlr.core.registration.geometry import Geometry, feature_size, planes_of
 from mlr.core.registration.register import Template
 from mlr.core.registration.synthesis import Appearance, Change, Registered
+from mlr.kernels import blur as blurring
 from mlr.kernels import register as kernels
 from mlr.samples import draw_face
 from mlr.utils.threads import limited
@@ -278,13 +279,18 @@ def test_halving_takes_means_of_four():
 @pytest.mark.parametrize("sigma", [0.0, 1.0, 1.5, 1.875, 4.0, 8.0])
 @pytest.mark.parametrize("size", [(30, 41), (3, 2)])
 def test_blur(sigma, size):
-    found = noise(4, 3, *size)
-    expected = naive.naive_blur(found, sigma)
-    expected[0] = found[0]
-    half = kernels.gaussian(sigma)
-    kernels.blur_planes(1, 3, found, half)
-    np.testing.assert_allclose(found, expected, atol=2e-6)
-    assert len(half) == int(3 * sigma + 0.5) + 1
+    image = noise(4, 3, *size)
+    expected = naive.naive_blur(image, sigma)
+    np.testing.assert_allclose(blurring.blur(image, sigma), expected, atol=2e-6)
+    alone = blurring.blur(image, sigma, threads=False)
+    np.testing.assert_array_equal(blurring.blur(image, sigma), alone)
+    wide = blurring.blur(image.astype(float), sigma)
+    np.testing.assert_allclose(wide, naive.naive_blur(image.astype(float), sigma), atol=1e-14)
+    cut = min(1, *(side // 3 for side in size))
+    inner = slice(cut, size[0] - cut), slice(cut, size[1] - cut)
+    np.testing.assert_array_equal(blurring.blur(image, sigma, cut), alone[:, *inner])
+    half = blurring.gaussian(sigma)
+    assert len(half) == blurring.radius_of(sigma) + 1
     assert half[0] + 2 * half[1:].sum() == pytest.approx(1, abs=1e-6)
 
 
@@ -361,9 +367,9 @@ def test_gauss_newton(second, size, steps):
         values.append(np.empty((kernels.VALUES, *size), np.float32))
         kernels.with_derivatives(interleaved(each), values[-1])
     found = start.copy()
-    halves = (kernels.gaussian(sigma) for sigma in (3.0, 1.875, 2.0))
+    halves = tuple(blurring.gaussian(sigma) for sigma in (3.0, 1.875, 2.0))
     kernels.gauss_newton(
-        *values, weight, np.float32(second), found, *halves, registration.DAMPING, steps
+        *values, weight, np.float32(second), found, halves, registration.DAMPING, steps
     )
     kept = 2 if second else 1
     expected = naive.naive_level(
@@ -380,11 +386,9 @@ def test_no_step_is_longer_than_a_pixel():
     for each, into in zip((moving, fixed), values, strict=True):
         kernels.with_derivatives(each, into)
     field, weight = np.zeros((2, 32, 32), np.float32), np.ones((32, 32), np.float32)
-    halves = kernels.gaussian(1.0), kernels.gaussian(0.0), kernels.gaussian(0.0)
+    halves = blurring.gaussian(1.0), blurring.gaussian(0.0), blurring.gaussian(0.0)
     for steps in (1, 2):
-        kernels.gauss_newton(
-            *values, weight, np.float32(1), field, *halves, registration.DAMPING, 1
-        )
+        kernels.gauss_newton(*values, weight, np.float32(1), field, halves, registration.DAMPING, 1)
         np.testing.assert_allclose(field[1, :, 6:-10], steps, rtol=1e-4)
         assert np.hypot(*field).max() <= steps * 1.0001
 

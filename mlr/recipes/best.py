@@ -35,7 +35,7 @@ from mlr.core.registration.templates import UNITS
 from mlr.core.solve import check_penalty
 from mlr.core.statistics import StyleSums
 from mlr.errors import DataError, MlrError, OptionError
-from mlr.kernels.register import blur_planes, gaussian
+from mlr.kernels.blur import blur
 from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, solved
 from mlr.utils.progress import Report
 
@@ -243,8 +243,7 @@ def replaced_share(
     """
     apart = [planes - planes.mean(axis=0, dtype=np.float32) for planes in (spread, face)]
     products = np.stack([(apart[0] * apart[1]).sum(axis=0), (apart[1] * apart[1]).sum(axis=0)])
-    products = np.ascontiguousarray(products, np.float32)
-    blur_planes(0, 2, products, gaussian(SPREAD * min(face.shape[1:]) / SIDE))
+    products = blur(products, SPREAD * min(face.shape[1:]) / SIDE)
     share = -products[0] / (products[1] + np.float32(FLOOR))
     return np.clip(share, 0, np.float32(REPLACED))
 

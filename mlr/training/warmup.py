@@ -16,7 +16,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.io.files import lock
 from mlr.kernels import jit
-from mlr.kernels.vectors import TILE
+from mlr.kernels.products import TILE
 from mlr.recipes.best import Best
 from mlr.training.registering import framed_statistics
 from mlr.utils.progress import Report

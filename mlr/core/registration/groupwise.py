@@ -35,8 +35,8 @@ from mlr.core.registration.templates import (
     light_of,
     styled_field,
 )
+from mlr.kernels.blur import blur
 from mlr.kernels.parallel import share_out
-from mlr.kernels.register import blur_planes, gaussian
 
 Floats = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -102,8 +102,7 @@ def _registered_again(
 ) -> Floats:
     """Return fields to the blurred mean of the moved images, their own mean field taken out."""
     mean = _mean_features(geometry, [each.half for each in features], fields)
-    planes = np.ascontiguousarray(mean.transpose(2, 0, 1))
-    blur_planes(0, len(planes), planes, gaussian(sigma))
+    planes = blur(mean.transpose(2, 0, 1), sigma)
     template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
     found = _for_each(lambda n: template.register(features[n]), len(features))
     back = inverse(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
