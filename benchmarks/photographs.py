@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 
-from mlr.core.model import load
+from mlr import load
 from mlr.evaluation.sheet import draw_sheet
 from mlr.io.images import read_image, write_image
 from mlr.photo.eyes import COLUMNS

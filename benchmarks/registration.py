@@ -38,9 +38,9 @@ from mlr.core.alignment import EYES
 from mlr.core.registration.features import features_of, features_of_reduced
 from mlr.core.registration.fields import area_averaged, composed, enlarged, inverse, moved
 from mlr.core.registration.geometry import feature_size, planes_of
-from mlr.core.registration.groupwise import group, templates_of
+from mlr.core.registration.groupwise import register_to_mean, templates_of
 from mlr.core.registration.register import Template
-from mlr.core.registration.templates import framed, white_of
+from mlr.core.registration.templates import eye_white_of, framed
 from mlr.io.files import replacing
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
@@ -247,7 +247,7 @@ def means(geometry, features, parts):
     """Return the template made of all, and that for the people of each fold, of the others."""
 
     def mean(features):
-        return Template(geometry, group(geometry, features)[1])
+        return Template(geometry, register_to_mean(geometry, features)[1])
 
     apart = {}
     for fold in set(parts):
@@ -324,8 +324,8 @@ def in_turn(functions, repeat):
 
 def times(geometry, faces, repeat):
     """Return the milliseconds a face by title."""
-    template = Template(geometry, group(geometry, faces.grey)[1])
-    colours = Template(geometry, group(geometry, faces.colour)[1])
+    template = Template(geometry, register_to_mean(geometry, faces.grey)[1])
+    colours = Template(geometry, register_to_mean(geometry, faces.colour)[1])
     there = {title: make(template) for title, make in methods().items() if make is not None}
     features = faces.grey[:TIMED]
 
@@ -347,7 +347,7 @@ def other_times(templates, sources, targets, expression, repeat):
     planes, wanted = (np.ascontiguousarray(i.transpose(2, 0, 1)) for i in (source, target))
     before, after = sources.colour[0], targets.colour[0]
     field = templates.source_field(before)
-    white = white_of(geometry, before, field) / templates.white
+    white = eye_white_of(geometry, before, field) / templates.eye_white
     whole = enlarged(field, *planes.shape[1:])
     places = np.indices(planes.shape[1:], np.float32) + whole
     to = templates.target_templates[expression]

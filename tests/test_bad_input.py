@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.io.images import has_16_bit_extra, read_image, write_image
 from tests.conftest import draw, draw_pairs, names, run_process
 from tests.test_images import BAD, CMYK, KINDS, PALETTE
@@ -55,7 +55,7 @@ def test_bad_image_is_named_and_the_rest_is_done(run, model, pairs, tmp_path, wh
     if command == "train":
         result = run("train", pairs, "-o", output, "--json")
         assert json.loads(result.out)["pairs"] == {"happy": 5}
-        assert load(output).meta["pairs"] == {"happy": 5}
+        assert load(output).info.pairs == {"happy": 5}
     elif command == "evaluate":
         result = run("evaluate", model, pairs, "--json")
         assert json.loads(result.out)["pairs"] == 5

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.core.model import Model, load
+from mlr import load
+from mlr.core.exposure import Exposure
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.fields import enlarged, moved
 from mlr.errors import OptionError
@@ -27,7 +29,7 @@ def random_model(channels=3):
     field = ReceptiveField.square(3)
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(1, channels, 10, 4, 5)).astype(np.float32)
-    return Model(weights, field, ("happy",), {"penalty": 0.4})
+    return Model(weights, field, ("happy",), ModelInfo(penalty=0.4))
 
 
 def test_maps_are_what_they_say():
@@ -52,7 +54,7 @@ def test_maps_are_what_they_say():
 def test_expected_change_is_that_of_images_without_registration():
     """A model is linear: pictures of one white pixel each tell all that it does."""
     model, (height, width) = random_model(channels=1), (4, 5)
-    model = replace(model, meta={"exposure": {"brightness": [0.4], "contrast": [0.2]}})
+    model = replace(model, info=ModelInfo(exposure=Exposure((0.4,), (0.2,))))
     count = height * width
     black = model.synthesize(np.zeros((height, width), np.float32)).reshape(-1)
     units = np.eye(count, dtype=np.float32).reshape(count, height, width)
@@ -70,7 +72,7 @@ def test_expected_change_is_that_of_images_without_registration():
 def test_copying_model_changes_nothing_and_is_sharp():
     weights = np.zeros((1, 1, 10, 4, 5), np.float32)
     weights[:, :, 4] = 1
-    model = Model(weights, ReceptiveField.square(3), ("happy",), {})
+    model = Model(weights, ReceptiveField.square(3), ("happy",))
     assert inspection.summary(model, "happy") == {
         "change": 0,
         "bias": 0,
@@ -89,7 +91,7 @@ def styled(tmp_path_factory):
 
 
 def test_mean_face_is_that_of_the_sources_and_changes_like_any_other(styled):
-    look = styled.registered.looks["happy"]
+    look = styled.registered.appearances["happy"]
     found = inspection.mean_face(styled, "happy")
     whole = enlarged(look.motion, *styled.shape[1:])
     oval = styled.registered.geometry.oval(*styled.shape[1:])
@@ -111,7 +113,7 @@ def test_without_a_style_the_default_is_shown_alone(model):
 
 
 def test_a_pixel_of_a_registered_model_shows_the_residual_too(styled):
-    look, found = styled.registered.looks["happy"], inspection.at(styled, "happy", 30, 45)
+    look, found = styled.registered.appearances["happy"], inspection.at(styled, "happy", 30, 45)
     np.testing.assert_array_equal(found["mean"], look.mean[:, 45, 30])
     np.testing.assert_array_equal(found["spread"], look.spread[:, 45, 30])
 
@@ -127,7 +129,7 @@ def test_a_pixel_shows_its_own_coefficients():
 
 def test_plus_has_holes_in_its_window():
     weights = np.zeros((1, 1, 6, 4, 5), np.float32)
-    model = Model(weights, ReceptiveField.of("plus"), ("happy",), {})
+    model = Model(weights, ReceptiveField.of("plus"), ("happy",))
     window = inspection.as_window(model, np.arange(5.0))
     assert np.isnan(window[0, 0])
     assert window[1, 1] == 2
@@ -142,7 +144,7 @@ def test_missing_matplotlib_is_a_hint(run, model, tmp_path, monkeypatch):
 
 def test_pictures_are_written(run, model, styled, grey_model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
-    styled.save(tmp_path / "styled.npz")
+    mlr.save(styled, tmp_path / "styled.npz")
     what = ("motion", "residual", "sharpness", "styles", "taps", "templates")
     for path in (tmp_path / "styled.npz", model):
         result = run("inspect", path, "-o", tmp_path / "out", "--json", "--force")
@@ -167,10 +169,10 @@ def test_any_name_can_be_drawn(run, model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
     found = load(model)
     for name, at in (("$x^{$", ()), ("\u7b11\u9854", ("--at", "3,4"))):
-        looks = {name: found.registered.looks["happy"]}
-        registered = replace(found.registered, looks=looks)
-        odd = replace(found, expressions=(name,), registered=registered, meta={})
-        odd.save(tmp_path / "odd.npz", force=True)
+        appearances = {name: found.registered.appearances["happy"]}
+        registered = replace(found.registered, appearances=appearances)
+        odd = replace(found, expressions=(name,), registered=registered, info=ModelInfo())
+        mlr.save(odd, tmp_path / "odd.npz", force=True)
         result = run("inspect", tmp_path / "odd.npz", "-o", tmp_path / "out", "-q", *at)
         assert (result.code, result.err) == (0, "")
         assert (tmp_path / "out" / f"{name}-{'at-3-4' if at else 'styles'}.png").is_file()

@@ -15,7 +15,7 @@ from mlr.bench.stages import checked
 from mlr.bench.timing import in_turn
 from mlr.bench.work import EXPRESSION, PENALTY, Data, Work, as_planes
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.apply import Applier
+from mlr.core.apply import apply
 from mlr.core.solve import solve
 from mlr.utils.threads import limited
 
@@ -100,15 +100,7 @@ def compare_applying(work: Work, data: Data, repeat: int) -> list[dict[str, Any]
     statistics = statistics_of_arrays(data.sources, {EXPRESSION: data.targets}, work.field)
     weights, images = solve(statistics, PENALTY)[0], as_planes(data.sources)
     image, what = images[:1], f"of {work.size} px, {work.field}"
-    applier = Applier(weights, work.field)
-
-    def numpy_alone() -> plain.Floats:
-        output = np.empty_like(image)
-        applier.without_numba(image, output)
-        return output[0, 0]
-
     one = [
-        Peer("mlr without Numba", numpy_alone),
         Peer("plain NumPy", lambda: plain.applied(weights[0], work.field, image[0, 0])),
         *_sparse(work, weights[0], image[:, 0]),
     ]
@@ -118,7 +110,7 @@ def compare_applying(work: Work, data: Data, repeat: int) -> list[dict[str, Any]
             | _compared(
                 "the pixels",
                 work,
-                lambda planes=planes: applier(planes)[:, 0],  # type: ignore[misc]
+                lambda planes=planes: apply(weights, work.field, planes)[:, 0],  # type: ignore[misc]
                 peers,
                 repeat,
             )

@@ -15,8 +15,8 @@ from mlr.bench.machine import copies_beyond_cache, reading_timing
 from mlr.bench.timing import Timing, once, timed
 from mlr.bench.work import EXPRESSION, PENALTY, Data, Floats, Pixels, Work, as_planes
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.apply import Applier, apply
-from mlr.core.model import Model, new_meta
+from mlr.core.apply import apply
+from mlr.core.model import Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import enlarged, moved
@@ -238,11 +238,10 @@ def _apply(
 def _apply_one(work: Work, weights: Floats, image: Floats, repeat: int) -> dict[str, Any]:
     """Time the application to one image, of many models in turn: weights come from memory."""
     models = np.repeat(weights[None], copies_beyond_cache(weights.nbytes), axis=0)
-    appliers = [Applier(each, work.field) for each in models]
 
     def apply_all() -> None:
-        for applier in appliers:
-            applier(image)
+        for each in models:
+            apply(each, work.field, image)
 
     with limited(1):
         runs = timed(apply_all, repeat).runs
@@ -353,7 +352,7 @@ def _first_call(name: str, call: Callable[[], object]) -> dict[str, Any]:
 
 def _model(work: Work, data: Data) -> Model:
     weights = solve(_accumulated(work, data), PENALTY)
-    return Model(weights, work.field, (EXPRESSION,), new_meta())
+    return Model(weights, work.field, (EXPRESSION,))
 
 
 def _accumulated(work: Work, data: Data) -> Statistics:

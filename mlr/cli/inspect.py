@@ -32,13 +32,13 @@ def inspect(
     A model of the recipe paper has neither styles nor motion; where it changes a face and its bias
     are drawn instead. Needs mlr[plot].
     """
-    from mlr.core.model import load
     from mlr.evaluation import inspect as inspection
     from mlr.evaluation import plots
+    from mlr.io.model_file import load_model
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
-    loaded = load(model)
+    loaded = load_model(model)
     written = plots.draw_model(loaded, output, pixel=_pixel(at), target=target, force=force)
     summary = {
         "pictures": [str(path) for path in written],

@@ -97,7 +97,7 @@ def evaluate(
     model.styles_of(style, model.expressions)
     pairs = find_pairs(
         data if executor is None else located(data).absolute(),
-        source=source or model.meta.get("source", "neutral"),
+        source=source or model.info.source or "neutral",
         target=target,
         split="test",
     )

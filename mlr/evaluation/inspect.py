@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.exposure import Exposure
 from mlr.core.model import Model
 from mlr.core.registration.fields import enlarged, inverse, moved
-from mlr.core.registration.synthesis import Look
-from mlr.errors import ModelError, OptionError
+from mlr.core.registration.synthesis import Appearance
+from mlr.errors import OptionError
 
 Float = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -39,10 +38,10 @@ class MeanFace(NamedTuple):
     motion: Floats
 
 
-def look_of(model: Model, expression: str) -> Look | None:
+def look_of(model: Model, expression: str) -> Appearance | None:
     """Return what was learnt of an expression in its frame, None without registration."""
     model.require(expression)
-    return None if model.registered is None else model.registered.looks[expression]
+    return None if model.registered is None else model.registered.appearances[expression]
 
 
 def mean_face(model: Model, expression: str) -> MeanFace | None:
@@ -102,9 +101,8 @@ def difference(source: Floats, output: Floats) -> Float:
 
 def _exposure(model: Model) -> tuple[float, float]:
     """Return mean and standard deviation of the intensities that the model has seen."""
-    try:
-        seen = Exposure.from_meta(model.meta.get("exposure"), model.shape[0])
-    except ModelError:
+    seen = model.info.exposure
+    if seen is None:
         return 0.5, 0.25
     return float(np.mean(seen.brightness)), float(np.mean(seen.contrast))
 

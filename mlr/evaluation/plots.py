@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mlr.core.model import Model
 from mlr.core.registration.fields import moved
-from mlr.core.registration.synthesis import Look
+from mlr.core.registration.synthesis import Appearance
 from mlr.errors import MlrError
 from mlr.evaluation import inspect as inspection
 from mlr.evaluation.inspect import MeanFace
@@ -112,7 +112,7 @@ def _maps(model: Model, expression: str, new: Any) -> dict[str, Any]:
     }
 
 
-def _styles(new: Any, expression: str, look: Look, face: MeanFace) -> Any:
+def _styles(new: Any, expression: str, look: Appearance, face: MeanFace) -> Any:
     """Return a figure of the mean source face, its outputs by style, and how they differ."""
     shown = {"mean source face": face.source}
     for style, output in face.outputs.items():
@@ -153,7 +153,7 @@ def _motion(new: Any, expression: str, face: MeanFace) -> Any:
     return figure
 
 
-def _templates(new: Any, expression: str, source: Floats, look: Look) -> Any:
+def _templates(new: Any, expression: str, source: Floats, look: Appearance) -> Any:
     """Return a figure of the features of the templates: a row for luminance, one for redness."""
     shown = {
         "sources": source,
