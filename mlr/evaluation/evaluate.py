@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlr.core.model import Model
 from mlr.errors import DataError, ImageError
-from mlr.evaluation.report import Outputs, Style, check_report, write_report
-from mlr.evaluation.scores import PairScores, identity_distance, score, summarize
+from mlr.evaluation.report import Outputs, ReportWriter, Style, check_report
+from mlr.evaluation.scores import PairScores, by_expression, identity_distance, score, summarize
 from mlr.io.files import located
 from mlr.io.images import Pixels, read_image
-from mlr.io.pairs import PairList, Subject, find_pairs
+from mlr.io.pairs import Subject, find_pairs
 from mlr.photo.detector import NEEDS
 from mlr.training.engine import engine, mapped
 from mlr.utils.progress import Report
@@ -79,43 +79,38 @@ def evaluate(
     report = report or Report()
     model.styles_of(style, model.expressions)  # raises if there is no such style
     data = located(data) if cluster is None else located(data).absolute()
-    pairs = find_pairs(
-        data, source=source or model.meta.get("source", "neutral"), target=target, split="test"
-    )
+    source = source or model.meta.get("source", "neutral")
+    pairs = find_pairs(data, source=source, target=target, split="test")
     for note in pairs.notes:
         report.note(note)
     for problem in pairs.problems:
         report.fail(problem.path, problem.cause)
-    expressions = _shared_expressions(model, pairs, data)
+    expressions = [name for name in pairs.expressions if name in model.expressions]
+    if not expressions:
+        raise DataError(
+            f"{data}: shows {', '.join(pairs.expressions)}, but the model was trained for "
+            f"{', '.join(model.expressions)}"
+        )
     if report_dir is not None:
         check_report(Path(report_dir), expressions, force=force)
-    outputs = Outputs(model, style)
-    task = _Task(outputs, expressions)
+    outputs, scored = Outputs(model, style), list[PairScores]()
     with engine(cluster, report) as executor:
+        task = _Task(outputs, expressions)
         results = mapped(executor, _score_subject, pairs.subjects, task, threads)
-        scored = list(_collect(results, len(pairs.subjects), report))
+        for found, failures in report.progress(results, len(pairs.subjects), "evaluating"):
+            scored += found
+            for path, cause in failures:
+                report.fail(path, cause)
     if not scored:
         raise DataError(f"{data}: no pair could be evaluated")
     report.done += len(scored)
-    by_expression = {
-        name: [pair for pair in scored if pair.expression == name]
-        for name in sorted({pair.expression for pair in scored})
-    }
-    means = {name: summarize(of_one) for name, of_one in by_expression.items()}
+    means = {name: summarize(of_one) for name, of_one in by_expression(scored).items()}
     if any(scores["same_person"] is None for scores in means.values()):
         report.note(f"note: telling whether an output shows the same person {NEEDS}")
     if report_dir is not None:
-        subjects = {subject.name: subject for subject in pairs.subjects}
-        for path in write_report(
-            Path(report_dir),
-            f"Evaluation on {data.resolve().name}",
-            outputs,
-            subjects,
-            by_expression,
-            means,
-            thread_count(threads),
-            force,
-        ):
+        writer = ReportWriter(Path(report_dir), outputs, pairs.subjects, force)
+        title = f"Evaluation on {data.resolve().name}"
+        for path in writer.write(title, scored, thread_count(threads)):
             report.note(f"wrote {path}")
     return {"pairs": len(scored), "targets": means, **({} if style is None else {"style": style})}
 
@@ -127,30 +122,10 @@ class _Task(NamedTuple):
     expressions: Sequence[str]
 
 
-_Scored = tuple[list[PairScores], list[tuple[Path, str]]]  # and images that failed, with the cause
-
-
-def _shared_expressions(model: Model, pairs: PairList, data: Path) -> list[str]:
-    """Return the expressions that both the model and the data have."""
-    shared = [name for name in pairs.expressions if name in model.expressions]
-    if not shared:
-        raise DataError(
-            f"{data}: shows {', '.join(pairs.expressions)}, but the model was trained for "
-            f"{', '.join(model.expressions)}"
-        )
-    return shared
-
-
-def _collect(results: Iterator[_Scored], subjects: int, report: Report) -> Iterator[PairScores]:
-    """Yield the scores of all pairs; report images that failed."""
-    for scored, failures in report.progress(results, subjects, "evaluating"):
-        for path, cause in failures:
-            report.fail(path, cause)
-        yield from scored
-
-
-def _score_subject(subject: Subject, task: _Task) -> _Scored:
-    """Score all expressions of a subject."""
+def _score_subject(
+    subject: Subject, task: _Task
+) -> tuple[list[PairScores], list[tuple[Path, str]]]:
+    """Return the scores of a subject's expressions, and the images that failed with the cause."""
     scored: list[PairScores] = []
     failures: list[tuple[Path, str]] = []
     size = task.outputs.model.shape[1:]

@@ -20,7 +20,14 @@ import numpy as np
 import PIL.Image
 
 from mlr._version import __version__
-from mlr.evaluation.scores import MEASURES, REGION_MEASURES, REGIONS, PairScores
+from mlr.evaluation.scores import (
+    MEASURES,
+    REGION_MEASURES,
+    REGIONS,
+    PairScores,
+    by_expression,
+    summarize,
+)
 from mlr.evaluation.sheet import ERROR_GAIN
 from mlr.io.images import Pixels, resized
 from mlr.utils.progress import counted, listed
@@ -35,7 +42,6 @@ DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2, "same_person": 2}
 def render_page(
     title: str,
     facts: Mapping[str, object],
-    means: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[PairScores],
     pictures: Iterable[tuple[int, Sequence[Pixels]]],
 ) -> str:
@@ -47,30 +53,28 @@ def render_page(
         Heading.
     facts : mapping of str to object
         What to tell about the model.
-    means : mapping of str to mapping
-        Mean scores of each expression, from `mlr.evaluation.scores.summarize`.
     pairs : sequence of PairScores
         All pairs, in the order of the list.
     pictures : iterable of (int, sequence of ndarray of uint8, shape (height, width, 3))
         Indices of pairs with their input, output, target and error, which are reduced to `SIDE` px.
     """
     shown = {index: [_data_uri(each) for each in images] for index, images in pictures}
-    of = {name: [pair for pair in pairs if pair.expression == name] for name in means}
+    groups = by_expression(pairs)
     parts = {
         "generator": f"mlr {__version__}",
         "title": escape(title),
-        "summary": f"{counted(len(pairs), 'pair')}, {counted(len(means), 'expression')}",
+        "summary": f"{counted(len(pairs), 'pair')}, {counted(len(groups), 'expression')}",
         "facts": "".join(
             f"<dt>{escape(name)}</dt><dd>{escape(listed(fact))}</dd>"
             for name, fact in facts.items()
         ),
-        "scores": "".join(_score_rows(name, len(of[name]), means[name]) for name in means),
-        "histograms": "".join(_histogram(name, of[name]) for name in means),
+        "scores": "".join(_score_rows(name, of_one) for name, of_one in groups.items()),
+        "histograms": "".join(_histogram(name, of_one) for name, of_one in groups.items()),
         "pictured": "Choose a pair to see its pictures."
         if len(shown) == len(pairs)
         else f"This page holds pictures of {len(shown)} of the {len(pairs)} pairs, those with a "
         "link: for each expression the worst, the best and evenly spaced ones between.",
-        "options": "".join(f"<option>{escape(name)}</option>" for name in means),
+        "options": "".join(f"<option>{escape(name)}</option>" for name in groups),
         "pairs": "".join(_pair_row(index, pair) for index, pair in enumerate(pairs)),
         "gain": str(ERROR_GAIN),
         "pictures": json.dumps(shown, indent=0),
@@ -97,11 +101,12 @@ def choose_pictured(pairs: Sequence[PairScores], limit: int = PICTURED) -> list[
     return sorted(chosen)
 
 
-def _score_rows(name: str, count: int, scores: Mapping[str, Any]) -> str:
+def _score_rows(name: str, pairs: Sequence[PairScores]) -> str:
     """Return the row of an expression, and that of its unchanged inputs."""
+    scores = summarize(pairs)
     return (
-        f'<tr><td>{escape(name)}</td><td class="less">{count}</td>{_mean_cells(scores)}</tr>\n'
-        f'<tr class="copy"><td>&emsp;copy of the input</td><td class="less"></td>'
+        f'<tr><td>{escape(name)}</td><td class="less">{len(pairs)}</td>{_mean_cells(scores)}</tr>\n'
+        '<tr class="copy"><td>&emsp;copy of the input</td><td class="less"></td>'
         f"{_mean_cells(scores['copy_input'])}</tr>\n"
     )
 

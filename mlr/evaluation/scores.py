@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,6 +74,14 @@ def identity_distance(source: Pixels) -> Callable[[Pixels], float | None]:
 
     origin = embedding(as_rgb8(source))
     return lambda output: float(np.linalg.norm(embedding(as_rgb8(output)) - origin))
+
+
+def by_expression(pairs: Iterable[PairScores]) -> dict[str, list[PairScores]]:
+    """Return the pairs of each expression, in order; expressions are sorted."""
+    found: dict[str, list[PairScores]] = {}
+    for pair in pairs:
+        found.setdefault(pair.expression, []).append(pair)
+    return dict(sorted(found.items()))
 
 
 def summarize(pairs: Sequence[PairScores]) -> dict[str, Any]:
