@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mlr.bench.machine import describe
@@ -30,6 +30,29 @@ def rows_there(path: Path, titles: Collection[str]) -> dict[str, str]:
     lines = path.read_text().splitlines() if path.exists() else []
     by_title = {line.split(" | ")[0][2:]: line for line in lines}
     return {title: line for title, line in by_title.items() if title in titles}
+
+
+def campaign_report(
+    intro: str, heads: Sequence[str], rows: Mapping[str, str], about: Mapping[str, str]
+) -> str:
+    """Return the report of a campaign.
+
+    Parameters
+    ----------
+    intro : str
+        Text, with ``{runs}`` and ``{wrong}`` for the sums of the second and the last column.
+    heads : sequence of str
+        Titles of the columns.
+    rows : mapping of str to str
+        Lines of the table by their titles, as `rows_there` returns them.
+    about : mapping of str to str
+        Descriptions by title, in the order of the table.
+    """
+    titles = [title for title in about if title in rows]
+    cells = [rows[title].strip("| ").split(" | ") for title in titles]
+    runs, wrong = (sum(int(cell[column]) for cell in cells) for column in (1, -1))
+    listed = "\n".join(f"- `{title}`: {about[title]}" for title in titles)
+    return f"{intro.format(runs=runs, wrong=wrong)}\n\n{table(heads, cells)}\n\n{listed}\n"
 
 
 def renew_readme(part: str, text: str) -> None:

@@ -109,7 +109,7 @@ def command_lines(room: Room, rng: random.Random) -> str:
         option = rng.choice([*options.get(command, "").split(), "--json", "-q", "-v", "--force"])
         arguments.append(option)
         if option in ("-o", "--remove", "--report"):
-            # Inside of the folder for output: elsewhere it would rightly be written to.
+            # Within the output folder: elsewhere it may be written to.
             arguments.append(rng.choice([p for p in paths if str(p).startswith(str(out))]))
         elif option in ("--source", "--target", "--recipe"):
             arguments.append(rng.choice(_NAMES))
@@ -123,9 +123,9 @@ def command_lines(room: Room, rng: random.Random) -> str:
             arguments.append(rng.choice(_NUMBERS))
     if rng.random() < 0.1:
         arguments.insert(rng.randrange(len(arguments) + 1), rng.choice([*_NAMES, "--help", "--x"]))
-    # No argument can hold a NUL, and none of these may write beside the folder for output.
+    # None of these may write outside the output folder.
     if command == "synthesize" and "-o" not in arguments:
-        return "left out"
+        return "skipped"
     os.chdir(out)
     try:
         return f"exit code {room.mlr(*arguments)}"
