@@ -60,7 +60,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         speed = entry["items_per_second"]
         yield (
             f"  {entry['stage']:11}{entry['work']:40}{seconds(entry['seconds']['median']):>9}"
-            f"{'' if speed is None else f'{speed:.0f} {item}':>16}"
+            f"{'' if speed is None else f'{number(speed)} {item}':>16}"
             f"{number(entry['rate']) + ' ' + entry['unit']:>14}"
         )
     if result["peak_memory"] is not None:
