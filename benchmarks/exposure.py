@@ -19,7 +19,7 @@ from mlr.io.files import replacing
 from mlr.io.images import read_image
 from mlr.io.pairs import find_pairs
 from mlr.photo.change import light_of
-from mlr.recipes import RECIPES
+from mlr.recipes.fit import RECIPES
 
 #: How intensities x in [0, 1] are changed.
 LIGHTS = {

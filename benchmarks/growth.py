@@ -31,9 +31,8 @@ from matplotlib.ticker import LogLocator
 
 from benchmarks.tables import machine, table
 from mlr.core.accumulate import batch_size
-from mlr.core.folds import fold_of
-from mlr.io.images import read_header, write_image
-from mlr.recipes import recipe as named_recipe
+from mlr.io.images import write_image
+from mlr.recipes.fit import recipe as named_recipe
 from mlr.samples import draw_face
 from mlr.utils.threads import thread_count
 
@@ -91,17 +90,15 @@ def folder_of(home, pairs, size, threads):
     return folder
 
 
-def needed(folder, pairs, window, recipe):
+def needed(pairs, size, window, recipe):
     """Return the bytes of a mini-batch's pixels and of the statistics, of colour images."""
-    header = read_header(next((folder / "neutral").iterdir()))
     made = named_recipe(recipe, {"receptive_field": window})
-    layout = made.layout((3, header.height, header.width))
-    channels, plane = layout.channels(3), header.height * header.width
-    folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
-    pixels = 2 * channels * plane
-    batch = pixels * batch_size(-(-pairs // folds) * 3 // channels, pixels, sparing=True)
+    layout, plane = made.layout(), size * size
+    channels = layout.channels(3)
+    sample = 2 * channels * plane  # source and target
+    batch = sample * batch_size(pairs * 3 // channels, sample)
     styles = 4 * 8 * 3 * plane if made.registers else 0
-    return batch + folds * (4 * channels * plane * layout.planes(1) + styles)
+    return batch + 4 * channels * plane * layout.planes(1) + styles
 
 
 def measured(axis, home, options):
@@ -123,8 +120,7 @@ def measured(axis, home, options):
     rows = []
     for value, pairs, size, window, recipe, _ in runs:
         row = {key: statistics.median(r[key] for r in found[value]) for key in found[value][0]}
-        folder = folder_of(home, pairs, size, options.threads)
-        least = needed(folder, pairs, window, recipe) + row["weights"]
+        least = needed(pairs, size, window, recipe) + row["weights"]
         rows.append({"value": value, **row, "needed": least})
     rows.sort(key=lambda row: row["value"])
     return {

@@ -18,8 +18,8 @@ _HOME = {
     "ReceptiveField": "mlr.core.receptive_field",
     "Statistics": "mlr.core.statistics",
     "evaluate": "mlr.evaluation.evaluate",
-    "gather": "mlr.training.train",
     "load": "mlr.core.model",
+    "statistics": "mlr.training.train",
     "train": "mlr.training.train",
 }
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
     from mlr.sklearn import MaskedRegression as MaskedRegression
-    from mlr.training.train import gather as gather
+    from mlr.training.train import statistics as statistics
     from mlr.training.train import train as train
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from mlr.core.folds import Folds
+
 from mlr.training import checkpoint, shards
 from tests.conftest import draw_pairs, names, run_process
 

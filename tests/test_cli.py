@@ -59,24 +59,6 @@ def test_help_and_version_load_nothing_heavy(arguments):
     assert done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", [["synthesize"], ["synthesize", "--target", "happy=0.5"], ["info"], ["evaluate"]]
-)
-def test_who_applies_a_paper_model_does_not_wait_for_the_compiler(face, faces, command, tmp_path):
-    model = tmp_path / "paper.npz"
-    mlr.train(faces, model, recipe="paper", target=["happy"])
-    name, *options = command
-    arguments = [name, model, *{"synthesize": [face], "evaluate": [faces]}.get(name, []), *options]
-    script = (
-        "import sys\nfrom mlr.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "sys.exit('numba' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True)
-    assert done.returncode == 0
-
-
 def test_version(run):
     assert run("--version") == (0, f"mlr {mlr.__version__}\n", "")
 

@@ -19,12 +19,13 @@ from tests.conftest import draw_pairs, names, run_process
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
-from mlr.cluster import connecting
 from mlr.core.folds import joined
-from mlr.errors import DataError
-from mlr.training.decode import common_format
 from mlr.training.engine import engine
 from mlr.training.registering import make_templates
+
+from mlr.cluster import connecting
+from mlr.errors import DataError
+from mlr.training.decode import common_format
 from mlr.training.shards import Silent
 from mlr.training.train import gather as gathering
 from mlr.utils.progress import Report
@@ -52,7 +53,7 @@ def two():
 def gathered(data, engine, recipe, shard, memory=None, kept=None):
     """Return the statistics that an engine makes."""
     from mlr.io.pairs import find_pairs
-    from mlr.recipes import recipe as named
+    from mlr.recipes.fit import recipe as named
 
     made, pairs = named(recipe, {}), find_pairs(data)
     report = Report()
@@ -99,7 +100,7 @@ def test_sixteen_bits_give_the_same_bits(two, tmp_path):
 )
 def test_little_memory_gives_the_same_bits(two, tmp_path, recipe, kept):
     """Pixels or shards are kept on the disk; sums are made, sent and solved in bands of rows."""
-    from mlr.recipes import recipe as named
+    from mlr.recipes.fit import recipe as named
 
     data = draw_pairs(tmp_path / "data", range(6), ("happy",), size=64)
     made = named(recipe, {})

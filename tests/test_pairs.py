@@ -6,13 +6,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mlr.core.receptive_field import ReceptiveField
+import mlr
 from mlr.errors import DataError, MlrWarning
 from mlr.io.images import write_image
 from mlr.io.pairs import find_pairs, images_under
-from mlr.training.collect import collect
-from mlr.training.decode import common_format, decoded, ordered_map
+from mlr.training.decode import common_format, decoded
 from mlr.utils.progress import Report
+from mlr.utils.threads import ordered_map
 from tests.conftest import draw, draw_pairs
 
 ORDINARY = "ann.png"
@@ -291,7 +291,7 @@ def test_one_colour_image_makes_the_set_colour(tmp_path):
     report = Report()
     subjects, size = common_format(find_pairs(tmp_path), report)
     assert size.channels == 3
-    for (subject,) in decoded(subjects, size, 2, report):
+    for (subject,) in decoded(subjects, size, report):
         for image in (subject.source, *subject.targets.values()):
             assert image.pixels.shape == (16, 16, 3)
 
@@ -301,7 +301,7 @@ def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
     for name in ("sad/0.png", "sad/1.png", "angry/4.png"):
         (tmp_path / name).unlink()
     with pytest.warns(MlrWarning, match="has no partner"):
-        statistics = collect(find_pairs(tmp_path), ReceptiveField.square(3)).total
+        statistics = mlr.statistics(tmp_path, recipe="paper")
     assert statistics.pairs == {"angry": 4, "happy": 5, "sad": 3}
     for name, missing in (("happy", ()), ("sad", (0, 1)), ("angry", (4,))):
         images = np.stack([draw(n) for n in range(5) if n not in missing]).astype(np.int64)

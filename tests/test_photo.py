@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.alignment import EYES, face_share
-from mlr.core.exposure import Exposure
-from mlr.core.folds import Folds
+from mlr.core.bands import bands
+from mlr.core.exposure import Exposure, row_sums
 from mlr.core.layout import Layout
 from mlr.core.model import Model, load
 from mlr.core.receptive_field import ReceptiveField
@@ -28,9 +28,9 @@ from mlr.photo.eyes import CENTRE, Eyes, EyeTable
 from mlr.photo.pupils import pupil
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
 from mlr.training.train import train
-from mlr.utils.progress import Report
 from tests.conftest import draw
 
 SIDE = 32
@@ -75,7 +75,7 @@ def random_model(channels=3, side=SIDE) -> Model:
     statistics = statistics_of_arrays(
         images, {"happy": np.roll(images, 1, axis=1)}, ReceptiveField.square(3)
     )
-    return Paper().fit(Folds((statistics,)), Report())
+    return fit(Paper(), statistics)
 
 
 points = st.complex_numbers(max_magnitude=1000, allow_nan=False, allow_infinity=False)
@@ -236,12 +236,19 @@ def test_turned_halved_or_doubled_the_same_face_gets_the_same_change(factor, siz
     assert difference < 0.06 * np.sqrt(np.square(change).mean()) + 0.3
 
 
+def exposure_of(statistics):
+    """Return the exposure of the sources, from bands of rows."""
+    share = face_share(16, 16).astype(np.float64)
+    found = [row_sums(statistics.rows(b.above, b.below), b, share) for b in bands(16, 5)]
+    return Exposure.of_rows(found, share, statistics)
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_exposure_of_sums_is_that_of_the_images_together(pooled):
     images = np.stack([draw(n, 16) for n in range(5)])
     layout = Layout(ReceptiveField.square(3), pooled=pooled)
     parts = [statistics_of_arrays(x, {"happy": x}, layout) for x in (images[:2], images[2:])]
-    found = Exposure.of_sums(Folds(tuple(parts)))
+    found = exposure_of(parts[0] + parts[1])
     share = face_share(16, 16)[:, :, None]
     axes = (0, 1, 2, 3) if pooled else (0, 1, 2)
     count = 5 * share.sum() * (3 if pooled else 1)
@@ -251,7 +258,7 @@ def test_exposure_of_sums_is_that_of_the_images_together(pooled):
     assert found.contrast == pytest.approx(np.atleast_1d(deviation).tolist())
     one = Exposure.of_image(images[0] / 255, pooled)
     alone = statistics_of_arrays(images[:1], {"a": images[:1]}, layout)
-    same = Exposure.of_sums(Folds((alone,)))
+    same = exposure_of(alone)
     assert one.brightness == pytest.approx(same.brightness)
     assert one.contrast == pytest.approx(same.contrast)
 

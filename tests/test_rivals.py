@@ -21,7 +21,7 @@ from benchmarks.comparison.kept import Kept
 from benchmarks.rivals import kernel_ridge, lasso, lsrf, masked, omp, pcr, pursuit, ridge, rrr
 from benchmarks.rivals.base import DATA_RANGE, SETTINGS
 from benchmarks.rivals.registry import find, make
-from mlr.recipes import RECIPES
+from mlr.recipes.fit import RECIPES
 from mlr.training.train import train
 from tests.conftest import draw, draw_pairs
 

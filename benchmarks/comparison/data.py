@@ -18,8 +18,7 @@ from mlr.evaluation.scores import as_rgb8
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs, images_under
 from mlr.samples import draw_face
-from mlr.training.decode import ordered_map
-from mlr.utils.threads import thread_count
+from mlr.utils.threads import ordered_map
 
 Images = npt.NDArray[np.uint8]  # (N, height, width, 3)
 
@@ -121,7 +120,7 @@ def _drawn(seed: int, subjects: int, expression: str, size: int) -> Images:
     def draw(subject: int) -> Images:
         return draw_face(seed, subject, expression, size)
 
-    return np.stack(list(ordered_map(draw, range(subjects), thread_count())))
+    return np.stack(list(ordered_map(draw, range(subjects))))
 
 
 def _read(path: Path) -> Images:

@@ -134,18 +134,18 @@ def models(room: Room, rng: random.Random) -> str:
 @kind(14)
 def statistics(room: Room, rng: random.Random) -> str:
     """Statistics files, as models."""
-    from mlr.core.folds import Folds
     from mlr.errors import ModelError
+    from mlr.io.statistics_file import load_statistics
 
     path = room.input / "s.npz"
-    path.write_bytes(_damaged_npz(room.sums, rng))
+    path.write_bytes(_damaged_npz(room.statistics, rng))
     info = room.mlr("info", path, *rng.choice(((), ("--json",))))
-    found, _ = refused(lambda: Folds.load(path), ModelError)
+    found, _ = refused(lambda: load_statistics(path), ModelError)
     if (info == 0) != (found is not None):
         raise WrongError(f"info ends with {info}, but the statistics are {found}")
     if found is None:
         return "refused"
-    more = rng.choice(((), (room.sums,), (room.faces,), ("--remove", room.faces)))
+    more = rng.choice(((), (room.statistics,), (room.faces,), ("--remove", room.faces)))
     code = room.mlr("train", path, *more, "-o", room.output / "m.npz")
     return f"read, trained with exit code {code}"
 

@@ -38,7 +38,7 @@ class Room:
         self.folder = folder
         self.input, self.output = folder / "in", folder / "out"
         self.faces = folder / "faces"
-        self.model, self.sums = folder / "model.npz", folder / "sums.npz"
+        self.model, self.statistics = folder / "model.npz", folder / "statistics.npz"
         self.errors = folder / "errors"
         self.kept = folder / "kept"
         self._rest = self._names()
@@ -46,7 +46,7 @@ class Room:
     def furnish(self) -> None:
         """Draw the faces and train the model."""
         from mlr.io.images import write_image
-        from mlr.training.train import gather, train
+        from mlr.training.train import statistics, train
 
         rng = np.random.default_rng(0)
         for name in ("neutral", "happy", "sad"):
@@ -54,7 +54,7 @@ class Room:
                 pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
                 write_image(self.faces / name / f"{subject}.png", pixels)
         train(self.faces, self.model)
-        gather(self.faces, self.sums)
+        statistics(self.faces, self.statistics)
         options: dict[str, Any] = {"recipe": "paper", "checkpoint": self.kept, "shard": 2}
         train(self.faces, self.folder / "paper.npz", **options)
 

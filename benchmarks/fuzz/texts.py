@@ -85,19 +85,20 @@ def command_lines(room: Room, rng: random.Random) -> str:
     }
     out = room.output
     paths = [
-        room.faces, room.model, room.sums, room.faces / "neutral", room.faces / "happy/0.png", out,
-        room.input, "/", "/dev/null", "/nowhere", out / "new", out / "x.npz", out / "x.png", "",
+        room.faces, room.model, room.statistics, room.faces / "neutral", out,
+        room.faces / "happy/0.png", room.input, "/", "/dev/null", "/nowhere", out / "new",
+        out / "x.npz", out / "x.png", "",
         out / ("x" * 300), f"{out}/é\udcff.png", out / "a/../b.npz", f"{room.faces}/../faces",
     ]  # fmt: skip
     command = rng.choice([*options, *list(options)[:5], "nothing"])
     arguments: list[object] = [command]
     usual: dict[str, list[object]] = {
         "train": [room.faces],
-        "statistics": [rng.choice([room.faces, room.sums])],
+        "statistics": [rng.choice([room.faces, room.statistics])],
         "synthesize": [room.model, room.faces / "neutral"],
         "evaluate": [room.model, room.faces],
         "sample": [out / "drawn"],
-        "info": [rng.choice([room.model, room.sums])],
+        "info": [rng.choice([room.model, room.statistics])],
         "bench": ["--repeat", "0"],
     }
     arguments += usual.get(command, []) if rng.random() < 0.8 else [rng.choice(paths)]

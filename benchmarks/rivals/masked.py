@@ -11,7 +11,7 @@ import numpy as np
 import mlr
 from benchmarks.rivals.base import DATA_RANGE, SETTINGS, Images, Outputs, Rival, Setting, State
 from mlr.core.model import Model
-from mlr.recipes import RECIPES
+from mlr.recipes.fit import RECIPES
 
 
 class Masked(Rival):

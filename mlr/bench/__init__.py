@@ -92,7 +92,7 @@ def bench(
         progress = report.progress(sides, len(sides), "drawing")
         data = {size: stages.generate(size, pairs, count) for size in progress}
         todo = [stages.Problem(field, *data[size]) for size, field in problems]
-        timed = stages.time_all(todo, count, repeat, report)
+        timed = stages.time_all(todo, repeat, report)
     return {
         "machine": machine.describe(count) | {"load": load},
         "settings": {

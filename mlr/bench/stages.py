@@ -25,13 +25,12 @@ from mlr.core.statistics import Statistics
 from mlr.errors import MlrError
 from mlr.io.files import temporary_folder
 from mlr.io.images import read_image, write_image
-from mlr.recipes import RECIPES
+from mlr.recipes.fit import RECIPES
 from mlr.samples import draw_face
 from mlr.sklearn import MaskedRegression
-from mlr.training.decode import ordered_map
 from mlr.training.train import train
 from mlr.utils.progress import Report
-from mlr.utils.threads import limited
+from mlr.utils.threads import limited, ordered_map
 
 EXPRESSION = "happy"
 PENALTY = 0.4
@@ -186,7 +185,7 @@ def compare(what: str, problem: Problem, ours: Any, expected: Any) -> float:
     return difference
 
 
-def time_all(problems: Sequence[Problem], threads: int, repeat: int, report: Report) -> list[Entry]:
+def time_all(problems: Sequence[Problem], repeat: int, report: Report) -> list[Entry]:
     """Check and time all stages; return the entries that `mlr.bench.bench` describes.
 
     Raises
@@ -200,14 +199,14 @@ def time_all(problems: Sequence[Problem], threads: int, repeat: int, report: Rep
         check(problem)
         if problem.size not in sizes:  # once for all receptive fields
             sizes.add(problem.size)
-            entries += _time_files(problem, threads, repeat)
+            entries += _time_files(problem, repeat)
             entries += _time_registration(problem, repeat)
         entries += _time_training(problem, repeat)
         entries += _time_synthesis(problem, repeat)
     return entries
 
 
-def _time_files(problem: Problem, threads: int, repeat: int) -> Iterator[Entry]:
+def _time_files(problem: Problem, repeat: int) -> Iterator[Entry]:
     """Time decoding PNG files, and training from them."""
     size, sources = problem.size, problem.sources[:FILES]
     with temporary_folder() as folder:
@@ -219,11 +218,11 @@ def _time_files(problem: Problem, threads: int, repeat: int) -> Iterator[Entry]:
         if not np.array_equal(read_image(paths[0]).pixels, sources[0]):
             raise MlrError("wrong result: a PNG file is not read as it was written")
         key, amount = {"size": size}, (2 * sources.nbytes / 1e6, "MB/s")
-        runs = timed(lambda: list(ordered_map(read_image, paths, threads)), repeat)
+        runs = timed(lambda: list(ordered_map(read_image, paths)), repeat)
         what = f"{len(paths)} PNG files of {size} px"
         yield _entry("decode", what, key, runs, len(paths), amount)
         for recipe in RECIPES:
-            runs = timed(partial(train, folder, recipe=recipe, threads=threads), repeat)
+            runs = timed(partial(train, folder, recipe=recipe), repeat)
             what = f"{len(sources)} pairs of {size} px, recipe {recipe}"
             yield _entry("train", what, key, runs, len(sources), amount)
 

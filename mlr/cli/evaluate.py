@@ -53,18 +53,19 @@ def evaluate(
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
-    result = evaluation.evaluate(
-        load(model),
-        data,
-        source=source,
-        target=target,
-        style=style,
-        cluster=cluster,
-        threads=threads,
-        report_dir=report_dir,
-        force=force,
-        report=report,
-    )
+    with options.executor(cluster, report) as executor:
+        result = evaluation.evaluate(
+            load(model),
+            data,
+            source=source,
+            target=target,
+            style=style,
+            executor=executor,
+            threads=threads,
+            report_dir=report_dir,
+            force=force,
+            report=report,
+        )
     if not as_json:
         click.echo(_table(result))
     what = f"{counted(result['pairs'], 'pair')} evaluated"

@@ -48,15 +48,17 @@ def _style(style: dict[str, Any] | None) -> str:
 
 def _summary(file: Path) -> dict[str, Any]:
     """Return what a file is, whichever of ours it may be."""
-    from mlr.core.folds import Folds
     from mlr.core.model import load
     from mlr.io.clips import describe_clip, is_clip
     from mlr.io.images import is_image
     from mlr.io.npz import meta_of
     from mlr.io.provenance import describe_image
+    from mlr.io.statistics_file import load_statistics
 
     if is_image(file):
         return describe_image(file)
     if is_clip(file):
         return describe_clip(file)
-    return (Folds.load if meta_of(file).get("kind") == "statistics" else load)(file).summary()
+    if meta_of(file).get("kind") == "statistics":
+        return load_statistics(file).summary()
+    return load(file).summary()

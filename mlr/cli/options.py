@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from mlr.utils.executor import Executor
+    from mlr.utils.options import Option
     from mlr.utils.progress import ConsoleReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,18 +37,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 
-def _begun(context: click.Context, parameter: click.Parameter, where: str | None) -> str | None:
-    """Let processes here load what they need while this one does."""
-    if where is not None:
-        from mlr.cluster import forkserver
-
-        forkserver.begin(where)
-    return where
-
-
 cluster = click.option(
     "--cluster",
-    callback=_begun,
     metavar="ADDRESS",
     help="Have it done by a Dask cluster, tcp://HOST:PORT, or by N processes here, local:N; needs "
     "mlr[cluster].",
@@ -153,8 +146,38 @@ style = click.option(
 )
 
 
+def of_settings(*settings: type) -> Callable[[Command], Command]:
+    """Return the options of some dataclasses; those of the same name are one option."""
+    from mlr.utils.options import options_of
+
+    def decorate(command: Command) -> Command:
+        found: dict[str, list[tuple[Option, str]]] = {}
+        for one in settings:
+            owner = one.__name__.removesuffix("Options").lower()
+            for name, (known, default) in options_of(one).items():
+                text = known.default or ("" if default is None else f"{owner} {default:g}")
+                found.setdefault(name, []).append((known, text))
+        for name, several in reversed(found.items()):
+            command = _option(name, several)(command)
+        return command
+
+    return decorate
+
+
+def _option(name: str, several: list[tuple[Option, str]]) -> Callable[[Command], Command]:
+    first = several[0][0]
+    default = ", ".join(dict.fromkeys(text for _, text in several if text))
+    known_types = {int: click.IntRange(first.least), Path: OUTPUT}  # other ranges need the recipe
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        type=known_types.get(first.type, first.type),
+        metavar=first.metavar,
+        help=first.help + (f"  [default: {default}]" if default else ""),
+    )
+
+
 def training_data(output: str) -> Callable[[Command], Command]:
-    """Return DATA, the output file and all options that say which sums are wanted of DATA."""
+    """Return DATA, the output file and the options that say which statistics are wanted."""
     decorators = [
         click.argument("data", type=PLACE, nargs=-1, required=True),
         click.option("-o", "--output", type=OUTPUT, required=True, help=output),
@@ -173,12 +196,6 @@ def training_data(output: str) -> Callable[[Command], Command]:
             "best]",
         ),
         click.option(
-            "--receptive-field",
-            metavar="SIDE|NAME",
-            help="Odd side of a square window, or a name: plus, disc.  "
-            "[default: that of the statistics files, or the recipe's]",
-        ),
-        click.option(
             "--like",
             type=PLACE,
             metavar="FILE",
@@ -187,25 +204,7 @@ def training_data(output: str) -> Callable[[Command], Command]:
         ),
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),
-        click.option(
-            "--checkpoint",
-            type=OUTPUT,
-            metavar="DIR",
-            help="Folder to keep finished shards in, for a killed run to go on from.",
-        ),
-        click.option(
-            "--shard",
-            type=click.IntRange(1),
-            metavar="PEOPLE",
-            help="Most people in a shard.  [default: as many as make it worth while]",
-        ),
         cluster,
-        click.option(
-            "--memory",
-            metavar="AMOUNT",
-            help="How much to take beside the program's own, as 2GB; less takes longer.  "
-            "[default: half of what is free]",
-        ),
     ]
 
     def decorate(command: Command) -> Command:
@@ -214,6 +213,21 @@ def training_data(output: str) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+@contextmanager
+def executor(
+    cluster: str | None, report: ConsoleReport, memory: str | None = None
+) -> Iterator[Executor | None]:
+    """Yield the executor that ``--cluster`` asks for, or None."""
+    if cluster is None:
+        yield None
+        return
+    from mlr.cluster import connect
+    from mlr.utils.memory import memory_limit
+
+    with connect(cluster, report, None if memory is None else memory_limit(memory)) as found:
+        yield found
 
 
 def verbosity(command: Command) -> Command:

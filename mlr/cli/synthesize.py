@@ -118,28 +118,29 @@ def synthesize(
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    written = synthesize_files(
-        load(model),
-        faces,
-        output,
-        target=target,
-        strength=strength,
-        style=style,
-        resize=resize,
-        animate=animate,
-        format=format and format.lower().removeprefix("."),
-        quality=quality,
-        png_level=png_level,
-        metadata=metadata,
-        align=align,
-        eyes=eyes,
-        face=face,
-        cluster=cluster,
-        threads=threads,
-        skip_existing=skip_existing,
-        force=force,
-        report=report,
-    )
+    with options.executor(cluster, report) as executor:
+        written = synthesize_files(
+            load(model),
+            faces,
+            output,
+            target=target,
+            strength=strength,
+            style=style,
+            resize=resize,
+            animate=animate,
+            format=format and format.lower().removeprefix("."),
+            quality=quality,
+            png_level=png_level,
+            metadata=metadata,
+            align=align,
+            eyes=eyes,
+            face=face,
+            executor=executor,
+            threads=threads,
+            skip_existing=skip_existing,
+            force=force,
+            report=report,
+        )
     seconds = time.perf_counter() - start
     if verbose:
         for path in written:

@@ -14,16 +14,16 @@ import numpy.typing as npt
 
 Planes = npt.NDArray[Any]  # int32, int64 or float64
 
-#: Intensity of white for every dtype that images may have.
-WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
+#: Data range of every dtype that images may have.
+DATA_RANGE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 TO_16_BITS = 257  # 65535 / 255: an 8-bit intensity times this is the same in 16 bits
 #: Products of 8-bit intensities that a 32-bit plane can hold the sum of.
 NARROW_SAMPLES = (2**31 - 1) // 255**2
 
 
-def plane_dtypes(white: float) -> tuple[npt.DTypeLike, ...]:
+def plane_dtypes(data_range: float) -> tuple[npt.DTypeLike, ...]:
     """Return what the planes may be of: integers for 8-bit images."""
-    return (np.int32, np.int64) if white == WHITE["uint8"] else (np.float64,)
+    return (np.int32, np.int64) if data_range == DATA_RANGE["uint8"] else (np.float64,)
 
 
 def narrowed(planes: Planes, samples: int) -> Planes:

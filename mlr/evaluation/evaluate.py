@@ -14,9 +14,11 @@ from mlr.io.files import located
 from mlr.io.images import Pixels, read_image
 from mlr.io.pairs import Subject, find_pairs
 from mlr.photo.detector import NEEDS
-from mlr.training.engine import engine, mapped
+from mlr.utils.executor import Executor, map_items
 from mlr.utils.progress import Report
-from mlr.utils.threads import thread_count
+from mlr.utils.threads import limited
+
+BATCH = 32  # subjects of a task
 
 
 def evaluate(
@@ -26,7 +28,7 @@ def evaluate(
     source: str | None = None,
     target: Sequence[str] = (),
     style: Style = None,
-    cluster: str | None = None,
+    executor: Executor | None = None,
     threads: int | None = None,
     report_dir: str | Path | None = None,
     force: bool = False,
@@ -46,8 +48,8 @@ def evaluate(
         Expressions to evaluate; by default all that both the model and the data have.
     style : float or mapping of str to float, optional
         Style of the outputs, as for `Model.synthesize`; by default the one that training chose.
-    cluster : str, optional
-        Cluster to run on, as for `mlr.train`; its workers see the same folder.
+    executor : Executor, optional
+        Processes to run on, as for `mlr.train`; they see the same folder.
     threads : int, optional
         By default one for each processor.
     report_dir : path, optional
@@ -78,7 +80,7 @@ def evaluate(
     """
     report = report or Report()
     model.styles_of(style, model.expressions)  # raises if there is no such style
-    data = located(data) if cluster is None else located(data).absolute()
+    data = located(data) if executor is None else located(data).absolute()
     source = source or model.meta.get("source", "neutral")
     pairs = find_pairs(data, source=source, target=target, split="test")
     for note in pairs.notes:
@@ -94,9 +96,9 @@ def evaluate(
     if report_dir is not None:
         check_report(Path(report_dir), expressions, force=force)
     outputs, scored = Outputs(model, style), list[PairScores]()
-    with engine(cluster, report) as executor:
+    with limited(threads):
         task = _Task(outputs, expressions)
-        results = mapped(executor, _score_subject, pairs.subjects, task, threads)
+        results = map_items(executor, _score_subject, pairs.subjects, task, BATCH)
         for found, failures in report.progress(results, len(pairs.subjects), "evaluating"):
             scored += found
             for path, cause in failures:
@@ -110,8 +112,9 @@ def evaluate(
     if report_dir is not None:
         writer = ReportWriter(Path(report_dir), outputs, pairs.subjects, force)
         title = f"Evaluation on {data.resolve().name}"
-        for path in writer.write(title, scored, thread_count(threads)):
-            report.note(f"wrote {path}")
+        with limited(threads):
+            for path in writer.write(title, scored):
+                report.note(f"wrote {path}")
     return {"pairs": len(scored), "targets": means, **({} if style is None else {"style": style})}
 
 

@@ -16,7 +16,7 @@ from mlr.io.files import check_free, replacing
 from mlr.io.images import Pixels, read_image, write_image
 from mlr.io.pairs import Subject
 from mlr.io.provenance import new_record, to_exif
-from mlr.training.decode import ordered_map
+from mlr.utils.threads import ordered_map
 
 Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
 
@@ -63,8 +63,8 @@ class ReportWriter:
     subjects: Sequence[Subject]
     force: bool
 
-    def write(self, title: str, pairs: Sequence[PairScores], threads: int) -> Iterator[Path]:
-        """Write all files, the page in several threads; yield their paths.
+    def write(self, title: str, pairs: Sequence[PairScores]) -> Iterator[Path]:
+        """Write all files; yield their paths.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class ReportWriter:
             pairs, key=lambda pair: (-pair.output["mse"], pair.expression, pair.subject)
         )
         chosen = choose_pictured(ranked)
-        pictures = ordered_map(lambda index: self._pictures(ranked[index]), chosen, threads)
+        pictures = ordered_map(lambda index: self._pictures(ranked[index]), chosen)
         page = render_page(title, self._facts(), ranked, zip(chosen, pictures, strict=True))
         with replacing(self.folder / PAGE, force=self.force) as file:
             file.write(page.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -103,6 +104,15 @@ def _open_there(path: Path, largest: int | None) -> Iterator[IO[bytes]]:
 def _open_at_once(path: str, flags: int) -> int:
     """Open a file without waiting for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def file_digest(path: Path) -> str | None:
+    """Return the SHA-256 of a file, 64 hexadecimal digits, or None if it cannot be read."""
+    try:
+        with open_regular(path, LARGEST) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return None
 
 
 def lock(file: IO[bytes], *, wait: bool) -> None:
@@ -317,5 +327,7 @@ def _writing(path: Path) -> Iterator[None]:
     """Turn what the file system says into an error that names the file."""
     try:
         yield
+    except MlrError:
+        raise
     except OSError as error:
         raise MlrError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -9,26 +9,16 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, cast
 
+from mlr.utils.threads import current_threads
+
 TASKS = 8  # for each thread: one that is held up leaves the rest of its share to the others
 
-_threads = os.cpu_count() or 1
 _helpers: list[threading.Thread] = []
 _calls: SimpleQueue[Callable[[], None]] = SimpleQueue()  # that helpers are asked for
 _processor: Callable[[], int] | None = None  # that the caller runs on, where threads can be moved
 if hasattr(os, "sched_setaffinity"):
     _processor = getattr(ctypes.CDLL(None), "sched_getcpu", None)
 _elsewhere: set[int] = set()  # processors that helpers may run on, if that was said
-
-
-def thread_count() -> int:
-    """Return how many threads kernels run in."""
-    return _threads
-
-
-def set_thread_count(threads: int) -> None:
-    """Let kernels run in so many threads, at least one."""
-    global _threads
-    _threads = threads
 
 
 Loop = tuple[Callable[..., None], int, tuple[Any, ...]]  # a kernel, its items and arguments
@@ -53,7 +43,7 @@ def share_out(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
     *arguments
         What the kernel gets besides the range.
     """
-    if _threads > 1 and count > 1:
+    if current_threads() > 1 and count > 1:
         share_out_all([(kernel, count, arguments)])
     elif count:
         kernel(0, count, *arguments)
@@ -71,7 +61,7 @@ def share_out_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
     that stay awake as well stand in its way (1.17 times).
     """
     parts = _parts(loops, in_turn)
-    if _threads == 1 or len(parts) == 1:
+    if current_threads() == 1 or len(parts) == 1:
         for part in parts:
             _do(part)
         return
@@ -92,7 +82,7 @@ def share_out_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
         else:
             ended.put(None)
 
-    _ask(help_out, min(_threads, len(parts)) - 1)
+    _ask(help_out, min(current_threads(), len(parts)) - 1)
     try:
         work()
     finally:
@@ -116,7 +106,7 @@ def _parts(loops: Sequence[Loop], in_turn: bool) -> list[list[_Call]]:
     parts = []
     for same in alike.values():
         count = same[0][1]
-        tasks = min(count, TASKS * _threads if _threads > 1 else 1)
+        tasks = min(count, TASKS * current_threads() if current_threads() > 1 else 1)
         bounds = [count * task // tasks for task in range(tasks + 1)] if tasks else []
         for begin, end in itertools.pairwise(bounds):
             cuts = range(begin, end + 1) if len(same) > 1 else (begin, end)

@@ -20,9 +20,8 @@ from mlr.io.outputs import Job, check_skipping, plan
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable, open_table
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.warp import warp
-from mlr.training.decode import ordered_map
 from mlr.utils.progress import Report, counted
-from mlr.utils.threads import thread_count
+from mlr.utils.threads import ordered_map, thread_count
 
 Pixels = npt.NDArray[Any]
 Row = dict[str, str]

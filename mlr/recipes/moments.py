@@ -45,7 +45,6 @@ def solved(
     penalty: Float,
     prior: Float,
     band: Band,
-    height: int,
 ) -> Float:
     """Solve the ridge regression of an expression that every pixel shares with its neighbours.
 
@@ -67,8 +66,6 @@ def solved(
         w0.
     band : Band
         The rows wanted.
-    height : int
-        Of the image.
 
     Returns
     -------
@@ -77,7 +74,7 @@ def solved(
     field = statistics.receptive_field
     source, target = statistics.sources[name], statistics.targets[name]
     reach, radius = _reach(field), radius_of(sigma)
-    look_up = _Extended(band, height, statistics.shape[2], reach + radius)
+    look_up = _Extended(band, statistics.shape[2], reach + radius)
     lags, taps = field.lag_table.lags, field.taps
     planes = [look_up.products(source.lags[0], lags, lag, True) for lag in lags]
     planes += [look_up.products(target.cross[0], taps, tap, False) for tap in taps]
@@ -86,8 +83,8 @@ def solved(
     planes += [look_up.plane(styles.planes[k].sum(axis=0)) for k in (0, 2)]  # sums of l x, l t
     stack = blur(np.stack(planes), sigma, radius)
     end = len(lags) + len(taps)
-    stack[:end] /= statistics.white**2
-    stack[end:] /= statistics.white * UNITS
+    stack[:end] /= statistics.data_range**2
+    stack[end:] /= statistics.data_range * UNITS
     weights = np.empty((1, len(taps) + 1, band.end - band.first, statistics.shape[2]))
     equations = NormalEquations(
         lags=stack[: len(lags)],
@@ -114,7 +111,6 @@ def residual(
     weights: Float,
     field: ReceptiveField,
     band: Band,
-    height: int,
 ) -> Float:
     """Return sum_n a_n (t_n - w . z_n) of the rows of a band, for sums weighted by some a_n.
 
@@ -129,8 +125,6 @@ def residual(
     weights : ndarray of float64, shape (taps + 1, rows, width)
     field : ReceptiveField
     band : Band
-    height : int
-        Of the image.
 
     Returns
     -------
@@ -140,7 +134,7 @@ def residual(
     columns = np.arange(planes.shape[2])
     result = targets[:, band.inner].astype(np.float64) - weights[-1] * total
     for (dy, dx), weight in zip(field.offsets, weights[:-1], strict=True):
-        y = np.clip(rows + dy, 0, height - 1) - band.above
+        y = np.clip(rows + dy, 0, band.height - 1) - band.above
         x = np.clip(columns + dx, 0, len(columns) - 1)
         result -= weight * planes[:, y[:, None], x]
     return result
@@ -153,16 +147,16 @@ class _Extended:
     ----------
     band : Band
         Rows wanted, whose crop the planes are of.
-    height, width : int
+    width : int
         Of the image.
     margin : int
         Pixels around the rows wanted.
     """
 
-    def __init__(self, band: Band, height: int, width: int, margin: int) -> None:
+    def __init__(self, band: Band, width: int, margin: int) -> None:
         self._rows = np.arange(band.first - margin, band.end + margin)
         self._columns = np.arange(-margin, width + margin)
-        self._height, self._width, self._above = height, width, band.above
+        self._height, self._width, self._above = band.height, width, band.above
 
     def plane(self, plane: npt.NDArray[np.generic]) -> Float:
         """Return a plane (rows of the crop, width), extended."""

@@ -8,9 +8,8 @@ from pathlib import Path
 from mlr.errors import MlrError, OptionError, OutputExistsError
 from mlr.io.images import write_image
 from mlr.samples import EXPRESSIONS, draw_face
-from mlr.training.decode import ordered_map
 from mlr.utils.progress import Report
-from mlr.utils.threads import thread_count
+from mlr.utils.threads import ordered_map, thread_count
 
 
 def write_samples(

@@ -29,9 +29,9 @@ from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import Face, FaceFinder
 from mlr.photo.track import Seen
 from mlr.synthesis.animation import ANIMATED, write_animation
-from mlr.training.decode import ordered_map
-from mlr.training.engine import engine, mapped
+from mlr.utils.executor import Executor, map_items
 from mlr.utils.progress import Report, counted
+from mlr.utils.threads import limited, ordered_map
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Size = tuple[int, ...]  # height and width, in pixels
@@ -97,7 +97,7 @@ def synthesize_files(
     align: bool = False,
     eyes: str | Path | None = None,
     face: Face = "all",
-    cluster: str | None = None,
+    executor: Executor | None = None,
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
@@ -150,7 +150,7 @@ def synthesize_files(
         How hard to compress PNG files, from 0 to 9.
     metadata : bool
         Say in each file what it is and how it was made (see `mlr.io.provenance`).
-    cluster : str, optional
+    executor : Executor, optional
         Who does it, as for `mlr.training.train.train`; all see the same folders.
     threads : int, optional
         By default one for each processor.
@@ -195,16 +195,16 @@ def synthesize_files(
     targets = _targets(model, target or model.expressions)
     model.styles_of(style, model.expressions)
     places = [Path(face) for face in faces]
-    if cluster is not None:
+    if executor is not None:
         places = [place.absolute() for place in places]
         output = None if output is None else Path(output).absolute()
     jobs = plan(places, output, list(targets), report, suffix, force=force)
     written: list[Path] = []
     losses: list[str] = []
     photographs: list[list[Eyes]] = []
-    with engine(cluster, report) as elsewhere:
+    with limited(threads):
         work = _Work(model, targets, finder, settings)
-        outcomes = mapped(elsewhere, _run, jobs, work, threads)
+        outcomes = map_items(executor, _run, jobs, work, BATCH)
         progress = report.progress(outcomes, len(jobs), "synthesizing")
         for job, outcome in zip(jobs, progress, strict=True):
             written += outcome.written
@@ -221,6 +221,9 @@ def synthesize_files(
         report.note(f"note: {counted(untold, 'output')} in BMP, which cannot say how it was made")
     report.done += len(written)
     return written
+
+
+BATCH = 32  # faces of a task
 
 
 def _targets(model: Model, target: Sequence[Target]) -> Targets:

@@ -11,14 +11,14 @@ import numpy as np
 
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.apply import apply
-from mlr.core.folds import Folds
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.io.files import lock
 from mlr.kernels import jit
 from mlr.kernels.vectors import TILE
 from mlr.recipes.best import Best
-from mlr.training.registering import framed_statistics
+from mlr.recipes.fit import fit
+from mlr.training.register import framed_statistics
 from mlr.utils.progress import Report
 
 LOCK = "mlr-compiling.lock"
@@ -68,8 +68,8 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
             solve(statistics_of_arrays(images, {"target": images}, field), 1.0)
         images = np.zeros((1, TILE, TILE, 1), np.uint8)  # smaller ones go to the plain kernels
         best = Best()
-        sums = framed_statistics(images, {"target": images}, best.layout((1, TILE, TILE)))
-        best.fit(Folds((sums,)), Report()).synthesize(images)
+        framed = framed_statistics(images, {"target": images}, best.layout())
+        fit(best, framed).synthesize(images)
         apply(
             np.zeros((1, len(field) + 1, 4, 4), np.float32),
             field,

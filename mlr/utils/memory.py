@@ -1,4 +1,4 @@
-"""How much memory a piece of work may take."""
+"""The memory that a run may use."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 
-def memory_of(amount: int | float | str | None) -> int:
-    """Return an amount of memory in bytes; without one, a share of what is at hand.
+def memory_limit(amount: int | float | str | None) -> int:
+    """Return an amount of memory in bytes, by default a share of what is available.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def memory_of(amount: int | float | str | None) -> int:
     Raises
     ------
     OptionError
-        If it is none.
+        If it cannot be read, or is not positive.
     """
     if amount is None:
         return int(SHARE * available())
@@ -46,13 +46,13 @@ def memory_of(amount: int | float | str | None) -> int:
     return int(amount)
 
 
-def said(amount: float) -> str:
-    """Return an amount of memory as subjects say it, rounded up."""
+def format_bytes(amount: float) -> str:
+    """Return an amount of memory in kB or MB, rounded up."""
     unit, name = (10**6, "MB") if amount >= 10**7 else (10**3, "kB")
     return f"{max(1, -int(-amount // unit))}{name}"
 
 
-def give_back_freed() -> None:
+def return_freed_memory() -> None:
     """Let this process give the memory of large arrays back to the system when they are freed.
 
     By itself, glibc keeps what is smaller than the largest array freed so far, up to 32 MB: bands
@@ -66,7 +66,7 @@ def give_back_freed() -> None:
         library.mallopt(_MMAP_THRESHOLD, LARGE)
 
 
-def give_back_now() -> None:
+def trim_memory() -> None:
     """Give all memory that is free in this process back to the system."""
     import ctypes
 

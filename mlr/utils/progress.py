@@ -82,6 +82,13 @@ class Report:
         yield from items
 
 
+class Silent(Report):
+    """Collects failures without showing them."""
+
+    def show_failure(self, line: str) -> None:
+        """Show nothing."""
+
+
 class ConsoleReport(Report):
     """Shows progress, notes and failures on stderr.
 

@@ -1,4 +1,4 @@
-"""Pairs of image files registered: the templates of a training set, and subjects in frames."""
+"""Registration of image files: the templates of a training set, and subjects in their frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mlr.core.accumulate import Weights, statistics_of_arrays
 from mlr.core.layout import Layout
-from mlr.core.planes import WHITE
+from mlr.core.planes import DATA_RANGE
 from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import area_averaged
 from mlr.core.registration.geometry import feature_size
@@ -18,11 +18,13 @@ from mlr.core.registration.groupwise import templates_of
 from mlr.core.registration.templates import FramedPair, Templates, framed, white_of
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError
+from mlr.io.files import file_digest
 from mlr.io.images import Pixels
 from mlr.io.pairs import Subject
 from mlr.kernels.parallel import share_out
-from mlr.training.decode import DecodedSubject, Format, decoded, ordered_map
-from mlr.utils.progress import Report
+from mlr.training.decode import DecodedSubject, Format, decoded
+from mlr.utils.progress import Report, Silent
+from mlr.utils.threads import ordered_map
 
 MOST_SUBJECTS = 300  # that templates are made of
 
@@ -34,7 +36,7 @@ class FramedSubject(DecodedSubject):
     Attributes
     ----------
     weights : Weights, optional
-        What the pair counts with.
+        Weights of the pair in the statistics.
     """
 
     weights: Weights | None = None
@@ -88,7 +90,7 @@ def framed_arrays(
 
 
 def weights_of(pair: FramedPair) -> Weights:
-    """Return what a framed pair counts with."""
+    """Return the weights of a framed pair."""
     return Weights(pair.light, pair.style, pair.teeth, pair.shape)
 
 
@@ -98,14 +100,14 @@ def as_pixels(planes: npt.NDArray[np.float32], dtype: npt.DTypeLike) -> Pixels:
     image = np.ascontiguousarray(planes.transpose(1, 2, 0))
     if dtype.kind == "f":
         return image.astype(dtype)
-    image *= np.float32(WHITE[dtype.name])
-    np.clip(np.rint(image, out=image), 0, WHITE[dtype.name], out=image)
+    image *= np.float32(DATA_RANGE[dtype.name])
+    np.clip(np.rint(image, out=image), 0, DATA_RANGE[dtype.name], out=image)
     return image.astype(dtype)
 
 
 def _unit(pixels: Pixels) -> npt.NDArray[np.float32]:
     """Return an image in [0, 1]."""
-    return np.multiply(pixels, np.float32(1 / WHITE[pixels.dtype.name]), dtype=np.float32)
+    return np.multiply(pixels, np.float32(1 / DATA_RANGE[pixels.dtype.name]), dtype=np.float32)
 
 
 def _planar(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -130,35 +132,29 @@ def reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
     return image
 
 
-def make_templates(
-    subjects: Sequence[Subject], image_format: Format, threads: int, report: Report
-) -> Templates:
+def make_templates(subjects: Sequence[Subject], image_format: Format, report: Report) -> Templates:
     """Make templates of at most `MOST_SUBJECTS` subjects, by the digests of their files.
 
     Parameters
     ----------
     subjects : sequence of Subject
-        In any order; what is made does not depend on it, nor on the number of threads.
+        In any order; the result does not depend on it, nor on the number of threads.
     image_format : Format
         Of their images.
-    threads : int
-        For decoding.
     report : Report
-        Told about progress. Files that cannot be read are passed over; they are named later.
+        Told about progress. Files that cannot be read are skipped; they are named later.
 
     Raises
     ------
     DataError
         If no subject is left.
     """
-    from mlr.training.shards import Silent, digest_of
-
     if len(subjects) > MOST_SUBJECTS:
-        digests = ordered_map(lambda subject: digest_of(subject.source) or "~", subjects, threads)
+        digests = ordered_map(lambda subject: file_digest(subject.source) or "~", subjects)
         found_digests = dict(zip(subjects, digests, strict=True))
         subjects = sorted(subjects, key=lambda subject: (found_digests[subject], subject.files))
         subjects = subjects[:MOST_SUBJECTS]
-    stream = decoded(subjects, image_format, threads, Silent())
+    stream = decoded(subjects, image_format, Silent())
     found = [
         _Reduced(
             _key(subject),
