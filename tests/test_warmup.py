@@ -159,7 +159,7 @@ def test_warmup_says_where_compiled_kernels_are(run):
     run("warmup", "-q")
     result = run("warmup")
     assert (result.code, result.out) == (0, "")
-    assert result.err.startswith("kernels had been compiled before, and loaded in ")
+    assert result.err.startswith("kernels loaded from the cache in ")
     assert Path(result.err.split("kept in ")[1].strip()).is_dir()
     assert run("warmup", "-q") == (0, "", "")
     assert '"compiled": false' in run("warmup", "--json", "-q").out
