@@ -367,4 +367,4 @@ def test_counts_in_the_report_are_right(run, pairs, tmp_path):
         ),
         (str(pairs / "neutral" / "1.png"), f"has no partner 1.* in {pairs}/happy"),
     }
-    assert result.lines[-1].endswith("; 2 left out, see above")
+    assert result.lines[-1].endswith("; 2 failed, see above")

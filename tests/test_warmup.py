@@ -19,7 +19,7 @@ from tests.conftest import draw, draw_pairs, run_process
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
-LINE = "compiling the kernels, this once: about fifteen seconds"
+LINE = "compiling the kernels, this once: about twenty seconds"
 
 
 def double(array):
@@ -196,7 +196,7 @@ def test_first_training_without_any_folder_is_quiet_and_works(faces, tmp_path):
         train = ["train", faces, "-o", tmp_path / "m.npz", "--force", *quiet]
         result = run_process(*train, env=variables)
         assert result.code == 0
-        assert result.err.startswith("" if quiet else "compiling the kernels, for want of a folder")
+        assert result.err.startswith("" if quiet else "compiling the kernels, without a folder")
         assert not (quiet and result.err)
 
 

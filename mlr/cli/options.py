@@ -269,5 +269,5 @@ def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> i
     if result is not None:
         result["failures"] = [{"path": str(p), "cause": c} for p, c in report.failures]
         print_json(result)
-    report.note(what + report.left_out())
+    report.note(what + report.failure_summary())
     return 1 if report.failures else 0
