@@ -22,7 +22,7 @@ from mlr.samples import draw_face
 from mlr.training.train import train
 from mlr.utils.threads import thread_count
 
-DRAWN = 24  # people; the others are these with another light
+DRAWN = 24  # subjects; the others are these in another light
 
 
 def write_pairs(folder, suffix, pairs, size, threads):
