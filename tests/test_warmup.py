@@ -71,7 +71,7 @@ def test_code_of_other_kernels_or_of_plain_ones_is_not_loaded(folder, monkeypatc
 
 def test_code_of_an_older_version_is_not_run_after_a_kill(folder, monkeypatch):
     def kernel(value):
-        space = {"__name__": "kernels_of_a_test"}
+        space = {"__name__": __name__}
         path = folder / "module.py"
         path.write_text(f"def kernel(array):\n    array[0] = {value}\n")
         exec(compile(path.read_text(), path, "exec"), space)
