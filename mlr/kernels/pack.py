@@ -9,7 +9,7 @@ import numpy as np
 from mlr.kernels import jit
 from mlr.kernels._llvm import BLOCK as BLOCK
 from mlr.kernels._llvm import LINE, RUN, address, fetch, interleave
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 
 #: The rows of a block have an odd multiple of so many pixels, lines of the cache: those that are a
 #: power of two apart would get in each other's way there (1.2 times the time), and of those of an
@@ -65,10 +65,10 @@ def pack(images, samples, start):
     if samples.shape != expected or start + count > blocks * BLOCK:
         raise ValueError(f"no room for {images.shape} at {start} of {samples.shape}")
     if images.dtype == np.float64:
-        share_out(_pack_float64, height, images, samples, start)
+        parallel_for(_pack_float64, height, images, samples, start)
     else:
         flat = (images.reshape(-1), samples.reshape(-1), images.shape, samples.shape)
-        share_out(_pack_uint8, height, *flat, start, jit.PLAIN_KERNELS)
+        parallel_for(_pack_uint8, height, *flat, start, jit.PLAIN_KERNELS)
 
 
 @jit.serial

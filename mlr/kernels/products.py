@@ -21,7 +21,7 @@ import numpy as np
 from mlr.kernels import jit
 from mlr.kernels._llvm import BIAS, BLOCK, LINE, TALL, WIDE, add_up, address, multiply
 from mlr.kernels._llvm import TILE as TILE
-from mlr.kernels.parallel import Loop, share_out_all
+from mlr.kernels.parallel import Loop, parallel_for_all
 
 ROWS = 16  # of pixels, the work of one task
 BLOCKS = 64  # of samples, treated together: what a tile needs of them stays in the cache
@@ -54,7 +54,7 @@ def add_products(jobs):
     narrow = any(
         a.dtype == np.uint8 for a, *_ in jobs
     )  # a row is too little work to be done in turn
-    share_out_all([loop for job in jobs for loop in _products(*job)], in_turn=narrow)
+    parallel_for_all([loop for job in jobs for loop in _products(*job)], in_turn=narrow)
 
 
 def _products(a, b, offsets, totals, planes):
@@ -100,7 +100,7 @@ def sums_of(arrays):
             flat = (a.reshape(-1), a.shape, sums.reshape(-1), plain)
             loops.append((_sums_uint8, rows, flat))
         found.append(sums)
-    share_out_all(loops)
+    parallel_for_all(loops)
     return found
 
 

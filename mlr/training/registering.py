@@ -20,7 +20,7 @@ from mlr.core.statistics import Statistics
 from mlr.errors import DataError
 from mlr.io.images import Pixels
 from mlr.io.pairs import Subject
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 from mlr.training.decode import DecodedSubject, Format, decoded, ordered_map
 from mlr.utils.progress import Report
 
@@ -222,7 +222,7 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
         for n in range(begin, end):
             (pairs[n],) = framed_arrays(sources[n], {name: images[n]}, templates).values()
 
-    share_out(fill, len(sources))
+    parallel_for(fill, len(sources))
     ordered = [pairs[n] for n in range(len(sources))]
     return statistics_of_arrays(
         np.stack([as_pixels(pair.source, sources.dtype) for pair in ordered]),
