@@ -55,7 +55,7 @@ def _dtype(planes: Planes, samples: int) -> npt.DTypeLike:
 
 
 def taken(planes: Planes, indices: Sequence[int]) -> Planes:
-    """Return some planes of (channels, planes, height, width); `numpy.take` copies all of a view."""
+    """Return some planes of (channels, planes, height, width); `take` copies all of a view."""
     result = np.empty((len(planes), len(indices), *planes.shape[2:]), planes.dtype)
     for k, index in enumerate(indices):
         result[:, k] = planes[:, index]

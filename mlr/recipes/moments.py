@@ -182,16 +182,16 @@ class _Extended:
         """
         y, x = self._at(0, 0)
         other_y, other_x = self._at(*offset.tolist())
-        down, across = there_y - y, there_x - x
-        place = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
+        down, across = other_y - y, other_x - x
+        planes_at = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
         result = np.empty((len(y), len(x)))
         for dy in np.unique(down).tolist():
             for dx in np.unique(across).tolist():
                 rows, columns = np.flatnonzero(down == dy), np.flatnonzero(across == dx)
-                if (dy, dx) in place:
-                    plane, v, u = planes[place[dy, dx]], y, x
+                if (dy, dx) in planes_at:
+                    plane, v, u = planes[planes_at[dy, dx]], y, x
                 elif symmetric:
-                    plane, v, u = planes[place[-dy, -dx]], other_y, other_x
+                    plane, v, u = planes[planes_at[-dy, -dx]], other_y, other_x
                 else:
                     raise KeyError((dy, dx))
                 found = plane[v[rows, None] - self._above, u[columns]]
