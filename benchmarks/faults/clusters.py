@@ -143,17 +143,17 @@ def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[
 
 
 def workers_of(pid: int) -> list[int]:
-    """Return the workers of a program: forked by a server of its own."""
-    return [worker for server in children(pid) for worker in children(server)]
+    """Return the local workers of a program."""
+    return children(pid, "multiprocessing-fork")
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, but for the one that cleans up."""
+def children(pid: int, word: str = "") -> list[int]:
+    """Return the processes that a process has started and whose command holds a word."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if parent == pid and "resource_tracker" not in (entry / "cmdline").read_text():
+            if parent == pid and word in (entry / "cmdline").read_text():
                 found.append(int(entry.name))
     return found
 

@@ -36,12 +36,12 @@ class Cluster:
         Connected to the scheduler.
     memory : int, optional
         Bytes that each worker may use; by default half of its limit.
-    compiled : bool
-        The workers share this process's cache of compiled kernels.
+    local : bool
+        The workers are local: they share the cache of compiled kernels.
     """
 
-    def __init__(self, client: Client, memory: int | None, compiled: bool) -> None:
-        self._client, self._memory, self._compiled = client, memory, compiled
+    def __init__(self, client: Client, memory: int | None, local: bool) -> None:
+        self._client, self._memory, self._local = client, memory, local
 
     @property
     def workers(self) -> int:
@@ -67,10 +67,10 @@ class Cluster:
         size = max(1, min(batch, len(items) // (4 * max(1, threads))))
         trim = self._memory is not None
         waiting: deque[Future] = deque()
-        with _as_mlr_errors():
+        with as_mlr_errors():
             # Unpickled by a task, so that a lost worker's copy can be computed again.
             sent = self._client.submit(
-                pickle.loads, pickle.dumps((function, shared, self._compiled, trim)), pure=False
+                pickle.loads, pickle.dumps((function, shared, self._local, trim)), pure=False
             )
             for at in range(0, len(items), size):
                 task = self._client.submit(run_batch, sent, items[at : at + size], pure=False)
@@ -96,7 +96,7 @@ class Cluster:
 
 
 @contextmanager
-def _as_mlr_errors() -> Iterator[None]:
+def as_mlr_errors() -> Iterator[None]:
     """Turn Dask's errors about a lost cluster into one line.
 
     Raises
