@@ -29,7 +29,6 @@ except ImportError as error:
 MOST = 256  # processes
 PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker
 FAILURES = 20  # workers that a task may see die before it is given up
-RESULTS_SHARE = 0.25  # of a worker's memory for results; more are written to disk
 _BLAS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -118,7 +117,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         "distributed.scheduler.allowed-failures": FAILURES,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.target": RESULTS_SHARE / 2,
+        "distributed.worker.memory.target": False,
         "distributed.worker.memory.terminate": False,
         "distributed.worker.profile.enabled": False,
     }

@@ -7,10 +7,10 @@ import time
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from distributed import Client, Future
+from distributed import Client, Future, wait
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
@@ -22,9 +22,10 @@ Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
 UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
-AHEAD = 3  # tasks submitted for each worker
+AHEAD = 2  # tasks submitted for each worker: one that runs, and a result that waits
 WATCH = 5  # seconds between checks whether there are workers
 LOST = 60  # seconds without workers after which the cluster is lost
+TRANSFER = 600  # seconds that a result may take to arrive before it is asked for again
 
 
 class Cluster:
@@ -84,11 +85,9 @@ class Cluster:
         """Return a result; raise if there are no workers for a while."""
         last = time.monotonic()
         while True:
-            try:
-                return future.result(timeout=WATCH)
-            except TimeoutError:
-                if future.done():
-                    raise
+            with suppress(TimeoutError), self._client.as_current():
+                wait(future, timeout=WATCH)
+                return future.result(timeout=TRANSFER)
             if self._client.nthreads():
                 last = time.monotonic()
             elif time.monotonic() - last > LOST:

@@ -392,8 +392,9 @@ def _sharded(
     size = sharding.subjects or default_size(plan)
     memory = budget.memory if executor is None else min(budget.memory, executor.memory)
     batch = max(Budget(memory).batch_bytes, least_batch_bytes(subjects, plan))
-    # A total, the shard added to it, and the result; or a shard, and others that wait.
-    fits = 3 * statistics_bytes(subjects, plan) + 2 * batch + WORK <= memory
+    # A total, the shard added to it, and the result; with workers, copies that are sent, too.
+    copies = 3 if executor is None else 6
+    fits = copies * statistics_bytes(subjects, plan) + 2 * batch + WORK <= memory
     if folder is None:
         task, shards = ShardTask(plan, None, memory), cut(subjects, size)
         if executor is not None and not fits:
