@@ -57,20 +57,20 @@ class Exposure:
         return cls(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Float], statistics: Statistics) -> Exposure:
+    def of_rows(cls, rows: Sequence[Float], share: Float, statistics: Statistics) -> Exposure:
         """Return that of all source images together, of one channel if the channels are pooled.
 
         Parameters
         ----------
         rows : sequence of ndarray
             What `row_sums` returned for each band, from top to bottom.
+        share : ndarray of float64, shape (height, width)
+            `face_share` of the images.
         statistics : Statistics
             Of any rows.
         """
-        _, height, width = statistics.shape
         sums = np.concatenate(rows, axis=-1)
-        samples = face_share(height, width).astype(np.float64).sum(axis=1).sum()
-        samples *= statistics.samples_per_pair
+        samples = share.sum(axis=1).sum() * statistics.samples_per_pair
         count = sum(group.source.count for group in statistics.groups)
         mean, square = sum(group.sum(axis=-1) for group in sums) / (count * samples)
         deviation = np.sqrt(np.maximum(0, square - mean**2))
@@ -102,7 +102,7 @@ class Exposure:
         return gain.astype(np.float32), offset.astype(np.float32)
 
 
-def row_sums(crop: Statistics, band: Band) -> Float:
+def row_sums(crop: Statistics, band: Band, share: Float) -> Float:
     """Return what `Exposure.of_rows` needs of the rows of a band.
 
     Rows are summed on their own, so that they have the same sums in any band.
@@ -112,6 +112,8 @@ def row_sums(crop: Statistics, band: Band) -> Float:
     crop : Statistics
         Of the rows of the band and its halo.
     band : Band
+    share : ndarray of float64, shape (height, width)
+        `face_share` of the images.
 
     Returns
     -------
@@ -119,7 +121,7 @@ def row_sums(crop: Statistics, band: Band) -> Float:
         Intensities and squared intensities of the sources, weighted by `face_share`.
     """
     statistics = crop.rows(band.inner.start, band.inner.stop)
-    share = face_share(band.height, crop.shape[2], band.rows).astype(np.float64)
+    share = share[band.rows]
     squares = int(np.flatnonzero(~statistics.layout.lags.any(axis=1))[0])
     white = statistics.data_range
 

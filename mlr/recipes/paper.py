@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -12,26 +12,27 @@ import numpy.typing as npt
 from mlr.core.bands import Band
 from mlr.core.exposure import Exposure
 from mlr.core.layout import Layout
-from mlr.core.model import Model, new_meta
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
-from mlr.core.solve import check_penalty, solve, solving_bytes
+from mlr.core.solve import solve, solving_bytes
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError
+from mlr.recipes.options import PaperOptions
+from mlr.utils.options import check_options
 
-PENALTY = 0.4
 SIDE = 3  # of the window
 
 
 @dataclass(frozen=True)
-class Paper:
+class Paper(PaperOptions):
     """A ridge regression of every pixel and channel on its receptive field.
 
     One penalty on all coefficients, the bias included, pulls them to zero.
 
     Attributes
     ----------
-    receptive_field : ReceptiveField, optional
-        The taps; by default those of the statistics, or 3x3.
+    receptive_field : ReceptiveField, int, str or sequence of (dy, dx), optional
+        The taps, converted by `ReceptiveField.of`; by default those of the statistics, or 3x3.
     penalty : float
         Ridge penalty for intensities in [0, 1].
 
@@ -41,13 +42,12 @@ class Paper:
         If the penalty is negative or not finite.
     """
 
-    receptive_field: ReceptiveField | None = None
-    penalty: float = field(default=PENALTY, metadata={"help": "Ridge penalty."})
-
     registers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_penalty(self.penalty)
+        if self.receptive_field is not None:
+            object.__setattr__(self, "receptive_field", ReceptiveField.of(self.receptive_field))
+        check_options(self)
 
     def layout(self) -> Layout:
         """Return the layout of the taps, each channel on its own."""
@@ -103,20 +103,20 @@ class Paper:
         exposure : Exposure
             Of the source images.
         """
-        as_published = self.penalty == PENALTY and head.layout == Layout(
+        as_published = self.penalty == PaperOptions.penalty and head.layout == Layout(
             ReceptiveField.square(SIDE)
         )
         return Model(
             weights=solved[0],
             receptive_field=head.receptive_field,
             expressions=head.expressions,
-            meta=new_meta(
+            info=ModelInfo(
                 source=head.source,
                 recipe="paper" if as_published else "custom",
                 penalty=self.penalty,
                 prior="zero",
                 pairs=head.pairs,
                 digest=head.hexdigest,
-                exposure=asdict(exposure),
+                exposure=exposure,
             ),
         )

@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from mlr.io.pairs import PairList, Subject
 from mlr.training.decode import DecodedSubject, Format, common_format, decoded
 from mlr.training.register import FramedSubject, into_frames
 from mlr.utils.progress import Report
+
+PACK = 16  # subjects added at once: one at a time takes a sixth more of a training
 
 Kind = tuple[tuple[str, ...], str]  # expressions and dtype of the images
 
@@ -137,6 +140,7 @@ def accumulate(
     """
     expected = expected_groups(subjects, plan)
     found: dict[Kind, Accumulator] = {}
+    waiting: dict[Kind, list[DecodedSubject]] = {}
     for decoded_subjects in stream:
         for subject in decoded_subjects:
             for kind, part in split_by_dtype(subject):
@@ -151,22 +155,29 @@ def accumulate(
                         batch_bytes // max(1, len(expected)),
                         plan.templates,
                     )
-                _add(found[kind], part, plan)
+                waiting.setdefault(kind, []).append(part)
+                if len(waiting[kind]) == PACK:
+                    _add(found[kind], waiting.pop(kind), plan)
+    for kind, some in waiting.items():
+        _add(found[kind], some, plan)
     parts = [found[kind].statistics() for kind in sorted(found)]
     return replace(total(parts or [plan.empty]), source=plan.source)
 
 
-def _add(accumulator: Accumulator, subject: DecodedSubject, plan: Plan) -> None:
+def _add(accumulator: Accumulator, subjects: Sequence[DecodedSubject], plan: Plan) -> None:
     rows = slice(*plan.rows) if plan.rows else slice(None)
 
-    def images(image: Image) -> Pixels:
-        return with_dtype(image.pixels, accumulator.dtype)[None, rows]
+    def stack(images: Iterable[Image]) -> Pixels:
+        return np.stack([with_dtype(image.pixels[rows], accumulator.dtype) for image in images])
 
     accumulator.add(
-        images(subject.source),
-        {name: images(image) for name, image in subject.targets.items()},
-        digests_of(subject),
-        weights_of(subject),
+        stack(subject.source for subject in subjects),
+        {
+            name: stack(subject.targets[name] for subject in subjects)
+            for name in accumulator.expressions
+        },
+        reduce(add, map(digests_of, subjects)),
+        [weight for subject in subjects for weight in weights_of(subject)],
     )
 
 

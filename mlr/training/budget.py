@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mlr.core.bands import Band, RowSource, bands, rows_within
 from mlr.core.statistics import Statistics
 from mlr.errors import OptionError
-from mlr.recipes import Recipe
+from mlr.recipes.fit import Recipe
 from mlr.utils.mapped import mapped_zeros, release
 from mlr.utils.memory import format_bytes, memory_limit, return_freed_memory
 
@@ -22,8 +22,8 @@ LEAST_ROWS = 4  # of a band: fewer would mostly be halo
 WORK = 10 << 20  # bytes that solving may allocate where all statistics are in memory, or
 WORK_SHARE = 0.24  # a share of theirs
 # Shares of the limit where they are not; the rest is for what the allocator keeps.
-BAND_SHARE = 0.7  # the statistics of a band, loaded and solved
-BATCH_SHARE = 0.15  # of that, a mini-batch of pixels
+BAND_SHARE = 0.6  # the statistics of a band, loaded and solved
+BATCH_SHARE = 0.15  # a mini-batch of pixels
 ARRAY_SHARE = 0.1  # results; more are kept in a temporary file
 
 
@@ -109,7 +109,7 @@ class Budget:
     @property
     def batch_bytes(self) -> int:
         """Bytes for a mini-batch where statistics are not in memory."""
-        return int(BATCH_SHARE * BAND_SHARE * self.memory)
+        return int(BATCH_SHARE * self.memory)
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """Return zeros, in a temporary file if there are too many.

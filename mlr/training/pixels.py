@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -62,6 +63,7 @@ class PixelStore:
     def __init__(self, plan: Plan, batch_bytes: int, folder: Path | None = None) -> None:
         self._plan, self._batch_bytes, self._folder = plan, batch_bytes, folder
         self._file = temporary_file(folder)
+        weakref.finalize(self, self._file.close)
         self._end = 0
         self._stored: dict[Kind, _Stored] = {}
 
@@ -108,7 +110,7 @@ class PixelStore:
         return replace(total(parts or [plan.empty]), source=plan.source)
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows."""
+        """Return the bytes that `rows` allocates for so many rows, with the least mini-batch."""
         layout, (channels, _, width) = self._plan.layout, self._plan.shape
         pooled, planes, batch = layout.channels(channels), 0, 0
         for (names, dtype), stored in self._stored.items():
@@ -120,7 +122,7 @@ class PixelStore:
             size = math.prod(samples_shape(pooled, rows, width, LEAST)) * (1 + len(names))
             images = 2 * PACK * (1 + len(names)) * channels * rows * width
             deep = 1 if dtype == "uint8" else 8
-            batch = max(batch, max(size * deep, self._batch_bytes) + images * deep)
+            batch = max(batch, (size + images) * deep)
         return float(rows * planes * (1 + (len(self._stored) > 1)) + batch)
 
     def _accumulated(self, kind: Kind, plan: Plan) -> Statistics:

@@ -15,7 +15,7 @@ from mlr.core.bands import RowSource
 from mlr.core.layout import Layout
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics, check_expressions
-from mlr.errors import DataError, OptionError
+from mlr.errors import DataError
 from mlr.io.files import is_here
 from mlr.io.pairs import PairList, Subject
 from mlr.io.statistics_file import load_statistics
@@ -23,6 +23,7 @@ from mlr.training.accumulate import Plan, accumulate, least_batch_bytes, prepare
 from mlr.training.budget import WORK, WORK_SHARE, Budget, load_all, loading_bytes, row_bytes
 from mlr.training.checkpoint import Checkpoint
 from mlr.training.pixels import PixelStore
+from mlr.training.settings import RunSettings
 from mlr.training.shards import Decoding, Part, Shard, cut, default_size
 from mlr.utils.executor import Executor
 from mlr.utils.mapped import release
@@ -30,45 +31,27 @@ from mlr.utils.memory import return_freed_memory
 from mlr.utils.progress import Report, Silent
 
 
-@dataclass(frozen=True)
-class Sharding:
-    """How to cut a training set into shards, and where to accumulate them.
-
-    Attributes
-    ----------
-    checkpoint : Path, optional
-        Folder to keep finished shards in.
-    subjects : int, optional
-        Of a shard, at most.
-    executor : Executor, optional
-        Accumulates them; by default this process.
-    """
-
-    checkpoint: Path | None = None
-    subjects: int | None = None
-    executor: Executor | None = None
-
-    def __post_init__(self) -> None:
-        if self.subjects is not None and self.subjects < 1:
-            raise OptionError(f"a shard needs at least one subject, not {self.subjects}")
-
-
 class MappedStatistics:
-    """Statistics in a file, of which some rows at a time are read; a `RowSource`."""
+    """Some expressions and planes of statistics in a file, read row by row; a `RowSource`."""
 
-    def __init__(self, statistics: Statistics) -> None:
-        self.head = statistics
+    def __init__(
+        self, statistics: Statistics, expressions: Sequence[str] = (), layout: Layout | None = None
+    ) -> None:
+        self._whole, self._layout = statistics, layout or statistics.layout
+        self._expressions = expressions or statistics.expressions
+        self.head = self.rows(0, 1).with_shape(statistics.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return a copy of the rows first, ..., end - 1."""
-        found = self.head.rows(first, end).map_planes(lambda planes, *_: np.array(planes))
-        for planes in self.head.planes():
+        found = self._whole.rows(first, end).only(self._expressions).restricted(self._layout)
+        found = found.map_planes(lambda planes, *_: np.array(planes))
+        for planes in self._whole.planes():
             release(planes)
         return found
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes of so many rows."""
-        return float(rows * row_bytes(self.head))
+        """Return the bytes that `rows` allocates for so many rows."""
+        return 2.0 * rows * row_bytes(self.head)
 
 
 class Combination:
@@ -116,25 +99,6 @@ class Combination:
         terms = [*self._added, *(source for _, source in self._removed)]
         largest = max(row_bytes(source.head) for source in terms)
         return max(loading_bytes(source, rows) for source in terms) + 3.0 * rows * largest
-
-
-class Selection:
-    """Some expressions and planes of statistics that are not in memory; a `RowSource`."""
-
-    def __init__(self, source: RowSource, expressions: Sequence[str], layout: Layout) -> None:
-        self._source, self._expressions, self._layout = source, expressions, layout
-        self.head = self._selected(_first_row(source)).with_shape(source.head.shape)
-
-    def rows(self, first: int, end: int) -> Statistics:
-        """Return the statistics of the rows first, ..., end - 1."""
-        return self._selected(self._source.rows(first, end))
-
-    def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows."""
-        return loading_bytes(self._source, rows) + float(rows * row_bytes(self.head))
-
-    def _selected(self, statistics: Statistics) -> Statistics:
-        return statistics.only(self._expressions).restricted(self._layout)
 
 
 class RemoteShards:
@@ -250,8 +214,7 @@ def of_file(
             raise DataError(f"statistics of the source expression {found.source}, not {source}")
         check_expressions(expressions, found.expressions)
         if large:
-            names = expressions or found.expressions
-            return Selection(MappedStatistics(found), names, layout(found.layout))
+            return MappedStatistics(found, expressions, layout(found.layout))
         return found.only(expressions or found.expressions).restricted(layout(found.layout))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
@@ -263,10 +226,10 @@ def of_folder(
     templates: Templates | None,
     budget: Budget,
     report: Report,
-    sharding: Sharding,
+    settings: RunSettings,
     check: Callable[[RowSource], object] = lambda source: None,
 ) -> RowSource:
-    """Return the statistics of pairs of image files; the same bits with any sharding.
+    """Return the statistics of pairs of image files; the same bits in shards or not.
 
     Parameters
     ----------
@@ -279,7 +242,7 @@ def of_folder(
     budget : Budget
     report : Report
         Told about progress and files that are skipped.
-    sharding : Sharding
+    settings : RunSettings
     check : function, optional
         Called before images are decoded that do not fit in memory, with a source like that to be
         returned.
@@ -292,10 +255,10 @@ def of_folder(
         If a checkpoint cannot be written, or a disk is full.
     """
     subjects, plan = prepare(pairs, layout, templates, report)
-    if sharding.executor is None and sharding.checkpoint is None:
+    if settings.executor is None and settings.checkpoint is None:
         found = _at_once(subjects, plan, budget, report, check)
     else:
-        found = _sharded(subjects, plan, budget, report, sharding)
+        found = _sharded(subjects, plan, budget, report, settings)
     if not found.head.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(found.head.pairs.values())
@@ -386,10 +349,10 @@ def _sharded(
     plan: Plan,
     budget: Budget,
     report: Report,
-    sharding: Sharding,
+    settings: RunSettings,
 ) -> RowSource:
-    executor, folder = sharding.executor, sharding.checkpoint
-    size = sharding.subjects or default_size(plan)
+    executor, folder = settings.executor, settings.checkpoint
+    size = settings.shard or default_size(plan)
     memory = budget.memory if executor is None else min(budget.memory, executor.memory)
     batch = max(Budget(memory).batch_bytes, least_batch_bytes(subjects, plan))
     # A total, the shard added to it, and the result; with workers, copies that are sent, too.
@@ -400,7 +363,7 @@ def _sharded(
         if executor is not None and not fits:
             return RemoteShards(executor, shards, task, budget, report)
         return _run_shards(executor, shards, task, report)
-    store = Checkpoint(folder.absolute(), plan)
+    store = Checkpoint(Path(folder).absolute(), plan)
     with store.opened():
         shards = store.shards(subjects, size)
         total = _run_shards(executor, shards, ShardTask(plan, store, memory, fits), report)

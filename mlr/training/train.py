@@ -16,17 +16,19 @@ from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError, OptionError
 from mlr.io.files import check_free, is_here, located
+from mlr.io.model_file import save_model
 from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
 from mlr.io.statistics_file import load_statistics, save_statistics
-from mlr.recipes import DEFAULT, Recipe, fit
-from mlr.recipes import recipe as named_recipe
 from mlr.recipes.best import style_note
+from mlr.recipes.fit import DEFAULT, Recipe, fit
+from mlr.recipes.fit import recipe as named_recipe
 from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
 from mlr.training.decode import common_format
 from mlr.training.register import make_templates
-from mlr.training.sources import Sharding, combined, of_file, of_folder
+from mlr.training.settings import RunSettings
+from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
 from mlr.utils.progress import Report, Silent
@@ -117,8 +119,9 @@ def train(
         If an option is out of range or the model cannot be written.
     """
     options = {"receptive_field": receptive_field, "penalty": penalty, "blur": blur}
-    run = _Run.of(data, remove, recipe, options, output, memory, report)
-    wanted = _Wanted(source, target, like, Sharding(_path(checkpoint), shard, executor))
+    settings = RunSettings(checkpoint, shard, memory, threads, executor)
+    run = _Run.of(data, remove, recipe, options, output, settings, report)
+    wanted = _Wanted(source, target, like)
     if output is not None:
         check_free(Path(output), force=force)
     with limited(threads), announced(run.report):
@@ -132,10 +135,10 @@ def train(
             lambda bands: run.report.progress(run.budget.track(bands), len(bands), "solving"),
         )
     if model.registered is not None:
-        for name, look in model.registered.looks.items():
-            run.report.note(style_note(name, look, found.head.pairs[name]))
+        for name, appearance in model.registered.appearances.items():
+            run.report.note(style_note(name, appearance, found.head.pairs[name]))
     if output is not None:
-        model.save(output, force=force)
+        save_model(model, output, force=force)
     return model
 
 
@@ -190,8 +193,9 @@ def statistics(
         If an option is out of range or the statistics cannot be written.
     """
     options = {"receptive_field": receptive_field}
-    run = _Run.of(data, remove, recipe, options, output, memory, report)
-    wanted = _Wanted(source, target, like, Sharding(_path(checkpoint), shard, executor))
+    settings = RunSettings(checkpoint, shard, memory, threads, executor)
+    run = _Run.of(data, remove, recipe, options, output, settings, report)
+    wanted = _Wanted(source, target, like)
     if output is not None:
         check_free(Path(output), force=force)
     with limited(threads), announced(run.report):
@@ -208,12 +212,11 @@ def statistics(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Which statistics are wanted, and how to accumulate them; as for `train`."""
+    """Which statistics are wanted; as for `train`."""
 
     source: str | None
     target: Sequence[str]
     like: str | Path | None
-    sharding: Sharding
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ class _Run:
     added: list[Path]
     removed: list[Path]
     recipe: Recipe
+    settings: RunSettings
     budget: Budget
     report: Report
 
@@ -234,14 +238,15 @@ class _Run:
         recipe: str | None,
         options: dict[str, Any],
         output: str | Path | None,
-        memory: int | str | None,
+        settings: RunSettings,
         report: Report | None,
     ) -> _Run:
         added, removed = _paths(data), _paths(remove)
         if not added:
             raise DataError("no training data given")
         made = named_recipe(recipe or _recipe_of([*added, *removed]), options)
-        return cls(added, removed, made, Budget.of(memory, output), report or Report())
+        budget = Budget.of(settings.memory, output)
+        return cls(added, removed, made, settings, budget, report or Report())
 
     @property
     def folders(self) -> set[Path]:
@@ -254,7 +259,7 @@ class _Run:
         """Return the statistics that are wanted."""
         if wanted.like is not None and not self.recipe.registers:
             raise OptionError("the recipe paper has no templates; --like is for the recipe best")
-        remote = wanted.sharding.executor is not None  # its workers may be in other folders
+        remote = self.settings.executor is not None  # its workers may be in other folders
         pairs = {
             path: find_pairs(
                 path.absolute() if remote else path,
@@ -286,7 +291,7 @@ class _Run:
                 templates,
                 share,
                 self.report,
-                wanted.sharding,
+                self.settings,
                 check if alone else lambda source: None,
             )
 
@@ -329,8 +334,8 @@ class _Run:
             if found is None:
                 raise DataError(f"{files[0]}: statistics of pairs that were not registered")
             return found
-        store = wanted.sharding.checkpoint
-        if store is not None and (kept := kept_templates(store)) is not None:
+        store = self.settings.checkpoint
+        if store is not None and (kept := kept_templates(Path(store))) is not None:
             return kept
         subjects: list[Subject] = []
         formats = []
@@ -360,7 +365,3 @@ def _recipe_of(paths: Sequence[Path]) -> str:
 def _paths(data: Paths) -> list[Path]:
     """Return paths, and addresses as those of fsspec."""
     return [located(path) for path in ([data] if isinstance(data, str | Path) else data)]
-
-
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
