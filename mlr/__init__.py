@@ -20,6 +20,7 @@ _HOME = {
     "Statistics": "mlr.core.statistics.Statistics",
     "align": "mlr.photo.align.align",
     "evaluate": "mlr.evaluation.evaluate.evaluate",
+    "inspect": "mlr.evaluation.inspect.inspect",
     "load": "mlr.io.model_file.load_model",
     "sample": "mlr.samples.folder.sample",
     "save": "mlr.io.model_file.save_model",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mlr.core.statistics import Statistics as Statistics
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
+    from mlr.evaluation.inspect import inspect as inspect
     from mlr.io import model_file
     from mlr.photo.align import align as align
     from mlr.samples.folder import sample as sample

@@ -116,7 +116,7 @@ def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
     difference = read_image(path).pixels.astype(int) - expected
     assert read_header(path).channels == 3
     assert read_header(path).loss == read_image(path).loss
-    assert read_image(path).loss.startswith("CMYK colours, which become RGB")
+    assert read_image(path).loss.startswith("CMYK colours, which Pillow converts to RGB")
     assert np.abs(difference).mean() < 10
 
 
@@ -167,6 +167,7 @@ def test_alpha_is_set_aside_and_written_back(tmp_path, suffix, channels):
     np.testing.assert_array_equal(image.alpha, alpha)
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")
 def test_damaged_tag_that_is_not_needed_leaves_the_pixels(tmp_path):
     data = bytearray(KINDS["grey.tif"][0])
     photometric = data.index(struct.pack("<HH", 262, 3))
@@ -242,8 +243,8 @@ BAD = {
     "WebP of 3 frames": (animated("WEBP"), "has 3 frames"),
     "TIFF of 3 pages": (animated("TIFF"), "has 3 frames"),
     "30,000 px": (png(30_000, 30_000, 8, 2, b""), "is larger than .* megapixels"),
-    "32-bit": (encoded(pil(GREY_16_BIT, "I"), format="TIFF"), "has 32 bits a pixel"),
-    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits a pixel"),
+    "32-bit": (encoded(pil(GREY_16_BIT, "I"), format="TIFF"), "has 32 bits per channel"),
+    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits per channel"),
     "truncated": (KINDS["grey.png"][0][:-40], "is damaged or truncated"),
 }
 
@@ -298,11 +299,11 @@ def test_every_encoding_is_covered_here():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_resizing_keeps_dtype_and_flat_colour(dtype):
-    white = np.iinfo(dtype).max
-    flat = np.full((12, 20, 3), white, dtype)
+    data_range = np.iinfo(dtype).max
+    flat = np.full((12, 20, 3), data_range, dtype)
     result = resized(flat, 30, 7)
     assert result.dtype == dtype
     assert result.shape == (30, 7, 3)
-    assert (result == white).all()
+    assert (result == data_range).all()
     same = draw(4, dtype=dtype)
     np.testing.assert_array_equal(resized(same, 16, 16), same)
