@@ -302,7 +302,7 @@ def main() -> None:
         print(f"  {name:46}{number(rate):>10}")
     training = {}
     for size, side in [(size, 3) for size in options.size] or CASES:
-        problem = Problem(ReceptiveField.square(side), *stages.generate(size, pairs, threads))
+        problem = Problem(ReceptiveField.square(side), *stages.generate(size, pairs))
         images, what = problem.sources, f"{size} px, {problem.field}, 1 thread"
         training[size, str(problem.field)] = compare_training(problem, threads, repeat)
         for title, found in (
