@@ -18,7 +18,7 @@ from benchmarks.tables import table
 from mlr.io.files import replacing
 from mlr.io.images import read_image
 from mlr.io.pairs import find_pairs
-from mlr.photo.change import light_of
+from mlr.photo.composite import exposure_match
 from mlr.recipes.fit import RECIPES
 
 #: How intensities x in [0, 1] are changed.
@@ -42,7 +42,7 @@ def as_8bit(x):
 
 def matched(model, x, expression):
     """Return the output at the exposure of the face."""
-    gain, offset = light_of(model, x)
+    gain, offset = exposure_match(model, x)
     exposed = gain * x + offset
     return x + (model.synthesize(exposed, expression) - exposed) / gain
 

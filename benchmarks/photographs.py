@@ -17,12 +17,12 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 
-from mlr.core.model import load
+from mlr import load
 from mlr.evaluation.sheet import draw_sheet
 from mlr.io.images import read_image, write_image
 from mlr.photo.eyes import COLUMNS
 from mlr.samples import EYES, draw_face
-from mlr.synthesis.files import synthesize_files
+from mlr.synthesis.files import synthesize
 
 HEIGHT, WIDTH = 330, 500
 SEED = 11  # of held-out subjects: `make demo` trains on those of 0
@@ -83,7 +83,7 @@ def main():
                 write_image(folder / "in" / f"{number}.png", pixels)
                 for left, right in eyes:
                     table.writerow([f"{number}.png", left.real, left.imag, right.real, right.imag])
-        synthesize_files(
+        synthesize(
             load(options.model),
             [folder / "in"],
             folder / "out",

@@ -69,7 +69,7 @@ def train_on(subjects, recipe):
 
 def output_of(model, source, expression, style):
     """Return an output; at the default style where a model has no style to choose."""
-    look = model.registered and model.registered.looks[expression]
+    look = model.registered and model.registered.appearances[expression]
     return model.synthesize(source, expression, style=style if look and look.styled else None)
 
 

@@ -40,16 +40,16 @@ from mlr.core.alignment import EYES
 from mlr.core.registration.features import features_of_reduced
 from mlr.core.registration.fields import area_averaged, composed, enlarged, inverse, moved
 from mlr.core.registration.geometry import feature_size, planes_of
-from mlr.core.registration.groupwise import group, templates_of
+from mlr.core.registration.groupwise import register_to_mean, templates_of
 from mlr.core.registration.register import Template
 from mlr.io.files import replacing
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
-from mlr.photo.detector import load_dlib_model
-from mlr.samples.expressions import perform
-from mlr.samples.folder import write_samples
-from mlr.samples.geometry import place
-from mlr.samples.subjects import meet
+from mlr.photo.detect import load_dlib_model
+from mlr.samples.expressions import Shot
+from mlr.samples.folder import sample
+from mlr.samples.geometry import Mouth
+from mlr.samples.subjects import subject_of
 from mlr.utils.threads import limited
 
 RESULTS = Path(__file__).parent / "results" / "registration.md"
@@ -136,8 +136,8 @@ def unit(image):
 
 def true_mouth(subject, expression):
     """Return the corners of the mouth of a drawn face, and the lips' edges between, (4, 2)."""
-    shot = perform(SEED, subject, expression)
-    m = place(meet(SEED, subject), shot).mouth
+    shot = Shot(SEED, subject, expression)
+    m = Mouth(subject_of(SEED, subject), shot)
     left, right = ((m.y + y, m.x + x) for y, x in zip(m.corners, (-m.half, m.half), strict=True))
     upper, lower = (m.y - m.open_up - m.lip_upper, m.x), (m.y + m.open_down + m.lip_lower, m.x)
     middle = EYES[0][1], (EYES[0][0] + EYES[1][0]) / 2
@@ -250,7 +250,7 @@ def means(geometry, features, parts):
     """Return the template made of all faces, and for each fold that of the others."""
 
     def mean(features):
-        return Template(geometry, group(geometry, features)[1])
+        return Template(geometry, register_to_mean(geometry, features)[1])
 
     apart = {}
     for fold in set(parts):
@@ -324,8 +324,8 @@ def in_turn(functions, repeat):
 
 def times(geometry, faces, repeat):
     """Return the milliseconds for a face by title."""
-    template = Template(geometry, group(geometry, faces.grey)[1])
-    colours = Template(geometry, group(geometry, faces.colour)[1])
+    template = Template(geometry, register_to_mean(geometry, faces.grey)[1])
+    colours = Template(geometry, register_to_mean(geometry, faces.colour)[1])
     registrations = {title: make(template) for title, make in methods().items() if make is not None}
     features = faces.grey[:TIMED]
 
@@ -400,7 +400,7 @@ def main():
         threadpool_limits(1),
     ):
         if options.data is None:
-            write_samples(folder, pairs=options.pairs, target=[options.target], seed=SEED)
+            sample(folder, pairs=options.pairs, target=[options.target], seed=SEED)
         pairs = find_pairs(options.data or folder, target=[options.target])
         drawn = options.data is None
         body = measure(pairs, options.target, drawn, options.folds, options.repeat)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError
 from mlr.io.clips import change_clip
 from mlr.io.images import read_image, write_image

@@ -147,7 +147,7 @@ def test_quality_trains_on_the_files_of_others_alone(tmp_path):
         found = train_on([p for p in pairs.subjects if p.name != "9"], recipe)
         expected = train(some, recipe=recipe)
         assert np.array_equal(found.weights, expected.weights)
-        assert found.meta.get("templates") == expected.meta.get("templates")
+        assert found.info.templates == expected.info.templates
 
 
 def test_registration_is_compared_with_optical_flow():

@@ -14,11 +14,12 @@ import PIL.Image
 import pytest
 
 import mlr
+from mlr import load
 from mlr.cli import COMMANDS, cli
-from mlr.core.model import LUMA, load
+from mlr.core.model import LUMA
 from mlr.io.images import read_image, write_image
 from mlr.io.pairs import find_pairs
-from mlr.photo.detector import installed
+from mlr.photo.detect import installed
 from tests.conftest import PEOPLE, draw, draw_pairs, names, run_process
 
 
@@ -628,7 +629,7 @@ def test_manifest_from_training_to_evaluation(run, faces, tmp_path):
     assert run("train", faces, "-o", tmp_path / "folders.npz").code == 0
     ours, theirs = load(tmp_path / "m.npz"), load(tmp_path / "folders.npz")
     np.testing.assert_array_equal(ours.weights, theirs.weights)
-    assert ours.meta["digest"] == theirs.meta["digest"]
+    assert ours.info.digest == theirs.info.digest
     result = run("evaluate", tmp_path / "m.npz", tmp_path / "data", "--json")
     assert json.loads(result.out)["pairs"] == 2 * PEOPLE
 
@@ -645,7 +646,7 @@ def test_where_memory_ends_there_is_one_line(run, tmp_path, monkeypatch, error, 
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("mlr.samples.folder.write_samples", fail)
+    monkeypatch.setattr("mlr.samples.folder.sample", fail)
     result = run("sample", tmp_path / "faces")
     assert result.code == 1
     (line,) = result.lines

@@ -171,11 +171,11 @@ def test_colour_profile_is_kept(run, model, tmp_path, suffix):
 
 def test_memory_does_not_grow_with_the_number_of_faces(model, tmp_path):
     script = (
-        "import resource, sys\nfrom mlr.core.model import load\n"
-        "from mlr.synthesis.files import synthesize_files\n"
+        "import resource, sys\nfrom mlr import load\n"
+        "from mlr.synthesis.files import synthesize\n"
         "model = load(sys.argv[1])\n"
         "for part in sys.argv[2:]:\n"
-        "    synthesize_files(model, [part], resize=True)\n"
+        "    synthesize(model, [part], resize=True)\n"
         "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     for part, count in (("few", 30), ("many", 300)):

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.core.model import Model, load
+from mlr import load
+from mlr.core.exposure import Exposure
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.fields import enlarged, moved
 from mlr.errors import OptionError
 from mlr.evaluation import inspect, maps
-from mlr.samples.folder import write_samples
+from mlr.samples.folder import sample
 from tests.conftest import names
 
 
@@ -27,7 +29,7 @@ def random_model(channels=3):
     field = ReceptiveField.square(3)
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(1, channels, 10, 4, 5)).astype(np.float32)
-    return Model(weights, field, ("happy",), {"penalty": 0.4})
+    return Model(weights, field, ("happy",), ModelInfo(penalty=0.4))
 
 
 def test_maps_are_what_they_say():
@@ -52,7 +54,7 @@ def test_maps_are_what_they_say():
 def test_expected_change_is_that_of_images_without_registration():
     """A model is linear: pictures of one white pixel each tell all that it does."""
     model, (height, width) = random_model(channels=1), (4, 5)
-    model = replace(model, meta={"exposure": {"brightness": [0.4], "contrast": [0.2]}})
+    model = replace(model, info=ModelInfo(exposure=Exposure((0.4,), (0.2,))))
     count = height * width
     black = model.synthesize(np.zeros((height, width), np.float32)).reshape(-1)
     units = np.eye(count, dtype=np.float32).reshape(count, height, width)
@@ -84,12 +86,12 @@ def test_copying_model_changes_nothing_and_is_sharp():
 def styled(tmp_path_factory):
     """A model of drawn faces with a style."""
     folder = tmp_path_factory.mktemp("drawn")
-    write_samples(folder, pairs=10, size=64, target=["happy"])
+    sample(folder, pairs=10, size=64, target=["happy"])
     return mlr.train(folder)
 
 
 def test_mean_face_is_that_of_the_sources_and_changes_like_any_other(styled):
-    look = styled.registered.looks["happy"]
+    look = styled.registered.appearances["happy"]
     found = maps.mean_face(styled, "happy")
     whole = enlarged(look.motion, *styled.shape[1:])
     oval = styled.registered.geometry.oval(*styled.shape[1:])
@@ -111,7 +113,7 @@ def test_without_a_style_the_default_is_shown_alone(model):
 
 
 def test_a_pixel_of_a_registered_model_shows_the_residual_too(styled):
-    look, found = styled.registered.looks["happy"], maps.at(styled, "happy", 30, 45)
+    look, found = styled.registered.appearances["happy"], maps.at(styled, "happy", 30, 45)
     np.testing.assert_array_equal(found["mean"], look.mean[:, 45, 30])
     np.testing.assert_array_equal(found["spread"], look.spread[:, 45, 30])
 
@@ -143,7 +145,7 @@ def test_missing_matplotlib_is_a_hint(run, model, tmp_path, monkeypatch):
 
 def test_pictures_are_written(run, model, styled, grey_model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
-    styled.save(tmp_path / "styled.npz")
+    mlr.save(styled, tmp_path / "styled.npz")
     what = ("motion", "residual", "sharpness", "styles", "taps", "templates")
     for path in (tmp_path / "styled.npz", model):
         result = run("inspect", path, "-o", tmp_path / "out", "--json", "--force")
@@ -168,10 +170,10 @@ def test_any_name_can_be_drawn(run, model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
     found = load(model)
     for name, at in (("$x^{$", ()), ("\u7b11\u9854", ("--at", "3,4"))):
-        looks = {name: found.registered.looks["happy"]}
-        registered = replace(found.registered, looks=looks)
-        odd = replace(found, expressions=(name,), registered=registered, meta={})
-        odd.save(tmp_path / "odd.npz", force=True)
+        appearances = {name: found.registered.appearances["happy"]}
+        registered = replace(found.registered, appearances=appearances)
+        odd = replace(found, expressions=(name,), registered=registered, info=ModelInfo())
+        mlr.save(odd, tmp_path / "odd.npz", force=True)
         result = run("inspect", tmp_path / "odd.npz", "-o", tmp_path / "out", "-q", *at)
         assert (result.code, result.err) == (0, "")
         assert (tmp_path / "out" / f"{name}-{'at-3-4' if at else 'styles'}.png").is_file()

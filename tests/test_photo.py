@@ -13,21 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlr import load, save
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.alignment import EYES, face_share
 from mlr.core.bands import bands
 from mlr.core.exposure import Exposure, row_sums
 from mlr.core.layout import Layout
-from mlr.core.model import Model, load
+from mlr.core.model import Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, ImageError
 from mlr.io.images import read_image, resized, write_image
-from mlr.photo.align import align, align_files
-from mlr.photo.change import change_faces
+from mlr.photo.align import align, aligned_crop
+from mlr.photo.composite import change_faces
+from mlr.photo.detect import pupil
 from mlr.photo.eyes import CENTRE, Eyes, EyeTable
-from mlr.photo.pupils import pupil
-from mlr.photo.similarity import Similarity
-from mlr.photo.warp import warp
+from mlr.photo.similarity import Similarity, warp
 from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
 from mlr.training.train import train
@@ -44,11 +44,11 @@ needs_photos = pytest.mark.skipif(
 @cache
 def scene(width=300, height=240, channels=3, dtype=np.uint8, seed=1):
     """Return a smooth random picture with a little grain."""
-    white = np.iinfo(dtype).max
+    data_range = np.iinfo(dtype).max
     generator = np.random.default_rng(seed)
-    coarse = generator.integers(white // 4, 3 * white // 4, (9, 12, channels), dtype)
-    grain = generator.normal(0, white / 100, (height, width, channels))
-    return np.clip(resized(coarse, height, width) + grain, 0, white).astype(dtype)
+    coarse = generator.integers(data_range // 4, 3 * data_range // 4, (9, 12, channels), dtype)
+    grain = generator.normal(0, data_range / 100, (height, width, channels))
+    return np.clip(resized(coarse, height, width) + grain, 0, data_range).astype(dtype)
 
 
 def write_table(path: Path, rows: dict[str, list[Eyes]]) -> Path:
@@ -66,7 +66,7 @@ def brightening(channels=3, side=SIDE) -> Model:
     """Return a model that makes every pixel 0.2 brighter, whatever the exposure."""
     weights = np.zeros((1, channels, 10, side, side), np.float32)
     weights[:, :, 4], weights[:, :, 9] = 1, 0.2
-    return Model(weights, ReceptiveField.square(3), ("happy",), {"eyes": EYES})
+    return Model(weights, ReceptiveField.square(3), ("happy",))
 
 
 @cache
@@ -135,7 +135,7 @@ def test_align_brings_the_eyes_to_their_place(angle, size):
     y, x = np.mgrid[:240, :300] + 0.5
     for eye in (eyes.left, eyes.right):
         picture[..., 0] += 250 * np.exp(-((x - eye.real) ** 2 + (y - eye.imag) ** 2) / 20)
-    crop = align(picture.astype(np.uint8), eyes, size)[..., 0].astype(float)
+    crop = aligned_crop(picture.astype(np.uint8), eyes, size)[..., 0].astype(float)
     y, x = np.mgrid[:size, :size] + 0.5
     for half, place in ((x < size / 2, EYES[0]), (x > size / 2, EYES[1])):
         weight = crop * half
@@ -186,13 +186,14 @@ def test_the_change_is_put_on_the_face_and_nowhere_else(dtype, channels):
     inside = (row >= 0) & (row < SIDE) & (column >= 0) & (column < SIDE)
     there = np.zeros((240, 300, 1))
     there[inside] = share[row[inside], column[inside]]
-    white = np.iinfo(dtype).max
+    data_range = np.iinfo(dtype).max
     assert not changed[~inside].any()
     # Within the slope of the edge over half a pixel of the model.
-    assert np.abs(changed - 0.2 * white * there)[picture < 0.75 * white].max() < 0.04 * white
-    core = (there == 1) & (picture < 0.75 * white)
+    unclipped = picture < 0.75 * data_range
+    assert np.abs(changed - 0.2 * data_range * there)[unclipped].max() < 0.04 * data_range
+    core = (there == 1) & unclipped
     assert core.sum() > 1000
-    assert np.abs(changed[core] - 0.2 * white).max() <= max(1, 0.004 * white)
+    assert np.abs(changed[core] - 0.2 * data_range).max() <= max(1, 0.004 * data_range)
 
 
 def test_two_faces_change_and_a_face_beyond_the_border_changes_as_far_as_it_is_seen():
@@ -215,8 +216,8 @@ def turned(picture, eyes, factor, size):
     height, width = picture.shape[:2]
     shift = complex(size[1], size[0]) / 2 - factor * complex(width, height) / 2
     map_ = Similarity(factor, shift)
-    white = np.iinfo(picture.dtype).max
-    result = np.clip(np.rint(warp(picture, map_, *size)), 0, white).astype(picture.dtype)
+    data_range = np.iinfo(picture.dtype).max
+    result = np.clip(np.rint(warp(picture, map_, *size)), 0, data_range).astype(picture.dtype)
     return result, Eyes(map_(eyes.left), map_(eyes.right)), map_
 
 
@@ -446,7 +447,7 @@ def test_faces_never_overwrite_the_crop_of_another_photograph(run, photos, tmp_p
     result = run("align", folder / "neutral", "-o", out, "--eyes", eyes, "--face", "all", "--force")
     assert result.code == 1
     assert "face 2 would be written to" in result.lines[0]
-    wanted = align(scene(seed=9), Eyes(100 + 100j + CENTRE, 140 + 100j + CENTRE))
+    wanted = aligned_crop(scene(seed=9), Eyes(100 + 100j + CENTRE, 140 + 100j + CENTRE))
     assert np.array_equal(read_image(out / "ann-2.png").pixels, wanted)
 
 
@@ -610,10 +611,10 @@ def test_an_animation_is_refused_in_one_line(run, model, tmp_path):
 
 
 @pytest.mark.parametrize(("size", "small"), [(128, True), (16, False)])
-def test_faces_smaller_than_the_model_are_changed_and_told(run, tmp_path, size, small):
+def test_faces_smaller_than_the_model_are_changed_and_noted(run, tmp_path, size, small):
     write_image(tmp_path / "ann.png", scene())
     eyes = write_table(tmp_path / "eyes.csv", {"ann.png": [Eyes(120 + 100j, 140 + 100j)]})
-    brightening(side=size).save(tmp_path / "model.npz")
+    save(brightening(side=size), tmp_path / "model.npz")
     command = ["synthesize", tmp_path / "model.npz", tmp_path / "ann.png", "--eyes", eyes]
     result = run(*command)
     assert result.code == 0
@@ -639,9 +640,9 @@ def test_ten_faces_of_a_photograph_all_change(run, paper_model, tmp_path):
 
 @needs_photos
 def test_crops_of_the_photographs_are_the_stored_ones(tmp_path):
-    crops = align_files([SHARED / "photos"], tmp_path, eyes=SHARED / "photos" / "eyes.csv")
+    crops = align([SHARED / "photos"], tmp_path, eyes=SHARED / "photos" / "eyes.csv")
     assert len(crops) == 16
     for crop in crops:
-        subject, expression = crop.photo.stem.split("_")
+        subject, expression = crop.stem.split("_")
         stored = read_image(SHARED / "london" / "128" / expression / f"{subject}.png").pixels
-        assert np.abs(read_image(crop.path).pixels - stored.astype(float)).mean() < 2.5
+        assert np.abs(read_image(crop).pixels - stored.astype(float)).mean() < 2.5

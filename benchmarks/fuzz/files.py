@@ -116,7 +116,7 @@ def _damaged_npz(path: Path, rng: random.Random, *, forged: bool = True) -> byte
 @kind(16)
 def models(room: Room, rng: random.Random) -> str:
     """Model files: ZIP and array headers, metadata, shapes, types, pickles, bombs."""
-    from mlr.core.model import load
+    from mlr import load
     from mlr.errors import ModelError
 
     path = room.input / "m.npz"

@@ -34,7 +34,7 @@ class Masked(Rival):
 
     def save(self, path: Path) -> None:
         """Write the program's model file."""
-        self.model.save(path, force=True)
+        mlr.save(self.model, path, force=True)
 
 
 class Recipe(Masked):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.apply import Applier, apply
+from mlr.core.apply import apply
 from mlr.core.model import LUMA, Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.features import features_of
@@ -259,9 +259,8 @@ def _time_synthesis(problem: Problem, repeat: int) -> Iterator[Entry]:
     images, weights = as_planes(problem.sources), model.weights[0]
     # One image through many models in turn, so that weights come from memory.
     models = np.repeat(weights[None], CACHE // weights.nbytes + 2, axis=0)
-    appliers = [Applier(each, field) for each in models]
     with limited(1):
-        runs = timed(lambda: [applier(images[:1]) for applier in appliers], repeat)
+        runs = timed(lambda: [apply(each, field, images[:1]) for each in models], repeat)
     runs = [seconds / len(models) for seconds in runs]
     what, amount = f"1 image of {problem.size} px, {field}, 1 thread", weights.nbytes / 1e9
     yield _entry("apply", what, key, runs, 1, (amount, "GB/s"))

@@ -24,7 +24,7 @@ COMMANDS = {
     "evaluate": "Measure the error of a model on pairs of images.",
     "info": "Say what a file is, and how it was made.",
     "inspect": "Draw what a model has learnt.",
-    "sample": "Draw faces of people who do not exist, as training data.",
+    "sample": "Draw faces of subjects who do not exist, as training data.",
     "statistics": "Sum up pairs of images: all that training needs to know.",
     "synthesize": "Change the expression of faces in files and folders.",
     "train": "Learn from pairs of images.",

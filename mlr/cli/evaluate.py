@@ -48,14 +48,14 @@ def evaluate(
     those of the unchanged input; with mlr[align] also the distance of face embeddings of output and
     input: the less, the more it is the same person.
     """
-    from mlr.core.model import load
     from mlr.evaluation import evaluate as evaluation
+    from mlr.io.model_file import load_model
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     with options.executor(cluster, report) as executor:
         result = evaluation.evaluate(
-            load(model),
+            load_model(model),
             data,
             source=source,
             target=target,

@@ -48,9 +48,9 @@ def _style(style: dict[str, Any] | None) -> str:
 
 def _summary(file: Path) -> dict[str, Any]:
     """Return what a file is, whichever of ours it may be."""
-    from mlr.core.model import load
     from mlr.io.clips import describe_clip, is_clip
     from mlr.io.images import is_image
+    from mlr.io.model_file import load_model
     from mlr.io.npz import meta_of
     from mlr.io.provenance import describe_image
     from mlr.io.statistics_file import load_statistics
@@ -61,4 +61,4 @@ def _summary(file: Path) -> dict[str, Any]:
         return describe_clip(file)
     if meta_of(file).get("kind") == "statistics":
         return load_statistics(file).summary()
-    return load(file).summary()
+    return load_model(file).summary()

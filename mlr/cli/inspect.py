@@ -32,12 +32,12 @@ def inspect(
     A model of the recipe paper has neither styles nor motion; where it changes a face and its bias
     are drawn instead. Needs mlr[plot].
     """
-    from mlr.core.model import load
     from mlr.evaluation.inspect import inspect as inspect_model
+    from mlr.io.model_file import load_model
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
-    result = inspect_model(load(model), output, at=_pixel(at), target=target, force=force)
+    result = inspect_model(load_model(model), output, at=_pixel(at), target=target, force=force)
     what = f"{counted(len(result['pictures']), 'picture')} written to {output}"
     return options.finish(report, result if as_json else None, what)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,9 +47,7 @@ threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
 )
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
-skip_existing = click.option(
-    "--skip-existing", is_flag=True, help="Leave outputs that are there already alone."
-)
+skip_existing = click.option("--skip-existing", is_flag=True, help="Skip existing outputs.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 quality = click.option(
     "--quality",
@@ -63,15 +61,14 @@ png_level = click.option(
     type=click.IntRange(0, 9),
     default=4,
     show_default=True,
-    help="How hard to compress PNG files; 1 is quick, 9 small.",
+    help="Compression level of PNG files: 1 is quick, 9 small.",
 )
 eyes = click.option(
     "--eyes",
     type=FILE,
     metavar="CSV",
-    help="Where the eyes are: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left "
-    "is the viewer's.  "
-    "[default: found with mlr[align]]",
+    help="Table of eyes: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left is "
+    "the viewer's.  [default: detected with mlr[align]]",
 )
 
 
@@ -251,6 +248,21 @@ def print_json(result: dict[str, Any]) -> None:
     import json  # here, for every help would wait for it
 
     click.echo(json.dumps(result))
+
+
+def finish_writing(
+    report: ConsoleReport, written: Sequence[Path], seconds: float, what: str, as_json: bool
+) -> int:
+    """`finish` a command that wrote files."""
+    if report.verbosity > 1:
+        for path in written:
+            report.note(f"wrote {path}")
+    result = {
+        "written": [str(path) for path in written],
+        "skipped": report.skipped,
+        "seconds": seconds,
+    }
+    return finish(report, result if as_json else None, what)
 
 
 def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> int:

@@ -13,7 +13,7 @@ from mlr.evaluation.scores import PairScores, by_expression, identity_distance, 
 from mlr.io.files import located
 from mlr.io.images import Pixels, read_image
 from mlr.io.pairs import Subject, find_pairs
-from mlr.photo.detector import NEEDS
+from mlr.photo.detect import NEEDS
 from mlr.utils.executor import Executor, map_items
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited
@@ -81,7 +81,7 @@ def evaluate(
     report = report or Report()
     model.styles_of(style, model.expressions)  # raises if there is no such style
     data = located(data) if executor is None else located(data).absolute()
-    source = source or model.meta.get("source", "neutral")
+    source = source or model.info.source or "neutral"
     pairs = find_pairs(data, source=source, target=target, split="test")
     for note in pairs.notes:
         report.note(note)

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.exposure import Exposure
 from mlr.core.model import Model
 from mlr.core.registration.fields import enlarged, inverse, moved
-from mlr.core.registration.synthesis import Look
-from mlr.errors import ModelError, OptionError
+from mlr.core.registration.synthesis import Appearance
+from mlr.errors import OptionError
 
 Float = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -39,10 +38,10 @@ class MeanFace(NamedTuple):
     motion: Floats
 
 
-def look_of(model: Model, expression: str) -> Look | None:
+def look_of(model: Model, expression: str) -> Appearance | None:
     """Return what was learnt of an expression in its frame, None without registration."""
     model.require(expression)
-    return None if model.registered is None else model.registered.looks[expression]
+    return None if model.registered is None else model.registered.appearances[expression]
 
 
 def mean_face(model: Model, expression: str) -> MeanFace | None:
@@ -78,11 +77,9 @@ def change(model: Model, expression: str) -> Float:
     if face is not None:
         return difference(face.source, face.outputs[None])
     _, height, width = model.shape
-    try:
-        seen = Exposure.from_meta(model.meta.get("exposure"), model.shape[0])
+    mean, deviation = 0.5, 0.25
+    if (seen := model.info.exposure) is not None:
         mean, deviation = float(np.mean(seen.brightness)), float(np.mean(seen.contrast))
-    except ModelError:
-        mean, deviation = 0.5, 0.25
     taps = np.vstack([model.receptive_field.taps, (0, 0)])  # the last one is the copy
     distance = np.hypot(*(taps[:, None] - taps).transpose(2, 0, 1))
     correlation = np.exp(-distance / (SMOOTHNESS * np.sqrt(height * width)))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mlr.core.model import Model
 from mlr.core.registration.fields import moved
-from mlr.core.registration.synthesis import Look
+from mlr.core.registration.synthesis import Appearance
 from mlr.evaluation import maps
 from mlr.evaluation.maps import MeanFace
 
@@ -99,7 +99,7 @@ def _channel_maps(expression: str, planes: Mapping[str, npt.NDArray[Any]]) -> Fi
     return figure
 
 
-def _styles(expression: str, look: Look, face: MeanFace) -> Figure:
+def _styles(expression: str, look: Appearance, face: MeanFace) -> Figure:
     """Return a figure of the mean source face, its outputs by style, and how they differ."""
     shown = {"mean source face": face.source}
     for style, output in face.outputs.items():
@@ -138,7 +138,7 @@ def _motion(expression: str, face: MeanFace) -> Figure:
     return figure
 
 
-def _templates(expression: str, source: Floats, look: Look) -> Figure:
+def _templates(expression: str, source: Floats, look: Appearance) -> Figure:
     """Return a figure of the features of the templates: a row for luminance, one for redness."""
     variation = f"{expression}, by style"
     shown = {"sources": source, expression: look.template, variation: look.variation}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mlr.core import metrics
 from mlr.core.metrics import Scores
-from mlr.photo.detector import installed
+from mlr.photo.detect import installed
 from mlr.training.decode import as_channels
 
 Pixels = npt.NDArray[Any]
@@ -70,7 +70,7 @@ def identity_distance(source: Pixels) -> Callable[[Pixels], float | None]:
     """
     if not installed():
         return lambda output: None
-    from mlr.photo.identity import embedding
+    from mlr.evaluation.identity import embedding  # dlib takes a while to import
 
     origin = embedding(as_rgb8(source))
     return lambda output: float(np.linalg.norm(embedding(as_rgb8(output)) - origin))

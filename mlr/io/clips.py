@@ -1,20 +1,18 @@
-"""Films: the expression of the faces in every frame of a clip, a few frames in memory.
-
-Frames are decoded and encoded by ffmpeg, which the wheel of ``imageio-ffmpeg`` ships: the extra
-``mlr[video]``.
-"""
+"""Clips, whose frames imageio decodes and encodes with ffmpeg: the extra ``mlr[video]``."""
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import secrets
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3 as iio
 import numpy as np
 
 from mlr.errors import ImageError, MlrError
@@ -35,13 +33,15 @@ Film = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
 UNKNOWN_RATE = 25  # frames a second
 QUALITY = 8  # of 10; the eye hardly tells it from the frames
 #: Without these ffmpeg darkens frames by one of 255 levels in reading and writing them.
-EXACT = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+ACCURATE = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+#: The plug-in of imageio, which goes by the suffix and does not know all of them.
+PLUGIN: dict[str, Any] = {"plugin": "FFMPEG", "extension": ".mp4"}
 #: Matrices between RGB and what is stored, as ffmpeg prints them and as its filter calls them.
 MATRICES = {"bt709": "bt709", "bt2020nc": "bt2020", "smpte170m": "smpte170m", "bt470bg": "bt601"}
 
 
 def is_clip(path: Path) -> bool:
-    """Tell from its suffix whether a path is one of a clip."""
+    """Tell from the suffix whether a file is taken for a clip."""
     return path.suffix.lower() in CLIPS
 
 
@@ -53,7 +53,7 @@ def change_clip(
     record: Record | None = None,
     force: bool = False,
 ) -> int:
-    """Change every frame of a clip; its rate and its sound are kept.
+    """Change every frame of a clip, with a few in memory at a time, and keep its rate and sound.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def change_clip(
         Is given the frames, uint8 of shape (height, width, 3), and their size; yields changed ones,
         as many and all of one size.
     record : mapping, optional
-        What the file shall say of itself, see `mlr.io.provenance`.
+        See `mlr.io.provenance`.
     force : bool
         Replace an existing file.
 
@@ -92,18 +92,17 @@ def change_clip(
     temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        options = ["-sws_flags", EXACT]
-        with closing(ffmpeg.read_frames(os.fspath(source), output_params=options)) as reader:
-            about = next(reader)
+        with _reader(source, output_params=["-sws_flags", ACCURATE]) as reader:
+            about = reader.get_meta_data()
             width, height = about["size"]
-            changed = change(_frames(reader, height, width), (height, width))
-            count = _write(ffmpeg, temporary, changed, source, about, record)
-        if not count:
-            raise ImageError(f"{source}: has no frames")
-        if ffmpeg.count_frames_and_secs(os.fspath(temporary))[0] != count:  # the disk is full
+            changed = change(map(np.asarray, reader), (height, width))
+            count = _write(temporary, changed, source, about, record)
+        if ffmpeg.count_frames_and_secs(str(temporary))[0] != count:  # the disk is full
             raise ImageError(f"{path}: cannot be written completely")
         check_free(path, force=force)
         temporary.replace(path)
+    except MlrError:
+        raise
     except (OSError, RuntimeError, StopIteration) as error:
         raise ImageError(f"{source}: cannot be read, or not be written, as a clip") from error
     finally:
@@ -112,14 +111,8 @@ def change_clip(
     return count
 
 
-def _check_regular(path: Path) -> None:
-    """Raise unless this is a file: ffmpeg would wait for the other end of a pipe."""
-    with decoding(path), open_regular(path):
-        pass
-
-
 def describe_clip(path: Path) -> dict[str, Any]:
-    """Return what a clip is, ready for JSON: its size and rate, and its record if it has one.
+    """Return size, rate, seconds and record of a clip, ready for JSON.
 
     Raises
     ------
@@ -128,16 +121,12 @@ def describe_clip(path: Path) -> dict[str, Any]:
     MlrError
         If the extra is not installed.
     """
-    import subprocess
-
     _check_regular(path)
-    ffmpeg = _ffmpeg()
-    command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", os.fspath(path)]
-    command += ["-f", "ffmetadata", "-"]
-    done = subprocess.run(command, capture_output=True, check=False)
+    command = [_ffmpeg().get_ffmpeg_exe(), "-v", "error", "-i", str(path.absolute())]
+    done = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
     try:
-        with closing(ffmpeg.read_frames(os.fspath(path))) as reader:
-            about = next(reader)
+        with _reader(path) as reader:
+            about = reader.get_meta_data()
     except (OSError, RuntimeError, StopIteration):
         raise ImageError(f"{path}: is not a clip, or damaged") from None
     width, height = about["size"]
@@ -154,14 +143,23 @@ def describe_clip(path: Path) -> dict[str, Any]:
     return found | NO_RECORD
 
 
-def _frames(reader: Iterator[bytes], height: int, width: int) -> Iterator[Pixels]:
-    """Yield frames of uint8, shape (height, width, 3)."""
-    for data in reader:
-        yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+def _check_regular(path: Path) -> None:
+    """Raise unless this is a regular file: ffmpeg would wait for a pipe."""
+    with decoding(path), open_regular(path):
+        pass
+
+
+@contextmanager
+def _reader(path: Path, **options: Any) -> Iterator[Any]:
+    """Open a clip; imageio itself would leave ffmpeg running until a garbage collection."""
+    with (
+        iio.imopen(path.absolute(), "r", **PLUGIN) as file,
+        closing(file.legacy_get_reader(**options)) as reader,
+    ):
+        yield reader
 
 
 def _write(
-    ffmpeg: ModuleType,
     path: Path,
     frames: Iterator[Pixels],
     source: Path,
@@ -169,48 +167,42 @@ def _write(
     record: Record | None,
 ) -> int:
     """Write frames with the sound of the source and return their number."""
-    writer: Generator[None, Any, None] | None = None
-    count = 0
+    first = next(frames, None)
+    if first is None:
+        raise ImageError(f"{source}: has no frames")
     params = _colours(about.get("pix_fmt", ""))
     params += ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     if record is not None:
         params += ["-metadata", f"comment={to_json(record)}"]
-    try:
-        for frame in frames:
-            if writer is None:
-                height, width, _ = frame.shape
-                even = width % 2 == height % 2 == 0  # as half the colour resolution needs
-                writer = ffmpeg.write_frames(
-                    os.fspath(path),
-                    (width, height),
-                    fps=about["fps"] or UNKNOWN_RATE,
-                    quality=QUALITY,
-                    pix_fmt_out="yuv420p" if even else "yuv444p",
-                    macro_block_size=1,
-                    ffmpeg_log_level="quiet",
-                    audio_path=os.fspath(source) if about.get("audio_codec") else None,
-                    audio_codec="copy" if path.suffix == source.suffix else None,
-                    output_params=params,
-                )
-                writer.send(None)
-            writer.send(np.ascontiguousarray(frame))
+    even = first.shape[0] % 2 == first.shape[1] % 2 == 0  # as half the colour resolution needs
+    options = {
+        "fps": about["fps"] or UNKNOWN_RATE,
+        "quality": QUALITY,
+        "pixelformat": "yuv420p" if even else "yuv444p",
+        "macro_block_size": 1,
+        "ffmpeg_log_level": "quiet",
+        "audio_path": str(source.absolute()) if about.get("audio_codec") else None,
+        "audio_codec": "copy" if path.suffix == source.suffix else None,
+        "output_params": params,
+    }
+    count = 0
+    with (
+        iio.imopen(path.absolute(), "w", **PLUGIN) as file,
+        closing(file.legacy_get_writer(**options)) as writer,
+    ):
+        for frame in chain([first], frames):
+            writer.append_data(frame)
             count += 1
-    finally:
-        if writer is not None:
-            writer.close()
     return count
 
 
 def _colours(stored: str) -> list[str]:
-    """Return options that store colours as the source does, for players go by its size otherwise.
+    """Return options that store colours as the source does: players guess by the size otherwise.
 
-    Parameters
-    ----------
-    stored : str
-        What ffmpeg says of the source, as ``yuv420p(tv, bt709/unknown/unknown, progressive)``.
+    ffmpeg describes it as ``yuv420p(tv, bt709/unknown/unknown, progressive)``.
     """
     found = re.search(rf"[(, ]({'|'.join(MATRICES)})(?:/([\w-]+)/([\w-]+))?", stored)
-    scale = f"scale=flags={EXACT}"
+    scale = f"scale=flags={ACCURATE}"
     if found is None:
         return ["-vf", scale]
     matrix, primaries, transfer = (name or found[1] for name in found.groups())

@@ -1,4 +1,4 @@
-"""Which file becomes which: where the outputs of images and clips go, so that none collide."""
+"""Where the outputs of images and clips are written, so that none collide."""
 
 from __future__ import annotations
 
@@ -26,13 +26,7 @@ class Job:
 
 
 def check_skipping(skip_existing: bool, force: bool) -> None:
-    """Raise unless it is clear what becomes of outputs that exist.
-
-    Raises
-    ------
-    OptionError
-        If they are to be both skipped and overwritten.
-    """
+    """Raise `OptionError` if existing outputs are to be both skipped and overwritten."""
     if skip_existing and force:
         raise OptionError("existing outputs are either skipped or overwritten; give one of the two")
 
@@ -46,11 +40,26 @@ def plan(
     *,
     force: bool = False,
 ) -> list[Job]:
-    """Decide where each output goes.
+    """Decide where each output is written.
 
-    Those that would collide, or overwrite another one of the faces, are named and left out; so are
-    those that would replace their own face, unless forced. Images are written with the suffix, if
-    there is one, and clips as clips.
+    Outputs that would collide, or overwrite another one of the faces, fail; so do those that would
+    replace their own face, unless forced.
+
+    Parameters
+    ----------
+    faces : sequence of Path
+        Images, clips, and folders of them.
+    output : path, optional
+        The file, for one face and one expression, or a folder; by default next to each face or
+        folder of faces.
+    expressions : sequence of str
+        Names of the outputs of each face.
+    report : Report
+        Told about failures.
+    suffix : str, optional
+        Of the images to write, by default that of each face; clips are written as clips.
+    force : bool
+        A face may be replaced by its own output.
 
     Raises
     ------
@@ -74,24 +83,30 @@ def plan(
         )
     jobs: list[Job] = []
     taken: dict[Path, Path] = {}
-    named = list(_named(faces, _output_folders(destination, expressions), report))
+    earlier: list[Path] = []  # folders of outputs
+    if destination is not None:
+        earlier = [destination.resolve() / name for name in (expressions if several else ("",))]
+    named = list(_named(faces, earlier, report))
     inputs = {face.resolve() for face, _, _ in named}
     for face, name, root in named:
         if destination is not None and root is not None and len(folders) > 1:
             name = Path(root.resolve().name) / name
         outputs: dict[str, Path] = {}
-        named_as = _in_format(name, suffix)
+        name = _in_format(name, suffix)
         for expression in expressions:
-            path = _output(face, named_as, root, destination, expression, several)
-            place = path.resolve()
-            if place in taken:
-                report.fail(face, f"would be written to {path}, as {taken[place]} is")
-            elif place in inputs and place != face.resolve():
+            if destination is not None:
+                path = destination / expression / name if several else destination / name
+            else:
+                path = _next_to(face, name, root, expression)
+            resolved = path.resolve()
+            if resolved in taken:
+                report.fail(face, f"would be written to {path}, as {taken[resolved]} is")
+            elif resolved in inputs and resolved != face.resolve():
                 report.fail(face, f"would be written to {path}, which is one of the faces")
-            elif place in inputs and not force:
+            elif resolved in inputs and not force:
                 report.fail(face, _ITSELF)
             else:
-                taken[place] = face
+                taken[resolved] = face
                 outputs[expression] = path
         if outputs:
             jobs.append(Job(face, outputs))
@@ -105,7 +120,7 @@ def _is_face(path: Path) -> bool:
 
 
 def _is_one(destination: Path) -> bool:
-    """Tell whether outputs are to be written to a place that holds one, rather than below it."""
+    """Tell whether the destination holds one output, and is not a folder of outputs."""
     if destination.suffix.lower() == FRAMES_FOLDER:
         return True
     return _is_face(destination) and not destination.is_dir()
@@ -121,27 +136,19 @@ def _in_format(name: Path, suffix: str | None) -> Path:
     return name if kind in ENCODINGS else name.with_suffix(".png")
 
 
-def _output_folders(destination: Path | None, expressions: Sequence[str]) -> list[Path]:
-    """Return the folders that outputs go to, resolved; none without a destination."""
-    if destination is None:
-        return []
-    folder = destination.resolve()
-    return [folder / name for name in expressions] if len(expressions) > 1 else [folder]
-
-
 def _named(
-    faces: Sequence[Path], output_folders: Sequence[Path], report: Report
+    faces: Sequence[Path], earlier: Sequence[Path], report: Report
 ) -> Iterator[tuple[Path, Path, Path | None]]:
-    """Yield each image with its name below its folder, and that folder; None for a single file.
+    """Yield each image with its path in its folder, and that folder; None for a single file.
 
-    Output folders inside of a folder of faces hold earlier outputs, and are not looked into.
+    Folders of earlier outputs inside of a folder of faces are skipped.
     """
     for face in faces:
         if not face.is_dir():
             yield face, Path(face.name), None
             continue
         root = face.resolve()
-        skipped = [o.relative_to(root) for o in output_folders if root in o.parents]
+        skipped = [o.relative_to(root) for o in earlier if root in o.parents]
         try:
             names = [path.relative_to(face) for path in images_under(face, _is_face)]
         except DataError as error:
@@ -154,17 +161,8 @@ def _named(
             yield face / name, name, face
 
 
-def _output(
-    face: Path,
-    name: Path,
-    root: Path | None,
-    destination: Path | None,
-    expression: str,
-    several: bool,
-) -> Path:
-    """Return where one expression of a face goes."""
-    if destination is not None:
-        return destination / expression / name if several else destination / name
+def _next_to(face: Path, name: Path, root: Path | None, expression: str) -> Path:
+    """Return the path of an output next to its face, or to the folder of faces ``root``."""
     if root is None:
         return face.with_name(f"{name.stem}-{expression}{name.suffix}")
     folder = root.resolve()

@@ -1,8 +1,8 @@
-"""What a synthesized file says of itself: a record in its metadata, written and read back.
+"""Provenance: a record in the metadata of synthesized files of how they were made.
 
-The record is one JSON object in ASCII. It is the EXIF ImageDescription of PNG, JPEG, TIFF and WebP,
-where every viewer shows it, beside EXIF Software; and the comment of GIF and of films. BMP
-has no place for it. There is no time in it: the same pixels and settings give the same bytes.
+The record is one JSON object in ASCII: the EXIF ImageDescription of PNG, JPEG, TIFF and WebP, where
+every viewer shows it, next to EXIF Software; and the comment of GIF and of clips. BMP cannot hold
+it. It has no time in it: the same pixels and settings give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import PIL.Image
 from PIL.ExifTags import Base
 
 from mlr._version import __version__
-from mlr.io.files import LARGEST, open_regular
-from mlr.io.images import FORMATS, decoding, upright_size
+from mlr.io.images import opened, upright_size
 
 KIND = "synthesized"
 
-#: What is said of a file without a record.
+#: Stands for the record of a file that has none.
 NO_RECORD = {"record": "none: nothing says that mlr synthesized it"}
 
 Record = Mapping[str, Any]
@@ -39,10 +38,10 @@ def new_record(
     strength : float
         Strength of the change.
     model : str
-        SHA-256 of the model file in hexadecimal digits, as ``sha256sum`` prints it; empty for a
-        model that is in no file, and then left out.
+        SHA-256 of the model file in hexadecimal digits, as ``sha256sum`` prints it; omitted if
+        empty, for a model without a file.
     style : object, optional
-        The style given, a number or one for each expression; left out if there is none.
+        The style given, a number or one for each expression; omitted if None.
     """
     record = {
         "kind": KIND,
@@ -55,20 +54,12 @@ def new_record(
 
 
 def to_json(record: Record) -> str:
-    """Return a record as text: ASCII, on one line."""
+    """Return a record as one line of ASCII."""
     return json.dumps(record)
 
 
 def to_exif(record: Record | None, exif: PIL.Image.Exif | None = None) -> PIL.Image.Exif:
-    """Return EXIF metadata with a record in it; without a record, as it was.
-
-    Parameters
-    ----------
-    record : mapping, optional
-        As of `new_record`.
-    exif : Exif, optional
-        Metadata to add it to, which are changed; by default empty ones.
-    """
+    """Add a record, if there is one, to EXIF metadata, by default empty, and return these."""
     exif = PIL.Image.Exif() if exif is None else exif
     if record is not None:
         exif[Base.Software], exif[Base.ImageDescription] = str(record["software"]), to_json(record)
@@ -76,7 +67,7 @@ def to_exif(record: Record | None, exif: PIL.Image.Exif | None = None) -> PIL.Im
 
 
 def from_json(text: object) -> dict[str, Any] | None:
-    """Return the record that a text is, or None if it is anything else."""
+    """Return the record in a text, or None if it holds anything else."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     try:
@@ -87,25 +78,21 @@ def from_json(text: object) -> dict[str, Any] | None:
 
 
 def describe_image(path: Path) -> dict[str, Any]:
-    """Return what an image file is, ready for JSON: its size, and its record if it has one.
+    """Return size, format and record of an image file, ready for JSON.
 
     Raises
     ------
     ImageError
         If it is no image, or is damaged.
     """
-    with (
-        decoding(path),
-        open_regular(path, LARGEST) as file,
-        PIL.Image.open(file, formats=FORMATS) as image,
-    ):
+    with opened(path) as image:
+        text = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
         width, height = upright_size(image)
-        said = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
         found = {
             "kind": "image",
             "format": str(image.format),
             "size": f"{width}x{height}",
             "frames": int(getattr(image, "n_frames", 1)),
         }
-    record = from_json(said)
+    record = from_json(text)
     return found | (record or NO_RECORD)

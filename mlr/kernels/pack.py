@@ -7,14 +7,14 @@ samples of a tile of pixels, and a vector of sums those of the same pixels.
 import numpy as np
 
 from mlr.kernels import jit
+from mlr.kernels._llvm import BLOCK as BLOCK
+from mlr.kernels._llvm import LINE, RUN, address, fetch, interleave
 from mlr.kernels.parallel import share_out
-from mlr.kernels.vectors import BLOCK, LINE, address, fetch, interleave
 
 #: The rows of a block have an odd multiple of so many pixels, lines of the cache: those that are a
 #: power of two apart would get in each other's way there (1.2 times the time), and of those of an
 #: odd multiple of 8 every other one would begin in the middle of a line (1.15 times).
 SPREAD = 16
-PIXELS = 16  # that `interleave` treats together
 
 
 def samples_shape(channels, height, width, count):
@@ -89,7 +89,7 @@ def _pack_row(images, samples, shape, packed, start, y, plain, places):
     _, _, blocks, pitch, _ = packed
     for c in range(channels):
         places[c] = (c * height + y) * blocks * pitch * BLOCK
-    vectors = not plain and width >= PIXELS and channels in (1, 3)
+    vectors = not plain and width >= RUN and channels in (1, 3)
     first = 0
     while first < count:
         block, inside = divmod(start + first, BLOCK)
@@ -99,12 +99,12 @@ def _pack_row(images, samples, shape, packed, start, y, plain, places):
             for n in range(following, min(following + BLOCK, count) if row < height else 0):
                 begin = (n * height + row) * width * channels
                 for i in range(begin, begin + width * channels, LINE):
-                    fetch(images, (i,))
+                    fetch(images, i)
         source, target = (first * height + y) * width * channels, block * pitch * BLOCK + inside
         stride = height * width * channels
         if vectors and last - first == BLOCK:
-            for left in range(0, width, PIXELS):
-                x = min(left, width - PIXELS)
+            for left in range(0, width, RUN):
+                x = min(left, width - RUN)
                 pixels, to = (
                     address(images, source + x * channels),
                     address(samples, target + x * BLOCK),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ import PIL.Image
 
 from mlr.errors import ImageError
 from mlr.io.files import replacing, replacing_folder
-from mlr.io.images import PNG_LEVEL, QUALITY, Pixels, write_image
+from mlr.io.images import PNG_LEVEL, QUALITY, Pixels, encode, write_image
 from mlr.io.outputs import FRAMES_FOLDER
 from mlr.io.provenance import Record, to_exif, to_json
 
-#: Kinds of file that hold an animation: what Pillow calls them, None for a folder.
+#: What Pillow calls the kinds of file that hold an animation; None for a folder.
 ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
-FRAMES = 24  # in one run there and back
-PALETTE_PIXELS = 50_000  # that the colours of a GIF are chosen from
-SECONDS = 2.0  # that it takes
+FRAMES = 24  # there and back
+SECONDS = 2.0  # there and back
+PALETTE_PIXELS = 50_000  # from which the colours of a GIF are chosen
 KEPT = 100 << 20  # bytes of frames that are kept for the way back
 
 Change = Callable[[float], Pixels]
@@ -50,38 +50,32 @@ def write_animation(
     png_level: int = PNG_LEVEL,
     force: bool = False,
 ) -> None:
-    """Write an animation that runs from the input to an expression and back, for ever.
+    """Write an endless animation from the input to an expression and back.
 
-    GIF has 256 colours. WebP and folders take frames as they are made, and frames of the way there
-    are kept for the way back while there is room; of the other two Pillow keeps all in memory until
-    they are written. A folder has ``00.png``, ``01.png`` and so on, which
-    keep 16 bits, and each of which says its own strength.
+    GIF has 256 colours. Frames are computed while a WebP or a folder is written, and those of the
+    way there are kept for the way back while there is room; for the other kinds Pillow keeps all.
+    A folder has ``00.png``, ``01.png`` and so on, with 16 bits where the input has them, each with
+    a record of its own strength.
 
     Parameters
     ----------
     path : Path
         File or folder to write; its suffix is one of `ANIMATED`.
     change : function of float
-        Returns the image with so much of the expression: uint8 or uint16, shape (height, width, 1
-        or 3). Files show 16 bits with 8.
-    alpha : ndarray, shape (height, width), optional
-        Opacity of every frame; left out of GIF.
+        Returns the image with an expression of this strength: uint8 or uint16, shape (height,
+        width, 1 or 3). Files get 8 bits.
+    alpha, icc : ndarray of shape (height, width), bytes, optional
+        Opacity and colour profile of every frame; omitted in GIF.
     strength : float
         Strength of the expression half-way.
     frames : int
-        How many there are.
+        Number of frames.
     seconds : float
-        How long they take together.
-    icc : bytes, optional
-        Colour profile; not for GIF.
+        Duration of all frames.
     record : mapping, optional
-        What the file shall say of itself, see `mlr.io.provenance`.
-    quality : int
-        Of WebP, from 1 to 100.
-    png_level : int
-        How hard to compress PNG, from 0 to 9.
-    force : bool
-        Replace an existing file.
+        See `mlr.io.provenance`.
+    quality, png_level, force
+        As of `write_image`.
 
     Raises
     ------
@@ -98,39 +92,36 @@ def write_animation(
     strengths, change = eased_strengths(frames, strength), _remembered(change)
     kind = ANIMATED[suffix]
     if kind is None:
-        _write_frames(path, change, alpha, strengths, icc, record, png_level, force)
+        digits = len(str(frames - 1))
+        with replacing_folder(path, force=force) as folder:
+            for number, each in enumerate(strengths):
+                exif = to_exif(None if record is None else {**record, "strength": each})
+                file = folder / f"{number:0{digits}}.png"
+                write_image(file, change(each), alpha, icc=icc, exif=exif, png_level=png_level)
         return
-    options: dict[str, Any] = {
-        "GIF": {},
-        "WEBP": {"quality": quality},
-        "PNG": {"compress_level": png_level},
-    }[kind]
+    options: dict[str, Any] = {"duration": round(1000 * seconds / frames), "loop": 0}
+    options |= {"WEBP": {"quality": quality}, "PNG": {"compress_level": png_level}}.get(kind, {})
+    palette = None
     if kind == "GIF":
-        alpha = None
+        alpha, palette = None, _palette(change, strength)
         options |= {} if record is None else {"comment": to_json(record).encode()}
     else:
         options |= {"exif": to_exif(record)} | ({"icc_profile": icc} if icc else {})
-    pictures: Iterator[PIL.Image.Image] = (_picture(change(each), alpha) for each in strengths)
-    if kind == "GIF":
-        pictures = _with_one_palette(pictures, change, strength)
-    with replacing(path, force=force) as file:
+    pictures = (_picture(change(each), alpha, palette) for each in strengths)
+    if palette is not None:
+        options |= {"mode": "P", "palette": bytes(palette.getpalette() or [])}
+    with replacing(path, force=force) as output:
         try:
-            first = next(pictures)
-            first.save(
-                file,
-                kind,
-                save_all=True,
-                append_images=list(pictures) if kind == "PNG" else pictures,  # runs through twice
-                duration=round(1000 * seconds / frames),
-                loop=0,
-                **options,
-            )
+            first = np.asarray(next(pictures))
+            # The encoder of PNG runs through the frames twice.
+            others = list(pictures) if kind == "PNG" else pictures
+            encode(output, first, kind, save_all=True, append_images=others, **options)
         except (ValueError, TypeError, KeyError) as error:
             raise ImageError(f"{path}: cannot be encoded: {error}") from error
 
 
 def _remembered(change: Change) -> Change:
-    """Return the same function, but it keeps what it returns while there is room."""
+    """Cache what a function returns, up to `KEPT` bytes."""
     kept: dict[float, Pixels] = {}
 
     def remembered(strength: float) -> Pixels:
@@ -144,52 +135,33 @@ def _remembered(change: Change) -> Change:
     return remembered
 
 
-def _write_frames(
-    path: Path,
-    change: Change,
-    alpha: Pixels | None,
-    strengths: list[float],
-    icc: bytes | None,
-    record: Record | None,
-    png_level: int,
-    force: bool,
-) -> None:
-    """Write a folder of numbered PNG files."""
-    digits = len(str(len(strengths) - 1))
-    with replacing_folder(path, force=force) as folder:
-        for number, strength in enumerate(strengths):
-            exif = to_exif(None if record is None else {**record, "strength": strength})
-            file = folder / f"{number:0{digits}}.png"
-            write_image(file, change(strength), alpha, icc=icc, exif=exif, png_level=png_level)
-
-
-def _picture(pixels: Pixels, alpha: Pixels | None = None) -> PIL.Image.Image:
-    """Return pixels, and their opacity if there is any, as Pillow holds them."""
+def _picture(
+    pixels: Pixels, alpha: Pixels | None, palette: PIL.Image.Image | None
+) -> PIL.Image.Image:
+    """Return a frame for Pillow, in the colours of a palette if there is one."""
     pixels = _eight_bits(pixels)
     if alpha is not None:
         pixels = np.dstack([pixels, _eight_bits(alpha)])
-    return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if palette is None:
+        return picture
+    return picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE)  # which would crawl
 
 
-def _with_one_palette(
-    pictures: Iterator[PIL.Image.Image], change: Change, strength: float
-) -> Iterator[PIL.Image.Image]:
-    """Yield frames in the colours of the input, of the expression and of what lies between.
+def _palette(change: Change, strength: float) -> PIL.Image.Image | None:
+    """Return an image in the palette of a GIF in colour.
 
-    One palette for all does not flicker, and makes half the file of one for each frame. Colours are
-    chosen by how much of the range they cover: by how many pixels they have, lips turn grey. No
-    dithering, which would crawl.
+    One palette for all frames does not flicker. Its colours are those of the input, of the
+    expression and of what lies between, chosen by how much of the range they cover: by how many
+    pixels they have, lips turn grey.
     """
     extremes = np.vstack([_eight_bits(change(share * strength)) for share in (0, 0.5, 1)])
     if extremes.shape[2] == 1:
-        yield from pictures
-        return
+        return None
     step = max(1, round((extremes.size / 3 / PALETTE_PIXELS) ** 0.5))
-    palette = PIL.Image.fromarray(extremes[::step, ::step]).quantize(
+    return PIL.Image.fromarray(extremes[::step, ::step]).quantize(
         256, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=1
     )
-    for picture in pictures:
-        yield picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE)
 
 
 def _eight_bits(pixels: Pixels) -> Pixels:

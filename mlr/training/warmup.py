@@ -15,7 +15,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.io.files import lock
 from mlr.kernels import jit
-from mlr.kernels.vectors import TILE
+from mlr.kernels.products import TILE
 from mlr.recipes.best import Best
 from mlr.recipes.fit import fit
 from mlr.training.register import framed_statistics

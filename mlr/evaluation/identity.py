@@ -1,4 +1,4 @@
-"""Telling how much an aligned face still looks like the same person, with ``mlr[align]``.
+"""Whether an aligned face keeps its identity, measured with ``mlr[align]``.
 
 dlib's residual network maps a face to 128 numbers, its embedding. Two pictures of one subject have
 close embeddings (King 2017: mostly below a distance of 0.6), those of two subjects do not.
@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from mlr.photo.detector import load_dlib_model, predictor
+from mlr.photo.detect import load_dlib_model, predictor
 
 Embedding = npt.NDArray[np.float64]
 
-SIDE = 512  # to which an aligned face is enlarged, in pixels
-PADDING = 100  # around it, with the pixels of its edge
+SIDE = 512  # of the enlarged face, in pixels
+PADDING = 100  # pixels of its edge, repeated around it
 RECTANGLE = (150, 180, 562, 580)  # of the face in there: left, top, right, bottom
 
-_one_at_a_time = threading.Lock()  # the network keeps notes; it holds the GIL anyway
+_one_at_a_time = threading.Lock()  # the network has state; it holds the GIL anyway
 
 
 def embedding(pixels: npt.NDArray[np.uint8]) -> Embedding:
