@@ -638,7 +638,7 @@ def test_manifest_from_training_to_evaluation(run, faces, tmp_path):
     ("error", "said"),
     [
         (MemoryError(), "not enough memory"),
-        (SystemError("error return"), "most likely for want of memory: error return"),
+        (SystemError("error return"), "probably out of memory: error return"),
         (ImportError("numpy:\n\nno room\n"), "a library cannot be loaded: no room"),
     ],
 )

@@ -81,7 +81,7 @@ def test_summary_counts_and_says_what_several_failed_of(run, model, folder, tmp_
     result = run("synthesize", model, folder, "-o", tmp_path / "out")
     assert result.code == 1
     assert result.lines[-1].startswith(f"{PEOPLE} images written to {tmp_path}/out in ")
-    assert result.lines[-1].endswith("; 4 left out, see above, 3 times: is empty")
+    assert result.lines[-1].endswith("; 4 failed, see above, 3 times: is empty")
     result = run("synthesize", model, folder, "-o", tmp_path / "out")
     assert f", {PEOPLE} times: exists already, 3 times: is empty" in result.lines[-1]
 

@@ -72,7 +72,7 @@ def test_expected_change_is_that_of_images_without_registration():
 def test_copying_model_changes_nothing_and_is_sharp():
     weights = np.zeros((1, 1, 10, 4, 5), np.float32)
     weights[:, :, 4] = 1
-    model = Model(weights, ReceptiveField.square(3), ("happy",), {})
+    model = Model(weights, ReceptiveField.square(3), ("happy",), ModelInfo())
     assert inspect.summarize(model, "happy") == {
         "change": 0,
         "bias": 0,
@@ -129,7 +129,7 @@ def test_a_pixel_shows_its_own_coefficients():
 
 def test_plus_has_holes_in_its_window():
     weights = np.zeros((1, 1, 6, 4, 5), np.float32)
-    model = Model(weights, ReceptiveField.of("plus"), ("happy",), {})
+    model = Model(weights, ReceptiveField.of("plus"), ("happy",), ModelInfo())
     window = maps.as_window(model, np.arange(5.0))
     assert np.isnan(window[0, 0])
     assert window[1, 1] == 2

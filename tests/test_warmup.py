@@ -19,7 +19,7 @@ from tests.conftest import draw, draw_pairs, run_process
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
-LINE = "compiling the kernels, this once: about fifteen seconds"
+LINE = "compiling the kernels, this once: about twenty seconds"
 
 
 def double(array):
@@ -71,7 +71,7 @@ def test_code_of_other_kernels_or_of_plain_ones_is_not_loaded(folder, monkeypatc
 
 def test_code_of_an_older_version_is_not_run_after_a_kill(folder, monkeypatch):
     def kernel(value):
-        space = {"__name__": "kernels_of_a_test"}
+        space = {"__name__": __name__}
         path = folder / "module.py"
         path.write_text(f"def kernel(array):\n    array[0] = {value}\n")
         exec(compile(path.read_text(), path, "exec"), space)
@@ -159,7 +159,7 @@ def test_warmup_says_where_compiled_kernels_are(run):
     run("warmup", "-q")
     result = run("warmup")
     assert (result.code, result.out) == (0, "")
-    assert result.err.startswith("kernels had been compiled before, and loaded in ")
+    assert result.err.startswith("kernels loaded from the cache in ")
     assert Path(result.err.split("kept in ")[1].strip()).is_dir()
     assert run("warmup", "-q") == (0, "", "")
     assert '"compiled": false' in run("warmup", "--json", "-q").out
@@ -196,7 +196,7 @@ def test_first_training_without_any_folder_is_quiet_and_works(faces, tmp_path):
         train = ["train", faces, "-o", tmp_path / "m.npz", "--force", *quiet]
         result = run_process(*train, env=variables)
         assert result.code == 0
-        assert result.err.startswith("" if quiet else "compiling the kernels, for want of a folder")
+        assert result.err.startswith("" if quiet else "compiling the kernels, without a folder")
         assert not (quiet and result.err)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,11 +22,10 @@ def inspect(
     model: Path,
     output: Path,
     at: str | None,
-    target: tuple[str, ...],
-    force: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **keywords: Any,
 ) -> int:
     """Draw what MODEL has learnt: the mean face at several styles, its motion, templates, taps.
 
@@ -37,7 +37,7 @@ def inspect(
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
-    result = inspect_model(load_model(model), output, at=_pixel(at), target=target, force=force)
+    result = inspect_model(load_model(model), output, at=_pixel(at), **keywords)
     what = f"{counted(len(result['pictures']), 'picture')} written to {output}"
     return options.finish(report, result if as_json else None, what)
 

@@ -189,7 +189,9 @@ else:  # without the fused rounding
 
     @jit.inlined
     def load_run(array, index):
-        return array[index : index + RUN].copy()
+        if array.ndim == 2:
+            return array[index[0], index[1] : index[1] + RUN].copy()
+        return array[index[0] : index[0] + RUN].copy()
 
     @jit.inlined
     def store(array, index, a):
@@ -200,7 +202,10 @@ else:  # without the fused rounding
 
     @jit.inlined
     def store_run(array, index, a):
-        array[index : index + RUN] = a
+        if array.ndim == 2:
+            array[index[0], index[1] : index[1] + RUN] = a
+        else:
+            array[index[0] : index[0] + RUN] = a
 
     @jit.inlined
     def fill(x):

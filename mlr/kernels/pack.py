@@ -4,7 +4,10 @@ Samples lie in blocks of four, those of adjacent pixels side by side: a vector t
 samples of a tile of pixels, and a vector of sums those of the same pixels.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from mlr.kernels import jit
 from mlr.kernels._llvm import BLOCK as BLOCK
@@ -17,7 +20,9 @@ from mlr.kernels.parallel import share_out
 SPREAD = 16
 
 
-def samples_shape(channels, height, width, count):
+def samples_shape(
+    channels: int, height: int, width: int, count: int
+) -> tuple[int, int, int, int, int]:
     """Return the shape (C, H, B, R, BLOCK) of an array for so many samples of each pixel.
 
     There are B blocks, and rows of R pixels, at least the width. Kernels are fastest where memory
@@ -32,7 +37,7 @@ def samples_shape(channels, height, width, count):
     )
 
 
-def at_line(size, dtype):
+def at_line(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return an array of so many elements, with anything in them, that begins at a cache line."""
     dtype = np.dtype(dtype)
     memory = np.empty(size * dtype.itemsize + LINE, np.uint8)
@@ -40,14 +45,14 @@ def at_line(size, dtype):
     return memory[first : first + size * dtype.itemsize].view(dtype)
 
 
-def clear_from(samples, count):
+def clear_from(samples: npt.NDArray[Any], count: int) -> None:
     """Set the samples from number ``count`` on to zero; they do not count then."""
     block, rest = divmod(count, BLOCK)
     samples[:, :, block : block + 1, :, rest:] = 0
     samples[:, :, block + 1 :] = 0
 
 
-def pack(images, samples, start):
+def pack(images: npt.NDArray[Any], samples: npt.NDArray[Any], start: int) -> None:
     """Copy images so that the samples of a pixel lie side by side, in blocks.
 
         samples[c, y, m // BLOCK, x, m % BLOCK] = images[n, y, x, c],    m = start + n

@@ -15,8 +15,11 @@ the same rows again in the first-level cache, but wait for each (1.6 times the t
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mlr.kernels import jit
 from mlr.kernels._llvm import BIAS, BLOCK, LINE, TALL, WIDE, add_up, address, multiply
@@ -29,7 +32,7 @@ MOST = 33025  # samples: 255^2 MOST < 2^31
 NONE = -(2**62)  # instead of the place of an offset
 
 
-def add_products(jobs):
+def add_products(jobs: Sequence[tuple[npt.NDArray[Any], ...]]) -> None:
     """Add the products of all pixels with their neighbours, summed over the samples.
 
         planes[c, l, y, x] += sum_n a_n(c, y, x) b_n(c, y + offsets[l, 0], x + offsets[l, 1])
@@ -75,7 +78,7 @@ def _products(a, b, offsets, totals, planes):
     return [(_add_products_uint8, tasks, (samples, a.shape, table, planes))]
 
 
-def sums_of(arrays):
+def sums_of(arrays: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
     """Return the sums of the samples of all pixels.
 
     Parameters
