@@ -405,7 +405,7 @@ def test_align_skips_no_crop_of_another_size_and_no_strange_table(run, photos, t
     table.write_text(rows + "cut,1,2\n")
     result = run("align", folder, *common, "--size", 48)
     assert result.code == 1
-    assert "alignment.csv: is not as mlr align wrote it" in result.err
+    assert "alignment.csv: not written by mlr align" in result.err
     assert table.read_text() == rows + "cut,1,2\n"
 
 
@@ -420,7 +420,7 @@ def test_align_several_faces(run, photos, tmp_path, face, written):
         (face == "2" and found == ["ann.png"]) or not written
     )
     if not written:
-        assert result.lines[0] == f"mlr: {photo}: has 2 faces, and number 3 is wanted"
+        assert result.lines[0] == f"mlr: {photo}: has 2 faces, but face 3 was requested"
 
 
 def test_crops_are_encoded_as_wanted(run, photos, tmp_path):
@@ -445,7 +445,7 @@ def test_faces_never_overwrite_the_crop_of_another_photograph(run, photos, tmp_p
     out = tmp_path / "out"
     result = run("align", folder / "neutral", "-o", out, "--eyes", eyes, "--face", "all", "--force")
     assert result.code == 1
-    assert "face 2 would be written to" in result.lines[0]
+    assert "face 2 and another photograph would both be" in result.lines[0]
     wanted = aligned_crop(scene(seed=9), Eyes(100 + 100j + CENTRE, 140 + 100j + CENTRE))
     assert np.array_equal(read_image(out / "ann-2.png").pixels, wanted)
 

@@ -130,7 +130,7 @@ def test_several_faces_or_one():
     paths = [[100 + 100j] * 30, [300 + 100j] * 30]
     assert all(len(frame) == 2 for frame in followed(*paths))
     late = [None] * 5 + [300 + 100j] * 25
-    one = followed(paths[0], late, wanted=lambda faces: faces[:1])
+    one = followed(paths[0], late, select=lambda faces: faces[:1])
     assert [len(frame) for frame in one] == [1] * 30
     assert len(followed(paths[0], late)[-1]) == 2
 
@@ -319,7 +319,7 @@ def test_a_clip_without_a_face_is_named_and_leaves_nothing(run, ffmpeg, model, t
     source = film(ffmpeg, tmp_path / "x.mp4", [draw(t, 64) for t in range(4)])
     result = run("synthesize", model, source)
     assert result.code == 1
-    assert "no face found in any frame; give its eyes with --eyes" in result.lines[0]
+    assert "no face found in any video frame; give its eyes with --eyes" in result.lines[0]
     assert "give --resize if it is an aligned face" in result.lines[0]
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
 

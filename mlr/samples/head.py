@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, ramp, smooth
+from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, power_8, ramp, smooth
 from mlr.samples.expressions import Shot
 from mlr.samples.geometry import Eye, Face
 from mlr.samples.mouth import Lips
@@ -222,15 +222,9 @@ def light_up(s: Surface, px: float, p: Subject, shot: Shot) -> Array:
     # halfway between the light and the viewer
     hz = float(np.sqrt(lx * lx + ly * ly + (lz + 1) ** 2))
     shine = np.maximum((lz + 1 - gx * lx - gy * ly) * nz * (1 / hz), 0.0)
-    broad = _power_8(shine)
-    out += (0.035 * broad + 0.06 * _power_8(broad)) * s.gloss * s.open
+    broad = power_8(shine)
+    out += (0.035 * broad + 0.06 * power_8(broad)) * s.gloss * s.open
     return out
-
-
-def _power_8(a: Array) -> Array:
-    for _ in range(3):
-        a = a * a
-    return a
 
 
 def face_layer(g: Grid, p: Subject, f: Face, lips: Lips, e: Array) -> Surface:
