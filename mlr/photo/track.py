@@ -72,25 +72,16 @@ class Track:
 
     def _smoothed(self, index: int) -> Eyes:
         """Return the eyes on their smoothed paths."""
-        here = self._interpolated(index)
         frames = np.array(list(self.found)) - index
         eyes = np.array([(eyes.left, eyes.right) for eyes in self.found.values()])
+        found = np.array([np.interp(0, frames, eye) for eye in eyes.T])
         root = np.exp(-((frames / SIGMA) ** 2) / 4)[:, None]  # of the weights
         powers = frames[:, None] ** np.arange(min(3, len(frames)))
         path = np.linalg.lstsq(root * powers, root * eyes, rcond=None)[0][0]
-        steps = path - (here.left, here.right)
-        steps *= np.minimum(1, LARGEST_SHIFT * here.distance / np.maximum(np.abs(steps), 1e-9))
-        left, right = here.left + complex(steps[0]), here.right + complex(steps[1])
-        return Eyes(left, right, here.confidence)
-
-    def _interpolated(self, index: int) -> Eyes:
-        """Return the detected eyes, interpolated linearly in gaps."""
-        before = max((n for n in self.found if n <= index), default=min(self.found))
-        after = min((n for n in self.found if n >= index), default=before)
-        a, b = self.found[before], self.found[after]
-        part = (index - before) / (after - before) if after > before else 0.0
-        left, right = (x + part * (y - x) for x, y in ((a.left, b.left), (a.right, b.right)))
-        return Eyes(left, right, a.confidence)
+        steps, largest = path - found, LARGEST_SHIFT * abs(found[1] - found[0])
+        steps *= np.minimum(1, largest / np.maximum(np.abs(steps), 1e-9))
+        left, right = (found + steps).tolist()
+        return Eyes(left, right)
 
 
 def follow(
