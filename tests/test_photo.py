@@ -96,10 +96,10 @@ def test_similarity_maps_two_points_and_back(a, b, c, d, other):
 @given(st.integers(-40, 340), st.integers(-40, 280))
 @settings(max_examples=20)
 def test_shift_by_whole_pixels_is_exact_and_repeats_the_edge(dx, dy):
-    picture = scene()
-    seen = warp(picture, Similarity(1, -complex(dx, dy)), 20, 30)
+    pixels = scene()
+    seen = warp(pixels, Similarity(1, -complex(dx, dy)), 20, 30)
     rows, columns = np.clip(np.arange(dy, dy + 20), 0, 239), np.clip(np.arange(dx, dx + 30), 0, 299)
-    assert np.array_equal(seen, picture[np.ix_(rows, columns)])
+    assert np.array_equal(seen, pixels[np.ix_(rows, columns)])
 
 
 @pytest.mark.parametrize("shrink", [2, 3, 5.3, 11])
@@ -113,10 +113,10 @@ def test_shrinking_does_not_alias(shrink):
 @pytest.mark.parametrize("scale", [0.1, 0.4, 1.7])
 def test_warp_agrees_with_a_smooth_function(scale):
     y, x = np.mgrid[:300, :300] + 0.5
-    picture = (np.sin(x / 25) + np.cos(y / 30))[..., None].astype(np.float32)
+    pixels = (np.sin(x / 25) + np.cos(y / 30))[..., None].astype(np.float32)
     turn = scale * np.exp(0.5j)
     map_ = Similarity(turn, 12.5 + 12.5j - turn * (150 + 150j))
-    seen = warp(picture, map_, 25, 25)
+    seen = warp(pixels, map_, 25, 25)
     v, u = np.mgrid[:25, :25] + 0.5
     back = (u + 1j * v - map_.shift) / map_.factor
     inside = np.abs(back - (150 + 150j)) < 100
@@ -130,11 +130,11 @@ def test_warp_agrees_with_a_smooth_function(scale):
 @pytest.mark.parametrize("size", [33, 64])
 def test_align_moves_the_eyes_to_their_positions(angle, size):
     eyes = Eyes(150 + 110j, 150 + 110j + 40 * np.exp(1j * math.radians(angle)))
-    picture = np.zeros((240, 300, 1), np.float64)
+    pixels = np.zeros((240, 300, 1), np.float64)
     y, x = np.mgrid[:240, :300] + 0.5
     for eye in (eyes.left, eyes.right):
-        picture[..., 0] += 250 * np.exp(-((x - eye.real) ** 2 + (y - eye.imag) ** 2) / 20)
-    crop = aligned_crop(picture.astype(np.uint8), eyes, size)[..., 0].astype(float)
+        pixels[..., 0] += 250 * np.exp(-((x - eye.real) ** 2 + (y - eye.imag) ** 2) / 20)
+    crop = aligned_crop(pixels.astype(np.uint8), eyes, size)[..., 0].astype(float)
     y, x = np.mgrid[:size, :size] + 0.5
     for half, position in ((x < size / 2, EYES[0]), (x > size / 2, EYES[1])):
         weight = crop * half
@@ -162,20 +162,20 @@ def test_face_share_is_0_at_the_border_of_the_crop():
 )
 @settings(max_examples=4, deadline=None)
 def test_strength_0_returns_the_same_pixels(dtype, channels, model_channels, x, y, distance, angle):
-    picture = scene(channels=channels, dtype=dtype)
+    pixels = scene(channels=channels, dtype=dtype)
     along = distance / 2 * complex(math.cos(angle), math.sin(angle))
     eyes = Eyes(complex(x, y) - along, complex(x, y) + along)
-    same = change_faces(random_model(model_channels), picture, [eyes], strength=0)
+    same = change_faces(random_model(model_channels), pixels, [eyes], strength=0)
     assert same.dtype == dtype
-    assert np.array_equal(same, picture)
+    assert np.array_equal(same, pixels)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_only_the_face_changes(dtype, channels):
-    picture = scene(channels=channels, dtype=dtype)
+    pixels = scene(channels=channels, dtype=dtype)
     eyes = Eyes(120 + 100j, 156 + 90j)
-    changed = change_faces(brightening(), picture, [eyes]).astype(float) - picture
+    changed = change_faces(brightening(), pixels, [eyes]).astype(float) - pixels
     share = face_share(SIDE, SIDE)[..., None]
     y, x = np.mgrid[:240, :300] + 0.5
     point = eyes.to_crop(SIDE, SIDE)(x + 1j * y)
@@ -186,7 +186,7 @@ def test_only_the_face_changes(dtype, channels):
     data_range = np.iinfo(dtype).max
     assert not changed[~inside].any()
     # Differs by the slope of the weights over half a pixel of the model.
-    unclipped = picture < 0.75 * data_range
+    unclipped = pixels < 0.75 * data_range
     assert np.abs(changed - 0.2 * data_range * weight)[unclipped].max() < 0.04 * data_range
     core = (weight == 1) & unclipped
     assert core.sum() > 1000
@@ -194,12 +194,12 @@ def test_only_the_face_changes(dtype, channels):
 
 
 def test_two_faces_change_even_partly_beyond_the_border():
-    picture = scene()
+    pixels = scene()
     near, border = Eyes(60 + 60j, 80 + 60j), Eyes(285 + 200j, 313 + 200j)
-    one = change_faces(brightening(), picture, [near])
-    both = change_faces(brightening(), picture, [near, border])
+    one = change_faces(brightening(), pixels, [near])
+    both = change_faces(brightening(), pixels, [near, border])
     assert np.array_equal(one[:140], both[:140])
-    assert (both[200:, 280:] > picture[200:, 280:]).mean() > 0.9
+    assert (both[200:, 280:] > pixels[200:, 280:]).mean() > 0.9
 
 
 def test_impossible_eyes_are_rejected():
@@ -208,13 +208,13 @@ def test_impossible_eyes_are_rejected():
             change_faces(brightening(), scene(), [Eyes(left, right)])
 
 
-def turned(picture, eyes, factor, size):
+def transformed(pixels, eyes, factor, size):
     """Return an image and eyes, rotated and scaled about the middle, in another size."""
-    height, width = picture.shape[:2]
+    height, width = pixels.shape[:2]
     shift = complex(size[1], size[0]) / 2 - factor * complex(width, height) / 2
     map_ = Similarity(factor, shift)
-    data_range = np.iinfo(picture.dtype).max
-    result = np.clip(np.rint(warp(picture, map_, *size)), 0, data_range).astype(picture.dtype)
+    data_range = np.iinfo(pixels.dtype).max
+    result = np.clip(np.rint(warp(pixels, map_, *size)), 0, data_range).astype(pixels.dtype)
     return result, Eyes(map_(eyes.left), map_(eyes.right)), map_
 
 
@@ -224,10 +224,10 @@ def turned(picture, eyes, factor, size):
 )
 def test_rotated_halved_or_doubled_face_changes_alike(factor, size):
     # Smooth, since a smaller image lacks fine detail.
-    picture, eyes = resized(draw(3, 12), 240, 300), Eyes(130 + 100j, 172 + 100j)
+    pixels, eyes = resized(draw(3, 12), 240, 300), Eyes(130 + 100j, 172 + 100j)
     model = random_model()
-    change = change_faces(model, picture, [eyes]).astype(np.float32) - picture
-    other, other_eyes, map_ = turned(picture, eyes, factor, size)
+    change = change_faces(model, pixels, [eyes]).astype(np.float32) - pixels
+    other, other_eyes, map_ = transformed(pixels, eyes, factor, size)
     other_change = change_faces(model, other, [other_eyes]).astype(np.float32) - other
     back = warp(other_change, map_.inverse, 240, 300)
     difference = np.sqrt(np.square(back - change).mean())
@@ -264,13 +264,13 @@ def test_exposure_from_statistics_equals_that_of_the_images(pooled):
 @given(gain=st.floats(0.2, 1), offset=st.floats(0, 0.3))
 @settings(max_examples=8, deadline=None)
 def test_change_is_proportional_to_the_contrast_of_the_face(gain, offset):
-    picture = scene(dtype=np.uint16)
-    light = np.array([1, 0.8, 0.9])
-    dimmed = np.rint((picture * gain + offset * 65535) * light / 1.3).astype(np.uint16)
+    pixels = scene(dtype=np.uint16)
+    gains = np.array([1, 0.8, 0.9])
+    dimmed = np.rint((pixels * gain + offset * 65535) * gains / 1.3).astype(np.uint16)
     eyes, model = Eyes(120 + 100j, 156 + 100j), random_model()
-    change = change_faces(model, picture, [eyes]).astype(float) - picture
+    change = change_faces(model, pixels, [eyes]).astype(float) - pixels
     other = change_faces(model, dimmed, [eyes]).astype(float) - dimmed
-    assert np.abs(other - change * gain * light / 1.3).max() < 20  # of 65535
+    assert np.abs(other - change * gain * gains / 1.3).max() < 20  # of 65535
 
 
 def test_pupil_is_found_near_the_expected_position():
@@ -532,11 +532,11 @@ def test_profile_alpha_and_size_are_kept(run, model, tmp_path, suffix):
 
 
 def test_exif_orientation_is_applied_once(run, model, tmp_path):
-    picture, eyes = scene(), Eyes(120 + 100j, 160 + 100j)
+    pixels, eyes = scene(), Eyes(120 + 100j, 160 + 100j)
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter clockwise
     photo = tmp_path / "lying.png"
-    PIL.Image.fromarray(np.ascontiguousarray(np.rot90(picture))).save(photo, exif=exif)
+    PIL.Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(photo, exif=exif)
     table = write_table(tmp_path / "eyes.csv", {photo.name: [eyes]})
     out = tmp_path / "out.png"
     for strength in (0, 1):
@@ -544,7 +544,7 @@ def test_exif_orientation_is_applied_once(run, model, tmp_path):
         assert run("synthesize", model, photo, "-o", out, *options).code == 0
         with PIL.Image.open(out) as image:
             assert image.getexif().get(0x0112, 1) == 1
-            expected = change_faces(load(model), picture, [eyes], strength=strength)
+            expected = change_faces(load(model), pixels, [eyes], strength=strength)
             assert np.array_equal(np.asarray(image), expected)
 
 
@@ -618,8 +618,8 @@ def test_faces_smaller_than_the_model_are_changed_and_noted(run, tmp_path, size,
 
 
 def test_ten_faces_of_a_photograph_all_change(run, paper_model, tmp_path):
-    picture = scene(width=600)
-    write_image(tmp_path / "ten.png", picture)
+    pixels = scene(width=600)
+    write_image(tmp_path / "ten.png", pixels)
     faces = [
         Eyes(complex(60 * n + 20, y), complex(60 * n + 36, y)) for n in range(5) for y in (60, 160)
     ]
@@ -627,7 +627,7 @@ def test_ten_faces_of_a_photograph_all_change(run, paper_model, tmp_path):
     result = run("synthesize", paper_model, tmp_path / "ten.png", "--eyes", eyes)
     assert result.code == 0
     assert "note: 10 faces in 1 photograph" in result.err
-    changed = read_image(tmp_path / "ten-happy.png").pixels != picture
+    changed = read_image(tmp_path / "ten-happy.png").pixels != pixels
     for face in faces:
         x, y = int(face.middle.real), int(face.middle.imag)
         assert changed[y : y + 20, x - 8 : x + 8].any()
