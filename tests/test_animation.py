@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError
 from mlr.io.clips import change_clip
 from mlr.io.images import read_image, write_image
@@ -150,10 +150,10 @@ def test_the_way_back_shows_the_frames_of_the_way_there(tmp_path, monkeypatch, r
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_16_bits_and_grey_are_shown(tmp_path, suffix, channels):
-    deep = draw(1, channels=channels, dtype=np.uint16)
-    write_animation(tmp_path / f"x{suffix}", lambda s: (deep * (1 - s / 2)).astype(np.uint16))
+    pixels = draw(1, channels=channels, dtype=np.uint16)
+    write_animation(tmp_path / f"x{suffix}", lambda s: (pixels * (1 - s / 2)).astype(np.uint16))
     first = next(frames(tmp_path / f"x{suffix}"))
-    assert np.abs(first - (deep >> 8)).mean() < 10
+    assert np.abs(first - (pixels >> 8)).mean() < 10
 
 
 def test_animation_of_another_kind_is_refused(tmp_path):
@@ -164,7 +164,7 @@ def test_animation_of_another_kind_is_refused(tmp_path):
 
 # --- clips ---
 
-# imageio-ffmpeg leaves its pipes to the garbage collector.
+# imageio-ffmpeg does not close its pipes.
 pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

@@ -167,6 +167,7 @@ def test_alpha_is_set_aside_and_written_back(tmp_path, suffix, channels):
     np.testing.assert_array_equal(image.alpha, alpha)
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")
 def test_damaged_tag_that_is_not_needed_leaves_the_pixels(tmp_path):
     data = bytearray(KINDS["grey.tif"][0])
     photometric = data.index(struct.pack("<HH", 262, 3))
@@ -298,11 +299,11 @@ def test_every_encoding_is_covered_here():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_resizing_keeps_dtype_and_flat_colour(dtype):
-    white = np.iinfo(dtype).max
-    flat = np.full((12, 20, 3), white, dtype)
+    data_range = np.iinfo(dtype).max
+    flat = np.full((12, 20, 3), data_range, dtype)
     result = resized(flat, 30, 7)
     assert result.dtype == dtype
     assert result.shape == (30, 7, 3)
-    assert (result == white).all()
+    assert (result == data_range).all()
     same = draw(4, dtype=dtype)
     np.testing.assert_array_equal(resized(same, 16, 16), same)

@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.alignment import BORDER, EYES, face_share
+from mlr.core.alignment import BORDER, face_share
 from mlr.core.exposure import Exposure
 from mlr.core.model import LUMA, Model, check_strength
-from mlr.errors import ModelError
 from mlr.io.images import Pixels
 from mlr.photo.eyes import Eyes
 from mlr.photo.similarity import Box, Similarity, warp
@@ -101,7 +100,7 @@ class _Face:
         channels, height, width = model.shape
         self._model, self._pixels, self._target = model, pixels, target
         self._data_range = np.float32(np.iinfo(pixels.dtype).max)
-        self._to_crop = eyes.to_crop(height, width, eye_positions(model))
+        self._to_crop = eyes.to_crop(height, width, model.info.eyes)
         self._crop = np.clip(warp(pixels, self._to_crop, height, width) / self._data_range, 0, 1)
         self._grey_in_colour = self._crop.shape[2] < channels
         face = self._crop.repeat(channels, axis=2) if self._grey_in_colour else self._crop
@@ -180,26 +179,13 @@ def exposure_match(model: Model, face: Floats) -> tuple[Floats, Floats]:
     The face has the shape (height, width, channels) and values in [0, 1]. Without the exposure of
     the training images in the model, gain is 1 and offset 0.
     """
-    noted = model.meta.get("exposure")
-    if noted is None:
+    training = model.info.exposure
+    if training is None:
         return np.ones(1, np.float32), np.zeros(1, np.float32)
     channels = model.shape[0]
     measured = face if face.shape[2] == channels else (face @ LUMA)[..., None]
-    training = Exposure.from_meta(noted, channels)
     pooled = len(training.brightness) < measured.shape[2]
     return Exposure.of_image(measured, pooled).to(training)
-
-
-def eye_positions(model: Model) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the eyes in the images of a model, as (x, y) in units of the sides."""
-    noted = model.meta.get("eyes", EYES)
-    try:
-        (x0, y0), (x1, y1) = noted
-        if math.isfinite(x0 + y0 + x1 + y1) and (x0, y0) != (x1, y1):
-            return ((x0, y0), (x1, y1))
-    except (TypeError, ValueError):
-        pass
-    raise ModelError(f"the model's eyes are {noted!r}, expected two positions") from None
 
 
 def _border_fade(height: int, width: int) -> Floats:
