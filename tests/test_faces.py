@@ -15,17 +15,19 @@ from mlr.samples import EXPRESSIONS, EYES, draw_face
 Images = npt.NDArray[np.float64]
 
 SIDE = 48
-#: Subject, expression and size of the faces in tests/data/faces.png, which are reduced to 48 px.
+#: Subject, expression, size and top left pixel of the parts in tests/data/faces.png.
 STORED = (
-    (5, "angry", 48),
-    (3, "happy", 48),
-    (7, "surprised", 48),
-    (10, "disgusted", 48),
-    (23, "sad", 48),
-    (46, "afraid", 48),
-    (13, "neutral", 48),
-    (12, "happy", 192),
-    (59, "angry", 288),
+    (5, "angry", 48, (0, 0)),
+    (3, "happy", 48, (0, 0)),
+    (7, "surprised", 48, (0, 0)),
+    (10, "disgusted", 48, (0, 0)),
+    (23, "sad", 48, (0, 0)),
+    (46, "afraid", 48, (0, 0)),
+    (13, "neutral", 48, (0, 0)),
+    (12, "happy", 192, (45, 108)),  # eye
+    (59, "angry", 480, (110, 290)),  # brow
+    (3, "happy", 480, (335, 216)),  # teeth
+    (23, "sad", 480, (30, 216)),  # hair
 )
 
 
@@ -59,10 +61,12 @@ def test_same_arguments_give_the_same_bytes_in_any_order() -> None:
 
 
 def test_faces_look_as_stored() -> None:
-    faces = [draw_face(0, k, e, size).astype(float) for k, e, size in STORED]
-    reduced = [face.reshape(SIDE, len(face) // SIDE, SIDE, -1, 3).mean((1, 3)) for face in faces]
+    parts = [
+        draw_face(0, subject, expression, size)[top : top + SIDE, left : left + SIDE]
+        for subject, expression, size, (top, left) in STORED
+    ]
     stored = read_image(Path(__file__).parent / "data" / "faces.png").pixels
-    assert np.abs(np.concatenate(reduced, axis=1) - stored).max() <= 1.5
+    assert np.abs(np.concatenate(parts, axis=1) - stored.astype(float)).max() <= 1
 
 
 def test_seeds_subjects_and_expressions_differ() -> None:
