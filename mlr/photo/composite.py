@@ -4,9 +4,8 @@ A face is aligned to the model's size. The change of the crop fades out towards 
 warped to the size and angle of the face in the photograph, and added there. So the photograph keeps
 its own detail, and pixels outside the crop keep their values.
 
-Detail finer than the pixels of the crop moves along with what the model moves: a model of 128
-pixels raises the corners of a mouth, but the fine line between the lips, which is not in its input,
-would stay behind.
+Detail finer than the pixels of the crop, such as the line between the lips, moves with the motion
+of the model.
 
 Exposure matching adapts brightness and contrast of each channel to the training images by a gain
 and an offset; the change is divided by the gain.
@@ -163,8 +162,8 @@ def moved_detail(
     wide = tile.grown(math.ceil(np.abs(field).max()) + SPLINE_REACH, *pixels.shape[:2])
     detail = pixels[wide.slices] * np.float32(1 / np.iinfo(pixels.dtype).max)
     detail -= warp(crop, to_crop.inverse.into(wide), *wide.size)
-    above, before = tile.top - wide.top, tile.left - wide.left
-    inner = Box(above, above + tile.size[0], before, before + tile.size[1]).slices
+    top, left = tile.top - wide.top, tile.left - wide.left
+    inner = Box(top, top + tile.size[0], left, left + tile.size[1]).slices
     wide_field = np.zeros((2, *wide.size), np.float32)
     wide_field[:, *inner] = field.transpose(2, 0, 1)
     found = moved(np.ascontiguousarray(detail.transpose(2, 0, 1)), wide_field)
@@ -190,11 +189,8 @@ def exposure_match(model: Model, face: Floats) -> tuple[Floats, Floats]:
 
 def _border_fade(height: int, width: int) -> Floats:
     """Return the share of the change at each pixel of a crop: 1, fading to 0 at its border."""
-    inward = [
-        np.clip((np.minimum(at, size - 1 - at) - BORDER) / (FADE * size), 0, 1)
-        for size in (height, width)
-        for at in [np.arange(size)]
-    ]
+    distances = (np.minimum(at, at[::-1]) for at in (np.arange(height), np.arange(width)))
+    inward = (np.clip((d - BORDER) / (FADE * len(d)), 0, 1) for d in distances)
     y, x = (t * t * (3 - 2 * t) for t in inward)
     return (y[:, None] * x).astype(np.float32)
 
