@@ -101,7 +101,7 @@ def test_what_is_not_decoded_here_is_read_as_before(tmp_path):
     for name, data in (("a.tif", premultiplied), ("b.tif", unspecified), ("c.png", grey_alpha)):
         image = stored(tmp_path, name, data)
         assert image.pixels.dtype == np.uint8
-        assert image.loss == "16-bit colour, which is read with 8 bits"
+        assert image.loss == "16-bit colour, which is reduced to 8 bits"
 
 
 @with_extra
@@ -152,7 +152,7 @@ def test_no_more_is_decoded_than_the_header_says():
 @with_extra
 @pytest.mark.parametrize("name", ["x.jpg", "x.bmp", "x.webp"])
 def test_formats_that_cannot_hold_it_say_so(tmp_path, name):
-    with pytest.raises(ImageError, match=r"cannot hold 16-bit colour; use \.png or \.tif"):
+    with pytest.raises(ImageError, match=r"cannot store 16-bit colour; use \.png or \.tif"):
         write_image(tmp_path / name, COLOUR)
     assert list(tmp_path.iterdir()) == []
 
@@ -211,7 +211,7 @@ def test_without_the_extra_a_note_names_it(run, model, tmp_path, monkeypatch):
     result = run("synthesize", model, face, "-o", tmp_path / "out.png", "--strength", 0)
     assert result.code == 0
     (note,) = (line for line in result.lines if line.startswith("note:"))
-    assert note.endswith(f"with 8 bits; to keep all: {images.EXTRA}")
+    assert note.endswith(f"to 8 bits; to keep 16 bits: {images.EXTRA}")
     np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, COLOUR >> 8)
     with pytest.raises(ImageError, match=r"needs pip install 'mlr\[deep\]'"):
         write_image(tmp_path / "y.png", COLOUR)

@@ -171,7 +171,7 @@ def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
     assert result.code == 0
     assert json.loads(result.out)["pairs"] == {"happy": count}
     told = not has_16_bit_extra()
-    assert ("2 images hold 16-bit colour, which is read with 8 bits" in result.err) == told
+    assert ("2 images hold 16-bit colour, which is reduced to 8 bits" in result.err) == told
     faces = tmp_path / "neutral"
     result = run("synthesize", tmp_path / "m.npz", faces, "-o", tmp_path / "out", "--json")
     assert result.code == 0

@@ -68,7 +68,7 @@ def test_faces_are_not_replaced_by_their_outputs_unless_forced(run, model, folde
     for arguments in ([folder, "-o", folder], [folder / "0.png", "-o", folder / "." / "0.png"]):
         result = run("synthesize", model, *arguments, *options)
         assert result.code == 1
-        assert "0.png: would be replaced by its own output; give another" in result.lines[0]
+        assert "0.png: would be overwritten by its own output; give another" in result.lines[0]
         assert contents(folder) == before
     assert run("synthesize", model, folder / "0.png", "-o", folder / "0.png", "--force").code == 0
     assert contents(folder) != before
@@ -127,7 +127,7 @@ def test_outputs_of_one_format_that_collide_are_named(run, model, folder):
     shutil.copy(folder / "0.png", folder / "0.bmp")
     result = run("synthesize", model, folder, "--format", "JPG")
     assert result.code == 1
-    assert "0.png: would be written to " in result.lines[0]
+    assert "0.png: has the same output as " in result.lines[0]
     assert names(folder.with_name("in-happy")) == [f"{n}.jpg" for n in range(PEOPLE)]
 
 
@@ -149,8 +149,8 @@ def test_encoding_that_there_is_not_is_wrong_usage(run, model, folder, options):
 @pytest.mark.parametrize(
     ("options", "there_is"),
     [
-        (["--format", "eps"], "images cannot be written as eps; there is: png, jpg, "),
-        (["--format", "mp4", "--animate"], "as mp4; there is: gif, webp, png, frames"),
+        (["--format", "eps"], "images cannot be written as eps; use png, jpg, "),
+        (["--format", "mp4", "--animate"], "as mp4; use gif, webp, png, frames"),
     ],
 )
 def test_formats_that_there_are_are_named(run, model, folder, options, there_is):

@@ -116,7 +116,7 @@ def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
     difference = read_image(path).pixels.astype(int) - expected
     assert read_header(path).channels == 3
     assert read_header(path).loss == read_image(path).loss
-    assert read_image(path).loss.startswith("CMYK colours, which become RGB")
+    assert read_image(path).loss.startswith("CMYK colours, which Pillow converts to RGB")
     assert np.abs(difference).mean() < 10
 
 
@@ -243,8 +243,8 @@ BAD = {
     "WebP of 3 frames": (animated("WEBP"), "has 3 frames"),
     "TIFF of 3 pages": (animated("TIFF"), "has 3 frames"),
     "30,000 px": (png(30_000, 30_000, 8, 2, b""), "is larger than .* megapixels"),
-    "32-bit": (encoded(pil(GREY_16_BIT, "I"), format="TIFF"), "has 32 bits a pixel"),
-    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits a pixel"),
+    "32-bit": (encoded(pil(GREY_16_BIT, "I"), format="TIFF"), "has 32 bits per channel"),
+    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits per channel"),
     "truncated": (KINDS["grey.png"][0][:-40], "is damaged or truncated"),
 }
 

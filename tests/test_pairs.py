@@ -219,12 +219,12 @@ def test_manifest_of_several_expressions_can_be_narrowed(tmp_path):
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (b"", "its first line is nothing; expected the columns source,target"),
+        (b"", "its first line is empty; expected the columns source,target"),
         (b"a,b\n1,2\n", "its first line is a,b; expected"),
         (b"source;target\n1;2\n", "its first line is source;target; expected"),
         (b"source,target\n\xff\xfe,x\n", "not a CSV file in UTF-8"),
-        (b"source,target\n", "not one pair"),
-        (b"source,target\n,\n", "names no source or no target; not one pair is left"),
+        (b"source,target\n", "no pairs of images"),
+        (b"source,target\n,\n", "names no source or no target; no pairs are left"),
         (b"source,target,expression\na,b,../x\n", "'../x' cannot be the name of a folder"),
         (b"source,target,expression\na,b,x\ty\n", "cannot be the name of a folder"),
         (b"source,target\n" + b"x" * 200_000, "not a CSV file in UTF-8: field larger"),
@@ -232,7 +232,7 @@ def test_manifest_of_several_expressions_can_be_narrowed(tmp_path):
 )
 def test_manifest_that_cannot_be_used(tmp_path, text, cause):
     (tmp_path / "pairs.csv").write_bytes(text)
-    with pytest.raises(DataError, match=r"pairs\.csv|not one pair") as error:
+    with pytest.raises(DataError, match=r"pairs\.csv|no pairs") as error:
         find_pairs(tmp_path)
     assert cause in str(error.value)
 
@@ -243,9 +243,9 @@ def test_manifest_that_cannot_be_used(tmp_path, text, cause):
         ([], {}, "holds no folders; expected a folder 'neutral'"),
         (["a.png"], {}, "holds no folders"),
         (["happy/a.png", "sad/a.png"], {}, "holds happy, sad; expected a folder 'neutral'"),
-        (["neutral/a.png"], {}, "not one pair"),
+        (["neutral/a.png"], {}, "no pairs of images"),
         (["neutral/a.png", "happy/b.png"], {}, "has no partner"),
-        (["neutral/a.txt", "happy/a.txt"], {}, "not one pair"),
+        (["neutral/a.txt", "happy/a.txt"], {}, "no pairs of images"),
         (["neutral/a.png", "happy/a.png"], {"target": ["sad"]}, "no expression 'sad'.*: happy"),
         (["neutral/a.png", "happy/a.png"], {"source": "angry"}, "expected a folder 'angry'"),
         (["neutral/a.png", "happy/a.png"], {"source": ".."}, r"expected a folder '\.\.'"),

@@ -590,7 +590,7 @@ def test_cmyk_becomes_rgb_without_its_profile(run, model, tmp_path):
         out = () if command[0] == "synthesize" else ("-o", tmp_path / "crops")
         result = run(*command, *out, "--eyes", eyes)
         assert result.code == 0
-        assert "note: 1 image holds CMYK colours, which become RGB" in result.err
+        assert "note: 1 image holds CMYK colours, which Pillow converts to RGB" in result.err
     with PIL.Image.open(tmp_path / "o.jpg") as image:
         assert image.mode == "RGB"
         assert "icc_profile" not in image.info

@@ -24,7 +24,7 @@ from mlr.io.images import (
     read_image,
     write_image,
 )
-from mlr.io.outputs import Job, check_skipping, plan
+from mlr.io.outputs import FilePlan, check_skipping, plan_outputs
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, read_table
 from mlr.photo.faces import FaceFinder
 from mlr.photo.similarity import warp
@@ -126,11 +126,11 @@ def align(
     check_skipping(skip_existing, force)
     check_free(folder / TABLE, force=force or skip_existing)
     paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
-    jobs = plan(paths, folder, ["aligned"], report)
+    plans = plan_outputs(paths, folder, ["aligned"], report)
     rows = _rows_of_existing(folder) if skip_existing else {}
-    missing = [job for job in jobs if _name(job.outputs["aligned"], folder) not in rows]
-    report.skipped += len(jobs) - len(missing)
-    planned = {job.outputs["aligned"] for job in jobs}
+    missing = [plan for plan in plans if _name(plan.outputs["aligned"], folder) not in rows]
+    report.skipped += len(plans) - len(missing)
+    planned = {plan.outputs["aligned"] for plan in plans}
 
     encoding = {"quality": quality, "png_level": png_level, "force": force}
     write = partial(_write_crop, size=size, skip_existing=skip_existing, encoding=encoding)
@@ -141,12 +141,12 @@ def align(
     losses: list[str] = []
     results = ordered_map(process, missing, thread_count(threads))
     progress = report.progress(results, len(missing), "aligning")
-    for job, (found, failures, loss) in zip(missing, progress, strict=True):
+    for plan, (found, failures, loss) in zip(missing, progress, strict=True):
         crops += found
         losses.append(loss)
         report.skipped += bool(found) and not any(crop.written for crop in found)
         for cause in failures:
-            report.fail(job.face, cause)
+            report.fail(plan.source, cause)
     report.note_losses(losses)
     written = [crop for crop in crops if crop.written]
     enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in written)
@@ -176,26 +176,26 @@ def aligned_crop(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
 
 
 def _align_photo(
-    job: Job,
+    plan: FilePlan,
     finder: FaceFinder,
     planned: Collection[Path],
     write: Callable[[Path, Image, Eyes], bool],
     reuse: bool,
 ) -> tuple[list[_Crop], list[str], str]:
     """Return the crops of a photograph, why others failed, and what decoding lost."""
-    first, loss = job.outputs["aligned"], ""
+    first, loss = plan.outputs["aligned"], ""
     crops: list[_Crop] = []
     failures: list[str] = []
     try:
         check_free(first, force=reuse)
-        image = read_image(job.face)
+        image = read_image(plan.source)
         loss = image.loss
-        for number, eyes in enumerate(finder.find(job.face, image.pixels), 1):
+        for number, eyes in enumerate(finder.find(plan.source, image.pixels), 1):
             path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
             try:
                 if number > 1 and path in planned:
                     raise MlrError(f"face {number} and another photograph would both be {path}")
-                crops.append(_Crop(job.face, path, eyes, write(path, image, eyes)))
+                crops.append(_Crop(plan.source, path, eyes, write(path, image, eyes)))
             except MlrError as error:
                 failures.append(str(error))
     except MlrError as error:
