@@ -240,9 +240,9 @@ def test_manifest_that_cannot_be_used(tmp_path, text, cause):
 @pytest.mark.parametrize(
     ("files", "options", "cause"),
     [
-        ([], {}, "holds no folders; expected a folder 'neutral'"),
-        (["a.png"], {}, "holds no folders"),
-        (["happy/a.png", "sad/a.png"], {}, "holds happy, sad; expected a folder 'neutral'"),
+        ([], {}, "contains no folders; expected a folder 'neutral'"),
+        (["a.png"], {}, "contains no folders"),
+        (["happy/a.png", "sad/a.png"], {}, "contains happy, sad; expected a folder 'neutral'"),
         (["neutral/a.png"], {}, "no pairs of images"),
         (["neutral/a.png", "happy/b.png"], {}, "has no partner"),
         (["neutral/a.txt", "happy/a.txt"], {}, "no pairs of images"),
@@ -314,7 +314,7 @@ def test_what_synthesize_wrote_beside_its_input_is_not_learnt(tmp_path):
     draw_pairs(tmp_path, targets=("happy", "neutral-happy"))
     pairs = find_pairs(tmp_path)
     assert pairs.expressions == ("happy",)
-    assert "left out neutral-happy" in pairs.notes[0]
+    assert "skipped neutral-happy" in pairs.notes[0]
     assert find_pairs(tmp_path, target=["neutral-happy"]).expressions == ("neutral-happy",)
 
 
