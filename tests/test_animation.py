@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlr.core.model import load
-from mlr.errors import ImageError
+from mlr.errors import ImageError, ModelError
 from mlr.io.clips import change_clip
 from mlr.io.images import Image, read_image, write_image
 from mlr.synthesis import animation
@@ -124,14 +124,16 @@ def test_folders_of_frames_are_skipped_refused_and_overwritten(run, model, face,
     assert "c.frames: is a file; expected a folder to write to" in result.lines[0]
 
 
-def test_failed_animation_leaves_no_files(tmp_path):
+@pytest.mark.parametrize("suffix", [".frames", ".gif", ".webp", ".png"])
+@pytest.mark.parametrize("error", [ImageError("failed"), ModelError("failed")])
+def test_failed_animation_leaves_no_files(tmp_path, suffix, error):
     def change(strength):
-        if strength > 0.5:
-            raise ImageError("failed")
+        if 0.5 < strength < 1:
+            raise error
         return draw(1)
 
-    with pytest.raises(ImageError, match="failed"):
-        write_animation(tmp_path / "x.frames", change, IMAGE)
+    with pytest.raises(type(error), match=r"^failed$"):
+        write_animation(tmp_path / f"x{suffix}", change, IMAGE)
     assert names(tmp_path) == []
 
 
