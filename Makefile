@@ -20,7 +20,7 @@ demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, s
 	$(BIN)/mlr train $(DEMO)/train -o $(DEMO)/model.npz --force
 	$(BIN)/mlr synthesize $(DEMO)/model.npz $(DEMO)/test/neutral -o $(DEMO)/faces --force
 	$(BIN)/mlr evaluate $(DEMO)/model.npz $(DEMO)/test --report $(DEMO)/report --force
-	$(BIN)/python benchmarks/photographs.py $(DEMO)/model.npz -o $(DEMO)/photographs.jpg
+	$(BIN)/python -m benchmarks.photographs $(DEMO)/model.npz -o $(DEMO)/photographs.jpg
 	@echo "Before and after: $(DEMO)/report/overview.png, in pictures: $(DEMO)/photographs.jpg"
 
 test: $(VENV)/test.stamp  ## install, and run all tests but the slow ones
@@ -49,15 +49,15 @@ wheel: $(BIN)/python  ## build the wheel, in dist/
 architecture: $(BIN)/python  ## draw docs/architecture.svg from the imports
 	$(BIN)/python docs/architecture.py
 
-bench: $(VENV)/bench.stamp  ## time every stage on this machine; renew the README's table and plots
-	$(BIN)/python benchmarks/readme.py
-	$(BIN)/python benchmarks/growth.py
+bench: $(VENV)/bench.stamp  ## time every stage, compare with peers; renew the README's table and plots
+	$(BIN)/python -m benchmarks.peers --write
+	$(BIN)/python -m benchmarks.growth
 
 quality: $(VENV)/test.stamp  ## cross-validate, by region and skin, on drawn faces or DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
-	$(BIN)/python benchmarks/quality.py $(or $(DATA),$(DEMO)/train)
+	$(BIN)/python -m benchmarks.quality $(or $(DATA),$(DEMO)/train)
 
-faults: $(VENV)/test-all.stamp  ## kill, starve and mislead the program, and see that nothing is lost
+faults: $(VENV)/test-all.stamp  ## kill, starve and mislead the program, and check that nothing is lost
 	$(BIN)/python -m benchmarks.faults --write
 
 fuzz: $(VENV)/test.stamp  ## feed the program with damaged and hostile input

@@ -1,16 +1,13 @@
 """Measure what shards and processes cost: against one process, and for each shard.
 
-    python benchmarks/shards.py [--pairs 2000] [--size 256] [--repeat 3] [--only whole] [--write]
+    python -m benchmarks.shards [--pairs 2000] [--size 256] [--repeat 3] [--only whole] [--write]
 
-First, `mlr train` on drawn colour pairs, at once and with ``--cluster local:2``, in turn, for both
-recipes: medians of the wall clock, and whether the model files agree. Then 500 small pairs cut into
-10 to 500 shards, for two processes that are there already: what a shard takes besides the work,
-which is the same each time. Last, the most memory that the client, with the scheduler, and the
-workers ever hold in a run with ``--memory`` on images whose sums are larger, beyond what they hold
-on a few small images. Memory is what the system says a process has for itself; pages of files,
-which it takes back as it likes, are not in it. ``--write`` renews ``benchmarks/results/shards.md``
-and ``.png``.
-Needs ``mlr[cluster]``, and mlr[plot] for the picture.
+First `mlr train` on drawn colour pairs, in one process and with ``--cluster local:2``, in turn, for
+both recipes: medians of elapsed time, and whether the model files agree. Then 500 small pairs split
+into 10 to 500 shards: the time of each further shard. Last, the peak memory of the client, with the
+scheduler, and of a worker in a run with ``--memory`` on images whose statistics are larger, above
+that on a few small images. It is the memory that a process does not share with files. ``--write``
+renews ``benchmarks/results/shards.md``. Needs ``mlr[cluster]``.
 """
 
 from __future__ import annotations
@@ -21,18 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from mlr.bench.machine import describe
+from benchmarks.faults.clusters import children
+from benchmarks.peak import memory
+from benchmarks.tables import machine, table
 from mlr.utils.threads import thread_count
 
 RESULTS = Path(__file__).parent / "results" / "shards.md"
-PEOPLE = 500
+SUBJECTS = 500
 SHARDS = (10, 25, 50, 100, 250, 500)
-MEMORY_PEOPLE = 48
+MEMORY_SUBJECTS = 48
+#: Recipe, side of the images, and about the least --memory it takes.
 MEMORY = (("paper", 512, 30_000_000), ("paper", 1024, 60_000_000), ("best", 128, 330_000_000))
+LOCAL = ("--cluster", "local:2")
 
 
 def mlr(*words: object) -> float:
@@ -42,151 +42,88 @@ def mlr(*words: object) -> float:
     return time.perf_counter() - start
 
 
-def whole(folder: Path, data: Path, recipe: str, repeat: int) -> list[str]:
-    """Return a line of the first table."""
-    times: dict[str, list[float]] = {"plain": [], "cluster": []}
-    models = {name: folder / f"{name}.npz" for name in times}
-    for _ in range(repeat):
-        for name, more in {"plain": [], "cluster": ["--cluster", "local:2"]}.items():
-            train = ["train", data, "-o", models[name], "--force", "--recipe", recipe]
-            times[name].append(mlr(*train, *more))
-    same = models["plain"].read_bytes() == models["cluster"].read_bytes()
-    plain, cluster = (statistics.median(times[name]) for name in times)
-    ratios = [b / a for a, b in zip(times["plain"], times["cluster"], strict=True)]
-    return [
-        recipe,
-        f"{plain:.1f} s",
-        f"{cluster:.1f} s",
-        f"{statistics.median(ratios):.2f}",
-        "the same" if same else "DIFFERENT",
+def sample(folder: Path, pairs: int, size: int) -> Path:
+    """Draw pairs."""
+    mlr("sample", folder, "--pairs", pairs, "--size", size, "--target", "happy")
+    return folder
+
+
+def same(one: Path, other: Path) -> str:
+    return "the same" if one.read_bytes() == other.read_bytes() else "DIFFERENT"
+
+
+def whole(folder: Path, recipe: str, options: argparse.Namespace) -> list[str]:
+    """Return a row of the first table."""
+    data = folder / "data"
+    if not data.exists():
+        sample(data, options.pairs, options.size)
+    runs = {folder / "plain.npz": (), folder / "cluster.npz": LOCAL}
+    times: list[list[float]] = [
+        [mlr("train", data, "-o", model, "--force", "--recipe", recipe, *more)
+         for model, more in runs.items()]
+        for _ in range(options.repeat)
+    ]  # fmt: skip
+    plain, cluster = map(statistics.median, zip(*times, strict=True))
+    ratio = statistics.median(b / a for a, b in times)
+    return [recipe, f"{plain:.1f} s", f"{cluster:.1f} s", f"{ratio:.2f}", same(*runs)]
+
+
+def each(folder: Path, repeat: int) -> list[list[str]]:
+    """Return the rows of the second table."""
+    data = sample(folder / "small", SUBJECTS, 64)
+    runs = [
+        [
+            [
+                mlr(*train, "--shard", SUBJECTS // count, *LOCAL),
+                mlr(*train, "--shard", SUBJECTS // count, "--checkpoint", folder / f"{count}-{n}"),
+            ]
+            for count in SHARDS
+        ]
+        for n in range(repeat)
+        for train in [["train", data, "-o", folder / "m.npz", "--force", "--recipe", "paper"]]
     ]
+    rows = []
+    for k, count in enumerate(SHARDS):
+        cells = [str(count)]
+        for way in range(2):
+            first, seconds = (statistics.median(run[i][way] for run in runs) for i in (0, k))
+            more = f"{1000 * (seconds - first) / (count - SHARDS[0]):.1f} ms" if k else ""
+            cells += [f"{seconds:.2f} s", more]
+        rows.append(cells)
+    return rows
 
 
-def each(data: Path, kept: Path, repeat: int) -> dict[str, dict[int, float]]:
-    """Return the seconds that shards took, by way and number."""
-    from mlr.training.engine import engine
-    from mlr.training.gather import Sharding, gather_pairs
-
-    from mlr.io.pairs import find_pairs
-    from mlr.recipes.paper import Paper
-    from mlr.utils.progress import Report
-
-    pairs, recipe = find_pairs(data), Paper()
-    found: dict[str, dict[int, list[float]]] = {"local:2": {}, "checkpoint": {}}
-
-    def gathered(sharding: Sharding) -> float:
-        start = time.perf_counter()
-        options = {"folds": 1, "threads": None, "report": Report(), "sharding": sharding}
-        sums = gather_pairs(pairs, recipe.layout, **options)
-        list(sums.each(_nothing, sums.bands(lambda rows: 0)))  # until they are there
-        return time.perf_counter() - start
-
-    with engine("local:2", Report()) as two:
-        gathered(Sharding(None, PEOPLE, two))  # the first time loads the kernels
-        for number in range(repeat):
-            for count in SHARDS:
-                subjects = PEOPLE // count
-                took = gathered(Sharding(None, subjects, two))
-                found["local:2"].setdefault(count, []).append(took)
-                took = gathered(Sharding(kept / f"{number}-{count}", subjects))
-                found["checkpoint"].setdefault(count, []).append(took)
-    return {
-        way: {count: statistics.median(times) for count, times in by_count.items()}
-        for way, by_count in found.items()
-    }
-
-
-def memory(folder: Path, recipe: str, size: int, amount: int) -> list[str]:
-    """Return a line of the table of memory."""
-    most = []
-    for place, side in (("few", 32), ("large", size)):
-        data, model = folder / f"{recipe}-{size}-{place}", folder / "m.npz"
-        mlr("sample", data, "--pairs", MEMORY_PEOPLE, "--size", side, "--target", "happy")
-        train = ["train", data, "-o", model, "--force", "--recipe", recipe, "--memory", amount]
-        if place == "large":
-            mlr(*train)
-            plain = model.read_bytes()
-        most.append(most_memory(*train, "--cluster", "local:2", "--shard", MEMORY_PEOPLE // 8))
-    same = model.read_bytes() == plain
-    client, worker = (large - few for few, large in zip(*most, strict=True))
-    return [
-        recipe,
-        f"{size} px",
-        f"{sums_bytes(recipe, size) / 1e6:.0f} MB",
-        f"{amount / 1e6:.0f} MB",
-        f"{client / 1e6:.0f} MB",
-        f"{worker / 1e6:.0f} MB",
-        "the same" if same else "DIFFERENT",
-    ]
-
-
-def sums_bytes(name: str, size: int) -> int:
-    """Return the bytes that the sums of a training set take."""
-    from mlr.recipes.fit import recipe
-
-    made = recipe(name, {})
-    layout = made.layout((3, size, size))
-    styles = 4 * 8 * 3 if made.registers else 0
-    return (4 * layout.planes(1) * layout.channels(3) + styles) * size * size * made.folds
+def peaks(folder: Path, recipe: str, size: int, amount: int) -> list[str]:
+    """Return a row of the table of memory."""
+    held = []
+    for side in (32, size):
+        data, models = folder / f"{recipe}-{side}", (folder / "plain.npz", folder / "cluster.npz")
+        sample(data, MEMORY_SUBJECTS, side)
+        train = ["train", data, "--force", "--recipe", recipe, "--memory", amount]
+        if side == size:
+            mlr(*train, "-o", models[0])
+        shard = ("--shard", MEMORY_SUBJECTS // 8)
+        held.append(most_memory(*train, "-o", models[1], *LOCAL, *shard))
+    client, worker = (f"{(large - few) / 1e6:.0f} MB" for few, large in zip(*held, strict=True))
+    return [recipe, f"{size} px", f"{amount / 1e6:.0f} MB", client, worker, same(*models)]
 
 
 def most_memory(*words: object) -> tuple[int, int]:
-    """Run the program; return the most bytes that it and one of its workers have held."""
+    """Run the program; return the peak memory of it and of one of its workers, in bytes."""
     process = subprocess.Popen([sys.executable, "-m", "mlr", *map(str, words), "-q"])
-    most: dict[int, int] = {}
+    most = {process.pid: 0}
     while process.poll() is None:
-        for pid in (process.pid, *children(process.pid)):
-            most[pid] = max(most.get(pid, 0), own_bytes(pid))
+        for pid in (process.pid, *descendants(process.pid)):
+            most[pid] = max(most.get(pid, 0), memory("RssAnon", pid) or 0)
         time.sleep(0.005)
     if process.returncode:
         raise SystemExit(f"{words}: exit code {process.returncode}")
     return most.pop(process.pid), max(most.values())
 
 
-def children(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Return the processes that a process has started, and those that they have."""
-    found = []
-    with suppress(OSError):  # it has ended
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
-    return found + [grandchild for child in found for grandchild in children(child)]
-
-
-def own_bytes(pid: int) -> int:
-    """Return the bytes that a process has for itself."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-
-
-def _nothing(sums: object, band: object) -> None:
-    """Do nothing with a band."""
-
-
-def draw(found: dict[str, dict[int, float]], path: Path) -> None:
-    """Draw the time over the number of shards, and that of a further shard."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for way, times in found.items():
-        counts = sorted(times)
-        left.plot(counts, [times[n] for n in counts], "o-", label=way)
-        right.plot(counts[1:], [1000 * further(times, n) for n in counts[1:]], "o-", label=way)
-    left.set(xlabel="shards", ylabel="seconds", title=f"{PEOPLE} pairs", ylim=(0, None))
-    right.set(xlabel="shards", ylabel="ms", title="for each further shard", ylim=(0, None))
-    left.legend(frameon=False)
-    figure.savefig(path, dpi=100)
-
-
-def further(times: dict[int, float], count: int) -> float:
-    """Return the seconds for each shard beyond the fewest."""
-    fewest = min(times)
-    return (times[count] - times[fewest]) / (count - fewest)
+    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 def main() -> None:
@@ -195,63 +132,43 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", choices=["whole", "each", "memory"])
-    parser.add_argument("--data", type=Path, help="folder drawn before, as this does")
     parser.add_argument("--recipes", nargs="*", default=["paper", "best"])
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    found = describe(thread_count())
-    lines = [
+    parts = [
         "# Shards and processes",
-        "",
-        "Made by `python benchmarks/shards.py --write`.",
-        "",
-        f"{found['processor']}, {found['usable_processors']} processors, Python {found['python']}, "
-        f"NumPy {found['numpy']}, Dask {version('dask')}.",
+        "Made by `python -m benchmarks.shards --write`.",
+        f"{machine(thread_count())}, Dask {version('dask')}.",
     ]
     with tempfile.TemporaryDirectory(prefix="mlr-shards-") as name:
         folder = Path(name)
         if options.only in (None, "whole"):
-            data = options.data or folder / "data"
-            if options.data is None:
-                drawn = ["--pairs", options.pairs, "--size", options.size, "--target", "happy"]
-                mlr("sample", data, *drawn)
-            title = f"{options.pairs} drawn colour pairs of {options.size} px, medians of "
-            lines += ["", f"`mlr train`, {title}{options.repeat} runs:", ""]
-            lines += ["| recipe | at once | `--cluster local:2` | ratio | model files |"]
-            lines += ["|---|---|---|---|---|"]
-            for recipe in options.recipes:
-                cells = whole(folder, data, recipe, options.repeat)
-                lines.append(f"| {' | '.join(cells)} |")
-                print(lines[-1], flush=True)
+            heads = ["recipe", "one process", "`--cluster local:2`", "ratio", "model files"]
+            rows = [whole(folder, recipe, options) for recipe in options.recipes]
+            parts += [
+                f"`mlr train`, {options.pairs} drawn colour pairs of {options.size} px, medians of "
+                f"{options.repeat} runs:",
+                table(heads, rows),
+            ]
         if options.only in (None, "each"):
-            data = folder / "small"
-            mlr("sample", data, "--pairs", PEOPLE, "--size", 64, "--target", "happy")
-            took = each(data, folder / "kept", options.repeat)
-            lines += ["", f"{PEOPLE} drawn pairs of 64 px, recipe paper, cut into more and more"]
-            lines += ["shards: seconds, and milliseconds for each shard beyond the first 10.", ""]
-            lines += ["| shards | local:2 | each further | `--checkpoint` | each further |"]
-            lines += ["|---|---|---|---|---|"]
-            for count in SHARDS:
-                cells = [str(count)]
-                for times in took.values():
-                    more = f"{1000 * further(times, count):.1f} ms" if count > SHARDS[0] else ""
-                    cells += [f"{times[count]:.2f} s", more]
-                lines.append(f"| {' | '.join(cells)} |")
-                print(lines[-1], flush=True)
-            if options.write:
-                draw(took, RESULTS.with_suffix(".png"))
-            lines += ["", "![Seconds over the number of shards](shards.png)"]
+            heads = ["shards", "local:2", "each further", "`--checkpoint`", "each further"]
+            parts += [
+                f"`mlr train`, {SUBJECTS} drawn pairs of 64 px, recipe paper, in more and more "
+                "shards: seconds, and milliseconds for each shard beyond the first 10.",
+                table(heads, each(folder, options.repeat)),
+            ]
         if options.only in (None, "memory"):
-            lines += ["", f"{MEMORY_PEOPLE} drawn colour pairs, `--cluster local:2` with about "]
-            lines[-1] += "the least `--memory` it takes: the most"
-            lines += ["that a process had for itself, beyond the same on pairs of 32 px.", ""]
-            lines += ["| recipe | images | all sums | `--memory` | client | worker | model files |"]
-            lines += ["|---|---|---|---|---|---|---|"]
-            for recipe, size, amount in MEMORY:
-                lines.append(f"| {' | '.join(memory(folder, recipe, size, amount))} |")
-                print(lines[-1], flush=True)
+            heads = ["recipe", "images", "`--memory`", "client", "worker", "model files"]
+            rows = [peaks(folder, *case) for case in MEMORY if case[0] in options.recipes]
+            parts += [
+                f"{MEMORY_SUBJECTS} drawn colour pairs, `--cluster local:2` with about the least "
+                "`--memory` it takes: peak memory of a process above that for pairs of 32 px.",
+                table(heads, rows),
+            ]
+    text = "\n\n".join(parts) + "\n"
+    print(text, end="")
     if options.write:
-        RESULTS.write_text("\n".join(lines) + "\n")
+        RESULTS.write_text(text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError
 from mlr.io import images
 from mlr.io.images import Image, read_header, read_image, write_image

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError, ModelError
 from mlr.io.clips import change_clip
 from mlr.io.images import Image, read_image, write_image
@@ -173,7 +173,7 @@ def test_unknown_suffix_of_an_animation_is_refused(tmp_path):
 
 # --- clips ---
 
-# imageio-ffmpeg leaves its pipes to the garbage collector.
+# imageio-ffmpeg does not close its pipes.
 pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

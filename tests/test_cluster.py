@@ -113,7 +113,7 @@ def test_little_memory_gives_the_same_bits(two, tmp_path, recipe, kept):
     expected = made.fit(plain, Report())
     found = made.fit(sums, Report())
     assert (found.weights == expected.weights).all()
-    assert found.meta == expected.meta
+    assert found.info == expected.info
 
 
 def test_several_data_are_added_up_and_taken_out_there(two, tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ def test_the_command_line_makes_the_same_model(data, tmp_path, workers):
 
 
 def test_faces_are_changed_and_scored_as_here(data, two, model, tmp_path, monkeypatch):
-    from mlr.core.model import load
+    from mlr import load
     from mlr.evaluation import evaluate as evaluation
     from mlr.synthesis import files as synthesis
 

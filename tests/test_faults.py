@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError, MlrError, ModelError, OutputExistsError
 from mlr.io.clips import describe_clip
 from mlr.io.files import replacing
@@ -133,7 +133,7 @@ MOMENTS = {
     "decoding": ("train", "mlr.training.decode.read_image", 2),
     "solving": ("train", "mlr.recipes.best.solved", 1),
     "writing the model": ("train", "os.fsync", 1),
-    "reading the model": ("synthesize", "mlr.core.model.read_npz", 1),
+    "reading the model": ("synthesize", "mlr.io.model_file.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
     "writing an image": ("synthesize", "mlr.io.files._create", 3),
 }

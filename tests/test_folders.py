@@ -81,7 +81,7 @@ def test_summary_counts_failures_by_cause(run, model, folder, tmp_path):
     result = run("synthesize", model, folder, "-o", tmp_path / "out")
     assert result.code == 1
     assert result.lines[-1].startswith(f"{PEOPLE} images written to {tmp_path}/out in ")
-    assert result.lines[-1].endswith("; 4 left out, see above, 3 times: is empty")
+    assert result.lines[-1].endswith("; 4 failed, see above, 3 times: is empty")
     result = run("synthesize", model, folder, "-o", tmp_path / "out")
     assert f", {PEOPLE} times: exists already, 3 times: is empty" in result.lines[-1]
 
@@ -171,7 +171,7 @@ def test_colour_profile_is_preserved(run, model, tmp_path, suffix):
 
 def test_memory_does_not_grow_with_the_number_of_faces(model, tmp_path):
     script = (
-        "import resource, sys\nfrom mlr.core.model import load\n"
+        "import resource, sys\nfrom mlr import load\n"
         "from mlr.synthesis.files import synthesize\n"
         "model = load(sys.argv[1])\n"
         "for part in sys.argv[2:]:\n"

@@ -167,6 +167,7 @@ def test_alpha_is_read_separately_and_written_back(tmp_path, suffix, channels):
     np.testing.assert_array_equal(image.alpha, alpha)
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")
 def test_damaged_tag_that_is_not_needed_is_ignored(tmp_path):
     data = bytearray(KINDS["grey.tif"][0])
     photometric = data.index(struct.pack("<HH", 262, 3))

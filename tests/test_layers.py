@@ -17,20 +17,11 @@ EXCEPTIONS = {
     "mlr.kernels.parallel -> os",  # counts processors
 }
 
-#: Violations left; to be removed.
-KNOWN: set[str] = {
-    "mlr.core.model -> mlr.io.files",
-    "mlr.core.model -> mlr.io.npz",
-    "mlr.core.model -> pathlib",
-}
-
 IMPORTS = read_imports()
 
 
 def test_imports_go_down():
-    found = violations(IMPORTS) - EXCEPTIONS
-    assert sorted(found - KNOWN) == []
-    assert sorted(KNOWN - found) == [], "no longer violated: remove from KNOWN"
+    assert sorted(violations(IMPORTS) - EXCEPTIONS) == []
 
 
 def test_exceptions_are_needed():

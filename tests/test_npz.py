@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ModelError
 from mlr.io.files import is_folder_name
 from mlr.io.npz import read_npz, write_npz

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlr
-from mlr.core.model import load
+from mlr import load
 from mlr.io.images import read_image, write_image
 from mlr.io.provenance import describe_image, new_record, to_exif
 from tests.conftest import draw

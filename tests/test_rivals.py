@@ -19,7 +19,7 @@ from benchmarks.comparison import claims, data, measures, protocol, report
 from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.kept import Kept
 from benchmarks.rivals import kernel_ridge, lasso, lsrf, masked, omp, pcr, pursuit, ridge, rrr
-from benchmarks.rivals.base import SETTINGS, WHITE
+from benchmarks.rivals.base import DATA_RANGE, SETTINGS
 from benchmarks.rivals.registry import find, make
 from mlr.recipes.fit import RECIPES
 from mlr.training.train import train
@@ -39,7 +39,7 @@ def rows(subjects, size, seed=0):
 
 
 def error(outputs, targets):
-    return float(np.square(outputs - targets / WHITE).mean())
+    return float(np.square(outputs - targets / DATA_RANGE).mean())
 
 
 # What every rival has to do.
@@ -91,10 +91,10 @@ def test_a_rival_regresses_the_change_if_told_to():
     plain, change = make("ridge"), make("ridge-change")
     for rival in (plain, change):
         rival.fit(inputs, targets, penalty=1e9)
-    mean = (targets / WHITE).mean(axis=0)
+    mean = (targets / DATA_RANGE).mean(axis=0)
     np.testing.assert_allclose(plain.predict(inputs)[0], mean, atol=1e-5)
-    moved = (targets / WHITE - inputs / WHITE).mean(axis=0)
-    np.testing.assert_allclose(change.predict(inputs), inputs / WHITE + moved, atol=1e-5)
+    moved = (targets / DATA_RANGE - inputs / DATA_RANGE).mean(axis=0)
+    np.testing.assert_allclose(change.predict(inputs), inputs / DATA_RANGE + moved, atol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["ridge", "pcr", "rrr"])
@@ -115,7 +115,9 @@ def test_one_pixel_to_one_pixel_recovers_planted_slopes():
     rival = make("pixel")
     rival.fit(inputs, targets, side=1, penalty=1e-6)
     new = faces(3, seed=1)
-    np.testing.assert_allclose(rival.predict(new) * WHITE, new * slope / 2 + 100 * bias, atol=3)
+    np.testing.assert_allclose(
+        rival.predict(new) * DATA_RANGE, new * slope / 2 + 100 * bias, atol=3
+    )
 
 
 def test_the_baselines_add_the_mean_change_or_nothing():
@@ -125,7 +127,7 @@ def test_the_baselines_add_the_mean_change_or_nothing():
     for key, change in (("copy", 0), ("mean-change", 10 * np.arange(8)[:, None, None])):
         rival = make(key)
         rival.fit(inputs, targets)
-        np.testing.assert_allclose(rival.predict(new) * WHITE, new + change * 1.0, atol=1e-3)
+        np.testing.assert_allclose(rival.predict(new) * DATA_RANGE, new + change * 1.0, atol=1e-3)
 
 
 def test_reduced_rank_regression_finds_a_planted_rank_and_keeps_to_its_own():
@@ -417,14 +419,14 @@ def test_everything_is_compared_with_one_command(tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
     main([*command, "--force", "--resume"])
     said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if not line.startswith("left out")] == []  # nothing was run
+    assert [line for line in said if not line.startswith("skipped")] == []  # nothing was run
     again = json.loads((tmp_path / "rivals.json").read_text())
     assert again["rivals"] == result["rivals"]
 
 
 def test_without_pytorch_there_is_a_hint(monkeypatch, capsys):
     factories = {key: factory for key, factory in find()[0].items() if key in KEYS}
-    hint = "left out pix2pix: needs mlr[rivals]: pip install 'mlr[rivals]'"
+    hint = "skipped pix2pix: needs mlr[rivals]: pip install 'mlr[rivals]'"
     monkeypatch.setattr(comparison, "find", lambda: (factories, [hint]))
     with pytest.raises(SystemExit, match="1"):
         main(["--gan", "--force"])

@@ -17,7 +17,7 @@ from benchmarks.faults.campaign import ROOT, SIGNALS, Campaign, Trial, case, con
 
 @case
 def runs_go_on(campaign: Campaign) -> Iterator[Trial]:
-    """End runs with a checkpoint again and again, by all signals, until one comes to its end."""
+    """End runs with a checkpoint repeatedly, by all signals, until one finishes."""
     signals = [signal.SIGKILL, *SIGNALS]
     for number, task in enumerate(campaign.take("checkpoint cluster", campaign.trials)):
         kept = task.output / "kept"
@@ -47,10 +47,10 @@ def runs_go_on(campaign: Campaign) -> Iterator[Trial]:
 def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
     """Send `kill -9` at any moment to the trainer, one worker, both, or the scheduler.
 
-    The scheduler of processes here is the trainer: there it is the one that they are forked from.
+    The scheduler of local workers is the trainer; the case ends the server that forks them instead.
     """
     if "cluster" not in campaign.tasks:
-        yield Trial("left out: needs mlr[cluster]")
+        yield Trial("skipped: needs mlr[cluster]")
         return
     task = campaign.tasks["cluster"]
     for number in range(campaign.kills // 2):
@@ -80,7 +80,7 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
             left = still_there(ours)
         if not trial.wrong and left:
             trial.wrong = f"processes {left} outlive the program"
-        if not trial.wrong and run.code != 0:  # what was finished serves on
+        if not trial.wrong and run.code != 0:  # finished shards are still used
             after = [a for a in task.arguments if a not in ("--cluster", "local:2")]
             trial.wrong = campaign.judge(task, campaign.run(*after)).wrong
         where = "local" if address == "local:2" else "tcp"
@@ -89,9 +89,9 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
 
 @case
 def workers_hang(campaign: Campaign) -> Iterator[Trial]:
-    """Stop a worker, without ending it: others get its work, unless it has not even begun."""
+    """Stop a worker without ending it: others take its tasks, unless it has not started."""
     if "cluster" not in campaign.tasks:
-        yield Trial("left out: needs mlr[cluster]")
+        yield Trial("skipped: needs mlr[cluster]")
         return
     task = campaign.tasks["cluster"]
     quick = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
@@ -108,7 +108,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
         with suppress(OSError):
             os.kill(workers[0], signal.SIGSTOP)
         run = campaign.finish(process, start)
-        for pid in workers if run.code is None else []:  # nobody is left to end them
+        for pid in workers if run.code is None else []:  # the program no longer ends them
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         trial = campaign.judge(task, run)
@@ -119,7 +119,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
 
 @contextmanager
 def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[int]]]]]:
-    """Yield an address and what tells the processes there are, of a program with this id."""
+    """Yield an address, and a function that returns the processes of a program."""
     if local:
         yield "local:2", lambda pid: {"workers": workers_of(pid), "server": children(pid)}
         return
@@ -143,12 +143,12 @@ def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[
 
 
 def workers_of(pid: int) -> list[int]:
-    """Return the workers of a program: forked by a server of its own."""
+    """Return the workers of a program, which its server forks."""
     return [worker for server in children(pid) for worker in children(server)]
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, but for the one that cleans up."""
+    """Return the processes that a process has started, without Python's resource tracker."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
@@ -159,7 +159,7 @@ def children(pid: int) -> list[int]:
 
 
 def still_there(pids: list[int], seconds: float = 20) -> list[int]:
-    """Return the processes that have not ended after some seconds."""
+    """Return the processes that are still running after some seconds."""
     deadline = time.monotonic() + seconds
     while True:
         left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]

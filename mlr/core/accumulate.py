@@ -24,10 +24,9 @@ from mlr.core.statistics import (
     StyleSums,
     TargetSums,
 )
-from mlr.kernels.pack import at_line, clear_from, pack, samples_shape
+from mlr.kernels.pack import BLOCK, at_line, clear_from, pack, samples_shape
 from mlr.kernels.parallel import share_out
 from mlr.kernels.products import add_products, sums_of
-from mlr.kernels.vectors import BLOCK
 
 Pixels = npt.NDArray[Any]
 

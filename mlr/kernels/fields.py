@@ -6,14 +6,17 @@ Places are (y + dy, x + dx) in pixels, kept inside the image, so that edges repe
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from mlr.kernels import jit
+
+Floats = npt.NDArray[np.float32]
 
 POLE = math.sqrt(3) - 2  # of the filter that makes the coefficients of a cubic B-spline
 
 
 @jit.serial
-def look_up(begin, end, planes, field, output):
+def look_up(begin: int, end: int, planes: Floats, field: Floats, output: Floats) -> None:
     """Fill in output[n, p] = planes[n, p + field(p)] for the planes begin .. end; bilinear.
 
     Parameters
@@ -40,7 +43,7 @@ def look_up(begin, end, planes, field, output):
 
 
 @jit.serial
-def enlarge(begin, end, planes, factors, output):
+def enlarge(begin: int, end: int, planes: Floats, factors: Floats, output: Floats) -> None:
     """Resample planes (N, h, w) bilinearly about pixel centres into output (N, H, W).
 
     Plane n is multiplied by factors[n].
@@ -69,7 +72,7 @@ def enlarge(begin, end, planes, factors, output):
 
 
 @jit.serial
-def area_average(begin, end, image, output):
+def area_average(begin: int, end: int, image: Floats, output: Floats) -> None:
     """Fill in rows begin .. end of output (H, W, C): means of image (h, w, C) over each pixel."""
     height, width, channels = image.shape
     tall, wide, _ = output.shape
@@ -93,7 +96,7 @@ def area_average(begin, end, image, output):
 
 
 @jit.serial
-def spline_coefficients(begin, end, planes, output):
+def spline_coefficients(begin: int, end: int, planes: Floats, output: Floats) -> None:
     """Fill in the cubic B-spline coefficients of the planes begin .. end, with a margin of a pixel.
 
     The spline passes through the pixels; the image is taken to repeat its edges for ever.
@@ -142,7 +145,7 @@ def spline_coefficients(begin, end, planes, output):
 
 
 @jit.serial
-def cubic(begin, end, coefficients, field, output):
+def cubic(begin: int, end: int, coefficients: Floats, field: Floats, output: Floats) -> None:
     """Fill in rows begin .. end of output[n, p] = image[n, p + field(p)], by its cubic B-spline.
 
     Parameters

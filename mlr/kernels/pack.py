@@ -4,20 +4,25 @@ Samples lie in blocks of four, those of adjacent pixels side by side: a vector t
 samples of a tile of pixels, and a vector of sums those of the same pixels.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from mlr.kernels import jit
+from mlr.kernels._llvm import BLOCK as BLOCK
+from mlr.kernels._llvm import LINE, RUN, address, fetch, interleave
 from mlr.kernels.parallel import share_out
-from mlr.kernels.vectors import BLOCK, LINE, address, fetch, interleave
 
 #: The rows of a block have an odd multiple of so many pixels, lines of the cache: those that are a
 #: power of two apart would get in each other's way there (1.2 times the time), and of those of an
 #: odd multiple of 8 every other one would begin in the middle of a line (1.15 times).
 SPREAD = 16
-PIXELS = 16  # that `interleave` treats together
 
 
-def samples_shape(channels, height, width, count):
+def samples_shape(
+    channels: int, height: int, width: int, count: int
+) -> tuple[int, int, int, int, int]:
     """Return the shape (C, H, B, R, BLOCK) of an array for so many samples of each pixel.
 
     There are B blocks, and rows of R pixels, at least the width. Kernels are fastest where memory
@@ -32,7 +37,7 @@ def samples_shape(channels, height, width, count):
     )
 
 
-def at_line(size, dtype):
+def at_line(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return an array of so many elements, with anything in them, that begins at a cache line."""
     dtype = np.dtype(dtype)
     memory = np.empty(size * dtype.itemsize + LINE, np.uint8)
@@ -40,14 +45,14 @@ def at_line(size, dtype):
     return memory[first : first + size * dtype.itemsize].view(dtype)
 
 
-def clear_from(samples, count):
+def clear_from(samples: npt.NDArray[Any], count: int) -> None:
     """Set the samples from number ``count`` on to zero; they do not count then."""
     block, rest = divmod(count, BLOCK)
     samples[:, :, block : block + 1, :, rest:] = 0
     samples[:, :, block + 1 :] = 0
 
 
-def pack(images, samples, start):
+def pack(images: npt.NDArray[Any], samples: npt.NDArray[Any], start: int) -> None:
     """Copy images so that the samples of a pixel lie side by side, in blocks.
 
         samples[c, y, m // BLOCK, x, m % BLOCK] = images[n, y, x, c],    m = start + n
@@ -89,7 +94,7 @@ def _pack_row(images, samples, shape, packed, start, y, plain, places):
     _, _, blocks, pitch, _ = packed
     for c in range(channels):
         places[c] = (c * height + y) * blocks * pitch * BLOCK
-    vectors = not plain and width >= PIXELS and channels in (1, 3)
+    vectors = not plain and width >= RUN and channels in (1, 3)
     first = 0
     while first < count:
         block, inside = divmod(start + first, BLOCK)
@@ -99,12 +104,12 @@ def _pack_row(images, samples, shape, packed, start, y, plain, places):
             for n in range(following, min(following + BLOCK, count) if row < height else 0):
                 begin = (n * height + row) * width * channels
                 for i in range(begin, begin + width * channels, LINE):
-                    fetch(images, (i,))
+                    fetch(images, i)
         source, target = (first * height + y) * width * channels, block * pitch * BLOCK + inside
         stride = height * width * channels
         if vectors and last - first == BLOCK:
-            for left in range(0, width, PIXELS):
-                x = min(left, width - PIXELS)
+            for left in range(0, width, RUN):
+                x = min(left, width - RUN)
                 pixels, to = (
                     address(images, source + x * channels),
                     address(samples, target + x * BLOCK),

@@ -15,12 +15,16 @@ the same rows again in the first-level cache, but wait for each (1.6 times the t
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mlr.kernels import jit
+from mlr.kernels._llvm import BIAS, BLOCK, LINE, TALL, WIDE, add_up, address, multiply
+from mlr.kernels._llvm import TILE as TILE
 from mlr.kernels.parallel import Loop, share_out_all
-from mlr.kernels.vectors import BIAS, BLOCK, LINE, TALL, TILE, WIDE, add_up, address, multiply
 
 ROWS = 16  # of pixels, the work of one task
 BLOCKS = 64  # of samples, treated together: what a tile needs of them stays in the cache
@@ -28,12 +32,12 @@ MOST = 33025  # samples: 255^2 MOST < 2^31
 NONE = -(2**62)  # instead of the place of an offset
 
 
-def add_products(jobs):
+def add_products(jobs: Sequence[tuple[npt.NDArray[Any], ...]]) -> None:
     """Add the products of all pixels with their neighbours, summed over the samples.
 
         planes[c, l, y, x] += sum_n a_n(c, y, x) b_n(c, y + offsets[l, 0], x + offsets[l, 1])
 
-    Neighbours outside the frame count as zero. The result does not depend on the number of threads.
+    Neighbours outside the image count as zero. The result does not depend on the number of threads.
 
     Parameters
     ----------
@@ -65,15 +69,16 @@ def _products(a, b, offsets, totals, planes):
         return [(_add_products_float64, rows, (a, b, offsets, planes))]
     if a.shape[2] * BLOCK > MOST + BLOCK - 1:
         raise ValueError(f"{a.shape[2] * BLOCK} samples at once are too many")
-    samples = (a.reshape(-1), b.reshape(-1), a.shape, totals.reshape(-1))
+    first, second = a.reshape(-1), b.reshape(-1)
     if jit.PLAIN_KERNELS or width < TILE:
-        return [(_add_products_plain, rows, (*samples[:3], offsets, planes))]
+        return [(_add_products_plain, rows, (first, second, a.shape, offsets, planes))]
     table = _rectangles(offsets.tobytes(), planes.shape[2:])
     tasks = a.shape[0] * -(-planes.shape[2] // ROWS) if len(table[0]) else 0
-    return [(_add_products_uint8, tasks, (*samples, *table, planes))]
+    samples = first, second, totals.reshape(-1)
+    return [(_add_products_uint8, tasks, (samples, a.shape, table, planes))]
 
 
-def sums_of(arrays):
+def sums_of(arrays: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
     """Return the sums of the samples of all pixels.
 
     Parameters
@@ -156,60 +161,61 @@ def _parts(values, most):
 
 
 @jit.serial
-def _add_products_uint8(begin, end, a, b, shape, totals, rectangles, places, masks, planes):
-    """Add to the planes what the neighbours in some rows make, those of the tasks begin .. end."""
+def _add_products_uint8(begin, end, samples, shape, table, planes):
+    """Add to the planes the products with the neighbours in some rows: the tasks begin .. end."""
     _, height, blocks, pitch, _ = shape
     down, chunks = -(-height // ROWS), -(-blocks // BLOCKS)
     rows, targets = np.empty(TALL, np.int64), np.empty(TALL * WIDE, np.int64)
     edge = np.empty((BLOCKS * pitch + TILE + WIDE) * BLOCK, np.uint8)
-    edge_totals, nobody = np.empty(TILE + WIDE, np.int32), np.zeros(TILE, np.int32)
-    scratch = rows, targets, edge, edge_totals, nobody
+    edge_totals, unused = np.empty(TILE + WIDE, np.int32), np.zeros(TILE, np.int32)
+    scratch = rows, targets, edge, edge_totals, unused
     for task in range(begin, end):
         c, part = divmod(task, down)
         for chunk in range(chunks):
             first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
             for y in range(part * ROWS, min((part + 1) * ROWS, height)):
-                row = c, y, first, last - first
-                _add_row(a, b, shape, totals, rectangles, places, masks, planes, row, scratch)
+                _add_row(samples, shape, table, planes, (c, y, first, last - first), scratch)
 
 
 @jit.helper
-def _add_row(a, b, shape, totals, rectangles, places, masks, planes, row, scratch):
-    """Add what the neighbours in a row make of some blocks of samples."""
+def _add_row(samples, shape, table, planes, row, scratch):
+    """Add the products with the neighbours in a row, of some blocks of samples."""
+    a, b, totals = samples
     _, height, blocks, pitch, _ = shape
+    rectangles, places, masks = table
     c, y, first, count = row
-    rows, targets, edge, edge_totals, nobody = scratch
+    rows, targets, edge, edge_totals, unused = scratch
+    step = pitch * BLOCK
     for tile in range(len(masks)):
         x = min(tile * TILE, planes.shape[3] - TILE)
+        origin = address(planes, (c, 0, y, x))
         for r in range(len(rectangles)):
             dy, dx, tall, wide = rectangles[r]
             for i in range(tall):
                 above = c * height + min(max(y - dy - i, 0), height - 1)
                 rows[i] = address(a, ((above * blocks + first) * pitch + x) * BLOCK)
             below = rows[0] + (blocks * pitch - x) * BLOCK + tile * count * LINE
-            _aim(places[r], tall, c, y, dy, x, planes, nobody, targets)
+            _aim(places[r], tall, y - dy, height, origin, unused, targets)
             t = (c * height + y) * pitch + x + dx
             j = (((c * height + y) * blocks + first) * pitch + x + dx) * BLOCK
-            step = pitch * BLOCK
             neighbours, sums = address(b, j), address(totals, t)
             last, last_sum = j + (count - 1) * step + (TILE + WIDE) * BLOCK, t + TILE + WIDE
             if min(j, t) < 0 or last > b.size or last_sum > totals.size:
                 _copy_edge(b, j, step, count, totals, t, edge, edge_totals)
                 neighbours, sums = address(edge, 0), address(edge_totals, 0)
             bias = BIAS if first == 0 else 0
-            mask = masks[tile, r]
-            multiply(rows, neighbours, step, count, below, tall, wide, sums, bias, mask, targets)
+            size = tall, wide, count, step
+            multiply(size, rows, targets, neighbours, below, sums, bias, masks[tile, r])
 
 
 @jit.helper
-def _aim(places, tall, c, y, dy, x, planes, nobody, targets):
-    """Set targets to the addresses of the sums of the pixels whose neighbours are in row y."""
-    origin = address(planes, (c, 0, y, x))
+def _aim(places, tall, y, height, origin, unused, targets):
+    """Set targets to the addresses of the sums of the pixels in the rows y, y - 1, ..."""
     for i in range(tall):
-        inside = 0 <= y - dy - i < planes.shape[2]
+        inside = 0 <= y - i < height
         for j in range(WIDE):
             found = inside and places[i, j] != NONE
-            targets[i * WIDE + j] = origin + 4 * places[i, j] if found else address(nobody, 0)
+            targets[i * WIDE + j] = origin + 4 * places[i, j] if found else address(unused, 0)
 
 
 @jit.helper

@@ -22,7 +22,7 @@ from mlr._version import __version__
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import digest_of as digest_of_templates
 from mlr.errors import DataError, MlrError, ModelError
-from mlr.io.files import file_digest, lock, open_regular, replacing
+from mlr.io.files import at_end, file_digest, lock, open_regular, replacing
 from mlr.io.npz import meta_of, read_npz, write_npz
 from mlr.io.pairs import Subject
 from mlr.io.statistics_file import load_statistics, save_statistics
@@ -81,8 +81,12 @@ class Checkpoint:
                     )
             self._keep_templates()
             self._tidy_up()
-            yield
-            self._tidy_up()
+            at_end.append(self._tidy_up)
+            try:
+                yield
+            finally:
+                at_end.remove(self._tidy_up)
+                self._tidy_up()
 
     def _keep_templates(self) -> None:
         """Write the templates for runs that go on from here."""

@@ -15,7 +15,7 @@ from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import area_averaged
 from mlr.core.registration.geometry import feature_size
 from mlr.core.registration.groupwise import templates_of
-from mlr.core.registration.templates import FramedPair, Templates, framed, white_of
+from mlr.core.registration.templates import FramedPair, Templates, eye_white_of, framed
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError
 from mlr.io.files import file_digest
@@ -69,7 +69,7 @@ def framed_arrays(
     before = _unit(source)
     features = features_of(before)
     field = templates.source_field(features)
-    white = white_of(templates.geometry, features, field) / templates.white
+    eye_white = eye_white_of(templates.geometry, features, field) / templates.eye_white
     pairs = {}
     for name, image in sorted(targets.items()):
         if name not in templates.frames:
@@ -82,7 +82,7 @@ def framed_arrays(
             _planar(before),
             features,
             field,
-            white,
+            eye_white,
             _planar(after),
             features_of(after),
         )

@@ -12,13 +12,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.alignment import EYES
+from mlr.core.alignment import EYES, Eyes
 
 SIDE = 128  # pixels of the shorter side of the images that features are taken from
 ASIDE = 0.01  # of the width: farther from the middle a face is not mirrored
 
 Floats = npt.NDArray[np.float32]
-Eyes = tuple[tuple[float, float], tuple[float, float]]
 
 
 def feature_size(height: int, width: int) -> tuple[int, int]:
