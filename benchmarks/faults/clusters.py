@@ -1,4 +1,4 @@
-"""Faults of checkpoints and clusters: of the trainer, workers, scheduler and server."""
+"""Faults of checkpoints and clusters: of the trainer, workers and scheduler."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def runs_go_on(campaign: Campaign) -> Iterator[Trial]:
 def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
     """Send `kill -9` at any moment to the trainer, one worker, both, or the scheduler.
 
-    The scheduler of local workers is the trainer; the case ends the server that forks them instead.
+    Local workers have the trainer as their scheduler.
     """
     if "cluster" not in campaign.tasks:
         yield Trial("skipped: needs mlr[cluster]")
@@ -59,8 +59,7 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
             arguments = [a if a != "local:2" else address for a in task.arguments]
             start = time.perf_counter()
             process = campaign.start(*arguments)
-            third = "server" if address == "local:2" else "scheduler"
-            victim = ["trainer", "worker", third, "both workers"][number // 2 % 4]
+            victim = ["trainer", "worker", "scheduler", "both workers"][number // 2 % 4]
             moment = campaign.random.uniform(0.2, 1.0) * task.seconds
             with suppress(subprocess.TimeoutExpired):
                 process.wait(moment)
@@ -69,15 +68,14 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
                 "trainer": [process.pid],
                 "worker": there["workers"][:1],
                 "both workers": there["workers"],
-                third: there[third],
+                "scheduler": there["scheduler"],
             }
             for pid in targets[victim]:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             run = campaign.finish(process, start)
             trial = campaign.judge(task, run, killed=True)
-            ours = [*there["workers"], *there["server"]] if address == "local:2" else []
-            left = still_there(ours)
+            left = still_there(there["workers"]) if address == "local:2" else []
         if not trial.wrong and left:
             trial.wrong = f"processes {left} outlive the program"
         if not trial.wrong and run.code != 0:  # finished shards are still used
@@ -121,7 +119,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
 def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[int]]]]]:
     """Yield an address, and a function that returns the processes of a program."""
     if local:
-        yield "local:2", lambda pid: {"workers": workers_of(pid), "server": children(pid)}
+        yield "local:2", lambda pid: {"workers": workers_of(pid), "scheduler": [pid]}
         return
     dask = [sys.executable, "-m", "distributed.cli.dask_"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT}
@@ -143,17 +141,17 @@ def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[
 
 
 def workers_of(pid: int) -> list[int]:
-    """Return the workers of a program, which its server forks."""
-    return [worker for server in children(pid) for worker in children(server)]
+    """Return the local workers of a program."""
+    return children(pid, "multiprocessing-fork")
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, without Python's resource tracker."""
+def children(pid: int, word: str = "") -> list[int]:
+    """Return the processes that a process has started and whose command holds a word."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if parent == pid and "resource_tracker" not in (entry / "cmdline").read_text():
+            if parent == pid and word in (entry / "cmdline").read_text():
                 found.append(int(entry.name))
     return found
 

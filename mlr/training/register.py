@@ -21,7 +21,7 @@ from mlr.errors import DataError
 from mlr.io.files import file_digest
 from mlr.io.images import Pixels
 from mlr.io.pairs import Subject
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 from mlr.training.decode import DecodedSubject, Format, decoded
 from mlr.utils.progress import Report, Silent
 from mlr.utils.threads import ordered_map
@@ -218,7 +218,7 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
         for n in range(begin, end):
             (pairs[n],) = framed_arrays(sources[n], {name: images[n]}, templates).values()
 
-    share_out(fill, len(sources))
+    parallel_for(fill, len(sources))
     ordered = [pairs[n] for n in range(len(sources))]
     return statistics_of_arrays(
         np.stack([as_pixels(pair.source, sources.dtype) for pair in ordered]),
