@@ -36,8 +36,8 @@ from mlr.bench.machine import blas_threads, describe, optional
 from mlr.bench.timing import PAUSE
 from mlr.core.alignment import EYES
 from mlr.core.registration.features import features_of, features_of_reduced
-from mlr.core.registration.fields import area_averaged, composed, enlarged, inverse, moved
-from mlr.core.registration.geometry import feature_size, planes_of
+from mlr.core.registration.fields import area_averaged, compose, invert, resize_field, warp
+from mlr.core.registration.geometry import feature_size, weights_and_oval
 from mlr.core.registration.groupwise import register_to_mean, templates_of
 from mlr.core.registration.register import Template
 from mlr.core.registration.templates import eye_white_of, framed
@@ -219,7 +219,7 @@ def displacements(count, shape):
 def displaced(image, field):
     """Return the grey features of an image that was moved by a field."""
     grey = unit(image).mean(axis=2)[None]
-    after = moved(grey, enlarged(field, *grey.shape[1:]))
+    after = warp(grey, resize_field(field, *grey.shape[1:]))
     return features_of_reduced(np.ascontiguousarray(np.clip(after, 0, 1).transpose(1, 2, 0)))
 
 
@@ -230,7 +230,7 @@ def length(field, oval):
 
 def undone(faces, geometry, make, template):
     """Return what remains of known displacements: to the face itself, and to the mean face."""
-    _, oval = planes_of(geometry)
+    _, oval = weights_and_oval(geometry)
     register = make(template)
     alone, mean = [], []
     for image, features, w in zip(
@@ -238,8 +238,8 @@ def undone(faces, geometry, make, template):
     ):
         after = displaced(image, w)
         itself = make(Template(geometry, features.half))(after)
-        alone.append(length(itself - inverse(w), oval))
-        mean.append(length(composed(w, register(after)) - register(features), oval))
+        alone.append(length(itself - invert(w), oval))
+        mean.append(length(compose(w, register(after)) - register(features), oval))
     return float(np.mean(alone)), float(np.mean(mean))
 
 
@@ -267,7 +267,7 @@ def registered(features, make, templates, parts):
 
 def alignment(geometry, expressions, parts):
     """Return the rows of the table by title: cells by column."""
-    _, oval = planes_of(geometry)
+    _, oval = weights_and_oval(geometry)
     templates = {
         (name, kind): means(geometry, getattr(faces, kind), parts)
         for name, faces in expressions.items()
@@ -300,7 +300,7 @@ def alignment(geometry, expressions, parts):
         if faces.mouths is not None:
             before[name] = before[f"{name}, held out"] = spread(faces.mouths)
     known = displacements(len(faces.grey), geometry.fields)
-    moved_by = np.mean([[length(inverse(w), oval), length(w, oval)] for w in known], axis=0)
+    moved_by = np.mean([[length(invert(w), oval), length(w, oval)] for w in known], axis=0)
     before |= dict(zip(("to itself", "to the mean"), map("{:.2f}".format, moved_by), strict=True))
     return rows
 
@@ -348,7 +348,7 @@ def other_times(templates, sources, targets, expression, repeat):
     before, after = sources.colour[0], targets.colour[0]
     field = templates.source_field(before)
     white = eye_white_of(geometry, before, field) / templates.eye_white
-    whole = enlarged(field, *planes.shape[1:])
+    whole = resize_field(field, *planes.shape[1:])
     places = np.indices(planes.shape[1:], np.float32) + whole
     to = templates.target_templates[expression]
 
@@ -361,7 +361,7 @@ def other_times(templates, sources, targets, expression, repeat):
         f"features of an image of {size}": lambda: features_of(source),
         "registering a face from one start, with redness": lambda: template.register(before),
         "registering a face from four starts, with redness": lambda: template.best(before),
-        f"moving an image of {size}": lambda: moved(planes, whole),
+        f"moving an image of {size}": lambda: warp(planes, whole),
         "the same by scipy.ndimage.map_coordinates, order 3": by_scipy,
         "a pair moved into its frame (target registered twice)": lambda: framed(
             frame, to, planes, before, field, white, wanted, after

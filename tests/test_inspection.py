@@ -11,7 +11,7 @@ from mlr import load
 from mlr.core.exposure import Exposure
 from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
-from mlr.core.registration.fields import enlarged, moved
+from mlr.core.registration.fields import resize_field, warp
 from mlr.errors import OptionError
 from mlr.evaluation import inspect as inspection
 from mlr.evaluation import plots
@@ -93,9 +93,9 @@ def styled(tmp_path_factory):
 def test_mean_face_is_that_of_the_sources_and_changes_like_any_other(styled):
     look = styled.registered.appearances["happy"]
     found = inspection.mean_face(styled, "happy")
-    whole = enlarged(look.motion, *styled.shape[1:])
+    whole = resize_field(look.motion, *styled.shape[1:])
     oval = styled.registered.geometry.oval(*styled.shape[1:])
-    again = moved(found.source, whole) - look.face / np.float32(255)
+    again = warp(found.source, whole) - look.face / np.float32(255)
     assert np.abs(again[:, oval]).mean() < 0.01
     assert list(found.outputs) == [*inspection.STYLES, None]
     image = np.ascontiguousarray(found.source.transpose(1, 2, 0))

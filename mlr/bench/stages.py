@@ -19,7 +19,7 @@ from mlr.core.apply import apply
 from mlr.core.model import Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.features import features_of
-from mlr.core.registration.fields import enlarged, moved
+from mlr.core.registration.fields import resize_field, warp
 from mlr.core.solve import solve
 from mlr.core.statistics import Statistics
 from mlr.errors import MlrError
@@ -269,11 +269,11 @@ def _register(work: Work, data: Data, repeat: int) -> list[dict[str, Any]]:
     unit = image.astype(np.float32) / np.float32(255)
     (planes,) = as_planes(image[None])
     face = registered.register(planes)
-    field = enlarged(face.field, work.size, work.size)
+    field = resize_field(face.field, work.size, work.size)
     stages: dict[str, Callable[[], object]] = {
         "features": lambda: features_of(unit),
         "register": lambda: registered.template.best(face.features),
-        "warp": lambda: moved(planes, field),
+        "warp": lambda: warp(planes, field),
         "change": lambda: model.synthesize(image),
     }
     with limited(1):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.model import Model
-from mlr.core.registration.fields import enlarged, inverse, moved
+from mlr.core.registration.fields import invert, resize_field, warp
 from mlr.core.registration.synthesis import Appearance
 from mlr.errors import OptionError
 
@@ -54,7 +54,7 @@ def mean_face(model: Model, expression: str) -> MeanFace | None:
     if look is None:
         return None
     framed = look.face.astype(np.float32) / np.float32(255)
-    source = np.clip(moved(framed, enlarged(inverse(look.motion), *model.shape[1:])), 0, 1)
+    source = np.clip(warp(framed, resize_field(invert(look.motion), *model.shape[1:])), 0, 1)
     changes = {
         style: model.face(source, {expression: 1.0}, {expression: style}).change(1.0)
         for style in (*(STYLES if look.styled else ()), None)

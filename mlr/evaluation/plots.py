@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.model import Model
-from mlr.core.registration.fields import moved
+from mlr.core.registration.fields import warp
 from mlr.core.registration.synthesis import Appearance
 from mlr.errors import MlrError
 from mlr.evaluation import inspect as inspection
@@ -141,9 +141,7 @@ def _motion(new: Any, expression: str, face: MeanFace) -> Any:
     left, right = figure.subplots(1, 2)
     farthest = np.hypot(*face.motion).max()
     _picture(left, face.source, f"{expression}: mean source face")
-    _picture(
-        right, moved(face.source, face.motion), f"its motion alone, by up to {farthest:.1f} px"
-    )
+    _picture(right, warp(face.source, face.motion), f"its motion alone, by up to {farthest:.1f} px")
     places = np.indices((height, width))
     for axes, sources in ((left, places), (right, places + face.motion)):
         for values, side in zip(sources, (height, width), strict=True):

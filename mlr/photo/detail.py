@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlr.core.registration import fields
 from mlr.photo.similarity import Similarity
 from mlr.photo.warp import warp
 
@@ -93,8 +94,6 @@ def _change(
     still: npt.NDArray[np.bool_],
 ) -> Floats:
     """Return (1 - lost(p)) r(p + field(p)) - r(p) for a part; 0 where it stands still."""
-    from mlr.core.registration.fields import moved  # what moves nothing does not load the compiler
-
     around = math.ceil(np.abs(field).max()) + INTERPOLATION_REACH
     rows, columns = pixels.shape[:2]
     wide = Part(
@@ -113,7 +112,7 @@ def _change(
     ]
     whole = np.zeros((2, *wide.size), np.float32)
     whole[:, *inner] = field.transpose(2, 0, 1)
-    found = moved(np.ascontiguousarray(detail.transpose(2, 0, 1)), whole)
+    found = fields.warp(np.ascontiguousarray(detail.transpose(2, 0, 1)), whole)
     change: Floats = (1 - lost) * found.transpose(1, 2, 0)[inner] - detail[inner]
     change[still] = 0
     return change
