@@ -18,10 +18,14 @@ _HOME = {
     "Model": "mlr.core.model.Model",
     "ReceptiveField": "mlr.core.receptive_field.ReceptiveField",
     "Statistics": "mlr.core.statistics.Statistics",
+    "align": "mlr.photo.align.align",
     "evaluate": "mlr.evaluation.evaluate.evaluate",
-    "gather": "mlr.training.train.gather",
+    "inspect": "mlr.evaluation.inspect.inspect",
     "load": "mlr.io.model_file.load_model",
+    "sample": "mlr.samples.folder.sample",
     "save": "mlr.io.model_file.save_model",
+    "statistics": "mlr.training.train.statistics",
+    "synthesize": "mlr.synthesis.files.synthesize",
     "train": "mlr.training.train.train",
 }
 
@@ -35,9 +39,13 @@ if TYPE_CHECKING:
     from mlr.core.statistics import Statistics as Statistics
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
+    from mlr.evaluation.inspect import inspect as inspect
     from mlr.io import model_file
+    from mlr.photo.align import align as align
+    from mlr.samples.folder import sample as sample
     from mlr.sklearn import MaskedRegression as MaskedRegression
-    from mlr.training.train import gather as gather
+    from mlr.synthesis.files import synthesize as synthesize
+    from mlr.training.train import statistics as statistics
     from mlr.training.train import train as train
 
     load = model_file.load_model

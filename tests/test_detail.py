@@ -7,11 +7,9 @@ from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.synthesis import Change
 from mlr.io.images import resized
-from mlr.photo.change import change_faces
-from mlr.photo.detail import Part, moved_detail
+from mlr.photo.composite import change_faces, moved_detail
 from mlr.photo.eyes import Eyes
-from mlr.photo.similarity import Similarity
-from mlr.photo.warp import warp
+from mlr.photo.similarity import Box, Similarity, warp
 from tests.conftest import draw
 
 SIDE = 32
@@ -41,7 +39,7 @@ def test_detail_moves_as_far_as_the_field_says_in_the_photograph(photo, dtype, f
     field[1] = -0.75  # turned by a quarter with the face: what is right in the crop is up there
     if dtype == np.uint16:
         photo = photo.astype(dtype) * 257
-    found = moved_detail(photo, crop, to_crop, field, 0.5 * EVERYWHERE, Part(60, 180, 90, 210))
+    found = moved_detail(photo, crop, to_crop, field, 0.5 * EVERYWHERE, Box(60, 180, 90, 210))
     down, across = step
     moved = detail[60 + down : 180 + down, 90 + across : 210 + across]
     assert np.abs(moved - detail[60:180, 90:210]).mean() > 0.02
@@ -52,9 +50,9 @@ def test_parts_agree_and_what_does_not_move_stays_exactly(photo):
     crop, to_crop, _ = parts(photo)
     field = np.zeros((2, SIDE, SIDE), np.float32)
     field[:, 12:20, 12:20] = 1.3
-    whole = moved_detail(photo, crop, to_crop, field, EVERYWHERE, Part(0, 240, 0, 300))
+    whole = moved_detail(photo, crop, to_crop, field, EVERYWHERE, Box(0, 240, 0, 300))
     for top, left in ((0, 0), (100, 120), (110, 250)):
-        part = Part(top, top + 90, left, min(left + 90, 300))
+        part = Box(top, top + 90, left, min(left + 90, 300))
         found = moved_detail(photo, crop, to_crop, field, EVERYWHERE, part)
         assert np.abs(found - whole[top : part.bottom, left : part.right]).max() < 1e-5
     assert np.abs(whole[100:140, 130:170]).max() > 0.05
@@ -102,7 +100,7 @@ def test_a_fine_line_moves_with_the_face_and_leaves_nothing_behind(photo):
 
 
 def test_a_face_smaller_than_the_model_has_no_further_detail(photo, monkeypatch):
-    monkeypatch.delattr("mlr.photo.change.moved_detail")
+    monkeypatch.delattr("mlr.photo.composite.moved_detail")
     model = moving(np.full((2, SIDE, SIDE), 0.5, np.float32))
     small = change_faces(model, photo, [Eyes(140 + 100j, 150 + 100j)])
     assert (small != photo).any()

@@ -8,14 +8,13 @@ import PIL.Image
 import pytest
 
 from mlr.io.images import read_image, resized
-from mlr.photo.change import change_faces
-from mlr.photo.detector import Detector, installed
+from mlr.photo.composite import change_faces
+from mlr.photo.detect import Detector, installed
 from mlr.photo.eyes import EyeTable
-from mlr.photo.similarity import Similarity
-from mlr.photo.warp import warp
+from mlr.photo.similarity import Similarity, warp
 from mlr.training.train import train
 
-PEOPLE = ["006", "020", "032", "061", "091", "112", "125", "138"]  # of the photographs
+SUBJECTS = ["006", "020", "032", "061", "091", "112", "125", "138"]
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))
 
 pytestmark = [
@@ -52,8 +51,8 @@ def test_a_face_lying_on_its_side_is_found_and_turned(detector):
 def test_sixteen_bits_and_grey_are_searched_as_well(detector):
     pixels = resized(read_image(SHARED / "photos" / "020_neutral.jpg").pixels, 450, 450)
     (eyes,) = detector.find(pixels)
-    deep = pixels.mean(axis=2, keepdims=True).astype(np.uint16) * 257
-    (found,) = detector.find(deep)
+    grey = pixels.mean(axis=2, keepdims=True).astype(np.uint16) * 257
+    (found,) = detector.find(grey)
     assert abs(found.left - eyes.left) < 0.02 * eyes.distance
 
 
@@ -80,7 +79,7 @@ def london():
     return train(SHARED / "london" / "128")
 
 
-@pytest.mark.parametrize("how", ["turned", "mirrored", "halved", "doubled"])
+@pytest.mark.parametrize("how", ["turned", "flipped", "halved", "doubled"])
 def test_the_same_face_gets_the_same_change(detector, london, how):
     # Of the root mean square of the change; the README says so.
     photo = read_image(SHARED / "photos" / "006_neutral.jpg").pixels  # the hardest of eight
@@ -112,7 +111,7 @@ def test_the_same_face_gets_the_same_change(detector, london, how):
     else:
         back = warp(other_change, to_crop @ move.inverse, 128, 128)
     difference = np.sqrt(np.square(back - change).mean() / np.square(change).mean())
-    # Smiles of the training set are not symmetric, so that a mirrored face gets another one.
+    # Smiles of the training set are not symmetric, so that a flipped face gets another one.
     assert difference < 0.06
 
 
@@ -130,7 +129,8 @@ def test_crops_made_here_train_the_model_that_the_stored_crops_train(run, tmp_pa
             place.symlink_to(file.resolve())
     assert run("align", tmp_path / "photos", "-o", tmp_path / "crops").code == 0
     ours, theirs = (train(tmp_path / folder, recipe="paper") for folder in ("crops", "stored"))
-    subjects = [p for p in sorted((stored / "neutral").glob("*.png"))[::4] if p.stem not in PEOPLE]
+    faces = sorted((stored / "neutral").glob("*.png"))[::4]
+    subjects = [path for path in faces if path.stem not in SUBJECTS]
     errors = []
     for model in (ours, theirs):
         outputs = [model.synthesize(read_image(p).pixels).astype(float) for p in subjects]

@@ -15,7 +15,7 @@ Pictures = npt.NDArray[np.float64]
 
 @lru_cache(maxsize=4)
 def _faces(expression: str, count: int = 60, size: int = 32) -> Pictures:
-    """Grey pictures (count, size, size) of persons 0, 1, ..., from 0 to 1."""
+    """Grey pictures (count, size, size) of subjects 0, 1, ..., from 0 to 1."""
     faces = [draw_face(5, k, expression, size).mean(axis=2) for k in range(count)]
     return np.stack(faces) / 255
 
@@ -42,13 +42,13 @@ def test_same_arguments_give_the_same_bytes_in_any_order() -> None:
         assert np.array_equal(a, b)
 
 
-def test_seeds_persons_and_expressions_differ() -> None:
+def test_seeds_subjects_and_expressions_differ() -> None:
     pictures = [draw_face(seed, k, e, 32) for seed in (0, 1) for k in (0, 1) for e in EXPRESSIONS]
     seen = {picture.tobytes() for picture in pictures}
     assert len(seen) == len(pictures)
 
 
-def test_a_person_looks_the_same_at_any_size() -> None:
+def test_a_subject_looks_the_same_at_any_size() -> None:
     for subject in range(4):
         small = draw_face(2, subject, "happy", 64).astype(float)
         large = draw_face(2, subject, "happy", 256).astype(float)

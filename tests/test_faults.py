@@ -19,7 +19,7 @@ from mlr.io.images import read_header, read_image, write_image
 from mlr.io.pairs import find_pairs
 from mlr.io.provenance import describe_image
 from mlr.kernels import parallel
-from mlr.training.decode import ordered_map
+from mlr.utils.threads import ordered_map
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]
@@ -135,7 +135,7 @@ MOMENTS = {
     "writing the model": ("train", "os.fsync", 1),
     "reading the model": ("synthesize", "mlr.io.model_file.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
-    "writing an image": ("synthesize", "mlr.io.files._begun", 3),
+    "writing an image": ("synthesize", "mlr.io.files._create", 3),
 }
 
 

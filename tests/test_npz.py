@@ -185,7 +185,7 @@ def test_missing_array_is_named(path, missing):
         (META | {"format": None}, "format version is None"),
         (META | {"format": "1"}, "format version is '1'"),
         (META | {"format": 0}, "format version is 0"),
-        (META | {"format": 9}, "has format version 9, this program reads up to 3: update mlr"),
+        (META | {"format": 9}, "has format version 9, expected at most 3: update mlr"),
         (META | {"expressions": 3}, "damaged"),
         (META | {"expressions": None}, "damaged"),
         (META | {"expressions": []}, "do not fit 0 expressions"),

@@ -16,22 +16,21 @@ from hypothesis import strategies as st
 from mlr import load, save
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.alignment import EYES, face_share
-from mlr.core.exposure import Exposure
-from mlr.core.folds import Folds
+from mlr.core.bands import bands
+from mlr.core.exposure import Exposure, row_sums
 from mlr.core.layout import Layout
 from mlr.core.model import Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, ImageError
 from mlr.io.images import read_image, resized, write_image
-from mlr.photo.align import align, align_files
-from mlr.photo.change import change_faces
+from mlr.photo.align import align, aligned_crop
+from mlr.photo.composite import change_faces
+from mlr.photo.detect import pupil
 from mlr.photo.eyes import CENTRE, Eyes, EyeTable
-from mlr.photo.pupils import pupil
-from mlr.photo.similarity import Similarity
-from mlr.photo.warp import warp
+from mlr.photo.similarity import Similarity, warp
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
 from mlr.training.train import train
-from mlr.utils.progress import Report
 from tests.conftest import draw
 
 SIDE = 32
@@ -45,11 +44,11 @@ needs_photos = pytest.mark.skipif(
 @cache
 def scene(width=300, height=240, channels=3, dtype=np.uint8, seed=1):
     """Return a smooth random picture with a little grain."""
-    white = np.iinfo(dtype).max
+    data_range = np.iinfo(dtype).max
     generator = np.random.default_rng(seed)
-    coarse = generator.integers(white // 4, 3 * white // 4, (9, 12, channels), dtype)
-    grain = generator.normal(0, white / 100, (height, width, channels))
-    return np.clip(resized(coarse, height, width) + grain, 0, white).astype(dtype)
+    coarse = generator.integers(data_range // 4, 3 * data_range // 4, (9, 12, channels), dtype)
+    grain = generator.normal(0, data_range / 100, (height, width, channels))
+    return np.clip(resized(coarse, height, width) + grain, 0, data_range).astype(dtype)
 
 
 def write_table(path: Path, rows: dict[str, list[Eyes]]) -> Path:
@@ -76,7 +75,7 @@ def random_model(channels=3, side=SIDE) -> Model:
     statistics = statistics_of_arrays(
         images, {"happy": np.roll(images, 1, axis=1)}, ReceptiveField.square(3)
     )
-    return Paper().fit(Folds((statistics,)), Report())
+    return fit(Paper(), statistics)
 
 
 points = st.complex_numbers(max_magnitude=1000, allow_nan=False, allow_infinity=False)
@@ -136,7 +135,7 @@ def test_align_brings_the_eyes_to_their_place(angle, size):
     y, x = np.mgrid[:240, :300] + 0.5
     for eye in (eyes.left, eyes.right):
         picture[..., 0] += 250 * np.exp(-((x - eye.real) ** 2 + (y - eye.imag) ** 2) / 20)
-    crop = align(picture.astype(np.uint8), eyes, size)[..., 0].astype(float)
+    crop = aligned_crop(picture.astype(np.uint8), eyes, size)[..., 0].astype(float)
     y, x = np.mgrid[:size, :size] + 0.5
     for half, place in ((x < size / 2, EYES[0]), (x > size / 2, EYES[1])):
         weight = crop * half
@@ -187,13 +186,14 @@ def test_the_change_is_put_on_the_face_and_nowhere_else(dtype, channels):
     inside = (row >= 0) & (row < SIDE) & (column >= 0) & (column < SIDE)
     there = np.zeros((240, 300, 1))
     there[inside] = share[row[inside], column[inside]]
-    white = np.iinfo(dtype).max
+    data_range = np.iinfo(dtype).max
     assert not changed[~inside].any()
     # Within the slope of the edge over half a pixel of the model.
-    assert np.abs(changed - 0.2 * white * there)[picture < 0.75 * white].max() < 0.04 * white
-    core = (there == 1) & (picture < 0.75 * white)
+    unclipped = picture < 0.75 * data_range
+    assert np.abs(changed - 0.2 * data_range * there)[unclipped].max() < 0.04 * data_range
+    core = (there == 1) & unclipped
     assert core.sum() > 1000
-    assert np.abs(changed[core] - 0.2 * white).max() <= max(1, 0.004 * white)
+    assert np.abs(changed[core] - 0.2 * data_range).max() <= max(1, 0.004 * data_range)
 
 
 def test_two_faces_change_and_a_face_beyond_the_border_changes_as_far_as_it_is_seen():
@@ -216,8 +216,8 @@ def turned(picture, eyes, factor, size):
     height, width = picture.shape[:2]
     shift = complex(size[1], size[0]) / 2 - factor * complex(width, height) / 2
     map_ = Similarity(factor, shift)
-    white = np.iinfo(picture.dtype).max
-    result = np.clip(np.rint(warp(picture, map_, *size)), 0, white).astype(picture.dtype)
+    data_range = np.iinfo(picture.dtype).max
+    result = np.clip(np.rint(warp(picture, map_, *size)), 0, data_range).astype(picture.dtype)
     return result, Eyes(map_(eyes.left), map_(eyes.right)), map_
 
 
@@ -237,12 +237,19 @@ def test_turned_halved_or_doubled_the_same_face_gets_the_same_change(factor, siz
     assert difference < 0.06 * np.sqrt(np.square(change).mean()) + 0.3
 
 
+def exposure_of(statistics):
+    """Return the exposure of the sources, from bands of rows."""
+    share = face_share(16, 16).astype(np.float64)
+    found = [row_sums(statistics.rows(b.above, b.below), b, share) for b in bands(16, 5)]
+    return Exposure.of_rows(found, share, statistics)
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_exposure_of_sums_is_that_of_the_images_together(pooled):
     images = np.stack([draw(n, 16) for n in range(5)])
     layout = Layout(ReceptiveField.square(3), pooled=pooled)
     parts = [statistics_of_arrays(x, {"happy": x}, layout) for x in (images[:2], images[2:])]
-    found = Exposure.of_sums(Folds(tuple(parts)))
+    found = exposure_of(parts[0] + parts[1])
     share = face_share(16, 16)[:, :, None]
     axes = (0, 1, 2, 3) if pooled else (0, 1, 2)
     count = 5 * share.sum() * (3 if pooled else 1)
@@ -252,7 +259,7 @@ def test_exposure_of_sums_is_that_of_the_images_together(pooled):
     assert found.contrast == pytest.approx(np.atleast_1d(deviation).tolist())
     one = Exposure.of_image(images[0] / 255, pooled)
     alone = statistics_of_arrays(images[:1], {"a": images[:1]}, layout)
-    same = Exposure.of_sums(Folds((alone,)))
+    same = exposure_of(alone)
     assert one.brightness == pytest.approx(same.brightness)
     assert one.contrast == pytest.approx(same.contrast)
 
@@ -440,7 +447,7 @@ def test_faces_never_overwrite_the_crop_of_another_photograph(run, photos, tmp_p
     result = run("align", folder / "neutral", "-o", out, "--eyes", eyes, "--face", "all", "--force")
     assert result.code == 1
     assert "face 2 would be written to" in result.lines[0]
-    wanted = align(scene(seed=9), Eyes(100 + 100j + CENTRE, 140 + 100j + CENTRE))
+    wanted = aligned_crop(scene(seed=9), Eyes(100 + 100j + CENTRE, 140 + 100j + CENTRE))
     assert np.array_equal(read_image(out / "ann-2.png").pixels, wanted)
 
 
@@ -587,7 +594,7 @@ def test_cmyk_becomes_rgb_without_its_profile(run, model, tmp_path):
         out = () if command[0] == "synthesize" else ("-o", tmp_path / "crops")
         result = run(*command, *out, "--eyes", eyes)
         assert result.code == 0
-        assert "note: 1 image holds CMYK colours, which become RGB" in result.err
+        assert "note: 1 image holds CMYK colours, which Pillow converts to RGB" in result.err
     with PIL.Image.open(tmp_path / "o.jpg") as image:
         assert image.mode == "RGB"
         assert "icc_profile" not in image.info
@@ -604,7 +611,7 @@ def test_an_animation_is_refused_in_one_line(run, model, tmp_path):
 
 
 @pytest.mark.parametrize(("size", "small"), [(128, True), (16, False)])
-def test_faces_smaller_than_the_model_are_changed_and_told(run, tmp_path, size, small):
+def test_faces_smaller_than_the_model_are_changed_and_noted(run, tmp_path, size, small):
     write_image(tmp_path / "ann.png", scene())
     eyes = write_table(tmp_path / "eyes.csv", {"ann.png": [Eyes(120 + 100j, 140 + 100j)]})
     save(brightening(side=size), tmp_path / "model.npz")
@@ -633,9 +640,9 @@ def test_ten_faces_of_a_photograph_all_change(run, paper_model, tmp_path):
 
 @needs_photos
 def test_crops_of_the_photographs_are_the_stored_ones(tmp_path):
-    crops = align_files([SHARED / "photos"], tmp_path, eyes=SHARED / "photos" / "eyes.csv")
+    crops = align([SHARED / "photos"], tmp_path, eyes=SHARED / "photos" / "eyes.csv")
     assert len(crops) == 16
     for crop in crops:
-        subject, expression = crop.photo.stem.split("_")
+        subject, expression = crop.stem.split("_")
         stored = read_image(SHARED / "london" / "128" / expression / f"{subject}.png").pixels
-        assert np.abs(read_image(crop.path).pixels - stored.astype(float)).mean() < 2.5
+        assert np.abs(read_image(crop).pixels - stored.astype(float)).mean() < 2.5

@@ -77,7 +77,7 @@ def test_same_work_gives_the_same_bytes(run, model, face, tmp_path):
 def test_bmp_has_no_place_and_the_user_is_told(run, model, face, tmp_path):
     output = tmp_path / "x.bmp"
     told = run("synthesize", model, face, "-o", output)
-    assert "note: 1 output in BMP, which cannot say how it was made\n" in told.err
+    assert "note: 1 output in BMP, which cannot store the record\n" in told.err
     assert info(run, output)["kind"] == "image"
     silent = run("synthesize", model, face, "-o", output, "--force", "--no-metadata")
     assert "BMP" not in silent.err

@@ -1,4 +1,4 @@
-"""Faces followed through clips: steady, bridged, faded, and nothing changed beside them."""
+"""Faces followed through clips: steady, bridged, faded, and nothing else changed."""
 
 import cmath
 import gc
@@ -14,13 +14,12 @@ from mlr import load, save
 from mlr.errors import ImageError
 from mlr.io.clips import change_clip
 from mlr.io.images import read_image
-from mlr.photo.change import change_seen
-from mlr.photo.detector import Detector, installed
+from mlr.photo.composite import change_frame
+from mlr.photo.detect import Detector, installed
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import FaceFinder
-from mlr.photo.similarity import Similarity
-from mlr.photo.track import AHEAD, BRIDGED, FADE, SEARCH, Seen, follow
-from mlr.photo.warp import seen, warp
+from mlr.photo.similarity import Similarity, warp
+from mlr.photo.track import AHEAD, BRIDGED, FADE, SEARCH, TrackedFace, follow
 from tests.conftest import draw
 
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))
@@ -44,7 +43,7 @@ class Spots:
     def find(self, pixels):
         return [self._eyes(pixels, shade) for shade in np.unique(pixels) if shade]
 
-    def again(self, pixels, eyes):
+    def find_again(self, pixels, eyes):
         near = [e for e in self.find(pixels) if abs(e.middle - eyes.middle) < DISTANCE]
         return near[0] if near else None
 
@@ -78,7 +77,7 @@ def followed(*paths, **options):
 def test_a_steady_face_trembles_less_and_does_not_lag(speed):
     path = [complex(60 + speed * t, 100) for t in range(80)]
     faces = followed(path)
-    assert all([face.share for face in frame] == [1.0] for frame in faces)
+    assert all([face.fade for face in frame] == [1.0] for frame in faces)
     errors = np.array([f.eyes.middle - m for (f,), m in zip(faces, path, strict=True)])
     steps = np.abs(np.diff(errors))[5:-5]
     raw = NOISE * np.sqrt(2)  # of the middle's steps, root mean square
@@ -99,7 +98,7 @@ def test_frames_in_which_the_face_is_missed_are_bridged(start):
     path = [complex(60 + 2 * t, 100) for t in range(60)]
     missing = range(start, min(start + BRIDGED, 60))
     faces = followed([None if t in missing else m for t, m in enumerate(path)])
-    assert all(face.share == 1 for (face,) in faces)
+    assert all(face.fade == 1 for (face,) in faces)
     for t in missing:
         (face,) = faces[t]
         ended = start + BRIDGED >= 60  # nothing after it says how it went on
@@ -108,7 +107,7 @@ def test_frames_in_which_the_face_is_missed_are_bridged(start):
 
 def test_a_change_comes_and_goes_gently_with_its_face():
     path = [100 + 100j if 20 <= t < 60 else None for t in range(100)]
-    shares = [sum(face.share for face in frame) for frame in followed(path)]
+    shares = [sum(face.fade for face in frame) for frame in followed(path)]
     begun = next(t for t, share in enumerate(shares) if share)
     assert 20 <= begun < 20 + SEARCH
     assert max(shares) == 1
@@ -124,14 +123,15 @@ def test_what_is_found_only_once_is_no_face():
 
 def test_a_clip_of_one_frame_has_its_face():
     ((face,),) = followed([100 + 100j])
-    assert face.share == 1
+    assert face.fade == 1
 
 
 def test_several_faces_or_one():
     paths = [[100 + 100j] * 30, [300 + 100j] * 30]
     assert all(len(frame) == 2 for frame in followed(*paths))
     late = [None] * 5 + [300 + 100j] * 25
-    assert [len(frame) for frame in followed(paths[0], late, several=False)] == [1] * 30
+    one = followed(paths[0], late, wanted=lambda faces: faces[:1])
+    assert [len(frame) for frame in one] == [1] * 30
     assert len(followed(paths[0], late)[-1]) == 2
 
 
@@ -165,13 +165,13 @@ def test_only_a_few_frames_wait():
 
 def test_only_the_face_of_a_frame_changes_and_by_its_share(paper_model):
     frame, eyes = draw(3, 160)[:120].copy(), Eyes(70 + 50j, 90 + 50j)
-    bare = change_seen(load(paper_model), (frame, []))
+    bare = change_frame(load(paper_model), (frame, []))
     assert bare is frame
-    full = change_seen(load(paper_model), (frame, [Seen(eyes)])).astype(int) - frame
-    half = change_seen(load(paper_model), (frame, [Seen(eyes, 0.5)])).astype(int) - frame
+    full = change_frame(load(paper_model), (frame, [TrackedFace(eyes)])).astype(int) - frame
+    half = change_frame(load(paper_model), (frame, [TrackedFace(eyes, 0.5)])).astype(int) - frame
     assert np.abs(full).max() > 5
     assert np.abs(half - full / 2).max() <= 1
-    top, bottom, left, right = seen(eyes.to_crop(16, 16).inverse, 16, 16)
+    top, bottom, left, right = eyes.to_crop(16, 16).inverse.bounds(16, 16)
     outside = np.ones((120, 160), bool)
     outside[top:bottom, left:right] = False
     assert outside.sum() > 10_000
@@ -200,9 +200,9 @@ class Noting(Detector):
         super().__init__()
         self.noted = []
 
-    def again(self, pixels, eyes):
-        found = super().again(pixels, eyes)
-        self.noted.append(Seen(found))
+    def find_again(self, pixels, eyes):
+        found = super().find_again(pixels, eyes)
+        self.noted.append(TrackedFace(found))
         return found
 
 
@@ -213,8 +213,8 @@ def test_the_change_trembles_less_on_a_moving_photograph_and_leaves_the_rest(lon
     for number, (frame, faces) in enumerate(follow(frames, detector)):
         steady += faces
         if number % 6 == 0:
-            changed = change_seen(london, (frame, faces))
-            top, bottom, left, right = seen(faces[0].eyes.to_crop(128, 128).inverse, 128, 128)
+            changed = change_frame(london, (frame, faces))
+            top, bottom, left, right = faces[0].eyes.to_crop(128, 128).inverse.bounds(128, 128)
             outside = np.ones(frame.shape[:2], bool)
             outside[max(0, top) : bottom, max(0, left) : right] = False
             assert outside.sum() > 0.2 * outside.size
@@ -228,7 +228,7 @@ def test_the_change_trembles_less_on_a_moving_photograph_and_leaves_the_rest(lon
         for face, map_ in zip(faces, maps[1:], strict=True):
             back = map_.inverse
             where = [maps[0](back(eye)) for eye in (face.eyes.left, face.eyes.right)]
-            moved.append(change_seen(london, (still, [Seen(Eyes(*where))])).astype(float))
+            moved.append(change_frame(london, (still, [TrackedFace(Eyes(*where))])).astype(float))
         return np.sqrt(np.mean(np.diff(moved, axis=0) ** 2))
 
     assert trembling(steady[1:]) < 0.6 * trembling(detector.noted)
@@ -236,7 +236,7 @@ def test_the_change_trembles_less_on_a_moving_photograph_and_leaves_the_rest(lon
 
 @pytest.fixture(scope="module")
 def london(tmp_path_factory):
-    """A model of photographs that lie beside the clone."""
+    """A model of photographs next to the clone."""
     from mlr.training.train import train
 
     return train(SHARED / "london" / "128", recipe="paper")
@@ -275,7 +275,7 @@ def test_a_clip_of_an_unaligned_face(run, ffmpeg, london, tmp_path):
     assert len(after) == 12
     for x, y in zip(before, after, strict=True):
         difference = np.abs(x.astype(float) - y).mean(axis=2)
-        assert difference[:, :40].mean() < 2  # encoded anew
+        assert difference[:, :40].mean() < 2  # encoded again
         assert difference[100:200, 110:210].mean() > 2 * difference[:, :40].mean()
 
 
@@ -294,7 +294,7 @@ def test_colours_are_stored_as_in_the_source_and_not_darkened(ffmpeg, tmp_path, 
 
 
 @pipes
-def test_eyes_of_a_table_are_those_of_every_frame(run, ffmpeg, model, tmp_path):
+def test_eyes_of_a_table_are_those_of_every_frame(run, ffmpeg, paper_model, tmp_path):
     frames = [draw(3, 128)[:96] // 2 + np.uint8(t) for t in range(10)]
     source = film(ffmpeg, tmp_path / "x.mp4", frames)
     eyes = tmp_path / "eyes.csv"
@@ -302,12 +302,13 @@ def test_eyes_of_a_table_are_those_of_every_frame(run, ffmpeg, model, tmp_path):
         "file,left_eye_x,left_eye_y,right_eye_x,right_eye_y\nx.mp4,55.5,39.5,71.5,39.5\n"
     )
     assert EyeTable(eyes).of(source)
-    result = run("synthesize", model, source, "--eyes", eyes, "-o", tmp_path / "y.mp4")
+    result = run("synthesize", paper_model, source, "--eyes", eyes, "-o", tmp_path / "y.mp4")
     assert result.code == 0
     before, after = decoded(ffmpeg, source), decoded(ffmpeg, tmp_path / "y.mp4")
     assert len(before) == len(after) == 10
     for x, y in zip(before, after, strict=True):
-        wanted = change_seen(load(model), (x, [Seen(Eyes(56 + 40j, 72 + 40j))])).astype(float)
+        faces = [TrackedFace(Eyes(56 + 40j, 72 + 40j))]
+        wanted = change_frame(load(paper_model), (x, faces)).astype(float)
         assert np.abs(wanted - x).max() > 4
         assert np.abs(wanted - y).mean() < 2.5  # the colours are stored at half the resolution
 

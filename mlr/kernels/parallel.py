@@ -9,29 +9,19 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, cast
 
+from mlr.utils.threads import current_threads
+
 TASKS = 8  # for each thread: the tasks of one that is held up are left to the others
 
 Loop = tuple[Callable[..., None], int, tuple[Any, ...]]  # a kernel, its items and arguments
 _Call = tuple[Callable[..., None], int, int, tuple[Any, ...]]  # a kernel, its range and arguments
 
-_threads = os.cpu_count() or 1
 _workers: list[threading.Thread] = []
 _calls: SimpleQueue[Callable[[], None]] = SimpleQueue()  # for the workers
 _processor: Callable[[], int] | None = None  # of the calling thread, where threads can be moved
 if hasattr(os, "sched_setaffinity"):
     _processor = getattr(ctypes.CDLL(None), "sched_getcpu", None)
 _affinity: set[int] = set()  # processors that the workers were moved to
-
-
-def thread_count() -> int:
-    """Return how many threads kernels run in."""
-    return _threads
-
-
-def set_thread_count(threads: int) -> None:
-    """Let kernels run in this number of threads, at least one."""
-    global _threads
-    _threads = threads
 
 
 def parallel_for(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
@@ -54,7 +44,7 @@ def parallel_for(kernel: Callable[..., None], count: int, *arguments: Any) -> No
     *arguments
         Arguments of the kernel after the range.
     """
-    if _threads > 1 and count > 1:
+    if current_threads() > 1 and count > 1:
         parallel_for_all([(kernel, count, arguments)])
     elif count:
         kernel(0, count, *arguments)
@@ -72,7 +62,7 @@ def parallel_for_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
     that stay awake as well stand in its way (1.17 times).
     """
     tasks = _tasks(loops, in_turn)
-    if _threads == 1 or len(tasks) == 1:
+    if current_threads() == 1 or len(tasks) == 1:
         for task in tasks:
             _run(task)
         return
@@ -93,7 +83,7 @@ def parallel_for_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
         else:
             ended.put(None)
 
-    _call_workers(work, min(_threads, len(tasks)) - 1)
+    _call_workers(work, min(current_threads(), len(tasks)) - 1)
     try:
         run_all()
     finally:
@@ -114,7 +104,7 @@ def _tasks(loops: Sequence[Loop], in_turn: bool) -> list[list[_Call]]:
     tasks = []
     for same in alike.values():
         count = same[0][1]
-        parts = min(count, TASKS * _threads if _threads > 1 else 1)
+        parts = min(count, TASKS * current_threads() if current_threads() > 1 else 1)
         bounds = [count * part // parts for part in range(parts + 1)] if parts else []
         for begin, end in itertools.pairwise(bounds):
             cuts = range(begin, end + 1) if len(same) > 1 else (begin, end)

@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import EYES
+from mlr.errors import OptionError
 from mlr.samples.canvas import over, whole
-from mlr.samples.expressions import EXPRESSIONS, perform
+from mlr.samples.expressions import EXPRESSIONS, Shot
 from mlr.samples.eyes import draw_brow, draw_eye, draw_glasses
-from mlr.samples.geometry import place
+from mlr.samples.geometry import Face
 from mlr.samples.hair import Hair, draw_beard
 from mlr.samples.head import face_layer, light_up, outline, skin_mask
 from mlr.samples.mouth import Lips
 from mlr.samples.scene import develop, draw_backdrop, draw_body, draw_ears
-from mlr.samples.subjects import meet
+from mlr.samples.subjects import subject_of
 
 __all__ = ["EXPRESSIONS", "EYES", "draw_face"]
 
@@ -31,41 +32,41 @@ def draw_face(
 
     Parameters
     ----------
-    seed, subject
-        Number of the population and of the subject in it, both 0 or more.  A subject looks the
-        same in all expressions and at all sizes.
-    expression
+    seed, subject : int
+        Number of the population and of the subject in it, not negative. A subject looks the same
+        in all expressions and at all sizes.
+    expression : str
         One of `EXPRESSIONS`.
-    size
-        Side of the picture in pixels, 16 or more.
+    size : int
+        Side of the picture in pixels, at least 16.
 
     Returns
     -------
-    numpy.ndarray
-        uint8, (size, size, 3), sRGB, 0 to 255.  The eyes lie at `EYES`, within a fraction of a
-        hundredth of the side.  The same arguments give the same bytes.
+    ndarray of uint8, shape (size, size, 3)
+        sRGB. The eyes lie at `EYES`, within a fraction of a hundredth of the side. The same
+        arguments give the same bytes.
 
     Raises
     ------
-    ValueError
+    OptionError
         If the expression is unknown, the size too small or a number negative.
     """
     if expression not in EXPRESSIONS:
-        raise ValueError(f"unknown expression {expression!r}, use one of {', '.join(EXPRESSIONS)}")
+        names = ", ".join(EXPRESSIONS)
+        raise OptionError(f"unknown expression {expression!r}, use one of {names}")
     if size < 16:
-        raise ValueError(f"size is {size} pixels, a face needs at least 16")
+        raise OptionError(f"size is {size} pixels, a face needs at least 16")
     if seed < 0 or subject < 0:
-        raise ValueError(f"seed and person must not be negative, got {seed} and {subject}")
-    p = meet(seed, subject)
-    shot = perform(seed, subject, expression)
-    f = place(p, shot)
+        raise OptionError(f"seed and subject must not be negative, got {seed} and {subject}")
+    p, shot = subject_of(seed, subject), Shot(seed, subject, expression)
+    f = Face(p, shot)
     # small pictures are drawn larger and averaged: no detail may fall between the pixels
     n = size * max(1, -(-96 // size))
     g = whole(n).moved(shot.shift, shot.scale)
     e = outline(g, p, f)
     lips = Lips(g, f.mouth, p)
     hair = Hair(g.moved(shot.hair), p, n)
-    surface = face_layer(g, p, f, shot, lips, e)
+    surface = face_layer(g, p, f, lips, e)
     for brow in f.brows:
         draw_brow(surface, g, p, brow)
     draw_beard(surface, g, p, f, n)

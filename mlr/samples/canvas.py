@@ -1,4 +1,4 @@
-"""Coordinate grid, soft masks and noise: the drawing tools of the sample faces.
+"""Coordinate grid, soft masks and paint: the drawing tools of the sample faces.
 
 Everything is measured in face units: one unit is the side of the picture, the origin is the
 midpoint between the eyes, x grows to the right and y downwards.  Masks are polynomials of these
@@ -28,13 +28,17 @@ EYE_X = (EYES[1][0] - EYES[0][0]) / 2
 class Grid:
     """A rectangle of pixel centres: ``x`` is (1, width), ``y`` (height, 1), ``px`` a pixel's side.
 
-    ``box`` is the place of the rectangle in the whole picture.
+    ``box`` is the position of the rectangle in the whole picture.
     """
 
     x: Array
     y: Array
     px: float
     box: tuple[slice, slice]
+
+    def of(self, picture: Array) -> Array:
+        """Return the view of these pixels in a whole picture, or in one of several layers."""
+        return picture[..., *self.box]
 
     def moved(self, shift: tuple[float, float], scale: tuple[float, float] = (1, 1)) -> Grid:
         """Return the grid on which everything appears shifted, after scaling about the origin."""
@@ -51,6 +55,20 @@ class Grid:
         cols = _span(self.x[0], x0, x1)
         rows = _span(self.y[:, 0], y0, y1)
         return Grid(self.x[:, cols], self.y[rows], self.px, (rows, cols))
+
+
+@dataclass
+class Surface:
+    """What is lit: relief in face units, reflectance (3, h, w), occlusion and gloss."""
+
+    height: Array
+    albedo: Array
+    open: Array  # share of the surrounding light that arrives, 0 to 1
+    gloss: Array
+
+    def part(self, g: Grid) -> Surface:
+        """Return the view of a part of a whole surface."""
+        return Surface(g.of(self.height), g.of(self.albedo), g.of(self.open), g.of(self.gloss))
 
 
 def _span(at: Array, start: float, stop: float) -> slice:
@@ -110,80 +128,12 @@ def band(y: Array, top: Array, bottom: Array, edge: float) -> Array:
     return m
 
 
+def layer(colour: tuple[float, ...]) -> Array:
+    """Return a colour as a layer (3, 1, 1)."""
+    return np.asarray(colour, np.float32)[:, None, None]
+
+
 def over(image: Array, mask: Array, colour: Array | tuple[float, ...]) -> None:
     """Paint ``colour`` (a triple or a planar layer) through ``mask`` onto ``image``, in place."""
-    paint = np.asarray(colour, np.float32)
-    if paint.ndim == 1:
-        paint = paint[:, None, None]
+    paint = layer(colour) if isinstance(colour, tuple) else colour
     image += mask * (paint - image)
-
-
-def fade(cell: float, px: float) -> float:
-    """Return how much of a texture of the given cell survives sampling by pixels of ``px``."""
-    return min(1.0, max(0.0, cell / px / 2 - 0.5))
-
-
-def noise1(table: Array, s: Array) -> Array:
-    """Smooth noise along one coordinate, an entry a unit; ``table``'s length is a power of two."""
-    whole_part = np.floor(s)
-    f = s - whole_part
-    f *= f * (3.0 - 2.0 * f)
-    i = whole_part.astype(np.int32)
-    last = table.size - 1
-    a = table.take(i & last)
-    noise: Array = a + f * (table.take((i + 1) & last) - a)
-    return noise
-
-
-@lru_cache(maxsize=64)
-def _places(size: int, cells: int) -> tuple[npt.NDArray[np.intp], Array]:
-    """Return in which cell of a lattice over the side each pixel lies, and where in the cell."""
-    s = (np.arange(size) + 0.5) / size * cells
-    i = np.floor(s).astype(np.intp)
-    return i, (s - i).astype(np.float32)
-
-
-def stretch(lattice: Array, size: int, rounded: bool = False) -> Array:
-    """Interpolate a lattice, whose border lies on the picture's, to (size, size) pixels."""
-    i, f = _places(size, lattice.shape[0] - 1)
-    j, t = _places(size, lattice.shape[1] - 1)
-    if rounded:
-        f, t = f * f * (3 - 2 * f), t * t * (3 - 2 * t)
-    upper = lattice[i]
-    rows = upper + f[:, None] * (lattice[i + 1] - upper)
-    left = rows.take(j, axis=1)
-    field: Array = rows.take(j + 1, axis=1)
-    field -= left
-    field *= t
-    field += left
-    return field
-
-
-def noise2(table: Array, size: int, cells: int, across: int = 0) -> Array:
-    """Smooth noise over the picture from a square ``table``; ``across`` cells in x (default same).
-
-    It fades out where the cells come near the pixel, so that small pictures do not flicker.
-    """
-    nx = across or cells
-    kept = fade(1 / max(cells, nx), 1 / size)
-    if kept == 0.0:
-        return np.zeros((size, size), np.float32)
-    return stretch(table[: cells + 1, : nx + 1] * kept, size, rounded=True)
-
-
-@lru_cache(maxsize=4)
-def _bells(n: int, reach: float) -> Array:
-    """Return the (n, n) matrix that averages n nodes over a side by a bell curve."""
-    at = np.linspace(0, 1, n)
-    bells = bump((at[None, :] - at[:, None]) / reach)
-    bells /= bells.sum(axis=1, keepdims=True)
-    return bells.astype(np.float32)
-
-
-def blur(a: Array, reach: float) -> Array:
-    """Smooth a whole picture by a bell curve of radius ``reach`` (face units, 0.04 or more)."""
-    # so wide a bell needs few nodes, which keeps large pictures cheap
-    n = 48
-    near = np.linspace(0, a.shape[0] - 1, n).round().astype(np.intp)
-    bells = _bells(n, reach)
-    return stretch(bells @ a[np.ix_(near, near)] @ bells.T, a.shape[0])

@@ -1,0 +1,81 @@
+"""Smooth noise and wide blurs, from lattices that are coarser than the picture."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.samples.canvas import Array, bump
+
+
+def fade(cell: float, px: float) -> float:
+    """Return how much of a texture of the given cell survives sampling by pixels of ``px``."""
+    return min(1.0, max(0.0, cell / px / 2 - 0.5))
+
+
+def noise1(table: Array, s: Array) -> Array:
+    """Smooth noise along one coordinate, an entry a unit; ``table``'s length is a power of two."""
+    whole_part = np.floor(s)
+    f = s - whole_part
+    f *= f * (3.0 - 2.0 * f)
+    i = whole_part.astype(np.int32)
+    last = table.size - 1
+    a = table.take(i & last)
+    noise: Array = a + f * (table.take((i + 1) & last) - a)
+    return noise
+
+
+@lru_cache(maxsize=64)
+def _cells(size: int, cells: int) -> tuple[npt.NDArray[np.intp], Array]:
+    """Return in which cell of a lattice over the side each pixel lies, and where in the cell."""
+    s = (np.arange(size) + 0.5) / size * cells
+    i = np.floor(s).astype(np.intp)
+    return i, (s - i).astype(np.float32)
+
+
+def stretch(lattice: Array, size: int, rounded: bool = False) -> Array:
+    """Interpolate a lattice, whose border lies on the picture's, to (size, size) pixels."""
+    i, f = _cells(size, lattice.shape[0] - 1)
+    j, t = _cells(size, lattice.shape[1] - 1)
+    if rounded:
+        f, t = f * f * (3 - 2 * f), t * t * (3 - 2 * t)
+    upper = lattice[i]
+    rows = upper + f[:, None] * (lattice[i + 1] - upper)
+    left = rows.take(j, axis=1)
+    field: Array = rows.take(j + 1, axis=1)
+    field -= left
+    field *= t
+    field += left
+    return field
+
+
+def noise2(table: Array, size: int, cells: int, across: int = 0) -> Array:
+    """Smooth noise over the picture from a square ``table``; ``across`` cells in x (default same).
+
+    It fades out where the cells come near the pixel, so that small pictures do not flicker.
+    """
+    nx = across or cells
+    kept = fade(1 / max(cells, nx), 1 / size)
+    if kept == 0.0:
+        return np.zeros((size, size), np.float32)
+    return stretch(table[: cells + 1, : nx + 1] * kept, size, rounded=True)
+
+
+@lru_cache(maxsize=4)
+def _bells(n: int, reach: float) -> Array:
+    """Return the (n, n) matrix that averages n nodes over a side by a bell curve."""
+    at = np.linspace(0, 1, n)
+    bells = bump((at[None, :] - at[:, None]) / reach)
+    bells /= bells.sum(axis=1, keepdims=True)
+    return bells.astype(np.float32)
+
+
+def blur(a: Array, reach: float) -> Array:
+    """Smooth a whole picture by a bell curve of radius ``reach`` (face units, 0.04 or more)."""
+    # so wide a bell needs few nodes, which keeps large pictures cheap
+    n = 48
+    near = np.linspace(0, a.shape[0] - 1, n).round().astype(np.intp)
+    bells = _bells(n, reach)
+    return stretch(bells @ a[np.ix_(near, near)] @ bells.T, a.shape[0])

@@ -1,0 +1,217 @@
+"""16-bit colour keeps its bits with the extra, and without it says what is lost."""
+
+import io
+import json
+from contextlib import suppress
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mlr import load
+from mlr.errors import ImageError
+from mlr.io import images
+from mlr.io.images import Image, read_header, read_image, write_image
+from mlr.io.provenance import describe_image
+from mlr.photo.eyes import Eyes
+from tests.conftest import draw, draw_pairs
+from tests.test_images import UPRIGHT, colour_png_of_16_bits, png
+from tests.test_photo import profile, scene, write_table
+
+COLOUR, OPACITY = draw(1, dtype=np.uint16), draw(2, channels=1, dtype=np.uint16)[..., 0]
+LARGE = 30_000  # px each way
+
+with_extra = pytest.mark.skipif(
+    not images.has_16_bit_extra(), reason=f"needs the extra: {images.EXTRA}"
+)
+
+
+def tiff(pixels=COLOUR, **options) -> bytes:
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="rgb", **({"metadata": None} | options))
+    return file.getvalue()
+
+
+def stored(tmp_path, name: str, data: bytes) -> Image:
+    path = tmp_path / name
+    path.write_bytes(data)
+    image, header = read_image(path), read_header(path)
+    assert (header.height, header.width, header.channels) == image.pixels.shape
+    assert header.bits == 8 * image.pixels.itemsize
+    assert header.loss == image.loss
+    return image
+
+
+@with_extra
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("alpha", [None, OPACITY], ids=["opaque", "alpha"])
+def test_pixels_alpha_and_profile_come_back(tmp_path, suffix, alpha):
+    path = tmp_path / f"x{suffix}"
+    write_image(path, COLOUR, alpha, icc=profile())
+    image = read_image(path)
+    np.testing.assert_array_equal(image.pixels, COLOUR)
+    assert image.pixels.dtype == np.uint16
+    assert (image.alpha is None) == (alpha is None)
+    if alpha is not None:
+        np.testing.assert_array_equal(image.alpha, alpha)
+    assert (image.icc, image.loss) == (profile(), "")
+    with PIL.Image.open(path) as seen:  # by others, too
+        assert np.abs(np.asarray(seen)[..., :3].astype(int) - (COLOUR >> 8)).max() <= 1
+
+
+@with_extra
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"byteorder": ">"},
+        {"compression": "lzw", "predictor": True},
+        {"compression": "adobe_deflate", "tile": (16, 16)},
+        {"rowsperstrip": 3},
+        {"bigtiff": True},
+    ],
+    ids=str,
+)
+def test_every_layout_of_tiff_is_read(tmp_path, options):
+    np.testing.assert_array_equal(stored(tmp_path, "x.tif", tiff(**options)).pixels, COLOUR)
+
+
+@with_extra
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_orientation_is_honoured(tmp_path, suffix, orientation):
+    low = COLOUR[:10]
+    if suffix == ".tif":
+        data = tiff(low, extratags=[(0x0112, 3, 1, orientation, True)])
+    else:
+        exif = PIL.Image.Exif()
+        exif[0x0112] = orientation
+        write_image(tmp_path / "y.png", low, exif=exif)
+        data = (tmp_path / "y.png").read_bytes()
+    image = stored(tmp_path, f"x{suffix}", data)
+    np.testing.assert_array_equal(image.pixels, UPRIGHT[orientation](low))
+
+
+@with_extra
+def test_what_is_not_decoded_here_is_read_as_before(tmp_path):
+    premultiplied = tiff(np.dstack([COLOUR, OPACITY]), extrasamples=["assocalpha"])
+    unspecified = tiff(np.dstack([COLOUR, OPACITY]), extrasamples=["unspecified"])
+    rows = np.dstack([COLOUR[..., 0], OPACITY]).astype(">u2")
+    grey_alpha = png(16, 16, 16, 4, b"".join(b"\0" + row.tobytes() for row in rows))
+    for name, data in (("a.tif", premultiplied), ("b.tif", unspecified), ("c.png", grey_alpha)):
+        image = stored(tmp_path, name, data)
+        assert image.pixels.dtype == np.uint8
+        assert image.loss == "16-bit colour, which is reduced to 8 bits"
+
+
+@with_extra
+@pytest.mark.filterwarnings("ignore:::PIL")
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_damage_is_an_error_of_one_line(tmp_path, suffix, capfd):
+    path = tmp_path / f"x{suffix}"
+    data = colour_png_of_16_bits(COLOUR) if suffix == ".png" else tiff(compression="lzw")
+    path.write_bytes(data[: len(data) // 2] if suffix == ".png" else data[:-200])
+    with pytest.raises(ImageError) as error:
+        read_image(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+    random = np.random.default_rng(7)
+    for trial in range(150):
+        damaged = bytearray(data)
+        if trial % 3 == 0:
+            del damaged[random.integers(len(data)) :]
+        for place in random.integers(min(len(data), [60, 10**6][trial % 2]), size=3):
+            if place < len(damaged):
+                damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        for read in (read_header, read_image):
+            with suppress(ImageError):
+                read(path)
+    assert capfd.readouterr().err == ""
+
+
+@with_extra
+def test_a_bomb_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_decode_16_bit", None)
+    (tmp_path / "x.png").write_bytes(png(LARGE, LARGE, 16, 2, b""))
+    for read in (read_header, read_image):
+        with pytest.raises(ImageError, match=r"is larger than .* megapixels"):
+            read(tmp_path / "x.png")
+
+
+@with_extra
+def test_no_more_is_decoded_than_the_header_says():
+    for data in (colour_png_of_16_bits(COLOUR), tiff()):
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            for size, channels in (((15, 16), 3), ((16, 8), 3), ((16, 16), 4)):
+                image._size = size
+                with pytest.raises((ValueError, RuntimeError)):
+                    images._decode_16_bit(data, image, channels)
+
+
+@with_extra
+@pytest.mark.parametrize("name", ["x.jpg", "x.bmp", "x.webp"])
+def test_formats_that_cannot_hold_it_say_so(tmp_path, name):
+    with pytest.raises(ImageError, match=r"cannot store 16-bit colour; use \.png or \.tif"):
+        write_image(tmp_path / name, COLOUR)
+    assert list(tmp_path.iterdir()) == []
+
+
+@with_extra
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_train_synthesize_and_evaluate_keep_all_bits(run, tmp_path, suffix):
+    folder = draw_pairs(tmp_path / "faces", dtype=np.uint16)
+    if suffix == ".tif":
+        for path in folder.rglob("*.png"):
+            write_image(path.with_suffix(".tif"), read_image(path).pixels)
+            path.unlink()
+    model = tmp_path / "model.npz"
+    assert run("train", folder, "-o", model, "--recipe", "paper").code == 0
+    face = folder / "neutral" / f"1{suffix}"
+    pixels = read_image(face).pixels
+    for strength in (0, 1):
+        out = tmp_path / f"out-{strength}{suffix}"
+        result = run("synthesize", model, face, "-o", out, "--strength", strength)
+        assert result.code == 0
+        assert "8 bits" not in result.err
+        wanted = load(model).synthesize(pixels, "happy", strength) if strength else pixels
+        np.testing.assert_array_equal(read_image(out).pixels, wanted)
+        assert describe_image(out)["strength"] == strength
+    assert len(np.unique(read_image(out).pixels)) > 256
+    assert np.any(read_image(out).pixels % 257)
+    result = run("evaluate", model, folder, "--json")
+    assert result.code == 0
+    assert "8 bits" not in result.err
+    assert json.loads(result.out)
+
+
+@with_extra
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_photograph_keeps_its_pixels(run, paper_model, tmp_path, suffix):
+    photo, out = tmp_path / f"x{suffix}", tmp_path / f"out{suffix}"
+    pixels = scene(dtype=np.uint16)
+    alpha = scene(channels=1, dtype=np.uint16)[..., 0]
+    write_image(photo, pixels, alpha, icc=profile())
+    eyes = write_table(tmp_path / "eyes.csv", {photo.name: [Eyes(120 + 100j, 160 + 95j)]})
+    for strength in (0, 1):
+        command = ("synthesize", paper_model, photo, "-o", out, "--eyes", eyes, "--force")
+        assert run(*command, "--strength", strength).code == 0
+        image = read_image(out)
+        changed = np.any(image.pixels != pixels, axis=2)
+        assert changed.any() == bool(strength)
+        assert not changed[:20].any()
+        np.testing.assert_array_equal(image.alpha, alpha)
+        assert image.icc == profile()
+
+
+def test_without_the_extra_a_note_names_it(run, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "has_16_bit_extra", lambda: False)
+    face = tmp_path / "x.png"
+    face.write_bytes(colour_png_of_16_bits(COLOUR))
+    result = run("synthesize", model, face, "-o", tmp_path / "out.png", "--strength", 0)
+    assert result.code == 0
+    (note,) = (line for line in result.lines if line.startswith("note:"))
+    assert note.endswith(f"to 8 bits; to keep 16 bits: {images.EXTRA}")
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, COLOUR >> 8)
+    with pytest.raises(ImageError, match=r"needs pip install 'mlr\[deep\]'"):
+        write_image(tmp_path / "y.png", COLOUR)
