@@ -340,7 +340,7 @@ def test_output_in_a_format_that_is_only_read_is_refused(run, model, face, tmp_p
 
 
 @pytest.mark.parametrize("inputs", [["face.png", "in"], ["in"], ["face.png", "face.png"]])
-def test_one_file_cannot_hold_several_outputs(run, model, face, folder, tmp_path, inputs):
+def test_file_cannot_hold_several_outputs(run, model, face, folder, tmp_path, inputs):
     result = run("synthesize", model, *(tmp_path / name for name in inputs), "-o", "out.png")
     assert result.code == 1
     assert "out.png: a file cannot hold several outputs; give a folder" in result.err
@@ -453,7 +453,7 @@ def test_gif_is_written_as_png(run, model, tmp_path):
     )
 
 
-def test_face_is_never_overwritten_by_the_output_of_another(run, model, tmp_path):
+def test_input_is_never_overwritten_by_the_output_of_another(run, model, tmp_path):
     for seed, name in enumerate(("x.png", "x-happy.png")):
         write_image(tmp_path / name, draw(seed))
     result = run("synthesize", model, tmp_path / "x.png", tmp_path / "x-happy.png", "--force")
@@ -474,7 +474,7 @@ def test_face_given_twice_is_named(run, model, face, tmp_path):
 
 
 @pytest.mark.parametrize("spelling", ["in/out", "./in/../in/out", "ABSOLUTE"])
-def test_outputs_inside_the_faces_are_not_read_as_faces(model, folder, tmp_path, spelling):
+def test_outputs_inside_the_input_folder_are_not_read(model, folder, tmp_path, spelling):
     output = str(folder / "out") if spelling == "ABSOLUTE" else spelling
     before = names(folder)
     for _ in range(2):

@@ -75,7 +75,7 @@ class Header:
     """Properties of an image file that are known before its pixels are decoded.
 
     Height and width have the EXIF orientation applied, the 1 or 3 channels do not include alpha,
-    ``bits`` is 8 or 16 per channel, and ``loss`` tells the user what decoding loses, if anything.
+    ``bits`` is 8 or 16 per channel, and ``loss`` describes what decoding loses, for a note.
     """
 
     height: int

@@ -104,8 +104,8 @@ def find_pairs(
     """Find the pairs of a data set in a folder, or at an fsspec address.
 
     ``source`` is the name of the folder of source images in layout 1. ``target`` names target
-    expressions, by default all. ``split``, "train" or "test", tells which of ``trainA`` and
-    ``testA`` is preferred in layout 2.
+    expressions, by default all. With ``split`` "train" or "test" the folder ``trainA`` or ``testA``
+    is preferred in layout 2.
 
     `DataError` is raised if the folder cannot be read, has none of the layouts, lacks an
     expression, has one with an invalid name, or contains no pair.
