@@ -109,8 +109,9 @@ class _Face:
         self._planes = np.ascontiguousarray(self._matched.transpose(2, 0, 1))
         shares = model.shares_of(target)
         styles = model.styles_of(style, shares)
-        registered = model.registered is not None
-        self._registered = model.face(self._planes, shares, styles) if registered else None
+        self._face_change = None
+        if model.registered is not None:
+            self._face_change = model.face_change(self._planes, shares, styles)
 
     def composite(self, result: Pixels, strength: float) -> None:
         """Add the change to the photograph, in place."""
@@ -127,12 +128,12 @@ class _Face:
         """Return the change of the crop; and motion and kept share of finer detail, if any."""
         height, width = self._crop.shape[:2]
         detail = None
-        if self._registered is None:
+        if self._face_change is None:
             output = self._model.synthesize(self._matched, self._target, strength)
             output = self._matched + face_share(height, width)[..., None] * (output - self._matched)
         else:
             # Fading the field rather than the output avoids a double image.
-            change = self._registered.change(strength).faded(_border_fade(height, width))
+            change = self._face_change(strength).faded(_border_fade(height, width))
             output = change.applied(self._planes).transpose(1, 2, 0)
             if self._to_crop.scale < 1:  # otherwise the crop has all detail
                 detail = change.motion, _kept_detail(change.added / self._gain.mean())

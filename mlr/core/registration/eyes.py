@@ -63,9 +63,9 @@ def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
     whole = mean.astype(np.float64)
     half = whole.reshape(height // 2, 2, width // 2, 2).mean((1, 3))
     best, near = _faces(half)
-    if best.fit < LEAST:
+    if best.correlation < LEAST:
         return EYES
-    if near.fit >= best.fit - DOUBT and _eyes(whole, near) == EYES:
+    if near.correlation >= best.correlation - DOUBT and _eyes(whole, near) == EYES:
         return EYES
     return _eyes(whole, best) or EYES
 
@@ -73,7 +73,7 @@ def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
 class _Face(NamedTuple):
     """A face at half size: its correlation, the middle of the eyes, and their distance."""
 
-    fit: float
+    correlation: float
     y: float
     x: float
     apart: float

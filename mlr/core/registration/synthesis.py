@@ -116,14 +116,14 @@ class Registration:
         Of the image.
     field : ndarray of float32, shape (2, half height, half width)
         u, in pixels of the half size.
-    fit : float
-        Correlation with the template.
+    correlation : float
+        With the template.
     """
 
     image: Floats
     features: Features
     field: Floats
-    fit: float
+    correlation: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,17 +166,14 @@ class Change:
         (dy, dx) in pixels of the image; exactly 0 where nothing moves.
     added : ndarray of float32, shape (channels, height, width)
         In intensities.
-    fit : float
-        Correlation of the registered face with the template.
     """
 
     motion: Floats
     added: Floats
-    fit: float
 
     def faded(self, share: Floats) -> Change:
         """Return a share (height, width) of the change."""
-        return Change(self.motion * share, self.added * share, self.fit)
+        return Change(self.motion * share, self.added * share)
 
     def applied(self, image: Floats) -> Floats:
         """Return the changed image (channels, height, width); where nothing moves, x + added."""
@@ -230,8 +227,7 @@ class Registered:
             Initial shifts of the lower face, in sides of the canonical crop; the best fit wins.
         """
         features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
-        field, fit = self.template.best(features, starts)
-        return Registration(image, features, field, fit)
+        return Registration(image, features, *self.template.best(features, starts))
 
     def part(
         self,
@@ -259,7 +255,7 @@ class Registered:
     def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:
         """Return the change of a face by the parts of all expressions, for a strength."""
         size, (mask, _) = self.geometry.size, self._masks
-        confidence = min(max((face.fit - UNFIT) / (FIT - UNFIT), 0.0), 1.0)
+        confidence = min(max((face.correlation - UNFIT) / (FIT - UNFIT), 0.0), 1.0)
         amounts = [np.float32(strength * part.share * confidence) for part in parts]
         styles = [part.style_at(strength) for part in parts]
         total = np.zeros((2, *self.geometry.fields), np.float32)  # N
@@ -273,7 +269,7 @@ class Registered:
         for part, amount, style in zip(parts, amounts, styles, strict=True):
             change = amount * (part.added + style * part.spread)
             added += look_up(change, resize_field(compose(part.back, field), *size))
-        return Change(resize_field(field, *size), added, face.fit)
+        return Change(resize_field(field, *size), added)
 
 
 def _grey(planes: Floats) -> Floats:
