@@ -131,13 +131,7 @@ def generate(size: int, pairs: int) -> tuple[Pixels, Pixels]:
 
 
 def check(problem: Problem) -> None:
-    """Compare weights and outputs of some pixels with least squares by NumPy.
-
-    Raises
-    ------
-    MlrError
-        If they differ by more than `TOLERANCE`.
-    """
+    """Compare weights and outputs of some pixels with least squares by NumPy."""
     model, offsets, last = problem.model(), problem.field.offsets, problem.size - 1
     sources, targets = problem.sources[..., 0] / 255, problem.targets[..., 0] / 255
     reach = int(np.abs(problem.field.taps).max())
@@ -161,13 +155,7 @@ def check(problem: Problem) -> None:
 
 
 def compare(what: str, problem: Problem, ours: Any, expected: Any) -> float:
-    """Return the largest difference of two arrays.
-
-    Raises
-    ------
-    MlrError
-        If it is above `TOLERANCE`, or not finite.
-    """
+    """Return the largest difference of two arrays."""
     difference = float(np.abs(ours - expected).max())
     if not difference <= TOLERANCE:
         raise MlrError(
@@ -179,13 +167,7 @@ def compare(what: str, problem: Problem, ours: Any, expected: Any) -> float:
 
 
 def time_all(problems: Sequence[Problem], repeat: int, report: Report) -> list[Entry]:
-    """Check and time all stages; return the entries that `mlr.bench.bench` describes.
-
-    Raises
-    ------
-    MlrError
-        If a result is wrong.
-    """
+    """Check and time all stages; return the entries that `mlr.bench.bench` describes."""
     entries: list[Entry] = []
     sizes: set[int] = set()
     for problem in report.progress(problems, len(problems), "timing"):

@@ -15,7 +15,11 @@ from mlr.cli import options
 @click.argument("photos", nargs=-1, required=True, type=options.EXISTING)
 @click.option("-o", "--output", type=options.OUTPUT, required=True, help="Folder to write to.")
 @click.option(
-    "--size", type=click.IntRange(16), default=128, show_default=True, help="Side of the crops."
+    "--size",
+    type=click.IntRange(16),
+    default=128,
+    show_default=True,
+    help="Side of the crops, in pixels.",
 )
 @options.eyes
 @options.face("largest")
@@ -27,10 +31,10 @@ from mlr.cli import options
 @options.as_json
 @options.verbosity
 def align(output: Path, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
-    """Find the faces in PHOTOS, files or folders, and write aligned crops of them.
+    """Find the faces in PHOTOS, files or folders, and write aligned crops.
 
-    Names and subfolders are kept, so that folders of photographs for each expression become
-    training data. alignment.csv in the same folder lists the eyes in the photographs.
+    Names and subfolders are kept, so that photographs in a folder for each expression become
+    training data. The table alignment.csv in the output folder lists the eyes in the photographs.
     """
     from mlr.photo.align import align
     from mlr.utils.progress import counted

@@ -14,10 +14,18 @@ from mlr.cli import options
 @click.argument("folder", type=options.OUTPUT, metavar="DIR")
 @click.option("--pairs", type=click.IntRange(1), default=200, show_default=True, help="Subjects.")
 @click.option(
-    "--size", type=click.IntRange(16, 8192), default=128, show_default=True, help="Pixels."
+    "--size",
+    type=click.IntRange(16, 8192),
+    default=128,
+    show_default=True,
+    help="Side of the images, in pixels.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Other subjects."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Other seeds give other subjects.",
 )
 @options.target("Expression to draw; may be repeated.  [default: all six]")
 @options.threads

@@ -15,7 +15,7 @@ from mlr.cli import options
 def _targets(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str | Mapping[str, float], ...]:
-    """Return each value as the name of an expression or, of a mix, the share of each name."""
+    """Return the names of expressions; mixes as the share of each name."""
     return tuple(options.shares_of(value) if {"=", ","} & set(value) else value for value in values)
 
 
@@ -41,40 +41,39 @@ def _targets(
     type=click.FloatRange(0, 2),
     default=1.0,
     show_default=True,
-    help="0: the input, 1: the model's output, 2: twice the change. Teeth, or the like, come last "
-    "unless --style fixes them.",
+    help="0: the input, 1: the model's output, 2: twice the change. Teeth and the like appear at "
+    "high strengths only, unless --style is given.",
 )
 @options.style
 @click.option(
     "--resize",
     is_flag=True,
-    help="Resize images to the model's size: they are aligned faces of another size.",
+    help="Treat images as aligned faces, and resize them to the model's size.",
 )
 @click.option(
     "--align",
     is_flag=True,
-    help="Treat every image as a photograph, even one of the model's size.",
+    help="Treat images as photographs, even those of the model's size.",
 )
 @options.eyes
 @options.face("all")
 @click.option(
     "--animate",
     is_flag=True,
-    help="Write animations from the face to the expression and back.",
+    help="Write animations from the input to the expression and back.",
 )
 @click.option(
     "--format",
     metavar="SUFFIX",
-    help="Suffix of the images to write, as jpg; with --animate gif, webp, png or frames, a "
-    "folder of PNG files.  "
-    "[default: that of each face; gif]",
+    help="Suffix of the images to write, such as jpg; with --animate gif, webp, png, or frames "
+    "for a folder of PNG files.  [default: that of each face; gif]",
 )
 @options.quality
 @options.png_level
 @click.option(
     "--metadata/--no-metadata",
     default=True,
-    help="Record in each file how it was made, for mlr info to read.  [default: yes]",
+    help="Record model and options in each file, where mlr info reads them.  [default: yes]",
 )
 @options.cluster
 @options.threads
@@ -87,10 +86,9 @@ def synthesize(
 ) -> int:
     """Change the expression of the faces in FACES, files or folders.
 
-    An image of the model's size is an aligned face, and so is any with --resize. Every other one is
-    a photograph: its faces are found and changed where they are, and all else is kept as it is.
-    Clips come out as clips, with their sound, and need mlr[video]; their faces are followed from
-    frame to frame, or stay where --eyes says.
+    Images of the model's size, and all with --resize, are aligned faces. Others are photographs:
+    their faces are detected and changed, other pixels stay the same. Clips need mlr[video] and are
+    written as clips with their sound; faces are followed through them, unless --eyes lists them.
     """
     from mlr.io.model_file import load_model
     from mlr.synthesis.files import synthesize

@@ -134,11 +134,6 @@ def at(model: Model, expression: str, x: int, y: int) -> dict[str, Float]:
     dict of str to ndarray of float64
         ``weights``: (channels, taps); ``bias``: (channels,); with registration ``mean`` and
         ``spread`` of the residual: (channels,).
-
-    Raises
-    ------
-    OptionError
-        If the pixel is not in the image.
     """
     _, height, width = model.shape
     if not (0 <= x < width and 0 <= y < height):

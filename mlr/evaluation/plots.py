@@ -42,13 +42,7 @@ def draw_model(model: Model, expression: str) -> dict[str, Figure]:
 
 
 def draw_pixel(model: Model, expression: str, x: int, y: int) -> Figure:
-    """Return a figure of the receptive field of one pixel, a window for each channel.
-
-    Raises
-    ------
-    OptionError
-        If the pixel is not in the image.
-    """
+    """Return a figure of the receptive field of one pixel, a window for each channel."""
     found = maps.at(model, expression, x, y)
     channels = len(found["weights"])
     limit = float(np.abs(found["weights"]).max()) or 1.0

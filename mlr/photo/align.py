@@ -1,11 +1,11 @@
-"""Aligned crops of the faces in photographs: training data from photographs."""
+"""Aligned crops of the faces in photographs, as training data."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,17 @@ Row = dict[str, str]
 
 TABLE = "alignment.csv"
 TABLE_COLUMNS = ("file", *COLUMNS, "crop", "confidence", "scale", "degrees", "shift_x", "shift_y")
-SMALLEST = 16  # px; a face is hardly one below
+SMALLEST = 16  # px
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """An aligned crop of a photograph; it existed before unless ``written``."""
+
+    photo: Path
+    path: Path
+    eyes: Eyes
+    written: bool
 
 
 def align(
@@ -54,12 +64,15 @@ def align(
 ) -> list[Path]:
     """Write aligned crops of the faces in photographs, and ``alignment.csv`` in the same folder.
 
-    Names and subfolders are kept; of several faces in a photograph ``ann.jpg`` the second largest
-    becomes ``ann-2.jpg``, and so on. The table has a row for each crop: ``file``, the path of the
-    photograph below its folder; its eyes, as `mlr.photo.eyes.EyeTable` reads them; ``crop``, the
-    path of the crop below ``output``; ``confidence``, the score of detected eyes; and the map from
-    the photograph to the crop, u = scale (x cos - y sin) + shift_x, v = scale (x sin + y cos) +
-    shift_y, of the angle ``degrees``, where whole numbers are the centres of pixels in both.
+    Names and subfolders are kept; the second largest face in ``ann.jpg`` becomes ``ann-2.jpg``, and
+    so on. The table has a row for each crop:
+
+    - ``file``, the path of the photograph relative to its folder;
+    - its eyes, as in `mlr.photo.eyes.EyeTable`;
+    - ``crop``, the path of the crop relative to ``output``;
+    - ``confidence``, the score of detected eyes;
+    - the map from the photograph to the crop, u = scale (x cos - y sin) + shift_x, v = scale (x sin
+      + y cos) + shift_y, of the angle ``degrees``. Whole numbers are the centres of pixels.
 
     Parameters
     ----------
@@ -81,8 +94,7 @@ def align(
     threads : int, optional
         By default one for each processor.
     skip_existing : bool
-        Keep existing crops, and look for faces only in photographs whose crop is missing in the
-        folder or in the table. Rows of earlier runs stay in it.
+        Keep existing crops and their rows, and process only photographs without a crop or a row.
     force : bool
         Overwrite existing files.
     report : Report, optional
@@ -98,7 +110,7 @@ def align(
     DataError
         If there is no image in ``photos``, or a table is invalid.
     OutputExistsError
-        If there is an ``alignment.csv`` already, and neither ``skip_existing`` nor ``force``.
+        If ``alignment.csv`` exists, and neither ``skip_existing`` nor ``force`` is set.
     OptionError
         If an option is invalid.
     MlrError
@@ -112,25 +124,29 @@ def align(
     finder = FaceFinder(eyes, face)
     report = report or Report()
     check_skipping(skip_existing, force)
-    check_free(folder / TABLE, force=force or skip_existing)  # before the work, not after
+    check_free(folder / TABLE, force=force or skip_existing)
     paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
-    jobs = plan_outputs(paths, folder, ["aligned"], report)
+    plans = plan_outputs(paths, folder, ["aligned"], report)
     rows = _rows_of_existing(folder) if skip_existing else {}
-    missing = [job for job in jobs if _name(job.outputs["aligned"], folder) not in rows]
-    report.skipped += len(jobs) - len(missing)
-    planned = {job.outputs["aligned"] for job in jobs}
+    missing = [plan for plan in plans if _name(plan.outputs["aligned"], folder) not in rows]
+    report.skipped += len(plans) - len(missing)
+    planned = {plan.outputs["aligned"] for plan in plans}
+
     encoding = {"quality": quality, "png_level": png_level, "force": force}
-    task = _Task(finder, size, planned, skip_existing, encoding)
+    write = partial(_write_crop, size=size, skip_existing=skip_existing, encoding=encoding)
+    process = partial(
+        _align_photo, finder=finder, planned=planned, write=write, reuse=force or skip_existing
+    )
     crops: list[_Crop] = []
     losses: list[str] = []
-    outcomes = ordered_map(partial(_align_photo, task=task), missing, thread_count(threads))
-    progress = report.progress(outcomes, len(missing), "aligning")
-    for job, outcome in zip(missing, progress, strict=True):
-        crops += outcome.crops
-        losses.append(outcome.loss)
-        report.skipped += bool(outcome.crops) and not any(c.written for c in outcome.crops)
-        for cause in outcome.failures:
-            report.fail(job.source, cause)
+    results = ordered_map(process, missing, thread_count(threads))
+    progress = report.progress(results, len(missing), "aligning")
+    for plan, (found, failures, loss) in zip(missing, progress, strict=True):
+        crops += found
+        losses.append(loss)
+        report.skipped += bool(found) and not any(crop.written for crop in found)
+        for cause in failures:
+            report.fail(plan.source, cause)
     report.note_losses(losses)
     written = [crop for crop in crops if crop.written]
     enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in written)
@@ -140,33 +156,17 @@ def align(
     report.done += len(written)
     if crops:
         roots = [path for path in paths if path.is_dir()]
-        for crop in sorted(crops, key=lambda crop: crop.written):  # existing ones first
+        for crop in sorted(crops, key=lambda crop: crop.written):
             rows[_name(crop.path, folder)] = _row(crop, folder, roots, size)
         _write_table(folder, rows.values(), force or skip_existing)
     return [crop.path for crop in written]
 
 
 def aligned_crop(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
-    """Return the aligned crop of a face.
+    """Return the crop of a face, in the dtype of the photograph and with its eyes at `EYES`.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
-        The photograph; beyond its edges it repeats the pixels there.
-    eyes : Eyes
-        The eyes of the face.
-    size : int
-        Side of the crop, in pixels.
-
-    Returns
-    -------
-    ndarray of the same dtype, shape (size, size, channels)
-        With the eyes at `mlr.core.alignment.EYES`.
-
-    Raises
-    ------
-    ImageError
-        If the eyes lie outside of the photograph.
+    Beyond the edges of the photograph its edge pixels are repeated. Eyes outside the photograph
+    raise an ImageError.
     """
     eyes.check_within(*pixels.shape[:2])
     crop = warp(pixels, eyes.to_crop(size, size), size, size)
@@ -175,70 +175,48 @@ def aligned_crop(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
     return rounded
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What to do with every photograph."""
-
-    finder: FaceFinder
-    size: int
-    planned: set[Path]  # the first crop of each photograph
-    skip_existing: bool
-    encoding: dict[str, Any]  # quality, png_level and force of `write_image`
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """An aligned crop of a photograph; one that is not written existed already."""
-
-    photo: Path
-    path: Path
-    eyes: Eyes
-    written: bool
-
-
-@dataclass
-class _Outcome:
-    """What became of a photograph."""
-
-    crops: list[_Crop] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    loss: str = ""  # what it holds that was not decoded
-
-
-def _align_photo(job: FilePlan, task: _Task) -> _Outcome:
-    """Read a photograph, find its faces and write their crops."""
-    first, outcome = job.outputs["aligned"], _Outcome()
+def _align_photo(
+    plan: FilePlan,
+    finder: FaceFinder,
+    planned: Collection[Path],
+    write: Callable[[Path, Image, Eyes], bool],
+    reuse: bool,
+) -> tuple[list[_Crop], list[str], str]:
+    """Return the crops of a photograph, why others failed, and what decoding lost."""
+    first, loss = plan.outputs["aligned"], ""
+    crops: list[_Crop] = []
+    failures: list[str] = []
     try:
-        check_free(first, force=task.encoding["force"] or task.skip_existing)  # before the work
-        image = read_image(job.source)
-        outcome.loss = image.loss
-        for number, eyes in enumerate(task.finder.find(job.source, image.pixels), 1):
+        check_free(first, force=reuse)
+        image = read_image(plan.source)
+        loss = image.loss
+        for number, eyes in enumerate(finder.find(plan.source, image.pixels), 1):
             path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
             try:
-                if number > 1 and path in task.planned:
-                    cause = f"face {number} would be written to {path}, as another photograph is"
-                    raise MlrError(cause)
-                written = _write_crop(path, image, eyes, task)
-                outcome.crops.append(_Crop(job.source, path, eyes, written))
+                if number > 1 and path in planned:
+                    raise MlrError(f"face {number} and another photograph would both be {path}")
+                crops.append(_Crop(plan.source, path, eyes, write(path, image, eyes)))
             except MlrError as error:
-                outcome.failures.append(str(error))
+                failures.append(str(error))
     except MlrError as error:
-        outcome.failures.append(str(error))
-    return outcome
+        failures.append(str(error))
+    return crops, failures, loss
 
 
-def _write_crop(path: Path, image: Image, eyes: Eyes, task: _Task) -> bool:
-    """Write a crop, or return False if there is one of this size that is to be kept."""
-    size, alpha = task.size, image.alpha
-    if task.skip_existing and path.exists():
+def _write_crop(
+    path: Path, image: Image, eyes: Eyes, size: int, skip_existing: bool, encoding: dict[str, Any]
+) -> bool:
+    """Write a crop, or return False if it exists and is skipped."""
+    if skip_existing and path.exists():
         header = read_header(path)
         if (header.height, header.width) != (size, size):
             raise ImageError(f"{path}: exists already and is {header}, not {size}x{size} px")
         return False
+    alpha = image.alpha
     if alpha is not None:
         alpha = aligned_crop(alpha[..., None], eyes, size)[..., 0]
     crop = aligned_crop(image.pixels, eyes, size)
-    write_image(path, crop, alpha, icc=image.icc, **task.encoding)
+    write_image(path, crop, alpha, icc=image.icc, **encoding)
     return True
 
 
@@ -266,13 +244,13 @@ def _row(crop: _Crop, folder: Path, roots: Sequence[Path], size: int) -> Row:
 
 
 def _rows_of_existing(folder: Path) -> dict[str, Row]:
-    """Return the rows of an earlier table by the names of crops that still exist."""
+    """Return the rows of an earlier table whose crops still exist, by the names of the crops."""
     path = folder / TABLE
     if not path.exists():
         return {}
     rows = [row for _, row in read_table(path, TABLE_COLUMNS)]
     if any(set(row) != set(TABLE_COLUMNS) or None in row.values() for row in rows):
-        raise DataError(f"{path}: is not as mlr align wrote it; give --force to overwrite it")
+        raise DataError(f"{path}: not written by mlr align; give --force to overwrite it")
     return {row["crop"]: row for row in rows if (folder / row["crop"]).is_file()}
 
 

@@ -1,4 +1,4 @@
-"""The eyes of faces in photographs, and tables of them."""
+"""Eyes of faces in photographs, and tables of them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,21 @@ from mlr.core.alignment import EYES
 from mlr.errors import DataError, ImageError
 from mlr.photo.similarity import Similarity
 
-#: Columns of a table. Whole numbers are the centres of pixels, as in most programs that show them.
+#: Columns of a table. As in most image viewers, whole numbers are the centres of pixels.
 COLUMNS = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y")
 CENTRE = 0.5 + 0.5j  # of the first pixel
 
 
 @dataclass(frozen=True)
 class Eyes:
-    """The two eyes of a face.
+    """The pupils of a face as x + iy, in pixels of the upright photograph from its corner.
 
-    Attributes
-    ----------
-    left, right : complex
-        Centres of the pupils as x + iy, in pixels of the upright photograph, from its corner: the
-        centre of the first pixel is 0.5 + 0.5i. Left is the viewer's left where the face is
-        upright.
-    confidence : float, optional
-        The detector's score: above 0, and about 2 for a clear frontal face.
+    The centre of the first pixel is 0.5 + 0.5i. Left is the viewer's left if the face is upright.
     """
 
     left: complex
     right: complex
-    confidence: float | None = None
+    confidence: float | None = None  # above 0, about 2 for a clear frontal face
 
     @property
     def distance(self) -> float:
@@ -42,24 +35,21 @@ class Eyes:
 
     @property
     def middle(self) -> complex:
-        """The point between them."""
+        """The point between the eyes."""
         return (self.left + self.right) / 2
 
     def under(self, transform: Similarity) -> Eyes:
-        """Return the eyes after a map."""
+        """Return the transformed eyes."""
         return Eyes(transform(self.left), transform(self.right), self.confidence)
 
     def lie_within(self, height: int, width: int) -> bool:
-        """Return whether these can be the eyes of a face in an image of this size, in pixels.
-
-        Their middle lies within, and they are at least 2 px and at most the diagonal apart.
-        """
+        """Return whether an image of this size can show a face with these eyes."""
         x, y = self.middle.real, self.middle.imag
         inside = 0 <= x <= width and 0 <= y <= height
         return inside and 2 <= self.distance <= math.hypot(width, height)
 
     def check_within(self, height: int, width: int) -> None:
-        """Raise an ImageError unless the eyes `lie_within` an image of this size, in pixels."""
+        """Raise an ImageError unless the eyes `lie_within` an image of this size."""
         if not self.lie_within(height, width):
             raise ImageError(
                 f"has eyes at ({self.left.real:g}, {self.left.imag:g}) and ({self.right.real:g}, "
@@ -69,15 +59,7 @@ class Eyes:
     def to_crop(
         self, height: int, width: int, positions: Sequence[Sequence[float]] = EYES
     ) -> Similarity:
-        """Return the map from the photograph to an aligned crop.
-
-        Parameters
-        ----------
-        height, width : int
-            Size of the crop, in pixels.
-        positions : two pairs of float
-            Positions (x, y) of the eyes in the crop, in units of its sides.
-        """
+        """Return the map to a crop of this size with its eyes at (x, y) in units of the sides."""
         left, right = (complex(x * width, y * height) for x, y in positions)
         return Similarity.of_two_points((self.left, self.right), (left, right))
 
@@ -85,14 +67,10 @@ class Eyes:
 class EyeTable:
     """A CSV file of eyes: ``file,left_eye_x,left_eye_y,right_eye_x,right_eye_y``.
 
-    In pixels of the upright photograph; whole numbers are the centres of pixels. Other columns are
-    ignored, so that ``alignment.csv`` serves too. A file with several rows has several faces.
-    ``file`` is the end of a path: a name, or as much of the path as tells it from others.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or a row is invalid.
+    Coordinates are pixels of the upright photograph; whole numbers are the centres of pixels. Other
+    columns are ignored, so ``alignment.csv`` can be used. A file with several faces has several
+    rows. ``file`` is a file name, or the end of a path if files in several folders have this name.
+    A file that cannot be read and an invalid row raise a DataError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,22 +88,14 @@ class EyeTable:
 
     def of(self, photo: Path) -> list[Eyes] | None:
         """Return the eyes in a photograph, or None if the table does not list it."""
-        whole = photo.resolve()
-        ends = ["/".join(whole.parts[n:]) for n in range(1, len(whole.parts))]
-        for name in (whole.as_posix(), *ends):  # the longest end of the path first
-            if name in self._eyes:
-                return self._eyes[name]
-        return None
+        path = photo.resolve()
+        ends = ["/".join(path.parts[n:]) for n in range(1, len(path.parts))]
+        names = (path.as_posix(), *ends)  # the longest comes first
+        return next((self._eyes[name] for name in names if name in self._eyes), None)
 
 
 def read_table(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows of a CSV file in UTF-8, with the numbers of their lines.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or lacks one of the columns.
-    """
+    """Yield line numbers and rows of a CSV file in UTF-8; DataError if a column is missing."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)

@@ -1,4 +1,4 @@
-"""The faces of photographs and clips that are wanted: from a table of eyes, or detected."""
+"""The faces to use of photographs and clips: from a table of eyes, or detected."""
 
 from __future__ import annotations
 
@@ -11,25 +11,14 @@ from mlr.io.images import Pixels
 from mlr.photo.detect import NEEDS, Detector, installed
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.track import TrackedFace, follow
+from mlr.utils.progress import counted
 
 
 class FaceFinder:
-    """Finds the wanted faces of photographs and clips.
+    """Finds faces in photographs and clips, and selects all or one by size.
 
-    Parameters
-    ----------
-    eyes : path, optional
-        Table of eyes, see `mlr.photo.eyes.EyeTable`. The eyes in files that it does not list are
-        detected.
-    face : "all", "largest" or int
-        Which faces are wanted: 2 is the second largest.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read.
-    OptionError
-        If ``face`` is something else.
+    ``eyes`` is the path of an `mlr.photo.eyes.EyeTable`; faces in files that it does not list are
+    detected. ``face`` is "all", "largest" or a rank: 2 selects the second largest face.
     """
 
     def __init__(self, eyes: str | Path | None = None, face: int | str = "all") -> None:
@@ -44,56 +33,33 @@ class FaceFinder:
         return self._table is not None and self._table.of(file) is not None
 
     def find(self, photo: Path, pixels: Pixels) -> list[Eyes]:
-        """Return the wanted faces of a photograph, the largest first.
-
-        Parameters
-        ----------
-        photo : Path
-            The file, to look it up in the table.
-        pixels : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
-            The photograph, upright.
-
-        Raises
-        ------
-        ImageError
-            If there is none.
-        """
-        known = self._known(photo)
-        faces = self._detector.find(pixels) if known is None else known
+        """Return the selected faces of a photograph, the largest first; ImageError if none."""
+        listed = self._listed(photo)
+        faces = self._detector.find(pixels) if listed is None else listed
         for eyes in faces:
             eyes.check_within(*pixels.shape[:2])
         if not faces:
             raise ImageError("no face found; give its eyes with --eyes")
-        wanted = self._wanted(faces)
-        if not wanted:
-            raise ImageError(f"has {len(faces)} faces, and number {self._rank} is wanted")
-        return wanted
+        selected = self._select(faces)
+        if not selected:
+            raise ImageError(
+                f"has {counted(len(faces), 'face')}, but face {self._rank} was requested"
+            )
+        return selected
 
     def follow(
         self, clip: Path, frames: Iterable[Pixels]
     ) -> Iterator[tuple[Pixels, list[TrackedFace]]]:
-        """Yield the frames of a clip with the wanted faces in them, see `mlr.photo.track`.
+        """Yield the video frames of a clip with the selected faces; ImageError if it has none.
 
-        Eyes in the table are those of every frame. A face wanted by its rank is the one that has
-        this rank in the frame where it is detected first.
-
-        Parameters
-        ----------
-        clip : Path
-            The file, to look it up in the table.
-        frames : iterable of ndarray of uint8, shape (height, width, 1 or 3)
-            Its frames.
-
-        Raises
-        ------
-        ImageError
-            If there is none in any frame.
+        Eyes in the table apply to every video frame. The rank of a face is its rank in the video
+        frame in which it is first detected.
         """
-        known = self._known(clip)
-        if known is None:
-            tracked = follow(frames, self._detector, self._wanted if self._rank else None)
+        listed = self._listed(clip)
+        if listed is None:
+            tracked = follow(frames, self._detector, self._select if self._rank else None)
         else:
-            fixed = [TrackedFace(eyes) for eyes in self._wanted(known)]
+            fixed = [TrackedFace(eyes) for eyes in self._select(listed)]
             tracked = ((frame, fixed) for frame in frames)
         found = False
         for frame, faces in tracked:
@@ -103,17 +69,16 @@ class FaceFinder:
             yield frame, faces
         if not found:
             what = "no face" if self._rank is None else f"no face of rank {self._rank}"
-            raise ImageError(f"{what} found in any frame; give its eyes with --eyes")
+            raise ImageError(f"{what} found in any video frame; give its eyes with --eyes")
 
-    def _known(self, file: Path) -> list[Eyes] | None:
-        """Return the eyes listed in the table, or None if they have to be detected."""
-        known = self._table.of(file) if self._table is not None else None
-        if known is None and not installed():
+    def _listed(self, file: Path) -> list[Eyes] | None:
+        """Return the eyes that the table lists, or None if they have to be detected."""
+        listed = self._table.of(file) if self._table is not None else None
+        if listed is None and not installed():
             raise ImageError(f"finding its faces {NEEDS}; or give the eyes with --eyes")
-        return known
+        return listed
 
-    def _wanted(self, faces: Sequence[Eyes]) -> list[Eyes]:
-        """Return the wanted ones of some faces, the largest first."""
+    def _select(self, faces: Sequence[Eyes]) -> list[Eyes]:
         ranked = sorted(faces, key=lambda eyes: eyes.distance, reverse=True)
         return ranked if self._rank is None else ranked[self._rank - 1 : self._rank]
 

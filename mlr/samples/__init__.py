@@ -1,8 +1,8 @@
-"""Sample faces: portraits of made-up subjects, drawn by arithmetic alone.
+"""Sample faces: portraits of subjects who do not exist, drawn without a model or photographs.
 
-Each subject has traits of their own (:mod:`.subjects`), each of the seven expressions moves the
-face the way its muscles do (:mod:`.expressions`, :mod:`.geometry`), and the result is a lit
-relief (:mod:`.head`) with eyes, mouth, hair and surroundings painted on.
+Subjects have random traits (`subjects`). Expressions consist of muscle actions (`expressions`) that
+move the parts of the face (`geometry`). The head is a lit relief (`head`); eyes, mouth, hair and
+surroundings are painted.
 """
 
 from __future__ import annotations
@@ -28,28 +28,11 @@ __all__ = ["EXPRESSIONS", "EYES", "draw_face"]
 def draw_face(
     seed: int, subject: int, expression: str = "neutral", size: int = 128
 ) -> npt.NDArray[np.uint8]:
-    """Draw one portrait.
+    """Draw a portrait: sRGB, uint8, shape (size, size, 3), the same bytes for the same arguments.
 
-    Parameters
-    ----------
-    seed, subject : int
-        Number of the population and of the subject in it, not negative. A subject looks the same
-        in all expressions and at all sizes.
-    expression : str
-        One of `EXPRESSIONS`.
-    size : int
-        Side of the picture in pixels, at least 16.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size, 3)
-        sRGB. The eyes lie at `EYES`, within a fraction of a hundredth of the side. The same
-        arguments give the same bytes.
-
-    Raises
-    ------
-    OptionError
-        If the expression is unknown, the size too small or a number negative.
+    Subjects are numbered from 0; other seeds have other subjects. The identity of a subject depends
+    neither on the expression nor on the size, which is at least 16. The eyes are at `EYES`, within
+    1 % of the side.
     """
     if expression not in EXPRESSIONS:
         names = ", ".join(EXPRESSIONS)
@@ -60,7 +43,7 @@ def draw_face(
         raise OptionError(f"seed and subject must not be negative, got {seed} and {subject}")
     p, shot = subject_of(seed, subject), Shot(seed, subject, expression)
     f = Face(p, shot)
-    # small pictures are drawn larger and averaged: no detail may fall between the pixels
+    # small images are drawn larger and averaged, so that fine detail does not alias
     n = size * max(1, -(-96 // size))
     g = whole(n).moved(shot.shift, shot.scale)
     e = outline(g, p, f)
@@ -77,13 +60,12 @@ def draw_face(
     for eye in f.eyes:
         draw_eye(lit, g, p, eye, bright)
     image = draw_backdrop(g, p, shot)
-    if hair.cut.end > 0.2:
+    covered_ears = hair.cut.end > 0.2
+    if covered_ears:
         draw_ears(image, g, p, f)
-        hair.draw_back(image)
-        draw_body(image, g, p, f)
-    else:
-        hair.draw_back(image)
-        draw_body(image, g, p, f)
+    hair.draw_back(image)
+    draw_body(image, g, p, f)
+    if not covered_ears:
         draw_ears(image, g, p, f)
     head = skin_mask(e, g.px)
     over(image, head, lit)

@@ -1,4 +1,4 @@
-"""What a face does: muscle actions of seven expressions, and how a subject performs them."""
+"""Muscle actions of the seven expressions, and how a subject performs them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Action:
     knit: float  # brows drawn together
     wide: float  # upper lids raised
     tight: float  # lids narrowed
-    droop: float  # upper lids sunk
+    droop: float  # upper lids lowered
     cheek: float  # cheeks raised
     nose: float  # nose wrinkled
     sneer: float  # upper lip raised
@@ -33,7 +33,7 @@ class Action:
     jaw: float  # jaw dropped
 
 
-#: Strengths of actions in two manners of each expression; a subject has one, or something between.
+#: Strengths of actions in two manners of each expression. Most subjects clearly have one of them.
 MANNERS: dict[str, dict[str, tuple[float, float]]] = {
     "neutral": {},
     "happy": {
@@ -65,35 +65,31 @@ MANNERS: dict[str, dict[str, tuple[float, float]]] = {
 }  # fmt: skip
 
 EXPRESSIONS: tuple[str, ...] = tuple(MANNERS)
-"""Names of the expressions that can be drawn; the first is the face at rest."""
 
 
 class Shot:
-    """One picture: how a subject shows an expression, and what differs from picture to picture."""
+    """How a subject performs an expression, and random differences between images."""
 
     def __init__(self, seed: int, subject: int, expression: str) -> None:
         rng = np.random.default_rng((seed, subject, 202, EXPRESSIONS.index(expression)))
         n = partial(normal, rng, 0.0)
-        # most subjects clearly have one manner: t is near 0 or near 1
-        t = float(rng.random())
-        t = min(1.0, max(0.0, (t - 0.62) * 5 + 0.5))
+        t = min(1.0, max(0.0, (float(rng.random()) - 0.62) * 5 + 0.5))  # mostly 0 or 1
         strength = float(rng.uniform(0.84, 1.2))
         values = {}
         for f in fields(Action):
             a, b = MANNERS[expression].get(f.name, (0.0, 0.0))
             values[f.name] = (a + (b - a) * t) * strength * float(rng.uniform(0.82, 1.15))
-        # a resting face is never quite at rest
+        # no face is completely relaxed
         for name in ("smile", "frown", "inner_up", "brow_low", "tight", "press"):
             values[name] += max(0.0, n(0.06))
         self.action = Action(**values)
-        self.lean = n(0.1)  # how much stronger the right-hand side of the picture acts
-        self.yaw = n(0.09)  # turn of the head, in radians or so
+        self.lean = n(0.1)  # how much stronger the actions of the right side are
+        self.yaw = n(0.09)  # rotation of the head, roughly in radians
         self.nod = n(0.09)
         self.shift = n(0.0018), n(0.0018)  # error of the alignment
-        # error of the size, which the turned head also changes
-        self.scale = 1.0 + n(0.010), 1.0 + n(0.013)
-        self.hair = n(0.004), n(0.005)  # how the hair has moved
-        self.light = n(0.07), n(0.06)  # change of the light's direction
+        self.scale = 1.0 + n(0.010), 1.0 + n(0.013)  # error of the alignment, and rotation
+        self.hair = n(0.004), n(0.005)  # shift of the hair
+        self.light = n(0.07), n(0.06)  # change of the direction of the light
         self.exposure = 1.0 + n(0.045)
         self.warmth = n(0.012)
         self.gaze = n(0.0012), n(0.0008)  # shift of the irises

@@ -11,12 +11,11 @@ from mlr.samples.textures import fade, noise1
 
 SCLERA = (0.66, 0.62, 0.59)
 LASH = (0.018, 0.012, 0.010)
-IRIS = 0.0345
-"""Radius of the iris in face units: an iris is 11.7 mm wide, pupils are 63 mm apart."""
+IRIS = 0.0345  # radius; an iris is 11.7 mm wide, pupils are 63 mm apart
 
 
 def _lids(g: Grid, e: Eye) -> tuple[Array, Array, Array]:
-    """Return u (-1 at the inner, 1 at the outer corner) and the curves of both lids."""
+    """Return u, from -1 at the inner to 1 at the outer corner, and the curves of both lids."""
     u = (g.x - e.x) * (e.side / e.half)
     u2 = np.minimum(u * u, 1.0)
     flat = 1.0 - u2
@@ -36,11 +35,11 @@ def draw_eye(image: Array, face: Grid, p: Subject, e: Eye, light: float) -> None
     _lid_skin(view, g, p, e, u, upper)
     ball = band(g.y, upper, lower, edge)
     r = np.sqrt((g.x - e.x) ** 2 + (g.y - e.y) ** 2)
-    # the ball rounds away at both corners and lies in the shadow of the upper lid
+    # the eyeball curves back at both corners and is shaded by the upper lid
     shade = (1.0 - 0.38 * u * u) * (0.55 + 0.45 * smooth(g.y - upper - 0.010, 0.026))
-    white = layer(SCLERA) * (shade * light)
-    white[1:] *= 1 - 0.22 * np.maximum(np.abs(u) - 0.5, 0) * 2
-    over(view, ball, white)
+    sclera = layer(SCLERA) * (shade * light)
+    sclera[1:] *= 1 - 0.22 * np.maximum(np.abs(u) - 0.5, 0) * 2
+    over(view, ball, sclera)
     _iris(view, g, p, e, r, ball, shade, light)
     caruncle = bump((u + 0.93) * 7) * bump((g.y - e.y - 0.005 - e.tilt) * 90) * within
     over(view, 0.6 * caruncle, (0.42 * light, 0.17 * light, 0.15 * light))
@@ -53,7 +52,7 @@ def _iris(
     edge = max(1.3 * g.px, 0.004)
     disc = ramp(IRIS - r, edge) * ball
     rim = smooth(r - 0.82 * IRIS, 0.5 * IRIS)
-    # light gathers opposite its source
+    # the cornea focuses light opposite its source
     glow = 0.80 + 0.55 * ramp(g.y - e.y + 0.3 * (g.x - e.x), 0.06)
     if g.px < 0.006:
         angle = np.arctan2(g.y - e.y, g.x - e.x) * (24 / np.pi)
@@ -92,7 +91,7 @@ def _lashes(
     thick = (0.0048 + 0.0036 * p.lashes) * (0.75 + 0.3 * u)
     wide = np.maximum(thick, 0.85 * g.px)
     line = bump((g.y - upper + 0.35 * thick) / wide) * (thick / wide)
-    # the line of the lashes runs on a little beyond the outer corner
+    # lashes extend beyond the outer corner
     run = smooth(1.10 + 0.06 * p.lashes - u, 0.16) * smooth(u + 1.02, 0.3)
     over(view, 0.93 * np.minimum(line * 1.15, 1.0) * run, LASH)
     if p.lashes > 0.5 and g.px < 0.008:
@@ -108,12 +107,12 @@ def _lashes(
 
 
 def draw_brow(surface: Surface, face: Grid, p: Subject, b: Brow) -> None:
-    """Colour the hairs of one brow into the skin."""
+    """Colour the skin with the hairs of a brow."""
     g = face.crop_side(b.side, 0.03, 0.33, -0.24, 0.02)
     (xi, yi), (xm, ym), (xo, yo) = b.inner, b.middle, b.outer
     t = (b.side * g.x - xi) * (1 / (xo - xi))
     q = (xm - xi) / (xo - xi)
-    # the parabola through three points
+    # a parabola through three points
     bend = (ym - yi - (yo - yi) * q) / (q * (q - 1))
     y = yi + (yo - yi) * t + bend * t * (t - 1)
     s = np.clip(t, 0, 1)
@@ -134,7 +133,7 @@ def draw_brow(surface: Surface, face: Grid, p: Subject, b: Brow) -> None:
 
 
 def draw_glasses(image: Array, g: Grid, p: Subject, f: Face) -> None:
-    """Paint a pair of glasses: rims, bridge, sides and a faint reflection."""
+    """Paint rims, bridge, arms and a faint reflection of glasses."""
     if not p.glasses:
         return
     half, tall = p.glasses, p.glasses * (0.72 + 0.2 * p.lens_round)

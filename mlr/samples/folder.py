@@ -23,7 +23,7 @@ def sample(
     force: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
-    """Draw subjects with a neutral face and with each expression, in a folder for each expression.
+    """Draw subjects with a neutral and other expressions, in a folder for each expression.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ def sample(
     size : int
         Side of the square images, in pixels, from 16.
     seed : int
-        Another seed gives other subjects; the same one gives the same bytes. Not negative.
+        Not negative. Another seed gives other subjects, the same seed gives the same bytes.
     target : str or sequence of str
         Expressions to draw in addition to ``neutral``; by default all six.
     threads : int, optional
         By default one for each processor.
     force : bool
-        Write into a folder that is not empty, and overwrite what is there.
+        Write into a folder that is not empty, and overwrite existing files.
     report : Report, optional
         Receives progress.
 
@@ -60,21 +60,22 @@ def sample(
     """
     folder = Path(folder)
     report = report or Report()
-    wanted = [target] if isinstance(target, str) else list(target) or EXPRESSIONS[1:]
-    unknown = [name for name in wanted if name not in EXPRESSIONS[1:]]
+    targets = [target] if isinstance(target, str) else list(target) or EXPRESSIONS[1:]
+    unknown = [name for name in targets if name not in EXPRESSIONS[1:]]
     if unknown:
-        raise OptionError(f"no expression {unknown[0]!r}; there is: {', '.join(EXPRESSIONS[1:])}")
+        known = ", ".join(EXPRESSIONS[1:])
+        raise OptionError(f"no expression {unknown[0]!r}; expected one of: {known}")
     if pairs < 1:
         raise OptionError(f"the number of pairs must be positive, not {pairs}")
     if folder.exists() and not folder.is_dir():
-        raise MlrError(f"{folder}: is a file, and a folder is to be written there")
+        raise MlrError(f"{folder}: is a file, expected a folder to write to")
     if not force and folder.exists() and any(folder.iterdir()):
         raise OutputExistsError(f"{folder}: is not empty; give --force to write into it")
     digits = max(3, len(str(pairs - 1)))
 
     def draw(subject: int) -> list[Path]:
         written = []
-        for expression in (EXPRESSIONS[0], *wanted):
+        for expression in (EXPRESSIONS[0], *targets):
             path = folder / expression / f"{subject:0{digits}d}.png"
             write_image(path, draw_face(seed, subject, expression, size), force=True)
             written.append(path)

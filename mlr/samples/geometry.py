@@ -1,4 +1,4 @@
-"""Where everything on a face lies, for one subject in one shot; lengths in face units."""
+"""Positions, sizes and creases of a face, from traits and muscle actions; in face units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mlr.samples.subjects import Subject
 
 
 class Eye:
-    """One eye, at the left (side -1) or at the right (1) of the picture."""
+    """An eye on the left (-1) or right (1) side of the image."""
 
     def __init__(self, p: Subject, s: Shot, side: int) -> None:
         a = s.action
@@ -26,13 +26,13 @@ class Eye:
         self.lower = max(0.008, lower)
         self.tilt = p.tilt - 0.005 * a.droop
         self.fold = max(0.007, p.fold * (1 + 0.25 * a.droop - 0.45 * a.wide - 0.3 * a.brow_low))
-        # strengths of the fold under the eye, and of crow's feet
+        # strengths of the bag under the eye and of crow's feet
         self.bag = 0.25 + 0.5 * p.age + 0.8 * a.cheek * k + 0.4 * a.tight + 0.4 * a.nose
         self.feet = max(0.0, (0.25 + 0.9 * p.age) * a.cheek * k + 0.25 * p.age)
 
 
 class Brow:
-    """One brow: a quadratic curve through (x outward, y) of its inner, middle, outer point."""
+    """A brow: a parabola through three points, as (distance from the axis, y)."""
 
     def __init__(self, p: Subject, s: Shot, side: int) -> None:
         a, y = s.action, p.brow_y
@@ -48,7 +48,7 @@ class Brow:
 
 
 class Mouth:
-    """Lips as functions of X = (x - x0) / half; heights at the middle of the mouth."""
+    """Position and shape of the lips; heights are those at the middle of the mouth."""
 
     def __init__(self, p: Subject, s: Shot) -> None:
         a = s.action
@@ -57,14 +57,13 @@ class Mouth:
         wide = 1 + 0.30 * a.smile + 0.17 * a.stretch - 0.20 * a.jaw * (1 - a.stretch)
         self.half = min(p.mouth_width * wide * (1 - 0.05 * a.press - 0.04 * a.frown), 0.182)
         corner = -0.048 * a.smile + 0.027 * a.frown + 0.010 * a.stretch - 0.004 * a.sneer
-        # y of the left and the right corner relative to ``y``
+        # y of the left and right corner, relative to the middle
         self.corners = corner * (1 - s.lean), corner * (1 + s.lean)
         parted = min(1.0, a.part)
         self.open_up = 0.007 * parted + 0.042 * a.jaw + 0.020 * a.sneer * min(1.0, 2 * a.part)
-        down = 0.013 * parted + 0.056 * a.jaw
-        down += 0.016 * a.smile * parted + 0.012 * a.stretch * parted
-        self.open_down = down
-        self.round = min(1.0, max(0.0, 1.5 * a.jaw - 0.2))  # 0: almond-shaped opening, 1: oval
+        self.open_down = 0.013 * parted + 0.056 * a.jaw
+        self.open_down += 0.016 * a.smile * parted + 0.012 * a.stretch * parted
+        self.round = min(1.0, max(0.0, 1.5 * a.jaw - 0.2))  # opening: 0 almond-shaped, 1 oval
         thin = (1 - 0.22 * a.smile) * (1 - 0.42 * min(1.2, a.press)) * (1 - 0.18 * a.stretch)
         self.lip_upper = p.lip_upper * thin * (1 - 0.15 * a.sneer)
         self.lip_lower = p.lip_lower * thin * (1 + 0.15 * a.pout)
@@ -74,7 +73,7 @@ class Mouth:
 
 
 class Face:
-    """All positions and creases of one picture; pairs are of the left and the right side."""
+    """All of a face; pairs are the left and the right side."""
 
     def __init__(self, p: Subject, s: Shot) -> None:
         a = s.action
@@ -82,7 +81,7 @@ class Face:
         self.eyes = Eye(p, s, -1), Eye(p, s, 1)
         self.brows = Brow(p, s, -1), Brow(p, s, 1)
         self.mouth = Mouth(p, s)
-        # the nose's tip, half the distance of its wings, and how far these are raised
+        # tip of the nose, half the distance of its wings, and how far they are raised
         self.nose = 0.13 * s.yaw, p.nose_y + 0.07 * s.nod - 0.014 * a.nose - 0.003 * a.smile
         self.ala = p.nose_width * (1 + 0.10 * a.smile + 0.13 * a.nose + 0.04 * a.wide)
         self.flare = 0.010 * a.nose + 0.004 * a.sneer
@@ -94,7 +93,7 @@ class Face:
         self.middle = -0.03 * s.yaw  # x of the outline's middle
         self.chin = p.chin + 0.03 * s.nod + 0.078 * a.jaw + 0.008 * a.smile - 0.008 * a.pout
         self.chin_x = 0.04 * s.yaw
-        self.drop = a.jaw  # how far the jaw hangs, 0 to 1
+        self.drop = a.jaw
         # strengths of creases
         self.forehead = min(1.2, 0.22 * p.age + (0.25 + 0.5 * p.age) * (a.inner_up + a.outer_up))
         self.frown = min(1.2, 0.15 * p.age + 0.65 * a.knit + 0.35 * a.brow_low)

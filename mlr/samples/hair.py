@@ -1,4 +1,4 @@
-"""Hair of the head and of the beard."""
+"""Hair and beards."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mlr.samples.textures import fade, noise1, noise2
 
 @dataclass(frozen=True)
 class Cut:
-    """The shape of a hair style, in face units."""
+    """The shape of a hair style."""
 
-    wide: float  # how far it stands off the head at the sides
-    end: float  # y where it ends
-    temple: float  # half width of the face it leaves free
-    drop: float  # how much lower than the hairline it hangs over the forehead
+    wide: float  # thickness at the sides
+    end: float  # y of the tips
+    temple: float  # half the width of the visible face
+    drop: float  # length below the hairline on the forehead
     slope: float  # slant of the fringe
     cover: float  # opacity
     curl: float  # 0 straight, 1 curls
@@ -41,7 +41,7 @@ _CUTS = {
 
 
 class Hair:
-    """Masks and colour of a subject's hair; the same in all pictures of the subject."""
+    """Masks and colour of a subject's hair, equal in all images of the subject."""
 
     def __init__(self, g: Grid, p: Subject, size: int) -> None:
         self.cut, self.p, self.size = _CUTS[p.style], p, size
@@ -49,14 +49,14 @@ class Hair:
         self.g = g = g.crop(-1.0, 1.0, -1.0, end + 0.12) if end < 0.2 else g
         rough = g.of(noise2(p.lattice, size, 23)) * fuzz
         rough += 0.35 * g.of(noise2(p.lattice[::-1], size, 61)) * fuzz
-        # across the strands, which run out from above the parting
+        # coordinate across the strands, which radiate from above the parting
         self.along = (g.x - p.part * 0.8) / (g.y + 1.0)
         self.back = self._outer(rough)
         self.e, self.front = self._opening(rough)
         self.colour = self._colour()
 
     def _outer(self, rough: Array) -> Array:
-        """Return all inside of the outer edge of the hair: what hangs behind the face."""
+        """Return the mask of the whole head of hair, behind the face."""
         g, c, p = self.g, self.cut, self.p
         wide = p.width + c.wide * (0.6 + 0.8 * p.volume)
         v = np.minimum(g.y - 0.05, 0) * (1 / 0.68)
@@ -71,12 +71,12 @@ class Hair:
         return smooth(d, soft) * smooth(c.end + 0.02 * rough - g.y, 0.06)
 
     def _opening(self, rough: Array) -> tuple[Array, Array]:
-        """Return the window for the face, beyond 1 where hair is, and the hair around it."""
+        """Return a distance that is 1 at the edge of the visible face, and the hair around it."""
         g, c, p, mid = self.g, self.cut, self.p, 0.02
         slant = (g.x - p.part) * c.slope
         line: Array = np.full_like(g.x, p.hairline + c.drop)
         if c.slope > 0.05:
-            # hair falls away to both sides of the parting
+            # hair falls to both sides of the parting
             line = line + np.minimum(np.sqrt(slant * slant + 0.0004), 0.09) - 0.03
         recede = 0.10 * p.manly * p.age * bump((np.abs(g.x) - 0.2) * 8)
         line = line - recede - 0.012 * bump(g.x * 9) * (c.drop <= 0)
@@ -111,11 +111,11 @@ class Hair:
             strand += 0.7 * fade(1 / 260, g.px) * noise1(p.strands, s * 260)
         straight = 0.10 * lock + 0.07 * noise1(p.strands, s * 75 + 350) + 0.11 * strand
         if c.curl > 0.05:
-            # folded noise has sharp dark valleys, like the gaps between ringlets
+            # the absolute value of noise has sharp dark valleys, like gaps between ringlets
             curls = 0.34 * np.minimum(np.abs(g.of(noise2(p.lattice[::-1], self.size, 26))), 1.4)
             curls += 0.16 * np.abs(g.of(noise2(p.lattice, self.size, 58))) - 0.30
             straight = straight * (1 - c.curl) + curls * c.curl
-        # a sheen where the rounded hair faces the light, broken up by locks
+        # sheen where the hair faces the light, broken up by locks
         lx, ly = p.light[0], p.light[1]
         up = bump((g.y + 0.30 + 0.4 * g.x * g.x) * 8) + 0.55 * bump((g.y - 0.12) * 5)
         sheen = up * (1 + 0.9 * lx * np.sign(g.x) * np.minimum(np.abs(g.x) * 4, 1))
@@ -137,15 +137,15 @@ class Hair:
             open_[self.g.box] *= 1 - 0.34 * smooth(self.e - 0.78, 0.5) * self.back
 
     def draw_front(self, image: Array, head: Array) -> None:
-        """Paint the hair that lies on the head, whose coverage is ``head``."""
+        """Paint the hair in front of the head, given the mask of the head."""
         if self.cut.cover:
-            # hair so short that skin shows through does not stand off the head
+            # very short hair does not extend beyond the head
             mask = self.front if self.cut.cover > 0.9 else self.front * head[self.g.box]
             over(self.g.of(image), mask, self.colour)
 
 
 def draw_beard(s: Surface, g: Grid, p: Subject, f: Face, size: int) -> None:
-    """Colour stubble or beard into the skin."""
+    """Colour the skin with stubble or a beard."""
     if max(p.beard, p.moustache) == 0.0:
         return
     m = f.mouth
@@ -158,7 +158,7 @@ def draw_beard(s: Surface, g: Grid, p: Subject, f: Face, size: int) -> None:
     lip = m.y - m.open_up - m.lip_upper
     base = f.nose[1] + 0.042
     mid = (lip + base) / 2
-    # as wide as the mouth, hanging a little over its corners, thin under the nose
+    # as wide as the mouth, lower at its corners, thin under the nose
     out = np.abs(g.x - m.x)
     bow = 0.012 + 1.5 * out * out
     stache = bump((g.y - mid - bow) * (1 / max(0.013, (lip - base) * 0.52)))

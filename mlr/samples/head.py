@@ -1,10 +1,10 @@
-"""The head as a lit relief: outline, height field, skin, creases and their shading."""
+"""The head: outline, height field, skin, creases and lighting."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, ramp, smooth
+from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, power_8, ramp, smooth
 from mlr.samples.expressions import Shot
 from mlr.samples.geometry import Eye, Face
 from mlr.samples.mouth import Lips
@@ -13,7 +13,7 @@ from mlr.samples.textures import blur, noise1, noise2
 
 
 def outline(g: Grid, p: Subject, f: Face) -> Array:
-    """Return the squared distance from the head's middle: 1 on the outline, below 1 inside."""
+    """Return a distance from the middle of the head that is 1 on its outline."""
     mid_y = 0.06
     v = g.y - mid_y
     low = np.maximum(v, 0) * (1 / (f.chin - mid_y))
@@ -33,8 +33,8 @@ def outline(g: Grid, p: Subject, f: Face) -> Array:
 
 
 def relief(g: Grid, p: Subject, f: Face, e: Array) -> Array:
-    """Return the height field of the skin, mouth closed and eyes as smooth balls."""
-    # flat in front and steep at the rim, like a head seen from some distance
+    """Return the height field of the skin, without the lips."""
+    # flat in front and steep at the outline, as seen from some distance
     inside = np.maximum(1.0 - 0.45 * e - 0.55 * e * e, 0.0)
     h: Array = 0.30 * np.sqrt(inside + 0.004)
     k, (nx, ny), my = p.relief, f.nose, f.mouth.y
@@ -75,13 +75,13 @@ def relief(g: Grid, p: Subject, f: Face, e: Array) -> Array:
 
 
 def _raise(h: Array, g: Grid, *bumps: tuple[float, float, float, float, float]) -> None:
-    """Raise a relief by bumps: height, x, y, and radii in x and y."""
+    """Add bumps to a relief: height, x, y, and radii in x and y."""
     for height, *at in bumps:
         h += height * blob(g, *at)
 
 
 def _nose(g: Grid, p: Subject, f: Face) -> Array:
-    """Return the height of the nose: a ridge growing towards the tip and falling off below it."""
+    """Return the height of the nose: a ridge that rises to the tip and falls off below it."""
     nx, ny = f.nose
     t = (g.y + 0.055) * (1 / (ny + 0.055))
     rise = np.clip(t, 0, 1)
@@ -95,7 +95,7 @@ def _nose(g: Grid, p: Subject, f: Face) -> Array:
 
 
 def _groove(s: Surface, g: Grid, at: Array, window: Array, width: float, depth: float) -> None:
-    """Cut a groove where ``at`` is 0; thinner than a pixel it becomes shallower instead."""
+    """Cut a groove where ``at`` is 0; grooves narrower than a pixel become shallower."""
     wide, s = max(width, 0.9 * g.px), s.part(g)
     cut = bump(at * (1 / wide)) * window
     cut *= depth * (width / wide)
@@ -104,7 +104,7 @@ def _groove(s: Surface, g: Grid, at: Array, window: Array, width: float, depth: 
 
 
 def creases(s: Surface, g: Grid, p: Subject, f: Face) -> None:
-    """Carve the lines that an expression, or age, leaves in the skin."""
+    """Carve the lines of expression and age into the skin."""
     for i, side in enumerate((-1, 1)):
         _fold(s, g, f, side, f.folds[i])
         _around_eye(s, g, f.eyes[i])
@@ -132,7 +132,7 @@ def creases(s: Surface, g: Grid, p: Subject, f: Face) -> None:
 
 
 def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
-    """Carve the fold that runs from a wing of the nose round a corner of the mouth."""
+    """Carve the fold from a wing of the nose around a corner of the mouth."""
     m = f.mouth
     corner = m.corners[0 if side < 0 else 1]
     y0, y1 = f.nose[1] - 0.006 - f.flare, m.y + corner * 0.6 + 0.055
@@ -144,12 +144,12 @@ def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
     at = side * c.x - out
     ends = smooth(t - 0.16, 0.40) * smooth(0.86 - t, 0.50)
     _groove(s, c, at, ends, 0.020, 0.66 * min(1.2, strength))
-    # the cheek swells over the fold
+    # the cheek bulges above the fold
     s.height[c.box] += 0.014 * min(1.2, strength) * bump((at - 0.042) * 24) * ends
 
 
 def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
-    """Carve the bag under an eye and the crow's feet beside it."""
+    """Carve the bag under an eye and crow's feet."""
     low = e.y + e.lower
     c = g.crop(e.x - 0.14, e.x + 0.14, -0.06, 0.13)
     u = (c.x - e.x) * (1 / e.half)
@@ -166,7 +166,7 @@ def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
 
 
 def skin(g: Grid, p: Subject, f: Face, size: int) -> Array:
-    """Return the reflectance of the skin, with blush, shadows of the blood, freckles, texture."""
+    """Return the reflectance of the skin: blush, dark eye sockets, mottling and freckles."""
     rest = 1.0 - 0.62 * (p.skin[1] < 0.12)
     red = 0.5 * blob(g, f.nose[0], f.nose[1], 0.05, 0.045)
     red += 0.28 * blob(g, f.chin_x, f.chin - 0.06, 0.08, 0.05)
@@ -200,41 +200,35 @@ def _freckles(a: Array, g: Grid, p: Subject) -> None:
 
 
 def light_up(s: Surface, px: float, p: Subject, shot: Shot) -> Array:
-    """Light the relief: soft key light, light from all round, gloss; linear light (3, h, w)."""
+    """Return the linear intensities of a surface under key light, ambient light and gloss."""
     h, scale = s.height, 0.5 / px
     gx = scale * np.pad(h[:, 2:] - h[:, :-2], ((0, 0), (1, 1)), "edge")
     gy = scale * np.pad(h[2:] - h[:-2], ((1, 1), (0, 0)), "edge")
     nz = 1 / np.sqrt(gx * gx + gy * gy + 1)
     lx, ly, lz = p.light[0] + shot.light[0], p.light[1] + shot.light[1], p.light[2]
     facing = (lz - gx * lx - gy * ly) * nz
-    # hollows get less light from all round
+    # hollows receive less ambient light
     hollow = blur(h, 0.042) - h
     ambient = np.clip(1.0 - 9.0 * hollow, 0.35, 1.25) * s.open
     ambient *= (0.30 * p.fill) * (0.72 + 0.28 * (gy * nz + nz))
     direct = 0.5 + 0.5 * s.open
     out = np.empty_like(s.albedo)
-    # light goes a little way under the skin, red furthest: soft, warm edges of shadow
+    # subsurface scattering, strongest in red, makes edges of shadows soft and warm
     warm = p.warmth + shot.warmth
     for c, (wrap, tint) in enumerate(((0.42, 1 + warm), (0.27, 1.0), (0.22, 1 - warm))):
         d = np.maximum((facing + wrap) * (1 / (1 + wrap)), 0.0)
         d *= direct
         out[c] = s.albedo[c] * (d * (0.78 * tint) + ambient)
-    # halfway between the light and the viewer
+    # the normal's component halfway between light and viewer
     hz = float(np.sqrt(lx * lx + ly * ly + (lz + 1) ** 2))
     shine = np.maximum((lz + 1 - gx * lx - gy * ly) * nz * (1 / hz), 0.0)
-    broad = _power_8(shine)
-    out += (0.035 * broad + 0.06 * _power_8(broad)) * s.gloss * s.open
+    broad = power_8(shine)
+    out += (0.035 * broad + 0.06 * power_8(broad)) * s.gloss * s.open
     return out
 
 
-def _power_8(a: Array) -> Array:
-    for _ in range(3):
-        a = a * a
-    return a
-
-
 def face_layer(g: Grid, p: Subject, f: Face, lips: Lips, e: Array) -> Surface:
-    """Assemble the surface of the face including the lips."""
+    """Return the surface of the face with its lips."""
     size = e.shape[0]
     s = Surface(
         height=relief(g, p, f, e),
@@ -251,7 +245,7 @@ def face_layer(g: Grid, p: Subject, f: Face, lips: Lips, e: Array) -> Surface:
 
 
 def _cast_shadows(s: Surface, g: Grid, p: Subject, f: Face) -> None:
-    """Darken what the nose, the brows and the lower lip keep from the light."""
+    """Darken the shadows of nose, brows and lower lip."""
     nx, ny = f.nose
     away = -0.05 * p.light[0]
     s.open *= 1 - 0.34 * blob(g, nx + away, ny + 0.056, 0.055, 0.020)
@@ -268,7 +262,7 @@ def _cast_shadows(s: Surface, g: Grid, p: Subject, f: Face) -> None:
         hole = blob(c, x, nostril_y, max(0.0155, 0.8 * g.px), max(0.0080, 0.7 * g.px))
         s.open *= 1 - 0.85 * hole
         s.albedo *= 1 - 0.65 * hole
-        # crease behind the wing of the nose
+        # crease of the wing of the nose
         out = side * (c.x - nx * 0.8) - f.ala * 1.28
         bowed = out + 9.0 * (c.y - ny - 0.018 + f.flare) ** 2
         wing = bump((c.y - ny - 0.020 + f.flare) * 34)
@@ -276,5 +270,5 @@ def _cast_shadows(s: Surface, g: Grid, p: Subject, f: Face) -> None:
 
 
 def skin_mask(e: Array, px: float) -> Array:
-    """Return the coverage of the head from its :func:`outline` value."""
+    """Return the mask of the head, given its `outline`."""
     return ramp((1.0 - e) * 0.2, 1.6 * px)

@@ -14,7 +14,7 @@ TONGUE = (0.36, 0.10, 0.09)
 
 
 def _roll(y: Array, top: Array, bottom: Array, peak: float) -> Array:
-    """Height of a roll between two curves, highest at ``peak`` of the way down."""
+    """Return the height of a roll between two curves, with its top at the share ``peak``."""
     thick = np.maximum(bottom - top, 1e-4)
     v = np.clip((y - top) / thick, 0, 1)
     v = v + (0.5 - peak) * 4 * v * (1 - v) * 0.6
@@ -23,7 +23,7 @@ def _roll(y: Array, top: Array, bottom: Array, peak: float) -> Array:
 
 
 class Lips:
-    """The curves of one mouth, from which its relief, colours and inside are drawn."""
+    """The curves of a mouth, from which its relief, colours and interior are drawn."""
 
     def __init__(self, g: Grid, m: Mouth, p: Subject) -> None:
         reach, top = m.half + 0.05, m.y - m.open_up - 0.07
@@ -40,7 +40,7 @@ class Lips:
         side = smooth(x, 1.2)
         corner = left + (right - left) * side
         bend = np.minimum(x2, 1.0) * (0.62 + 0.38 * x2)
-        # at rest the line between the lips dips a little in the middle
+        # the line between closed lips is slightly lower in the middle
         rest = 0.0032 * (bump(x * 3.0) - 0.6 * bump((np.abs(x) - 0.42) * 3.6)) * (1 - 0.6 * m.press)
         self.line = line = m.y + corner * bend + rest
         square = m.sneer * 0.35 * (flat * x2 * 4 - 0.3 * flat)
@@ -54,7 +54,7 @@ class Lips:
         self.lower_out = self.lower_in + m.lip_lower * (full + 0.75 * m.round * (oval - full))
 
     def model(self, surface: Surface, p: Subject) -> None:
-        """Add relief, colour and gloss of the lips to the surface of the face."""
+        """Add the lips to the surface of the face."""
         g, m = self.g, self.m
         s = surface.part(g)
         soft = max(0.006, self.edge)
@@ -67,7 +67,7 @@ class Lips:
         over(s.albedo, 0.82 * lower, p.lips)
         s.albedo *= 1 + (tone - 1) * lower
         s.gloss += (0.25 * upper + 0.9 * lower) * p.gloss
-        # lips meet in a soft dark line, deepest at the corners
+        # closed lips meet in a soft dark line with pits at its ends
         wide = max(0.0048, 0.8 * g.px)
         depth = (0.0048 / wide) * (0.62 + 0.2 * m.press)
         within = smooth(1.06 - np.abs(self.x), 0.16)
@@ -78,7 +78,7 @@ class Lips:
         s.open *= 1 - 0.40 * pit
 
     def inside(self, image: Array, light: float) -> None:
-        """Paint the opening with teeth and tongue onto the lit ``image``."""
+        """Paint the opening with teeth and tongue onto the lit face."""
         m, g = self.m, self.g
         if m.open_up + m.open_down < 0.002:
             return
@@ -95,7 +95,7 @@ class Lips:
     def _teeth(self, view: Array, hole: Array, light: float) -> None:
         m, g = self.m, self.g
         x = g.x - m.x
-        # teeth stand on an arch: they look narrower and darker towards the sides
+        # teeth form an arch: they look narrower and darker towards the sides
         far = np.abs(x) * (1 / 0.15)
         index = x * (1 / 0.0235) * (1 + 0.35 * far * far)
         split = np.abs(index - np.floor(index) - 0.5) * 2  # 1 between two teeth

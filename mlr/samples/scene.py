@@ -1,4 +1,4 @@
-"""What surrounds the face: backdrop, neck, clothes, ears; and the camera."""
+"""Backdrop, neck, clothes, ears, and the camera."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlr.samples.textures import noise1
 
 
 def draw_backdrop(g: Grid, p: Subject, shot: Shot) -> Array:
-    """Return a softly lit wall, linear light (3, h, w)."""
+    """Return a softly lit wall."""
     level = 0.86 + 0.10 * p.light[0] * g.x - 0.10 * g.y + 0.14 * blob(g, 0.0, 0.0, 0.5, 0.6)
     warm = p.warmth + shot.warmth
     wall: Array = layer(p.backdrop) * level.astype(np.float32)
@@ -60,13 +60,12 @@ def draw_ears(image: Array, g: Grid, p: Subject, f: Face) -> None:
 
 
 def develop(light: Array, p: Subject, shot: Shot, size: int, rng: np.random.Generator) -> Array:
-    """Turn linear light (3, n, n) into the 8-bit picture (size, size, 3) with camera noise."""
-    n = light.shape[1]
-    if n != size:
-        k = n // size
+    """Turn linear intensities (3, n, n) into an 8-bit image (size, size, 3) with noise."""
+    k = light.shape[1] // size
+    if k > 1:
         light = light.reshape(3, size, k, size, k).mean(axis=(2, 4))
     light = light * (p.exposure * shot.exposure * 1.02)
-    # bright parts bend over instead of clipping
+    # highlights saturate smoothly
     light *= 1.12 / (1 + 0.12 * light)
     shown = np.sqrt(np.maximum(light, 0.0))
     grain = rng.standard_normal((3, size, size), np.float32)
@@ -74,5 +73,5 @@ def develop(light: Array, p: Subject, shot: Shot, size: int, rng: np.random.Gene
     shown += (0.8 * p.grain) * grain[1]
     shown *= 255
     shown += 0.5
-    bytes_ = np.clip(shown, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(bytes_, 0, -1))
+    image = np.clip(shown, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(image, 0, -1))

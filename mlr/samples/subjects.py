@@ -1,4 +1,4 @@
-"""Subjects: the traits that all pictures of one subject share."""
+"""Traits that all images of a subject share."""
 
 from __future__ import annotations
 
@@ -6,42 +6,34 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-Colour = tuple[float, float, float]
-"""Linear-light red, green, blue; 1 is a white sheet in full light."""
+Colour = tuple[float, float, float]  # linear reflectance of red, green and blue
 
 
-def _paint(r: float, g: float, b: float) -> Colour:
-    """Return the linear colour of 8-bit display values (display gamma taken as 2)."""
+def _linear(code: str) -> Colour:
+    """Return the linear colour of a hexadecimal one with a gamma of 2."""
+    r, g, b = bytes.fromhex(code)
     return ((r / 255) ** 2, (g / 255) ** 2, (b / 255) ** 2)
 
 
-# fmt: off
-SKINS = (
-    _paint(246, 211, 193), _paint(238, 193, 166), _paint(224, 172, 140), _paint(203, 147, 110),
-    _paint(172, 115, 80), _paint(132, 84, 58), _paint(94, 59, 43),
+def _palette(**codes: str) -> dict[str, Colour]:
+    return {name: _linear(code) for name, code in codes.items()}
+
+
+SKINS = [*map(_linear, ("f6d3c1", "eec1a6", "e0ac8c", "cb936e", "ac7350", "84543a", "5e3b2b"))]
+HAIRS = _palette(
+    black="241e1e", espresso="3a2820", brown="5c3e2a", chestnut="7c4c2e", fair="a0784e",
+    blond="cea870", red="9e4e28", grey="767270", white="b2aeaa",
+)  # fmt: skip
+IRISES = _palette(
+    dark="3e2418", brown="623c22", hazel="7a6036", green="627652", blue="6084a6", grey="7c8a94"
 )
-HAIRS = {
-    "black": _paint(36, 30, 30), "espresso": _paint(58, 40, 32), "brown": _paint(92, 62, 42),
-    "chestnut": _paint(124, 76, 46), "fair": _paint(160, 120, 78), "blond": _paint(206, 168, 112),
-    "red": _paint(158, 78, 40), "grey": _paint(118, 114, 112), "white": _paint(178, 174, 170),
-}
-IRISES = {
-    "dark": _paint(62, 36, 24), "brown": _paint(98, 60, 34), "hazel": _paint(122, 96, 54),
-    "green": _paint(98, 118, 82), "blue": _paint(96, 132, 166), "grey": _paint(124, 138, 148),
-}
-BACKDROPS = (
-    _paint(214, 217, 220), _paint(196, 204, 212), _paint(224, 220, 212), _paint(170, 182, 190),
-    _paint(188, 198, 186), _paint(206, 192, 184), _paint(140, 150, 164),
-)
-CLOTHES = (
-    _paint(40, 44, 56), _paint(70, 92, 128), _paint(150, 60, 58), _paint(226, 224, 220),
-    _paint(66, 98, 84), _paint(112, 84, 124), _paint(196, 154, 78), _paint(96, 98, 104),
-)
-# fmt: on
+BACKDROPS = [*map(_linear, ("d6d9dc", "c4ccd4", "e0dcd4", "aab6be", "bcc6ba", "cec0b8", "8c96a4"))]
+CLOTHES = [*map(_linear, ("282c38", "465c80", "963c3a", "e2e0dc"))]
+CLOTHES += map(_linear, ("426254", "70547c", "c49a4e", "606268"))
 
 
 def normal(rng: np.random.Generator, mean: float, spread: float) -> float:
-    """Draw a normal number, cut at two deviations so that no face falls apart."""
+    """Draw from a normal distribution, clipped at two standard deviations."""
     return mean + spread * min(2.0, max(-2.0, float(rng.normal())))
 
 
@@ -50,7 +42,7 @@ def _mix(a: Colour, b: Colour, t: float) -> Colour:
 
 
 def _pick(rng: np.random.Generator, **odds: float) -> str:
-    """Return one of the names, as likely as its odds say."""
+    """Draw a name, with probability proportional to its odds."""
     names, values = list(odds), list(odds.values())
     cut = np.cumsum(values) / np.sum(values)
     return names[min(int(np.searchsorted(cut, rng.random(), side="right")), len(names) - 1)]
@@ -96,7 +88,7 @@ def _style(rng: np.random.Generator, manly: float, age: float) -> str:
 
 
 class Subject:
-    """Traits of one subject; lengths in face units, strengths from 0 to 1 unless said otherwise."""
+    """Traits of one subject; lengths in face units, strengths from 0 to 1."""
 
     def __init__(self, seed: int, number: int) -> None:
         rng = np.random.default_rng((seed, number, 106))
@@ -113,9 +105,9 @@ class Subject:
         warm = n(0, 0.04)
         # colours
         self.skin = skin = skin[0] * (1 + 0.4 * warm), skin[1], skin[2] * (1 - warm)
-        made_up = u(0.3, 1.0) if woman and rng.random() < 0.45 else 0.0
+        makeup = u(0.3, 1.0) if woman and rng.random() < 0.45 else 0.0
         lips = _mix(skin, (skin[0] * 0.86, skin[1] * 0.42, skin[2] * 0.44), u(0.6, 0.95))
-        self.lips = _mix(lips, _paint(168, 52, 62), 0.45 * made_up)
+        self.lips = _mix(lips, _linear("a8343e"), 0.45 * makeup)
         self.hair = _hair(rng, tone, age)
         self.iris = _iris(rng, tone)
         self.style = _style(rng, manly, age)
@@ -124,24 +116,24 @@ class Subject:
         beard = u(0.18, 0.42) if full < 0.5 else u(0.75, 0.97)
         light = np.array([u(-0.55, 0.55), -u(0.35, 0.62), u(0.75, 1.0)])
         x, y, z = (light / np.sqrt((light * light).sum())).tolist()
-        self.light = x, y, z  # direction of the studio's light
+        self.light = x, y, z  # direction of the key light
         self.cloth = CLOTHES[int(rng.integers(len(CLOTHES)))]
         backdrop = BACKDROPS[int(rng.integers(len(BACKDROPS)))]
         self.backdrop = _mix(backdrop, BACKDROPS[0], u(0, 0.5))
         # build
         self.width = n(0.376 + 0.014 * manly, 0.012)  # half width of the head at the cheekbones
-        self.jaw = n(0.71 + 0.10 * manly, 0.04)  # how much of it is left at the jaw's corners
+        self.jaw = n(0.71 + 0.10 * manly, 0.04)  # width at the corners of the jaw, as a share
         self.square = min(1.0, max(0.0, n(0.25 + 0.4 * manly, 0.15)))  # of the chin
         self.chin = n(0.585 + 0.015 * manly, 0.014)  # y of its tip
         self.cheekbone = n(1.0 - 0.15 * manly, 0.2)
-        self.relief = n(1.0, 0.1)  # depth of all forms, around 1
+        self.relief = n(1.0, 0.1)  # scale of depths
         # eyes and brows
         self.eye_width = n(0.0795, 0.0035)
         self.lid_upper = n(0.0325 - 0.003 * manly, 0.0028)
         self.lid_lower = n(0.0265, 0.002)
         self.tilt = n(0.006 - 0.003 * manly, 0.005)  # rise of the outer corner
-        self.fold = n(0.017, 0.005)  # distance of the lid's fold from the lashes
-        self.lashes = min(1.0, 0.25 + 0.35 * (1 - manly) + 0.4 * made_up)
+        self.fold = n(0.017, 0.005)  # distance between lashes and the fold of the lid
+        self.lashes = min(1.0, 0.25 + 0.35 * (1 - manly) + 0.4 * makeup)
         self.pupil = n(0.0125, 0.0016)
         self.brow_y = n(-0.098 + 0.012 * manly, 0.006)
         self.brow_arch = n(0.017 - 0.010 * manly, 0.0075)
@@ -161,19 +153,19 @@ class Subject:
         self.part = u(-0.2, 0.2)
         self.volume = u(0, 1)
         self.beard = beard if bearded and rng.random() < 0.8 else 0.0
-        self.moustache = beard if bearded else 0.0  # also the hair of the chin
+        self.moustache = beard if bearded else 0.0  # and goatee
         self.freckles = u(0.4, 1) if tone < 0.4 and rng.random() < 0.22 else 0.0
         self.blush = u(0.3, 1.0)
         self.gloss = u(0.5, 1.2)
         self.glasses = n(0.118, 0.006) if rng.random() < 0.12 else 0.0  # half width of a lens
         self.lens_round = u(0, 1)
         self.collar = u(0, 1)
-        # light of the studio, and the camera
+        # studio and camera
         self.warmth = n(0.0, 0.035)
         self.fill = u(0.75, 1.25)
         self.exposure = n(1.0, 0.05)
         self.grain = u(0.004, 0.009)
-        # tables of random numbers from which textures are made
+        # random numbers for textures
         self.lattice = rng.normal(size=(160, 160)).astype(np.float32)
         self.strands = rng.normal(size=1024).astype(np.float32)
         self.spots = rng.random((60, 4)).astype(np.float32)

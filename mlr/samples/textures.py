@@ -1,4 +1,4 @@
-"""Smooth noise and wide blurs, from lattices that are coarser than the picture."""
+"""Smooth noise and wide blurs, interpolated from coarse lattices."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mlr.samples.canvas import Array, bump
 
 
 def fade(cell: float, px: float) -> float:
-    """Return how much of a texture of the given cell survives sampling by pixels of ``px``."""
+    """Return the contrast at which a texture with this cell size does not alias."""
     return min(1.0, max(0.0, cell / px / 2 - 0.5))
 
 
 def noise1(table: Array, s: Array) -> Array:
-    """Smooth noise along one coordinate, an entry a unit; ``table``'s length is a power of two."""
+    """Return smooth noise from a periodic table, whose length is a power of two, at ``s``."""
     whole_part = np.floor(s)
     f = s - whole_part
     f *= f * (3.0 - 2.0 * f)
@@ -29,14 +29,14 @@ def noise1(table: Array, s: Array) -> Array:
 
 @lru_cache(maxsize=64)
 def _cells(size: int, cells: int) -> tuple[npt.NDArray[np.intp], Array]:
-    """Return in which cell of a lattice over the side each pixel lies, and where in the cell."""
+    """Return the lattice cell of each pixel along a side, and its position in the cell."""
     s = (np.arange(size) + 0.5) / size * cells
     i = np.floor(s).astype(np.intp)
     return i, (s - i).astype(np.float32)
 
 
 def stretch(lattice: Array, size: int, rounded: bool = False) -> Array:
-    """Interpolate a lattice, whose border lies on the picture's, to (size, size) pixels."""
+    """Interpolate a lattice that spans the image to (size, size) pixels."""
     i, f = _cells(size, lattice.shape[0] - 1)
     j, t = _cells(size, lattice.shape[1] - 1)
     if rounded:
@@ -52,10 +52,7 @@ def stretch(lattice: Array, size: int, rounded: bool = False) -> Array:
 
 
 def noise2(table: Array, size: int, cells: int, across: int = 0) -> Array:
-    """Smooth noise over the picture from a square ``table``; ``across`` cells in x (default same).
-
-    It fades out where the cells come near the pixel, so that small pictures do not flicker.
-    """
+    """Return smooth noise (size, size) with this number of cells in y, and ``across`` in x."""
     nx = across or cells
     kept = fade(1 / max(cells, nx), 1 / size)
     if kept == 0.0:
@@ -65,7 +62,7 @@ def noise2(table: Array, size: int, cells: int, across: int = 0) -> Array:
 
 @lru_cache(maxsize=4)
 def _bells(n: int, reach: float) -> Array:
-    """Return the (n, n) matrix that averages n nodes over a side by a bell curve."""
+    """Return the (n, n) matrix that smooths n values along a side with a bell curve."""
     at = np.linspace(0, 1, n)
     bells = bump((at[None, :] - at[:, None]) / reach)
     bells /= bells.sum(axis=1, keepdims=True)
@@ -73,8 +70,7 @@ def _bells(n: int, reach: float) -> Array:
 
 
 def blur(a: Array, reach: float) -> Array:
-    """Smooth a whole picture by a bell curve of radius ``reach`` (face units, 0.04 or more)."""
-    # so wide a bell needs few nodes, which keeps large pictures cheap
+    """Smooth an image with a bell curve whose radius is 0.04 or more, on a coarse lattice."""
     n = 48
     near = np.linspace(0, a.shape[0] - 1, n).round().astype(np.intp)
     bells = _bells(n, reach)

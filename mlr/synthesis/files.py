@@ -25,7 +25,7 @@ from mlr.io.images import (
 )
 from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, plan_outputs
 from mlr.io.provenance import new_record, to_exif
-from mlr.photo.composite import change_frame, changer, eye_positions
+from mlr.photo.composite import change_frame, changer
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
 from mlr.synthesis.animation import ANIMATED, write_animation
@@ -353,7 +353,7 @@ def _note_faces(report: Report, photographs: Sequence[Sequence[Eyes]], model: Mo
         return
     faces = [eyes for photograph in photographs for eyes in photograph]
     _, height, width = model.shape
-    small = sum(eyes.to_crop(height, width, eye_positions(model)).scale > 1 for eyes in faces)
+    small = sum(eyes.to_crop(height, width, model.info.eyes).scale > 1 for eyes in faces)
     smaller = f", {small} of them smaller than the model's {width}x{height} px" if small else ""
     found = f"{counted(len(faces), 'face')} in {counted(len(photographs), 'photograph')}"
     report.note(f"note: {found}{smaller}")
