@@ -1,16 +1,16 @@
-"""The default recipe: faces are registered first, then regressed, then the change is moved back.
+"""The default recipe: register faces, regress in the common frame, move the change back.
 
 In the common frame of an expression mouths coincide, so that a small ridge regression on the
-framed pairs, with weights that all channels share, keeps what they have in common sharp:
+framed pairs, whose channels share the weights, stays sharp:
 
-- each pixel shares the samples of its neighbours (a Gaussian blur of the sums);
+- each pixel shares the samples of its neighbours (a Gaussian blur of the statistics);
 - the penalty pulls to the identity, the middle tap; the light l of the face stands for the bias;
 - the residual of the ridge is regressed, for each pixel and channel, on two features of the pair:
   l, and g = e (s - s_0), the light e on teeth times the style s beyond that without teeth, s_0;
-- what is added with g was learnt over the lips of the training set: the share of it that takes
-  their colour away is subtracted of the face's own lips instead.
+- the part of c that removes the colour of the training subjects' lips is replaced by a share of the
+  face's own lips.
 
-None of the choices depends on the data: on held-out subjects others were better by less than half a
+No parameter depends on the data: on held-out subjects others were better by less than half a
 percent, see ``benchmarks/results/registration.md``.
 """
 

@@ -1,7 +1,7 @@
-"""Checkpoints: finished shards of a training set, kept so that a killed run goes on from there.
+"""Checkpoints: finished shards of a training set, from which a killed run continues.
 
-A checkpoint is a folder with ``manifest.json``, which says what the sums are, and a statistics file
-for each finished shard, whose metadata name its subjects and the SHA-256 of each of their files.
+A checkpoint is a folder with ``manifest.json``, which describes the statistics, and a statistics
+file for each finished shard, whose metadata hold its subjects and the SHA-256 of their files.
 Nothing is used unchecked: a shard counts if its checksums hold and all its files have the digests
 they had. Forged statistics with correct checksums are not detected.
 """
@@ -89,7 +89,7 @@ class Checkpoint:
                 self._tidy_up()
 
     def _keep_templates(self) -> None:
-        """Write the templates for runs that go on from here."""
+        """Write the templates for runs that continue from here."""
         path, templates = self.folder / TEMPLATES, self.plan.templates
         if templates is None or path.exists():
             return
