@@ -28,7 +28,7 @@ from mlr.bench import bench, stages
 from mlr.bench.stages import PENALTY, Problem, as_planes, compare, run
 from mlr.bench.table import number, seconds
 from mlr.bench.table import table as bench_table
-from mlr.core.apply import Applier
+from mlr.core.apply import apply
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.utils.threads import limited, thread_count
@@ -115,13 +115,16 @@ def compare_training(problem: Problem, threads: int, repeat: int) -> dict[str, A
 
 def compare_applying(problem: Problem, images: Pixels, repeat: int) -> dict[str, Any]:
     """Compare the application of a model to images, in one thread."""
-    weights, planes = weights_of(problem), as_planes(images)
-    applier = Applier(weights, problem.field)
+    weights, planes, field = weights_of(problem), as_planes(images), problem.field
     peers = [Peer("SciPy's sparse matrix", sparse_matrix(problem, weights[0], planes[:, 0]))]
     if len(images) == 1:
-        peers.append(Peer(PLAIN, lambda: applied(weights[0], problem.field, planes[0, 0])[None]))
+        peers.append(Peer(PLAIN, lambda: applied(weights[0], field, planes[0, 0])[None]))
+
+    def ours() -> Floats:
+        return apply(weights, field, planes)[:, 0]
+
     with limited(1):
-        return compared("the pixels", problem, lambda: applier(planes)[:, 0], peers, repeat)
+        return compared("the pixels", problem, ours, peers, repeat)
 
 
 def weights_of(problem: Problem) -> npt.NDArray[np.float32]:
@@ -302,7 +305,7 @@ def main() -> None:
         print(f"  {name:46}{number(rate):>10}")
     training = {}
     for size, side in [(size, 3) for size in options.size] or CASES:
-        problem = Problem(ReceptiveField.square(side), *stages.generate(size, pairs, threads))
+        problem = Problem(ReceptiveField.square(side), *stages.generate(size, pairs))
         images, what = problem.sources, f"{size} px, {problem.field}, 1 thread"
         training[size, str(problem.field)] = compare_training(problem, threads, repeat)
         for title, found in (

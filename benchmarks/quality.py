@@ -69,8 +69,8 @@ def train_on(subjects, recipe):
 
 def output_of(model, source, expression, style):
     """Return an output; at the default style where a model has no style to choose."""
-    look = model.registered and model.registered.appearances[expression]
-    return model.synthesize(source, expression, style=style if look and look.styled else None)
+    styled = model.registered and model.registered.appearances[expression].styled
+    return model.synthesize(source, expression, style=style if styled else None)
 
 
 def cross_validate(pairs, folds):
@@ -133,7 +133,7 @@ def report(found, parameters, subjects):
                 mean = means_of(entries)
                 by_skin.append([f"{third} third, {label}", *regional(mean, BY_SKIN)])
     texts = [
-        table(["", *TITLES.values(), "same person", "parameters"], whole),
+        table(["", *TITLES.values(), "identity", "parameters"], whole),
         table(["", *regional_titles(REGION_MEASURES)], parts),
         "By the lightness of the skin:",
         table(["", *regional_titles(BY_SKIN)], by_skin),

@@ -10,7 +10,8 @@ import pytest
 
 import mlr
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 
 
 def test_importing_mlr_loads_nothing_heavy():
@@ -27,6 +28,12 @@ def test_public_names_exist():
     assert set(mlr.__all__) <= set(dir(mlr))
     for name in mlr.__all__:
         assert getattr(mlr, name) is not None
+
+
+def test_links_between_documents_work():
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
 
 
 def test_readme_code_runs(tmp_path, monkeypatch):

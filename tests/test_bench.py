@@ -12,6 +12,7 @@ import pytest
 from mlr.bench import bench, stages, table
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import MlrError
+from mlr.utils.threads import limited
 
 SMALL = {"sizes": (16,), "pairs": 6, "threads": 1, "repeat": 1}
 OPTIONS = ("--size", 16, "--pairs", 6, "--threads", 1, "--repeat", 1)
@@ -162,17 +163,19 @@ def test_operations_are_those_that_the_mathematics_needs():
 
     taps, lags = problem.field.offsets, [*map(tuple, problem.field.lag_table.lags)]
     products = sum(inside(y + dy, x + dx) for y, x in pixels for dy, dx in (*lags, *taps))
-    assert problem.accumulate_operations == 2 * 7 * products
     counts = [sum(inside(y + dy, x + dx) for dy, dx in taps) for y, x in pixels]
-    assert problem.apply_operations == 2 * sum(counts)
-    unknowns = [1 + count for count in counts]
-    assert problem.solve_operations == int(sum(n**3 / 3 + 2 * n**2 for n in unknowns))
+    assert stages.operations(problem) == {
+        "accumulate": 2 * 7 * products,
+        "solve": int(sum((1 + n) ** 3 / 3 + 2 * (1 + n) ** 2 for n in counts)),
+        "batch": 2 * 7 * sum(counts),
+    }
 
 
 def test_generated_pairs_are_distinct_and_repeatable():
-    pair = stages.generate(16, 20, threads=2)
+    pair = stages.generate(16, 20)
     for images in pair:
         assert images.shape == (20, 16, 16, 1)
         assert images.dtype == np.uint8
         assert len({image.tobytes() for image in images}) == 20
-    np.testing.assert_array_equal(pair, stages.generate(16, 20, threads=1))
+    with limited(1):
+        np.testing.assert_array_equal(pair, stages.generate(16, 20))

@@ -123,7 +123,7 @@ def test_quality_is_shown_by_region_and_skin(tmp_path):
         for part in text.split("\n\n")
         if part.startswith("|")
     )
-    assert whole[""][:5] == ["MSE", "PSNR", "SSIM", "sharpness", "same person"]
+    assert whole[""][:5] == ["MSE", "PSNR", "SSIM", "sharpness", "identity"]
     assert parts[""][:4] == ["face MSE", "face SSIM", "face sharpness", "mouth MSE"]
     assert thirds[""] == ["face MSE", "face sharpness", "mouth MSE", "mouth sharpness"]
     rows = ["paper", "best, style 0", "best, default style"]

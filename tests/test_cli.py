@@ -176,7 +176,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(run, faces, model, face, t
     assert synthesized.lines[-1].startswith(f"1 image written to {tmp_path} in ")
     evaluated = run("evaluate", model, faces, "--target", "happy")
     assert "copy of the input" in evaluated.out
-    hints = [] if installed() else ["note: telling whether an output shows the same person needs"]
+    hints = [] if installed() else ["note: measuring the identity of outputs needs"]
     assert [line.partition(" mlr[")[0] for line in evaluated.lines] == [*hints, "5 pairs evaluated"]
     info = run("info", model)
     assert "3x3" in info.out
@@ -201,8 +201,8 @@ def test_table_of_scores_fits_a_terminal(run, faces, model):
     table, whole = run("evaluate", model, faces), run("evaluate", model, faces, "--json")
     lines = table.out.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0].split() == ["whole", "image", "face", "mouth", "same"]
-    measures = ["MSE", "PSNR", "SSIM", "sharp", *2 * ["MSE", "SSIM", "sharp"], "person"]
+    assert lines[0].split() == ["whole", "image", "face", "mouth"]
+    measures = ["MSE", "PSNR", "SSIM", "sharp", *2 * ["MSE", "SSIM", "sharp"], "identity"]
     assert lines[1].split() == measures
     scores = json.loads(whole.out)["targets"]["happy"]
     for line, name, of in zip(

@@ -104,8 +104,7 @@ def test_without_the_extra_embeddings_are_unknown_and_a_note_says_so(data, model
         assert scores["same_person"] is None
         assert scores["copy_input"]["same_person"] is None
     assert notes == [
-        "note: telling whether an output shows the same person needs mlr[align]: "
-        "pip install 'mlr[align]'"
+        "note: measuring the identity of outputs needs mlr[align]: pip install 'mlr[align]'"
     ]
 
 

@@ -330,14 +330,14 @@ def no_threads(monkeypatch):
 
     monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
     monkeypatch.setattr("threading.Thread.start", refuse)
-    monkeypatch.setattr(parallel, "_helpers", [])
+    monkeypatch.setattr(parallel, "_workers", [])
 
 
 @pytest.mark.usefixtures("no_threads")
 def test_without_threads_kernels_run_in_the_one_there_is(monkeypatch):
     monkeypatch.setattr(parallel, "_threads", 4)
     done = []
-    parallel.share_out(lambda begin, end: done.extend(range(begin, end)), 100)
+    parallel.parallel_for(lambda begin, end: done.extend(range(begin, end)), 100)
     assert sorted(done) == list(range(100))
 
 

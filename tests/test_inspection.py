@@ -72,7 +72,7 @@ def test_expected_change_is_that_of_images_without_registration():
 def test_copying_model_changes_nothing_and_is_sharp():
     weights = np.zeros((1, 1, 10, 4, 5), np.float32)
     weights[:, :, 4] = 1
-    model = Model(weights, ReceptiveField.square(3), ("happy",), {})
+    model = Model(weights, ReceptiveField.square(3), ("happy",), ModelInfo())
     assert inspect.summarize(model, "happy") == {
         "change": 0,
         "bias": 0,
@@ -91,11 +91,11 @@ def styled(tmp_path_factory):
 
 
 def test_mean_face_is_that_of_the_sources_and_changes_like_any_other(styled):
-    look = styled.registered.appearances["happy"]
+    appearance = styled.registered.appearances["happy"]
     found = maps.mean_face(styled, "happy")
-    whole = enlarged(look.motion, *styled.shape[1:])
+    whole = enlarged(appearance.motion, *styled.shape[1:])
     oval = styled.registered.geometry.oval(*styled.shape[1:])
-    again = moved(found.source, whole) - look.face / np.float32(255)
+    again = moved(found.source, whole) - appearance.face / np.float32(255)
     assert np.abs(again[:, oval]).mean() < 0.01
     assert list(found.outputs) == [*maps.STYLES, None]
     image = np.ascontiguousarray(found.source.transpose(1, 2, 0))
@@ -113,9 +113,9 @@ def test_without_a_style_the_default_is_shown_alone(model):
 
 
 def test_a_pixel_of_a_registered_model_shows_the_residual_too(styled):
-    look, found = styled.registered.appearances["happy"], maps.at(styled, "happy", 30, 45)
-    np.testing.assert_array_equal(found["mean"], look.mean[:, 45, 30])
-    np.testing.assert_array_equal(found["spread"], look.spread[:, 45, 30])
+    appearance, found = styled.registered.appearances["happy"], maps.at(styled, "happy", 30, 45)
+    np.testing.assert_array_equal(found["mean"], appearance.mean[:, 45, 30])
+    np.testing.assert_array_equal(found["spread"], appearance.spread[:, 45, 30])
 
 
 def test_a_pixel_shows_its_own_coefficients():
@@ -129,7 +129,7 @@ def test_a_pixel_shows_its_own_coefficients():
 
 def test_plus_has_holes_in_its_window():
     weights = np.zeros((1, 1, 6, 4, 5), np.float32)
-    model = Model(weights, ReceptiveField.of("plus"), ("happy",), {})
+    model = Model(weights, ReceptiveField.of("plus"), ("happy",), ModelInfo())
     window = maps.as_window(model, np.arange(5.0))
     assert np.isnan(window[0, 0])
     assert window[1, 1] == 2

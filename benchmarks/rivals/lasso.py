@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.rivals.base import SETTINGS, Channelwise, Rows, Setting, State, centred
 from benchmarks.rivals.pursuit import fitted, sparse_state
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 
 TOLERANCE = 1e-2  # of the optimality conditions, as a share of alpha
 LANES = 16  # subjects are padded with zeros to a multiple, for whole vectors
@@ -58,7 +58,7 @@ def _path(X: Rows, T: Rows, alphas: list[float]) -> list[State]:
     supports, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     filled = [np.pad(a, ((0, -len(a) % LANES), (0, 0))) for a in (X, T)]
     columns = [np.ascontiguousarray(a.T, np.float32) for a in filled]
-    share_out(
+    parallel_for(
         descend, T.shape[1], *columns, np.array(alphas, np.float32) * len(X), supports, weights
     )
     result = []

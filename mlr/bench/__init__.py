@@ -90,7 +90,7 @@ def bench(
         first.append({"name": "kernels", **{key: warm[key] for key in ("seconds", "compiled")}})
         sides = sorted({size for size, _ in problems})
         progress = report.progress(sides, len(sides), "drawing")
-        data = {size: stages.generate(size, pairs, count) for size in progress}
+        data = {size: stages.generate(size, pairs) for size in progress}
         todo = [stages.Problem(field, *data[size]) for size, field in problems]
         timed = stages.time_all(todo, repeat, report)
     return {

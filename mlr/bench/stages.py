@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -81,32 +80,6 @@ class Problem:
             "receptive_field": str(self.field),
         }
 
-    # Operations are additions and multiplications, without those of pixels outside the image.
-
-    @property
-    def accumulate_operations(self) -> int:
-        """Operations for the lag and cross planes."""
-        lags: list[tuple[int, int]] = self.field.lag_table.lags.tolist()
-        return 2 * len(self.sources) * sum(map(self._inside, (*lags, *self.field.offsets)))
-
-    @property
-    def solve_operations(self) -> int:
-        """Operations to solve for n coefficients at each pixel: n^3 / 3 + 2 n^2, by Cholesky."""
-        y, x = np.indices((self.size, self.size))
-        n = np.ones_like(y)  # the bias
-        for dy, dx in self.field.offsets:
-            n += (y + dy >= 0) & (y + dy < self.size) & (x + dx >= 0) & (x + dx < self.size)
-        return int(np.sum(n**3 / 3 + 2 * n**2))
-
-    @property
-    def apply_operations(self) -> int:
-        """Operations to apply the weights to one image."""
-        return 2 * sum(map(self._inside, self.field.offsets))
-
-    def _inside(self, offset: tuple[int, int]) -> int:
-        """Return the number of pixels whose neighbour at an offset is in the image."""
-        return max(0, self.size - abs(offset[0])) * max(0, self.size - abs(offset[1]))
-
     def statistics(self) -> Statistics:
         """Return the statistics of all pairs."""
         return statistics_of_arrays(self.sources, {EXPRESSION: self.targets}, self.field)
@@ -116,8 +89,29 @@ class Problem:
         return MaskedRegression(self.field, PENALTY).fit(self.sources, self.targets).model_
 
 
-def generate(size: int, pairs: int, threads: int) -> tuple[Pixels, Pixels]:
-    """Draw a few subjects in several threads, and repeat them with noise.
+def operations(problem: Problem) -> dict[str, int]:
+    """Return the additions and multiplications of a stage by its name.
+
+    Those of pixels outside the image are not needed and do not count; solving n equations takes
+    n^3 / 3 + 2 n^2.
+    """
+    size, taps = problem.size, problem.field.offsets
+    lags: list[tuple[int, int]] = problem.field.lag_table.lags.tolist()
+
+    def products(offsets: Sequence[tuple[int, int]]) -> int:
+        inside = (max(0, size - abs(dy)) * max(0, size - abs(dx)) for dy, dx in offsets)
+        return 2 * len(problem.sources) * sum(inside)
+
+    y, x = np.indices((size, size))
+    n = np.ones_like(y)  # coefficients of each pixel, with the bias
+    for dy, dx in taps:
+        n += (y + dy >= 0) & (y + dy < size) & (x + dx >= 0) & (x + dx < size)
+    solving = int(np.sum(n**3 / 3 + 2 * n**2))
+    return {"accumulate": products([*lags, *taps]), "solve": solving, "batch": products(taps)}
+
+
+def generate(size: int, pairs: int) -> tuple[Pixels, Pixels]:
+    """Draw a few subjects, and repeat them with noise.
 
     Returns
     -------
@@ -128,8 +122,7 @@ def generate(size: int, pairs: int, threads: int) -> tuple[Pixels, Pixels]:
 
     def draw(expression: str) -> Pixels:
         subjects = range(min(pairs, DRAWN))
-        with ThreadPoolExecutor(threads) as pool:
-            faces = list(pool.map(lambda n: draw_face(0, n, expression, size) @ LUMA, subjects))
+        faces = list(ordered_map(lambda n: draw_face(0, n, expression, size) @ LUMA, subjects))
         noise = rng.integers(-NOISE, NOISE + 1, (pairs, size, size), np.int8)
         images = np.rint(np.resize(np.array(faces, np.float32), noise.shape)) + noise
         return np.clip(images, 0, 255).astype(np.uint8)[..., None]
@@ -138,13 +131,7 @@ def generate(size: int, pairs: int, threads: int) -> tuple[Pixels, Pixels]:
 
 
 def check(problem: Problem) -> None:
-    """Compare weights and outputs of some pixels with least squares by NumPy.
-
-    Raises
-    ------
-    MlrError
-        If they differ by more than `TOLERANCE`.
-    """
+    """Compare weights and outputs of some pixels with least squares by NumPy."""
     model, offsets, last = problem.model(), problem.field.offsets, problem.size - 1
     sources, targets = problem.sources[..., 0] / 255, problem.targets[..., 0] / 255
     reach = int(np.abs(problem.field.taps).max())
@@ -168,13 +155,7 @@ def check(problem: Problem) -> None:
 
 
 def compare(what: str, problem: Problem, ours: Any, expected: Any) -> float:
-    """Return the largest difference of two arrays.
-
-    Raises
-    ------
-    MlrError
-        If it is above `TOLERANCE`, or not finite.
-    """
+    """Return the largest difference of two arrays."""
     difference = float(np.abs(ours - expected).max())
     if not difference <= TOLERANCE:
         raise MlrError(
@@ -186,13 +167,7 @@ def compare(what: str, problem: Problem, ours: Any, expected: Any) -> float:
 
 
 def time_all(problems: Sequence[Problem], repeat: int, report: Report) -> list[Entry]:
-    """Check and time all stages; return the entries that `mlr.bench.bench` describes.
-
-    Raises
-    ------
-    MlrError
-        If a result is wrong.
-    """
+    """Check and time all stages; return the entries that `mlr.bench.bench` describes."""
     entries: list[Entry] = []
     sizes: set[int] = set()
     for problem in report.progress(problems, len(problems), "timing"):
@@ -252,11 +227,11 @@ def _time_registration(problem: Problem, repeat: int) -> Iterator[Entry]:
 
 def _time_training(problem: Problem, repeat: int) -> Iterator[Entry]:
     """Time accumulation and solution."""
-    what, key, pairs = str(problem), problem.key, len(problem.sources)
-    runs, amount = timed(problem.statistics, repeat), problem.accumulate_operations / 1e9
-    yield _entry("accumulate", what, key, runs, pairs, (amount, "Gop/s"))
-    sums = problem.statistics()
-    runs, amount = timed(lambda: solve(sums, PENALTY), repeat), problem.solve_operations / 1e9
+    what, key, needed = str(problem), problem.key, operations(problem)
+    runs, amount = timed(problem.statistics, repeat), needed["accumulate"] / 1e9
+    yield _entry("accumulate", what, key, runs, len(problem.sources), (amount, "Gop/s"))
+    planes = problem.statistics()
+    runs, amount = timed(lambda: solve(planes, PENALTY), repeat), needed["solve"] / 1e9
     yield _entry("solve", what, key, runs, None, (amount, "Gop/s"))
 
 
@@ -273,7 +248,7 @@ def _time_synthesis(problem: Problem, repeat: int) -> Iterator[Entry]:
     yield _entry("apply", what, key, runs, 1, (amount, "GB/s"))
     what, count = f"{len(images)} images of {problem.size} px, {field}", len(images)
     runs = timed(lambda: apply(weights, field, images), repeat)
-    amount = count * problem.apply_operations / 1e9
+    amount = operations(problem)["batch"] / 1e9
     yield _entry("batch", what, key, runs, count, (amount, "Gop/s"))
     runs = timed(lambda: model.synthesize(problem.sources), repeat)
     yield _entry("synthesize", what, key, runs, count, (2 * images.nbytes / 1e9, "GB/s"))

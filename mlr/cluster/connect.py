@@ -90,13 +90,7 @@ def connect(
 
 
 def local_processes(address: str) -> int | None:
-    """Return the N of local:N, or None for the address of a scheduler.
-
-    Raises
-    ------
-    OptionError
-        If it is neither.
-    """
+    """Return the N of local:N, or None for the address of a scheduler."""
     kind, _, rest = address.partition(":")
     if kind == "local" and rest.isdecimal() and 1 <= int(rest) <= MOST:
         return int(rest)

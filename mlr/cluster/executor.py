@@ -96,13 +96,7 @@ class Cluster:
 
 @contextmanager
 def as_mlr_errors() -> Iterator[None]:
-    """Turn Dask's errors about a lost cluster into one line.
-
-    Raises
-    ------
-    MlrError
-        If workers have died, or the cluster does not answer any more.
-    """
+    """Turn Dask's errors about a lost cluster into one line."""
     try:
         yield
     except MlrError:

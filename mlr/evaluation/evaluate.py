@@ -108,7 +108,7 @@ def evaluate(
     report.done += len(scored)
     means = {name: summarize(of_one) for name, of_one in by_expression(scored).items()}
     if any(scores["same_person"] is None for scores in means.values()):
-        report.note(f"note: telling whether an output shows the same person {NEEDS}")
+        report.note(f"note: measuring the identity of outputs {NEEDS}")
     if report_dir is not None:
         writer = ReportWriter(Path(report_dir), outputs, pairs.subjects, force)
         title = f"Evaluation on {data.resolve().name}"

@@ -37,11 +37,6 @@ def embedding(pixels: npt.NDArray[np.uint8]) -> Embedding:
     -------
     ndarray of float64, shape (128,)
         Compare two by their Euclidean distance.
-
-    Raises
-    ------
-    MlrError
-        If dlib's models cannot be read.
     """
     import dlib
 

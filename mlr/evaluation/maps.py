@@ -38,7 +38,7 @@ class MeanFace(NamedTuple):
     motion: Floats
 
 
-def look_of(model: Model, expression: str) -> Appearance | None:
+def appearance_of(model: Model, expression: str) -> Appearance | None:
     """Return what was learnt of an expression in its frame, None without registration."""
     model.require(expression)
     return None if model.registered is None else model.registered.appearances[expression]
@@ -50,14 +50,14 @@ def mean_face(model: Model, expression: str) -> MeanFace | None:
     The mean of the sources is known in the frame of the expression. The inverse of the mean motion
     moves it into the frame of the sources; from there on it is treated like any other face.
     """
-    look = look_of(model, expression)
-    if look is None:
+    appearance = appearance_of(model, expression)
+    if appearance is None:
         return None
-    framed = look.face.astype(np.float32) / np.float32(255)
-    source = np.clip(moved(framed, enlarged(inverse(look.motion), *model.shape[1:])), 0, 1)
+    framed = appearance.face.astype(np.float32) / np.float32(255)
+    source = np.clip(moved(framed, enlarged(inverse(appearance.motion), *model.shape[1:])), 0, 1)
     changes = {
         style: model.face(source, {expression: 1.0}, {expression: style}).change(1.0)
-        for style in (*(STYLES if look.styled else ()), None)
+        for style in (*(STYLES if appearance.styled else ()), None)
     }
     outputs = {style: found.applied(source) for style, found in changes.items()}
     return MeanFace(source, outputs, changes[None].motion)
@@ -134,11 +134,6 @@ def at(model: Model, expression: str, x: int, y: int) -> dict[str, Float]:
     dict of str to ndarray of float64
         ``weights``: (channels, taps); ``bias``: (channels,); with registration ``mean`` and
         ``spread`` of the residual: (channels,).
-
-    Raises
-    ------
-    OptionError
-        If the pixel is not in the image.
     """
     _, height, width = model.shape
     if not (0 <= x < width and 0 <= y < height):
@@ -147,10 +142,10 @@ def at(model: Model, expression: str, x: int, y: int) -> dict[str, Float]:
         "weights": _taps(model, expression)[:, :, y, x],
         "bias": bias(model, expression)[:, y, x],
     }
-    look = look_of(model, expression)
-    if look is not None:
-        found["mean"] = look.mean[:, y, x].astype(np.float64)
-        found["spread"] = look.spread[:, y, x].astype(np.float64)
+    appearance = appearance_of(model, expression)
+    if appearance is not None:
+        found["mean"] = appearance.mean[:, y, x].astype(np.float64)
+        found["spread"] = appearance.spread[:, y, x].astype(np.float64)
     return found
 
 

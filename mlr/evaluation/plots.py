@@ -25,30 +25,24 @@ Floats = npt.NDArray[np.float32]
 def draw_model(model: Model, expression: str) -> dict[str, Figure]:
     """Return the figures of an expression, by what they show."""
     figures = {"sharpness": _sharpness(model, expression), "taps": _taps(model, expression)}
-    look, face = maps.look_of(model, expression), maps.mean_face(model, expression)
-    if look is None or face is None or model.registered is None:
+    appearance, face = maps.appearance_of(model, expression), maps.mean_face(model, expression)
+    if appearance is None or face is None or model.registered is None:
         biases = {"bias": maps.bias(model, expression)}
         return figures | {
             "change": _expected_change(model, expression),
             "bias": _channel_maps(expression, biases),
         }
-    residuals = {"residual b at style 0": look.mean, "residual c by style": look.spread}
+    residuals = {"residual b at style 0": appearance.mean, "residual c by style": appearance.spread}
     return figures | {
-        "styles": _styles(expression, look, face),
+        "styles": _styles(expression, appearance, face),
         "motion": _motion(expression, face),
-        "templates": _templates(expression, model.registered.source, look),
+        "templates": _templates(expression, model.registered.source, appearance),
         "residual": _channel_maps(expression, residuals),
     }
 
 
 def draw_pixel(model: Model, expression: str, x: int, y: int) -> Figure:
-    """Return a figure of the receptive field of one pixel, a window for each channel.
-
-    Raises
-    ------
-    OptionError
-        If the pixel is not in the image.
-    """
+    """Return a figure of the receptive field of one pixel, a window for each channel."""
     found = maps.at(model, expression, x, y)
     channels = len(found["weights"])
     limit = float(np.abs(found["weights"]).max()) or 1.0
@@ -99,14 +93,15 @@ def _channel_maps(expression: str, planes: Mapping[str, npt.NDArray[Any]]) -> Fi
     return figure
 
 
-def _styles(expression: str, look: Appearance, face: MeanFace) -> Figure:
+def _styles(expression: str, appearance: Appearance, face: MeanFace) -> Figure:
     """Return a figure of the mean source face, its outputs by style, and how they differ."""
     shown = {"mean source face": face.source}
     for style, output in face.outputs.items():
         if style is not None:
             shown[f"style {style:g}"] = output
-        elif look.style not in face.outputs:
-            shown[f"default style {look.style:.2f}" if look.styled else "output"] = output
+        elif appearance.style not in face.outputs:
+            title = f"default style {appearance.style:.2f}" if appearance.styled else "output"
+            shown[title] = output
     figure, axes = _figure(2, len(shown), 2.6 + 0.8 / len(shown), 2.8)
     figure.suptitle(f"{expression}: outputs, and their change in intensities", parse_math=False)
     changes = {title: maps.difference(face.source, image) for title, image in shown.items()}
@@ -138,10 +133,10 @@ def _motion(expression: str, face: MeanFace) -> Figure:
     return figure
 
 
-def _templates(expression: str, source: Floats, look: Appearance) -> Figure:
+def _templates(expression: str, source: Floats, appearance: Appearance) -> Figure:
     """Return a figure of the features of the templates: a row for luminance, one for redness."""
     variation = f"{expression}, by style"
-    shown = {"sources": source, expression: look.template, variation: look.variation}
+    shown = {"sources": source, expression: appearance.template, variation: appearance.variation}
     figure, axes = _figure(2, len(shown), 3.7, 3.4)
     for index, row in enumerate(axes):
         for ax, (what, planes) in zip(row, shown.items(), strict=True):

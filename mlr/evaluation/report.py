@@ -64,13 +64,7 @@ class ReportWriter:
     force: bool
 
     def write(self, title: str, pairs: Sequence[PairScores]) -> Iterator[Path]:
-        """Write all files; yield their paths.
-
-        Raises
-        ------
-        MlrError
-            If a file exists and ``force`` is false, or cannot be written.
-        """
+        """Write all files; yield their paths."""
         groups = by_expression(pairs)
         for name, of_one in groups.items():
             yield self._write_picture(name, self._contact_sheet(name, of_one), name)

@@ -85,13 +85,7 @@ def by_expression(pairs: Iterable[PairScores]) -> dict[str, list[PairScores]]:
 
 
 def summarize(pairs: Sequence[PairScores]) -> dict[str, Any]:
-    """Return the mean scores of the outputs, and those of the unchanged inputs in ``copy_input``.
-
-    Parameters
-    ----------
-    pairs : sequence of PairScores
-        At least one.
-    """
+    """Return the mean scores of the outputs, and those of the inputs in ``copy_input``."""
     distances = [pair.same_person for pair in pairs]
     known = None not in distances
     return {

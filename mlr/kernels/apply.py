@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from mlr.kernels import jit
 from mlr.kernels._llvm import RUN, weigh
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 
 IMAGES = 6  # images processed together: each weight is loaded once for them
 COLOURS = 3  # where there are fewer, as the channels of one
@@ -80,7 +80,7 @@ def apply_weights(
     flat = _read_only(weights.reshape(channels, planes, height * width))
     result = output.reshape(len(output), channels, height * width)
     how = rows, edge, jit.PLAIN_KERNELS
-    share_out(_apply_bands, bands, flat, tuple(neighbours), _read_only(images), result, how)
+    parallel_for(_apply_bands, bands, flat, tuple(neighbours), _read_only(images), result, how)
 
 
 def _read_only(array: Floats) -> Floats:

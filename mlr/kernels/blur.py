@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from mlr.kernels import jit
 from mlr.kernels._llvm import RUN, fill_run, load_run, store_run
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 
 TRUNCATE = 3.0  # standard deviations
 
@@ -51,7 +51,7 @@ def blur(
     result = np.empty((len(stack), height, max(width, RUN)), planes.dtype)
     arguments = stack, gaussian(sigma, planes.dtype), result, cut
     if threads:
-        share_out(_blur_planes, len(stack), *arguments)
+        parallel_for(_blur_planes, len(stack), *arguments)
     else:
         _blur_planes(0, len(stack), *arguments)
     return result[..., :width].reshape(*planes.shape[:-2], height, width)

@@ -51,7 +51,7 @@ from mlr.kernels.gram import (
     find_margin,
     row_begin,
 )
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 
 #: A pivot must exceed this fraction of the diagonal element it was left of, times K + 1.  Rounding
 #: leaves up to some 1e5 eps of the zero pivots of singular matrices, as its errors grow with the
@@ -149,7 +149,7 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
     planes = (np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums))
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars)
-    share_out(_solve_rows, height, system, margin, weights.reshape(-1), weights.shape, singular)
+    parallel_for(_solve_rows, height, system, margin, weights.reshape(-1), weights.shape, singular)
     return singular
 
 

@@ -41,7 +41,7 @@ _caches: list[Any] = []  # of each kernel, None where there is none
 
 
 def serial(function: F) -> F:
-    """Compile a function; `parallel.share_out` runs it in several threads."""
+    """Compile a function; `parallel.parallel_for` runs it in several threads."""
     kernel = numba.njit(**_FLAGS)(function)
     if not numba.config.DISABLE_JIT:
         _caches.append(_cache and _cache.attach(kernel, _key()))

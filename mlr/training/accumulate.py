@@ -86,24 +86,7 @@ class Plan:
 def prepare(
     pairs: PairList, layout: Layout, templates: Templates | None, report: Report
 ) -> tuple[list[Subject], Plan]:
-    """Return the subjects whose images can be used, and what to accumulate of them.
-
-    Parameters
-    ----------
-    pairs : PairList
-        What `find_pairs` found.
-    layout : Layout
-        Which planes to compute.
-    templates : Templates, optional
-        What the pairs are registered to.
-    report : Report
-        Told about files that are skipped.
-
-    Raises
-    ------
-    DataError
-        If none is left, or the templates are for images of another size.
-    """
+    """Return the subjects whose images can be used, and what to accumulate of them."""
     for note in pairs.notes:
         report.note(note)
     for problem in pairs.problems:
@@ -126,18 +109,7 @@ def accumulate(
     plan: Plan,
     batch_bytes: int = BATCH_BYTES,
 ) -> Statistics:
-    """Accumulate decoded subjects.
-
-    Parameters
-    ----------
-    stream : iterable of sequence of DecodedSubject
-        As `Plan.decoded` yields them.
-    subjects : iterable of Subject
-        Those that are expected in it, to cut them into mini-batches of equal size.
-    plan : Plan
-    batch_bytes : int
-        Memory for mini-batches.
-    """
+    """Accumulate decoded subjects."""
     expected = expected_groups(subjects, plan)
     found: dict[Kind, Accumulator] = {}
     waiting: dict[Kind, list[DecodedSubject]] = {}

@@ -44,36 +44,21 @@ class Budget:
         Bytes, in addition to those of the program.
     folder : Path, optional
         Where temporary files take up room; by default the system's folder for temporary files.
-    given : bool
-        Whether the user set the limit.
     """
 
     memory: int
     folder: Path | None = None
-    given: bool = False
     _kept: int = 0
     _mapped: list[npt.NDArray[Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, memory: int | str | None, output: str | Path | None) -> Budget:
-        """Return the limit asked for, with temporary files next to the output.
-
-        Raises
-        ------
-        OptionError
-            If the amount cannot be read.
-        """
+        """Return the limit asked for, with temporary files next to the output."""
         folder = None if output is None else Path(output).parent
-        return cls(memory_limit(memory), folder, memory is not None)
+        return cls(memory_limit(memory), folder)
 
     def bands(self, recipe: Recipe, source: RowSource) -> list[Band]:
-        """Return the bands to solve the statistics in.
-
-        Raises
-        ------
-        OptionError
-            If there is no memory for one row.
-        """
+        """Return the bands to solve the statistics in."""
         head = source.head
         height, halo = head.shape[1], recipe.halo(head)
         if isinstance(source, Statistics):
@@ -85,13 +70,7 @@ class Budget:
     def bands_within(
         self, source: RowSource, halo: int, cost: Any = lambda rows: 0.0
     ) -> list[Band]:
-        """Return bands of rows that can be loaded, for work of some cost in bytes.
-
-        Raises
-        ------
-        OptionError
-            If there is no memory for one row.
-        """
+        """Return bands of rows that can be loaded, for work of some cost in bytes."""
         height = source.head.shape[1]
 
         def needed(rows: int) -> float:
@@ -112,13 +91,7 @@ class Budget:
         return int(BATCH_SHARE * self.memory)
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-        """Return zeros, in a temporary file if there are too many.
-
-        Raises
-        ------
-        MlrError
-            If there is no room for them.
-        """
+        """Return zeros, in a temporary file if there are too many."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if self._kept + size <= ARRAY_SHARE * self.memory:
             self._kept += size

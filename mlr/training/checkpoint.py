@@ -55,15 +55,7 @@ class Checkpoint:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Create the folder or check that it fits the plan, and lock it.
-
-        Raises
-        ------
-        DataError
-            If it is of another plan, damaged, or in use.
-        MlrError
-            If it cannot be written to.
-        """
+        """Create the folder or check that it fits the plan, and lock it."""
         path, wanted = self.folder / MANIFEST, self._manifest()
         if not path.exists():
             if self.folder.exists() and not _is_empty(self.folder):
@@ -112,13 +104,6 @@ class Checkpoint:
 
         Outdated shards are deleted: those that hold some of these subjects together with others,
         or files that are gone; and those that cannot be read.
-
-        Parameters
-        ----------
-        subjects : sequence of Subject
-            In any order.
-        size : int
-            How many subjects a new shard has at most.
         """
         waiting = {_key(subject): subject for subject in subjects}
         files = {address(path) for path in files_of(tuple(subjects))}
@@ -138,14 +123,7 @@ class Checkpoint:
         return self.folder / f"shard-{_hash([_key(subject) for subject in shard])[:24]}.npz"
 
     def load(self, shard: Shard, mapped: bool = False) -> Part | None:
-        """Return what was kept of a shard if all its files are what they were.
-
-        Parameters
-        ----------
-        shard : tuple of Subject
-        mapped : bool
-            Leave the planes in the file, to be read when they are used.
-        """
+        """Return what was kept of a shard if all its files are what they were."""
         path = self.path(shard)
         if not path.exists():
             return None
@@ -174,13 +152,7 @@ class Checkpoint:
         return Part(statistics, failures, digests)
 
     def save(self, shard: Shard, part: Part) -> None:
-        """Keep what was computed of a shard.
-
-        Raises
-        ------
-        MlrError
-            If it cannot be written.
-        """
+        """Keep what was computed of a shard."""
         record = {
             "people": [json.loads(_key(subject)) for subject in shard],
             "digests": part.digests,
@@ -205,13 +177,7 @@ class Checkpoint:
 
 
 def kept_templates(folder: Path) -> Templates | None:
-    """Return the templates of a checkpoint, if it has some.
-
-    Raises
-    ------
-    ModelError
-        If they are damaged.
-    """
+    """Return the templates of a checkpoint, if it has some."""
     path = folder / TEMPLATES
     if not path.exists():
         return None

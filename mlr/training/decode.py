@@ -57,11 +57,6 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
     """Read the headers of all images and keep the subjects whose images have the same size.
 
     The size that most images have is the set's; images of another size are named and skipped.
-
-    Raises
-    ------
-    DataError
-        If nothing is left.
     """
     headers: dict[str, Header] = {}
     kinds: dict[Header, Header] = {}  # there are few
@@ -95,13 +90,7 @@ def decoded(
     report: Report,
     then: Callable[[DecodedSubject], Iterable[DecodedSubject]] = lambda subject: (subject,),
 ) -> Iterator[list[DecodedSubject]]:
-    """Decode subjects in order; images that cannot be decoded are named and skipped.
-
-    Parameters
-    ----------
-    then : function
-        Runs in the threads, too; returns what to yield of a subject.
-    """
+    """Decode subjects in order; images that cannot be decoded are named and skipped."""
 
     def decode(subject: Subject) -> tuple[list[DecodedSubject], list[tuple[Path, str]]]:
         failures: list[tuple[Path, str]] = []

@@ -83,13 +83,7 @@ class PixelStore:
         return store
 
     def add(self, subject: DecodedSubject) -> None:
-        """Write the images of a subject.
-
-        Raises
-        ------
-        MlrError
-            If the disk is full.
-        """
+        """Write the images of a subject."""
         for kind, part in split_by_dtype(subject):
             stored = self._stored.setdefault(kind, _Stored())
             stored.offsets.append(self._end)

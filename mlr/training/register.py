@@ -21,7 +21,7 @@ from mlr.errors import DataError
 from mlr.io.files import file_digest
 from mlr.io.images import Pixels
 from mlr.io.pairs import Subject
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 from mlr.training.decode import DecodedSubject, Format, decoded
 from mlr.utils.progress import Report, Silent
 from mlr.utils.threads import ordered_map
@@ -43,13 +43,7 @@ class FramedSubject(DecodedSubject):
 
 
 def into_frames(subject: DecodedSubject, templates: Templates) -> Iterator[FramedSubject]:
-    """Yield the pairs of a subject, each in the frame of its expression.
-
-    Raises
-    ------
-    DataError
-        If the templates lack an expression.
-    """
+    """Yield the pairs of a subject, each in the frame of its expression."""
     for name, image in sorted(subject.targets.items()):
         source = subject.source.pixels
         dtype = np.result_type(source, image.pixels)
@@ -133,22 +127,7 @@ def reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
 
 
 def make_templates(subjects: Sequence[Subject], image_format: Format, report: Report) -> Templates:
-    """Make templates of at most `MOST_SUBJECTS` subjects, by the digests of their files.
-
-    Parameters
-    ----------
-    subjects : sequence of Subject
-        In any order; the result does not depend on it, nor on the number of threads.
-    image_format : Format
-        Of their images.
-    report : Report
-        Told about progress. Files that cannot be read are skipped; they are named later.
-
-    Raises
-    ------
-    DataError
-        If no subject is left.
-    """
+    """Make templates of at most `MOST_SUBJECTS` subjects, by the digests of their files."""
     if len(subjects) > MOST_SUBJECTS:
         digests = ordered_map(lambda subject: file_digest(subject.source) or "~", subjects)
         found_digests = dict(zip(subjects, digests, strict=True))
@@ -198,13 +177,7 @@ def templates_of_reduced(
 
 
 def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: Layout) -> Statistics:
-    """Return the statistics of images in memory, registered to templates made of them.
-
-    Parameters
-    ----------
-    sources, targets, layout
-        As for `mlr.core.accumulate.statistics_of_arrays`, with one expression.
-    """
+    """Return the statistics of images in memory, registered to templates made of them."""
     ((name, images),) = targets.items()
     chosen = slice(MOST_SUBJECTS)
     templates = templates_of_reduced(
@@ -218,7 +191,7 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
         for n in range(begin, end):
             (pairs[n],) = framed_arrays(sources[n], {name: images[n]}, templates).values()
 
-    share_out(fill, len(sources))
+    parallel_for(fill, len(sources))
     ordered = [pairs[n] for n in range(len(sources))]
     return statistics_of_arrays(
         np.stack([as_pixels(pair.source, sources.dtype) for pair in ordered]),

@@ -76,13 +76,7 @@ class Combination:
         return self._combined(_first_row).with_shape(self._added[0].head.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
-        """Return the statistics of the rows first, ..., end - 1.
-
-        Raises
-        ------
-        DataError
-            If pairs to take out are not in there.
-        """
+        """Return the statistics of the rows first, ..., end - 1."""
         return self._combined(lambda source: source.rows(first, end))
 
     def _combined(self, rows_of: Callable[[RowSource], Statistics]) -> Statistics:
@@ -130,13 +124,7 @@ class RemoteShards:
         self.head = self._total(0, 1, report).with_shape(task.plan.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
-        """Return the statistics of the rows first, ..., end - 1; images are decoded again.
-
-        Raises
-        ------
-        DataError
-            If images have changed.
-        """
+        """Return the statistics of the rows first, ..., end - 1; images are decoded again."""
         total = self._total(first, end, Silent())
         if total.hexdigest != self.head.hexdigest:
             raise DataError("images have changed during the training; start it again")
@@ -161,13 +149,7 @@ def _first_row(source: RowSource) -> Statistics:
 def combined(
     added: Sequence[RowSource], removed: Sequence[tuple[str, RowSource]], budget: Budget
 ) -> RowSource:
-    """Return statistics added up, with others taken out: in memory if they fit.
-
-    Raises
-    ------
-    DataError
-        If pairs to take out are not in there.
-    """
+    """Return statistics added up, with others taken out: in memory if they fit."""
     if len(added) == 1 and not removed:
         return added[0]
     source = Combination(added, removed)
@@ -185,27 +167,7 @@ def of_file(
     layout: Callable[[Layout], Layout],
     budget: Budget,
 ) -> RowSource:
-    """Return the statistics of a file.
-
-    Parameters
-    ----------
-    path : Path
-    expressions : sequence of str
-        Those wanted; none means all.
-    source : str, optional
-        Name of the source expression that the file must have.
-    layout : function
-        Returns the layout wanted, given that of the file.
-    budget : Budget
-        Larger files are left on the disk.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read.
-    DataError
-        If it lacks something.
-    """
+    """Return the statistics of a file."""
     size = path.stat().st_size if is_here(path) else 0
     large = size * (1 + 2 * WORK_SHARE) + WORK > budget.memory
     found = load_statistics(path, mapped=large)
@@ -229,31 +191,7 @@ def of_folder(
     settings: RunSettings,
     check: Callable[[RowSource], object] = lambda source: None,
 ) -> RowSource:
-    """Return the statistics of pairs of image files; the same bits in shards or not.
-
-    Parameters
-    ----------
-    pairs : PairList
-        What `find_pairs` found.
-    layout : Layout
-        Which planes to compute.
-    templates : Templates, optional
-        What the pairs are registered to.
-    budget : Budget
-    report : Report
-        Told about progress and files that are skipped.
-    settings : RunSettings
-    check : function, optional
-        Called before images are decoded that do not fit in memory, with a source like that to be
-        returned.
-
-    Raises
-    ------
-    DataError
-        If no pair can be used, or a checkpoint does not fit.
-    MlrError
-        If a checkpoint cannot be written, or a disk is full.
-    """
+    """Return the statistics of pairs of image files; the same bits in shards or not."""
     subjects, plan = prepare(pairs, layout, templates, report)
     if settings.executor is None and settings.checkpoint is None:
         found = _at_once(subjects, plan, budget, report, check)

@@ -46,19 +46,7 @@ def announced(report: Report) -> Iterator[None]:
 
 
 def warm_up(report: Report | None = None) -> dict[str, Any]:
-    """Compile all kernels, unless they are in the cache.
-
-    Parameters
-    ----------
-    report : Report, optional
-        Shows a note if kernels are compiled.
-
-    Returns
-    -------
-    dict
-        ``folder``: the cache, None if there is none. ``seconds``: the time it took. ``compiled``:
-        whether some were not in the cache.
-    """
+    """Compile all kernels, unless they are in the cache."""
     compiled: list[bool] = []
     field = ReceptiveField.square(3)
     start = time.perf_counter()

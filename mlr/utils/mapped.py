@@ -17,18 +17,7 @@ from mlr.errors import MlrError
 
 
 def temporary_file(folder: Path | None) -> IO[bytes]:
-    """Open an unnamed file: it is gone when it is closed, or the program is killed.
-
-    Parameters
-    ----------
-    folder : Path, optional
-        Where it takes up room; by default the system's folder for temporary files.
-
-    Raises
-    ------
-    MlrError
-        If it cannot be made.
-    """
+    """Open an unnamed file: it is gone when it is closed, or the program is killed."""
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -43,13 +32,7 @@ def temporary_file(folder: Path | None) -> IO[bytes]:
 def mapped_zeros(
     shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None
 ) -> npt.NDArray[Any]:
-    """Return zeros in a temporary file.
-
-    Raises
-    ------
-    MlrError
-        If there is no room for them.
-    """
+    """Return zeros in a temporary file."""
     dtype = np.dtype(dtype)
     size = max(1, math.prod(shape) * dtype.itemsize)
     with reserved_file(size, folder) as file:
@@ -61,13 +44,7 @@ def mapped_zeros(
 
 
 def reserved_file(size: int, folder: Path | None) -> IO[bytes]:
-    """Open a file as `temporary_file` does, and reserve so many bytes.
-
-    Raises
-    ------
-    MlrError
-        If there is none.
-    """
+    """Open a file as `temporary_file` does, and reserve so many bytes."""
     file = temporary_file(folder)
     try:
         file.truncate(size)

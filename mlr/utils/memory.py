@@ -21,18 +21,7 @@ _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 
 def memory_limit(amount: int | float | str | None) -> int:
-    """Return an amount of memory in bytes, by default a share of what is available.
-
-    Parameters
-    ----------
-    amount : int, float or str, optional
-        Bytes, or text such as "2GB", "512 MB" or "1.5GiB".
-
-    Raises
-    ------
-    OptionError
-        If it cannot be read, or is not positive.
-    """
+    """Return an amount of memory in bytes, by default a share of what is available."""
     if amount is None:
         return int(SHARE * available())
     if isinstance(amount, str):

@@ -45,13 +45,7 @@ def options_of(settings: type) -> dict[str, tuple[Option, Any]]:
 
 
 def check_options(settings: Any) -> None:
-    """Raise unless all options of an instance are in their range.
-
-    Raises
-    ------
-    OptionError
-        If one is not, or is not a number.
-    """
+    """Raise unless all options of an instance are in their range."""
     for name, (known, _) in options_of(type(settings)).items():
         value, words = getattr(settings, name), name.replace("_", " ")
         if value is None or known.least is None:

@@ -41,17 +41,7 @@ class Report:
     _reasons: Counter[str] = field(default_factory=Counter)
 
     def fail(self, path: Path, cause: str, output: Path | None = None) -> None:
-        """Record that a file failed.
-
-        Parameters
-        ----------
-        path : Path
-            The file.
-        cause : str
-            One line, which may begin with the path.
-        output : Path, optional
-            The output that failed, if the cause begins with its path.
-        """
+        """Record that a file failed."""
         cause = cause.removeprefix(f"{path}: ")
         self.failures.append((path, cause))
         self._reasons[cause.removeprefix(f"{output}: ").partition(";")[0]] += 1

@@ -20,13 +20,7 @@ _limit: int | None = None
 
 
 def thread_count(threads: int | None = None) -> int:
-    """Return the number of threads asked for, by default that of the available processors.
-
-    Raises
-    ------
-    OptionError
-        If it is not positive.
-    """
+    """Return the number of threads asked for, by default that of the available processors."""
     if threads is None:
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
@@ -43,13 +37,7 @@ def current_threads() -> int:
 
 @contextmanager
 def limited(threads: int | None) -> Iterator[int]:
-    """Use so many threads in the block, in the kernels too; yields the number.
-
-    Raises
-    ------
-    OptionError
-        If it is not positive.
-    """
+    """Use so many threads in the block, in the kernels too; yields the number."""
     global _limit
     before = _limit
     _limit = current_threads() if threads is None else thread_count(threads)
@@ -65,11 +53,6 @@ def ordered_map(
     """Yield ``function(item)`` in order, computed in threads a few items ahead.
 
     Unlike `ThreadPoolExecutor.map` it does not run through all items at once, so memory is bounded.
-
-    Raises
-    ------
-    MlrError
-        If the system gives no thread.
     """
     count = threads or current_threads()
     waiting: deque[Future[Result]] = deque()

@@ -36,7 +36,7 @@ from mlr.core.registration.templates import (
     styled_field,
 )
 from mlr.kernels.blur import blur
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 
 Floats = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -278,5 +278,5 @@ def _in_parallel(function: Callable[[int], T], count: int) -> list[T]:
         for n in range(begin, end):
             found[n] = function(n)
 
-    share_out(fill, count)
+    parallel_for(fill, count)
     return [found[n] for n in range(count)]
