@@ -28,9 +28,9 @@ from mlr.bench import bench, stages
 from mlr.bench.stages import PENALTY, Problem, as_planes, compare, run
 from mlr.bench.table import number, seconds
 from mlr.bench.table import table as bench_table
-from mlr.core.apply import apply
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
+from mlr.kernels.apply import apply
 from mlr.utils.threads import limited, thread_count
 
 WHOLE_BYTES = 512 << 20  # most that plain NumPy's matrices may take for a whole image
@@ -121,7 +121,7 @@ def compare_applying(problem: Problem, images: Pixels, repeat: int) -> dict[str,
         peers.append(Peer(PLAIN, lambda: applied(weights[0], field, planes[0, 0])[None]))
 
     def ours() -> Floats:
-        return apply(weights, field, planes)[:, 0]
+        return apply(weights, field.offsets, planes)[:, 0]
 
     with limited(1):
         return compared("the pixels", problem, ours, peers, repeat)

@@ -3,10 +3,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.core.apply import apply
 from mlr.core.receptive_field import ReceptiveField
 from mlr.kernels import jit
-from mlr.kernels.apply import IMAGES
+from mlr.kernels.apply import IMAGES, apply
 from mlr.utils.threads import limited
 from tests.naive import naive_synthesis
 
@@ -37,13 +36,12 @@ def test_bits_are_those_of_the_plain_reference(
     weights[rng.random(shape) < 0.1] *= -0.0
     images = rng.random((count, channels, height, width), dtype=np.float32)
     images[rng.random(images.shape) < 0.1] = 0
-    field = ReceptiveField.of(taps)
     with pytest.MonkeyPatch.context() as patch, limited(threads):
         patch.setattr(jit, "PLAIN_KERNELS", plain or jit.PLAIN_KERNELS)
-        patch.setattr("mlr.kernels.apply.BAND_BYTES", 4 * width * 3 * (len(field) + 1))
-        together = apply(weights, field, images, edge=edge)
-        alone = [apply(weights, field, images[n : n + 1], edge=edge)[0] for n in range(count)]
+        patch.setattr("mlr.kernels.apply.BAND_BYTES", 4 * width * 3 * (len(taps) + 1))
+        together = apply(weights, taps, images, edge=edge)
+        alone = [apply(weights, taps, images[n : n + 1], edge=edge)[0] for n in range(count)]
     for n, c in np.ndindex(count, channels):
         own = weights[0 if shared else c]
-        expected = naive_synthesis(own, field.offsets, images[n, c], edge).tobytes()
+        expected = naive_synthesis(own, taps, images[n, c], edge).tobytes()
         assert together[n, c].tobytes() == alone[n][c].tobytes() == expected

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.apply import apply
 from mlr.core.model import LUMA, Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.features import features_of
@@ -24,6 +23,7 @@ from mlr.core.statistics import Statistics
 from mlr.errors import MlrError
 from mlr.io.files import temporary_folder
 from mlr.io.images import read_image, write_image
+from mlr.kernels.apply import apply
 from mlr.recipes.fit import RECIPES
 from mlr.samples import draw_face
 from mlr.sklearn import MaskedRegression
@@ -242,12 +242,12 @@ def _time_synthesis(problem: Problem, repeat: int) -> Iterator[Entry]:
     # One image through many models in turn, so that weights come from memory.
     models = np.repeat(weights[None], CACHE // weights.nbytes + 2, axis=0)
     with limited(1):
-        runs = timed(lambda: [apply(each, field, images[:1]) for each in models], repeat)
+        runs = timed(lambda: [apply(each, field.offsets, images[:1]) for each in models], repeat)
     runs = [seconds / len(models) for seconds in runs]
     what, amount = f"1 image of {problem.size} px, {field}, 1 thread", weights.nbytes / 1e9
     yield _entry("apply", what, key, runs, 1, (amount, "GB/s"))
     what, count = f"{len(images)} images of {problem.size} px, {field}", len(images)
-    runs = timed(lambda: apply(weights, field, images), repeat)
+    runs = timed(lambda: apply(weights, field.offsets, images), repeat)
     amount = operations(problem)["batch"] / 1e9
     yield _entry("batch", what, key, runs, count, (amount, "Gop/s"))
     runs = timed(lambda: model.synthesize(problem.sources), repeat)

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from mlr._version import __version__
 from mlr.core.alignment import EYES, Eyes
-from mlr.core.apply import apply
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.synthesis import Change, Registered
 from mlr.errors import ModelError, OptionError
+from mlr.kernels.apply import apply
 
 if TYPE_CHECKING:
     from mlr.core.exposure import Exposure
@@ -391,7 +391,7 @@ class Model:
     def _output(self, expression: str, images: Floats) -> Floats:
         """Return f(x) for planar images (N, channels, height, width)."""
         weights = self.weights[self.expressions.index(expression)]
-        return apply(weights, self.receptive_field, images, edge=self.edge)
+        return apply(weights, self.receptive_field.offsets, images, edge=self.edge)
 
 
 def check_strength(strength: float) -> None:

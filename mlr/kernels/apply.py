@@ -23,7 +23,8 @@ Tried and dropped, with times per image of 128 px, 3x3:
   13 us against 11.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,45 +43,51 @@ APART = 16  # elements between the weights of one tap and those of the next
 Floats = NDArray[np.float32]
 
 
-class Neighbours(NamedTuple):
-    """Where the taps of a pixel are in images of some size.
-
-    Attributes
-    ----------
-    down, across : int
-        Margins of an image with pixels for all taps.
-    starts : ndarray of int64, shape (taps,)
-        Index of each tap of the first pixel in that image.
-    """
-
-    down: int
-    across: int
-    starts: NDArray[np.int64]
-
-
-def apply_weights(
-    weights: Floats, neighbours: Neighbours, images: Floats, edge: bool, output: Floats
-) -> None:
-    """Compute sum_k w_k(p) x(p + o_k) + w_bias(p).
+def apply(
+    weights: Floats, offsets: Sequence[tuple[int, int]], images: Floats, *, edge: bool = False
+) -> Floats:
+    """Compute sum_k w_k(p) x(p + o_k) + w_bias(p) for every pixel and channel of every image.
 
     Parameters
     ----------
-    weights : ndarray of float32, shape (C, K + 1, H, W), C-contiguous
-        Bias last.
-    neighbours : Neighbours
+    weights : ndarray of float32, shape (channels or 1, taps + 1, height, width)
+        The bias is last. With 1, all channels share the weights.
+    offsets : tuple of (dy, dx)
         The taps o_k.
-    images : ndarray of float32, shape (N, C, H, W), C-contiguous
+    images : ndarray of float32, shape (N, channels, height, width)
     edge : bool
         Pixels outside the image repeat the nearest one inside, instead of being 0.
-    output : ndarray of float32, shape (N, C, H, W), C-contiguous
+
+    Returns
+    -------
+    ndarray of float32, shape (N, channels, height, width)
+        An image has the same bits in any batch and with any number of threads.
     """
     channels, planes, height, width = weights.shape
+    output = np.empty(images.shape, np.float32)
+    # Channels that share weights are images like others.
+    sources = np.ascontiguousarray(images).reshape(-1, channels, height, width)
+    results = output.reshape(-1, channels, height * width)
+    flat = np.ascontiguousarray(weights).reshape(channels, planes, height * width)
     rows = max(1, min(height, BAND_BYTES // (4 * planes * width)))
     bands = channels * -(-height // rows)
-    flat = _read_only(weights.reshape(channels, planes, height * width))
-    result = output.reshape(len(output), channels, height * width)
+    neighbours = _neighbours(tuple(offsets), height, width)
     how = rows, edge, jit.PLAIN_KERNELS
-    parallel_for(_apply_bands, bands, flat, tuple(neighbours), _read_only(images), result, how)
+    parallel_for(
+        _apply_bands, bands, _read_only(flat), neighbours, _read_only(sources), results, how
+    )
+    return output
+
+
+@lru_cache(maxsize=64)  # computing this takes as long as a small image
+def _neighbours(
+    offsets: tuple[tuple[int, int], ...], height: int, width: int
+) -> tuple[int, int, NDArray[np.int64]]:
+    """Return the margins of images with pixels for all taps, and where the first pixel's are."""
+    size = (height, width)
+    taps = np.clip(np.array(offsets, np.int64), np.negative(size), size)  # farther, all are alike
+    down, across = np.abs(taps).max(axis=0).tolist()
+    return down, across, (taps[:, 0] + down) * (width + 2 * across) + taps[:, 1] + across
 
 
 def _read_only(array: Floats) -> Floats:

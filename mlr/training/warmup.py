@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.apply import apply
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.io.files import lock
@@ -48,21 +47,15 @@ def announced(report: Report) -> Iterator[None]:
 def warm_up(report: Report | None = None) -> dict[str, Any]:
     """Compile all kernels, unless they are in the cache."""
     compiled: list[bool] = []
-    field = ReceptiveField.square(3)
     start = time.perf_counter()
     with announced(report or Report()), jit.announced(lambda: compiled.append(True)):
         for dtype in (np.uint8, np.uint16):
             images = np.zeros((1, 4, 4, 1), dtype)
-            solve(statistics_of_arrays(images, {"target": images}, field), 1.0)
+            solve(statistics_of_arrays(images, {"target": images}, ReceptiveField.square(3)), 1.0)
         images = np.zeros((1, TILE, TILE, 1), np.uint8)  # smaller ones go to the plain kernels
         best = Best()
         framed = framed_statistics(images, {"target": images}, best.layout())
         fit(best, framed).synthesize(images)
-        apply(
-            np.zeros((1, len(field) + 1, 4, 4), np.float32),
-            field,
-            np.zeros((1, 1, 4, 4), np.float32),
-        )
     folder = jit.cache_folder()
     return {
         "folder": None if folder is None else str(folder),
