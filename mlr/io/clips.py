@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from mlr.errors import ImageError, MlrError
-from mlr.io.files import check_free, open_regular
+from mlr.io.files import check_free, open_regular, temporary_beside
 from mlr.io.images import Pixels, decoding
 from mlr.io.provenance import NO_RECORD, Record, from_json, to_json
 
@@ -83,29 +82,26 @@ def change_clip(
     MlrError
         If it cannot be written.
     """
-    _check_regular(source)
-    ffmpeg = _ffmpeg()
     if path.suffix.lower() not in WRITTEN:
         raise ImageError(f"{path}: cannot hold a clip; use {', '.join(sorted(WRITTEN))}")
     check_free(path, force=force)
-    # ffmpeg writes to a path and not to an open file, and looks at its suffix.
-    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _reader(source, output_params=["-sws_flags", ACCURATE]) as reader:
+        with (
+            # ffmpeg writes to a path and not to an open file, and looks at its suffix.
+            temporary_beside(path, path.suffix) as temporary,
+            _reader(source, output_params=["-sws_flags", ACCURATE]) as reader,
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
             about = reader.get_meta_data()
             width, height = about["size"]
             changed = change(map(np.asarray, reader), (height, width))
             count = _write(temporary, changed, source, about, record)
-        if ffmpeg.count_frames_and_secs(str(temporary))[0] != count:  # the disk is full
-            raise ImageError(f"{path}: cannot be written completely")
-        check_free(path, force=force)
-        temporary.replace(path)
+            if _ffmpeg().count_frames_and_secs(str(temporary))[0] != count:  # the disk is full
+                raise ImageError(f"{path}: cannot be written completely")
+            check_free(path, force=force)
+            temporary.replace(path)
     except (OSError, RuntimeError, StopIteration) as error:
         raise ImageError(f"{source}: cannot be read, or not be written, as a clip") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return count
 
 
@@ -119,14 +115,13 @@ def describe_clip(path: Path) -> dict[str, Any]:
     MlrError
         If the extra is not installed.
     """
-    _check_regular(path)
-    command = [_ffmpeg().get_ffmpeg_exe(), "-v", "error", "-i", str(path.absolute())]
-    done = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
     try:
         with _reader(path) as reader:
             about = reader.get_meta_data()
     except (OSError, RuntimeError, StopIteration):
         raise ImageError(f"{path}: is not a clip, or damaged") from None
+    command = [_ffmpeg().get_ffmpeg_exe(), "-v", "error", "-i", str(path.absolute())]
+    done = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
     width, height = about["size"]
     found = {
         "kind": "clip",
@@ -141,15 +136,12 @@ def describe_clip(path: Path) -> dict[str, Any]:
     return found | NO_RECORD
 
 
-def _check_regular(path: Path) -> None:
-    """Raise unless this is a regular file: ffmpeg would wait for a pipe."""
-    with decoding(path), open_regular(path):
-        pass
-
-
 @contextmanager
 def _reader(path: Path, **options: Any) -> Iterator[Any]:
     """Open a clip; imageio itself would leave ffmpeg running until a garbage collection."""
+    with decoding(path), open_regular(path):
+        pass  # no pipe, which ffmpeg would wait for
+    _ffmpeg()
     with (
         iio.imopen(path.absolute(), "r", **PLUGIN) as file,
         closing(file.legacy_get_reader(**options)) as reader,

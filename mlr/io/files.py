@@ -145,9 +145,9 @@ def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[
         If it cannot be written; what was there before still is.
     """
     check_free(path, force=force)
-    with _temporary(path) as temporary, _writing(path):
+    with temporary_beside(path) as temporary, _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _create(temporary, lambda: temporary.open("xb")) as file:
+        with _create(lambda: temporary.open("xb")) as file:
             yield file
             file.flush()
             if durable:
@@ -171,10 +171,10 @@ def replacing_folder(path: Path, *, force: bool) -> Iterator[Path]:
         If it cannot be written.
     """
     check_free(path, force=force, folder=True)
-    with _temporary(path) as temporary:
+    with temporary_beside(path) as temporary:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _create(temporary, temporary.mkdir)
+            _create(temporary.mkdir)
         yield temporary
         check_free(path, force=force, folder=True)
         with _writing(path):
@@ -209,9 +209,10 @@ def discard_unfinished() -> None:
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Yield a name next to ``path`` for a file or folder, and delete that after the block."""
-    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
+def temporary_beside(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a name next to ``path`` for a file or folder, which is deleted after the block."""
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp{suffix}")
+    _unfinished.add(temporary)
     try:
         yield temporary
     finally:
@@ -220,10 +221,9 @@ def _temporary(path: Path) -> Iterator[Path]:
             _unfinished.discard(temporary)
 
 
-def _create(path: Path, create: Callable[[], Created]) -> Created:
-    """Create a file or folder that `discard_unfinished` knows of."""
+def _create(create: Callable[[], Created]) -> Created:
+    """Create a temporary file or folder, but not after `discard_unfinished`."""
     with _changing:
-        _unfinished.add(path)
         return create()
 
 
