@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from mlr.errors import ImageError, MlrError
-from mlr.io.files import check_free, open_regular
+from mlr.io.files import check_free, open_regular, temporary_path
 from mlr.io.images import Pixels, decoding
 from mlr.io.provenance import NO_RECORD, Record, from_json, to_json
 
@@ -66,26 +65,24 @@ def change_clip(
     if path.suffix.lower() not in WRITTEN:
         raise ImageError(f"{path}: cannot store a clip; use {', '.join(sorted(WRITTEN))}")
     check_free(path, force=force)
-    # ffmpeg cannot write to an open file, and needs the suffix.
-    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _reader(source, output_params=["-sws_flags", ACCURATE]) as reader:
+        with (
+            temporary_path(path, path.suffix) as temporary,  # ffmpeg needs a path and the suffix
+            _reader(source, output_params=["-sws_flags", ACCURATE]) as reader,
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
             about = reader.get_meta_data()
             width, height = about["size"]
             changed = change(map(np.asarray, reader), (height, width))
             count = _write(temporary, changed, source, about, record)
-        if ffmpeg.count_frames_and_secs(str(temporary))[0] != count:  # such as on a full disk
-            raise ImageError(f"{path}: cannot be written completely")
-        check_free(path, force=force)
-        temporary.replace(path)
+            if ffmpeg.count_frames_and_secs(str(temporary))[0] != count:  # such as on a full disk
+                raise ImageError(f"{path}: cannot be written completely")
+            check_free(path, force=force)
+            temporary.replace(path)
     except MlrError:
         raise
     except (OSError, RuntimeError, StopIteration) as error:
         raise ImageError(f"{source}: cannot be read or written as a clip") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return count
 
 

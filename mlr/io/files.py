@@ -142,9 +142,9 @@ def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[
     disk before it is renamed.
     """
     check_free(path, force=force)
-    with _temporary(path) as temporary, _writing(path):
+    with temporary_path(path) as temporary, _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _create(temporary, lambda: temporary.open("xb")) as file:
+        with _create(lambda: temporary.open("xb")) as file:
             yield file
             file.flush()
             if durable:
@@ -160,10 +160,10 @@ def replacing_folder(path: Path, *, force: bool) -> Iterator[Path]:
     If ``path`` exists and ``force`` is true, its files of the same names are replaced one by one.
     """
     check_free(path, force=force, folder=True)
-    with _temporary(path) as temporary:
+    with temporary_path(path) as temporary:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _create(temporary, temporary.mkdir)
+            _create(temporary.mkdir)
         yield temporary
         check_free(path, force=force, folder=True)
         with _writing(path):
@@ -198,9 +198,10 @@ def discard_unfinished() -> None:
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
+def temporary_path(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield the path of a temporary file or folder next to ``path``; delete it after the block."""
-    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp{suffix}")
+    _unfinished.add(temporary)
     try:
         yield temporary
     finally:
@@ -209,10 +210,9 @@ def _temporary(path: Path) -> Iterator[Path]:
             _unfinished.discard(temporary)
 
 
-def _create(path: Path, create: Callable[[], Created]) -> Created:
-    """Create a file or folder that `discard_unfinished` deletes."""
+def _create(create: Callable[[], Created]) -> Created:
+    """Create a temporary file or folder, unless `discard_unfinished` has been called."""
     with _changing:
-        _unfinished.add(path)
         return create()
 
 
