@@ -1,37 +1,41 @@
-"""What can go wrong for a user, as exceptions whose text is one helpful line."""
+"""Errors that are the input's fault, each with one helpful line."""
 
 
 class MlrError(Exception):
-    """Base of every error that is the input's fault and not the program's.
+    """Base of all errors of this package.
 
     The message is one line: what was found, what was expected, what to do.
     """
 
 
-class OptionError(MlrError):
-    """An option or parameter that makes no sense, whatever the data: wrong usage."""
+class OptionError(MlrError, ValueError):
+    """An option or parameter that is out of range or makes no sense: wrong usage."""
 
 
-class DataError(MlrError):
+class DataError(MlrError, ValueError):
     """Training or evaluation data that cannot be used."""
 
 
-class ImageError(MlrError):
-    """An image file that cannot be read or written."""
-
-
-class ModelError(MlrError):
+class ModelError(MlrError, ValueError):
     """A model or statistics file that cannot be read, or does not fit the images."""
 
 
-class OutputExistsError(MlrError):
-    """An output is there already, and overwriting it was not asked for."""
+class NotFittedError(MlrError, ValueError, AttributeError):
+    """An estimator that is used before it is fitted."""
+
+
+class ImageError(MlrError, OSError):
+    """An image file that cannot be read or written."""
+
+
+class OutputExistsError(MlrError, FileExistsError):
+    """An output that exists, and overwriting it was not asked for."""
 
 
 class MlrWarning(UserWarning):
-    """A file was left out; the rest went on."""
+    """A file that is skipped."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or what it is called if it says nothing."""
+    """Return the first line of an error's message, or its type if it has none."""
     return (str(error) or type(error).__name__).splitlines()[0]

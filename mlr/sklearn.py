@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.folds import Folds
 from mlr.core.model import Model
-from mlr.core.planes import WHITE
-from mlr.errors import DataError, MlrError
-from mlr.recipes import recipe as named_recipe
-from mlr.training.registering import framed_statistics
-from mlr.utils.progress import Report
+from mlr.core.planes import DATA_RANGE
+from mlr.errors import DataError, NotFittedError
+from mlr.recipes.fit import fit
+from mlr.recipes.fit import recipe as named_recipe
+from mlr.training.register import framed_statistics
 from mlr.utils.threads import limited
 
 Pixels = npt.NDArray[Any]
@@ -92,9 +91,9 @@ class MaskedRegression:
                 "expected X and T of the same shape (N, height, width[, 1 or 3]), "
                 f"got {X.shape} and {T.shape}"
             )
-        if X.dtype != T.dtype or X.dtype.name not in WHITE:
+        if X.dtype != T.dtype or X.dtype.name not in DATA_RANGE:
             raise DataError(
-                f"expected X and T of the same dtype, one of {', '.join(WHITE)}, "
+                f"expected X and T of the same dtype, one of {', '.join(DATA_RANGE)}, "
                 f"got {X.dtype} and {T.dtype}"
             )
         if not X.size:
@@ -105,11 +104,9 @@ class MaskedRegression:
             X, T = X[..., None], T[..., None]
         choices = {"receptive_field": self.receptive_field, "penalty": self.penalty}
         made = named_recipe(self.recipe, choices)
-        layout = made.layout((X.shape[3], *X.shape[1:3]))
         with limited(self.threads):
-            statistics = framed_statistics if made.registers else statistics_of_arrays
-            sums = Folds((statistics(X, {"target": T}, layout),))
-            self.model_: Model = made.fit(sums, Report())
+            accumulate = framed_statistics if made.registers else statistics_of_arrays
+            self.model_: Model = fit(made, accumulate(X, {"target": T}, made.layout()))
         return self
 
     def predict(self, X: Pixels) -> Pixels:
@@ -127,19 +124,47 @@ class MaskedRegression:
 
         Raises
         ------
-        MlrError
-            If the model is not fitted yet, or the images do not fit it.
+        NotFittedError
+            If `fit` was not called.
+        ModelError
+            If the images do not fit the model.
         """
         if not hasattr(self, "model_"):
-            raise MlrError("this MaskedRegression is not fitted yet; call fit first")
+            raise NotFittedError("this MaskedRegression is not fitted yet; call fit first")
         return self.model_.synthesize(X)
 
     def score(self, X: Pixels, T: Pixels) -> float:
-        """Return the coefficient of determination R^2 over all pixels of all images."""
-        white = WHITE[np.asarray(T).dtype.name]
-        truth = np.asarray(T, np.float64) / white
-        residual = np.square(np.asarray(self.predict(X), np.float64) / white - truth).sum()
-        return float(1 - residual / np.square(truth - truth.mean(axis=0)).sum())
+        """Return the coefficient of determination R^2 over all pixels of all images.
+
+        Parameters
+        ----------
+        X, T : ndarray, shape (N, height, width[, 1 or 3])
+            As for `fit`.
+
+        Returns
+        -------
+        float
+            At most 1. As in scikit-learn NaN for a single pair, and for targets that are all the
+            same 1 if they are predicted exactly, else 0.
+
+        Raises
+        ------
+        DataError
+            If the dtype of T is none that `fit` takes.
+        """
+        T = np.asarray(T)
+        if T.dtype.name not in DATA_RANGE:
+            raise DataError(f"expected T of dtype {', '.join(DATA_RANGE)}, got {T.dtype}")
+        truth = T.astype(np.float64) / DATA_RANGE[T.dtype.name]
+        predicted = self.predict(X)
+        residual = predicted.astype(np.float64) / DATA_RANGE[predicted.dtype.name] - truth
+        error = float(np.square(residual).sum())
+        variation = float(np.square(truth - truth.mean(axis=0)).sum())
+        if len(T) < 2:
+            return float("nan")
+        if (truth == truth[0]).all():
+            return float(error == 0)
+        return 1 - error / variation
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's parameters; ``deep`` is there for scikit-learn."""

@@ -1,4 +1,4 @@
-"""16-bit colour keeps its bits with the extra, and without it says what is lost."""
+"""16-bit colour is preserved with the extra; without it a note tells what is lost."""
 
 import io
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError
 from mlr.io import images
 from mlr.io.images import Image, read_header, read_image, write_image
@@ -46,7 +46,7 @@ def stored(tmp_path, name: str, data: bytes) -> Image:
 @with_extra
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("alpha", [None, OPACITY], ids=["opaque", "alpha"])
-def test_pixels_alpha_and_profile_come_back(tmp_path, suffix, alpha):
+def test_pixels_alpha_and_profile_are_preserved(tmp_path, suffix, alpha):
     path = tmp_path / f"x{suffix}"
     write_image(path, COLOUR, alpha, icc=profile())
     image = read_image(path)
@@ -56,7 +56,7 @@ def test_pixels_alpha_and_profile_come_back(tmp_path, suffix, alpha):
     if alpha is not None:
         np.testing.assert_array_equal(image.alpha, alpha)
     assert (image.icc, image.loss) == (profile(), "")
-    with PIL.Image.open(path) as seen:  # by others, too
+    with PIL.Image.open(path) as seen:  # with Pillow as well
         assert np.abs(np.asarray(seen)[..., :3].astype(int) - (COLOUR >> 8)).max() <= 1
 
 
@@ -79,7 +79,7 @@ def test_every_layout_of_tiff_is_read(tmp_path, options):
 @with_extra
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_orientation_is_honoured(tmp_path, suffix, orientation):
+def test_orientation_is_applied(tmp_path, suffix, orientation):
     low = COLOUR[:10]
     if suffix == ".tif":
         data = tiff(low, extratags=[(0x0112, 3, 1, orientation, True)])
@@ -93,7 +93,7 @@ def test_orientation_is_honoured(tmp_path, suffix, orientation):
 
 
 @with_extra
-def test_what_is_not_decoded_here_is_read_as_before(tmp_path):
+def test_other_16_bit_files_are_reduced_to_8_bits(tmp_path):
     premultiplied = tiff(np.dstack([COLOUR, OPACITY]), extrasamples=["assocalpha"])
     unspecified = tiff(np.dstack([COLOUR, OPACITY]), extrasamples=["unspecified"])
     rows = np.dstack([COLOUR[..., 0], OPACITY]).astype(">u2")
@@ -101,13 +101,13 @@ def test_what_is_not_decoded_here_is_read_as_before(tmp_path):
     for name, data in (("a.tif", premultiplied), ("b.tif", unspecified), ("c.png", grey_alpha)):
         image = stored(tmp_path, name, data)
         assert image.pixels.dtype == np.uint8
-        assert image.loss == "16-bit colour, which is read with 8 bits"
+        assert image.loss == "16-bit colour, which is reduced to 8 bits"
 
 
 @with_extra
 @pytest.mark.filterwarnings("ignore:::PIL")
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_damage_is_an_error_of_one_line(tmp_path, suffix, capfd):
+def test_damaged_file_raises_an_error_of_one_line(tmp_path, suffix, capfd):
     path = tmp_path / f"x{suffix}"
     data = colour_png_of_16_bits(COLOUR) if suffix == ".png" else tiff(compression="lzw")
     path.write_bytes(data[: len(data) // 2] if suffix == ".png" else data[:-200])
@@ -120,9 +120,9 @@ def test_damage_is_an_error_of_one_line(tmp_path, suffix, capfd):
         damaged = bytearray(data)
         if trial % 3 == 0:
             del damaged[random.integers(len(data)) :]
-        for place in random.integers(min(len(data), [60, 10**6][trial % 2]), size=3):
-            if place < len(damaged):
-                damaged[place] = random.integers(256)
+        for position in random.integers(min(len(data), [60, 10**6][trial % 2]), size=3):
+            if position < len(damaged):
+                damaged[position] = random.integers(256)
         path.write_bytes(damaged)
         for read in (read_header, read_image):
             with suppress(ImageError):
@@ -131,7 +131,7 @@ def test_damage_is_an_error_of_one_line(tmp_path, suffix, capfd):
 
 
 @with_extra
-def test_a_bomb_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
+def test_huge_image_is_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_decode_16_bit", None)
     (tmp_path / "x.png").write_bytes(png(LARGE, LARGE, 16, 2, b""))
     for read in (read_header, read_image):
@@ -140,7 +140,7 @@ def test_a_bomb_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
 
 
 @with_extra
-def test_no_more_is_decoded_than_the_header_says():
+def test_decoding_is_limited_to_the_size_in_the_header():
     for data in (colour_png_of_16_bits(COLOUR), tiff()):
         with PIL.Image.open(io.BytesIO(data)) as image:
             for size, channels in (((15, 16), 3), ((16, 8), 3), ((16, 16), 4)):
@@ -151,15 +151,15 @@ def test_no_more_is_decoded_than_the_header_says():
 
 @with_extra
 @pytest.mark.parametrize("name", ["x.jpg", "x.bmp", "x.webp"])
-def test_formats_that_cannot_hold_it_say_so(tmp_path, name):
-    with pytest.raises(ImageError, match=r"cannot hold 16-bit colour; use \.png or \.tif"):
+def test_other_formats_raise_an_error(tmp_path, name):
+    with pytest.raises(ImageError, match=r"cannot store 16-bit colour; use \.png or \.tif"):
         write_image(tmp_path / name, COLOUR)
     assert list(tmp_path.iterdir()) == []
 
 
 @with_extra
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_train_synthesize_and_evaluate_keep_all_bits(run, tmp_path, suffix):
+def test_train_synthesize_and_evaluate_preserve_all_bits(run, tmp_path, suffix):
     folder = draw_pairs(tmp_path / "faces", dtype=np.uint16)
     if suffix == ".tif":
         for path in folder.rglob("*.png"):
@@ -174,8 +174,8 @@ def test_train_synthesize_and_evaluate_keep_all_bits(run, tmp_path, suffix):
         result = run("synthesize", model, face, "-o", out, "--strength", strength)
         assert result.code == 0
         assert "8 bits" not in result.err
-        wanted = load(model).synthesize(pixels, "happy", strength) if strength else pixels
-        np.testing.assert_array_equal(read_image(out).pixels, wanted)
+        expected = load(model).synthesize(pixels, "happy", strength) if strength else pixels
+        np.testing.assert_array_equal(read_image(out).pixels, expected)
         assert describe_image(out)["strength"] == strength
     assert len(np.unique(read_image(out).pixels)) > 256
     assert np.any(read_image(out).pixels % 257)
@@ -187,7 +187,7 @@ def test_train_synthesize_and_evaluate_keep_all_bits(run, tmp_path, suffix):
 
 @with_extra
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_photograph_keeps_its_pixels(run, paper_model, tmp_path, suffix):
+def test_photograph_keeps_16_bits_outside_the_face(run, paper_model, tmp_path, suffix):
     photo, out = tmp_path / f"x{suffix}", tmp_path / f"out{suffix}"
     pixels = scene(dtype=np.uint16)
     alpha = scene(channels=1, dtype=np.uint16)[..., 0]
@@ -204,14 +204,14 @@ def test_a_photograph_keeps_its_pixels(run, paper_model, tmp_path, suffix):
         assert image.icc == profile()
 
 
-def test_without_the_extra_a_note_names_it(run, model, tmp_path, monkeypatch):
+def test_note_names_the_missing_extra(run, model, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "has_16_bit_extra", lambda: False)
     face = tmp_path / "x.png"
     face.write_bytes(colour_png_of_16_bits(COLOUR))
     result = run("synthesize", model, face, "-o", tmp_path / "out.png", "--strength", 0)
     assert result.code == 0
     (note,) = (line for line in result.lines if line.startswith("note:"))
-    assert note.endswith(f"with 8 bits; to keep all: {images.EXTRA}")
+    assert note.endswith(f"to 8 bits; to keep 16 bits: {images.EXTRA}")
     np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, COLOUR >> 8)
     with pytest.raises(ImageError, match=r"needs pip install 'mlr\[deep\]'"):
         write_image(tmp_path / "y.png", COLOUR)

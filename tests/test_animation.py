@@ -1,4 +1,4 @@
-"""Animations of faces, and clips in and out."""
+"""Animations of faces, and synthesis of clips."""
 
 import gc
 import json
@@ -12,13 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlr.core.model import load
-from mlr.errors import ImageError
+from mlr import load
+from mlr.errors import ImageError, ModelError
 from mlr.io.clips import change_clip
-from mlr.io.images import read_image, write_image
+from mlr.io.images import Image, read_image, write_image
 from mlr.synthesis import animation
 from mlr.synthesis.animation import eased_strengths, write_animation
 from tests.conftest import draw, names
+
+IMAGE = Image(draw(1), None, b"")
 
 
 @pytest.fixture
@@ -36,14 +38,14 @@ def frames(path):
 
 @settings(deadline=None, max_examples=30)
 @given(frames=st.integers(1, 30).map(lambda half: 2 * half), peak=st.floats(0, 2))
-def test_strengths_run_there_and_back(frames, peak):
+def test_strengths_rise_and_fall_symmetrically(frames, peak):
     strengths = np.array(eased_strengths(frames, peak))
     assert strengths[0] == 0
     assert strengths[frames // 2] == pytest.approx(peak)
     assert (np.diff(strengths[: frames // 2 + 1]) >= 0).all()
     assert np.array_equal(strengths[1:], strengths[:0:-1])
     steps = np.abs(np.diff(strengths, append=0))
-    assert steps[0] == pytest.approx(steps.min())  # gently from rest, gently to it
+    assert steps[0] == pytest.approx(steps.min())  # smooth at both ends
 
 
 @pytest.mark.parametrize(("suffix", "error"), [("gif", 8), ("webp", 12), ("png", 0)])
@@ -81,7 +83,7 @@ def test_folder_becomes_a_folder_of_animations(run, model, faces, tmp_path):
         assert names(tmp_path / suffix) == [f"{n}.{suffix}" for n in range(5)]
 
 
-def test_frames_are_numbered_files_each_with_its_own_strength(run, model, face, tmp_path):
+def test_folder_of_frames_has_numbered_files_with_their_strengths(run, model, face, tmp_path):
     command = ["synthesize", model, face, "--animate", "--strength", "0.7"]
     assert run(*command, "-o", tmp_path / "x.frames").code == 0
     strengths = eased_strengths(peak=0.7)
@@ -98,7 +100,7 @@ def test_frames_are_numbered_files_each_with_its_own_strength(run, model, face, 
     assert json.loads(found)["kind"] == "image"
 
 
-def test_folders_of_frames_are_skipped_refused_and_renewed(run, model, face, tmp_path):
+def test_folders_of_frames_are_skipped_refused_and_overwritten(run, model, face, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):
         (tmp_path / "in" / name).write_bytes(face.read_bytes())
@@ -119,46 +121,53 @@ def test_folders_of_frames_are_skipped_refused_and_renewed(run, model, face, tmp
     assert names(tmp_path / "out") == ["a.frames", "b.frames"]
     (tmp_path / "c.frames").write_bytes(b"a file")
     result = run("synthesize", model, face, "-o", tmp_path / "c.frames", "--animate", "--force")
-    assert "c.frames: is a file, and a folder is to be written there" in result.lines[0]
+    assert "c.frames: is a file; expected a folder to write to" in result.lines[0]
 
 
-def test_frames_that_fail_leave_nothing(tmp_path):
+@pytest.mark.parametrize("suffix", [".frames", ".gif", ".webp", ".png"])
+@pytest.mark.parametrize("error", [ImageError("failed"), ModelError("failed")])
+def test_failed_animation_leaves_no_files(tmp_path, suffix, error):
     def change(strength):
-        if strength > 0.5:
-            raise ImageError("failed")
+        if 0.5 < strength < 1:
+            raise error
         return draw(1)
 
-    with pytest.raises(ImageError, match="failed"):
-        write_animation(tmp_path / "x.frames", change)
+    with pytest.raises(type(error), match=r"^failed$"):
+        write_animation(tmp_path / f"x{suffix}", change, IMAGE)
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize(("room", "made"), [(animation.KEPT, 13), (3000, 22), (0, 24)])
-def test_the_way_back_shows_the_frames_of_the_way_there(tmp_path, monkeypatch, room, made):
+@pytest.mark.parametrize(
+    ("cache_bytes", "computed"), [(animation.CACHE_BYTES, 13), (3000, 22), (0, 24)]
+)
+def test_each_strength_is_computed_once_if_memory_allows(
+    tmp_path, monkeypatch, cache_bytes, computed
+):
     def change(strength):
-        asked.append(strength)
+        calls.append(strength)
         return np.full((16, 16, 3), round(200 * strength), np.uint8)
 
-    asked = []
-    monkeypatch.setattr(animation, "KEPT", room)  # an image takes 768 bytes
-    write_animation(tmp_path / "x.frames", change)
+    calls = []
+    monkeypatch.setattr(animation, "CACHE_BYTES", cache_bytes)  # an image takes 768 bytes
+    write_animation(tmp_path / "x.frames", change, IMAGE)
     shown = [read_image(tmp_path / "x.frames" / f"{n:02}.png").pixels[0, 0, 0] for n in range(24)]
     assert shown == [round(200 * strength) for strength in eased_strengths()]
-    assert len(asked) == made
+    assert len(calls) == computed
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_16_bits_and_grey_are_shown(tmp_path, suffix, channels):
+def test_16_bit_and_grey_images_are_animated(tmp_path, suffix, channels):
     pixels = draw(1, channels=channels, dtype=np.uint16)
-    write_animation(tmp_path / f"x{suffix}", lambda s: (pixels * (1 - s / 2)).astype(np.uint16))
+    change = lambda strength: (pixels * (1 - strength / 2)).astype(np.uint16)  # noqa: E731
+    write_animation(tmp_path / f"x{suffix}", change, Image(pixels, None, b""))
     first = next(frames(tmp_path / f"x{suffix}"))
     assert np.abs(first - (pixels >> 8)).mean() < 10
 
 
-def test_animation_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(ImageError, match=r"cannot hold an animation; use \.gif"):
-        write_animation(tmp_path / "x.jpg", lambda strength: draw(1))
+def test_unknown_suffix_of_an_animation_is_refused(tmp_path):
+    with pytest.raises(ImageError, match=r"cannot store an animation; use \.gif"):
+        write_animation(tmp_path / "x.jpg", lambda strength: draw(1), IMAGE)
     assert names(tmp_path) == []
 
 
@@ -174,7 +183,7 @@ def ffmpeg():
     gc.collect()
 
 
-def film(ffmpeg, path, count=30, size=16):
+def write_clip(ffmpeg, path, count=30, size=16):
     """Write a clip that gets brighter, and a tone."""
     command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
     command += ["-s", f"{size}x{size}", "-r", "24000/1001", "-i", "-"]
@@ -192,17 +201,17 @@ def decoded(ffmpeg, path):
 
 
 @pipes
-def test_clip_gives_a_clip_of_the_same_rate_length_and_sound(run, ffmpeg, model, tmp_path):
+def test_output_clip_has_the_same_rate_length_and_sound(run, ffmpeg, model, tmp_path):
     (tmp_path / "in").mkdir()
-    source = film(ffmpeg, tmp_path / "in" / "x.mp4")
+    source = write_clip(ffmpeg, tmp_path / "in" / "x.mp4")
     assert run("synthesize", model, tmp_path / "in", "-o", tmp_path / "out").code == 0
     before, inputs = decoded(ffmpeg, source)
     after, outputs = decoded(ffmpeg, tmp_path / "out" / "x.mp4")
     assert len(outputs) == len(inputs) == 30
     assert (after["fps"], after["audio_codec"]) == (before["fps"], before["audio_codec"])
     for x, y in zip(inputs, outputs, strict=True):
-        wanted = load(model).synthesize(x, "happy").astype(int)
-        assert np.abs(y - wanted).mean() < 12  # the colours are stored at half the resolution
+        expected = load(model).synthesize(x, "happy").astype(int)
+        assert np.abs(y - expected).mean() < 12  # the colours are stored at half the resolution
     found = json.loads(run("info", tmp_path / "out" / "x.mp4", "--json").out)
     assert (found["kind"], found["expression"], found["size"]) == ("synthesized", "happy", "16x16")
     assert json.loads(run("info", source, "--json").out)["kind"] == "clip"
@@ -211,31 +220,31 @@ def test_clip_gives_a_clip_of_the_same_rate_length_and_sound(run, ffmpeg, model,
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "out" / "x.mp4").read_bytes()
 
 
-def test_clip_without_the_extra_is_one_line(run, model, tmp_path, monkeypatch):
+def test_error_for_a_clip_names_the_missing_extra(run, model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     (tmp_path / "x.mp4").write_bytes(b"a clip")
     result = run("synthesize", model, tmp_path / "x.mp4")
     assert result.code == 1
-    assert "a clip needs mlr[video]: pip install 'mlr[video]'" in result.lines[0]
+    assert "clips need mlr[video]: pip install 'mlr[video]'" in result.lines[0]
 
 
 @pipes
-def test_bad_clips_are_named_and_leave_nothing(run, ffmpeg, model, tmp_path):
+def test_bad_clips_are_named_and_leave_no_files(run, ffmpeg, model, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no clip")
-    film(ffmpeg, tmp_path / "large.mp4", size=32)
+    write_clip(ffmpeg, tmp_path / "large.mp4", size=32)
     for name, cause in (("bad", "cannot be read"), ("large", "is 32x32 px, but the model works")):
         result = run("synthesize", model, tmp_path / f"{name}.mp4")
         assert result.code == 1
         assert cause in result.lines[0]
         assert result.err.count(f"{name}.mp4: {cause}") == 1
     result = run("synthesize", model, tmp_path / "large.mp4", "--resize", "-o", tmp_path / "x.png")
-    assert "cannot hold a clip; use .m4v" in result.lines[0]
+    assert "cannot store a clip; use .m4v" in result.lines[0]
     assert names(tmp_path) == ["bad.mp4", "large.mp4"]
 
 
 @pipes
-def test_frames_of_a_clip_are_never_all_in_memory(ffmpeg, tmp_path):
-    source = film(ffmpeg, tmp_path / "x.mp4", count=60, size=256)
+def test_frames_of_a_clip_are_processed_one_by_one(ffmpeg, tmp_path):
+    source = write_clip(ffmpeg, tmp_path / "x.mp4", count=60, size=256)
     tracemalloc.start()
     assert change_clip(
         source, tmp_path / "y.mp4", lambda frames, size: (255 - x for x in frames)

@@ -1,4 +1,4 @@
-"""The Python interface as the README shows it."""
+"""The public names, and the Python code in README.md."""
 
 import re
 import subprocess
@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import mlr
-from mlr.samples.folder import write_samples
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 
 
 def test_importing_mlr_loads_nothing_heavy():
@@ -23,16 +24,22 @@ def test_importing_mlr_loads_nothing_heavy():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_all_that_is_announced_is_there():
+def test_public_names_exist():
     assert set(mlr.__all__) <= set(dir(mlr))
     for name in mlr.__all__:
         assert getattr(mlr, name) is not None
 
 
-def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
+def test_links_between_documents_work():
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_readme_code_runs(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) >= 2
-    write_samples(tmp_path / "faces", pairs=4, size=16, target=["happy"])
+    mlr.sample(tmp_path / "faces", pairs=4, size=16, target=["happy"])
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     known = {"images": images, "X": images, "T": images[::-1], "X_new": images}
@@ -41,3 +48,27 @@ def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
     assert known["happy"].shape == images.shape
     assert known["Y"].shape == images.shape
     assert (tmp_path / "model.npz").is_file()
+
+
+def test_commands_are_functions_that_return_the_files_written(tmp_path):
+    """One path and one expression do not need a list."""
+    drawn = mlr.sample(tmp_path / "faces", pairs=4, size=16, target="happy")
+    assert sorted(drawn) == sorted((tmp_path / "faces").rglob("*.png"))
+    model = mlr.train(tmp_path / "faces", recipe="paper")
+    faces = tmp_path / "faces" / "neutral"
+    written = mlr.synthesize(model, faces, target="happy", format=".JPG")
+    assert written == [tmp_path / "faces" / "neutral-happy" / f"00{n}.jpg" for n in range(4)]
+    mixed = mlr.synthesize(model, str(faces), tmp_path / "mix", target={"happy": 0.5})
+    assert [path.parent.name for path in mixed] == ["mix"] * 4
+    eyes = tmp_path / "eyes.csv"
+    eyes.write_text("file,left_eye_x,left_eye_y,right_eye_x,right_eye_y\n000.png,5,5,10,5\n")
+    crops = mlr.align(faces / "000.png", tmp_path / "crops", size=20, eyes=eyes)
+    assert crops == [tmp_path / "crops" / "000.png"]
+
+
+@pytest.mark.parametrize("target", ["", {}, ["angry"]])
+def test_targets_that_the_model_lacks_are_refused(faces, tmp_path, target):
+    model = mlr.train(faces, recipe="paper")
+    with pytest.raises(mlr.MlrError):
+        mlr.synthesize(model, faces / "neutral", tmp_path / "out", target=target)
+    assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.io.images import has_16_bit_extra, read_image, write_image
 from tests.conftest import draw, draw_pairs, names, run_process
 from tests.test_images import BAD, CMYK, KINDS, PALETTE
@@ -55,7 +55,7 @@ def test_bad_image_is_named_and_the_rest_is_done(run, model, pairs, tmp_path, wh
     if command == "train":
         result = run("train", pairs, "-o", output, "--json")
         assert json.loads(result.out)["pairs"] == {"happy": 5}
-        assert load(output).meta["pairs"] == {"happy": 5}
+        assert load(output).info.pairs == {"happy": 5}
     elif command == "evaluate":
         result = run("evaluate", model, pairs, "--json")
         assert json.loads(result.out)["pairs"] == 5
@@ -171,7 +171,7 @@ def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
     assert result.code == 0
     assert json.loads(result.out)["pairs"] == {"happy": count}
     told = not has_16_bit_extra()
-    assert ("2 images hold 16-bit colour, which is read with 8 bits" in result.err) == told
+    assert ("2 images hold 16-bit colour, which is reduced to 8 bits" in result.err) == told
     faces = tmp_path / "neutral"
     result = run("synthesize", tmp_path / "m.npz", faces, "-o", tmp_path / "out", "--json")
     assert result.code == 0
@@ -367,4 +367,4 @@ def test_counts_in_the_report_are_right(run, pairs, tmp_path):
         ),
         (str(pairs / "neutral" / "1.png"), f"has no partner 1.* in {pairs}/happy"),
     }
-    assert result.lines[-1].endswith("; 2 left out, see above")
+    assert result.lines[-1].endswith("; 2 failed, see above")

@@ -1,71 +1,39 @@
 """Working in bands of rows changes no bit of a model or of statistics."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.bands import WorkedOnHere, bands, rows_within
-from mlr.core.folds import Folds, joined
+from mlr.core.bands import bands, rows_within
 from mlr.core.layout import Layout
 from mlr.core.receptive_field import ReceptiveField
-from mlr.recipes.best import Best
+from mlr.recipes.fit import fit
+from mlr.recipes.fit import recipe as named_recipe
 from mlr.recipes.paper import Paper
-from mlr.training.registering import framed_statistics
-from mlr.utils.progress import Report
+from mlr.training import budget
+from mlr.training.register import framed_statistics
 from mlr.utils.threads import limited
 from tests.conftest import draw
 
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink an example takes minutes
 
 
-class Cropped(WorkedOnHere):
-    """Row sums made anew from the rows of images, in bands of a given height."""
+class Cropped:
+    """Statistics computed from rows of the images alone, as a `RowSource`."""
 
-    def __init__(self, sources, targets, recipe, height):
-        self.sources, self.targets, self.height = sources, targets, height
-        self.layout = recipe.layout((sources.shape[3], *sources.shape[1:3]))
-        self.folds = recipe.folds
-        self.shape = (sources.shape[3], *sources.shape[1:3])
-        self.head = self.rows(0, 1)
+    def __init__(self, sources, targets, layout):
+        self.sources, self.targets, self.layout = sources, targets, layout
+        self.head = self.rows(0, 1).with_shape((sources.shape[3], *sources.shape[1:3]))
 
     def rows(self, first, end):
         X = np.ascontiguousarray(self.sources[:, first:end])
         T = {name: np.ascontiguousarray(t[:, first:end]) for name, t in self.targets.items()}
-        parts = []
-        for k in range(self.folds):
-            some = {name: t[k :: self.folds] for name, t in T.items()}
-            parts.append(statistics_of_arrays(X[k :: self.folds], some, self.layout))
-        return Folds(tuple(parts))
+        return statistics_of_arrays(X, T, self.layout)
 
-    def only(self, expressions):
-        few = object.__new__(Cropped)
-        few.__dict__ = self.__dict__ | {
-            "targets": {name: self.targets[name] for name in expressions}
-        }
-        few.head = few.rows(0, 1)
-        return few
-
-    def restricted(self, layout):
-        few = object.__new__(Cropped)
-        few.__dict__ = self.__dict__ | {"layout": layout}
-        few.head = few.rows(0, 1)
-        return few
-
-    memory = math.inf
-    folder = None
-
-    def least_memory(self, cost, halo=0):
-        return 0
-
-    def bands(self, cost, halo=0):
-        return bands(self.shape[1], self.height, halo)
-
-    def array(self, shape, dtype):
-        return np.zeros(shape, dtype)
+    def loading_bytes(self, rows):
+        return 1000.0 * rows
 
 
 def faces(count, height, width, channels=3):
@@ -74,11 +42,11 @@ def faces(count, height, width, channels=3):
 
 
 def assert_same(one, other):
-    assert one.meta == other.meta
+    assert one.info == other.info
     assert np.array_equal(one.weights, other.weights)
     if one.registered is not None:
         for name in one.expressions:
-            ours, theirs = (model.registered.looks[name] for model in (one, other))
+            ours, theirs = (model.registered.appearances[name] for model in (one, other))
             for key in ("mean", "spread", "face", "shape"):
                 assert np.array_equal(getattr(ours, key), getattr(theirs, key))
 
@@ -92,10 +60,11 @@ def assert_same(one, other):
 )
 def test_the_papers_recipe_in_bands(rows, side, penalty, threads):
     X, targets = faces(7, 13, 9)
-    recipe = Paper(receptive_field=side, penalty=penalty)
-    whole = recipe.fit(Cropped(X, targets, recipe, 13).rows(0, 13), Report())
+    recipe = Paper(receptive_field=ReceptiveField.square(side), penalty=penalty)
+    source = Cropped(X, targets, recipe.layout())
+    whole = fit(recipe, source.rows(0, 13))
     with limited(threads):
-        assert_same(recipe.fit(Cropped(X, targets, recipe, rows), Report()), whole)
+        assert_same(fit(recipe, source, bands(13, rows, recipe.halo(source.head))), whole)
 
 
 @settings(deadline=None, max_examples=8, phases=QUICK)
@@ -113,47 +82,24 @@ def test_the_papers_recipe_in_bands(rows, side, penalty, threads):
 )
 def test_the_default_recipe_in_bands(rows, options, threads):
     X, targets = faces(9, 21, 16)
-    recipe = Best(**options)
-    sums = framed_statistics(X, {"sad": targets["sad"]}, recipe.layout((3, 21, 16)))
-    whole = recipe.fit(Folds((sums,)), Report())
-
-    class Bands(Folds):
-        def bands(self, cost, halo=0):
-            return bands(21, rows, halo)
-
+    recipe = named_recipe("best", options)
+    found = framed_statistics(X, {"sad": targets["sad"]}, recipe.layout())
+    whole = fit(recipe, found, bands(21, 21))
     with limited(threads):
-        assert_same(recipe.fit(Bands((sums,)), Report()), whole)
+        assert_same(fit(recipe, found, bands(21, rows, recipe.halo(found))), whole)
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 12), st.integers(1, 4))
 def test_bands_join_to_the_whole(rows, subjects):
     X, _ = faces(subjects, 12, 6)
-    # The sums over the sources of the two agree at the top alone: they must not be shared below.
-    other = X.copy()
-    other[:, 6:] = 255 - other[:, 6:]
     layout = Layout(ReceptiveField.square(3))
-
-    def rows_of(first, end):
-        happy = statistics_of_arrays(X[:, first:end].copy(), {"a": X[:, first:end].copy()}, layout)
-        sad = statistics_of_arrays(
-            other[:, first:end].copy(), {"b": X[:, first:end].copy()}, layout
-        )
-        return Folds((happy + sad,))
-
-    class Sums:
-        shape = (3, 12, 6)
-        head = rows_of(0, 12)
-        rows = staticmethod(rows_of)
-        bands = staticmethod(lambda cost, halo=0: bands(12, rows, halo))
-        array = staticmethod(np.zeros)
-
-    found, wanted = joined(Sums()).parts[0], rows_of(0, 12).parts[0]
-    assert len(found.groups()) == len(wanted.groups()) == 2
-    for name in ("a", "b"):
-        assert np.array_equal(found.sources[name].lags, wanted.sources[name].lags)
-        assert np.array_equal(found.sources[name].sums, wanted.sources[name].sums)
-        assert np.array_equal(found.targets[name].cross, wanted.targets[name].cross)
+    source = Cropped(X, {"a": X, "b": X[::-1]}, layout)
+    memory = 1000 * (min(rows + 2 * 2, 12)) / budget.BAND_SHARE + 1
+    found, wanted = budget.load_all(source, budget.Budget(int(memory))), source.rows(0, 12)
+    assert found.shape == (3, 12, 6)
+    for ours, theirs in zip(found.planes(), wanted.planes(), strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 9))

@@ -1,24 +1,23 @@
 """The default recipe: registered pairs, a shared ridge in the frame, residual, shape and style."""
 
 import hashlib
-import json
 
 import numpy as np
 import pytest
 
 import mlr
-from mlr.core.folds import Folds
 from mlr.core.layout import Layout
 from mlr.core.receptive_field import ReceptiveField
-from mlr.core.registration.synthesis import Look
+from mlr.core.registration.synthesis import Appearance
 from mlr.core.registration.templates import UNITS
 from mlr.errors import DataError, ModelError, OptionError
 from mlr.io.images import read_image, write_image
+from mlr.io.statistics_file import load_statistics
 from mlr.recipes.best import Best
+from mlr.recipes.fit import fit
 from mlr.recipes.moments import is_closed
-from mlr.samples.folder import write_samples
-from mlr.training.registering import framed_arrays, framed_statistics
-from mlr.utils.progress import Report
+from mlr.samples.folder import sample
+from mlr.training.register import framed_arrays, framed_statistics
 from tests.conftest import draw, draw_pairs
 from tests.naive import naive_blur, naive_residual, naive_share, naive_shared_ridge
 
@@ -30,7 +29,7 @@ PAIRS = 10
 def drawn(tmp_path_factory):
     """Drawn faces with two expressions."""
     folder = tmp_path_factory.mktemp("drawn")
-    write_samples(folder, pairs=PAIRS, size=SIZE, target=["happy", "surprised"])
+    sample(folder, pairs=PAIRS, size=SIZE, target=["happy", "surprised"])
     return folder
 
 
@@ -38,7 +37,7 @@ def drawn(tmp_path_factory):
 def trained(drawn, tmp_path_factory):
     """The model of the drawn faces, and its statistics."""
     folder = tmp_path_factory.mktemp("trained")
-    mlr.gather(drawn, folder / "sums.npz")
+    mlr.statistics(drawn, folder / "sums.npz")
     return mlr.train(drawn, folder / "model.npz"), folder
 
 
@@ -56,8 +55,8 @@ def test_weights_residual_and_shape_agree_with_plain_numpy(drawn, channels, dtyp
     if dtype == np.float32:
         X, T = X / np.float32(255), T / np.float32(255)
     recipe = Best(receptive_field=field, penalty=0.02, blur=1.2)
-    sums = framed_statistics(X, {"happy": T}, recipe.layout((channels, SIZE, SIZE)))
-    model = recipe.fit(Folds((sums,)), Report())
+    sums = framed_statistics(X, {"happy": T}, recipe.layout())
+    model = fit(recipe, sums)
     pairs = [
         framed_arrays(x, {"happy": t}, sums.templates)["happy"] for x, t in zip(X, T, strict=True)
     ]
@@ -84,7 +83,7 @@ def test_weights_residual_and_shape_agree_with_plain_numpy(drawn, channels, dtyp
     face = np.tensordot(light, x, 1)
     mean, spread, face = ((planes + planes[..., ::-1]) / 2 for planes in (mean, spread, face))
     share = naive_share(spread, face / (light @ light), SIZE / 128)
-    look = model.registered.looks["happy"]
+    look = model.registered.appearances["happy"]
     np.testing.assert_allclose(look.mean, mean, atol=5e-5)
     np.testing.assert_allclose(look.share, share, atol=5e-4)
     assert share.max() > 0.05 or channels == 1
@@ -131,25 +130,25 @@ def test_threads_order_and_shards_change_no_bit(trained, drawn, tmp_path):
 
 def test_statistics_of_the_same_templates_add_up_to_the_bit(trained, drawn, tmp_path):
     _, folder = trained
-    whole = Folds.load(folder / "sums.npz")
+    whole = load_statistics(folder / "sums.npz")
     for name in ("neutral", "happy", "surprised"):
         for n, path in enumerate(sorted((drawn / name).iterdir())):
             part = tmp_path / ("some" if n < 4 else "rest") / name
             part.mkdir(parents=True, exist_ok=True)
             (part / path.name).write_bytes(path.read_bytes())
     like = folder / "sums.npz"
-    mlr.gather(tmp_path / "some", tmp_path / "some.npz", like=like)
-    mlr.gather(tmp_path / "rest", tmp_path / "rest.npz", like=like)
-    mlr.gather([tmp_path / "some.npz", tmp_path / "rest.npz"], tmp_path / "both.npz")
+    mlr.statistics(tmp_path / "some", tmp_path / "some.npz", like=like)
+    mlr.statistics(tmp_path / "rest", tmp_path / "rest.npz", like=like)
+    mlr.statistics([tmp_path / "some.npz", tmp_path / "rest.npz"], tmp_path / "both.npz")
     assert (tmp_path / "both.npz").read_bytes() == (folder / "sums.npz").read_bytes()
-    # Without some, by their files or by their sums, the rest is left, to the bit.
+    # Without some, by their files or by their statistics, the rest is left, to the bit.
     for remove in ("some", "some.npz"):
-        mlr.gather(like, tmp_path / "left.npz", remove=tmp_path / remove, force=True)
+        mlr.statistics(like, tmp_path / "left.npz", remove=tmp_path / remove, force=True)
         assert (tmp_path / "left.npz").read_bytes() == (tmp_path / "rest.npz").read_bytes()
-    some, rest = (Folds.load(tmp_path / f"{name}.npz") for name in ("some", "rest"))
-    assert (some + rest).styles("happy").numbers == whole.styles("happy").numbers
+    some, rest = (load_statistics(tmp_path / f"{name}.npz") for name in ("some", "rest"))
+    assert (some + rest).targets["happy"].styles.numbers == whole.targets["happy"].styles.numbers
     # Other templates: no.
-    mlr.gather(tmp_path / "rest", tmp_path / "own.npz")
+    mlr.statistics(tmp_path / "rest", tmp_path / "own.npz")
     with pytest.raises(DataError, match=r"own\.npz: .* different templates .* --like"):
         mlr.train([tmp_path / "some.npz", tmp_path / "own.npz"])
     # A folder beside a file is registered to the templates of the file.
@@ -159,13 +158,13 @@ def test_statistics_of_the_same_templates_add_up_to_the_bit(trained, drawn, tmp_
 
 def test_templates_must_suit_the_pairs(trained, drawn, tmp_path):
     _, folder = trained
-    write_samples(tmp_path / "sad", pairs=2, size=SIZE, target=["sad"])
+    sample(tmp_path / "sad", pairs=2, size=SIZE, target=["sad"])
     with pytest.raises(DataError, match="no expression 'sad'; they have: happy, surprised"):
         mlr.train(tmp_path / "sad", like=folder / "sums.npz")
-    write_samples(tmp_path / "small", pairs=2, size=SIZE - 4, target=["happy"])
+    sample(tmp_path / "small", pairs=2, size=SIZE - 4, target=["happy"])
     with pytest.raises(DataError, match="templates are for 40x40 px"):
         mlr.train(tmp_path / "small", like=folder / "sums.npz")
-    mlr.gather(drawn, tmp_path / "paper.npz", recipe="paper")
+    mlr.statistics(drawn, tmp_path / "paper.npz", recipe="paper")
     with pytest.raises(DataError, match="not registered"):
         mlr.train(drawn, like=tmp_path / "paper.npz")
 
@@ -201,7 +200,7 @@ def test_few_pairs_have_no_style_and_say_so(drawn, run, tmp_path):
     result = run("train", tmp_path / "few", "-o", tmp_path / "m.npz")
     assert "happy: no style, which takes at least 8 pairs (there are 7)" in result.err
     model = mlr.load(tmp_path / "m.npz")
-    look = model.registered.looks["happy"]
+    look = model.registered.appearances["happy"]
     assert not look.styled
     assert not look.spread.any()
     assert not look.shape.any()
@@ -224,7 +223,7 @@ def test_style_and_strength(trained, drawn):
     assert np.abs((low + high) / 2 - middle).mean() < 0.3 * np.abs(high - low).mean()
     named = model.synthesize(face, "surprised", style={"surprised": 1, "happy": 3})
     assert np.array_equal(named, high)
-    look = model.registered.looks["surprised"]
+    look = model.registered.appearances["surprised"]
     assert np.array_equal(model.synthesize(face, "surprised", style=look.style), default)
     change = model.changer(face, "surprised", 0)
     for strength in (0.5, 1.3):
@@ -238,7 +237,7 @@ def test_style_and_strength(trained, drawn):
 
 def test_the_style_follows_the_strength():
     planes = np.zeros((1, 1, 1), np.float32)
-    look = Look(*[planes] * 8, light=1.0, style=1.2, other=-0.6, plain=-0.6, explained=0.9)
+    look = Appearance(*[planes] * 8, light=1.0, style=1.2, other=-0.6, plain=-0.6, explained=0.9)
     assert [look.style_at(k, None) for k in (0, 0.4, 0.7, 1, 2)] == pytest.approx(
         [-0.6, -0.6, 0.3, 1.2, 1.2]
     )
@@ -292,28 +291,28 @@ def test_the_file_gives_back_the_model(trained, drawn):
     face = images(drawn, "neutral")[3]
     for name in model.expressions:
         assert np.array_equal(again.synthesize(face, name), model.synthesize(face, name))
-    assert again.meta == json.loads(json.dumps(model.meta))
+    assert again.info == model.info
 
 
 def test_an_infinite_penalty_leaves_the_residual_of_the_input(drawn):
     X, T = images(drawn, "neutral"), images(drawn, "happy")
     recipe = Best(penalty=1e12)
-    sums = framed_statistics(X, {"happy": T}, recipe.layout((3, SIZE, SIZE)))
-    model = recipe.fit(Folds((sums,)), Report())
+    sums = framed_statistics(X, {"happy": T}, recipe.layout())
+    model = fit(recipe, sums)
     identity = np.zeros(10)
     identity[4] = 1
     assert np.abs(model.weights[0, 0] - identity[:, None, None]).max() < 1e-6
 
 
 def test_statistics_of_the_other_recipe_are_refused(drawn, tmp_path):
-    mlr.gather(drawn, tmp_path / "paper.npz", recipe="paper")
-    mlr.gather(drawn, tmp_path / "best.npz")
+    mlr.statistics(drawn, tmp_path / "paper.npz", recipe="paper")
+    mlr.statistics(drawn, tmp_path / "best.npz")
     with pytest.raises(DataError, match="statistics for the recipe paper"):
         mlr.train(tmp_path / "paper.npz", recipe="best")
     with pytest.raises(DataError, match="statistics for the recipe best"):
         mlr.train(tmp_path / "best.npz", recipe="paper")
-    assert mlr.train(tmp_path / "paper.npz").meta["recipe"] == "paper"
-    assert mlr.train(tmp_path / "best.npz").meta["recipe"] == "best"
+    assert mlr.train(tmp_path / "paper.npz").info.recipe == "paper"
+    assert mlr.train(tmp_path / "best.npz").info.recipe == "best"
 
 
 @pytest.mark.parametrize(
@@ -336,7 +335,7 @@ def test_choices_that_make_no_sense_are_refused(options):
 
 
 def test_choices_of_the_other_recipe_are_refused(faces, model):
-    with pytest.raises(OptionError, match="the recipe paper has no blur to choose"):
+    with pytest.raises(OptionError, match="the recipe paper has no option blur"):
         mlr.train(faces, recipe="paper", blur=1)
     paper = mlr.train(faces, recipe="paper", target=["happy"])
     with pytest.raises(OptionError, match="recipe paper has no style"):
@@ -347,7 +346,7 @@ def test_fields_that_can_be_extended_beyond_the_edges():
     for name in (1, 3, 5, "plus", "disc"):
         assert is_closed(ReceptiveField.of(name))
     assert not is_closed(ReceptiveField.of([(0, 0), (2, 0)]))
-    assert Best().layout((3, 8, 8)) == Layout(ReceptiveField.square(3), pooled=True)
+    assert Best().layout() == Layout(ReceptiveField.square(3), pooled=True)
 
 
 def test_arrays_take_the_recipe_too(drawn):
@@ -376,8 +375,8 @@ def test_a_face_that_fits_nowhere_is_left_alone(trained):
 
 def test_templates_of_many_are_made_of_some(tmp_path, monkeypatch):
     draw_pairs(tmp_path, range(9))
-    monkeypatch.setattr("mlr.training.registering.MOST_SUBJECTS", 4)
+    monkeypatch.setattr("mlr.training.register.MOST_SUBJECTS", 4)
     model = mlr.train(tmp_path)
-    monkeypatch.setattr("mlr.training.registering.MOST_SUBJECTS", 300)
-    assert model.meta["templates"] != mlr.train(tmp_path).meta["templates"]
-    assert model.meta["pairs"] == {"happy": 9}
+    monkeypatch.setattr("mlr.training.register.MOST_SUBJECTS", 300)
+    assert model.info.templates != mlr.train(tmp_path).info.templates
+    assert model.info.pairs == {"happy": 9}

@@ -1,4 +1,4 @@
-"""Finding faces in photographs, where the extra and the photographs are at hand."""
+"""Detection of faces in photographs."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,13 @@ import PIL.Image
 import pytest
 
 from mlr.io.images import read_image, resized
-from mlr.photo.change import change_faces
-from mlr.photo.detector import Detector, installed
+from mlr.photo.composite import change_faces
+from mlr.photo.detect import Detector, installed
 from mlr.photo.eyes import EyeTable
-from mlr.photo.similarity import Similarity
-from mlr.photo.warp import warp
+from mlr.photo.similarity import Similarity, warp
 from mlr.training.train import train
 
-PEOPLE = ["006", "020", "032", "061", "091", "112", "125", "138"]  # of the photographs
+SUBJECTS = ["006", "020", "032", "061", "091", "112", "125", "138"]
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))
 
 pytestmark = [
@@ -40,24 +39,24 @@ def test_eyes_of_all_photographs_lie_within_3_percent_of_their_distance(detector
         assert error < 0.03 * known.distance, photo.name
 
 
-def test_a_face_lying_on_its_side_is_found_and_turned(detector):
+def test_face_on_its_side_is_found(detector):
     pixels = resized(read_image(SHARED / "photos" / "020_neutral.jpg").pixels, 450, 450)
     (upright,) = detector.find(pixels)
     (lying,) = detector.find(np.ascontiguousarray(np.rot90(pixels)))
-    # A quarter turn against the clock takes x + iy to y + i (450 - x).
+    # Rotation by 90 degrees anticlockwise maps x + iy to y + i (450 - x).
     for was, found in ((upright.left, lying.left), (upright.right, lying.right)):
         assert abs(complex(was.imag, 450 - was.real) - found) < 0.02 * upright.distance
 
 
-def test_sixteen_bits_and_grey_are_searched_as_well(detector):
+def test_eyes_in_a_grey_16_bit_image(detector):
     pixels = resized(read_image(SHARED / "photos" / "020_neutral.jpg").pixels, 450, 450)
     (eyes,) = detector.find(pixels)
-    deep = pixels.mean(axis=2, keepdims=True).astype(np.uint16) * 257
-    (found,) = detector.find(deep)
+    grey = pixels.mean(axis=2, keepdims=True).astype(np.uint16) * 257
+    (found,) = detector.find(grey)
     assert abs(found.left - eyes.left) < 0.02 * eyes.distance
 
 
-def test_every_face_of_several_the_largest_first(detector):
+def test_several_faces_are_sorted_by_size(detector):
     table = EyeTable(SHARED / "photos" / "eyes.csv")
     scene = np.full((500, 1000, 3), 120, np.uint8)
     for name, size, left in (("006", 300, 20), ("112", 450, 330), ("138", 200, 790)):
@@ -80,9 +79,9 @@ def london():
     return train(SHARED / "london" / "128")
 
 
-@pytest.mark.parametrize("how", ["turned", "mirrored", "halved", "doubled"])
-def test_the_same_face_gets_the_same_change(detector, london, how):
-    # Of the root mean square of the change; the README says so.
+@pytest.mark.parametrize("how", ["turned", "flipped", "halved", "doubled"])
+def test_transformed_face_changes_alike(detector, london, how):
+    # Within 6 % of the root mean square of the change, as documented in the README.
     photo = read_image(SHARED / "photos" / "006_neutral.jpg").pixels  # the hardest of eight
     if how != "halved":  # to be quick
         photo = resized(photo, 800, 800)
@@ -104,7 +103,7 @@ def test_the_same_face_gets_the_same_change(detector, london, how):
         change_faces(london, pixels, found).astype(np.float32) - pixels
         for pixels, found in ((photo, [eyes]), (other, other_eyes))
     )
-    # Both as the model sees them: finer detail moves along, and is another one in another size.
+    # At the resolution of the model, as finer detail depends on the size.
     to_crop = eyes.to_crop(128, 128)
     change = warp(change, to_crop, 128, 128)
     if move is None:
@@ -112,12 +111,12 @@ def test_the_same_face_gets_the_same_change(detector, london, how):
     else:
         back = warp(other_change, to_crop @ move.inverse, 128, 128)
     difference = np.sqrt(np.square(back - change).mean() / np.square(change).mean())
-    # Smiles of the training set are not symmetric, so that a mirrored face gets another one.
+    # Smiles of the training set are not symmetric, so a flipped face gets a slightly different one.
     assert difference < 0.06
 
 
 @pytest.mark.slow
-def test_crops_made_here_train_the_model_that_the_stored_crops_train(run, tmp_path):
+def test_crops_train_as_good_a_model_as_the_stored_ones(run, tmp_path):
     stored = SHARED / "london" / "128"
     for photo in (SHARED / "photos").glob("*.jpg"):
         subject, expression = photo.stem.split("_")
@@ -125,12 +124,13 @@ def test_crops_made_here_train_the_model_that_the_stored_crops_train(run, tmp_pa
             ("photos", photo),
             ("stored", stored / expression / f"{subject}.png"),
         ):
-            place = tmp_path / folder / expression / f"{subject}{file.suffix}"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(file.resolve())
+            link = tmp_path / folder / expression / f"{subject}{file.suffix}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.resolve())
     assert run("align", tmp_path / "photos", "-o", tmp_path / "crops").code == 0
     ours, theirs = (train(tmp_path / folder, recipe="paper") for folder in ("crops", "stored"))
-    subjects = [p for p in sorted((stored / "neutral").glob("*.png"))[::4] if p.stem not in PEOPLE]
+    faces = sorted((stored / "neutral").glob("*.png"))[::4]
+    subjects = [path for path in faces if path.stem not in SUBJECTS]
     errors = []
     for model in (ours, theirs):
         outputs = [model.synthesize(read_image(p).pixels).astype(float) for p in subjects]

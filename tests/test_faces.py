@@ -1,21 +1,39 @@
-"""Sample faces: the same every time, aligned, different where they should be, and learnable."""
+"""Sample faces: reproducible, aligned, varied, and learnable."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from mlr.io.images import read_image
 from mlr.samples import EXPRESSIONS, EYES, draw_face
 
-Pictures = npt.NDArray[np.float64]
+Images = npt.NDArray[np.float64]
+
+SIDE = 48
+#: Subject, expression, size and top left pixel of the parts in tests/data/faces.png.
+STORED = (
+    (5, "angry", 48, (0, 0)),
+    (3, "happy", 48, (0, 0)),
+    (7, "surprised", 48, (0, 0)),
+    (10, "disgusted", 48, (0, 0)),
+    (23, "sad", 48, (0, 0)),
+    (46, "afraid", 48, (0, 0)),
+    (13, "neutral", 48, (0, 0)),
+    (12, "happy", 192, (45, 108)),  # eye
+    (59, "angry", 480, (110, 290)),  # brow
+    (3, "happy", 480, (335, 216)),  # teeth
+    (23, "sad", 480, (30, 216)),  # hair
+)
 
 
 @lru_cache(maxsize=4)
-def _faces(expression: str, count: int = 60, size: int = 32) -> Pictures:
-    """Grey pictures (count, size, size) of persons 0, 1, ..., from 0 to 1."""
+def _faces(expression: str, count: int = 60, size: int = 32) -> Images:
+    """Grey images (count, size, size) of subjects 0, 1, ..., from 0 to 1."""
     faces = [draw_face(5, k, expression, size).mean(axis=2) for k in range(count)]
     return np.stack(faces) / 255
 
@@ -42,13 +60,22 @@ def test_same_arguments_give_the_same_bytes_in_any_order() -> None:
         assert np.array_equal(a, b)
 
 
-def test_seeds_persons_and_expressions_differ() -> None:
-    pictures = [draw_face(seed, k, e, 32) for seed in (0, 1) for k in (0, 1) for e in EXPRESSIONS]
-    seen = {picture.tobytes() for picture in pictures}
-    assert len(seen) == len(pictures)
+def test_faces_look_as_stored() -> None:
+    parts = [
+        draw_face(0, subject, expression, size)[top : top + SIDE, left : left + SIDE]
+        for subject, expression, size, (top, left) in STORED
+    ]
+    stored = read_image(Path(__file__).parent / "data" / "faces.png").pixels
+    assert np.abs(np.concatenate(parts, axis=1) - stored.astype(float)).max() <= 1
 
 
-def test_a_person_looks_the_same_at_any_size() -> None:
+def test_seeds_subjects_and_expressions_differ() -> None:
+    images = [draw_face(seed, k, e, 32) for seed in (0, 1) for k in (0, 1) for e in EXPRESSIONS]
+    seen = {image.tobytes() for image in images}
+    assert len(seen) == len(images)
+
+
+def test_a_subject_looks_the_same_at_any_size() -> None:
     for subject in range(4):
         small = draw_face(2, subject, "happy", 64).astype(float)
         large = draw_face(2, subject, "happy", 256).astype(float)
@@ -58,7 +85,7 @@ def test_a_person_looks_the_same_at_any_size() -> None:
         assert np.abs(small - other).mean() > 10
 
 
-def test_pupils_lie_at_the_eyes() -> None:
+def test_pupils_are_at_the_eyes() -> None:
     size = 128
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     offsets = []
@@ -74,7 +101,7 @@ def test_pupils_lie_at_the_eyes() -> None:
     assert np.abs(offset).max() < 0.02
 
 
-def test_a_smile_changes_the_mouth_more_than_the_background() -> None:
+def test_smile_changes_mouth_more_than_background() -> None:
     change = ((_faces("happy") - _faces("neutral")) ** 2).mean(axis=0)
     mouth = change[21:28, 10:22].mean()
     backdrop = np.concatenate([change[8:27, :2], change[8:27, -2:]]).mean()
@@ -84,7 +111,7 @@ def test_a_smile_changes_the_mouth_more_than_the_background() -> None:
     assert 0.0015 < change.mean() < 0.012
 
 
-def test_every_expression_moves_the_mean_face_its_own_way() -> None:
+def test_expressions_move_the_mean_face_differently() -> None:
     rest = _faces("neutral", 16).mean(axis=0)
     moves = np.stack([(_faces(e, 16).mean(axis=0) - rest).ravel() for e in EXPRESSIONS[1:]])
     moves /= np.linalg.norm(moves, axis=1, keepdims=True)
@@ -93,7 +120,7 @@ def test_every_expression_moves_the_mean_face_its_own_way() -> None:
 
 
 def test_masked_regression_learns_the_smile() -> None:
-    """Ridge regression of each pixel on its 3 x 3 neighbours beats copying, without being exact."""
+    """Ridge regression on 3 x 3 neighbours is better than copying, but not exact."""
     before, after = _faces("neutral"), _faces("happy")
     size, train = before.shape[1], 45
     padded = np.pad(before, ((0, 0), (1, 1), (1, 1)), mode="edge")
@@ -101,11 +128,11 @@ def test_masked_regression_learns_the_smile() -> None:
     x = np.stack([*parts, np.ones_like(before)], axis=-1).transpose(1, 2, 0, 3)
     y = after.transpose(1, 2, 0)[..., None]
     xt, yt = x[:, :, :train], y[:, :, :train]
-    turned = xt.swapaxes(2, 3)
-    weights = np.linalg.solve(turned @ xt + 0.4 * np.eye(10), turned @ yt)
-    wrong = ((x[:, :, train:] @ weights - y[:, :, train:]) ** 2).mean()
+    transposed = xt.swapaxes(2, 3)
+    weights = np.linalg.solve(transposed @ xt + 0.4 * np.eye(10), transposed @ yt)
+    error = ((x[:, :, train:] @ weights - y[:, :, train:]) ** 2).mean()
     copied = ((before[train:] - after[train:]) ** 2).mean()
-    assert 0.1 * copied < wrong < 0.85 * copied
+    assert 0.1 * copied < error < 0.85 * copied
 
 
 @pytest.mark.parametrize(
@@ -117,7 +144,7 @@ def test_masked_regression_learns_the_smile() -> None:
         ((0, -1, "neutral", 64), "negative"),
     ],
 )
-def test_bad_arguments_are_explained(arguments: tuple[int, int, str, int], word: str) -> None:
+def test_bad_arguments_are_rejected(arguments: tuple[int, int, str, int], word: str) -> None:
     with pytest.raises(ValueError, match=word) as error:
         draw_face(*arguments)
     assert "\n" not in str(error.value)

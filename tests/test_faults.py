@@ -1,4 +1,4 @@
-"""Nothing that existed is lost or half written, whatever ends the program."""
+"""Existing files survive errors, signals and full disks."""
 
 import os
 import random
@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError, MlrError, ModelError, OutputExistsError
 from mlr.io.clips import describe_clip
 from mlr.io.files import replacing
@@ -19,7 +19,7 @@ from mlr.io.images import read_header, read_image, write_image
 from mlr.io.pairs import find_pairs
 from mlr.io.provenance import describe_image
 from mlr.kernels import parallel
-from mlr.training.decode import ordered_map
+from mlr.utils.threads import ordered_map
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]
@@ -133,7 +133,7 @@ MOMENTS = {
     "decoding": ("train", "mlr.training.decode.read_image", 2),
     "solving": ("train", "mlr.recipes.best.solved", 1),
     "writing the model": ("train", "os.fsync", 1),
-    "reading the model": ("synthesize", "mlr.core.model.read_npz", 1),
+    "reading the model": ("synthesize", "mlr.io.model_file.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
     "writing an image": ("synthesize", "mlr.io.files._create", 3),
 }
@@ -263,7 +263,7 @@ def test_many_signals_at_once_end_the_program_once(tmp_path):
         assert (done.returncode, done.stderr) == (130, "\nmlr: interrupted\n")
 
 
-def test_signal_clears_away_all_that_is_temporary(tmp_path):
+def test_signal_deletes_temporary_files(tmp_path):
     (tmp_path / "x").write_bytes(b"old")
     done = subprocess.run(
         [sys.executable, "-c", WITH_FILES_OPEN, str(int(signal.SIGHUP)), str(tmp_path / "x")],
@@ -330,14 +330,14 @@ def no_threads(monkeypatch):
 
     monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
     monkeypatch.setattr("threading.Thread.start", refuse)
-    monkeypatch.setattr(parallel, "_helpers", [])
+    monkeypatch.setattr(parallel, "_workers", [])
 
 
 @pytest.mark.usefixtures("no_threads")
 def test_without_threads_kernels_run_in_the_one_there_is(monkeypatch):
     monkeypatch.setattr(parallel, "_threads", 4)
     done = []
-    parallel.share_out(lambda begin, end: done.extend(range(begin, end)), 100)
+    parallel.parallel_for(lambda begin, end: done.extend(range(begin, end)), 100)
     assert sorted(done) == list(range(100))
 
 
@@ -347,7 +347,7 @@ def test_without_threads_files_are_refused_in_a_line():
         list(ordered_map(str, [1], 2))
 
 
-def test_pipes_and_devices_are_not_waited_for(faces, tmp_path):
+def test_pipes_and_devices_do_not_block(faces, tmp_path):
     pipe, link = tmp_path / "pipe.png", tmp_path / "link.png"
     os.mkfifo(pipe)
     link.symlink_to("/dev/zero")
@@ -365,7 +365,7 @@ def test_pipes_and_devices_are_not_waited_for(faces, tmp_path):
     assert result.lines[0] == f"mlr: {pipe}: cannot be read: not a regular file"
 
 
-def test_image_file_too_large_to_be_one_is_not_read(tmp_path):
+def test_image_file_over_the_size_limit_is_not_read(tmp_path):
     path = tmp_path / "x.png"
     write_image(path, draw(0))
     os.truncate(path, 2 << 30)  # nothing but its first bytes takes room on the disk
@@ -448,7 +448,7 @@ def test_full_disk_leaves_the_old_model(faces, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [ValueError("no"), KeyboardInterrupt(), OSError(28, "full")])
-def test_file_being_replaced_is_kept_if_anything_goes_wrong(tmp_path, wrong):
+def test_old_file_is_kept_if_writing_fails(tmp_path, wrong):
     path = tmp_path / "x"
     path.write_bytes(b"old")
     expected = MlrError if isinstance(wrong, OSError) else type(wrong)
@@ -465,7 +465,7 @@ def test_file_being_replaced_is_kept_if_anything_goes_wrong(tmp_path, wrong):
     assert names(tmp_path) == ["x"]
 
 
-def test_file_that_appears_meanwhile_is_kept(tmp_path):
+def test_file_created_meanwhile_is_kept(tmp_path):
     path = tmp_path / "x"
 
     def replace():
@@ -479,7 +479,7 @@ def test_file_that_appears_meanwhile_is_kept(tmp_path):
     assert names(tmp_path) == ["x"]
 
 
-def test_of_two_programs_that_write_a_file_only_one_does(tmp_path, monkeypatch):
+def test_only_one_of_two_programs_writes_a_file(tmp_path, monkeypatch):
     path = tmp_path / "x"
     monkeypatch.setattr("mlr.io.files.check_free", lambda path, force: None)  # both have looked
     with pytest.raises(OutputExistsError), replacing(path, force=False) as ours:  # noqa: PT012
@@ -490,7 +490,7 @@ def test_of_two_programs_that_write_a_file_only_one_does(tmp_path, monkeypatch):
     assert names(tmp_path) == ["x"]
 
 
-def test_file_system_without_links_will_do(tmp_path, monkeypatch):
+def test_file_system_without_links_is_supported(tmp_path, monkeypatch):
     def refuse(*args):
         raise PermissionError
 
@@ -501,7 +501,7 @@ def test_file_system_without_links_will_do(tmp_path, monkeypatch):
     assert names(tmp_path) == ["x"]
 
 
-def test_folders_on_the_way_are_made(tmp_path):
+def test_parent_folders_are_created(tmp_path):
     with replacing(tmp_path / "a" / "b" / "x", force=False, durable=True) as file:
         file.write(b"new")
     assert contents(tmp_path) == {"a/b/x": b"new"}

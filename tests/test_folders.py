@@ -1,4 +1,4 @@
-"""Synthesis of whole folders: what is skipped, refused, replaced, and how it is encoded."""
+"""Synthesis of folders: skipping, overwriting, collisions and encoding of outputs."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_run_goes_on_where_it_was_left(run, model, folder, tmp_path):
+def test_interrupted_run_continues(run, model, folder, tmp_path):
     output = tmp_path / "out"
     assert run("synthesize", model, folder, "-o", output).code == 0
     whole = contents(output)
@@ -39,7 +39,7 @@ def test_run_goes_on_where_it_was_left(run, model, folder, tmp_path):
     assert contents(output) == whole | {"3.png": b"mine"}
 
 
-def test_skipped_faces_are_not_even_read(run, model, folder, tmp_path):
+def test_skipped_faces_are_not_read(run, model, folder, tmp_path):
     (folder / "broken.png").write_bytes(b"no image")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "broken.png").write_bytes(b"old")
@@ -47,7 +47,7 @@ def test_skipped_faces_are_not_even_read(run, model, folder, tmp_path):
     assert names(tmp_path / "out") == names(folder)
 
 
-def test_only_missing_expressions_are_made(run, model_of_two, folder, tmp_path):
+def test_only_missing_expressions_are_written(run, model_of_two, folder, tmp_path):
     (tmp_path / "out" / "sad").mkdir(parents=True)
     (tmp_path / "out" / "sad" / "1.png").write_bytes(b"old")
     options = ["-o", tmp_path / "out", "--skip-existing"]
@@ -63,25 +63,25 @@ def test_skipping_and_overwriting_exclude_each_other(run, model, folder):
 
 
 @pytest.mark.parametrize("options", [[], ["--skip-existing"]])
-def test_faces_are_not_replaced_by_their_outputs_unless_forced(run, model, folder, options):
+def test_inputs_are_overwritten_by_their_outputs_only_with_force(run, model, folder, options):
     before = contents(folder)
     for arguments in ([folder, "-o", folder], [folder / "0.png", "-o", folder / "." / "0.png"]):
         result = run("synthesize", model, *arguments, *options)
         assert result.code == 1
-        assert "0.png: would be replaced by its own output; give another" in result.lines[0]
+        assert "0.png: would be overwritten by its own output; give another" in result.lines[0]
         assert contents(folder) == before
     assert run("synthesize", model, folder / "0.png", "-o", folder / "0.png", "--force").code == 0
     assert contents(folder) != before
 
 
-def test_summary_counts_and_says_what_several_failed_of(run, model, folder, tmp_path):
+def test_summary_counts_failures_by_cause(run, model, folder, tmp_path):
     for n in range(7, 10):
         (folder / f"{n}.png").write_bytes(b"")
     write_image(folder / "large.png", draw(1, size=20))
     result = run("synthesize", model, folder, "-o", tmp_path / "out")
     assert result.code == 1
     assert result.lines[-1].startswith(f"{PEOPLE} images written to {tmp_path}/out in ")
-    assert result.lines[-1].endswith("; 4 left out, see above, 3 times: is empty")
+    assert result.lines[-1].endswith("; 4 failed, see above, 3 times: is empty")
     result = run("synthesize", model, folder, "-o", tmp_path / "out")
     assert f", {PEOPLE} times: exists already, 3 times: is empty" in result.lines[-1]
 
@@ -104,7 +104,7 @@ def test_progress_has_a_rate_and_an_end(model, folder):
     assert b" left, ready at " in shown
 
 
-def test_quality_and_level_change_the_size_and_not_the_pixels_of_a_png(run, model, folder):
+def test_quality_and_png_level_change_the_file_size(run, model, folder):
     def size(*options):
         assert run("synthesize", model, folder, *options, "--force").code == 0
         return sum(map(len, contents(folder.with_name("in-happy")).values()))
@@ -123,11 +123,11 @@ def test_quality_and_level_change_the_size_and_not_the_pixels_of_a_png(run, mode
         shutil.rmtree(folder.with_name("in-happy"))
 
 
-def test_outputs_of_one_format_that_collide_are_named(run, model, folder):
+def test_outputs_that_collide_in_one_format_are_named(run, model, folder):
     shutil.copy(folder / "0.png", folder / "0.bmp")
     result = run("synthesize", model, folder, "--format", "JPG")
     assert result.code == 1
-    assert "0.png: would be written to " in result.lines[0]
+    assert "0.png: has the same output as " in result.lines[0]
     assert names(folder.with_name("in-happy")) == [f"{n}.jpg" for n in range(PEOPLE)]
 
 
@@ -141,24 +141,24 @@ def test_outputs_of_one_format_that_collide_are_named(run, model, folder):
         ["--png-level", "10"],
     ],
 )
-def test_encoding_that_there_is_not_is_wrong_usage(run, model, folder, options):
+def test_unknown_encoding_is_wrong_usage(run, model, folder, options):
     assert run("synthesize", model, folder, *options).code == 2
     assert names(folder.parent) == ["in"]
 
 
 @pytest.mark.parametrize(
-    ("options", "there_is"),
+    ("options", "message"),
     [
-        (["--format", "eps"], "images cannot be written as eps; there is: png, jpg, "),
-        (["--format", "mp4", "--animate"], "as mp4; there is: gif, webp, png, frames"),
+        (["--format", "eps"], "images cannot be written as eps; use png, jpg, "),
+        (["--format", "mp4", "--animate"], "as mp4; use gif, webp, png, frames"),
     ],
 )
-def test_formats_that_there_are_are_named(run, model, folder, options, there_is):
-    assert there_is in run("synthesize", model, folder, *options).lines[0]
+def test_error_lists_the_known_formats(run, model, folder, options, message):
+    assert message in run("synthesize", model, folder, *options).lines[0]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
-def test_colour_profile_is_kept(run, model, tmp_path, suffix):
+def test_colour_profile_is_preserved(run, model, tmp_path, suffix):
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -171,11 +171,11 @@ def test_colour_profile_is_kept(run, model, tmp_path, suffix):
 
 def test_memory_does_not_grow_with_the_number_of_faces(model, tmp_path):
     script = (
-        "import resource, sys\nfrom mlr.core.model import load\n"
-        "from mlr.synthesis.files import synthesize_files\n"
+        "import resource, sys\nfrom mlr import load\n"
+        "from mlr.synthesis.files import synthesize\n"
         "model = load(sys.argv[1])\n"
         "for part in sys.argv[2:]:\n"
-        "    synthesize_files(model, [part], resize=True)\n"
+        "    synthesize(model, [part], resize=True)\n"
         "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     for part, count in (("few", 30), ("many", 300)):

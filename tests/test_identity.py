@@ -1,4 +1,4 @@
-"""Whether an output still shows the same person, by dlib's embeddings, where the extra is there."""
+"""Whether outputs keep the identity, by dlib's embeddings; needs the extra."""
 
 import importlib.util
 import json
@@ -9,12 +9,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import MlrError
 from mlr.evaluation.evaluate import evaluate
+from mlr.evaluation.identity import embedding
 from mlr.io.images import read_image
-from mlr.photo.detector import installed, load_dlib_model
-from mlr.photo.identity import embedding
+from mlr.photo.detect import installed, load_dlib_model
 from tests.conftest import draw, draw_pairs
 
 LONDON = Path(os.environ.get("MLR_DATA", "../shared/data")) / "london" / "128"
@@ -39,9 +39,9 @@ def naive_embedding(pixels):
     return np.array(network.compute_face_descriptor(padded, predictor(padded, box)))
 
 
-def test_same_person_is_the_mean_distance_of_output_and_input(model, tmp_path):
+def test_same_person_is_the_mean_distance_of_output_and_input(paper_model, tmp_path):
     data = draw_pairs(tmp_path, subjects=range(3))
-    model = load(model)
+    model = load(paper_model)
     distances = []
     for path in sorted((data / "neutral").iterdir()):
         x = read_image(path).pixels
@@ -72,7 +72,7 @@ def test_an_embedding_is_of_128_numbers_and_of_any_size():
 
 
 @pytest.mark.skipif(not LONDON.is_dir(), reason=f"needs {LONDON} (set MLR_DATA)")
-def test_a_smile_changes_a_person_less_than_another_person_does():
+def test_a_smile_changes_an_embedding_less_than_another_subject_does():
     faces = sorted((LONDON / "neutral").glob("*.png"))[:4]
     neutral, happy = (
         [embedding(read_image(LONDON / expression / path.name).pixels) for path in faces]
@@ -88,5 +88,5 @@ def test_a_smile_changes_a_person_less_than_another_person_does():
 def test_a_model_file_that_cannot_be_read_is_named():
     import dlib
 
-    with pytest.raises(MlrError, match=r"missing\.dat: cannot be read; install mlr\[align\] anew"):
+    with pytest.raises(MlrError, match=r"missing\.dat: cannot be read; install mlr\[align\] again"):
         load_dlib_model(dlib.shape_predictor, "missing.dat")

@@ -1,4 +1,4 @@
-"""Every kind of image file is read as what it is, or refused in one line that says why."""
+"""Reading and writing of image files of all kinds, and errors for damaged ones."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ from tests.conftest import draw
 
 RGB, RGBA, GREY = draw(1), draw(1, channels=4), draw(2, channels=1)
 GREY_16_BIT = draw(3, channels=1, dtype=np.uint16)
-# What an image with each EXIF orientation has to be turned by to stand upright.
+# The transformation of each EXIF orientation.
 UPRIGHT = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -30,7 +30,7 @@ UPRIGHT = {
 
 
 def png(width, height, bits, colour, scanlines):
-    """Return a PNG file with right checksums, whatever its parts say."""
+    """Return a PNG file with valid checksums."""
 
     def chunk(kind, data):
         body = kind + data
@@ -90,12 +90,12 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def without_the_extra(monkeypatch):
-    """Read 16-bit colour with 8 bits on every machine; tests/test_16_bit.py is about the rest."""
+    """Reduce 16-bit colour to 8 bits, even if the extra is installed (see test_16_bit.py)."""
     monkeypatch.setattr(images, "has_16_bit_extra", lambda: False)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_kind_is_read_exactly_and_as_its_header_says(tmp_path, name):
+def test_image_has_exact_pixels_and_the_properties_of_its_header(tmp_path, name):
     data, expected = KINDS[name]
     path = tmp_path / name
     path.write_bytes(data)
@@ -116,12 +116,12 @@ def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
     difference = read_image(path).pixels.astype(int) - expected
     assert read_header(path).channels == 3
     assert read_header(path).loss == read_image(path).loss
-    assert read_image(path).loss.startswith("CMYK colours, which become RGB")
+    assert read_image(path).loss.startswith("CMYK colours, which Pillow converts to RGB")
     assert np.abs(difference).mean() < 10
 
 
 @pytest.mark.parametrize("width", [5, 53, 160])
-def test_row_length_of_a_bmp_is_not_taken_for_16_bits(tmp_path, width):
+def test_row_length_of_a_bmp_is_not_mistaken_for_16_bits(tmp_path, width):
     path = tmp_path / "x.bmp"
     write_image(path, np.zeros((3, width, 3), np.uint8))
     assert not read_header(path).loss
@@ -129,7 +129,7 @@ def test_row_length_of_a_bmp_is_not_taken_for_16_bits(tmp_path, width):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_orientation_is_honoured(tmp_path, suffix, orientation):
+def test_orientation_is_applied(tmp_path, suffix, orientation):
     stored = RGB[:10]
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
@@ -144,7 +144,7 @@ def test_orientation_is_honoured(tmp_path, suffix, orientation):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_orientation_turns_pixels_of_every_mode_alike(tmp_path, mode, orientation):
+def test_orientation_is_applied_in_every_mode(tmp_path, mode, orientation):
     stored = PIL.Image.fromarray(RGBA[:10], "RGBA").convert(mode)
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
@@ -159,7 +159,7 @@ def test_orientation_turns_pixels_of_every_mode_alike(tmp_path, mode, orientatio
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_alpha_is_set_aside_and_written_back(tmp_path, suffix, channels):
+def test_alpha_is_read_separately_and_written_back(tmp_path, suffix, channels):
     pixels, alpha = RGB[..., :channels], RGBA[..., 3]
     write_image(tmp_path / f"x{suffix}", pixels, alpha)
     image = read_image(tmp_path / f"x{suffix}")
@@ -168,10 +168,10 @@ def test_alpha_is_set_aside_and_written_back(tmp_path, suffix, channels):
 
 
 @pytest.mark.filterwarnings("ignore:::PIL")
-def test_damaged_tag_that_is_not_needed_leaves_the_pixels(tmp_path):
+def test_damaged_tag_that_is_not_needed_is_ignored(tmp_path):
     data = bytearray(KINDS["grey.tif"][0])
     photometric = data.index(struct.pack("<HH", 262, 3))
-    struct.pack_into("<I", data, photometric + 4, 2)  # two values where one belongs
+    struct.pack_into("<I", data, photometric + 4, 2)  # two values instead of one
     (tmp_path / "x.tif").write_bytes(data)
     with PIL.Image.open(tmp_path / "x.tif") as image:
         expected = np.asarray(image)[..., None]
@@ -187,7 +187,7 @@ def test_transparent_colour_of_a_palette_is_alpha(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif", ".tiff", ".bmp"])
 @pytest.mark.parametrize("pixels", [GREY, RGB, GREY_16_BIT], ids=["grey", "colour", "16-bit"])
-def test_lossless_files_give_back_the_same_pixels(tmp_path, suffix, pixels):
+def test_lossless_files_preserve_pixels(tmp_path, suffix, pixels):
     path = tmp_path / f"x{suffix}"
     if pixels is GREY_16_BIT and suffix == ".bmp":
         with pytest.raises(ImageError, match=r"x\.bmp: cannot be encoded"):
@@ -208,13 +208,13 @@ def test_lossy_files_are_close(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("name", ["x", "x.gif", "x.eps", "x.npz"])
-def test_what_cannot_be_written_is_refused_with_the_choice_there_is(tmp_path, name):
+def test_unknown_suffixes_are_refused_with_the_known_ones(tmp_path, name):
     with pytest.raises(ImageError, match=r"cannot write.*use \.png"):
         write_image(tmp_path / name, RGB)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_existing_file_is_kept_unless_forced(tmp_path):
+def test_existing_file_is_overwritten_only_with_force(tmp_path):
     path = tmp_path / "x.png"
     write_image(path, RGB)
     with pytest.raises(OutputExistsError, match="give --force"):
@@ -225,7 +225,7 @@ def test_existing_file_is_kept_unless_forced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_file_that_cannot_be_encoded_leaves_the_old_one(tmp_path):
+def test_old_file_is_kept_if_the_new_one_cannot_be_encoded(tmp_path):
     path = tmp_path / "x.jpg"
     write_image(path, RGB)
     before = path.read_bytes()
@@ -243,14 +243,14 @@ BAD = {
     "WebP of 3 frames": (animated("WEBP"), "has 3 frames"),
     "TIFF of 3 pages": (animated("TIFF"), "has 3 frames"),
     "30,000 px": (png(30_000, 30_000, 8, 2, b""), "is larger than .* megapixels"),
-    "32-bit": (encoded(pil(GREY_16_BIT, "I"), format="TIFF"), "has 32 bits a pixel"),
-    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits a pixel"),
+    "32-bit": (encoded(pil(GREY_16_BIT, "I"), format="TIFF"), "has 32 bits per channel"),
+    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits per channel"),
     "truncated": (KINDS["grey.png"][0][:-40], "is damaged or truncated"),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_file_is_refused_in_one_line(tmp_path, what):
+def test_unusable_file_raises_an_error_of_one_line(tmp_path, what):
     data, cause = BAD[what]
     path = tmp_path / "x.png"
     path.write_bytes(data)
@@ -261,7 +261,7 @@ def test_bad_file_is_refused_in_one_line(tmp_path, what):
 
 
 @pytest.mark.parametrize("read", [read_header, read_image])
-def test_path_that_cannot_be_opened_is_named(tmp_path, read):
+def test_error_names_path_that_cannot_be_opened(tmp_path, read):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to("nowhere.png")
     for name, cause in (
@@ -275,7 +275,7 @@ def test_path_that_cannot_be_opened_is_named(tmp_path, read):
 
 @pytest.mark.filterwarnings("ignore:::PIL")
 @pytest.mark.parametrize("name", [*KINDS, "cmyk.jpg", "animated.gif"])
-def test_damage_anywhere_never_raises_anything_else(tmp_path, name):
+def test_damage_anywhere_raises_no_other_error(tmp_path, name):
     extra = {"cmyk.jpg": encoded(CMYK, format="JPEG"), "animated.gif": animated("GIF")}
     data = extra[name] if name in extra else KINDS[name][0]
     random = np.random.default_rng(5)
@@ -285,20 +285,20 @@ def test_damage_anywhere_never_raises_anything_else(tmp_path, name):
         if trial % 3 == 0:
             del damaged[random.integers(len(data)) :]
         else:
-            for place in random.integers(min(len(data), [60, 10**6][trial % 2]), size=3):
-                damaged[place] = random.integers(256)
+            for position in random.integers(min(len(data), [60, 10**6][trial % 2]), size=3):
+                damaged[position] = random.integers(256)
         path.write_bytes(damaged)
         for read in (read_header, read_image):
             with suppress(ImageError):
                 read(path)
 
 
-def test_every_encoding_is_covered_here():
+def test_every_encoding_is_tested():
     assert {*ENCODINGS} == {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_resizing_keeps_dtype_and_flat_colour(dtype):
+def test_resizing_preserves_dtype_and_flat_colour(dtype):
     data_range = np.iinfo(dtype).max
     flat = np.full((12, 20, 3), data_range, dtype)
     result = resized(flat, 30, 7)

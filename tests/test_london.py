@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.folds import Folds
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.statistics import total
 from mlr.io.images import read_image
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
-from mlr.utils.progress import Report
 
 LONDON = Path(os.environ.get("MLR_DATA", "../shared/data")) / "london" / "128"
 
@@ -36,7 +35,7 @@ def test_cross_validated_the_papers_recipe_beats_copying_the_input_by_more_than_
     everyone = total(parts)
     outputs = np.empty_like(X)
     for k, part in enumerate(parts):
-        model = Paper(penalty=0.4).fit(Folds((everyone - part,)), Report())
+        model = fit(Paper(), everyone - part)
         outputs[fold == k] = model.synthesize(X[fold == k])
     error = np.square(outputs / 255 - T / 255).mean()
     copied = np.square(X / 255 - T / 255).mean()

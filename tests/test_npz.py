@@ -1,4 +1,4 @@
-"""Model files are believed only as far as they can be checked."""
+"""Model files are validated completely before they are used."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ModelError
 from mlr.io.files import is_folder_name
 from mlr.io.npz import read_npz, write_npz
@@ -70,7 +70,7 @@ def test_good_model_is_read(path):
     assert model.expressions == ("happy", "sad")
 
 
-def test_same_arrays_give_the_same_bytes_and_come_back(tmp_path):
+def test_same_arrays_give_the_same_bytes_and_are_read_back(tmp_path):
     arrays = {
         "a": np.arange(12).reshape(3, 4),
         "b": np.zeros((0, 2), np.float32),
@@ -89,17 +89,17 @@ def test_same_arrays_give_the_same_bytes_and_come_back(tmp_path):
         assert not array.flags.writeable
 
 
-def test_model_cut_off_anywhere_is_refused(path):
+def test_truncated_model_is_refused(path):
     data = model_file()
     for length in range(len(data)):
         assert "not a model file, or a damaged one" in refused(path, data[:length])
 
 
-def test_model_with_any_byte_changed_is_refused_or_the_same(path):
+def test_model_with_any_byte_changed_is_refused_or_unchanged(path):
     data = model_file()
-    for place in range(len(data)):
+    for position in range(len(data)):
         damaged = bytearray(data)
-        damaged[place] ^= 0xFF
+        damaged[position] ^= 0xFF
         path.write_bytes(damaged)
         try:
             model = load(path)
@@ -112,10 +112,10 @@ def test_model_with_any_byte_changed_is_refused_or_the_same(path):
 def test_array_header_with_any_byte_changed_is_refused_or_harmless(path):
     good = io.BytesIO()
     np.save(good, WEIGHTS)
-    for place in range(128):
+    for position in range(128):
         for value in b"\0'({[,L0-\xff":
             header = bytearray(good.getvalue())
-            header[place] = value
+            header[position] = value
             with zipfile.ZipFile(path, "w") as archive:
                 for name, array in (("taps", TAPS), ("meta", np.array(json.dumps(META)))):
                     with archive.open(f"{name}.npy", "w") as member:
@@ -156,7 +156,7 @@ WRONG_ARRAYS = {
 
 
 @pytest.mark.parametrize("what", WRONG_ARRAYS)
-def test_wrong_array_is_refused_with_what_is_wrong(path, what):
+def test_error_tells_what_is_wrong_with_an_array(path, what):
     make, cause = WRONG_ARRAYS[what]
     path.write_bytes(make())
     with pytest.raises(ModelError, match=cause):
@@ -185,18 +185,18 @@ def test_missing_array_is_named(path, missing):
         (META | {"format": None}, "format version is None"),
         (META | {"format": "1"}, "format version is '1'"),
         (META | {"format": 0}, "format version is 0"),
-        (META | {"format": 9}, "has format version 9, this program reads up to 3: update mlr"),
+        (META | {"format": 9}, "has format version 9, expected at most 3: update mlr"),
         (META | {"expressions": 3}, "damaged"),
         (META | {"expressions": None}, "damaged"),
         (META | {"expressions": []}, "do not fit 0 expressions"),
     ],
 )
-def test_wrong_metadata_is_refused_with_what_is_wrong(path, meta, cause):
+def test_error_tells_what_is_wrong_with_metadata(path, meta, cause):
     assert cause in refused(path, model_file(meta=meta))
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "..", ".hidden", "", "a\0b"])
-def test_expression_that_could_lead_out_of_the_folder_is_refused(path, name):
+def test_expression_that_is_no_folder_name_is_refused(path, name):
     assert not is_folder_name(name)
     assert "cannot be the name of a folder" in refused(
         path, model_file(expressions=["happy", name])
@@ -210,14 +210,14 @@ def test_ordinary_expressions_are_allowed(path, name):
     assert name in load(path).expressions
 
 
-def test_compressed_model_is_refused_since_its_size_has_no_bound(path):
+def test_compressed_model_is_refused(path):
     file = io.BytesIO()
     zeros = np.zeros((2, 1, 3, 500, 500), np.float32)
     np.savez_compressed(file, weights=zeros, taps=TAPS, meta=np.array(json.dumps(META)))
     assert "its members are compressed" in refused(path, file.getvalue())
 
 
-def test_compressed_member_that_says_to_be_small_is_not_unpacked(path):
+def test_compressed_member_of_a_false_size_is_not_unpacked(path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("weights.npy", bytes(100 << 20))
@@ -233,7 +233,7 @@ def test_compressed_member_that_says_to_be_small_is_not_unpacked(path):
     assert peak < 10 << 20
 
 
-def test_absurd_size_in_the_archive_is_refused_before_memory_is_taken(path):
+def test_false_size_in_the_archive_is_refused_before_allocation(path):
     data = bytearray(model_file())
     entry = data.index(b"PK\x01\x02")  # first entry of the directory; its size is at byte 24
     data[entry + 24 : entry + 28] = struct.pack("<I", 0xFFFFFFF0)
@@ -241,7 +241,7 @@ def test_absurd_size_in_the_archive_is_refused_before_memory_is_taken(path):
 
 
 @pytest.mark.parametrize("shape", ["(99999999999, 9, 9, 9, 9)", "(-1, -54)", "(54,)", "()"])
-def test_absurd_shape_of_an_array_is_refused_before_memory_is_taken(path, shape):
+def test_false_shape_of_an_array_is_refused_before_allocation(path, shape):
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
     member = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + header.encode() + WEIGHTS.tobytes()
     with zipfile.ZipFile(path, "w") as archive:
@@ -258,7 +258,7 @@ def test_other_file_is_refused(path, data):
     assert "not a model file" in refused(path, data)
 
 
-def test_path_that_cannot_be_opened_is_named(tmp_path):
+def test_error_names_path_that_cannot_be_opened(tmp_path):
     for path, cause in ((tmp_path / "missing.npz", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(ModelError, match=f"cannot be read: {cause}"):
             load(path)
@@ -275,7 +275,7 @@ ODD_DETAILS = [
 
 
 @pytest.mark.parametrize("details", ODD_DETAILS, ids=lambda d: json.dumps(d)[:40])
-def test_odd_metadata_never_ends_in_a_traceback(run, path, tmp_path, details):
+def test_odd_metadata_never_raises_a_traceback(run, path, tmp_path, details):
     path.write_bytes(model_file(**details))
     for expression in ("neutral", "happy", "sad"):
         folder = tmp_path / "faces" / expression

@@ -1,4 +1,4 @@
-"""Which files become pairs, in each of the layouts, and which are skipped and named."""
+"""Pairs in each of the layouts of data sets, and errors for files that cannot be used."""
 
 import sys
 import tracemalloc
@@ -6,13 +6,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mlr.core.receptive_field import ReceptiveField
+import mlr
 from mlr.errors import DataError, MlrWarning
 from mlr.io.images import write_image
 from mlr.io.pairs import find_pairs, images_under
-from mlr.training.collect import collect
-from mlr.training.decode import common_format, decoded, ordered_map
+from mlr.training.decode import common_format, decoded
 from mlr.utils.progress import Report
+from mlr.utils.threads import ordered_map
 from tests.conftest import draw, draw_pairs
 
 ORDINARY = "ann.png"
@@ -20,7 +20,7 @@ ODD_NAMES = ["two words.png", "größe 笑.png", "a\nb.png", "ANN.PNG", "a.b.Jpe
 
 
 def touch(root, *names):
-    """Make files that are never opened."""
+    """Create empty files."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -28,7 +28,7 @@ def touch(root, *names):
 
 
 def found(pairs):
-    """Return for each subject the file names of the source and of each target."""
+    """Return the file names of the source and of each target of all subjects."""
     return [
         (p.source.name, {name: path.name for name, path in p.targets.items()})
         for p in pairs.subjects
@@ -97,14 +97,14 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path):
     ]
 
 
-def test_broken_link_is_kept_to_be_named_and_a_good_one_is_followed(tmp_path):
+def test_broken_links_are_kept_and_others_followed(tmp_path):
     touch(tmp_path, "a.png")
     (tmp_path / "broken.png").symlink_to("nowhere")
     (tmp_path / "good.png").symlink_to("a.png")
     assert [p.name for p in images_under(tmp_path)] == ["a.png", "broken.png", "good.png"]
 
 
-def test_only_the_wanted_expressions_are_looked_at(tmp_path):
+def test_other_expressions_are_ignored(tmp_path):
     touch(tmp_path, "neutral/a.png", "neutral/b.png", "happy/a.png", "happy/b.png", "sad/z.png")
     pairs = find_pairs(tmp_path, target=["happy"])
     assert pairs.expressions == ("happy",)
@@ -129,7 +129,7 @@ def test_another_source_makes_neutral_a_target(tmp_path):
         (("trainA", "trainB", "testA"), "test", "trainA"),
     ],
 )
-def test_two_sides(tmp_path, folders, split, expected):
+def test_two_folders(tmp_path, folders, split, expected):
     touch(tmp_path, *(f"{folder}/1.png" for folder in folders))
     pairs = find_pairs(tmp_path, split=split)
     assert (pairs.source, pairs.expressions) == ("A", ("B",))
@@ -189,7 +189,7 @@ def test_subjects_take_a_few_hundred_bytes_each(tmp_path):
     touch(
         tmp_path, *(f"{folder}/{n:05}.png" for folder in ("neutral", "happy") for n in range(900))
     )
-    find_pairs(tmp_path)  # what is made once
+    find_pairs(tmp_path)  # fills caches
     tracemalloc.start()
     try:
         pairs = find_pairs(tmp_path)
@@ -198,7 +198,7 @@ def test_subjects_take_a_few_hundred_bytes_each(tmp_path):
         tracemalloc.stop()
 
 
-def test_manifest_rows_that_say_too_little_are_named_by_their_line(tmp_path):
+def test_incomplete_manifest_rows_are_named_by_their_line(tmp_path):
     manifest(tmp_path, "source,target\na.png,b.png\n,c.png\nd.png\n\ne.png,\n")
     pairs = find_pairs(tmp_path)
     assert found(pairs) == [("a.png", {"target": "b.png"})]
@@ -209,7 +209,7 @@ def test_manifest_rows_that_say_too_little_are_named_by_their_line(tmp_path):
     ]
 
 
-def test_manifest_of_several_expressions_can_be_narrowed(tmp_path):
+def test_expressions_of_a_manifest_can_be_selected(tmp_path):
     manifest(tmp_path, "source,target,expression\na,b,happy\na,c,sad\n,,sad\n")
     pairs = find_pairs(tmp_path, target=["happy"])
     assert found(pairs) == [("a", {"happy": "b"})]
@@ -219,12 +219,12 @@ def test_manifest_of_several_expressions_can_be_narrowed(tmp_path):
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (b"", "its first line is nothing; expected the columns source,target"),
+        (b"", "its first line is empty; expected the columns source,target"),
         (b"a,b\n1,2\n", "its first line is a,b; expected"),
         (b"source;target\n1;2\n", "its first line is source;target; expected"),
         (b"source,target\n\xff\xfe,x\n", "not a CSV file in UTF-8"),
-        (b"source,target\n", "not one pair"),
-        (b"source,target\n,\n", "names no source or no target; not one pair is left"),
+        (b"source,target\n", "no pairs of images"),
+        (b"source,target\n,\n", "names no source or no target; no pairs are left"),
         (b"source,target,expression\na,b,../x\n", "'../x' cannot be the name of a folder"),
         (b"source,target,expression\na,b,x\ty\n", "cannot be the name of a folder"),
         (b"source,target\n" + b"x" * 200_000, "not a CSV file in UTF-8: field larger"),
@@ -232,7 +232,7 @@ def test_manifest_of_several_expressions_can_be_narrowed(tmp_path):
 )
 def test_manifest_that_cannot_be_used(tmp_path, text, cause):
     (tmp_path / "pairs.csv").write_bytes(text)
-    with pytest.raises(DataError, match=r"pairs\.csv|not one pair") as error:
+    with pytest.raises(DataError, match=r"pairs\.csv|no pairs") as error:
         find_pairs(tmp_path)
     assert cause in str(error.value)
 
@@ -240,12 +240,12 @@ def test_manifest_that_cannot_be_used(tmp_path, text, cause):
 @pytest.mark.parametrize(
     ("files", "options", "cause"),
     [
-        ([], {}, "holds no folders; expected a folder 'neutral'"),
-        (["a.png"], {}, "holds no folders"),
-        (["happy/a.png", "sad/a.png"], {}, "holds happy, sad; expected a folder 'neutral'"),
-        (["neutral/a.png"], {}, "not one pair"),
+        ([], {}, "contains no folders; expected a folder 'neutral'"),
+        (["a.png"], {}, "contains no folders"),
+        (["happy/a.png", "sad/a.png"], {}, "contains happy, sad; expected a folder 'neutral'"),
+        (["neutral/a.png"], {}, "no pairs of images"),
         (["neutral/a.png", "happy/b.png"], {}, "has no partner"),
-        (["neutral/a.txt", "happy/a.txt"], {}, "not one pair"),
+        (["neutral/a.txt", "happy/a.txt"], {}, "no pairs of images"),
         (["neutral/a.png", "happy/a.png"], {"target": ["sad"]}, "no expression 'sad'.*: happy"),
         (["neutral/a.png", "happy/a.png"], {"source": "angry"}, "expected a folder 'angry'"),
         (["neutral/a.png", "happy/a.png"], {"source": ".."}, r"expected a folder '\.\.'"),
@@ -253,7 +253,7 @@ def test_manifest_that_cannot_be_used(tmp_path, text, cause):
         (["A/a.png", "B/a.png"], {"target": ["happy"]}, "no expression 'happy'.*: B"),
     ],
 )
-def test_folder_that_cannot_be_used_says_what_is_there(tmp_path, files, options, cause):
+def test_error_for_a_folder_tells_what_is_found(tmp_path, files, options, cause):
     touch(tmp_path, *files)
     with pytest.raises(DataError, match=cause) as error:
         find_pairs(tmp_path, **options)
@@ -268,7 +268,7 @@ def test_path_that_is_no_folder(tmp_path):
         find_pairs(tmp_path / "none")
 
 
-def test_majority_of_sizes_wins_and_the_rest_is_named(tmp_path):
+def test_most_frequent_size_is_used_and_others_fail(tmp_path):
     draw_pairs(tmp_path, subjects=range(3))
     draw_pairs(tmp_path, subjects=[3, 4], size=20)
     write_image(tmp_path / "happy" / "2.png", draw(2, size=9), force=True)
@@ -285,13 +285,13 @@ def test_majority_of_sizes_wins_and_the_rest_is_named(tmp_path):
     assert len(warned) == 3
 
 
-def test_one_colour_image_makes_the_set_colour(tmp_path):
+def test_one_colour_image_makes_the_data_set_colour(tmp_path):
     draw_pairs(tmp_path, channels=1)
     write_image(tmp_path / "happy" / "0.png", draw(0), force=True)
     report = Report()
     subjects, size = common_format(find_pairs(tmp_path), report)
     assert size.channels == 3
-    for (subject,) in decoded(subjects, size, 2, report):
+    for (subject,) in decoded(subjects, size, report):
         for image in (subject.source, *subject.targets.values()):
             assert image.pixels.shape == (16, 16, 3)
 
@@ -301,7 +301,7 @@ def test_subjects_without_an_expression_count_for_the_others(tmp_path):
     for name in ("sad/0.png", "sad/1.png", "angry/4.png"):
         (tmp_path / name).unlink()
     with pytest.warns(MlrWarning, match="has no partner"):
-        statistics = collect(find_pairs(tmp_path), ReceptiveField.square(3)).total
+        statistics = mlr.statistics(tmp_path, recipe="paper")
     assert statistics.pairs == {"angry": 4, "happy": 5, "sad": 3}
     for name, missing in (("happy", ()), ("sad", (0, 1)), ("angry", (4,))):
         images = np.stack([draw(n) for n in range(5) if n not in missing]).astype(np.int64)
@@ -310,7 +310,7 @@ def test_subjects_without_an_expression_count_for_the_others(tmp_path):
         )
 
 
-def test_what_synthesize_wrote_beside_its_input_is_not_learnt(tmp_path):
+def test_outputs_next_to_the_input_are_not_trained_on(tmp_path):
     draw_pairs(tmp_path, targets=("happy", "neutral-happy"))
     pairs = find_pairs(tmp_path)
     assert pairs.expressions == ("happy",)
@@ -319,7 +319,7 @@ def test_what_synthesize_wrote_beside_its_input_is_not_learnt(tmp_path):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_ordered_map_keeps_the_order_and_runs_only_a_little_ahead(threads):
+def test_ordered_map_preserves_the_order_and_runs_a_few_items_ahead(threads):
     started = []
 
     def work(n):
@@ -332,7 +332,7 @@ def test_ordered_map_keeps_the_order_and_runs_only_a_little_ahead(threads):
     assert list(results) == [n * n for n in range(1, 1000)]
 
 
-def test_ordered_map_hands_on_what_goes_wrong_and_stops():
+def test_ordered_map_stops_at_an_error():
     started = []
 
     def work(n):

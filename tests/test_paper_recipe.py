@@ -8,12 +8,11 @@ from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import Ridge
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.folds import Folds
 from mlr.core.layout import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
+from mlr.recipes.fit import fit
 from mlr.recipes.paper import Paper
-from mlr.utils.progress import Report
 from tests.naive import naive_masked_regression, naive_synthesis
 
 
@@ -22,7 +21,7 @@ def images(rng, count, height, width, channels):
 
 
 def test_the_recipe_is_that_of_the_paper():
-    assert Paper().layout((1, 8, 8)) == Layout(ReceptiveField.square(3))
+    assert Paper().layout() == Layout(ReceptiveField.square(3))
     assert Paper().penalty == 0.4
 
 
@@ -92,7 +91,7 @@ def test_synthesis_is_the_weighted_sum_of_the_receptive_field(channels):
     rng = np.random.default_rng(3)
     X, T = images(rng, 12, 7, 10, channels), images(rng, 12, 7, 10, channels)
     field = ReceptiveField.square(5)
-    model = Paper(penalty=0.4).fit(Folds((statistics_of_arrays(X, {"happy": T}, field),)), Report())
+    model = fit(Paper(), statistics_of_arrays(X, {"happy": T}, field))
     image = X[0] / 255
     output = model.synthesize(image)
     for c in range(channels):

@@ -1,4 +1,4 @@
-"""Training data behind an address of fsspec is what it would be in a folder."""
+"""Training data at fsspec addresses gives the same results as in a folder."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ pytest.importorskip("upath", reason="needs mlr[cluster]")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder with a damaged image, one without partner, a subfolder, a hidden file and a note."""
+    """A folder with a damaged image, one without a partner, a subfolder and a hidden file."""
     folder = draw_pairs(tmp_path_factory.mktemp("data"), range(4), ("happy", "sad"))
     (folder / "sad" / "3.png").unlink()
     image = folder / "happy" / "2.png"
@@ -29,7 +29,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def address(data):
-    """The same files in memory, as others are in a bucket."""
+    """The same files in memory."""
     memory = fsspec.filesystem("memory")
     for path in data.rglob("*.*"):
         memory.pipe(f"/faces/{path.relative_to(data)}", path.read_bytes())
@@ -38,24 +38,24 @@ def address(data):
 
 
 @pytest.mark.parametrize("more", [(), ("--shard", 1), ("--checkpoint", "kept")])
-def test_the_model_is_the_same_file(run, data, address, tmp_path, monkeypatch, more):
+def test_model_is_the_same_file(run, data, address, tmp_path, monkeypatch, more):
     monkeypatch.chdir(tmp_path)
-    there, here, again = (
-        run("train", place, "-o", tmp_path / name, "--recipe", "paper", "--force", *options)
-        for place, name, options in ((address, "a", more), (data, "b", ()), (address, "a", more))
+    remote, local, again = (
+        run("train", source, "-o", tmp_path / name, "--recipe", "paper", "--force", *options)
+        for source, name, options in ((address, "a", more), (data, "b", ()), (address, "a", more))
     )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert there.code == here.code == again.code == 1
-    told = [line.replace(str(data), address) for line in here.lines[:-1]]
-    assert there.lines[:-1] == again.lines[:-1] == told
+    assert remote.code == local.code == again.code == 1
+    expected = [line.replace(str(data), address) for line in local.lines[:-1]]
+    assert remote.lines[:-1] == again.lines[:-1] == expected
 
 
 def test_evaluation_is_the_same(run, data, address, model):
-    there, here = (run("evaluate", model, place, "--json") for place in (address, data))
-    assert there.out.replace(address, str(data)) == here.out
+    remote, local = (run("evaluate", model, source, "--json") for source in (address, data))
+    assert remote.out.replace(address, str(data)) == local.out
 
 
-def test_statistics_and_manifests_too(run, data, address, tmp_path):
+def test_statistics_and_manifests_are_read(run, data, address, tmp_path):
     memory = fsspec.filesystem("memory")
     run("statistics", data, "-o", tmp_path / "s", "--recipe", "paper")
     memory.pipe("/faces/s.npz", (tmp_path / "s").read_bytes())
@@ -71,20 +71,23 @@ def test_statistics_and_manifests_too(run, data, address, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("source", "message"),
     [
         ("nix://x", "nix://x: cannot be reached: "),
         ("memory://none", "memory://none: does not exist; expected a folder of training images"),
-        ("memory://faces/sad", "memory://faces/sad: holds no folders; expected a folder 'neutral'"),
+        (
+            "memory://faces/sad",
+            "memory://faces/sad: contains no folders; expected a folder 'neutral'",
+        ),
     ],
 )
-def test_what_is_not_there_is_said(run, address, tmp_path, place, said):
-    result = run("train", place, "-o", tmp_path / "m")
+def test_error_names_missing_data(run, address, tmp_path, source, message):
+    result = run("train", source, "-o", tmp_path / "m")
     assert result.code == 1
-    assert result.lines[-1].startswith(f"mlr: error: {said}")
+    assert result.lines[-1].startswith(f"mlr: error: {message}")
 
 
-def test_without_the_library_there_is_a_hint(run, tmp_path, monkeypatch):
+def test_error_names_the_missing_extra(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "upath", None)
     result = run("train", "s3://x", "-o", tmp_path / "m")
     assert result.lines == ["mlr: error: s3://x: needs pip install 'mlr[cluster]'"]
@@ -92,7 +95,7 @@ def test_without_the_library_there_is_a_hint(run, tmp_path, monkeypatch):
 
 @pytest.fixture
 def s3(data, monkeypatch):
-    """The files in a bucket, and a server that has it."""
+    """The files in a bucket of a local server."""
     pytest.importorskip("s3fs", reason="needs s3fs")
     server = pytest.importorskip("moto.server", reason="needs moto[server]")
     served = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -112,7 +115,7 @@ def s3(data, monkeypatch):
 
 @pytest.fixture
 def sftp(data):
-    """A server that the folder is on."""
+    """The folder on a local server."""
     pytest.importorskip("sshfs", reason="needs sshfs")
     asyncssh = pytest.importorskip("asyncssh", reason="needs asyncssh")
     loop, ports, done = asyncio.new_event_loop(), [], asyncio.Event()
@@ -120,7 +123,7 @@ def sftp(data):
 
     class Server(asyncssh.SSHServer):
         def begin_auth(self, username):
-            return False  # to be let in, a name is enough
+            return False  # no password
 
     async def serve():
         server = await asyncssh.listen(
@@ -139,7 +142,7 @@ def sftp(data):
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     assert listening.wait(30)
-    yield f"sftp://somebody@127.0.0.1:{ports[0]}/"
+    yield f"sftp://user@127.0.0.1:{ports[0]}/"
     loop.call_soon_threadsafe(done.set)
     thread.join()
     loop.close()
@@ -149,12 +152,12 @@ def sftp(data):
 @pytest.mark.parametrize("kind", ["s3", "sftp"])
 def test_servers_give_the_same_model(request, data, tmp_path, kind):
     pytest.importorskip("distributed", reason="needs mlr[cluster]")
-    place = request.getfixturevalue(kind)
-    train, model = ["train", "--recipe", "paper", "-o"], tmp_path / "here"
-    here = run_process(*train, model, data)
+    source = request.getfixturevalue(kind)
+    train, model = ["train", "--recipe", "paper", "-o"], tmp_path / "local"
+    local = run_process(*train, model, data)
     for number, more in enumerate([(), ("--cluster", "local:2", "--shard", 1)]):
         found = tmp_path / f"{number}"
-        result = run_process(*train, found, place, *more)
+        result = run_process(*train, found, source, *more)
         assert found.read_bytes() == model.read_bytes(), result.err
-        assert result.code == here.code == 1
-        assert len(result.lines) == len(here.lines)
+        assert result.code == local.code == 1
+        assert len(result.lines) == len(local.lines)

@@ -1,4 +1,4 @@
-"""What a synthesized file says of itself, and how it is read back."""
+"""Records of the synthesis in output files."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlr
-from mlr.core.model import load
+from mlr import load
 from mlr.io.images import read_image, write_image
 from mlr.io.provenance import describe_image, new_record, to_exif
 from tests.conftest import draw
@@ -37,7 +37,7 @@ def sha256(path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_kind_of_file_says_how_it_was_made(run, model, face, tmp_path, suffix):
+def test_record_is_written_to_every_kind_of_file(run, model, face, tmp_path, suffix):
     output = tmp_path / f"out{suffix}"
     assert run("synthesize", model, face, "-o", output, "--strength", "0.5").code == 0
     found = info(run, output)
@@ -46,27 +46,27 @@ def test_every_kind_of_file_says_how_it_was_made(run, model, face, tmp_path, suf
     assert (found["expression"], found["strength"]) == ("happy", 0.5)
     assert found["model"] == sha256(model) == info(run, model)["sha256"]
     assert (found["size"], found["frames"]) == ("16x16", 1)
-    with PIL.Image.open(output) as image:  # where other programs look
+    with PIL.Image.open(output) as image:  # where other programs show it
         assert image.getexif()[0x0131] == f"mlr {mlr.__version__}"
         assert "synthesized" in image.getexif()[0x010E]
-    told = dict(line.split(maxsplit=1) for line in run("info", output).out.splitlines())
-    assert told["expression"] == "happy"
-    assert told["model"] == sha256(model)
+    shown = dict(line.split(maxsplit=1) for line in run("info", output).out.splitlines())
+    assert shown["expression"] == "happy"
+    assert shown["model"] == sha256(model)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_metadata_can_be_left_out_and_change_no_pixel(run, model, face, tmp_path, suffix):
-    told, untold = tmp_path / f"told{suffix}", tmp_path / f"untold{suffix}"
-    assert run("synthesize", model, face, "-o", told).code == 0
-    assert run("synthesize", model, face, "-o", untold, "--no-metadata").code == 0
-    found = info(run, untold)
+def test_metadata_is_optional_and_changes_no_pixel(run, model, face, tmp_path, suffix):
+    with_record, without = tmp_path / f"with{suffix}", tmp_path / f"without{suffix}"
+    assert run("synthesize", model, face, "-o", with_record).code == 0
+    assert run("synthesize", model, face, "-o", without, "--no-metadata").code == 0
+    found = info(run, without)
     assert found["kind"] == "image"
     assert "none" in found["record"]
-    assert b"mlr" not in untold.read_bytes()
-    np.testing.assert_array_equal(read_image(told).pixels, read_image(untold).pixels)
+    assert b"mlr" not in without.read_bytes()
+    np.testing.assert_array_equal(read_image(with_record).pixels, read_image(without).pixels)
 
 
-def test_same_work_gives_the_same_bytes(run, model, face, tmp_path):
+def test_same_command_gives_the_same_bytes(run, model, face, tmp_path):
     for suffix in [*SUFFIXES, ".bmp"]:
         outputs = [tmp_path / f"{n}{suffix}" for n in range(2)]
         for output in outputs:
@@ -74,16 +74,16 @@ def test_same_work_gives_the_same_bytes(run, model, face, tmp_path):
         assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
-def test_bmp_has_no_place_and_the_user_is_told(run, model, face, tmp_path):
+def test_note_tells_that_bmp_has_no_record(run, model, face, tmp_path):
     output = tmp_path / "x.bmp"
-    told = run("synthesize", model, face, "-o", output)
-    assert "note: 1 output in BMP, which cannot say how it was made\n" in told.err
+    result = run("synthesize", model, face, "-o", output)
+    assert "note: 1 output in BMP, which cannot store the record\n" in result.err
     assert info(run, output)["kind"] == "image"
     silent = run("synthesize", model, face, "-o", output, "--force", "--no-metadata")
     assert "BMP" not in silent.err
 
 
-def test_mix_names_its_shares_and_the_file_of_its_model(run, model_of_two, face, tmp_path):
+def test_record_of_a_mix_has_its_shares_and_the_model(run, model_of_two, face, tmp_path):
     options = ["--target", "happy=0.6,sad=0.4", "-o", tmp_path / "x.png"]
     assert run("synthesize", model_of_two, face, *options).code == 0
     found = info(run, tmp_path / "x.png")
@@ -91,7 +91,7 @@ def test_mix_names_its_shares_and_the_file_of_its_model(run, model_of_two, face,
     assert found["model"] == sha256(model_of_two)
 
 
-def test_model_knows_its_file_only_if_it_has_one(faces, model, tmp_path):
+def test_model_has_a_digest_only_if_it_has_a_file(faces, model, tmp_path):
     assert mlr.train(faces).sha256 == ""
     copy = shutil.copy(model, tmp_path / "copy.npz")
     assert load(copy).sha256 == load(model).sha256 == sha256(model)
@@ -111,7 +111,7 @@ def test_any_name_is_read_back(tmp_path_factory, expression, strength):
 
 
 @pytest.mark.parametrize("text", ["", "a caption", "[1]", '{"kind": "model"}', "{" * 5000])
-def test_captions_of_others_are_no_records(tmp_path, text):
+def test_other_captions_are_not_records(tmp_path, text):
     exif = PIL.Image.Exif()
     exif[0x010E] = text
     PIL.Image.fromarray(draw(1)).save(tmp_path / "x.jpg", exif=exif)
@@ -119,7 +119,7 @@ def test_captions_of_others_are_no_records(tmp_path, text):
 
 
 @pytest.mark.parametrize("data", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n\0\0"])
-def test_file_that_is_no_image_is_one_line(run, tmp_path, data):
+def test_error_for_a_file_that_is_no_image_has_one_line(run, tmp_path, data):
     (tmp_path / "x.png").write_bytes(data)
     result = run("info", tmp_path / "x.png")
     assert result.code == 1

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -6,7 +8,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from mlr import MaskedRegression
-from mlr.errors import DataError, MlrError
+from mlr.errors import DataError, MlrError, NotFittedError
+from mlr.io.images import read_image
+from mlr.io.statistics_file import load_statistics
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (30, 8, 9), dtype=np.uint8)
@@ -103,5 +107,24 @@ def test_numpy_integers_are_sides_too():
 
 
 def test_predicting_before_fitting_says_so():
-    with pytest.raises(MlrError, match="call fit first"):
+    with pytest.raises(NotFittedError, match="call fit first"):
         MaskedRegression().predict(X)
+
+
+def test_scores_are_those_of_scikit_learn_where_r2_is_undefined():
+    model = MaskedRegression().fit(X, T)
+    assert np.isnan(model.score(X[:1], T[:1]))
+    flat = np.full_like(X, 7)
+    assert model.score(X, flat) == 0
+    assert MaskedRegression(receptive_field=1, penalty=0).fit(X, flat).score(X, flat) == 1
+    with pytest.raises(DataError, match="expected T of dtype"):
+        model.score(X, T.astype(np.int64))
+
+
+def test_errors_are_those_of_python_too():
+    with pytest.raises(ValueError, match="penalty"):
+        MaskedRegression(penalty=-1).fit(X, T)
+    with pytest.raises(OSError, match=r"missing\.png"):
+        read_image(Path("missing.png"))
+    with pytest.raises(ValueError, match=r"missing\.npz"):
+        load_statistics("missing.npz")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.core.folds import Folds
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import DataError
 from mlr.io.images import write_image
+from mlr.io.statistics_file import load_statistics
 from tests.conftest import draw, draw_pairs, names, run_process
 
 BOTH = ("happy", "sad")
@@ -36,12 +36,12 @@ def shards(tmp_path_factory):
 def sums(shards, tmp_path_factory):
     """Statistics files of these folders with the templates of all, and of the paper's recipe."""
     root = tmp_path_factory.mktemp("sums")
-    mlr.gather(shards / "all", root / "all.npz")
+    mlr.statistics(shards / "all", root / "all.npz")
     for folder in shards.iterdir():
-        mlr.gather(folder, root / f"{folder.name}.npz", like=root / "all.npz", force=True)
+        mlr.statistics(folder, root / f"{folder.name}.npz", like=root / "all.npz", force=True)
         for side in (3, 5):
             path = root / f"{folder.name}-{side}.npz"
-            mlr.gather(folder, path, recipe="paper", receptive_field=side)
+            mlr.statistics(folder, path, recipe="paper", receptive_field=side)
     return root
 
 
@@ -117,7 +117,7 @@ def test_same_from_python(shards, sums, tmp_path):
 
 def test_same_pair_twice_counts_twice(shards, sums):
     model = mlr.train([shards / "ann", sums / "ann.npz"])
-    assert model.meta["pairs"] == {"happy": 2, "sad": 2}
+    assert model.info.pairs == {"happy": 2, "sad": 2}
     assert not np.array_equal(model.weights, mlr.train(shards / "ann").weights)
 
 
@@ -154,7 +154,7 @@ def test_expression_that_only_some_have(run, shards, sums, tmp_path):
     draw_pairs(tmp_path / "angry", [20], targets=("angry", "happy"))
     data, like = [shards / "all", tmp_path / "angry"], tmp_path / "s.npz"
     assert run("train", *data, "-o", tmp_path / "m.npz").code == 0
-    assert load(tmp_path / "m.npz").meta["pairs"] == {"angry": 1, "happy": 10, "sad": 9}
+    assert load(tmp_path / "m.npz").info.pairs == {"angry": 1, "happy": 10, "sad": 9}
     assert run("statistics", *data, "-o", like).code == 0
     without = trained(run, tmp_path, like, "--remove", tmp_path / "angry")
     assert trained(run, tmp_path, shards / "all", like=like) == without
@@ -166,7 +166,7 @@ def test_two_sides_stay_two_sides(run, shards, tmp_path):
     for side, expression in (("trainA", "neutral"), ("trainB", "happy")):
         shutil.copytree(shards / "all" / expression, tmp_path / "data" / side)
     assert run("statistics", tmp_path / "data", "-o", tmp_path / "s.npz").code == 0
-    assert Folds.load(tmp_path / "s.npz").source == "A"
+    assert load_statistics(tmp_path / "s.npz").source == "A"
     (tmp_path / "m").mkdir()
     wanted = trained(run, tmp_path / "m", tmp_path / "data")
     assert trained(run, tmp_path / "m", tmp_path / "s.npz") == wanted
@@ -175,7 +175,7 @@ def test_two_sides_stay_two_sides(run, shards, tmp_path):
 def other(tmp_path, **kind):
     """Return statistics of other images, folder and file."""
     draw_pairs(tmp_path / "other", targets=("happy",), **kind)
-    mlr.gather(tmp_path / "other", tmp_path / "other.npz")
+    mlr.statistics(tmp_path / "other", tmp_path / "other.npz")
 
 
 @pytest.mark.parametrize("option", [[], ["--remove"]])
@@ -230,7 +230,7 @@ def test_other_source_expression_is_refused(run, shards, sums, tmp_path):
         f"mlr: error: {path}: statistics of the source expression sad, not happy"
     ]
     assert run("train", path, "-o", tmp_path / "m.npz").code == 0
-    assert load(tmp_path / "m.npz").meta["source"] == "sad"
+    assert load(tmp_path / "m.npz").info.source == "sad"
 
 
 def test_pairs_that_were_never_in_are_refused(run, shards, tmp_path):
@@ -257,7 +257,7 @@ def test_image_that_cannot_be_taken_out_stops_it_all(run, sums, tmp_path):
     (tmp_path / "out" / "sad" / "5.png").unlink()  # a pair that there is not: the others go out
     result = run("train", sums / "all.npz", "--remove", tmp_path / "out", "-o", tmp_path / "m.npz")
     assert result.code == 1
-    assert load(tmp_path / "m.npz").meta["pairs"] == {"happy": 7, "sad": 8}
+    assert load(tmp_path / "m.npz").info.pairs == {"happy": 7, "sad": 8}
 
 
 def test_deep_images_taken_out_leave_no_trace(run, shards, tmp_path):
@@ -266,7 +266,7 @@ def test_deep_images_taken_out_leave_no_trace(run, shards, tmp_path):
     draw_pairs(tmp_path / "deep", [3], dtype=np.uint16, **write)
     (tmp_path / "m").mkdir()
     data = [tmp_path / "flat", tmp_path / "deep", "--remove", tmp_path / "deep"]
-    mlr.gather(tmp_path / "flat", tmp_path / "flat.npz")
+    mlr.statistics(tmp_path / "flat", tmp_path / "flat.npz")
     like = tmp_path / "flat.npz"
     wanted = trained(run, tmp_path / "m", tmp_path / "flat")
     assert trained(run, tmp_path / "m", *data, like=like) == wanted
@@ -315,7 +315,7 @@ def test_threads_change_no_bit_of_the_file(run, shards, sums, tmp_path):
 def test_what_is_said(run, shards, tmp_path):
     path = tmp_path / "s.npz"
     result = run("statistics", shards / "all", "-o", path, "--json", "--recipe", "paper")
-    assert result.lines[-1].startswith(f"{path}: happy, sad, 18 pairs summed up in ")
+    assert result.lines[-1].startswith(f"{path}: happy, sad, 18 pairs accumulated in ")
     said = json.loads(result.out)
     assert said["statistics"] == str(path)
     assert said["pairs"] == {"happy": 9, "sad": 9}
@@ -333,10 +333,9 @@ def test_info_says_what_a_statistics_file_holds(run, sums, model):
         "size": "16x16",
         "channels": 3,
         "receptive_field": "5x5",
-        "folds": 1,
         "pairs": {"happy": 9, "sad": 9},
-        "white": 255,
-        "digest": Folds.load(path).hexdigest,
+        "data_range": 255,
+        "digest": load_statistics(path).hexdigest,
     }
     assert "pairs             happy 9, sad 9\n" in run("info", path).out
     assert run("info", model).out.startswith("kind              model\n")

@@ -1,4 +1,4 @@
-"""Faces followed through clips: steady, bridged, faded, and nothing changed beside them."""
+"""Faces followed through clips."""
 
 import cmath
 import gc
@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlr.core.model import load
+from mlr import load, save
 from mlr.errors import ImageError
 from mlr.io.clips import change_clip
 from mlr.io.images import read_image
-from mlr.photo.change import change_seen
-from mlr.photo.detector import Detector, installed
+from mlr.photo.composite import change_frame
+from mlr.photo.detect import Detector, installed
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import FaceFinder
-from mlr.photo.similarity import Similarity
-from mlr.photo.track import AHEAD, BRIDGED, FADE, SEARCH, Seen, follow
-from mlr.photo.warp import seen, warp
+from mlr.photo.similarity import Similarity, warp
+from mlr.photo.track import AHEAD, BRIDGED, FADE, SEARCH, TrackedFace, follow
 from tests.conftest import draw
 
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))
@@ -36,7 +35,7 @@ pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarn
 
 
 class Spots:
-    """Finds faces that are a pair of spots, and trembles as detectors do."""
+    """Detects pairs of spots as faces, with noise."""
 
     def __init__(self):
         self.noise = np.random.default_rng(0)
@@ -44,12 +43,12 @@ class Spots:
     def find(self, pixels):
         return [self._eyes(pixels, shade) for shade in np.unique(pixels) if shade]
 
-    def again(self, pixels, eyes):
+    def find_again(self, pixels, eyes):
         near = [e for e in self.find(pixels) if abs(e.middle - eyes.middle) < DISTANCE]
         return near[0] if near else None
 
     def _eyes(self, pixels, shade):
-        (y0, y1), (x0, x1), _ = (places.astype(float) for places in np.nonzero(pixels == shade))
+        (y0, y1), (x0, x1), _ = (index.astype(float) for index in np.nonzero(pixels == shade))
         if x0 > x1:
             x0, y0, x1, y1 = x1, y1, x0, y0
         a, b = self.noise.normal(0, NOISE, (2, 2))
@@ -57,7 +56,7 @@ class Spots:
 
 
 def spots(*middles):
-    """Return a frame with a face at each place, or none where it is None."""
+    """Return a video frame with a face at each position that is not None."""
     frame = np.zeros((200, 400, 1), np.uint8)
     for shade, middle in enumerate(middles, 1):
         if middle is not None:
@@ -67,7 +66,7 @@ def spots(*middles):
 
 
 def followed(*paths, **options):
-    """Return the faces in each frame, given the path of each."""
+    """Return the faces in each video frame, given the path of each face."""
     frames = [spots(*middles) for middles in zip(*paths, strict=True)]
     result = list(follow(frames, Spots(), **options))
     assert all(frame is given for (frame, _), given in zip(result, frames, strict=True))
@@ -75,10 +74,10 @@ def followed(*paths, **options):
 
 
 @pytest.mark.parametrize("speed", [0, 1, 3])
-def test_a_steady_face_trembles_less_and_does_not_lag(speed):
+def test_smoothing_reduces_jitter_without_lag(speed):
     path = [complex(60 + speed * t, 100) for t in range(80)]
     faces = followed(path)
-    assert all([face.share for face in frame] == [1.0] for frame in faces)
+    assert all([face.fade for face in frame] == [1.0] for frame in faces)
     errors = np.array([f.eyes.middle - m for (f,), m in zip(faces, path, strict=True)])
     steps = np.abs(np.diff(errors))[5:-5]
     raw = NOISE * np.sqrt(2)  # of the middle's steps, root mean square
@@ -87,7 +86,7 @@ def test_a_steady_face_trembles_less_and_does_not_lag(speed):
     assert np.abs(errors).max() < 0.015 * DISTANCE
 
 
-def test_a_face_that_shakes_is_never_left_behind():
+def test_shaking_face_is_followed():
     path = [complex(200 + 20 * np.sin(t), 100) for t in range(60)]
     seen = followed(path)
     for (face,), middle in zip(seen, path, strict=True):
@@ -95,22 +94,22 @@ def test_a_face_that_shakes_is_never_left_behind():
 
 
 @pytest.mark.parametrize("start", [SEARCH, 17, 60 - BRIDGED])
-def test_frames_in_which_the_face_is_missed_are_bridged(start):
+def test_gaps_in_detection_are_bridged(start):
     path = [complex(60 + 2 * t, 100) for t in range(60)]
     missing = range(start, min(start + BRIDGED, 60))
     faces = followed([None if t in missing else m for t, m in enumerate(path)])
-    assert all(face.share == 1 for (face,) in faces)
+    assert all(face.fade == 1 for (face,) in faces)
     for t in missing:
         (face,) = faces[t]
-        ended = start + BRIDGED >= 60  # nothing after it says how it went on
-        assert ended or abs(face.eyes.middle - path[t]) < 0.03 * DISTANCE
+        at_end = start + BRIDGED >= 60  # no later detection
+        assert at_end or abs(face.eyes.middle - path[t]) < 0.03 * DISTANCE
 
 
-def test_a_change_comes_and_goes_gently_with_its_face():
+def test_change_fades_in_and_out_with_its_face():
     path = [100 + 100j if 20 <= t < 60 else None for t in range(100)]
-    shares = [sum(face.share for face in frame) for frame in followed(path)]
-    begun = next(t for t, share in enumerate(shares) if share)
-    assert 20 <= begun < 20 + SEARCH
+    shares = [sum(face.fade for face in frame) for frame in followed(path)]
+    start = next(t for t, share in enumerate(shares) if share)
+    assert 20 <= start < 20 + SEARCH
     assert max(shares) == 1
     assert max(abs(b - a) for a, b in pairwise(shares)) < 0.3
     assert shares[59] > 0
@@ -118,24 +117,25 @@ def test_a_change_comes_and_goes_gently_with_its_face():
     assert shares[59 - FADE] == 1
 
 
-def test_what_is_found_only_once_is_no_face():
+def test_single_detections_are_ignored():
     assert not any(followed([100 + 100j if t in (0, 24) else None for t in range(60)]))
 
 
-def test_a_clip_of_one_frame_has_its_face():
+def test_clip_of_one_frame_has_its_face():
     ((face,),) = followed([100 + 100j])
-    assert face.share == 1
+    assert face.fade == 1
 
 
-def test_several_faces_or_one():
+def test_all_faces_or_one_are_followed():
     paths = [[100 + 100j] * 30, [300 + 100j] * 30]
     assert all(len(frame) == 2 for frame in followed(*paths))
     late = [None] * 5 + [300 + 100j] * 25
-    assert [len(frame) for frame in followed(paths[0], late, several=False)] == [1] * 30
+    one = followed(paths[0], late, select=lambda faces: faces[:1])
+    assert [len(frame) for frame in one] == [1] * 30
     assert len(followed(paths[0], late)[-1]) == 2
 
 
-def test_faces_that_pass_each_other_are_never_changed_twice():
+def test_faces_that_pass_each_other_change_once():
     paths = [[complex(60 + 4 * t, 90) for t in range(60)], [300 - 4 * t + 110j for t in range(60)]]
     both = followed(*paths)
     for frame in both:
@@ -145,13 +145,13 @@ def test_faces_that_pass_each_other_are_never_changed_twice():
     assert len(both[0]) == len(both[-1]) == 2
 
 
-def test_a_cut_to_another_face_leaves_nothing_in_between():
-    path = [100 + 100j] * 30 + [120 + 90j] * 30  # so near that it is taken for the same
+def test_cut_to_another_face_is_not_smoothed():
+    path = [100 + 100j] * 30 + [120 + 90j] * 30  # so near that it is taken for the same face
     for (face,), middle in zip(followed(path), path, strict=True):
         assert abs(face.eyes.middle - middle) < 0.02 * DISTANCE
 
 
-def test_only_a_few_frames_wait():
+def test_few_frames_are_buffered():
     read = 0
 
     def frames():
@@ -159,19 +159,19 @@ def test_only_a_few_frames_wait():
         for read in range(1, 200):  # noqa: B007
             yield spots(100 + 100j)
 
-    for given, _ in enumerate(follow(frames(), Spots())):
-        assert read - given <= AHEAD + 1
+    for yielded, _ in enumerate(follow(frames(), Spots())):
+        assert read - yielded <= AHEAD + 1
 
 
-def test_only_the_face_of_a_frame_changes_and_by_its_share(paper_model):
+def test_face_of_a_frame_changes_in_proportion_to_its_fade(paper_model):
     frame, eyes = draw(3, 160)[:120].copy(), Eyes(70 + 50j, 90 + 50j)
-    bare = change_seen(load(paper_model), (frame, []))
+    bare = change_frame(load(paper_model), (frame, []))
     assert bare is frame
-    full = change_seen(load(paper_model), (frame, [Seen(eyes)])).astype(int) - frame
-    half = change_seen(load(paper_model), (frame, [Seen(eyes, 0.5)])).astype(int) - frame
+    full = change_frame(load(paper_model), (frame, [TrackedFace(eyes)])).astype(int) - frame
+    half = change_frame(load(paper_model), (frame, [TrackedFace(eyes, 0.5)])).astype(int) - frame
     assert np.abs(full).max() > 5
     assert np.abs(half - full / 2).max() <= 1
-    top, bottom, left, right = seen(eyes.to_crop(16, 16).inverse, 16, 16)
+    top, bottom, left, right = eyes.to_crop(16, 16).inverse.bounds(16, 16)
     outside = np.ones((120, 160), bool)
     outside[top:bottom, left:right] = False
     assert outside.sum() > 10_000
@@ -182,7 +182,7 @@ def test_only_the_face_of_a_frame_changes_and_by_its_share(paper_model):
 
 
 def moving(count=24, grain=8, height=240, width=320):
-    """Yield frames of a photograph that turns, grows and drifts, with noise; and its map."""
+    """Yield noisy video frames of a photograph that rotates, grows and drifts; and its map."""
     photo = read_image(SHARED / "photos" / "020_neutral.jpg").pixels[::2, ::2]
     noise = np.random.default_rng(0)
     for t in range(count):
@@ -193,50 +193,50 @@ def moving(count=24, grain=8, height=240, width=320):
         yield np.clip(np.rint(frame), 0, 255).astype(np.uint8), map_
 
 
-class Noting(Detector):
-    """Notes where the face was found in each frame but the first."""
+class Recorder(Detector):
+    """Records the detections in each video frame except the first."""
 
     def __init__(self):
         super().__init__()
-        self.noted = []
+        self.recorded = []
 
-    def again(self, pixels, eyes):
-        found = super().again(pixels, eyes)
-        self.noted.append(Seen(found))
+    def find_again(self, pixels, eyes):
+        found = super().find_again(pixels, eyes)
+        self.recorded.append(TrackedFace(found))
         return found
 
 
 @needs_photos
-def test_the_change_trembles_less_on_a_moving_photograph_and_leaves_the_rest(london):
+def test_tracking_reduces_jitter_of_the_change_of_a_moving_photograph(london):
     frames, maps = zip(*moving(), strict=True)
-    detector, steady = Noting(), []
+    detector, steady = Recorder(), []
     for number, (frame, faces) in enumerate(follow(frames, detector)):
         steady += faces
         if number % 6 == 0:
-            changed = change_seen(london, (frame, faces))
-            top, bottom, left, right = seen(faces[0].eyes.to_crop(128, 128).inverse, 128, 128)
+            changed = change_frame(london, (frame, faces))
+            top, bottom, left, right = faces[0].eyes.to_crop(128, 128).inverse.bounds(128, 128)
             outside = np.ones(frame.shape[:2], bool)
             outside[max(0, top) : bottom, max(0, left) : right] = False
             assert outside.sum() > 0.2 * outside.size
             assert np.array_equal(changed[outside], frame[outside])
             assert (changed != frame).any(axis=2).mean() > 0.08
 
-    def trembling(faces):
-        """Return how much the change moves against the photograph from frame to frame."""
+    def jitter(faces):
+        """Return how much the change varies between video frames, relative to the photograph."""
         still = np.stack([frames[0]] * 2)[0]
         moved = []
         for face, map_ in zip(faces, maps[1:], strict=True):
             back = map_.inverse
             where = [maps[0](back(eye)) for eye in (face.eyes.left, face.eyes.right)]
-            moved.append(change_seen(london, (still, [Seen(Eyes(*where))])).astype(float))
+            moved.append(change_frame(london, (still, [TrackedFace(Eyes(*where))])).astype(float))
         return np.sqrt(np.mean(np.diff(moved, axis=0) ** 2))
 
-    assert trembling(steady[1:]) < 0.6 * trembling(detector.noted)
+    assert jitter(steady[1:]) < 0.6 * jitter(detector.recorded)
 
 
 @pytest.fixture(scope="module")
 def london(tmp_path_factory):
-    """A model of photographs that lie beside the clone."""
+    """A model of photographs."""
     from mlr.training.train import train
 
     return train(SHARED / "london" / "128", recipe="paper")
@@ -248,8 +248,8 @@ def ffmpeg():
     gc.collect()
 
 
-def film(ffmpeg, path, frames, *options):
-    """Write frames as a clip."""
+def write_clip(ffmpeg, path, frames, *options):
+    """Write video frames as a clip."""
     height, width = frames[0].shape[:2]
     command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
     command += ["-s", f"{width}x{height}", "-r", "25", "-i", "-", *options, "-crf", "5"]
@@ -266,25 +266,25 @@ def decoded(ffmpeg, path):
 
 @pipes
 @needs_photos
-def test_a_clip_of_an_unaligned_face(run, ffmpeg, london, tmp_path):
+def test_clip_of_an_unaligned_face(run, ffmpeg, london, tmp_path):
     frames = [frame for frame, _ in moving(12, grain=1)]
-    source = film(ffmpeg, tmp_path / "x.mp4", frames)
-    london.save(tmp_path / "model.npz")
+    source = write_clip(ffmpeg, tmp_path / "x.mp4", frames)
+    save(london, tmp_path / "model.npz")
     assert run("synthesize", tmp_path / "model.npz", source).code == 0
     before, after = (decoded(ffmpeg, tmp_path / name) for name in ("x.mp4", "x-happy.mp4"))
     assert len(after) == 12
     for x, y in zip(before, after, strict=True):
         difference = np.abs(x.astype(float) - y).mean(axis=2)
-        assert difference[:, :40].mean() < 2  # encoded anew
+        assert difference[:, :40].mean() < 2  # encoded again
         assert difference[100:200, 110:210].mean() > 2 * difference[:, :40].mean()
 
 
 @pipes
 @pytest.mark.parametrize("tag", ["bt709", "smpte170m", ""])
-def test_colours_are_stored_as_in_the_source_and_not_darkened(ffmpeg, tmp_path, tag):
+def test_colours_are_stored_as_in_the_source(ffmpeg, tmp_path, tag):
     options = ["-vf", f"scale=out_color_matrix={tag}", "-colorspace", tag] if tag else []
     frames = [draw(3, 128)] * 5
-    source = film(ffmpeg, tmp_path / "x.mp4", frames, "-pix_fmt", "yuv420p", *options)
+    source = write_clip(ffmpeg, tmp_path / "x.mp4", frames, "-pix_fmt", "yuv420p", *options)
     change_clip(source, tmp_path / "y.mp4", lambda frames, size: frames)
     stored = [next(ffmpeg.read_frames(str(tmp_path / f"{n}.mp4")))["pix_fmt"] for n in "xy"]
     assert stored[0] == stored[1]
@@ -294,36 +294,37 @@ def test_colours_are_stored_as_in_the_source_and_not_darkened(ffmpeg, tmp_path, 
 
 
 @pipes
-def test_eyes_of_a_table_are_those_of_every_frame(run, ffmpeg, model, tmp_path):
+def test_eyes_of_a_table_apply_to_every_frame(run, ffmpeg, paper_model, tmp_path):
     frames = [draw(3, 128)[:96] // 2 + np.uint8(t) for t in range(10)]
-    source = film(ffmpeg, tmp_path / "x.mp4", frames)
+    source = write_clip(ffmpeg, tmp_path / "x.mp4", frames)
     eyes = tmp_path / "eyes.csv"
     eyes.write_text(
         "file,left_eye_x,left_eye_y,right_eye_x,right_eye_y\nx.mp4,55.5,39.5,71.5,39.5\n"
     )
     assert EyeTable(eyes).of(source)
-    result = run("synthesize", model, source, "--eyes", eyes, "-o", tmp_path / "y.mp4")
+    result = run("synthesize", paper_model, source, "--eyes", eyes, "-o", tmp_path / "y.mp4")
     assert result.code == 0
     before, after = decoded(ffmpeg, source), decoded(ffmpeg, tmp_path / "y.mp4")
     assert len(before) == len(after) == 10
     for x, y in zip(before, after, strict=True):
-        wanted = change_seen(load(model), (x, [Seen(Eyes(56 + 40j, 72 + 40j))])).astype(float)
-        assert np.abs(wanted - x).max() > 4
-        assert np.abs(wanted - y).mean() < 2.5  # the colours are stored at half the resolution
+        faces = [TrackedFace(Eyes(56 + 40j, 72 + 40j))]
+        expected = change_frame(load(paper_model), (x, faces)).astype(float)
+        assert np.abs(expected - x).max() > 4
+        assert np.abs(expected - y).mean() < 2.5  # the colours are stored at half the resolution
 
 
 @pipes
 @pytest.mark.skipif(not installed(), reason="needs mlr[align]")
-def test_a_clip_without_a_face_is_named_and_leaves_nothing(run, ffmpeg, model, tmp_path):
-    source = film(ffmpeg, tmp_path / "x.mp4", [draw(t, 64) for t in range(4)])
+def test_clip_without_a_face_fails_and_leaves_nothing(run, ffmpeg, model, tmp_path):
+    source = write_clip(ffmpeg, tmp_path / "x.mp4", [draw(t, 64) for t in range(4)])
     result = run("synthesize", model, source)
     assert result.code == 1
-    assert "no face found in any frame; give its eyes with --eyes" in result.lines[0]
+    assert "no face found in any video frame; give its eyes with --eyes" in result.lines[0]
     assert "give --resize if it is an aligned face" in result.lines[0]
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
 
 
-def test_without_a_detector_a_clip_gets_the_hint_of_a_photograph(monkeypatch):
+def test_error_for_clips_without_a_detector(monkeypatch):
     monkeypatch.setattr("mlr.photo.faces.installed", lambda: False)
     with pytest.raises(ImageError, match=r"pip install 'mlr\[align\]'; or give the eyes"):
         list(FaceFinder().follow(Path("x.mp4"), [draw(1)]))

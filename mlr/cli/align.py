@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +15,11 @@ from mlr.cli import options
 @click.argument("photos", nargs=-1, required=True, type=options.EXISTING)
 @click.option("-o", "--output", type=options.OUTPUT, required=True, help="Folder to write to.")
 @click.option(
-    "--size", type=click.IntRange(16), default=128, show_default=True, help="Side of the crops."
+    "--size",
+    type=click.IntRange(16),
+    default=128,
+    show_default=True,
+    help="Side of the crops, in pixels.",
 )
 @options.eyes
 @options.face("largest")
@@ -25,51 +30,20 @@ from mlr.cli import options
 @options.force
 @options.as_json
 @options.verbosity
-def align(
-    photos: tuple[Path, ...],
-    output: Path,
-    size: int,
-    eyes: Path | None,
-    face: str | int,
-    quality: int,
-    png_level: int,
-    threads: int | None,
-    skip_existing: bool,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> int:
-    """Find the faces in PHOTOS, files or folders, and write aligned crops of them.
+def align(output: Path, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
+    """Find the faces in PHOTOS, files or folders, and write aligned crops.
 
-    Names and subfolders are kept, so that folders of photographs for each expression become
-    training data. alignment.csv beside the crops says where the eyes are in the photographs.
+    Names and subfolders are kept, so that photographs in a folder for each expression become
+    training data. The table alignment.csv in the output folder lists the eyes in the photographs.
     """
-    from mlr.photo.align import align_files
+    from mlr.photo.align import align
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    crops = align_files(
-        photos,
-        output,
-        size=size,
-        eyes=eyes,
-        face=face,
-        quality=quality,
-        png_level=png_level,
-        threads=threads,
-        skip_existing=skip_existing,
-        force=force,
-        report=report,
-    )
+    written = align(output=output, report=report, **keywords)
     seconds = time.perf_counter() - start
-    if verbose:
-        for crop in crops:
-            report.note(f"wrote {crop.path}")
-    written, skipped = [str(crop.path) for crop in crops], report.skipped
-    result = {"written": written, "skipped": skipped, "seconds": seconds}
-    what = f"{counted(len(crops), 'crop')} written to {output} in {seconds:.1f} s"
-    if skipped:
-        what += f"; {counted(skipped, 'photograph')} skipped, as their crops exist"
-    return options.finish(report, result if as_json else None, what)
+    what = f"{counted(len(written), 'crop')} written to {output} in {seconds:.1f} s"
+    if report.skipped:
+        what += f"; {counted(report.skipped, 'photograph')} skipped, as their crops exist"
+    return options.finish_writing(report, written, seconds, what, as_json)

@@ -1,24 +1,26 @@
-"""Options that several commands share, and what they print alike."""
+"""Options and output that several commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from mlr.utils.executor import Executor
+    from mlr.utils.options import Option
     from mlr.utils.progress import ConsoleReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
-class _Place(click.Path):
-    """A path that exists, or an address that is looked at later."""
+class _Location(click.Path):
+    """An existing path, or an address, which is not checked here."""
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
@@ -29,34 +31,21 @@ class _Place(click.Path):
         return super().convert(value, parameter, context)
 
 
-PLACE = _Place(exists=True, path_type=Path)
+LOCATION = _Location(exists=True, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 
-def _begun(context: click.Context, parameter: click.Parameter, where: str | None) -> str | None:
-    """Let processes here load what they need while this one does."""
-    if where is not None:
-        from mlr.cluster import forkserver
-
-        forkserver.begin(where)
-    return where
-
-
 cluster = click.option(
     "--cluster",
-    callback=_begun,
     metavar="ADDRESS",
-    help="Have it done by a Dask cluster, tcp://HOST:PORT, or by N processes here, local:N; needs "
-    "mlr[cluster].",
+    help="Use a Dask cluster, tcp://HOST:PORT, or N processes here, local:N; needs mlr[cluster].",
 )
 threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
 )
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
-skip_existing = click.option(
-    "--skip-existing", is_flag=True, help="Leave outputs that are there already alone."
-)
+skip_existing = click.option("--skip-existing", is_flag=True, help="Skip existing outputs.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 quality = click.option(
     "--quality",
@@ -70,15 +59,14 @@ png_level = click.option(
     type=click.IntRange(0, 9),
     default=4,
     show_default=True,
-    help="How hard to compress PNG files; 1 is quick, 9 small.",
+    help="Compression level of PNG files: 1 is quick, 9 small.",
 )
 eyes = click.option(
     "--eyes",
     type=FILE,
     metavar="CSV",
-    help="Where the eyes are: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left "
-    "is the viewer's.  "
-    "[default: found with mlr[align]]",
+    help="Table of eyes: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left is "
+    "the viewer's.  [default: detected with mlr[align]]",
 )
 
 
@@ -117,7 +105,7 @@ def target(help: str) -> Callable[[Command], Command]:
 def _styles(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> float | dict[str, float] | None:
-    """Return a style for all expressions, or one for each that is named."""
+    """Return one style for all expressions, or styles by expression."""
     if value is None:
         return None
     if "=" in value:
@@ -153,14 +141,44 @@ style = click.option(
 )
 
 
+def of_settings(*settings: type) -> Callable[[Command], Command]:
+    """Return the options of some dataclasses; those of the same name are one option."""
+    from mlr.utils.options import options_of
+
+    def decorate(command: Command) -> Command:
+        found: dict[str, list[tuple[Option, str]]] = {}
+        for one in settings:
+            owner = one.__name__.removesuffix("Options").lower()
+            for name, (known, default) in options_of(one).items():
+                text = known.default or ("" if default is None else f"{owner} {default:g}")
+                found.setdefault(name, []).append((known, text))
+        for name, several in reversed(found.items()):
+            command = _option(name, several)(command)
+        return command
+
+    return decorate
+
+
+def _option(name: str, several: list[tuple[Option, str]]) -> Callable[[Command], Command]:
+    first = several[0][0]
+    default = ", ".join(dict.fromkeys(text for _, text in several if text))
+    known_types = {int: click.IntRange(first.least), Path: OUTPUT}  # other ranges need the recipe
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        type=known_types.get(first.type, first.type),
+        metavar=first.metavar,
+        help=first.help + (f"  [default: {default}]" if default else ""),
+    )
+
+
 def training_data(output: str) -> Callable[[Command], Command]:
-    """Return DATA, the output file and all options that say which sums are wanted of DATA."""
+    """Return DATA, the output file and the options that say which statistics are wanted."""
     decorators = [
-        click.argument("data", type=PLACE, nargs=-1, required=True),
+        click.argument("data", type=LOCATION, nargs=-1, required=True),
         click.option("-o", "--output", type=OUTPUT, required=True, help=output),
         click.option(
             "--remove",
-            type=PLACE,
+            type=LOCATION,
             multiple=True,
             metavar="DATA",
             help="Folder or statistics file of pairs to take out again; may be repeated.",
@@ -173,39 +191,15 @@ def training_data(output: str) -> Callable[[Command], Command]:
             "best]",
         ),
         click.option(
-            "--receptive-field",
-            metavar="SIDE|NAME",
-            help="Odd side of a square window, or a name: plus, disc.  "
-            "[default: that of the statistics files, or the recipe's]",
-        ),
-        click.option(
             "--like",
-            type=PLACE,
+            type=LOCATION,
             metavar="FILE",
             help="best: statistics file whose templates to register faces to.  [default: the first "
             "statistics file in DATA, or new templates]",
         ),
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),
-        click.option(
-            "--checkpoint",
-            type=OUTPUT,
-            metavar="DIR",
-            help="Folder to keep finished shards in, for a killed run to go on from.",
-        ),
-        click.option(
-            "--shard",
-            type=click.IntRange(1),
-            metavar="PEOPLE",
-            help="Most people in a shard.  [default: as many as make it worth while]",
-        ),
         cluster,
-        click.option(
-            "--memory",
-            metavar="AMOUNT",
-            help="How much to take beside the program's own, as 2GB; less takes longer.  "
-            "[default: half of what is free]",
-        ),
     ]
 
     def decorate(command: Command) -> Command:
@@ -216,6 +210,21 @@ def training_data(output: str) -> Callable[[Command], Command]:
     return decorate
 
 
+@contextmanager
+def executor(
+    cluster: str | None, report: ConsoleReport, memory: str | None = None
+) -> Iterator[Executor | None]:
+    """Yield the executor that ``--cluster`` asks for, or None."""
+    if cluster is None:
+        yield None
+        return
+    from mlr.cluster import connect
+    from mlr.utils.memory import memory_limit
+
+    with connect(cluster, report, None if memory is None else memory_limit(memory)) as found:
+        yield found
+
+
 def verbosity(command: Command) -> Command:
     """Add ``-q`` and ``-v``."""
     command = click.option("-q", "--quiet", is_flag=True, help="Print failures alone.")(command)
@@ -223,12 +232,12 @@ def verbosity(command: Command) -> Command:
 
 
 def console(quiet: bool, verbose: bool) -> ConsoleReport:
-    """Return a report that writes to stderr as much as was asked for."""
+    """Return a report that writes to stderr."""
     import warnings
 
     from mlr.utils.progress import ConsoleReport
 
-    warnings.filterwarnings("ignore", module="PIL")  # odd metadata, nothing that a user could mend
+    warnings.filterwarnings("ignore", module="PIL")  # odd metadata
     return ConsoleReport(0 if quiet else 2 if verbose else 1)
 
 
@@ -239,10 +248,25 @@ def print_json(result: dict[str, Any]) -> None:
     click.echo(json.dumps(result))
 
 
+def finish_writing(
+    report: ConsoleReport, written: Sequence[Path], seconds: float, what: str, as_json: bool
+) -> int:
+    """`finish` a command that wrote files."""
+    if report.verbosity > 1:
+        for path in written:
+            report.note(f"wrote {path}")
+    result = {
+        "written": [str(path) for path in written],
+        "skipped": report.skipped,
+        "seconds": seconds,
+    }
+    return finish(report, result if as_json else None, what)
+
+
 def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> int:
     """Print the result as JSON if there is one, the summary to stderr, and return the exit code."""
     if result is not None:
         result["failures"] = [{"path": str(p), "cause": c} for p, c in report.failures]
         print_json(result)
-    report.note(what + report.left_out())
+    report.note(what + report.failure_summary())
     return 1 if report.failures else 0

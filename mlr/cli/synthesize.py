@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,25 +15,25 @@ from mlr.cli import options
 def _targets(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str | Mapping[str, float], ...]:
-    """Return each value as the name of an expression or, of a mix, the share of each name."""
+    """Return the names of expressions; mixes as the share of each name."""
     return tuple(options.shares_of(value) if {"=", ","} & set(value) else value for value in values)
 
 
 @click.command()
 @click.argument("model", type=options.FILE)
-@click.argument("faces", nargs=-1, required=True, type=options.EXISTING)
+@click.argument("inputs", nargs=-1, required=True, type=options.EXISTING, metavar="FACES...")
 @click.option(
     "-o",
     "--output",
     type=options.OUTPUT,
-    help="Folder to write to, or a file for one face.  [default: FOLDER-EXPRESSION beside it]",
+    help="Folder to write to, or a file for one face.  [default: FOLDER-EXPRESSION next to it]",
 )
 @click.option(
     "--target",
     multiple=True,
     callback=_targets,
     metavar="NAME|NAME=SHARE,...",
-    help="Expression to make, or a mix as happy=0.6,surprised=0.4; may be repeated.  "
+    help="Expression to synthesize, or a mix as happy=0.6,surprised=0.4; may be repeated.  "
     "[default: all of the model]",
 )
 @click.option(
@@ -40,40 +41,39 @@ def _targets(
     type=click.FloatRange(0, 2),
     default=1.0,
     show_default=True,
-    help="0: the input, 1: the model's output, 2: twice the change. Teeth, or the like, come last "
-    "unless --style fixes them.",
+    help="0: the input, 1: the model's output, 2: twice the change. Teeth and the like appear at "
+    "high strengths only, unless --style is given.",
 )
 @options.style
 @click.option(
     "--resize",
     is_flag=True,
-    help="Bring images to the model's size: they are aligned faces, of another size.",
+    help="Treat images as aligned faces, and resize them to the model's size.",
 )
 @click.option(
     "--align",
     is_flag=True,
-    help="Look for faces in every image: one of the model's size is a photograph, too.",
+    help="Treat images as photographs, even those of the model's size.",
 )
 @options.eyes
 @options.face("all")
 @click.option(
     "--animate",
     is_flag=True,
-    help="Write animations from the face to the expression and back.",
+    help="Write animations from the input to the expression and back.",
 )
 @click.option(
     "--format",
     metavar="SUFFIX",
-    help="Kind of images to write, as jpg; with --animate gif, webp, png or frames, a folder "
-    "of PNG files.  "
-    "[default: as each face; gif]",
+    help="Suffix of the images to write, such as jpg; with --animate gif, webp, png, or frames "
+    "for a folder of PNG files.  [default: that of each face; gif]",
 )
 @options.quality
 @options.png_level
 @click.option(
     "--metadata/--no-metadata",
     default=True,
-    help="Say in each file that it is synthesized and how, for mlr info to read.  [default: yes]",
+    help="Record model and options in each file, where mlr info reads them.  [default: yes]",
 )
 @options.cluster
 @options.threads
@@ -82,77 +82,27 @@ def _targets(
 @options.as_json
 @options.verbosity
 def synthesize(
-    model: Path,
-    faces: tuple[Path, ...],
-    output: Path | None,
-    target: tuple[str | Mapping[str, float], ...],
-    strength: float,
-    style: float | dict[str, float] | None,
-    resize: bool,
-    animate: bool,
-    format: str | None,
-    quality: int,
-    png_level: int,
-    metadata: bool,
-    align: bool,
-    eyes: Path | None,
-    face: str | int,
-    cluster: str | None,
-    threads: int | None,
-    skip_existing: bool,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    model: Path, cluster: str | None, as_json: bool, quiet: bool, verbose: bool, **keywords: Any
 ) -> int:
     """Change the expression of the faces in FACES, files or folders.
 
-    An image of the model's size is an aligned face, and so is any with --resize. Every other one is
-    a photograph: its faces are found and changed where they are, and all else is kept as it is.
-    Clips come out as clips, with their sound, and need mlr[video]; their faces are followed from
-    frame to frame, or stay where --eyes says.
+    Images of the model's size, and all with --resize, are aligned faces. Others are photographs:
+    their faces are detected and changed, other pixels stay the same. Clips need mlr[video] and are
+    written as clips with their sound; faces are followed through them, unless --eyes lists them.
     """
-    from mlr.core.model import load
-    from mlr.synthesis.files import synthesize_files
+    from mlr.io.model_file import load_model
+    from mlr.synthesis.files import synthesize
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    written = synthesize_files(
-        load(model),
-        faces,
-        output,
-        target=target,
-        strength=strength,
-        style=style,
-        resize=resize,
-        animate=animate,
-        format=format and format.lower().removeprefix("."),
-        quality=quality,
-        png_level=png_level,
-        metadata=metadata,
-        align=align,
-        eyes=eyes,
-        face=face,
-        cluster=cluster,
-        threads=threads,
-        skip_existing=skip_existing,
-        force=force,
-        report=report,
-    )
+    with options.executor(cluster, report) as executor:
+        written = synthesize(load_model(model), executor=executor, report=report, **keywords)
     seconds = time.perf_counter() - start
-    if verbose:
-        for path in written:
-            report.note(f"wrote {path}")
-    skipped = report.skipped
-    result = {"written": [str(path) for path in written], "skipped": skipped, "seconds": seconds}
     folders = sorted({str(path.parent) for path in written})
-    where = (
-        f" to {folders[0]}" + (f" and {len(folders) - 1} more" if folders[1:] else "")
-        if folders
-        else ""
-    )
+    more = f" and {len(folders) - 1} more" if folders[1:] else ""
+    where = f" to {folders[0]}{more}" if folders else ""
     what = f"{counted(len(written), 'image')} written{where} in {seconds:.1f} s"
-    if skipped:
-        what += f"; {skipped} skipped, as they exist"
-    return options.finish(report, result if as_json else None, what)
+    if report.skipped:
+        what += f"; {report.skipped} skipped, as they exist"
+    return options.finish_writing(report, written, seconds, what, as_json)

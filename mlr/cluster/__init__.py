@@ -1,5 +1,5 @@
-"""Work on other processes and machines, with Dask: the only folder that knows of it.
+"""Work in other processes, here or on other machines: an executor on top of Dask."""
 
-The engine hands out tasks to workers, which keep the sums. Workers are found, or started here,
-forked by a server of ours that has loaded what they need.
-"""
+from mlr.cluster.connect import connect
+
+__all__ = ["connect"]

@@ -1,50 +1,78 @@
-"""From decoded images to `Statistics`: batches of samples, and the kernels that sum them up."""
+"""Accumulation: from images to `Statistics`, a mini-batch at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlr.core.layout import Layout
-from mlr.core.planes import NARROW_SAMPLES, WHITE
+from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import (
     DIGEST_MODULUS,
     NUMBERS,
+    Group,
     SourceSums,
     Statistics,
     StyleSums,
     TargetSums,
 )
-from mlr.kernels.pack import at_line, clear_from, pack, samples_shape
-from mlr.kernels.parallel import share_out
+from mlr.kernels.pack import BLOCK, at_line, clear_from, pack, samples_shape
+from mlr.kernels.parallel import parallel_for
 from mlr.kernels.products import add_products, sums_of
-from mlr.kernels.vectors import BLOCK
 
 Pixels = npt.NDArray[Any]
 
-BATCH = 512  # samples; with 256 the products take as long
-LEAST = 32  # samples: with fewer, adding up what they make takes longer than making it
-BATCH_BYTES = 256 << 20  # fewer samples where images are large
-PIECE = 1 << 20  # elements of sums that a thread sets to zero
+BATCH = 512  # samples of a mini-batch; with 256 the products take as long
+LEAST = 32  # samples: with fewer, adding up their products takes longer than computing them
+BATCH_BYTES = 128 << 20  # fewer samples where images are large
+PIECE = 1 << 20  # elements that a thread sets to zero at once
 _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class PairDigests:
+    """Digests of some pairs, as sums of their images' digests modulo 2^256.
+
+    Attributes
+    ----------
+    source : int
+        Sum over the source images.
+    targets : mapping of str to int
+        For each expression, the sum of `pair_digest` over the pairs.
+    """
+
+    source: int = 0
+    targets: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: PairDigests) -> PairDigests:
+        names = {*self.targets, *other.targets}
+        return PairDigests(
+            (self.source + other.source) % DIGEST_MODULUS,
+            {
+                name: (self.targets.get(name, 0) + other.targets.get(name, 0)) % DIGEST_MODULUS
+                for name in names
+            },
+        )
+
+
+NO_DIGESTS = PairDigests()
+
+
 class Accumulator:
-    """Sums up the pairs of subjects who all show the same expressions.
+    """Accumulates the pairs of subjects who all show the same expressions.
 
     Parameters
     ----------
     layout : Layout or ReceptiveField
-        Which planes to make.
+        Which planes to compute.
     shape : tuple of int
         (channels, height, width) of every image.
     expressions : sequence of str
@@ -52,12 +80,11 @@ class Accumulator:
     dtype : numpy dtype
         uint8, uint16, float32 or float64: that of every image.
     subjects : int, optional
-        How many are expected, to cut them into batches of equal size.
+        How many are expected, to cut them into mini-batches of equal size.
     batch_bytes : int, optional
-        Memory for a batch, which has `LEAST` samples at least.
-    sparing : bool
-        Rather one batch more than one with room left: for 100 subjects half the memory, but a sixth
-        more time, which is little beside decoding them.
+        Memory for a mini-batch, which has `LEAST` samples at least.
+    templates : Templates, optional
+        What the pairs were registered to; there is one expression then.
     """
 
     def __init__(
@@ -67,8 +94,7 @@ class Accumulator:
         expressions: Sequence[str],
         dtype: npt.DTypeLike,
         subjects: int = BATCH,
-        batch_bytes: int | None = None,
-        sparing: bool = False,
+        batch_bytes: int = BATCH_BYTES,
         templates: Templates | None = None,
     ) -> None:
         self.layout = layout = Layout.of(layout)
@@ -81,20 +107,20 @@ class Accumulator:
         self._each = shape[0] // channels  # samples of a subject
         self._expected = subjects * self._each  # samples to come
         bytes_each = sample_dtype.itemsize * channels * height * width * (1 + len(expressions))
-        self._most = batch_size(self._expected, bytes_each, batch_bytes or BATCH_BYTES, sparing)
+        self._most = batch_size(self._expected, bytes_each, batch_bytes)
         self._memory = at_line(math.prod(self._samples_shape(self._most)), sample_dtype)
         self._open()
-        self._planes: _Planes | None = None  # what was summed up since the last `statistics`
-        self._people = 0
-        self._digests = Counter[str]()
-        self._earlier = Statistics(layout, WHITE[self.dtype.name], shape, templates=templates)
+        self._planes: _Planes | None = None  # what was accumulated since the last `statistics`
+        self._count = 0
+        self._digests = PairDigests()
+        self._earlier = Statistics(layout, DATA_RANGE[self.dtype.name], shape, templates=templates)
         self._styles = None if templates is None else _Styles(shape, templates, self.dtype)
 
     def add(
         self,
         sources: Pixels,
         targets: Mapping[str, Pixels],
-        digests: Mapping[str, int] | None = None,
+        digests: PairDigests = NO_DIGESTS,
         weights: Sequence[Weights] = (),
     ) -> None:
         """Add subjects.
@@ -105,10 +131,10 @@ class Accumulator:
             The source images.
         targets : mapping of str to ndarray of the same shape
             The target images of each expression, in the same order.
-        digests : mapping of str to int, optional
-            For each expression, the sum of the `pair_digest` of these subjects.
+        digests : PairDigests, optional
+            Of these subjects' pairs.
         weights : sequence of Weights
-            Of each pair, if they were moved into a frame; there is one expression then.
+            Of each framed pair.
         """
         if self._styles is not None:
             (name,) = self.expressions
@@ -116,10 +142,10 @@ class Accumulator:
         most = NARROW_SAMPLES // self._each if self.dtype == np.uint8 else len(sources)
         for first in range(0, len(sources), max(most, 1)):
             part = slice(first, first + most)
-            if self._people + len(sources[part]) > most and self.dtype == np.uint8:
+            if self._count + len(sources[part]) > most and self.dtype == np.uint8:
                 self._earlier = self.statistics()
             self._add(sources[part], {name: targets[name][part] for name in self.expressions})
-        self._digests.update(digests or {})
+        self._digests += digests
 
     def statistics(self) -> Statistics:
         """Return the statistics of all that was added."""
@@ -127,31 +153,25 @@ class Accumulator:
         if self._planes is None:
             return self._earlier
         planes, self._planes = self._planes, None
-        source = SourceSums(self._people, planes.lags, planes.source_sums)
-        added = Statistics(
-            layout=self.layout,
-            white=WHITE[self.dtype.name],
-            shape=self.shape,
-            sources=dict.fromkeys(self.expressions, source),
-            targets={
-                name: TargetSums(
-                    cross=planes.cross[name],
-                    sums=planes.target_sums[name],
-                    squares=planes.squares[name][:, 0],
-                    deep=self._people if self.dtype == np.uint16 else 0,
-                    digest=self._digests[name] % DIGEST_MODULUS,
-                    styles=None if self._styles is None else self._styles.taken(),
-                )
-                for name in self.expressions
-            },
-            templates=self._earlier.templates,
-        )
-        self._people, self._digests = 0, Counter()
+        source = SourceSums(self._count, planes.lags, planes.source_sums, self._digests.source)
+        targets = {
+            name: TargetSums(
+                cross=planes.cross[name],
+                sums=planes.target_sums[name],
+                squares=planes.squares[name][:, 0],
+                wide=self._count if self.dtype == np.uint16 else 0,
+                digest=self._digests.targets.get(name, 0),
+                styles=None if self._styles is None else self._styles.taken(),
+            )
+            for name in self.expressions
+        }
+        added = replace(self._earlier, groups=(Group(source, targets),))
+        self._count, self._digests = 0, PairDigests()
         self._earlier = self._earlier + added
         return self._earlier
 
     def _add(self, sources: Pixels, targets: Mapping[str, Pixels]) -> None:
-        """Add subjects that the planes have room for."""
+        """Add subjects whose sums do not overflow."""
         count = len(sources) * self._each
         done = 0
         while done < count:
@@ -165,10 +185,10 @@ class Accumulator:
             done = end
             if self._filled == self._room:
                 self._flush()
-        self._people += len(sources)
+        self._count += len(sources)
 
     def _open(self) -> None:
-        """Make room for the next batch: the last one may be small."""
+        """Start the next mini-batch; the last one may be small."""
         left = -(-self._expected // BLOCK) * BLOCK
         self._filled, self._room = 0, min(left, self._most) if left > 0 else self._most
         shape = self._samples_shape(self._room)
@@ -176,16 +196,13 @@ class Accumulator:
         self._buffers = dict(zip((None, *self.expressions), buffers, strict=True))
 
     def _samples_shape(self, count: int) -> tuple[int, ...]:
-        """Return the shape of so many samples of the sources and of all targets."""
+        """Return the shape of the samples of the sources and of all targets."""
         channels, height, width = self.shape
         channels //= self._each
         return 1 + len(self.expressions), *samples_shape(channels, height, width, count)
 
     def _samples(self, images: Pixels, first: int, end: int) -> Pixels:
-        """Return some samples, of shape (samples, height, width, channels).
-
-        Pooled channels are samples of their own.
-        """
+        """Return samples, (samples, height, width, channels); pooled channels are samples each."""
         each = self._each
         if each == 1:
             return images[first:end]
@@ -194,7 +211,7 @@ class Accumulator:
         return samples[first % each :][: end - first]
 
     def _flush(self) -> None:
-        """Sum up the samples in the buffers."""
+        """Add the products of the mini-batch to the planes."""
         if not self._filled:
             return
         for buffer in self._buffers.values():
@@ -217,7 +234,7 @@ class Accumulator:
 
 @dataclass
 class _Planes:
-    """Sums in the making, as in `Statistics`; squares have one lag."""
+    """Planes being accumulated, as in `Statistics`; squares have one lag."""
 
     lags: Pixels
     source_sums: Pixels
@@ -233,7 +250,7 @@ class _Planes:
         expressions: Sequence[str],
         dtype: np.dtype[Any],
     ) -> _Planes:
-        """Return the sums of nobody."""
+        """Return zero-initialised planes."""
         channels, size = layout.channels(shape[0]), shape[1:]
         lags, taps, each = len(layout.lags), len(layout.receptive_field), len(expressions)
         middles = [(lags,), (), *[(taps,)] * each, *[()] * each, *[(1,)] * each]
@@ -261,14 +278,14 @@ def pair_digest(source: bytes, target: bytes, expression: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """What a framed pair counts with in `StyleSums`.
+    """Weights of a framed pair in `StyleSums`.
 
     Attributes
     ----------
     light, style, teeth : int
-        In parts of 1/256.
+        In units of 1/256.
     shape : ndarray of int32, shape (2, half height, half width)
-        In parts of 1/64.
+        In units of 1/64 pixel.
     """
 
     light: int
@@ -278,17 +295,7 @@ class Weights:
 
 
 class _Styles:
-    """Sums by light and style in the making.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (channels, height, width) of the images.
-    templates : Templates
-        What the pairs were registered to.
-    dtype : numpy dtype
-        Of the images.
-    """
+    """Accumulates `StyleSums` of images (channels, height, width)."""
 
     def __init__(
         self, shape: tuple[int, int, int], templates: Templates, dtype: np.dtype[Any]
@@ -316,7 +323,7 @@ class _Styles:
             self._numbers = [a + b for a, b in zip(self._numbers, added, strict=True)]
 
     def taken(self) -> StyleSums:
-        """Return the sums, and begin with none again."""
+        """Return the sums and reset them."""
         found = StyleSums(self._planes, self._shape, tuple(self._numbers))
         self._reset()
         return found
@@ -338,7 +345,7 @@ def statistics_of_arrays(
     targets : mapping of str to ndarray of the same shape and dtype
         Target images of each expression, in the same order.
     layout : Layout or ReceptiveField
-        Which planes to make.
+        Which planes to compute.
     templates, weights : optional
         Of framed pairs of one expression.
     """
@@ -366,7 +373,7 @@ def _together(
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     memory = np.empty(ends[-1], dtype)
     if zeros:  # in all threads: to touch memory for the first time takes longer than to sum up
-        share_out(
+        parallel_for(
             lambda begin, end: memory[begin * PIECE : end * PIECE].fill(0),
             -(-memory.size // PIECE),
         )
@@ -374,23 +381,19 @@ def _together(
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def batch_size(
-    expected: int, bytes_each: int, batch_bytes: int = BATCH_BYTES, sparing: bool = False
-) -> int:
-    """Return the number of samples of a batch that leaves none nearly empty.
+def batch_size(expected: int, bytes_each: int, batch_bytes: int = BATCH_BYTES) -> int:
+    """Return the number of samples of a mini-batch that leaves none nearly empty.
 
     Parameters
     ----------
     expected : int
         Samples in all.
     bytes_each : int
-        What one takes.
-    batch_bytes, sparing
+        Bytes of one.
+    batch_bytes : int
         As for `Accumulator`.
     """
     expected = max(expected, 1)
     most = min(BATCH, batch_bytes // bytes_each)
-    if sparing:
-        most = min(most, expected)
     batches = -(-expected // max(most // BLOCK * BLOCK, LEAST))
     return -(-expected // (batches * BLOCK)) * BLOCK

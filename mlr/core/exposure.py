@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import face_share
-from mlr.core.bands import Band, RowSums
-from mlr.core.folds import Folds
-from mlr.core.layout import Layout
-from mlr.core.receptive_field import ReceptiveField
-from mlr.core.statistics import SourceSums
+from mlr.core.bands import Band
+from mlr.core.planes import Planes
+from mlr.core.statistics import Statistics
 from mlr.errors import ModelError
 
 LEAST_GAIN = 0.05  # for a face without any contrast, so that nothing is divided by zero
@@ -59,30 +57,22 @@ class Exposure:
         return cls(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
 
     @classmethod
-    def of_sums(cls, sums: RowSums) -> Exposure:
-        """Return that of all source images together, of one channel if the channels are pooled."""
-        layout, (channels, height, width) = sums.head.layout, sums.shape
-        offsets = layout.receptive_field.offsets
-        tap = (0, 0) if (0, 0) in offsets else offsets[0]
-        sources = sums.restricted(Layout(ReceptiveField.of([tap]), pooled=layout.pooled))
-        found: dict[tuple[int, str], _Source] = {}
-        shares: list[Float] = []
-        bands = sources.bands(lambda rows: 5 * 8 * width * rows)
-        each = sources.each(partial(_shared, height=height), bands)
-        for _, (share, folds) in sorted(each, key=lambda found: found[0].first):
-            shares.append(share)
-            for fold, groups in enumerate(folds):
-                for place, (names, count, rows) in enumerate(groups):
-                    for name in names:
-                        part = found.setdefault((fold, name), _Source(count))
-                        part.places.append(place)
-                        part.rows.append(rows)
-        # Expressions share their sources if they do in all rows.
-        distinct = {(key[0], *found[key].places): found[key] for key in sorted(found)}
-        samples = np.concatenate(shares).sum() * (channels if layout.pooled else 1)
-        count = sum(part.count for part in distinct.values())
-        totals = (np.concatenate(part.rows, axis=-1).sum(axis=-1) for part in distinct.values())
-        mean, square = sum(totals) / (count * samples)
+    def of_rows(cls, rows: Sequence[Float], share: Float, statistics: Statistics) -> Exposure:
+        """Return that of all source images together, of one channel if the channels are pooled.
+
+        Parameters
+        ----------
+        rows : sequence of ndarray
+            What `row_sums` returned for each band, from top to bottom.
+        share : ndarray of float64, shape (height, width)
+            `face_share` of the images.
+        statistics : Statistics
+            Of any rows.
+        """
+        sums = np.concatenate(rows, axis=-1)
+        samples = share.sum(axis=1).sum() * statistics.samples_per_pair
+        count = sum(group.source.count for group in statistics.groups)
+        mean, square = sum(group.sum(axis=-1) for group in sums) / (count * samples)
         deviation = np.sqrt(np.maximum(0, square - mean**2))
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 
@@ -112,47 +102,38 @@ class Exposure:
         return gain.astype(np.float32), offset.astype(np.float32)
 
 
-@dataclass
-class _Source:
-    """Who shows an expression in a fold, and what they look like before.
+def row_sums(crop: Statistics, band: Band, share: Float) -> Float:
+    """Return what `Exposure.of_rows` needs of the rows of a band.
 
-    Attributes
+    Rows are summed on their own, so that they have the same sums in any band.
+
+    Parameters
     ----------
-    count : int
-        How many they are.
-    places : list of int
-        For each band, their place among the groups there.
-    rows : list of ndarray of float64, shape (2, channels, rows)
-        For each band, what `_Group` holds of it.
+    crop : Statistics
+        Of the rows of the band and its halo.
+    band : Band
+    share : ndarray of float64, shape (height, width)
+        `face_share` of the images.
+
+    Returns
+    -------
+    ndarray of float64, shape (groups, 2, channels, rows)
+        Intensities and squared intensities of the sources, weighted by `face_share`.
     """
+    statistics = crop.rows(band.inner.start, band.inner.stop)
+    share = share[band.rows]
+    squares = int(np.flatnonzero(~statistics.layout.lags.any(axis=1))[0])
+    white = statistics.data_range
 
-    count: int
-    places: list[int] = field(default_factory=list)
-    rows: list[Float] = field(default_factory=list)
+    def sums(planes: Planes, unit: float) -> Float:
+        return (share * planes).sum(axis=-1) * unit
 
-
-#: Expressions with the same sources, how many these are, and their intensities and squares,
-#: summed over what counts in each row: (2, channels, rows).
-_Group = tuple[list[str], int, Float]
-
-
-def _shared(folds: Folds, band: Band, *, height: int) -> tuple[Float, list[list[_Group]]]:
-    """Return how much counts in each row of a band, and the groups of each fold.
-
-    Rows are summed up by themselves, so that they have the same sums in any band.
-    """
-    share = face_share(height, folds.shape[2], band.rows).astype(np.float64)
-    squares_at = int(np.flatnonzero(~folds.layout.lags.any(axis=1))[0])
-
-    def group(source: SourceSums, names: list[str], white: float) -> _Group:
-        planes = (source.sums, 1 / white), (source.lags[:, squares_at], 1 / white**2)
-        # One plane after the other, for they are large.
-        sums = [[(share * p).sum(axis=1) * unit for p in some] for some, unit in planes]
-        return names, source.count, np.array(sums)
-
-    parts = folds.rows(band.inner.start, band.inner.stop).parts
-    groups = [[group(*found, part.white) for found in part.groups()] for part in parts]
-    return share.sum(axis=1), groups
+    return np.array(
+        [
+            [sums(group.source.sums, 1 / white), sums(group.source.lags[:, squares], 1 / white**2)]
+            for group in statistics.groups
+        ]
+    )
 
 
 _KEYS = ("brightness", "contrast")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
 from mlr.core.singular import solve_singular
-from mlr.core.statistics import SourceSums, Statistics, TargetSums
+from mlr.core.statistics import Group, Statistics
 from mlr.errors import MlrError, OptionError
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
 
@@ -49,14 +47,13 @@ def solve(
     order = {name: index for index, name in enumerate(statistics.expressions)}
     wanted = len(range(*rows.indices(height)))
     result = np.empty((len(order), channels, len(field) + 1, wanted, width), np.float32)
-    for source, names in statistics.groups():
-        targets = [statistics.targets[name] for name in names]
+    for group in statistics.groups:
         for channel in range(channels):
-            weights = _solved(statistics, source, targets, channel, penalty)
+            weights = _solved(statistics, group, channel, penalty)
             with np.errstate(over="ignore"):
-                for name, solution in zip(names, weights, strict=True):
+                for name, solution in zip(group.targets, weights, strict=True):
                     result[order[name], channel] = solution[:, rows]
-            del weights  # lest the next channel's be made beside them
+            del weights  # before those of the next channel are allocated
     if not np.isfinite(result).all():
         raise MlrError(
             "the weights are too large for a model: give intensities in [0, 1] or a larger penalty"
@@ -65,25 +62,21 @@ def solve(
 
 
 def _solved(
-    statistics: Statistics,
-    source: SourceSums,
-    targets: Sequence[TargetSums],
-    channel: int,
-    penalty: float,
+    statistics: Statistics, group: Group, channel: int, penalty: float
 ) -> npt.NDArray[np.float64]:
-    """Return the weights of a channel, of shape (targets, taps + 1, height, width)."""
+    """Return the weights of a channel, (targets, taps + 1, height, width)."""
     field = statistics.receptive_field
     table = field.lag_table
     unknowns, size = len(field) + 1, statistics.shape[1:]
-    cross = np.empty((len(targets), len(field), *size))
-    sums = np.empty((len(targets), *size))
-    for k, target in enumerate(targets):
+    cross = np.empty((len(group.targets), len(field), *size))
+    sums = np.empty((len(group.targets), *size))
+    for k, target in enumerate(group.targets.values()):
         cross[k], sums[k] = target.cross[channel], target.sums[channel]
-    weights = np.empty((len(targets), unknowns, *size))
+    weights = np.empty((len(group.targets), unknowns, *size))
     equations = NormalEquations(
-        lags=source.lags[channel].astype(np.float64),
-        source_sums=source.sums[channel].astype(np.float64),
-        samples=float(source.count),
+        lags=group.source.lags[channel].astype(np.float64),
+        source_sums=group.source.sums[channel].astype(np.float64),
+        samples=float(group.source.count),
         cross=cross,
         target_sums=sums,
         taps=field.taps,
@@ -91,7 +84,7 @@ def _solved(
         base_of=table.base_of,
         penalty=penalty * np.eye(unknowns),
         prior=np.zeros(unknowns),
-        scale=statistics.white,
+        scale=statistics.data_range,
     )
     singular = solve_pixels(equations, weights)
     try:
@@ -102,9 +95,9 @@ def _solved(
 
 
 def solving_bytes(statistics: Statistics) -> int:
-    """Return the bytes that `solve` takes for each row of images, besides the statistics."""
+    """Return the bytes that `solve` allocates for each row of images."""
     field, width = statistics.receptive_field, statistics.shape[2]
-    each = max((len(names) for _, names in statistics.groups()), default=0)
+    each = max((len(group.targets) for group in statistics.groups), default=0)
     float64 = len(statistics.layout.lags) + 1 + 2 * each * (len(field) + 1)
     float32 = len(statistics.expressions) * statistics.shape[0] * (len(field) + 1)
     return width * (8 * float64 + 4 * float32)

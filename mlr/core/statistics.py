@@ -6,7 +6,7 @@ With x the source image, t the target and o_1 .. o_k the taps of the receptive f
     cross[k](p)  = sum_n x_n(p + o_k) t_n(p)
     sums         = sum_n x_n  and  sum_n t_n,      squares = sum_n t_n^2
 
-where a pixel outside the frame counts as 0. Intensities are integers (8- or 16-bit), so the sums
+where a pixel outside the image counts as 0. Intensities are integers (8- or 16-bit), so the sums
 are exact: the same bits for any order, batch size, number of threads or split of the data. They
 add and subtract like the sets of pairs that they stand for. See `mlr.core.planes` for dtypes.
 """
@@ -14,22 +14,23 @@ add and subtract like the sets of pairs that they stand for. See `mlr.core.plane
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from mlr.core.layout import Layout
-from mlr.core.planes import TO_16_BITS, WHITE, Planes, minus, narrowed, summed, taken
+from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, minus, narrowed, summed, taken
 from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.templates import Templates
 from mlr.errors import DataError
 
-if TYPE_CHECKING:  # to apply a model takes no compiler
-    from mlr.core.registration.templates import Templates
-
 DIGEST_MODULUS = 1 << 256
-NUMBERS = 5  # sums of light and style alone
+NUMBERS = 5  # length of `StyleSums.numbers`
+
+#: Changes planes, given their degree in the intensities and the number of samples in them.
+Change = Callable[[Planes, int, int], Planes]
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,22 @@ class SourceSums:
         Lag planes, in the order of `Layout.lags`; one channel if they are pooled.
     sums : ndarray of the same dtype, shape (channels, height, width)
         Sum of the images.
+    digest : int
+        Sum of the images' digests modulo 2^256; 0 if unknown.
     """
 
     count: int
     lags: Planes
     sums: Planes
+    digest: int = 0
 
 
 @dataclass(frozen=True)
 class StyleSums:
-    """Sums over framed pairs, weighted by light l, teeth g and style s: for residual and shape.
+    """Sums over framed pairs, weighted by light l, teeth g and style s, for residual and shape.
 
-    Weights are integers, in parts of 1/256; shapes u, fields of the target less the shape of the
-    subject, in parts of 1/64 of their pixels.
+    Weights are integers, in units of 1/256; shapes u, fields of the target minus the shape of the
+    subject, in units of 1/64 pixel.
 
     Attributes
     ----------
@@ -73,7 +77,7 @@ class StyleSums:
     numbers: tuple[int, ...]
 
     def plus(self, other: StyleSums, sign: int = 1) -> StyleSums:
-        """Return the sums of both sets of pairs; with sign -1 those without the others."""
+        """Return self + sign * other."""
         numbers = zip(self.numbers, other.numbers, strict=True)
         return StyleSums(
             self.planes + sign * other.planes,
@@ -92,20 +96,36 @@ class TargetSums:
         Sum of the target times the source at each tap.
     sums, squares : ndarray of the same dtype, shape (channels, height, width)
         Sum of the targets, and of their squares.
-    deep : int
+    wide : int
         Number of pairs with more than 8 bits.
     digest : int
-        Sum of the pairs' digests modulo 2^256: like the planes, it adds and subtracts.
+        Sum of the pairs' digests modulo 2^256.
     styles : StyleSums, optional
-        Those of pairs that were moved into the frame of their expression.
+        Those of framed pairs.
     """
 
     cross: Planes
     sums: Planes
     squares: Planes
-    deep: int = 0
+    wide: int = 0
     digest: int = 0
     styles: StyleSums | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Expressions that have exactly the same source images, and so one Gram matrix.
+
+    Attributes
+    ----------
+    source : SourceSums
+        Sums over the sources.
+    targets : dict of str to TargetSums
+        For each expression, the sums that involve its targets.
+    """
+
+    source: SourceSums
+    targets: dict[str, TargetSums]
 
 
 @dataclass(frozen=True)
@@ -116,29 +136,29 @@ class Statistics:
     ----------
     layout : Layout
         Which planes there are.
-    white : float
+    data_range : float
         Intensity of white: 255 (integer planes, exact), 65535 (float64 planes, exact for up to two
         million pairs since every sum stays below 2^53) or 1 (float64 planes, rounded).
     shape : tuple of int
         (channels, height, width) of the images.
-    sources : dict of str to SourceSums
-        For each expression, sums over the sources of its pairs. Expressions that the same subjects
-        show share one object, and so one Gram matrix and one factorisation.
-    targets : dict of str to TargetSums
-        For each expression, the sums that involve its targets.
+    groups : tuple of Group
+        In the order of their first expressions.
     source : str
         Name of the source expression.
     templates : Templates, optional
-        What the pairs were registered to; without them they were not.
+        What the pairs were registered to; None if they were not.
     """
 
     layout: Layout
-    white: float
+    data_range: float
     shape: tuple[int, int, int]
-    sources: dict[str, SourceSums] = field(default_factory=dict)
-    targets: dict[str, TargetSums] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
     source: str = "source"
     templates: Templates | None = None
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(f"{name} {count}" for name, count in self.pairs.items())
+        return f"Statistics(pairs {pairs}, images {self.shape})"
 
     @property
     def receptive_field(self) -> ReceptiveField:
@@ -146,26 +166,44 @@ class Statistics:
         return self.layout.receptive_field
 
     @property
+    def samples_per_pair(self) -> int:
+        """Samples that a pair adds to a plane: its channels if they are pooled, otherwise 1."""
+        return self.shape[0] if self.layout.pooled else 1
+
+    @property
+    def sources(self) -> dict[str, SourceSums]:
+        """The sums over the sources of each expression, in alphabetical order."""
+        return {name: g.source for name, g in sorted(_by_name(self).items())}
+
+    @property
+    def targets(self) -> dict[str, TargetSums]:
+        """The sums over the targets of each expression, in alphabetical order."""
+        return {name: g.targets[name] for name, g in sorted(_by_name(self).items())}
+
+    @property
     def expressions(self) -> tuple[str, ...]:
         """Names of the target expressions, in alphabetical order."""
-        return tuple(sorted(self.targets))
+        return tuple(sorted(_by_name(self)))
 
     @property
     def pairs(self) -> dict[str, int]:
         """Number of training pairs of each expression."""
-        return {name: self.sources[name].count for name in self.expressions}
+        return {name: source.count for name, source in self.sources.items()}
 
     @property
     def hexdigest(self) -> str:
         """Digest of the training pairs, 64 hexadecimal digits; the same in any order."""
         return hexdigest(target.digest for target in self.targets.values())
 
-    def groups(self) -> list[tuple[SourceSums, list[str]]]:
-        """Return each distinct `SourceSums` with the expressions that share it."""
-        found: dict[int, tuple[SourceSums, list[str]]] = {}
-        for name in self.expressions:
-            found.setdefault(id(self.sources[name]), (self.sources[name], []))[1].append(name)
-        return list(found.values())
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the planes."""
+        return sum(planes.nbytes for planes in self.planes())
+
+    @property
+    def head(self) -> Statistics:
+        """Itself; see `mlr.core.bands.RowSource`."""
+        return self
 
     def __add__(self, other: Statistics) -> Statistics:
         """Return the statistics of both sets of pairs together.
@@ -178,7 +216,7 @@ class Statistics:
         return total((self, other))
 
     def __sub__(self, other: Statistics) -> Statistics:
-        """Return the statistics without the pairs of ``other``, as if they had never been in.
+        """Return the statistics without the pairs of ``other``, as if they had never been added.
 
         Raises
         ------
@@ -203,7 +241,7 @@ class Statistics:
             raise DataError(
                 f"statistics of different images: {_size(self.shape)} and {_size(other.shape)}"
             )
-        if (self.white == 1.0) != (other.white == 1.0):
+        if (self.data_range == 1.0) != (other.data_range == 1.0):
             raise DataError("statistics of integer and of floating-point images do not add up")
         if self.source != other.source:
             raise DataError(
@@ -212,7 +250,7 @@ class Statistics:
         if digest_of(self.templates) != digest_of(other.templates):
             raise DataError(
                 "statistics of pairs registered to different templates do not add up; make them "
-                "anew with mlr statistics --like the first of the files, or train from the folders"
+                "again with mlr statistics --like the first of the files, or train from the folders"
             )
 
     def only(self, expressions: Iterable[str]) -> Statistics:
@@ -225,18 +263,15 @@ class Statistics:
         """
         wanted = set(expressions)
         check_expressions(wanted, self.expressions)
-        return _in_8_bits_if_it_can_be(
-            replace(
-                self,
-                sources={name: self.sources[name] for name in wanted},
-                targets={name: self.targets[name] for name in wanted},
-            )
+        kept = (
+            replace(g, targets={name: t for name, t in g.targets.items() if name in wanted})
+            for g in self.groups
         )
+        groups = tuple(sorted((g for g in kept if g.targets), key=_first_name))
+        return _as_8_bits(replace(self, groups=groups))
 
     def restricted(self, layout: Layout | ReceptiveField) -> Statistics:
         """Return the statistics of the same pairs with some of the planes, exactly.
-
-        No plane depends on which other planes there are: they are picked out.
 
         Parameters
         ----------
@@ -246,7 +281,7 @@ class Statistics:
         Raises
         ------
         DataError
-            If a plane is not there.
+            If a plane is missing.
         """
         layout = Layout.of(layout)
         if layout == self.layout:
@@ -264,230 +299,206 @@ class Statistics:
             )
         taps = [ours.index(offset) for offset in theirs]
         kept = [lags.index(lag) for lag in wanted]
-        return replace(
-            self,
-            layout=layout,
-            sources=_each(self, lambda s: replace(s, lags=taken(s.lags, kept))),
-            targets={
-                name: replace(target, cross=taken(target.cross, taps))
-                for name, target in self.targets.items()
-            },
+        groups = tuple(
+            Group(
+                replace(g.source, lags=taken(g.source.lags, kept)),
+                {n: replace(t, cross=taken(t.cross, taps)) for n, t in g.targets.items()},
+            )
+            for g in self.groups
         )
+        return replace(self, layout=layout, groups=groups)
 
     def rows(self, first: int, end: int) -> Statistics:
-        """Return the statistics of images cut off above and below, but for what crosses the cut.
+        """Return the rows first, ..., end - 1 of all planes, as views.
 
-        Parameters
-        ----------
-        first, end : int
-            The rows first, ..., end - 1. Their planes are views; products with pixels of other rows
-            are still in there.
+        Products with pixels of other rows are still in there.
         """
         channels, height, width = self.shape
         if (first, end) == (0, height):
             return self
+        found = self.map_planes(lambda planes, *_: planes[..., first:end, :])
+        return found.with_shape((channels, end - first, width))
 
-        def cut(planes: Planes) -> Planes:
-            return planes[..., first:end, :]
+    def map_planes(self, change: Change) -> Statistics:
+        """Return the statistics with every plane changed.
 
-        return self.changed(cut, (channels, end - first, width))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the planes take."""
-        sources = [planes for s, _ in self.groups() for planes in (s.lags, s.sums)]
-        targets = [planes for t in self.targets.values() for planes in (t.cross, t.sums, t.squares)]
-        styles = [t.styles.planes for t in self.targets.values() if t.styles is not None]
-        return sum(planes.nbytes for planes in (*sources, *targets, *styles))
-
-    def changed(
-        self, change: Callable[[Planes], Planes], shape: tuple[int, int, int]
-    ) -> Statistics:
-        """Return the statistics with every plane changed, of images of another shape."""
-        return replace(
-            self,
-            shape=shape,
-            sources=_each(self, lambda s: replace(s, lags=change(s.lags), sums=change(s.sums))),
-            targets={
+        Parameters
+        ----------
+        change : function
+            Is given planes (..., height, width), their degree in the intensities (1 or 2) and the
+            number of samples in them; 0 samples for those of `StyleSums`.
+        """
+        groups = []
+        for g in self.groups:
+            source, samples = g.source, g.source.count * self.samples_per_pair
+            targets = {
                 name: replace(
-                    target,
-                    cross=change(target.cross),
-                    sums=change(target.sums),
-                    squares=change(target.squares),
-                    styles=target.styles
-                    and replace(target.styles, planes=change(target.styles.planes)),
+                    t,
+                    cross=change(t.cross, 2, samples),
+                    sums=change(t.sums, 1, samples),
+                    squares=change(t.squares, 2, samples),
+                    styles=t.styles and replace(t.styles, planes=change(t.styles.planes, 1, 0)),
                 )
-                for name, target in self.targets.items()
-            },
-        )
+                for name, t in g.targets.items()
+            }
+            lags, sums = change(source.lags, 2, samples), change(source.sums, 1, samples)
+            groups.append(Group(replace(source, lags=lags, sums=sums), targets))
+        return replace(self, groups=tuple(groups))
+
+    def planes(self) -> list[Planes]:
+        """Return all planes, in the same order for statistics with the same groups."""
+        found: list[Planes] = []
+        for g in self.groups:
+            found += [g.source.lags, g.source.sums]
+            for t in g.targets.values():
+                found += [t.cross, t.sums, t.squares]
+                found += [] if t.styles is None else [t.styles.planes]
+        return found
+
+    def with_shape(self, shape: tuple[int, int, int]) -> Statistics:
+        """Return the statistics for images of another shape, with the same planes."""
+        return replace(self, shape=shape)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the statistics hold, ready for JSON."""
+        channels, height, width = self.shape
+        return {
+            "kind": "statistics",
+            "source": self.source,
+            "expressions": list(self.expressions),
+            "size": f"{width}x{height}",
+            "channels": channels,
+            "receptive_field": str(self.layout),
+            "pairs": self.pairs,
+            "data_range": int(self.data_range),
+            "digest": self.hexdigest,
+            **({} if self.templates is None else {"templates": self.templates.digest}),
+        }
 
 
-def check_expressions(wanted: Iterable[str], there: Iterable[str]) -> None:
-    """Raise unless all expressions wanted are there.
+def check_expressions(wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a `DataError` unless all expressions wanted are known."""
+    for name in sorted(set(wanted) - set(known)):
+        names = ", ".join(known) or "none"
+        raise DataError(f"no expression {name!r}; target expressions there: {names}")
+
+
+def total(parts: Sequence[Statistics]) -> Statistics:
+    """Return the sum of at least one statistics, in the one form that a set of pairs has.
 
     Raises
     ------
     DataError
-        If one is not.
+        If they do not fit together.
     """
-    for name in sorted(set(wanted) - set(there)):
-        known = ", ".join(there) or "none"
-        raise DataError(f"no expression {name!r}; target expressions there: {known}")
-
-
-def total(parts: Sequence[Statistics]) -> Statistics:
-    """Return the sum of at least one statistics, in the one form that a set of pairs has."""
     first, *rest = parts
     if not rest:
         return first
     for part in rest:
         first.check_fits(part)
-    white = max(part.white for part in parts)
-    parts = [_with_white(part, white) for part in parts]
-    each = first.shape[0] if first.layout.pooled else 1  # samples of a pair
-    sources: dict[str, SourceSums] = {}
-    targets: dict[str, TargetSums] = {}
-    made: dict[tuple[int, ...], SourceSums] = {}
-    for name in sorted({name for part in parts for name in part.targets}):
-        having = [part for part in parts if name in part.targets]
-        found = [part.sources[name] for part in having]
-        key = tuple(map(id, found))
-        if key not in made:
-            made[key] = _source_total(found, each)
-        sources[name] = made[key]
-        targets[name] = _target_total(
-            [part.targets[name] for part in having], sources[name].count * each
-        )
-    return _in_8_bits_if_it_can_be(
-        replace(first, white=white, sources=_shared(sources), targets=targets)
-    )
-
-
-def _source_total(parts: Sequence[SourceSums], each: int) -> SourceSums:
-    if len(parts) == 1:
-        return parts[0]
-    count = sum(part.count for part in parts)
-    return SourceSums(
-        count,
-        lags=summed([part.lags for part in parts], count * each),
-        sums=summed([part.sums for part in parts], count * each),
-    )
-
-
-def _target_total(parts: Sequence[TargetSums], samples: int) -> TargetSums:
-    if len(parts) == 1:
-        return parts[0]
-    styles = [part.styles for part in parts if part.styles is not None]
-    return TargetSums(
-        cross=summed([part.cross for part in parts], samples),
-        sums=summed([part.sums for part in parts], samples),
-        squares=summed([part.squares for part in parts], samples),
-        deep=sum(part.deep for part in parts),
-        digest=sum(part.digest for part in parts) % DIGEST_MODULUS,
-        styles=reduce(StyleSums.plus, styles) if styles else None,
-    )
+    data_range = max(part.data_range for part in parts)
+    scaled = [_scaled(part, data_range) for part in parts]
+    groups = [
+        _group_total([group for group in key if group is not None], names, first.samples_per_pair)
+        for key, names in _joint_groups(scaled)
+    ]
+    return _as_8_bits(replace(first, data_range=data_range, groups=_merged(groups)))
 
 
 def _difference(a: Statistics, b: Statistics) -> Statistics:
     """Return a - b, in the one form that a set of pairs has."""
     a.check_fits(b)
-    white = max(a.white, b.white)
-    a, b = _with_white(a, white), _with_white(b, white)
-    sources: dict[str, SourceSums] = {}
-    targets: dict[str, TargetSums] = {}
-    made: dict[tuple[int, int], SourceSums] = {}
-    each = a.shape[0] if a.layout.pooled else 1
-    for name in sorted({*a.targets, *b.targets}):
-        if name not in a.targets:
+    data_range = max(a.data_range, b.data_range)
+    a, b = _scaled(a, data_range), _scaled(b, data_range)
+    groups: list[Group] = []
+    for (ours, theirs), names in _joint_groups((a, b)):
+        if ours is None:
             raise DataError("cannot take out pairs that were never put in")
-        sources[name], targets[name] = a.sources[name], a.targets[name]
-        if name not in b.targets:
-            continue
-        key = id(a.sources[name]), id(b.sources[name])
-        if key not in made:
-            made[key] = _source_difference(a.sources[name], b.sources[name], each)
-        sources[name] = made[key]
-        samples = sources[name].count * each
-        if samples:
-            targets[name] = _target_difference(a.targets[name], b.targets[name], samples)
-        else:
-            del sources[name], targets[name]
-    return _in_8_bits_if_it_can_be(replace(a, sources=_shared(sources), targets=targets))
+        if theirs is None:
+            groups.append(Group(ours.source, {name: ours.targets[name] for name in names}))
+        elif (left := _group_difference(ours, theirs, names, a.samples_per_pair)) is not None:
+            groups.append(left)
+    return _as_8_bits(replace(a, groups=_merged(groups)))
 
 
-def _size(shape: tuple[int, int, int]) -> str:
-    """Return a size as subjects say it."""
-    channels, height, width = shape
-    return f"{width}x{height} px {'grey' if channels == 1 else 'colour'}"
+def _by_name(statistics: Statistics) -> dict[str, Group]:
+    return {name: group for group in statistics.groups for name in group.targets}
 
 
-def _in_8_bits_if_it_can_be(statistics: Statistics) -> Statistics:
-    """Return statistics that hold no deep pair as if there had never been one."""
-    deep = any(target.deep for target in statistics.targets.values())
-    if statistics.white == WHITE["uint16"] and not deep:
-        return _with_white(statistics, WHITE["uint8"])
-    return statistics
+def _first_name(group: Group) -> str:
+    return min(group.targets)
 
 
-def _with_white(statistics: Statistics, white: float) -> Statistics:
-    """Return the same statistics in units of 8 or of 16 bits; exact either way."""
-    if statistics.white == white:
-        return statistics
-    grow = white > statistics.white
-    each = statistics.shape[0] if statistics.layout.pooled else 1
+def _joint_groups(
+    parts: Sequence[Statistics],
+) -> list[tuple[tuple[Group | None, ...], list[str]]]:
+    """Return expressions that are in the same groups of all parts, with those groups."""
+    names = sorted({name for part in parts for group in part.groups for name in group.targets})
+    found: dict[tuple[int, ...], list[str]] = {}
+    for name in names:
+        key = tuple(
+            next((i for i, group in enumerate(part.groups) if name in group.targets), -1)
+            for part in parts
+        )
+        found.setdefault(key, []).append(name)
+    return [
+        (tuple(p.groups[i] if i >= 0 else None for p, i in zip(parts, key, strict=True)), names)
+        for key, names in found.items()
+    ]
 
-    def scaled(planes: Planes, power: int, count: int) -> Planes:
-        factor = TO_16_BITS**power
-        if grow:
-            return planes.astype(np.float64) * factor
-        return narrowed(planes.astype(np.int64) // factor, count * each)
 
-    return replace(
-        statistics,
-        white=white,
-        sources=_each(
-            statistics,
-            lambda source: replace(
-                source,
-                lags=scaled(source.lags, 2, source.count),
-                sums=scaled(source.sums, 1, source.count),
-            ),
-        ),
-        targets={
-            name: replace(
-                target,
-                cross=scaled(target.cross, 2, statistics.sources[name].count),
-                sums=scaled(target.sums, 1, statistics.sources[name].count),
-                squares=scaled(target.squares, 2, statistics.sources[name].count),
-                styles=target.styles
-                and replace(target.styles, planes=_styles_scaled(target.styles.planes, grow)),
-            )
-            for name, target in statistics.targets.items()
-        },
+def _group_total(groups: Sequence[Group], names: Iterable[str], samples_per_pair: int) -> Group:
+    if len(groups) == 1:
+        return Group(groups[0].source, {name: groups[0].targets[name] for name in names})
+    sources = [group.source for group in groups]
+    count = sum(source.count for source in sources)
+    samples = count * samples_per_pair
+    known = all(source.digest for source in sources)
+    source = SourceSums(
+        count,
+        summed([source.lags for source in sources], samples),
+        summed([source.sums for source in sources], samples),
+        sum(source.digest for source in sources) % DIGEST_MODULUS if known else 0,
+    )
+    return Group(
+        source, {n: _target_total([group.targets[n] for group in groups], samples) for n in names}
     )
 
 
-def _styles_scaled(planes: Planes, grow: bool) -> Planes:
-    """Return planes of styles in units of 16 bits instead of 8, or back; exact, as integers."""
-    return planes * TO_16_BITS if grow else planes // TO_16_BITS
+def _target_total(parts: Sequence[TargetSums], samples: int) -> TargetSums:
+    styles = [part.styles for part in parts if part.styles is not None]
+    return TargetSums(
+        cross=summed([part.cross for part in parts], samples),
+        sums=summed([part.sums for part in parts], samples),
+        squares=summed([part.squares for part in parts], samples),
+        wide=sum(part.wide for part in parts),
+        digest=sum(part.digest for part in parts) % DIGEST_MODULUS,
+        styles=reduce(StyleSums.plus, styles) if styles else None,
+    )
 
 
-def _each(
-    statistics: Statistics, change: Callable[[SourceSums], SourceSums]
-) -> dict[str, SourceSums]:
-    """Return the sources changed; expressions that share one still do."""
-    changed: dict[str, SourceSums] = {}
-    for source, names in statistics.groups():
-        changed |= dict.fromkeys(names, change(source))
-    return changed
-
-
-def _source_difference(a: SourceSums, b: SourceSums, each: int) -> SourceSums:
-    count = a.count - b.count
-    sums = minus(a.sums, b.sums, count * each)
+def _group_difference(
+    a: Group, b: Group, names: Iterable[str], samples_per_pair: int
+) -> Group | None:
+    """Return a - b, or None if nothing is left."""
+    count = a.source.count - b.source.count
+    samples = count * samples_per_pair
+    sums = minus(a.source.sums, b.source.sums, samples)
     if count < 0 or sums.min() < 0 or (count == 0 and sums.any()):
         raise DataError("cannot take out pairs that were never put in")
-    return SourceSums(count, minus(a.lags, b.lags, count * each), sums)
+    if count == 0:
+        return None
+    known = a.source.digest and b.source.digest
+    source = SourceSums(
+        count,
+        minus(a.source.lags, b.source.lags, samples),
+        sums,
+        (a.source.digest - b.source.digest) % DIGEST_MODULUS if known else 0,
+    )
+    targets = {
+        name: _target_difference(a.targets[name], b.targets[name], samples) for name in names
+    }
+    return Group(source, targets)
 
 
 def _target_difference(a: TargetSums, b: TargetSums, samples: int) -> TargetSums:
@@ -495,36 +506,58 @@ def _target_difference(a: TargetSums, b: TargetSums, samples: int) -> TargetSums
         cross=minus(a.cross, b.cross, samples),
         sums=minus(a.sums, b.sums, samples),
         squares=minus(a.squares, b.squares, samples),
-        deep=a.deep - b.deep,
+        wide=a.wide - b.wide,
         digest=(a.digest - b.digest) % DIGEST_MODULUS,
         styles=None if a.styles is None or b.styles is None else a.styles.plus(b.styles, -1),
     )
 
 
+def _merged(groups: Iterable[Group]) -> tuple[Group, ...]:
+    """Return the groups, those with the same source images made one; shards may have split them."""
+    found: dict[object, Group] = {}
+    for number, group in enumerate(groups):
+        source = group.source
+        key = (source.count, source.digest) if source.digest else number
+        same = found.get(key)
+        found[key] = group if same is None else Group(same.source, same.targets | group.targets)
+    return tuple(sorted(found.values(), key=_first_name))
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{width}x{height} px {'grey' if channels == 1 else 'colour'}"
+
+
+def _as_8_bits(statistics: Statistics) -> Statistics:
+    """Return statistics without 16-bit pairs as if there had never been one."""
+    wide = any(target.wide for target in statistics.targets.values())
+    if statistics.data_range == DATA_RANGE["uint16"] and not wide:
+        return _scaled(statistics, DATA_RANGE["uint8"])
+    return statistics
+
+
+def _scaled(statistics: Statistics, data_range: float) -> Statistics:
+    """Return the same statistics for intensities of 8 or of 16 bits; exact either way."""
+    if statistics.data_range == data_range:
+        return statistics
+    grow = data_range > statistics.data_range
+
+    def scaled(planes: Planes, degree: int, samples: int) -> Planes:
+        factor = TO_16_BITS**degree
+        if samples == 0:  # of styles: integers of 64 bits in any case
+            return planes * factor if grow else planes // factor
+        if grow:
+            return planes.astype(np.float64) * factor
+        return narrowed(planes.astype(np.int64) // factor, samples)
+
+    return replace(statistics.map_planes(scaled), data_range=data_range)
+
+
 def digest_of(templates: Templates | None) -> str:
-    """Return the digest of templates, or nothing if there are none."""
+    """Return the digest of templates, or an empty string."""
     return "" if templates is None else templates.digest
 
 
 def hexdigest(digests: Iterable[int]) -> str:
     """Return the digest of several sets of pairs, 64 hexadecimal digits."""
     return f"{sum(digests) % DIGEST_MODULUS:064x}"
-
-
-def _shared(sources: dict[str, SourceSums]) -> dict[str, SourceSums]:
-    """Return the same sources with equal ones made one; shards may differ where sums agree."""
-    distinct: list[SourceSums] = []
-    result: dict[str, SourceSums] = {}
-    for name, source in sources.items():
-        for other in distinct:
-            if other is source or (
-                other.count == source.count
-                and np.array_equal(other.sums, source.sums)
-                and np.array_equal(other.lags, source.lags)
-            ):
-                result[name] = other
-                break
-        else:
-            distinct.append(source)
-            result[name] = source
-    return result

@@ -1,4 +1,4 @@
-"""Clips, whose frames imageio decodes and encodes with ffmpeg: the extra ``mlr[video]``."""
+"""Clips, decoded and encoded by imageio with ffmpeg, which needs the extra ``mlr[video]``."""
 
 from __future__ import annotations
 
@@ -22,106 +22,79 @@ from mlr.io.provenance import NO_RECORD, Record, from_json, to_json
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: Kinds of file that are written, all with H.264 in them.
+#: Suffixes of clips that are written, all with H.264.
 WRITTEN = frozenset({".mp4", ".mov", ".mkv", ".m4v"})
-#: Kinds of file that are taken for clips.
+#: Suffixes of clips that are read.
 CLIPS = WRITTEN | {".webm", ".avi"}
-#: Changes the frames of a clip, given their height and width.
-Film = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
+#: Changes video frames, given their height and width.
+FrameChange = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
 
-UNKNOWN_RATE = 25  # frames a second
-QUALITY = 8  # of 10; the eye hardly tells it from the frames
-#: Without these ffmpeg darkens frames by one of 255 levels in reading and writing them.
+UNKNOWN_RATE = 25  # assumed frames per second
+QUALITY = 8  # out of 10; visually lossless
+#: Without these flags ffmpeg darkens video frames by one of 255 levels.
 ACCURATE = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-#: The plug-in of imageio, which goes by the suffix and does not know all of them.
+#: imageio's plug-in; the extension is fixed since it does not know all suffixes.
 PLUGIN: dict[str, Any] = {"plugin": "FFMPEG", "extension": ".mp4"}
-#: Matrices between RGB and what is stored, as ffmpeg prints them and as its filter calls them.
+#: Colour matrices: ffmpeg's names in descriptions of streams, and those of its scale filter.
 MATRICES = {"bt709": "bt709", "bt2020nc": "bt2020", "smpte170m": "smpte170m", "bt470bg": "bt601"}
 
 
 def is_clip(path: Path) -> bool:
-    """Tell from the suffix whether a file is taken for a clip."""
+    """Return whether the suffix of a file is that of a clip."""
     return path.suffix.lower() in CLIPS
 
 
 def change_clip(
     source: Path,
     path: Path,
-    change: Film,
+    change: FrameChange,
     *,
     record: Record | None = None,
     force: bool = False,
 ) -> int:
-    """Change every frame of a clip, with a few in memory at a time, and keep its rate and sound.
+    """Change every video frame of a clip, keep its rate and sound, and return their number.
 
-    Parameters
-    ----------
-    source : Path
-        The clip.
-    path : Path
-        File to write; its suffix is one of `WRITTEN`.
-    change : function of an iterator and (height, width)
-        Is given the frames, uint8 of shape (height, width, 3), and their size; yields changed ones,
-        as many and all of one size.
-    record : mapping, optional
-        See `mlr.io.provenance`.
-    force : bool
-        Replace an existing file.
+    ``change`` gets an iterator of video frames, uint8 of shape (height, width, 3), and their
+    (height, width). It yields as many changed ones, which may have another size.
 
-    Returns
-    -------
-    int
-        Number of frames.
-
-    Raises
-    ------
-    ImageError
-        If the clip cannot be read, or the extra is not installed.
-    OutputExistsError
-        If the file exists and ``force`` is false.
-    MlrError
-        If it cannot be written.
+    `ImageError` is raised if the clip cannot be read or written, `OutputExistsError` if ``path``
+    exists and ``force`` is false, `MlrError` if the extra is not installed.
     """
+    _check_regular(source)
+    ffmpeg = _ffmpeg()
     if path.suffix.lower() not in WRITTEN:
-        raise ImageError(f"{path}: cannot hold a clip; use {', '.join(sorted(WRITTEN))}")
+        raise ImageError(f"{path}: cannot store a clip; use {', '.join(sorted(WRITTEN))}")
     check_free(path, force=force)
     try:
-        with (
-            # ffmpeg writes to a path and not to an open file, and looks at its suffix.
-            temporary_beside(path, path.suffix) as temporary,
-            _reader(source, output_params=["-sws_flags", ACCURATE]) as reader,
-        ):
+        # ffmpeg cannot write to an open file, and needs the suffix.
+        with temporary_beside(path, path.suffix) as temporary:
             path.parent.mkdir(parents=True, exist_ok=True)
-            about = reader.get_meta_data()
-            width, height = about["size"]
-            changed = change(map(np.asarray, reader), (height, width))
-            count = _write(temporary, changed, source, about, record)
-            if _ffmpeg().count_frames_and_secs(str(temporary))[0] != count:  # the disk is full
+            with _reader(source, output_params=["-sws_flags", ACCURATE]) as reader:
+                about = reader.get_meta_data()
+                width, height = about["size"]
+                changed = change(map(np.asarray, reader), (height, width))
+                count = _write(temporary, changed, source, about, record)
+            if ffmpeg.count_frames_and_secs(str(temporary))[0] != count:  # such as on a full disk
                 raise ImageError(f"{path}: cannot be written completely")
             check_free(path, force=force)
             temporary.replace(path)
+    except MlrError:
+        raise
     except (OSError, RuntimeError, StopIteration) as error:
-        raise ImageError(f"{source}: cannot be read, or not be written, as a clip") from error
+        raise ImageError(f"{source}: cannot be read or written as a clip") from error
     return count
 
 
 def describe_clip(path: Path) -> dict[str, Any]:
-    """Return size, rate, seconds and record of a clip, ready for JSON.
-
-    Raises
-    ------
-    ImageError
-        If it is no clip.
-    MlrError
-        If the extra is not installed.
-    """
+    """Return size, rate, duration and record of a clip for JSON, or raise `ImageError`."""
+    _check_regular(path)
+    command = [_ffmpeg().get_ffmpeg_exe(), "-v", "error", "-i", str(path.absolute())]
+    done = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
     try:
         with _reader(path) as reader:
             about = reader.get_meta_data()
     except (OSError, RuntimeError, StopIteration):
-        raise ImageError(f"{path}: is not a clip, or damaged") from None
-    command = [_ffmpeg().get_ffmpeg_exe(), "-v", "error", "-i", str(path.absolute())]
-    done = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
+        raise ImageError(f"{path}: is not a clip, or a damaged one") from None
     width, height = about["size"]
     found = {
         "kind": "clip",
@@ -136,12 +109,15 @@ def describe_clip(path: Path) -> dict[str, Any]:
     return found | NO_RECORD
 
 
+def _check_regular(path: Path) -> None:
+    """Raise `ImageError` unless this is a regular file: ffmpeg would block on a pipe."""
+    with decoding(path), open_regular(path):
+        pass
+
+
 @contextmanager
 def _reader(path: Path, **options: Any) -> Iterator[Any]:
-    """Open a clip; imageio itself would leave ffmpeg running until a garbage collection."""
-    with decoding(path), open_regular(path):
-        pass  # no pipe, which ffmpeg would wait for
-    _ffmpeg()
+    """Open a clip to read it, and end ffmpeg after the block, which imageio forgets."""
     with (
         iio.imopen(path.absolute(), "r", **PLUGIN) as file,
         closing(file.legacy_get_reader(**options)) as reader,
@@ -156,15 +132,15 @@ def _write(
     about: dict[str, Any],
     record: Record | None,
 ) -> int:
-    """Write frames with the sound of the source and return their number."""
+    """Write video frames with the sound of the source and return their number."""
     first = next(frames, None)
     if first is None:
-        raise ImageError(f"{source}: has no frames")
+        raise ImageError(f"{source}: has no video frames")
     params = _colours(about.get("pix_fmt", ""))
     params += ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     if record is not None:
         params += ["-metadata", f"comment={to_json(record)}"]
-    even = first.shape[0] % 2 == first.shape[1] % 2 == 0  # as half the colour resolution needs
+    even = first.shape[0] % 2 == first.shape[1] % 2 == 0  # as 4:2:0 needs
     options = {
         "fps": about["fps"] or UNKNOWN_RATE,
         "quality": QUALITY,
@@ -187,7 +163,7 @@ def _write(
 
 
 def _colours(stored: str) -> list[str]:
-    """Return options that store colours as the source does: players guess by the size otherwise.
+    """Return ffmpeg's options for the colour space of the source, which players would guess.
 
     ffmpeg describes it as ``yuv420p(tv, bt709/unknown/unknown, progressive)``.
     """
@@ -204,7 +180,7 @@ def _ffmpeg() -> ModuleType:
     try:
         import imageio_ffmpeg
     except ImportError:
-        raise MlrError("a clip needs mlr[video]: pip install 'mlr[video]'") from None
-    logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # of turned clips
+        raise MlrError("clips need mlr[video]: pip install 'mlr[video]'") from None
+    logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # rotated clips
     module: ModuleType = imageio_ffmpeg
     return module

@@ -1,8 +1,9 @@
-"""Files written so that a reader only ever sees the old one or the new one, whole."""
+"""Opening files safely, and writing them atomically."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -13,25 +14,25 @@ from typing import IO, TypeVar
 
 from mlr.errors import MlrError, OutputExistsError, first_line
 
-LARGEST = 1 << 30  # bytes of an image file or a manifest; real ones are far smaller
+LARGEST = 1 << 30  # maximum size of an image file or a manifest, in bytes
 
 Created = TypeVar("Created")
 
 _unfinished: set[Path] = set()  # temporary files and folders
 _changing = threading.RLock()  # held while a temporary file or folder is created or deleted
 
-at_end: list[Callable[[], None]] = []  # called before the program is ended by a signal
+at_end: list[Callable[[], None]] = []  # called before a signal ends the program
 
 
 def is_folder_name(name: str) -> bool:
-    """Tell whether a visible folder can have this name on any system."""
+    """Return whether a name is valid for a visible folder on every system."""
     return name.isprintable() and name[:1] not in ("", ".") and not {"/", "\\"} & set(name)
 
 
 def located(address: str | Path) -> Path:
-    """Return a path; of an address of fsspec, as ``s3://bucket/faces``, a `upath.UPath`.
+    """Return a path or, for an fsspec address such as ``s3://bucket/faces``, a `upath.UPath`.
 
-    It has the methods of a path, but is not an instance of `Path`. `MlrError` is raised if the
+    A `UPath` has the methods of a `Path` but is not an instance of it. `MlrError` is raised if the
     address cannot be reached.
     """
     if isinstance(address, Path) or "://" not in str(address):
@@ -42,27 +43,26 @@ def located(address: str | Path) -> Path:
         raise MlrError(f"{address}: needs pip install 'mlr[cluster]'") from error
     try:
         path: Path = UPath(address)
-        path.exists()  # to fail now
+        path.exists()  # fails now if it cannot be reached
     except Exception as error:  # each file system has errors of its own
         raise MlrError(f"{address}: cannot be reached: {first_line(error)}") from error
     return path
 
 
 def is_here(path: Path) -> bool:
-    """Tell whether a path is on this machine, and not an address."""
+    """Return whether a path is on this machine, rather than an fsspec address."""
     return isinstance(path, Path)
 
 
 @contextmanager
 def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
-    """Open a file to read, but no pipe and no device, which may block or never end.
+    """Open a regular file of at most ``largest`` bytes; raise `OSError` for anything else.
 
-    `OSError` is raised if it cannot be opened, is not a regular file or has more than ``largest``
-    bytes.
+    Pipes and devices are refused since reading them may block or never end.
     """
     file: IO[bytes]
     if is_here(path):
-        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
+        file = open(path, "rb", opener=_open_without_blocking)  # noqa: SIM115
     else:
         try:
             file = path.open("rb")
@@ -79,15 +79,24 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for the other end of a pipe."""
+def _open_without_blocking(path: str, flags: int) -> int:
+    """Open a file; a pipe without a writer does not block."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def lock(file: IO[bytes], *, wait: bool) -> None:
-    """Lock an open file until it is closed, if the system can do that.
+def file_digest(path: Path) -> str | None:
+    """Return the SHA-256 of a file, 64 hexadecimal digits, or None if it cannot be read."""
+    try:
+        with open_regular(path, LARGEST) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return None
 
-    While another process has locked it, ``wait``, or raise `BlockingIOError`.
+
+def lock(file: IO[bytes], *, wait: bool) -> None:
+    """Lock an open file until it is closed, where the system has locks.
+
+    If another process holds the lock, wait for it or raise `BlockingIOError`.
     """
     try:
         import fcntl
@@ -102,15 +111,10 @@ def lock(file: IO[bytes], *, wait: bool) -> None:
 
 
 def check_free(path: Path, *, force: bool, folder: bool = False) -> None:
-    """Raise unless ``path`` may be written, as a file or as a ``folder``.
+    """Raise an error unless a file, or a ``folder``, can be written to ``path``.
 
-    Raises
-    ------
-    OutputExistsError
-        If it exists and ``force`` is false.
-    MlrError
-        If it is a folder where a file is to be written or the reverse, a device, a name that the
-        file system does not allow, or in a folder that may not be written.
+    `OutputExistsError` is raised if it exists and ``force`` is false, `MlrError` if it is of the
+    wrong kind, has an invalid name, or its parent is not writable.
     """
     with _writing(path):
         above = path.absolute().parent
@@ -121,10 +125,10 @@ def check_free(path: Path, *, force: bool, folder: bool = False) -> None:
         if not path.exists():
             return
         if folder and not path.is_dir():
-            raise MlrError(f"{path}: is a file, and a folder is to be written there")
+            raise MlrError(f"{path}: is a file; expected a folder to write to")
         if not folder and path.is_dir():
-            raise MlrError(f"{path}: is a folder, and a file is to be written there")
-        if not folder and not path.is_file():  # to rename a file to /dev/null would delete that
+            raise MlrError(f"{path}: is a folder; expected a file to write to")
+        if not folder and not path.is_file():  # renaming a file to /dev/null would replace it
             raise MlrError(f"{path}: is not a regular file; give another name")
         if not force:
             raise OutputExistsError(f"{path}: exists already; give --force to overwrite it")
@@ -134,15 +138,8 @@ def check_free(path: Path, *, force: bool, folder: bool = False) -> None:
 def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[bytes]]:
     """Open a temporary file that is renamed to ``path`` when the block succeeds.
 
-    Missing folders are made. If it is ``durable``, as for results that took long, the bytes are on
-    the disk before it is renamed.
-
-    Raises
-    ------
-    OutputExistsError
-        If ``path`` exists and ``force`` is false.
-    MlrError
-        If it cannot be written; what was there before still is.
+    Parent folders are created, and errors are those of `check_free`. A ``durable`` file is on the
+    disk before it is renamed.
     """
     check_free(path, force=force)
     with temporary_beside(path) as temporary, _writing(path):
@@ -158,17 +155,9 @@ def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[
 
 @contextmanager
 def replacing_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """Make a temporary folder that is renamed to ``path`` when the block succeeds.
+    """Create a temporary folder that is renamed to ``path`` when the block succeeds.
 
-    In a folder that exists, if ``force`` allows it, files of the same names are replaced one by
-    one, and others stay.
-
-    Raises
-    ------
-    OutputExistsError
-        If it exists and ``force`` is false.
-    MlrError
-        If it cannot be written.
+    If ``path`` exists and ``force`` is true, its files of the same names are replaced one by one.
     """
     check_free(path, force=force, folder=True)
     with temporary_beside(path) as temporary:
@@ -187,8 +176,8 @@ def replacing_folder(path: Path, *, force: bool) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Make a folder that is deleted after the block."""
-    import tempfile  # as shutil below, not needed to print the help
+    """Create a folder that is deleted after the block."""
+    import tempfile  # here, since printing the help does not need it
 
     with tempfile.TemporaryDirectory(prefix="mlr-") as name:
         _unfinished.add(Path(name))
@@ -199,18 +188,18 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def discard_unfinished() -> None:
-    """Delete all that is temporary and let nothing new be created: the program ends."""
+    """Delete all temporary files and block the creation of new ones, before the program ends."""
     for call in list(at_end):
         with suppress(Exception):
             call()
-    _changing.acquire(timeout=1)  # not longer, as a thread may hang in a file system
+    _changing.acquire(timeout=1)  # a thread may hang in a file system
     for path in list(_unfinished):
         _delete(path)
 
 
 @contextmanager
 def temporary_beside(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Yield a name next to ``path`` for a file or folder, which is deleted after the block."""
+    """Yield the path of a temporary file or folder next to ``path``; delete it after the block."""
     temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp{suffix}")
     _unfinished.add(temporary)
     try:
@@ -239,16 +228,14 @@ def _delete(path: Path) -> None:
 
 
 def _rename(temporary: Path, path: Path, *, force: bool) -> None:
-    """Rename a file; without ``force`` in a way that fails if the name is taken by now."""
+    """Rename a file; without ``force``, fail if another process has created ``path``."""
     if not force:
         try:
-            os.link(temporary, path)
+            os.link(temporary, path)  # never replaces a file, unlike a rename
         except FileExistsError:
-            raise OutputExistsError(
-                f"{path}: exists by now; give --force to overwrite it"
-            ) from None
+            raise OutputExistsError(f"{path}: exists now; give --force to overwrite it") from None
         except (OSError, AttributeError):
-            pass  # no links in this file system: `check_free` has just looked
+            pass  # a file system without links
         else:
             return
     temporary.replace(path)
@@ -256,8 +243,10 @@ def _rename(temporary: Path, path: Path, *, force: bool) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into one that names the file."""
+    """Convert errors of the file system to `MlrError` with the path."""
     try:
         yield
+    except MlrError:
+        raise
     except OSError as error:
         raise MlrError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,8 +1,8 @@
-"""Image files: 8- or 16-bit pixels, grey or colour, with alpha apart.
+"""Image files: 8- or 16-bit pixels, grey or colour, with separate alpha.
 
-imageio reads and writes them with its Pillow plug-in. Pillow has no 16-bit colour: PNG and TIFF
-files of it are decoded by imagecodecs and encoded by imagecodecs and tifffile, which come with the
-extra ``mlr[deep]``; without them it is read with 8 bits.
+imageio reads and writes them with its Pillow plug-in, which does not support 16-bit colour. With
+the extra ``mlr[deep]``, imagecodecs and tifffile read and write 16-bit colour in PNG and TIFF
+files; without it, 16-bit colour is reduced to 8 bits.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from PIL.PngImagePlugin import putchunk
 from mlr.errors import ImageError
 from mlr.io.files import LARGEST, open_regular, replacing
 
-QUALITY = 95  # of JPEG and WebP, up to 100
-PNG_LEVEL = 4  # up to 9; faces get 2 % larger than with 6, the usual one, in half the time
+QUALITY = 95  # of JPEG and WebP, from 1 to 100
+PNG_LEVEL = 4  # from 0 to 9; takes half the time of 6, the common default, for 2 % larger files
 
-#: What Pillow calls the kinds of file that are written.
+#: Pillow's formats of the files that are written, by suffix.
 ENCODINGS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -46,36 +46,36 @@ ENCODINGS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-SUFFIXES = frozenset({*ENCODINGS, ".gif"})  # of the files that are read
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # that are read, whatever the suffix
+SUFFIXES = frozenset({*ENCODINGS, ".gif"})  # of image files in folders
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # formats that are read
 
 EXTRA = "pip install 'mlr[deep]'"
-REDUCED = "16-bit colour, which is read with 8 bits"
-_EXTRA_WANTED = f"{REDUCED}; to keep all: {EXTRA}"
+REDUCED = "16-bit colour, which is reduced to 8 bits"
+_EXTRA_MISSING = f"{REDUCED}; to keep 16 bits: {EXTRA}"
 _CONVERTED = {
-    name: f"{name} colours, which become RGB by Pillow's plain formula, without their profile"
+    name: f"{name} colours, which Pillow converts to RGB without their profile"
     for name in ("CMYK", "LAB", "HSV")
 }
 _GREY_16_BIT = frozenset({"I;16", "I;16B", "I;16L"})  # modes of Pillow
 _GREY = frozenset({"1", "L", "LA", "La"}) | _GREY_16_BIT
 _32_BIT = frozenset({"I", "F"})
-# Pillow's decoder modes of 16-bit colour, unless alpha is multiplied into it.
+# Pillow's decoder modes of 16-bit colour without premultiplied alpha.
 _COLOUR_16_BIT = re.compile(r"\bRGBA?;16[BLN]")
-_PNG_HEAD = 8 + 12 + 13  # bytes of the signature and the header chunk, behind which others may go
+_PNG_HEAD = 8 + 12 + 13  # bytes of the signature and the header chunk; metadata goes after them
 
 Pixels = npt.NDArray[Any]
 
-# These libraries raise their errors, and would write them to stderr as well.
+# These libraries raise errors and also log them to stderr.
 for _name in ("PIL", "imagecodecs", "tifffile"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says of itself before its pixels are decoded.
+    """Properties of an image file that are known before its pixels are decoded.
 
-    The size is upright (EXIF orientation applied); there are 1 or 3 channels, not counting alpha,
-    which are decoded with 8 or 16 bits; and ``loss`` tells the user what is not decoded, if any.
+    Height and width have the EXIF orientation applied, the 1 or 3 channels do not include alpha,
+    ``bits`` is 8 or 16 per channel, and ``loss`` describes what decoding loses, for a note.
     """
 
     height: int
@@ -97,13 +97,13 @@ class Image:
     pixels : ndarray of uint8 or uint16, shape (height, width, channels)
         1 or 3 channels, sRGB as stored.
     alpha : ndarray of the same dtype, shape (height, width), or None
-        Opacity, where the file has any.
+        Opacity, if the file has any.
     digest : bytes
         SHA-256 of the file.
     loss : str
         As in `Header`.
     icc : bytes or None
-        ICC colour profile of the pixels, where the file has one.
+        ICC colour profile of the pixels, if the file has one.
     """
 
     pixels: Pixels
@@ -114,34 +114,26 @@ class Image:
 
 
 def is_image(path: Path) -> bool:
-    """Tell from the suffix whether a file is read as an image."""
+    """Return whether the suffix of a file is that of an image."""
     return path.suffix.lower() in SUFFIXES
 
 
 def has_16_bit_extra() -> bool:
-    """Tell whether 16-bit colour can be read and written."""
+    """Return whether the extra for 16-bit colour is installed."""
     return find_spec("imagecodecs") is not None and find_spec("tifffile") is not None
 
 
 def read_header(path: Path) -> Header:
-    """Read what an image file says of itself.
-
-    Raises
-    ------
-    ImageError
-        If it is no image, or of a kind that cannot be used.
-    """
+    """Read the header of an image file; errors are those of `read_image`."""
     with opened(path) as image:
         return _header(image)[0]
 
 
 def read_image(path: Path) -> Image:
-    """Decode an image file, upright; palettes, CMYK and the like become RGB, bits grey.
+    """Decode an image file and apply its EXIF orientation.
 
-    Raises
-    ------
-    ImageError
-        If it is no image, is damaged, or of a kind that cannot be used.
+    Palettes and colour spaces such as CMYK are converted to RGB, 1-bit images to grey. `ImageError`
+    is raised if the file is no image, is damaged, or has several frames or 32 bits per channel.
     """
     with decoding(path):
         with open_regular(path, LARGEST) as file:
@@ -152,9 +144,9 @@ def read_image(path: Path) -> Image:
             if header.bits == 16 and header.channels == 3:
                 pixels = _decode_16_bit(data, image, len(mode))
             else:
-                wanted = None if mode == image.mode else mode
-                pixels = plugin.read(index=0, mode=wanted, writeable_output=False)
-            orientation = image.getexif().get(Base.Orientation, 1)  # may be behind the pixels
+                converted = None if mode == image.mode else mode
+                pixels = plugin.read(index=0, mode=converted, writeable_output=False)
+            orientation = image.getexif().get(Base.Orientation, 1)  # may follow the pixels
             icc = image.info.get("icc_profile")
     pixels = _upright(pixels if pixels.ndim == 3 else pixels[..., None], orientation)
     if pixels.dtype != np.uint8:
@@ -162,7 +154,7 @@ def read_image(path: Path) -> Image:
     channels = header.channels
     alpha = pixels[..., channels] if pixels.shape[2] > channels else None
     if not isinstance(icc, bytes) or icc[16:20] != {1: b"GRAY", 3: b"RGB "}[channels]:
-        icc = None  # a profile of CMYK says nothing about the RGB made of it
+        icc = None  # such as a CMYK profile, which does not describe the converted pixels
     pixels = np.ascontiguousarray(pixels[..., :channels])
     return Image(pixels, alpha, hashlib.sha256(data).digest(), header.loss, icc)
 
@@ -178,33 +170,14 @@ def write_image(
     png_level: int = PNG_LEVEL,
     force: bool = False,
 ) -> None:
-    """Encode an image in the format that the suffix of ``path`` names.
+    """Write an image in the format that the suffix of ``path`` names, one of `ENCODINGS`.
 
-    Parameters
-    ----------
-    path : Path
-        One of `ENCODINGS`.
-    pixels : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
-        What to write.
-    alpha : ndarray of the same dtype, shape (height, width), optional
-        Opacity.
-    icc : bytes, optional
-        ICC colour profile.
-    exif : Exif, optional
-        Metadata; BMP cannot hold any.
-    quality : int
-        Of JPEG and WebP, from 1 to 100; with 100 WebP keeps every pixel.
-    png_level : int
-        How hard to compress a PNG, from 0 to 9; the pixels are the same.
-    force : bool
-        Replace an existing file.
+    Pixels are uint8 or uint16 of shape (height, width, 1 or 3), alpha of the same dtype and shape
+    (height, width); ``icc`` is a colour profile. BMP cannot store metadata. The quality of JPEG
+    and WebP is 1 to 100, where WebP of 100 is lossless; compression levels of PNG are 0 to 9.
 
-    Raises
-    ------
-    ImageError
-        If the format is unknown or cannot hold such an image.
-    OutputExistsError
-        If the file exists and ``force`` is false.
+    `ImageError` is raised if the format is unknown or cannot store such an image,
+    `OutputExistsError` if the file exists and ``force`` is false.
     """
     suffix = path.suffix.lower()
     if suffix not in ENCODINGS:
@@ -235,15 +208,12 @@ def write_image(
 
 
 def encode(file: IO[bytes], pixels: Pixels, kind: str, **options: Any) -> None:
-    """Encode an image in a format of Pillow, with its options; grey has two dimensions."""
+    """Encode an image, of shape (height, width[, channels]), with Pillow's options."""
     iio.imwrite(file, pixels, plugin=_Plugin, is_batch=False, format=kind, **options)
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Resize uint8 or uint16 pixels of shape (height, width, channels), without aliasing.
-
-    They are Lanczos-filtered, rounded and clipped to the range of the dtype.
-    """
+    """Resize uint8 or uint16 pixels of shape (height, width, channels) with a Lanczos filter."""
     planes = [
         np.asarray(
             PIL.Image.fromarray(pixels[..., c].astype(np.float32)).resize(
@@ -259,7 +229,7 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
 
 @contextmanager
 def opened(path: Path) -> Iterator[PIL.ImageFile.ImageFile]:
-    """Open an image file for its header and metadata; errors are those of `read_image`."""
+    """Open an image file to read its metadata; errors are those of `read_image`."""
     with (
         decoding(path),
         open_regular(path, LARGEST) as file,
@@ -271,7 +241,7 @@ def opened(path: Path) -> Iterator[PIL.ImageFile.ImageFile]:
 def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
     """Return width and height of an opened image with its EXIF orientation applied."""
     width, height = image.size
-    # Pillow turns the size of a TIFF itself. In a PNG it would look for EXIF behind the pixels.
+    # Pillow applies it to TIFF already. In PNG it would decode all pixels in search of EXIF.
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         return width, height
     sideways = image.getexif().get(Base.Orientation, 1) >= 5
@@ -279,9 +249,9 @@ def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
 
 
 class _Plugin(PillowPlugin):
-    """imageio's Pillow plug-in for `FORMATS` alone.
+    """imageio's Pillow plug-in, restricted to `FORMATS`.
 
-    It does not look for plug-ins for HEIF and AVIF, which takes longer than a small JPEG file.
+    The original searches for HEIF and AVIF plug-ins, which takes longer than decoding a small JPEG.
     """
 
     def __init__(self, request: Request) -> None:
@@ -294,16 +264,16 @@ class _Plugin(PillowPlugin):
 
     @property
     def image(self) -> PIL.ImageFile.ImageFile:
-        """The opened file."""
+        """Pillow's image of the open file."""
         return self._image
 
     def metadata(self, index: int | None = None, exclude_applied: bool = True) -> dict[str, Any]:
-        """Return nothing: `read` asks for it, and a damaged EXIF tag would make it fail."""
+        """Return nothing, since a damaged EXIF tag would make `read` fail."""
         return {}
 
 
 def _plugin(data: bytes) -> Any:
-    """Open an image with imageio; errors are Pillow's own."""
+    """Open an image with imageio, but raise Pillow's errors."""
     try:
         return iio.imopen(data, "r", plugin=_Plugin)
     except OSError as error:
@@ -312,7 +282,7 @@ def _plugin(data: bytes) -> Any:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises in the block into an `ImageError` that names the file."""
+    """Convert the errors of decoders to `ImageError` with the path."""
     try:
         yield
     except ImageError as error:
@@ -327,21 +297,21 @@ def decoding(path: Path) -> Iterator[None]:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path}: is larger than {limit} megapixels; make it smaller") from None
     except MemoryError:
-        raise ImageError(f"{path}: needs more memory than there is") from None
-    except Exception as error:  # whatever decoders raise for damaged files
-        if isinstance(error, OSError) and error.strerror:  # of the file system, not of the decoder
+        raise ImageError(f"{path}: needs more memory than available") from None
+    except Exception as error:  # decoders raise all kinds for damaged files
+        if isinstance(error, OSError) and error.strerror:  # from the file system
             raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
         raise ImageError(f"{path}: is damaged or truncated: {error}") from error
 
 
 def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str]:
-    """Return the header of a file, and the mode of Pillow that its pixels are decoded to."""
+    """Return the header of an image, and Pillow's mode for decoding it."""
     mode = image.mode
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # phones write previews as further frames of an MPO
-        raise ImageError(f"has {frames} frames; expected a still image: save one frame by itself")
+    if frames > 1 and image.format != "MPO":  # phones store previews as frames of an MPO
+        raise ImageError(f"has {frames} frames; expected a still image: save a single frame")
     if mode in _32_BIT:
-        raise ImageError(f"has 32 bits a pixel ({mode}); expected 8 or 16: convert it first")
+        raise ImageError(f"has 32 bits per channel ({mode}); expected 8 or 16: convert it first")
     width, height = upright_size(image)
     channels = 1 if mode in _GREY else 3
     if mode in _GREY_16_BIT:
@@ -353,19 +323,19 @@ def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str]:
         elif has_16_bit_extra():
             bits = 16
         else:
-            loss = _EXTRA_WANTED
+            loss = _EXTRA_MISSING
     alpha = mode.endswith(("A", "a")) or "transparency" in image.info
-    wanted = ("L" if channels == 1 else "RGB") + ("A" if alpha else "")
-    return Header(height, width, channels, bits, loss), wanted
+    decoded = ("L" if channels == 1 else "RGB") + ("A" if alpha else "")
+    return Header(height, width, channels, bits, loss), decoded
 
 
 def _decode_16_bit(data: bytes, image: PIL.ImageFile.ImageFile, channels: int) -> Pixels:
-    """Decode 16-bit colour as stored, into no more memory than the header says."""
+    """Decode 16-bit colour into an array of the header's size, which bounds the memory."""
     import imagecodecs
 
     width, height = image.size
     if image.format == "TIFF" and image.getexif().get(Base.Orientation, 1) >= 5:
-        width, height = height, width  # Pillow says the upright size
+        width, height = height, width  # Pillow has applied it to the size
     pixels = np.empty((height, width, channels), np.uint16)
     decode = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
     decode(data, out=pixels)
@@ -373,9 +343,9 @@ def _decode_16_bit(data: bytes, image: PIL.ImageFile.ImageFile, channels: int) -
 
 
 def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[str, Any]) -> None:
-    """Encode 16-bit colour; of EXIF metadata TIFF gets description and software alone."""
+    """Encode 16-bit colour; TIFF stores only description and software of the EXIF metadata."""
     if kind not in ("PNG", "TIFF"):
-        raise ImageError(f"{kind} files cannot hold 16-bit colour; use .png or .tif")
+        raise ImageError(f"{kind} files cannot store 16-bit colour; use .png or .tif")
     if not has_16_bit_extra():
         raise ImageError(f"16-bit colour needs {EXTRA}")
     icc, exif = options.get("icc_profile"), options.get("exif", PIL.Image.Exif())
@@ -406,7 +376,7 @@ def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Return a view of an image, turned and mirrored as its EXIF orientation says."""
+    """Return a view of an image, rotated and flipped according to its EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)

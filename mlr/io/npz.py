@@ -1,4 +1,4 @@
-"""``.npz`` files that hold named arrays and one JSON string, read without trusting them."""
+"""``.npz`` files of named arrays and a JSON string, read without trusting their contents."""
 
 from __future__ import annotations
 
@@ -22,15 +22,13 @@ from mlr.utils.mapped import release
 
 _META = "meta.npy"
 _CHUNK = 1 << 20  # bytes read or written at a time
-_LOCAL_HEADER, _LOCAL_LENGTHS = 30, 26  # of a member: its size, and where the name's length is
+_LOCAL_HEADER = 30  # size of a member's header in the archive, in bytes
+_LOCAL_LENGTHS = 26  # offset of the lengths of its name and extra field
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def write_npz(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write the bytes that `numpy.savez` does, without loading all of arrays in mapped files.
-
-    The same arrays give the same bytes at any time: members are dated 1980.
-    """
+    """Write the same bytes as `numpy.savez`, but load memory-mapped arrays piece by piece."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             array = np.asarray(array, order="C")
@@ -46,31 +44,11 @@ def write_npz(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 def read_npz(
     path: Path, *, kind: str, newest: int, mapped: bool = False
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Read an ``.npz`` file that `write_npz` wrote.
+    """Return the read-only arrays and the metadata of a file that `write_npz` has written.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    kind : str
-        What its metadata must call it: "model" or "statistics".
-    newest : int
-        Newest format version that the caller understands.
-    mapped : bool
-        Leave the arrays in the file, to be read when they are used.
-
-    Returns
-    -------
-    arrays : dict of str to ndarray
-        All arrays but the metadata; read-only. Mapped ones may not be aligned.
-    meta : dict
-        The metadata.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read, is damaged, holds Python objects, or is of another kind or a newer
-        version.
+    ``mapped`` arrays are mapped into memory, and may be unaligned. `ModelError` is raised if the
+    file cannot be read, is damaged, is not of the ``kind`` that its metadata must name, or has a
+    format version above ``newest``.
     """
     with _opened(path, kind) as (file, archive):
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if mapped else None
@@ -87,23 +65,23 @@ def read_npz(
         raise ModelError(f"{path}: is a {found!r} file, expected a {kind!r} file")
     if version > newest:
         raise ModelError(
-            f"{path}: has format version {version}, this program reads up to {newest}: update mlr"
+            f"{path}: has format version {version}, expected at most {newest}: update mlr"
         )
     return arrays, meta
 
 
 def meta_of(path: Path, kind: str = "model or statistics") -> dict[str, Any]:
-    """Return the metadata of a file, or raise `ModelError` that it is not a ``kind`` file."""
+    """Return the metadata of a file; raise `ModelError` if it is not a ``kind`` file."""
     with _opened(path, kind) as (_, archive):
         return _read_meta(archive)
 
 
 @contextmanager
 def _opened(path: Path, kind: str) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
-    """Open an ``.npz`` file, and turn whatever is wrong with it into an error that names it."""
+    """Open an ``.npz`` file, and convert all errors to `ModelError` with its path."""
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            # Nothing is compressed, which also bounds the memory that reading takes.
+            # Without compression the size of the file bounds the memory for its arrays.
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("its members are compressed")
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
@@ -111,7 +89,7 @@ def _opened(path: Path, kind: str) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]
             yield file, archive
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # whatever zipfile and the parsers raise for damaged files
+    except Exception as error:  # zipfile and the parsers raise all kinds for damaged files
         raise ModelError(
             f"{path}: not a {kind} file, or a damaged one: {first_line(error)}"
         ) from error
@@ -129,13 +107,13 @@ def _read_meta(archive: zipfile.ZipFile) -> dict[str, Any]:
 def _read_array(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, memory: mmap.mmap | None = None
 ) -> npt.NDArray[Any]:
-    """Return an array, left in the mapped file if that is given."""
+    """Return an array, as a view of the mapped file if that is given."""
     data: bytes | mmap.mmap
     with archive.open(info) as member:
         shape, fortran_order, dtype = _HEADER_READERS[npy.read_magic(member)](member)
         start = member.tell()
         while memory is not None and member.read(_CHUNK):
-            pass  # until the checksum is verified
+            pass  # verifies the checksum at the end
     if memory is None:
         data, offset = archive.read(info), start
     else:
@@ -147,5 +125,5 @@ def _read_array(
         raise ValueError(f"{info.filename} is not in C order")
     found = info.file_size - start
     if found != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{info.filename} says {shape} {dtype} but holds {found} bytes")
+        raise ValueError(f"{info.filename} is {dtype} {shape}, but has {found} bytes")
     return np.ndarray(shape, dtype, data, offset)

@@ -1,8 +1,8 @@
-"""Finding pairs of training or test images, in one of three layouts.
+"""Finding the pairs of a data set, which has one of three layouts.
 
 1. expression folders: ``DATA/neutral/ann.png``, ``DATA/happy/ann.png``, ...
-2. two sides: ``DATA/trainA/1.png`` and ``DATA/trainB/1.png`` (``testA``/``testB``), or ``A``/``B``;
-   the expressions are then called A and B
+2. two folders: ``DATA/trainA/1.png`` and ``DATA/trainB/1.png`` (``testA``/``testB``), or
+   ``A``/``B``; the expressions are called A and B
 3. a manifest: ``DATA/pairs.csv`` with the columns ``source,target`` and optionally ``expression``
 """
 
@@ -24,17 +24,17 @@ MANIFEST = "pairs.csv"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One source image and the target images that belong to it.
+    """A source image and its target images.
 
     Attributes
     ----------
     name : str
-        What the names of the subject's files have in common; unique within a data set.
+        Name, unique within a data set.
     folder : Path
-        The folder of the data set.
+        Folder of the data set.
     files : tuple of str
-        Paths of the source image and of the targets in the folder; as `Path` objects they would
-        take ten times the memory.
+        Paths of the source image and of the targets, relative to the folder. Strings take a tenth
+        of the memory of `Path` objects.
     expressions : tuple of str
         Expressions of the targets, in the same order.
     """
@@ -46,19 +46,19 @@ class Subject:
 
     @property
     def source(self) -> Path:
-        """The source image."""
+        """Path of the source image."""
         return self.folder / self.files[0]
 
     @property
     def targets(self) -> dict[str, Path]:
-        """Target images by their expressions."""
+        """Paths of the target images by expression."""
         names = zip(self.expressions, self.files[1:], strict=True)
         return {expression: self.folder / file for expression, file in names}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that is skipped, and why, in one line."""
+    """A file that cannot be used, and the cause in one line."""
 
     path: Path
     cause: str
@@ -66,7 +66,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class PairList:
-    """What a data folder holds.
+    """The pairs of a data set.
 
     Attributes
     ----------
@@ -75,9 +75,9 @@ class PairList:
     subjects : tuple of Subject
         Sorted by name.
     problems : tuple of Problem
-        Files that are skipped.
+        Files that cannot be used.
     notes : tuple of str
-        What else to tell the user.
+        Notes to the user.
     """
 
     source: str
@@ -101,24 +101,14 @@ def find_pairs(
     target: str | Sequence[str] = (),
     split: str = "train",
 ) -> PairList:
-    """Find the pairs in a data folder.
+    """Find the pairs of a data set in a folder, or at an fsspec address.
 
-    Parameters
-    ----------
-    data : path
-        Folder in one of the three layouts, or an address of one.
-    source : str
-        Folder of the source images (layout 1).
-    target : str or sequence of str
-        Expressions wanted; by default all.
-    split : {"train", "test"}
-        Which of ``trainA``/``testA`` (layout 2) to prefer.
+    ``source`` is the name of the folder of source images in layout 1. ``target`` names target
+    expressions, by default all. With ``split`` "train" or "test" the folder ``trainA`` or ``testA``
+    is preferred in layout 2.
 
-    Raises
-    ------
-    DataError
-        If the folder has none of the layouts, cannot be read, lacks an expression or has one with
-        an invalid name, or holds no pair.
+    `DataError` is raised if the folder cannot be read, has none of the layouts, lacks an
+    expression, has one with an invalid name, or contains no pair.
     """
     target = (target,) if isinstance(target, str) else tuple(target)
     root = located(data)
@@ -134,7 +124,7 @@ def find_pairs(
         outputs = [other for other in targets if other.startswith(f"{source}-")]  # of synthesize
         if outputs and not target:
             notes.append(
-                f"note: skipped {', '.join(outputs)}, as made from {source}; else give --target"
+                f"note: skipped {', '.join(outputs)}: outputs for {source}; else give --target"
             )
             targets = {other: path for other, path in targets.items() if other not in outputs}
         _check_expressions(root, targets, target)
@@ -142,9 +132,9 @@ def find_pairs(
         subjects, problems = _from_folders(folder, targets)
     if not subjects:
         if problems:
-            raise DataError(f"{problems[0].path}: {problems[0].cause}; not one pair is left")
+            raise DataError(f"{problems[0].path}: {problems[0].cause}; no pairs are left")
         raise DataError(
-            f"{root}: not one pair of images; expected the same file name in {name} and in a "
+            f"{root}: no pairs of images; expected the same file name in {name} and in the "
             "folder of another expression"
         )
     subjects.sort(key=lambda subject: subject.name)
@@ -152,7 +142,7 @@ def find_pairs(
 
 
 def _folders(root: Path, source: str, split: str) -> tuple[str, Path, dict[str, Path]]:
-    """Return the name of the source expression, its folder, and those of the targets by name."""
+    """Return the name and folder of the source expression, and the folders of the targets."""
     for prefix in (split, "", "test" if split == "train" else "train"):
         a, b = root / f"{prefix}A", root / f"{prefix}B"
         if a.is_dir() and b.is_dir():
@@ -161,35 +151,35 @@ def _folders(root: Path, source: str, split: str) -> tuple[str, Path, dict[str, 
     targets = {folder.name: folder for folder in folders}
     if source not in targets:
         raise DataError(
-            f"{root}: holds {', '.join(targets) or 'no folders'}; expected a folder {source!r} and "
-            f"one for each target expression, or trainA and trainB, or {MANIFEST} "
-            "(another source folder: --source NAME)"
+            f"{root}: contains {', '.join(targets) or 'no folders'}; expected a folder {source!r} "
+            f"and one for each target expression, or trainA and trainB, or {MANIFEST} "
+            "(name another source folder with --source)"
         )
     return source, targets.pop(source), targets
 
 
-def _check_expressions(root: Path, there: Collection[str], target: Sequence[str]) -> None:
-    """Raise unless all wanted expressions are there and can be names of folders."""
+def _check_expressions(root: Path, found: Collection[str], target: Sequence[str]) -> None:
+    """Raise `DataError` unless all targets are found and are valid names of folders."""
     for name in target:
-        if name not in there:
-            names = ", ".join(there) or "none"
-            raise DataError(f"{root}: no expression {name!r}; target expressions there: {names}")
-    for name in target or there:
+        if name not in found:
+            names = ", ".join(found) or "none"
+            raise DataError(f"{root}: no expression {name!r}; target expressions found: {names}")
+    for name in target or found:
         if not is_folder_name(name):
             raise DataError(
                 f"{root}: the expression {name!r} cannot be the name of a folder; rename it"
             )
 
 
-def images_under(folder: Path, wanted: Callable[[Path], bool] = is_image) -> list[Path]:
-    """Return the images, or files ``wanted``, in a folder and its subfolders, but no hidden ones.
+def images_under(folder: Path, is_wanted: Callable[[Path], bool] = is_image) -> list[Path]:
+    """Return the sorted paths of images, or other files, in a folder and its subfolders.
 
-    They are sorted. `DataError` is raised if one of the folders cannot be read.
+    Hidden files and folders are skipped. `DataError` is raised if a folder cannot be read.
     """
-    return sorted(_images_under(folder, wanted))
+    return sorted(_images_under(folder, is_wanted))
 
 
-def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+def _images_under(folder: Path, is_wanted: Callable[[Path], bool]) -> Iterator[Path]:
     here = is_here(folder)
     try:
         for path in folder.iterdir():
@@ -197,10 +187,10 @@ def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path
                 continue
             link = here and path.is_symlink()
             if path.is_dir():
-                if not link:  # which may lead back
-                    yield from _images_under(path, wanted)
-            # A broken link is kept: it is named when it cannot be read.
-            elif wanted(path) and (link or not here or path.is_file()):
+                if not link:  # which may be circular
+                    yield from _images_under(path, is_wanted)
+            # A broken link is kept, so that it fails when it is read.
+            elif is_wanted(path) and (link or not here or path.is_file()):
                 yield path
     except DataError:
         raise
@@ -210,12 +200,9 @@ def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path
 
 
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
-    """Return the images of a folder by their path in it without the suffix.
-
-    An image is given by its path from the parent of the folder.
-    """
+    """Return images, relative to the parent folder, by their path in the folder without suffix."""
     names = [path.relative_to(folder).as_posix() for path in _images_under(folder, is_image)]
-    names.sort(key=lambda name: name.replace("/", "\0"))  # as paths are sorted
+    names.sort(key=lambda name: name.replace("/", "\0"))  # the order of paths
     found: dict[str, str] = {}
     for name in names:
         stem = PurePosixPath(name).with_suffix("").as_posix()
@@ -232,27 +219,27 @@ def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Subject]
     sources = _by_stem(source, problems)
     found: dict[str, dict[str, str]] = {}
     for expression, folder in targets.items():
-        found[expression] = there = _by_stem(folder, problems)
-        for images, others, other in ((there, sources, source), (sources, there, folder)):
+        found[expression] = images = _by_stem(folder, problems)
+        for files, others, other in ((images, sources, source), (sources, images, folder)):
             problems += [
                 Problem(root / file, f"has no partner {stem}.* in {other}")
-                for stem, file in images.items()
+                for stem, file in files.items()
                 if stem not in others
             ]
     subjects: list[Subject] = []
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for equal tuples
     for stem, file in sources.items():
-        names = tuple(name for name, there in found.items() if stem in there)
+        names = tuple(name for name, images in found.items() if stem in images)
         if names:
-            files = (file, *(found[name][stem] for name in names))
-            subjects.append(Subject(stem, root, files, shared.setdefault(names, names)))
+            paths = (file, *(found[name][stem] for name in names))
+            subjects.append(Subject(stem, root, paths, shared.setdefault(names, names)))
     return subjects, problems
 
 
 def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Subject], list[Problem]]:
-    """Read a CSV of pairs; rows that name the same source are one subject.
+    """Read a CSV file of pairs; rows with the same source belong to one subject.
 
-    A further target of the same expression is a further subject: the source counts once more.
+    A second target of the same expression belongs to a second subject with the same source.
     """
     rows = _rows(manifest)
     _check_expressions(manifest, dict.fromkeys(expression for *_, expression in rows), target)
@@ -279,7 +266,7 @@ def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Subject]
 
 
 def _rows(manifest: Path) -> list[tuple[int, str, str, str]]:
-    """Return number, source, target and expression of each line, empty where it lacks one."""
+    """Return number, source, target and expression of each line; missing ones are empty."""
     try:
         with (
             open_regular(manifest, LARGEST) as file,
@@ -287,9 +274,9 @@ def _rows(manifest: Path) -> list[tuple[int, str, str, str]]:
         ):
             reader = csv.DictReader(text, restval="")
             if not {"source", "target"} <= set(reader.fieldnames or ()):
-                there = ",".join(reader.fieldnames or ()) or "nothing"
+                found = ",".join(reader.fieldnames or ()) or "empty"
                 raise DataError(
-                    f"{manifest}: its first line is {there}; expected the columns source,target"
+                    f"{manifest}: its first line is {found}; expected the columns source,target"
                 )
             return [
                 (reader.line_num, row["source"], row["target"], row.get("expression") or "target")

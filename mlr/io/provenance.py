@@ -1,8 +1,8 @@
-"""Provenance: a record in the metadata of synthesized files of how they were made.
+"""Provenance: a record of the synthesis in the metadata of output files.
 
-The record is one JSON object in ASCII: the EXIF ImageDescription of PNG, JPEG, TIFF and WebP, where
-every viewer shows it, next to EXIF Software; and the comment of GIF and of clips. BMP cannot hold
-it. It has no time in it: the same pixels and settings give the same bytes.
+The record is a JSON object in ASCII: EXIF ImageDescription (together with EXIF Software) in PNG,
+JPEG, TIFF and WebP files, the comment in GIF files and clips. BMP cannot store it. It contains no
+time, so that the same pixels and settings give the same bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mlr.io.images import opened, upright_size
 
 KIND = "synthesized"
 
-#: Stands for the record of a file that has none.
-NO_RECORD = {"record": "none: nothing says that mlr synthesized it"}
+#: Describes a file without a record.
+NO_RECORD = {"record": "none: not known to be synthesized by mlr"}
 
 Record = Mapping[str, Any]
 
@@ -29,28 +29,20 @@ Record = Mapping[str, Any]
 def new_record(
     expression: str, strength: float, model: str, style: object = None
 ) -> dict[str, Any]:
-    """Return the record of an image synthesized now by this program.
+    """Return the record of an output of this version of the program.
 
-    Parameters
-    ----------
-    expression : str
-        Name of the expression, or of the mix.
-    strength : float
-        Strength of the change.
-    model : str
-        SHA-256 of the model file in hexadecimal digits, as ``sha256sum`` prints it; omitted if
-        empty, for a model without a file.
-    style : object, optional
-        The style given, a number or one for each expression; omitted if None.
+    ``model`` is the SHA-256 of the model file in hexadecimal digits, omitted if empty; ``style`` is
+    a number or a number for each expression, omitted if None.
     """
-    record = {
+    record: dict[str, Any] = {
         "kind": KIND,
         "software": f"mlr {__version__}",
         "expression": expression,
         "strength": float(strength),
     }
-    chosen = {} if style is None else {"style": style}
-    return record | chosen | ({"model": model} if model else {})
+    if style is not None:
+        record["style"] = style
+    return record | ({"model": model} if model else {})
 
 
 def to_json(record: Record) -> str:
@@ -59,7 +51,7 @@ def to_json(record: Record) -> str:
 
 
 def to_exif(record: Record | None, exif: PIL.Image.Exif | None = None) -> PIL.Image.Exif:
-    """Add a record, if there is one, to EXIF metadata, by default empty, and return these."""
+    """Return EXIF metadata, by default empty, with the record added unless it is None."""
     exif = PIL.Image.Exif() if exif is None else exif
     if record is not None:
         exif[Base.Software], exif[Base.ImageDescription] = str(record["software"]), to_json(record)
@@ -67,7 +59,7 @@ def to_exif(record: Record | None, exif: PIL.Image.Exif | None = None) -> PIL.Im
 
 
 def from_json(text: object) -> dict[str, Any] | None:
-    """Return the record in a text, or None if it holds anything else."""
+    """Return the record in a text, or None if it contains something else."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     try:
@@ -78,13 +70,7 @@ def from_json(text: object) -> dict[str, Any] | None:
 
 
 def describe_image(path: Path) -> dict[str, Any]:
-    """Return size, format and record of an image file, ready for JSON.
-
-    Raises
-    ------
-    ImageError
-        If it is no image, or is damaged.
-    """
+    """Return size, format and record of an image file for JSON, or raise `ImageError`."""
     with opened(path) as image:
         text = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
         width, height = upright_size(image)

@@ -1,1 +1,1 @@
-"""Photographs: where their faces are, aligned crops of these, and changes put back into them."""
+"""Faces in photographs: detection, aligned crops, and compositing of changes."""

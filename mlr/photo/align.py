@@ -1,273 +1,232 @@
-"""Aligned crops of the faces in photographs: training data out of what subjects have."""
+"""Aligned crops of the faces in photographs, as training data."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.io.files import check_free, replacing
-from mlr.io.images import PNG_LEVEL, QUALITY, is_image, read_header, read_image, write_image
-from mlr.io.outputs import Job, check_skipping, plan
-from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, EyeTable, open_table
-from mlr.photo.faces import Face, FaceFinder
-from mlr.photo.warp import warp
-from mlr.training.decode import ordered_map
+from mlr.io.images import (
+    PNG_LEVEL,
+    QUALITY,
+    Image,
+    Pixels,
+    is_image,
+    read_header,
+    read_image,
+    write_image,
+)
+from mlr.io.outputs import FilePlan, check_skipping, plan_outputs
+from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, read_table
+from mlr.photo.faces import FaceFinder
+from mlr.photo.similarity import warp
 from mlr.utils.progress import Report, counted
-from mlr.utils.threads import thread_count
+from mlr.utils.threads import ordered_map, thread_count
 
-Pixels = npt.NDArray[Any]
 Row = dict[str, str]
 
 TABLE = "alignment.csv"
 TABLE_COLUMNS = ("file", *COLUMNS, "crop", "confidence", "scale", "degrees", "shift_x", "shift_y")
-SMALLEST = 16  # px; a face is hardly one below
+SMALLEST = 16  # px
 
 
 @dataclass(frozen=True)
-class Crop:
-    """An aligned crop that was written.
-
-    Attributes
-    ----------
-    photo : Path
-        The photograph, as it was found.
-    path : Path
-        The crop.
-    eyes : Eyes
-        Where they are in the photograph.
-    """
+class _Crop:
+    """An aligned crop of a photograph; it existed before unless ``written``."""
 
     photo: Path
     path: Path
     eyes: Eyes
+    written: bool
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What is to be done with every photograph.
-
-    Attributes
-    ----------
-    finder : FaceFinder
-        Finds its faces.
-    size : int
-        Side of the crops, in pixels.
-    planned : set of Path
-        The first crop of each photograph.
-    write : function
-        Writes a crop.
-    skip_existing, force : bool
-        What becomes of crops that are there already.
-    """
-
-    finder: FaceFinder
-    size: int
-    planned: set[Path]
-    write: Callable[..., None]
-    skip_existing: bool
-    force: bool
-
-
-@dataclass
-class _Outcome:
-    """What became of a photograph."""
-
-    crops: list[Crop] = field(default_factory=list)
-    existing: list[Crop] = field(default_factory=list)  # left alone, and in no table
-    failures: list[tuple[Path, str]] = field(default_factory=list)
-    loss: str = ""
-
-
-def align_files(
-    photos: Sequence[str | Path],
+def align(
+    photos: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     size: int = 128,
     eyes: str | Path | None = None,
-    face: Face = "largest",
+    face: int | str = "largest",
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
     report: Report | None = None,
-) -> list[Crop]:
-    """Write aligned crops of the faces in photographs, and ``alignment.csv`` beside them.
+) -> list[Path]:
+    """Write aligned crops of the faces in photographs, and ``alignment.csv`` in the same folder.
 
-    Names and subfolders are kept; of several faces in a photograph ``ann.jpg`` the second largest
-    becomes ``ann-2.jpg``, and so on. The table has a row for each crop: ``file``, the photograph
-    below its folder; its eyes, as `EyeTable` reads them; ``crop``, the crop below ``output``;
-    ``confidence``, the detector's score, if it found them; and the map from the photograph to the
-    crop, u = scale (x cos - y sin) + shift_x, v = scale (x sin + y cos) + shift_y, of the angle
-    ``degrees``, where whole numbers are the centres of pixels in both.
+    Names and subfolders are kept; the second largest face in ``ann.jpg`` becomes ``ann-2.jpg``, and
+    so on. The table has a row for each crop:
+
+    - ``file``, the path of the photograph relative to its folder;
+    - its eyes, as in `mlr.photo.eyes.EyeTable`;
+    - ``crop``, the path of the crop relative to ``output``;
+    - ``confidence``, the score of detected eyes;
+    - the map from the photograph to the crop, u = scale (x cos - y sin) + shift_x, v = scale (x sin
+      + y cos) + shift_y, of the angle ``degrees``. Whole numbers are the centres of pixels.
 
     Parameters
     ----------
-    photos : sequence of path
+    photos : path or sequence of path
         Image files and folders of them.
     output : path
         Folder to write to.
     size : int
-        Side of the crops, in pixels.
+        Side of the crops, in pixels, at least 16.
     eyes : path, optional
-        Table of eyes, see `EyeTable`. Photographs that it does not name, or all without it, need
-        ``mlr[align]``.
+        CSV file of eyes, see `mlr.photo.eyes.EyeTable`. Eyes in photographs that it does not list
+        are detected, which needs ``mlr[align]``.
     face : "all", "largest" or int
         Which of several faces: all, or one by its rank in size.
-    quality, png_level : int
-        As for `mlr.io.images.write_image`.
+    quality : int
+        Of JPEG and WebP files, from 1 to 100.
+    png_level : int
+        Compression level of PNG files, from 0 to 9.
     threads : int, optional
         By default one for each processor.
     skip_existing : bool
-        Leave crops alone that are there already, and look for faces only in photographs whose crop
-        is missing in the folder or in the table. Rows of earlier runs stay in it.
+        Keep existing crops and their rows, and process only photographs without a crop or a row.
     force : bool
         Overwrite existing files.
     report : Report, optional
-        Told about progress and about photographs that cannot be used.
+        Receives progress, notes and the photographs that fail.
 
     Returns
     -------
-    list of Crop
-        What was written, in the order of the photographs.
+    list of Path
+        The crops written, in the order of the photographs.
 
     Raises
     ------
     DataError
-        If there is no image in ``photos``, or a table makes no sense.
+        If there is no image in ``photos``, or a table is invalid.
     OutputExistsError
-        If there is an ``alignment.csv`` already, and neither ``skip_existing`` nor ``force``.
+        If ``alignment.csv`` exists, and neither ``skip_existing`` nor ``force`` is set.
+    OptionError
+        If an option is invalid.
     MlrError
-        If an option makes no sense.
+        If the table cannot be written.
     """
     if size < SMALLEST:
         raise OptionError(f"the size must be at least {SMALLEST} px, not {size}")
     folder = Path(output)
     if is_image(folder) and not folder.is_dir():
         raise OptionError(f"{folder}: expected a folder to write to, not an image")
-    finder = FaceFinder(None if eyes is None else EyeTable(Path(eyes)), face)
+    finder = FaceFinder(eyes, face)
     report = report or Report()
     check_skipping(skip_existing, force)
-    check_free(folder / TABLE, force=force or skip_existing)  # before the work, not after
-    jobs = plan([Path(photo) for photo in photos], folder, ["aligned"], report)
+    check_free(folder / TABLE, force=force or skip_existing)
+    paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
+    plans = plan_outputs(paths, folder, ["aligned"], report)
     rows = _rows_of_existing(folder) if skip_existing else {}
-    write = partial(write_image, quality=quality, png_level=png_level, force=force)
-    planned = {path for job in jobs for path in job.outputs.values()}
-    missing = [job for job in jobs if _name(job.outputs["aligned"], folder) not in rows]
-    work = _Work(finder, size, planned, write, skip_existing, force)
-    report.skipped += len(jobs) - len(missing)
-    crops: list[Crop] = []
-    existing: list[Crop] = []
+    missing = [plan for plan in plans if _name(plan.outputs["aligned"], folder) not in rows]
+    report.skipped += len(plans) - len(missing)
+    planned = {plan.outputs["aligned"] for plan in plans}
+
+    encoding = {"quality": quality, "png_level": png_level, "force": force}
+    write = partial(_write_crop, size=size, skip_existing=skip_existing, encoding=encoding)
+    process = partial(
+        _align_photo, finder=finder, planned=planned, write=write, reuse=force or skip_existing
+    )
+    crops: list[_Crop] = []
     losses: list[str] = []
-    outcomes = ordered_map(partial(_run, work=work), missing, thread_count(threads))
-    for outcome in report.progress(outcomes, len(missing), "aligning"):
-        crops += outcome.crops
-        existing += outcome.existing
-        report.skipped += bool(outcome.existing and not outcome.crops)
-        losses.append(outcome.loss)
-        for path, cause in outcome.failures:
-            report.fail(path, cause)
+    results = ordered_map(process, missing, thread_count(threads))
+    progress = report.progress(results, len(missing), "aligning")
+    for plan, (found, failures, loss) in zip(missing, progress, strict=True):
+        crops += found
+        losses.append(loss)
+        report.skipped += bool(found) and not any(crop.written for crop in found)
+        for cause in failures:
+            report.fail(plan.source, cause)
     report.note_losses(losses)
-    enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in crops)
+    written = [crop for crop in crops if crop.written]
+    enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in written)
     if enlarged:
         what = counted(enlarged, "face is", "faces are")
         report.note(f"note: {what} smaller than {size} px, and enlarged")
-    report.done += len(crops)
-    if crops or existing:
-        roots = [Path(photo) for photo in photos if Path(photo).is_dir()]
-        new = [_row(crop, folder, roots, size) for crop in (*existing, *crops)]
-        rows |= {row["crop"]: row for row in new}
+    report.done += len(written)
+    if crops:
+        roots = [path for path in paths if path.is_dir()]
+        for crop in sorted(crops, key=lambda crop: crop.written):
+            rows[_name(crop.path, folder)] = _row(crop, folder, roots, size)
         _write_table(folder, rows.values(), force or skip_existing)
-    return crops
+    return [crop.path for crop in written]
 
 
-def align(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
-    """Return the aligned crop of a face.
+def aligned_crop(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:
+    """Return the crop of a face, in the dtype of the photograph and with its eyes at `EYES`.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
-        The photograph.
-    eyes : Eyes
-        Where they are.
-    size : int
-        Side of the crop, in pixels.
-
-    Returns
-    -------
-    ndarray of the same dtype, shape (size, size, channels)
-        With the eyes at `mlr.core.alignment.EYES`. What lies beyond the photograph has the colours
-        of its edge.
-
-    Raises
-    ------
-    ImageError
-        If the eyes lie outside of the photograph.
+    Beyond the edges of the photograph its edge pixels are repeated. Eyes outside the photograph
+    raise an ImageError.
     """
     eyes.check_within(*pixels.shape[:2])
     crop = warp(pixels, eyes.to_crop(size, size), size, size)
-    white = np.iinfo(pixels.dtype).max
-    rounded: Pixels = np.clip(np.rint(crop), 0, white).astype(pixels.dtype)
+    data_range = np.iinfo(pixels.dtype).max
+    rounded: Pixels = np.clip(np.rint(crop), 0, data_range).astype(pixels.dtype)
     return rounded
 
 
-def _run(job: Job, work: _Work) -> _Outcome:
-    """Write the crops of one photograph."""
-    first, size, skip_existing = job.outputs["aligned"], work.size, work.skip_existing
-    outcome = _Outcome()
+def _align_photo(
+    plan: FilePlan,
+    finder: FaceFinder,
+    planned: Collection[Path],
+    write: Callable[[Path, Image, Eyes], bool],
+    reuse: bool,
+) -> tuple[list[_Crop], list[str], str]:
+    """Return the crops of a photograph, why others failed, and what decoding lost."""
+    first, loss = plan.outputs["aligned"], ""
+    crops: list[_Crop] = []
+    failures: list[str] = []
     try:
-        check_free(first, force=work.force or skip_existing)  # before the work, not after
-        image = read_image(job.face)
-        outcome.loss = image.loss
-        faces = work.finder.find(job.face, image.pixels)
+        check_free(first, force=reuse)
+        image = read_image(plan.source)
+        loss = image.loss
+        for number, eyes in enumerate(finder.find(plan.source, image.pixels), 1):
+            path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
+            try:
+                if number > 1 and path in planned:
+                    raise MlrError(f"face {number} and another photograph would both be {path}")
+                crops.append(_Crop(plan.source, path, eyes, write(path, image, eyes)))
+            except MlrError as error:
+                failures.append(str(error))
     except MlrError as error:
-        outcome.failures.append((job.face, str(error)))
-        return outcome
-    for number, eyes in enumerate(faces, 1):
-        path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
-        try:
-            if number > 1 and path in work.planned:
-                raise MlrError(
-                    f"face {number} would be written to {path}, as another photograph is"
-                )
-            if skip_existing and path.exists():
-                _check_size(path, size)
-                outcome.existing.append(Crop(job.face, path, eyes))
-                continue
-            crop = align(image.pixels, eyes, size)
-            alpha = image.alpha
-            if alpha is not None:
-                alpha = align(alpha[..., None], eyes, size)[..., 0]
-            work.write(path, crop, alpha, icc=image.icc)
-            outcome.crops.append(Crop(job.face, path, eyes))
-        except MlrError as error:
-            outcome.failures.append((job.face, str(error)))
-    return outcome
+        failures.append(str(error))
+    return crops, failures, loss
 
 
-def _check_size(path: Path, size: int) -> None:
-    """Raise unless a crop of an earlier run has the size that is wanted now."""
-    header = read_header(path)
-    if (header.height, header.width) != (size, size):
-        raise ImageError(f"{path}: exists already and is {header}, not {size}x{size} px")
+def _write_crop(
+    path: Path, image: Image, eyes: Eyes, size: int, skip_existing: bool, encoding: dict[str, Any]
+) -> bool:
+    """Write a crop, or return False if it exists and is skipped."""
+    if skip_existing and path.exists():
+        header = read_header(path)
+        if (header.height, header.width) != (size, size):
+            raise ImageError(f"{path}: exists already and is {header}, not {size}x{size} px")
+        return False
+    alpha = image.alpha
+    if alpha is not None:
+        alpha = aligned_crop(alpha[..., None], eyes, size)[..., 0]
+    crop = aligned_crop(image.pixels, eyes, size)
+    write_image(path, crop, alpha, icc=image.icc, **encoding)
+    return True
 
 
 def _name(path: Path, folder: Path) -> str:
-    """Return what the table calls a crop."""
+    """Return the name of a crop in the table."""
     return path.relative_to(folder).as_posix()
 
 
-def _row(crop: Crop, folder: Path, roots: Sequence[Path], size: int) -> Row:
-    """Return the row of a crop in ``alignment.csv``; the roots are the folders of photographs."""
+def _row(crop: _Crop, folder: Path, roots: Sequence[Path], size: int) -> Row:
+    """Return the row of a crop in the table; the roots are the folders of photographs."""
     root = next((root for root in roots if crop.photo.is_relative_to(root)), crop.photo.parent)
     eyes, to_crop = crop.eyes, crop.eyes.to_crop(size, size)
     left, right, shift = eyes.left - CENTRE, eyes.right - CENTRE, to_crop(CENTRE) - CENTRE
@@ -285,19 +244,17 @@ def _row(crop: Crop, folder: Path, roots: Sequence[Path], size: int) -> Row:
 
 
 def _rows_of_existing(folder: Path) -> dict[str, Row]:
-    """Return the rows of an earlier ``alignment.csv`` by the name of a crop that is still there."""
+    """Return the rows of an earlier table whose crops still exist, by the names of the crops."""
     path = folder / TABLE
     if not path.exists():
         return {}
-    with open_table(path, TABLE_COLUMNS) as table:
-        rows = list(table)
+    rows = [row for _, row in read_table(path, TABLE_COLUMNS)]
     if any(set(row) != set(TABLE_COLUMNS) or None in row.values() for row in rows):
-        raise DataError(f"{path}: is not as mlr align wrote it; give --force to overwrite it")
+        raise DataError(f"{path}: not written by mlr align; give --force to overwrite it")
     return {row["crop"]: row for row in rows if (folder / row["crop"]).is_file()}
 
 
 def _write_table(folder: Path, rows: Iterable[Row], force: bool) -> None:
-    """Write ``alignment.csv``."""
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, TABLE_COLUMNS, lineterminator="\n")
     table.writeheader()

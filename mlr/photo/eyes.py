@@ -1,11 +1,10 @@
-"""Where the eyes of a face are, and tables of it."""
+"""Eyes of faces in photographs, and tables of them."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,30 +12,21 @@ from mlr.core.alignment import EYES
 from mlr.errors import DataError, ImageError
 from mlr.photo.similarity import Similarity
 
-#: Of a table, where whole numbers are the centres of pixels, as in most programs that show them.
+#: Columns of a table. As in most image viewers, whole numbers are the centres of pixels.
 COLUMNS = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y")
 CENTRE = 0.5 + 0.5j  # of the first pixel
-
-Places = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Eyes:
-    """The two eyes of a face.
+    """The pupils of a face as x + iy, in pixels of the upright photograph from its corner.
 
-    Attributes
-    ----------
-    left, right : complex
-        Centres of the pupils as x + iy, in pixels of the upright photograph, from its corner: the
-        centre of the first pixel is 0.5 + 0.5i. Left is the viewer's left where the face is
-        upright.
-    confidence : float, optional
-        The detector's score: above 0, and about 2 for a clear frontal face.
+    The centre of the first pixel is 0.5 + 0.5i. Left is the viewer's left if the face is upright.
     """
 
     left: complex
     right: complex
-    confidence: float | None = None
+    confidence: float | None = None  # above 0, about 2 for a clear frontal face
 
     @property
     def distance(self) -> float:
@@ -45,102 +35,75 @@ class Eyes:
 
     @property
     def middle(self) -> complex:
-        """The point between them."""
+        """The point between the eyes."""
         return (self.left + self.right) / 2
 
-    def lie_within(self, height: int, width: int) -> bool:
-        """Tell whether these can be the eyes of a face in a photograph.
+    def under(self, transform: Similarity) -> Eyes:
+        """Return the transformed eyes."""
+        return Eyes(transform(self.left), transform(self.right), self.confidence)
 
-        Their middle lies within, and they are at least 2 px and at most the image apart.
-        """
+    def lie_within(self, height: int, width: int) -> bool:
+        """Return whether an image of this size can show a face with these eyes."""
         x, y = self.middle.real, self.middle.imag
         inside = 0 <= x <= width and 0 <= y <= height
         return inside and 2 <= self.distance <= math.hypot(width, height)
 
     def check_within(self, height: int, width: int) -> None:
-        """Raise unless these can be the eyes of a face in a photograph, see `lie_within`.
-
-        Raises
-        ------
-        ImageError
-            If they cannot.
-        """
+        """Raise an ImageError unless the eyes `lie_within` an image of this size."""
         if not self.lie_within(height, width):
             raise ImageError(
                 f"has eyes at ({self.left.real:g}, {self.left.imag:g}) and ({self.right.real:g}, "
                 f"{self.right.imag:g}), which cannot be in an image of {width}x{height} px"
             )
 
-    def to_crop(self, height: int, width: int, places: Places = EYES) -> Similarity:
-        """Return the map from the photograph to an aligned crop.
-
-        Parameters
-        ----------
-        height, width : int
-            Size of the crop, in pixels.
-        places : two pairs of float
-            Where the eyes shall be, (x, y) in units of the crop's sides.
-        """
-        left, right = (complex(x * width, y * height) for x, y in places)
+    def to_crop(
+        self, height: int, width: int, positions: Sequence[Sequence[float]] = EYES
+    ) -> Similarity:
+        """Return the map to a crop of this size with its eyes at (x, y) in units of the sides."""
+        left, right = (complex(x * width, y * height) for x, y in positions)
         return Similarity.of_two_points((self.left, self.right), (left, right))
 
 
 class EyeTable:
     """A CSV file of eyes: ``file,left_eye_x,left_eye_y,right_eye_x,right_eye_y``.
 
-    In pixels of the upright photograph; whole numbers are the centres of pixels.
-    Other columns are ignored, so ``alignment.csv`` serves too. A file with several rows has several
-    faces. ``file`` is the end of a path: a name, or as much of the path as tells it from others.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or a row makes no sense.
+    Coordinates are pixels of the upright photograph; whole numbers are the centres of pixels. Other
+    columns are ignored, so ``alignment.csv`` can be used. A file with several faces has several
+    rows. ``file`` is a file name, or the end of a path if files in several folders have this name.
+    A file that cannot be read and an invalid row raise a DataError.
     """
 
     def __init__(self, path: Path) -> None:
         self._eyes: dict[str, list[Eyes]] = {}
-        with open_table(path, {"file", *COLUMNS}) as table:
-            for row in table:
-                self._add(path, table.line_num, row)
-
-    def _add(self, path: Path, line: int, row: dict[str, str]) -> None:
-        try:
-            x0, y0, x1, y1 = (float(row[column] or "nan") for column in COLUMNS)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}, line {line}: {error}; expected numbers") from None
-        if not math.isfinite(x0 + y0 + x1 + y1) or not row["file"]:
-            raise DataError(f"{path}, line {line}: expected a file and four numbers")
-        name = row["file"].replace("\\", "/").removeprefix("./")
-        eyes = Eyes(complex(x0, y0) + CENTRE, complex(x1, y1) + CENTRE)
-        self._eyes.setdefault(name, []).append(eyes)
+        for line, row in read_table(path, {"file", *COLUMNS}):
+            try:
+                x0, y0, x1, y1 = (float(row[column] or "nan") for column in COLUMNS)
+            except ValueError as error:
+                raise DataError(f"{path}, line {line}: {error}; expected numbers") from None
+            if not math.isfinite(x0 + y0 + x1 + y1) or not row["file"]:
+                raise DataError(f"{path}, line {line}: expected a file and four numbers")
+            name = row["file"].replace("\\", "/").removeprefix("./")
+            eyes = Eyes(complex(x0, y0) + CENTRE, complex(x1, y1) + CENTRE)
+            self._eyes.setdefault(name, []).append(eyes)
 
     def of(self, photo: Path) -> list[Eyes] | None:
-        """Return the eyes in a photograph, or None if the table does not name it."""
-        whole = photo.resolve()
-        ends = ["/".join(whole.parts[n:]) for n in range(1, len(whole.parts))]
-        for name in (whole.as_posix(), *ends):  # the most of the path first
-            if name in self._eyes:
-                return self._eyes[name]
-        return None
+        """Return the eyes in a photograph, or None if the table does not list it."""
+        path = photo.resolve()
+        ends = ["/".join(path.parts[n:]) for n in range(1, len(path.parts))]
+        names = (path.as_posix(), *ends)  # the longest comes first
+        return next((self._eyes[name] for name in names if name in self._eyes), None)
 
 
-@contextmanager
-def open_table(path: Path, columns: Collection[str]) -> Iterator[csv.DictReader[str]]:
-    """Open a CSV file in UTF-8 that has at least these columns.
-
-    Raises
-    ------
-    DataError
-        If it lacks one, or cannot be read.
-    """
+def read_table(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line numbers and rows of a CSV file in UTF-8; DataError if a column is missing."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             missing = set(columns) - set(table.fieldnames or ())
             if missing:
                 raise DataError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
-            yield table
+            for row in table:
+                yield table.line_num, row
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:

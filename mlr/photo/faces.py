@@ -1,142 +1,87 @@
-"""Which faces of a photograph are meant, and where their eyes are from."""
+"""The faces to use of photographs and clips: from a table of eyes, or detected."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
 
 from mlr.errors import ImageError, OptionError
-from mlr.photo.detector import NEEDS, Detector, installed
+from mlr.io.images import Pixels
+from mlr.photo.detect import NEEDS, Detector, installed
 from mlr.photo.eyes import Eyes, EyeTable
-from mlr.photo.track import Seen, follow
-
-Pixels = npt.NDArray[Any]
-
-#: A face by its rank in size (1 is the largest), or all of them.
-Face = int | str
+from mlr.photo.track import TrackedFace, follow
+from mlr.utils.progress import counted
 
 
 class FaceFinder:
-    """Finds the faces of photographs: in a table, or else with the detector.
+    """Finds faces in photographs and clips, and selects all or one by size.
 
-    Parameters
-    ----------
-    table : EyeTable, optional
-        Eyes that are known. Photographs that it does not name are left to the detector.
-    face : "all", "largest" or int
-        Which faces are wanted: the second largest is 2.
-
-    Raises
-    ------
-    OptionError
-        If ``face`` is something else.
+    ``eyes`` is the path of an `mlr.photo.eyes.EyeTable`; faces in files that it does not list are
+    detected. ``face`` is "all", "largest" or a rank: 2 selects the second largest face.
     """
 
-    def __init__(self, table: EyeTable | None = None, face: Face = "all") -> None:
-        wanted = 1 if face == "largest" else face
-        if wanted != "all" and not (isinstance(wanted, int) and wanted >= 1):
+    def __init__(self, eyes: str | Path | None = None, face: int | str = "all") -> None:
+        rank = {"all": None, "largest": 1}.get(face, face) if isinstance(face, str) else face
+        if rank is not None and not (isinstance(rank, int) and rank >= 1):
             raise OptionError(f"the face must be all, largest or a number from 1, not {face!r}")
-        self._table = table
-        self._wanted = wanted
+        self._rank = rank
+        self._table = None if eyes is None else EyeTable(Path(eyes))
 
-    def knows(self, photo: Path) -> bool:
-        """Tell whether the eyes in a photograph are known without looking at it."""
-        return self._table is not None and self._table.of(photo) is not None
+    def knows(self, file: Path) -> bool:
+        """Return whether the table lists a file."""
+        return self._table is not None and self._table.of(file) is not None
 
     def find(self, photo: Path, pixels: Pixels) -> list[Eyes]:
-        """Return the wanted faces of a photograph, the largest first.
-
-        Parameters
-        ----------
-        photo : Path
-            What the table may call it.
-        pixels : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
-            Upright.
-
-        Raises
-        ------
-        ImageError
-            If there is none.
-        """
-        known = self._known(photo)
-        faces = self._detector.find(pixels) if known is None else known
+        """Return the selected faces of a photograph, the largest first; ImageError if none."""
+        listed = self._listed(photo)
+        faces = self._detector.find(pixels) if listed is None else listed
         for eyes in faces:
             eyes.check_within(*pixels.shape[:2])
         if not faces:
             raise ImageError("no face found; give its eyes with --eyes")
-        chosen = self._chosen(faces)
-        if not chosen:
-            raise ImageError(f"has {len(faces)} faces, and number {self._wanted} is wanted")
-        return chosen
+        selected = self._select(faces)
+        if not selected:
+            raise ImageError(
+                f"has {counted(len(faces), 'face')}, but face {self._rank} was requested"
+            )
+        return selected
 
-    def follow(self, clip: Path, frames: Iterable[Pixels]) -> Iterator[tuple[Pixels, list[Seen]]]:
-        """Yield the frames of a clip with the wanted faces in them, see `mlr.photo.track`.
+    def follow(
+        self, clip: Path, frames: Iterable[Pixels]
+    ) -> Iterator[tuple[Pixels, list[TrackedFace]]]:
+        """Yield the video frames of a clip with the selected faces; ImageError if it has none.
 
-        Eyes in the table are those of every frame. A face wanted by its rank is the one that has it
-        where it is seen first.
-
-        Parameters
-        ----------
-        clip : Path
-            What the table may call it.
-        frames : iterable of ndarray of uint8, shape (height, width, 1 or 3)
-            Its frames.
-
-        Raises
-        ------
-        ImageError
-            If there is none in any frame.
+        Eyes in the table apply to every video frame. The rank of a face is its rank in the video
+        frame in which it is first detected.
         """
-        known = self._known(clip)
-        several = self._wanted == "all"
+        listed = self._listed(clip)
+        if listed is None:
+            tracked = follow(frames, self._detector, self._select if self._rank else None)
+        else:
+            fixed = [TrackedFace(eyes) for eyes in self._select(listed)]
+            tracked = ((frame, fixed) for frame in frames)
         found = False
-        for frame, faces in (
-            follow(frames, _Chosen(self._detector, self._chosen), several=several)
-            if known is None
-            else ((frame, [Seen(eyes) for eyes in self._chosen(known)]) for frame in frames)
-        ):
+        for frame, faces in tracked:
             for face in faces:
                 face.eyes.check_within(*frame.shape[:2])
             found = found or bool(faces)
             yield frame, faces
         if not found:
-            what = "no face" if several else f"no face of rank {self._wanted}"
-            raise ImageError(f"{what} found in any frame; give its eyes with --eyes")
+            what = "no face" if self._rank is None else f"no face of rank {self._rank}"
+            raise ImageError(f"{what} found in any video frame; give its eyes with --eyes")
 
-    def _known(self, photo: Path) -> list[Eyes] | None:
-        """Return the eyes that the table has; None where the detector shall look for them."""
-        known = self._table.of(photo) if self._table is not None else None
-        if known is None and not installed():
+    def _listed(self, file: Path) -> list[Eyes] | None:
+        """Return the eyes that the table lists, or None if they have to be detected."""
+        listed = self._table.of(file) if self._table is not None else None
+        if listed is None and not installed():
             raise ImageError(f"finding its faces {NEEDS}; or give the eyes with --eyes")
-        return known
+        return listed
 
-    def _chosen(self, faces: Sequence[Eyes]) -> list[Eyes]:
-        """Return the wanted ones of some faces, the largest first."""
+    def _select(self, faces: Sequence[Eyes]) -> list[Eyes]:
         ranked = sorted(faces, key=lambda eyes: eyes.distance, reverse=True)
-        if self._wanted == "all":
-            return ranked
-        rank = int(self._wanted)
-        return ranked[rank - 1 : rank]
+        return ranked if self._rank is None else ranked[self._rank - 1 : self._rank]
 
     @cached_property
     def _detector(self) -> Detector:
         return Detector()
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """A detector that finds only the faces that are wanted."""
-
-    detector: Detector
-    choose: Callable[[Sequence[Eyes]], list[Eyes]]
-
-    def find(self, pixels: Pixels) -> list[Eyes]:
-        return self.choose(self.detector.find(pixels))
-
-    def again(self, pixels: Pixels, eyes: Eyes) -> Eyes | None:
-        return self.detector.again(pixels, eyes)

@@ -1,47 +1,45 @@
-"""The default recipe: faces are registered first, then regressed, then the change is moved back.
+"""The default recipe: register faces, regress in the common frame, move the change back.
 
 In the common frame of an expression mouths coincide, so that a small ridge regression on the
-framed pairs, with weights that all channels share, keeps what they have in common sharp:
+framed pairs, whose channels share the weights, stays sharp:
 
-- each pixel shares the samples of its neighbours (a Gaussian blur of the sums);
+- each pixel shares the samples of its neighbours (a Gaussian blur of the statistics);
 - the penalty pulls to the identity, the middle tap; the light l of the face stands for the bias;
 - the residual of the ridge is regressed, for each pixel and channel, on two features of the pair:
   l, and g = e (s - s_0), the light e on teeth times the style s beyond that without teeth, s_0;
-- what is added with g was learnt over the lips of the training set: the share of it that takes
-  their colour away is subtracted of the face's own lips instead.
+- the part of c that removes the colour of the training subjects' lips is replaced by a share of the
+  face's own lips.
 
-None of the choices depends on the data: on held-out subjects others were better by less than half a
+No parameter depends on the data: on held-out subjects others were better by less than half a
 percent, see ``benchmarks/results/registration.md``.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.bands import Band, RowSums, Work, check_memory
+from mlr.core.bands import Band
 from mlr.core.exposure import Exposure
-from mlr.core.folds import Folds
 from mlr.core.layout import Layout
-from mlr.core.model import Model, new_meta
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.fields import STEP, halved, symmetric, symmetric_field
 from mlr.core.registration.geometry import SIDE
-from mlr.core.registration.synthesis import Look, Registered
+from mlr.core.registration.synthesis import Appearance, Registered
 from mlr.core.registration.templates import UNITS
-from mlr.core.solve import check_penalty
-from mlr.core.statistics import StyleSums
+from mlr.core.statistics import Statistics, StyleSums
 from mlr.errors import DataError, MlrError, OptionError
-from mlr.kernels.register import blur_planes, gaussian
+from mlr.kernels.blur import blur
 from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, solved
-from mlr.utils.progress import Report
+from mlr.recipes.options import BestOptions
+from mlr.utils.options import check_options
 
 FIELD = 3  # side of the default window
-PENALTY = 0.006  # of a tap, for intensities in [0, 1], as if there were one channel
 BLUR = 2.0  # pixels, for a shorter side of 128
 LIGHT = 1e-3  # penalty of the light's coefficient over that of a tap
 SHRINKAGE = 1.0  # added to the sums of squares of light and teeth: as if of a pair more
@@ -50,180 +48,205 @@ REPLACED = 0.4  # largest share of the lips that teeth replace
 SPREAD = 1.0  # blur of that share, in pixels for a shorter side of 128
 FLOOR = 0.002  # of the variance of the mean face over the channels
 
-#: Rows of an expression: weights (taps, rows, width), b and c (2, channels, rows, width) and the
-#: mean face (channels, rows, width).
-_Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
-
-class Best:
+@dataclass(frozen=True)
+class Best(BestOptions):
     """A regression of registered faces.
 
-    Parameters
+    Attributes
     ----------
-    receptive_field : ReceptiveField, int, str, optional
-        The taps, as `ReceptiveField.of` takes them; with each tap those between it and the middle
-        one. By default what the statistics hold, or 3x3.
+    receptive_field : ReceptiveField, int, str or sequence of (dy, dx), optional
+        The taps, converted by `ReceptiveField.of`; with each tap those between it and the middle
+        one. By default those of the statistics, or 3x3.
     penalty : float
-        Of a tap, for intensities in [0, 1], as if there were one channel.
+        Of a tap, for intensities in [0, 1], as if there were one channel; positive.
     blur : float, optional
-        Standard deviation of the blur of the sums, in pixels; by default 2 for a side of 128.
+        Standard deviation of the blur of the statistics, in pixels, from 0 to 64; by default 2 for
+        a shorter side of 128.
 
     Raises
     ------
     OptionError
-        If one of them makes no sense.
+        If one of them is out of range.
     """
 
-    options = ("receptive_field", "penalty", "blur")
-    folds = 1
-    registers = True
+    registers: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        receptive_field: Any = None,
-        penalty: float = PENALTY,
-        blur: float | None = None,
-    ) -> None:
-        self.field = None if receptive_field is None else ReceptiveField.of(receptive_field)
-        if self.field is not None and not is_closed(self.field):
-            raise OptionError(
-                "the recipe best takes a receptive field that holds, with each tap, those between "
-                "it and the middle one"
-            )
-        check_penalty(penalty)
-        if penalty == 0:
+    def __post_init__(self) -> None:
+        if self.receptive_field is not None:
+            taps = ReceptiveField.of(self.receptive_field)
+            object.__setattr__(self, "receptive_field", taps)
+            if not is_closed(taps):
+                raise OptionError(
+                    "the recipe best takes a receptive field that holds, with each tap, those "
+                    "between it and the middle one"
+                )
+        check_options(self)
+        if self.penalty == 0:
             raise OptionError("the recipe best needs a penalty above 0")
-        if blur is not None and not 0 <= blur <= 64:
-            raise OptionError(f"the blur must lie between 0 and 64 pixels, not {blur}")
-        self.penalty, self.blur = penalty, blur
 
-    def layout(self, shape: tuple[int, int, int]) -> Layout:
+    def layout(self) -> Layout:
         """Return the layout of the taps, channels pooled."""
-        return Layout(self.field or ReceptiveField.square(FIELD), pooled=True)
+        return Layout(self.receptive_field or ReceptiveField.square(FIELD), pooled=True)
 
-    def fitting(self, found: Layout, shape: tuple[int, int, int]) -> Layout:
-        """Return the layout of the taps asked for, or else of all that there are.
+    def layout_within(self, found: Layout) -> Layout:
+        """Return the layout of the taps asked for, or else of all that statistics hold.
 
         Raises
         ------
         DataError
-            If the channels are not pooled.
+            If their channels are not pooled.
         """
         if not found.pooled:
             raise DataError(
                 "statistics for the recipe paper, of each channel by itself; "
                 "make them with --recipe best, or give --recipe paper"
             )
-        return Layout(self.field or found.receptive_field, pooled=True)
+        return Layout(self.receptive_field or found.receptive_field, pooled=True)
 
-    def works(self, sums: RowSums) -> list[Work]:
-        """Return what `fit` takes."""
-        head = sums.head
-        field, (channels, _, width) = head.layout.receptive_field, sums.shape
-        sigma = self._sigma(sums.shape)
-        each = 8 * 10 * channels * width + head.adding_bytes
+    def halo(self, head: Statistics) -> int:
+        """Return how many rows around a band its weights depend on."""
+        return halo_for(head.receptive_field, self.sigma(head.shape))
 
-        def cost(rows: int) -> float:
-            return moments_bytes(field, sigma, width, rows) + each * rows
+    def solving_bytes(self, head: Statistics, rows: int) -> float:
+        """Return the bytes that `solve` allocates for a band."""
+        channels, _, width = head.shape
+        moments = moments_bytes(head.receptive_field, self.sigma(head.shape), width, rows)
+        return moments + 80.0 * channels * width * rows
 
-        return [(sums, cost, halo_for(field, sigma))]
+    def sigma(self, shape: tuple[int, int, int]) -> float:
+        """Return the blur for images of (channels, height, width), in pixels."""
+        return BLUR * min(shape[1:]) / SIDE if self.blur is None else self.blur
 
-    def fit(self, sums: RowSums, report: Report) -> Model:
-        """Return the model.
+    def solve(self, crop: Statistics, band: Band) -> tuple[npt.NDArray[np.float32], ...]:
+        """Return what is learnt of each expression for the rows of a band.
+
+        Returns
+        -------
+        weights : ndarray of float32, shape (expressions, 1, taps + 1, rows, width)
+            The bias is 0: `added` holds it.
+        added : ndarray of float32, shape (expressions, 2, channels, rows, width)
+            b and c.
+        faces : ndarray of float32, shape (expressions, channels, rows, width)
+            The mean framed source.
 
         Raises
         ------
         MlrError
-            If there are no pairs or weights overflow.
+            If the pairs were not registered, or weights overflow.
         """
-        head, templates = sums.head, sums.head.templates
-        names = head.expressions
-        if not names or templates is None:
+        if crop.templates is None:
             raise MlrError("there is no registered training pair in these statistics")
-        field = head.layout.receptive_field
-        channels, height, width = sums.shape
-        weights = sums.array((len(names), 1, len(field) + 1, height, width), np.float32)
-        added = sums.array((len(names), 2, channels, height, width), np.float32)
-        faces = sums.array((len(names), channels, height, width), np.float32)
-        works = self.works(sums)
-        check_memory(works)
-        ((_, cost, halo),) = works
-        bands = sums.bands(cost, halo)
-        work = partial(
-            _fitted,
-            names=names,
-            sigma=self._sigma(sums.shape),
-            penalty=self.penalty,
-            height=height,
-        )
-        for band, found in report.progress(sums.each(work, bands), len(bands), "solving"):
-            for index, (taps, both, face) in enumerate(found):
-                weights[index, 0, :-1, band.rows] = taps
-                added[index, :, :, band.rows] = both
-                faces[index, :, band.rows] = face
-        flipped = templates.geometry.symmetric and mirrored_taps(field) is not None
-        looks = {}
-        for index, name in enumerate(names):
-            if flipped:  # flip augmentation: what mirrored pairs give is the mirror image
-                make_symmetric(weights[index, 0, :-1], field)
+        taps = crop.receptive_field
+        size = len(crop.expressions), band.end - band.first, crop.shape[2]
+        weights = np.zeros((size[0], 1, len(taps) + 1, *size[1:]), np.float32)
+        added = np.empty((size[0], 2, crop.shape[0], *size[1:]), np.float32)
+        faces = np.empty((size[0], crop.shape[0], *size[1:]), np.float32)
+        sigma = self.sigma((crop.shape[0], band.height, crop.shape[2]))
+        penalty = penalties(taps, self.penalty * crop.shape[0])
+        for index, name in enumerate(crop.expressions):
+            found = solved(crop, name, sigma, penalty, prior_of(taps), band)
+            found = found.astype(np.float32).astype(np.float64)  # those that the model will have
+            if not np.isfinite(found).all():
+                raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
+            weights[index, 0, :-1] = found[:-1]
+            added[index], faces[index] = _residuals(crop, name, found, band)
+        return weights, added, faces
+
+    def model(
+        self,
+        head: Statistics,
+        solved: Sequence[npt.NDArray[np.float32]],
+        exposure: Exposure,
+    ) -> Model:
+        """Return the model.
+
+        Parameters
+        ----------
+        head : Statistics
+            Of any rows.
+        solved : sequence of ndarray
+            What `solve` returns, of all rows; changed in place.
+        exposure : Exposure
+            Of the source images.
+        """
+        weights, added, faces = solved
+        templates, taps = head.templates, head.receptive_field
+        assert templates is not None
+        flipped = templates.geometry.symmetric and mirrored_taps(taps) is not None
+        appearances = {}
+        for index, name in enumerate(head.expressions):
+            if flipped:  # flip augmentation: what flipped pairs give is the mirror image
+                make_symmetric(weights[index, 0, :-1], taps)
                 added[index], faces[index] = symmetric(added[index]), symmetric(faces[index])
-            frame, styles = templates.frames[name], head.styles(name)
-            low, high = frame.groups or (0.0, 0.0)
-            light, _, square, *_ = styles.numbers
-            own = faces[index] * np.float32(light * UNITS / square)  # sum l x / sum l^2
-            share = replaced_share(added[index, 1], own)
-            added[index, 1] += share * own
-            looks[name] = Look(
-                template=halved(frame.template),
-                variation=halved(frame.variation),
-                motion=frame.motion,
-                shape=_shape(styles, head.pairs[name], flipped),
-                mean=added[index, 0],
-                spread=added[index, 1],
-                share=share,
-                face=np.rint(np.clip(faces[index], 0, 1) * 255).astype(np.uint8),
-                light=frame.light,
-                style=high,
-                other=low,
-                plain=frame.plain,
-                explained=frame.explained,
-            )
-            report.note(told(name, looks[name], head.pairs[name]))
+            appearances[name] = _appearance(head, name, added[index], faces[index], flipped)
         return Model(
             weights=weights,
-            receptive_field=field,
-            expressions=names,
-            registered=Registered(templates.geometry, templates.source, templates.white, looks),
+            receptive_field=taps,
+            expressions=head.expressions,
+            registered=Registered(
+                templates.geometry, templates.source, templates.eye_white, appearances
+            ),
             edge=True,
-            channels=channels,
-            meta=new_meta(
+            channels=head.shape[0],
+            info=ModelInfo(
                 source=head.source,
                 recipe="best",
                 prior="input",
                 penalty=self.penalty,
-                blur=self._sigma(sums.shape),
+                blur=self.sigma(head.shape),
                 pairs=head.pairs,
                 digest=head.hexdigest,
                 templates=templates.digest,
-                exposure=asdict(Exposure.of_sums(sums)),
-            )
-            | {"eyes": templates.geometry.eyes},
+                exposure=exposure,
+                eyes=templates.geometry.eyes,
+            ),
         )
 
-    def _sigma(self, shape: tuple[int, int, int]) -> float:
-        """Return the blur for images of this shape, in pixels."""
-        return BLUR * min(shape[1:]) / SIDE if self.blur is None else self.blur
+
+def _appearance(
+    head: Statistics,
+    name: str,
+    added: npt.NDArray[np.float32],
+    face: npt.NDArray[np.float32],
+    flipped: bool,
+) -> Appearance:
+    """Return what is learnt of an expression; changes ``added`` in place."""
+    assert head.templates is not None
+    frame, target = head.templates.frames[name], head.targets[name]
+    assert target.styles is not None
+    styles = target.styles
+    low, high = frame.groups or (0.0, 0.0)
+    light, _, square, *_ = styles.numbers
+    own = face * np.float32(light * UNITS / square)  # sum l x / sum l^2
+    share = replaced_share(added[1], own)
+    added[1] += share * own
+    return Appearance(
+        template=halved(frame.template),
+        variation=halved(frame.variation),
+        motion=frame.motion,
+        shape=_shape(styles, head.pairs[name], flipped),
+        mean=added[0],
+        spread=added[1],
+        share=share,
+        face=np.rint(np.clip(face, 0, 1) * 255).astype(np.uint8),
+        light=frame.light,
+        style=high,
+        other=low,
+        plain=frame.plain,
+        explained=frame.explained,
+    )
 
 
-def told(name: str, look: Look, pairs: int) -> str:
-    """Return what training says of the style of an expression, in a line."""
-    if not look.styled:
+def style_note(name: str, appearance: Appearance, pairs: int) -> str:
+    """Return a line about the style of an expression."""
+    if not appearance.styled:
         return f"{name}: no style, which takes at least 8 pairs (there are {pairs})"
     groups = "in one group"
-    if look.groups is not None:
-        groups = "in two groups about {:.2f} and {:.2f}".format(*look.groups)
-    share = f"the style is {look.explained:.0%} of what varies"
-    return f"{name}: {share}, {groups}; default style {round(look.style, 2):g}"
+    if appearance.groups is not None:
+        groups = "in two groups about {:.2f} and {:.2f}".format(*appearance.groups)
+    share = f"the style is {appearance.explained:.0%} of what varies"
+    return f"{name}: {share}, {groups}; default style {round(appearance.style, 2):g}"
 
 
 def replaced_share(
@@ -242,8 +265,7 @@ def replaced_share(
     """
     apart = [planes - planes.mean(axis=0, dtype=np.float32) for planes in (spread, face)]
     products = np.stack([(apart[0] * apart[1]).sum(axis=0), (apart[1] * apart[1]).sum(axis=0)])
-    products = np.ascontiguousarray(products, np.float32)
-    blur_planes(0, 2, products, gaussian(SPREAD * min(face.shape[1:]) / SIDE))
+    products = blur(products, SPREAD * min(face.shape[1:]) / SIDE)
     share = -products[0] / (products[1] + np.float32(FLOOR))
     return np.clip(share, 0, np.float32(REPLACED))
 
@@ -260,45 +282,29 @@ def prior_of(field: ReceptiveField) -> npt.NDArray[np.float64]:
     return prior
 
 
-def _fitted(
-    sums: Folds,
-    band: Band,
-    names: tuple[str, ...],
-    sigma: float,
-    penalty: float,
-    height: int,
-) -> list[_Rows]:
-    """Return what is learnt of each expression for the rows of a band."""
-    statistics = sums.total
-    field, white = statistics.receptive_field, statistics.white
-    matrix = penalties(field, penalty * statistics.shape[0])
-    prior = prior_of(field)
-    found: list[_Rows] = []
-    for name in names:
-        weights = solved(statistics, name, sigma, matrix, prior, band, height)
-        weights = weights.astype(np.float32).astype(np.float64)  # those that the model will have
-        if not np.isfinite(weights).all():
-            raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
-        styles = statistics.targets[name].styles
-        assert styles is not None
-        light = styles.numbers[0] / UNITS
-        square, mixed, teeth = (number / UNITS**2 for number in styles.numbers[2:])
-        planes = styles.planes.astype(np.float64) / (white * UNITS)  # of l x, g x, l t, g t
-        lit, shown = (
-            residual(planes[k], total, planes[k + 2], weights, field, band, height)
-            for k, total in ((0, square), (1, mixed))
-        )
-        face = planes[0][:, band.inner] / light
-        if teeth > 0:
-            square, teeth = square + SHRINKAGE, teeth + SHRINKAGE
-            determinant = square * teeth - mixed**2
-            mean = (teeth * lit - mixed * shown) / determinant
-            spread = (square * shown - mixed * lit) / determinant
-        else:
-            mean, spread = lit / (square + WITHOUT_STYLE), np.zeros_like(lit)
-        both = np.stack([mean + weights[-1], spread]).astype(np.float32)
-        found.append((weights[:-1].astype(np.float32), both, face.astype(np.float32)))
-    return found
+def _residuals(
+    crop: Statistics, name: str, weights: npt.NDArray[np.float64], band: Band
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return b and c, (2, channels, rows, width), and the mean framed source of a band."""
+    taps, styles = crop.receptive_field, crop.targets[name].styles
+    assert styles is not None
+    light = styles.numbers[0] / UNITS
+    square, mixed, teeth = (number / UNITS**2 for number in styles.numbers[2:])
+    planes = styles.planes.astype(np.float64) / (crop.data_range * UNITS)  # of l x, g x, l t, g t
+    lit, shown = (
+        residual(planes[k], total, planes[k + 2], weights, taps, band)
+        for k, total in ((0, square), (1, mixed))
+    )
+    face = planes[0][:, band.inner] / light
+    if teeth > 0:
+        square, teeth = square + SHRINKAGE, teeth + SHRINKAGE
+        determinant = square * teeth - mixed**2
+        mean = (teeth * lit - mixed * shown) / determinant
+        spread = (square * shown - mixed * lit) / determinant
+    else:
+        mean, spread = lit / (square + WITHOUT_STYLE), np.zeros_like(lit)
+    added = np.stack([mean + weights[-1], spread]).astype(np.float32)
+    return added, face.astype(np.float32)
 
 
 def _shape(styles: StyleSums, pairs: int, flipped: bool) -> npt.NDArray[np.float32]:

@@ -2,115 +2,121 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.bands import Band, RowSums, Work, check_memory
+from mlr.core.bands import Band
 from mlr.core.exposure import Exposure
-from mlr.core.folds import Folds
 from mlr.core.layout import Layout
-from mlr.core.model import Model, new_meta
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
-from mlr.core.solve import check_penalty, solve, solving_bytes
-from mlr.errors import DataError, MlrError
-from mlr.utils.progress import Report
+from mlr.core.solve import solve, solving_bytes
+from mlr.core.statistics import Statistics
+from mlr.errors import DataError
+from mlr.recipes.options import PaperOptions
+from mlr.utils.options import check_options
+
+SIDE = 3  # of the window
 
 
-class Paper:
-    """One penalty on all coefficients, the bias included, that pulls them to zero.
+@dataclass(frozen=True)
+class Paper(PaperOptions):
+    """A ridge regression of every pixel and channel on its receptive field.
 
-    Parameters
+    One penalty on all coefficients, the bias included, pulls them to zero.
+
+    Attributes
     ----------
-    receptive_field : ReceptiveField, int, str, optional
-        As `ReceptiveField.of` takes it; by default what the statistics hold, or 3x3.
+    receptive_field : ReceptiveField, int, str or sequence of (dy, dx), optional
+        The taps, converted by `ReceptiveField.of`; by default those of the statistics, or 3x3.
     penalty : float
         Ridge penalty for intensities in [0, 1].
 
     Raises
     ------
     OptionError
-        If one of them makes no sense.
+        If the penalty is negative or not finite.
     """
 
-    options = ("receptive_field", "penalty")
-    folds = 1
-    registers = False
+    registers: ClassVar[bool] = False
 
-    def __init__(self, receptive_field: Any = None, penalty: float = 0.4) -> None:
-        check_penalty(penalty)
-        self.field = None if receptive_field is None else ReceptiveField.of(receptive_field)
-        self.penalty = penalty
+    def __post_init__(self) -> None:
+        if self.receptive_field is not None:
+            object.__setattr__(self, "receptive_field", ReceptiveField.of(self.receptive_field))
+        check_options(self)
 
-    def layout(self, shape: tuple[int, int, int]) -> Layout:
-        """Return the layout of the taps alone."""
-        return Layout(self.field or ReceptiveField.square(3))
+    def layout(self) -> Layout:
+        """Return the layout of the taps, each channel on its own."""
+        return Layout(self.receptive_field or ReceptiveField.square(SIDE))
 
-    def fitting(self, found: Layout, shape: tuple[int, int, int]) -> Layout:
-        """Return the layout of the taps asked for, or else of all that there are.
+    def layout_within(self, found: Layout) -> Layout:
+        """Return the layout of the taps asked for, or else of all that statistics hold.
 
         Raises
         ------
         DataError
-            If the channels are pooled.
+            If their channels are pooled.
         """
         if found.pooled:
             raise DataError(
                 "statistics for the recipe best, of all channels together; "
                 "make them with --recipe paper"
             )
-        return Layout(self.field or found.receptive_field)
+        return Layout(self.receptive_field or found.receptive_field)
 
-    def works(self, sums: RowSums) -> list[Work]:
-        """Return what `fit` takes."""
-        head = sums.head
-        reach = int(np.abs(head.layout.receptive_field.taps[:, 0]).max())
-        each = solving_bytes(head.parts[0]) + head.adding_bytes
-        return [(sums, lambda rows: (rows + 2 * reach) * each, reach)]
+    def halo(self, head: Statistics) -> int:
+        """Return how many rows around a band its weights depend on."""
+        return int(np.abs(head.receptive_field.taps[:, 0]).max())
 
-    def fit(self, sums: RowSums, report: Report) -> Model:
-        """Return the ridge regression of every pixel and channel.
+    def solving_bytes(self, head: Statistics, rows: int) -> float:
+        """Return the bytes that `solve` allocates for a band."""
+        return float((rows + 2 * self.halo(head)) * solving_bytes(head))
+
+    def solve(self, crop: Statistics, band: Band) -> tuple[npt.NDArray[np.float32], ...]:
+        """Return the weights of a band, (expressions, channels, taps + 1, rows, width).
 
         Raises
         ------
         MlrError
-            If there are no pairs or weights overflow.
+            If weights overflow.
         """
-        head = sums.head
-        if not head.expressions:
-            raise MlrError("there is no training pair in these statistics")
-        field = head.layout.receptive_field
-        channels, height, width = sums.shape
-        weights = sums.array(
-            (len(head.expressions), channels, len(field) + 1, height, width), np.float32
+        return (solve(crop, self.penalty, band.inner),)
+
+    def model(
+        self,
+        head: Statistics,
+        solved: Sequence[npt.NDArray[np.float32]],
+        exposure: Exposure,
+    ) -> Model:
+        """Return the model.
+
+        Parameters
+        ----------
+        head : Statistics
+            Of any rows.
+        solved : sequence of ndarray
+            What `solve` returns, of all rows.
+        exposure : Exposure
+            Of the source images.
+        """
+        as_published = self.penalty == PaperOptions.penalty and head.layout == Layout(
+            ReceptiveField.square(SIDE)
         )
-        works = self.works(sums)
-        check_memory(works)
-        ((_, cost, reach),) = works
-        found = sums.bands(cost, reach)
-        solved = sums.each(partial(_solved, penalty=self.penalty), found)
-        for band, rows in report.progress(solved, len(found), "solving"):
-            weights[..., band.rows, :] = rows
-        as_published = self.penalty == 0.4 and head.layout == Layout(ReceptiveField.square(3))
         return Model(
-            weights=weights,
-            receptive_field=field,
+            weights=solved[0],
+            receptive_field=head.receptive_field,
             expressions=head.expressions,
-            meta=new_meta(
+            info=ModelInfo(
                 source=head.source,
                 recipe="paper" if as_published else "custom",
                 penalty=self.penalty,
                 prior="zero",
                 pairs=head.pairs,
                 digest=head.hexdigest,
-                exposure=asdict(Exposure.of_sums(sums)),
+                exposure=exposure,
             ),
         )
-
-
-def _solved(sums: Folds, band: Band, penalty: float) -> npt.NDArray[np.float32]:
-    """Return the weights of a band."""
-    return solve(sums.total, penalty, band.inner)

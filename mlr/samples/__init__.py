@@ -1,8 +1,8 @@
-"""Sample faces: portraits of made-up subjects, drawn by arithmetic alone.
+"""Sample faces: portraits of subjects who do not exist, drawn without a model or photographs.
 
-Each subject has traits of their own (:mod:`.subjects`), each of the seven expressions moves the
-face the way its muscles do (:mod:`.expressions`, :mod:`.geometry`), and the result is a lit
-relief (:mod:`.head`) with eyes, mouth, hair and surroundings painted on.
+Subjects have random traits (`subjects`). Expressions consist of muscle actions (`expressions`) that
+move the parts of the face (`geometry`). The head is a lit relief (`head`); eyes, mouth, hair and
+surroundings are painted.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import EYES
+from mlr.errors import OptionError
 from mlr.samples.canvas import over, whole
-from mlr.samples.expressions import EXPRESSIONS, perform
+from mlr.samples.expressions import EXPRESSIONS, Shot
 from mlr.samples.eyes import draw_brow, draw_eye, draw_glasses
-from mlr.samples.geometry import place
+from mlr.samples.geometry import Face
 from mlr.samples.hair import Hair, draw_beard
 from mlr.samples.head import face_layer, light_up, outline, skin_mask
 from mlr.samples.mouth import Lips
 from mlr.samples.scene import develop, draw_backdrop, draw_body, draw_ears
-from mlr.samples.subjects import meet
+from mlr.samples.subjects import subject_of
 
 __all__ = ["EXPRESSIONS", "EYES", "draw_face"]
 
@@ -27,45 +28,28 @@ __all__ = ["EXPRESSIONS", "EYES", "draw_face"]
 def draw_face(
     seed: int, subject: int, expression: str = "neutral", size: int = 128
 ) -> npt.NDArray[np.uint8]:
-    """Draw one portrait.
+    """Draw a portrait: sRGB, uint8, shape (size, size, 3), the same bytes for the same arguments.
 
-    Parameters
-    ----------
-    seed, subject
-        Number of the population and of the subject in it, both 0 or more.  A subject looks the
-        same in all expressions and at all sizes.
-    expression
-        One of `EXPRESSIONS`.
-    size
-        Side of the picture in pixels, 16 or more.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, (size, size, 3), sRGB, 0 to 255.  The eyes lie at `EYES`, within a fraction of a
-        hundredth of the side.  The same arguments give the same bytes.
-
-    Raises
-    ------
-    ValueError
-        If the expression is unknown, the size too small or a number negative.
+    Subjects are numbered from 0; other seeds have other subjects. The identity of a subject depends
+    neither on the expression nor on the size, which is at least 16. The eyes are at `EYES`, within
+    1 % of the side.
     """
     if expression not in EXPRESSIONS:
-        raise ValueError(f"unknown expression {expression!r}, use one of {', '.join(EXPRESSIONS)}")
+        names = ", ".join(EXPRESSIONS)
+        raise OptionError(f"unknown expression {expression!r}, use one of {names}")
     if size < 16:
-        raise ValueError(f"size is {size} pixels, a face needs at least 16")
+        raise OptionError(f"size is {size} pixels, a face needs at least 16")
     if seed < 0 or subject < 0:
-        raise ValueError(f"seed and person must not be negative, got {seed} and {subject}")
-    p = meet(seed, subject)
-    shot = perform(seed, subject, expression)
-    f = place(p, shot)
-    # small pictures are drawn larger and averaged: no detail may fall between the pixels
+        raise OptionError(f"seed and subject must not be negative, got {seed} and {subject}")
+    p, shot = subject_of(seed, subject), Shot(seed, subject, expression)
+    f = Face(p, shot)
+    # small images are drawn larger and averaged, so that fine detail does not alias
     n = size * max(1, -(-96 // size))
     g = whole(n).moved(shot.shift, shot.scale)
     e = outline(g, p, f)
     lips = Lips(g, f.mouth, p)
     hair = Hair(g.moved(shot.hair), p, n)
-    surface = face_layer(g, p, f, shot, lips, e)
+    surface = face_layer(g, p, f, lips, e)
     for brow in f.brows:
         draw_brow(surface, g, p, brow)
     draw_beard(surface, g, p, f, n)
@@ -76,13 +60,12 @@ def draw_face(
     for eye in f.eyes:
         draw_eye(lit, g, p, eye, bright)
     image = draw_backdrop(g, p, shot)
-    if hair.cut.end > 0.2:
+    covered_ears = hair.cut.end > 0.2
+    if covered_ears:
         draw_ears(image, g, p, f)
-        hair.draw_back(image)
-        draw_body(image, g, p, f)
-    else:
-        hair.draw_back(image)
-        draw_body(image, g, p, f)
+    hair.draw_back(image)
+    draw_body(image, g, p, f)
+    if not covered_ears:
         draw_ears(image, g, p, f)
     head = skin_mask(e, g.px)
     over(image, head, lit)

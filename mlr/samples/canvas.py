@@ -1,8 +1,8 @@
-"""Coordinate grid, soft masks and noise: the drawing tools of the sample faces.
+"""Coordinate grids, soft masks and painting.
 
-Everything is measured in face units: one unit is the side of the picture, the origin is the
-midpoint between the eyes, x grows to the right and y downwards.  Masks are polynomials of these
-coordinates rather than exponentials, because they are faster and round alike on every machine.
+Lengths are in face units: one unit is the side of the image, the origin is the midpoint between the
+eyes, x points right and y down. Masks are polynomials of the coordinates rather than exponentials,
+because they are faster and give the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -17,44 +17,56 @@ import numpy.typing as npt
 
 from mlr.core.alignment import EYES
 
-Array = npt.NDArray[Any]
-"""A float32 array; layers are planar, (3, height, width)."""
+Array = npt.NDArray[Any]  # of float32; colour images have the shape (3, height, width)
 
-EYE_X = (EYES[1][0] - EYES[0][0]) / 2
-"""Distance of an eye from the axis of the face, in face units."""
+EYE_X = (EYES[1][0] - EYES[0][0]) / 2  # distance of an eye from the axis of the face
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A rectangle of pixel centres: ``x`` is (1, width), ``y`` (height, 1), ``px`` a pixel's side.
+    """The pixel centres of an image, or of a rectangular part."""
 
-    ``box`` is the place of the rectangle in the whole picture.
-    """
+    x: Array  # shape (1, width)
+    y: Array  # shape (height, 1)
+    px: float  # side of a pixel
+    box: tuple[slice, slice]  # position of the part in the image
 
-    x: Array
-    y: Array
-    px: float
-    box: tuple[slice, slice]
+    def of(self, image: Array) -> Array:
+        """Return the view of this part of an image."""
+        return image[..., *self.box]
 
     def moved(self, shift: tuple[float, float], scale: tuple[float, float] = (1, 1)) -> Grid:
-        """Return the grid on which everything appears shifted, after scaling about the origin."""
+        """Return the grid on which drawings are scaled about the origin, then shifted."""
         x, y = self.x * (1 / scale[0]) - shift[0], self.y * (1 / scale[1]) - shift[1]
         return Grid(x, y, self.px, self.box)
 
     def crop_side(self, side: int, near: float, far: float, y0: float, y1: float) -> Grid:
-        """Return the part from ``near`` to ``far`` of the axis, at the left (-1) or right (1)."""
+        """Return the part at a distance from the axis, on the left (-1) or right (1) side."""
         x0, x1 = (near, far) if side > 0 else (-far, -near)
         return self.crop(x0, x1, y0, y1)
 
     def crop(self, x0: float, x1: float, y0: float, y1: float) -> Grid:
-        """Return the part of the grid inside the given bounds (never empty)."""
-        cols = _span(self.x[0], x0, x1)
-        rows = _span(self.y[:, 0], y0, y1)
-        return Grid(self.x[:, cols], self.y[rows], self.px, (rows, cols))
+        """Return the part inside the bounds, at least one pixel."""
+        columns, rows = _span(self.x[0], x0, x1), _span(self.y[:, 0], y0, y1)
+        return Grid(self.x[:, columns], self.y[rows], self.px, (rows, columns))
+
+
+@dataclass
+class Surface:
+    """A surface to be lit."""
+
+    height: Array  # in face units
+    albedo: Array  # reflectance of each channel, 0 to 1
+    open: Array  # share of the ambient light that arrives, 0 to 1
+    gloss: Array
+
+    def part(self, g: Grid) -> Surface:
+        """Return a view of a part."""
+        return Surface(g.of(self.height), g.of(self.albedo), g.of(self.open), g.of(self.gloss))
 
 
 def _span(at: Array, start: float, stop: float) -> slice:
-    """Return which of the evenly spaced values lie from ``start`` to ``stop``, at least one."""
+    """Return the indices of evenly spaced values from ``start`` to ``stop``, at least one."""
     n, first, last = at.size, float(at[0]), float(at[-1])
     per = (n - 1) / (last - first)
     i = min(max(ceil((start - first) * per), 0), n - 1)
@@ -63,7 +75,7 @@ def _span(at: Array, start: float, stop: float) -> slice:
 
 @lru_cache(maxsize=8)
 def whole(size: int) -> Grid:
-    """Return the grid of a whole picture of ``size`` by ``size`` pixels."""
+    """Return the grid of an image of ``size`` x ``size`` pixels."""
     centres = (np.arange(size) + 0.5) / size
     x = (centres - 0.5 * (EYES[0][0] + EYES[1][0])).astype(np.float32)[None, :]
     y = (centres - EYES[0][1]).astype(np.float32)[:, None]
@@ -71,119 +83,45 @@ def whole(size: int) -> Grid:
 
 
 def bump(u: Array) -> Array:
-    """Bell curve of ``u``: 1 at zero, close to exp(-u**2), exactly 0 beyond 2.83."""
-    b = u * u
-    b *= -0.125
-    b += 1.0
-    np.maximum(b, 0.0, out=b)
-    b *= b
-    b *= b
-    b *= b
-    return b
+    """Return a bell curve: close to exp(-u**2), exactly 0 beyond 2.83."""
+    return power_8(np.maximum(1 - 0.125 * (u * u), 0))
+
+
+def power_8(a: Array) -> Array:
+    """Return the eighth power, with the same bytes on every machine."""
+    for _ in range(3):
+        a = a * a
+    return a
 
 
 def blob(g: Grid, x: float, y: float, sx: float, sy: float) -> Array:
-    """Soft spot of radii ``sx``, ``sy`` around (``x``, ``y``)."""
+    """Return a soft spot with radii ``sx`` and ``sy`` around (``x``, ``y``)."""
     return bump((g.x - x) * (1 / sx)) * bump((g.y - y) * (1 / sy))
 
 
 def ramp(d: Array, width: float) -> Array:
-    """Straight soft edge: 0 where ``d`` < -width/2, 1 where ``d`` > width/2."""
-    r = d * (1 / width)
-    r += 0.5
-    np.maximum(r, 0.0, out=r)
-    np.minimum(r, 1.0, out=r)
-    return r
+    """Return a linear edge: 0 where ``d`` < -width/2, 1 where ``d`` > width/2."""
+    return np.clip(d * (1 / width) + 0.5, 0, 1)
 
 
 def smooth(d: Array, width: float) -> Array:
-    """Soft edge like :func:`ramp`, without its kinks."""
+    """Return a `ramp` without kinks."""
     r = ramp(d, width)
     return r * r * (3.0 - 2.0 * r)
 
 
 def band(y: Array, top: Array, bottom: Array, edge: float) -> Array:
-    """Mask of what lies between two curves; vanishes where they meet."""
-    m = ramp(y - top, edge)
-    m *= ramp(bottom - y, edge)
-    m *= np.clip((bottom - top) * (1 / edge), 0.0, 1.0)
-    return m
+    """Return a mask of the area between two curves, 0 where they meet."""
+    gap = np.clip((bottom - top) * (1 / edge), 0, 1)
+    return ramp(y - top, edge) * ramp(bottom - y, edge) * gap
+
+
+def layer(colour: tuple[float, ...]) -> Array:
+    """Return a colour as an array of shape (3, 1, 1)."""
+    return np.asarray(colour, np.float32)[:, None, None]
 
 
 def over(image: Array, mask: Array, colour: Array | tuple[float, ...]) -> None:
-    """Paint ``colour`` (a triple or a planar layer) through ``mask`` onto ``image``, in place."""
-    paint = np.asarray(colour, np.float32)
-    if paint.ndim == 1:
-        paint = paint[:, None, None]
+    """Paint a colour, or an image, through a mask onto an image, in place."""
+    paint = layer(colour) if isinstance(colour, tuple) else colour
     image += mask * (paint - image)
-
-
-def fade(cell: float, px: float) -> float:
-    """Return how much of a texture of the given cell survives sampling by pixels of ``px``."""
-    return min(1.0, max(0.0, cell / px / 2 - 0.5))
-
-
-def noise1(table: Array, s: Array) -> Array:
-    """Smooth noise along one coordinate, an entry a unit; ``table``'s length is a power of two."""
-    whole_part = np.floor(s)
-    f = s - whole_part
-    f *= f * (3.0 - 2.0 * f)
-    i = whole_part.astype(np.int32)
-    last = table.size - 1
-    a = table.take(i & last)
-    noise: Array = a + f * (table.take((i + 1) & last) - a)
-    return noise
-
-
-@lru_cache(maxsize=64)
-def _places(size: int, cells: int) -> tuple[npt.NDArray[np.intp], Array]:
-    """Return in which cell of a lattice over the side each pixel lies, and where in the cell."""
-    s = (np.arange(size) + 0.5) / size * cells
-    i = np.floor(s).astype(np.intp)
-    return i, (s - i).astype(np.float32)
-
-
-def stretch(lattice: Array, size: int, rounded: bool = False) -> Array:
-    """Interpolate a lattice, whose border lies on the picture's, to (size, size) pixels."""
-    i, f = _places(size, lattice.shape[0] - 1)
-    j, t = _places(size, lattice.shape[1] - 1)
-    if rounded:
-        f, t = f * f * (3 - 2 * f), t * t * (3 - 2 * t)
-    upper = lattice[i]
-    rows = upper + f[:, None] * (lattice[i + 1] - upper)
-    left = rows.take(j, axis=1)
-    field: Array = rows.take(j + 1, axis=1)
-    field -= left
-    field *= t
-    field += left
-    return field
-
-
-def noise2(table: Array, size: int, cells: int, across: int = 0) -> Array:
-    """Smooth noise over the picture from a square ``table``; ``across`` cells in x (default same).
-
-    It fades out where the cells come near the pixel, so that small pictures do not flicker.
-    """
-    nx = across or cells
-    kept = fade(1 / max(cells, nx), 1 / size)
-    if kept == 0.0:
-        return np.zeros((size, size), np.float32)
-    return stretch(table[: cells + 1, : nx + 1] * kept, size, rounded=True)
-
-
-@lru_cache(maxsize=4)
-def _bells(n: int, reach: float) -> Array:
-    """Return the (n, n) matrix that averages n nodes over a side by a bell curve."""
-    at = np.linspace(0, 1, n)
-    bells = bump((at[None, :] - at[:, None]) / reach)
-    bells /= bells.sum(axis=1, keepdims=True)
-    return bells.astype(np.float32)
-
-
-def blur(a: Array, reach: float) -> Array:
-    """Smooth a whole picture by a bell curve of radius ``reach`` (face units, 0.04 or more)."""
-    # so wide a bell needs few nodes, which keeps large pictures cheap
-    n = 48
-    near = np.linspace(0, a.shape[0] - 1, n).round().astype(np.intp)
-    bells = _bells(n, reach)
-    return stretch(bells @ a[np.ix_(near, near)] @ bells.T, a.shape[0])

@@ -1,120 +1,95 @@
-"""What a face does: muscle actions of seven expressions, and how one subject performs them."""
+"""Muscle actions of the seven expressions, and how a subject performs them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
+
+from mlr.samples.subjects import normal
 
 
 @dataclass(frozen=True)
 class Action:
     """Strengths of muscle actions, 0 (at rest) to about 1 (strong)."""
 
-    inner_up: float = 0.0  # inner ends of the brows raised
-    outer_up: float = 0.0  # outer ends of the brows raised
-    brow_low: float = 0.0  # brows lowered
-    knit: float = 0.0  # brows drawn together
-    wide: float = 0.0  # upper lids raised
-    tight: float = 0.0  # lids narrowed
-    droop: float = 0.0  # upper lids sunk
-    cheek: float = 0.0  # cheeks raised
-    nose: float = 0.0  # nose wrinkled
-    sneer: float = 0.0  # upper lip raised
-    smile: float = 0.0  # corners of the mouth pulled up and out
-    frown: float = 0.0  # corners of the mouth pulled down
-    pout: float = 0.0  # chin pushed up under the lower lip
-    stretch: float = 0.0  # mouth stretched sideways
-    press: float = 0.0  # lips pressed together
-    part: float = 0.0  # lips parted
-    jaw: float = 0.0  # jaw dropped
+    inner_up: float  # inner ends of the brows raised
+    outer_up: float  # outer ends of the brows raised
+    brow_low: float  # brows lowered
+    knit: float  # brows drawn together
+    wide: float  # upper lids raised
+    tight: float  # lids narrowed
+    droop: float  # upper lids lowered
+    cheek: float  # cheeks raised
+    nose: float  # nose wrinkled
+    sneer: float  # upper lip raised
+    smile: float  # corners of the mouth pulled up and out
+    frown: float  # corners of the mouth pulled down
+    pout: float  # chin pushed up under the lower lip
+    stretch: float  # mouth stretched sideways
+    press: float  # lips pressed together
+    part: float  # lips parted
+    jaw: float  # jaw dropped
 
 
-# Two manners for each expression; a subject has one of them, or something between.
-MANNERS: dict[str, tuple[Action, Action]] = {
-    "neutral": (Action(), Action()),
-    "happy": (
-        Action(cheek=0.85, smile=1.0, tight=0.15, part=0.95, jaw=0.12),
-        Action(cheek=0.75, smile=0.95, tight=0.1, part=0.0, press=0.1, outer_up=0.1),
-    ),
-    "sad": (
-        Action(inner_up=1.0, knit=0.55, droop=0.55, frown=0.95, pout=0.6),
-        Action(inner_up=0.85, knit=0.7, droop=0.35, frown=1.1, pout=1.0, tight=0.25),
-    ),
-    "surprised": (
-        Action(inner_up=0.9, outer_up=0.95, wide=0.95, jaw=1.0, part=0.35),
-        Action(inner_up=1.0, outer_up=1.0, wide=0.85, jaw=0.75, part=0.3),
-    ),
-    "angry": (
-        Action(brow_low=1.0, knit=1.0, tight=0.4, wide=0.15, press=1.0, frown=0.4, nose=0.25),
-        Action(brow_low=1.0, knit=1.0, tight=0.3, wide=0.2, part=0.7, sneer=0.45, stretch=0.3,
-               frown=0.45, nose=0.5, jaw=0.1),
-    ),
-    "afraid": (
-        Action(inner_up=1.0, outer_up=0.35, knit=0.9, wide=0.95, stretch=0.95, part=0.75,
-               frown=0.35, jaw=0.22),
-        Action(inner_up=0.9, outer_up=0.5, knit=0.8, wide=0.9, stretch=0.7, part=0.55, frown=0.3,
-               jaw=0.45),
-    ),
-    "disgusted": (
-        Action(nose=1.0, sneer=1.1, brow_low=0.7, knit=0.5, cheek=0.55, tight=0.6, frown=0.35,
-               part=0.3, pout=0.5),
-        Action(nose=0.9, sneer=0.9, brow_low=0.6, knit=0.5, cheek=0.5, tight=0.5, frown=0.3,
-               part=0.75, jaw=0.12),
-    ),
+#: Strengths of actions in two manners of each expression. Most subjects clearly have one of them.
+MANNERS: dict[str, dict[str, tuple[float, float]]] = {
+    "neutral": {},
+    "happy": {
+        "outer_up": (0, 0.1), "tight": (0.15, 0.1), "cheek": (0.85, 0.75), "smile": (1, 0.95),
+        "press": (0, 0.1), "part": (0.95, 0), "jaw": (0.12, 0),
+    },
+    "sad": {
+        "inner_up": (1, 0.85), "knit": (0.55, 0.7), "tight": (0, 0.25), "droop": (0.55, 0.35),
+        "frown": (0.95, 1.1), "pout": (0.6, 1),
+    },
+    "surprised": {
+        "inner_up": (0.9, 1), "outer_up": (0.95, 1), "wide": (0.95, 0.85), "part": (0.35, 0.3),
+        "jaw": (1, 0.75),
+    },
+    "angry": {
+        "brow_low": (1, 1), "knit": (1, 1), "wide": (0.15, 0.2), "tight": (0.4, 0.3),
+        "nose": (0.25, 0.5), "sneer": (0, 0.45), "frown": (0.4, 0.45), "stretch": (0, 0.3),
+        "press": (1, 0), "part": (0, 0.7), "jaw": (0, 0.1),
+    },
+    "afraid": {
+        "inner_up": (1, 0.9), "outer_up": (0.35, 0.5), "knit": (0.9, 0.8), "wide": (0.95, 0.9),
+        "frown": (0.35, 0.3), "stretch": (0.95, 0.7), "part": (0.75, 0.55), "jaw": (0.22, 0.45),
+    },
+    "disgusted": {
+        "brow_low": (0.7, 0.6), "knit": (0.5, 0.5), "tight": (0.6, 0.5), "cheek": (0.55, 0.5),
+        "nose": (1, 0.9), "sneer": (1.1, 0.9), "frown": (0.35, 0.3), "pout": (0.5, 0),
+        "part": (0.3, 0.75), "jaw": (0, 0.12),
+    },
 }  # fmt: skip
 
 EXPRESSIONS: tuple[str, ...] = tuple(MANNERS)
-"""Names of the expressions that can be drawn; the first is the face at rest."""
 
 
-@dataclass(frozen=True)
 class Shot:
-    """One photograph: the action, and what differs between two photographs of one subject."""
+    """How a subject performs an expression, and random differences between images."""
 
-    action: Action
-    lean: float  # how much stronger the right-hand side of the picture acts
-    yaw: float  # turn of the head, in radians or so
-    nod: float
-    shift: tuple[float, float]  # error of the alignment, in face units
-    scale: tuple[float, float]  # and of the size, which the turned head also changes
-    hair: tuple[float, float]  # how the hair has moved, in face units
-    light: tuple[float, float]  # change of the light's direction
-    exposure: float
-    warmth: float
-    gaze: tuple[float, float]  # shift of the irises in face units
-
-
-def perform(seed: int, subject: int, expression: str) -> Shot:
-    """Draw how number ``subject`` shows ``expression``, and the circumstances of the shot."""
-    number = EXPRESSIONS.index(expression)
-    rng = np.random.default_rng((seed, subject, 202, number))
-
-    def n(spread: float) -> float:
-        return spread * min(2.0, max(-2.0, float(rng.normal())))
-
-    first, second = MANNERS[expression]
-    # most subjects clearly have one manner: t is near 0 or near 1
-    t = float(rng.random())
-    t = min(1.0, max(0.0, (t - 0.62) * 5 + 0.5))
-    strength = float(rng.uniform(0.84, 1.2))
-    values = {}
-    for f in fields(Action):
-        a, b = getattr(first, f.name), getattr(second, f.name)
-        values[f.name] = (a + (b - a) * t) * strength * float(rng.uniform(0.82, 1.15))
-    # nobody's resting face is quite at rest
-    for name in ("smile", "frown", "inner_up", "brow_low", "tight", "press"):
-        values[name] += max(0.0, n(0.06))
-    return Shot(
-        action=Action(**values),
-        lean=n(0.1),
-        yaw=n(0.09),
-        nod=n(0.09),
-        shift=(n(0.0018), n(0.0018)),
-        scale=(1.0 + n(0.010), 1.0 + n(0.013)),
-        hair=(n(0.004), n(0.005)),
-        light=(n(0.07), n(0.06)),
-        exposure=1.0 + n(0.045),
-        warmth=n(0.012),
-        gaze=(n(0.0012), n(0.0008)),
-    )
+    def __init__(self, seed: int, subject: int, expression: str) -> None:
+        rng = np.random.default_rng((seed, subject, 202, EXPRESSIONS.index(expression)))
+        n = partial(normal, rng, 0.0)
+        t = min(1.0, max(0.0, (float(rng.random()) - 0.62) * 5 + 0.5))  # mostly 0 or 1
+        strength = float(rng.uniform(0.84, 1.2))
+        values = {}
+        for f in fields(Action):
+            a, b = MANNERS[expression].get(f.name, (0.0, 0.0))
+            values[f.name] = (a + (b - a) * t) * strength * float(rng.uniform(0.82, 1.15))
+        # no face is completely relaxed
+        for name in ("smile", "frown", "inner_up", "brow_low", "tight", "press"):
+            values[name] += max(0.0, n(0.06))
+        self.action = Action(**values)
+        self.lean = n(0.1)  # how much stronger the actions of the right side are
+        self.yaw = n(0.09)  # rotation of the head, roughly in radians
+        self.nod = n(0.09)
+        self.shift = n(0.0018), n(0.0018)  # error of the alignment
+        self.scale = 1.0 + n(0.010), 1.0 + n(0.013)  # error of the alignment, and rotation
+        self.hair = n(0.004), n(0.005)  # shift of the hair
+        self.light = n(0.07), n(0.06)  # change of the direction of the light
+        self.exposure = 1.0 + n(0.045)
+        self.warmth = n(0.012)
+        self.gaze = n(0.0012), n(0.0008)  # shift of the irises

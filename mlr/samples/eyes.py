@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import Array, Grid, band, bump, fade, noise1, over, ramp, smooth
+from mlr.samples.canvas import Array, Grid, Surface, band, bump, layer, over, ramp, smooth
 from mlr.samples.geometry import Brow, Eye, Face
-from mlr.samples.head import Surface
 from mlr.samples.subjects import Subject
+from mlr.samples.textures import fade, noise1
 
 SCLERA = (0.66, 0.62, 0.59)
 LASH = (0.018, 0.012, 0.010)
-IRIS = 0.0345
-"""Radius of the iris in face units: an iris is 11.7 mm wide, pupils are 63 mm apart."""
+IRIS = 0.0345  # radius; an iris is 11.7 mm wide, pupils are 63 mm apart
 
 
 def _lids(g: Grid, e: Eye) -> tuple[Array, Array, Array]:
-    """Return u (-1 at the inner, 1 at the outer corner) and the curves of both lids."""
+    """Return u, from -1 at the inner to 1 at the outer corner, and the curves of both lids."""
     u = (g.x - e.x) * (e.side / e.half)
     u2 = np.minimum(u * u, 1.0)
     flat = 1.0 - u2
@@ -29,19 +28,18 @@ def _lids(g: Grid, e: Eye) -> tuple[Array, Array, Array]:
 def draw_eye(image: Array, face: Grid, p: Subject, e: Eye, light: float) -> None:
     """Paint one eye with its lids and lashes onto the lit face."""
     g = face.crop(e.x - 0.13, e.x + 0.13, e.y - 0.11, e.y + 0.09)
-    view = image[(slice(None), *g.box)]
+    view = g.of(image)
     u, upper, lower = _lids(g, e)
     edge = 1.3 * g.px
     within = smooth(1.06 - np.abs(u), 0.2)
     _lid_skin(view, g, p, e, u, upper)
     ball = band(g.y, upper, lower, edge)
-    r2 = (g.x - e.x) ** 2 + (g.y - e.y) ** 2
-    r = np.sqrt(r2)
-    # the ball rounds away at both corners and lies in the shadow of the upper lid
+    r = np.sqrt((g.x - e.x) ** 2 + (g.y - e.y) ** 2)
+    # the eyeball curves back at both corners and is shaded by the upper lid
     shade = (1.0 - 0.38 * u * u) * (0.55 + 0.45 * smooth(g.y - upper - 0.010, 0.026))
-    white = np.asarray(SCLERA, np.float32)[:, None, None] * (shade * light)
-    white[1:] *= 1 - 0.22 * np.maximum(np.abs(u) - 0.5, 0) * 2
-    over(view, ball, white)
+    sclera = layer(SCLERA) * (shade * light)
+    sclera[1:] *= 1 - 0.22 * np.maximum(np.abs(u) - 0.5, 0) * 2
+    over(view, ball, sclera)
     _iris(view, g, p, e, r, ball, shade, light)
     caruncle = bump((u + 0.93) * 7) * bump((g.y - e.y - 0.005 - e.tilt) * 90) * within
     over(view, 0.6 * caruncle, (0.42 * light, 0.17 * light, 0.15 * light))
@@ -54,16 +52,15 @@ def _iris(
     edge = max(1.3 * g.px, 0.004)
     disc = ramp(IRIS - r, edge) * ball
     rim = smooth(r - 0.82 * IRIS, 0.5 * IRIS)
-    glow = 0.80 + 0.55 * ramp(
-        g.y - e.y + 0.3 * (g.x - e.x), 0.06
-    )  # light gathers opposite its source
+    # the cornea focuses light opposite its source
+    glow = 0.80 + 0.55 * ramp(g.y - e.y + 0.3 * (g.x - e.x), 0.06)
     if g.px < 0.006:
         angle = np.arctan2(g.y - e.y, g.x - e.x) * (24 / np.pi)
         fibre = noise1(p.strands[:64], angle + 24) * (r * (1 / IRIS))
         glow = glow * (1 + 0.10 * fibre)
     ring = bump((r - 1.5 * p.pupil) * 110)
     tone = glow * (1 - 0.62 * rim) * (1 + 0.25 * ring) * (0.55 + 0.45 * shade) * light
-    over(view, disc, np.asarray(p.iris, np.float32)[:, None, None] * tone)
+    over(view, disc, layer(p.iris) * tone)
     over(view, ramp(p.pupil - r, edge) * ball, (0.006, 0.005, 0.005))
     lx, ly = p.light[0], p.light[1]
     spot = max(0.0066, 0.75 * g.px)
@@ -94,7 +91,7 @@ def _lashes(
     thick = (0.0048 + 0.0036 * p.lashes) * (0.75 + 0.3 * u)
     wide = np.maximum(thick, 0.85 * g.px)
     line = bump((g.y - upper + 0.35 * thick) / wide) * (thick / wide)
-    # the line of the lashes runs on a little beyond the outer corner
+    # lashes extend beyond the outer corner
     run = smooth(1.10 + 0.06 * p.lashes - u, 0.16) * smooth(u + 1.02, 0.3)
     over(view, 0.93 * np.minimum(line * 1.15, 1.0) * run, LASH)
     if p.lashes > 0.5 and g.px < 0.008:
@@ -110,12 +107,12 @@ def _lashes(
 
 
 def draw_brow(surface: Surface, face: Grid, p: Subject, b: Brow) -> None:
-    """Colour the hairs of one brow into the skin."""
+    """Colour the skin with the hairs of a brow."""
     g = face.crop_side(b.side, 0.03, 0.33, -0.24, 0.02)
     (xi, yi), (xm, ym), (xo, yo) = b.inner, b.middle, b.outer
     t = (b.side * g.x - xi) * (1 / (xo - xi))
     q = (xm - xi) / (xo - xi)
-    # the parabola through three points
+    # a parabola through three points
     bend = (ym - yi - (yo - yi) * q) / (q * (q - 1))
     y = yi + (yo - yi) * t + bend * t * (t - 1)
     s = np.clip(t, 0, 1)
@@ -130,12 +127,13 @@ def draw_brow(surface: Surface, face: Grid, p: Subject, b: Brow) -> None:
     body *= np.clip(1 - strong + strong * hairs, 0.2, 1.3)
     tint = tuple(0.55 * h + 0.06 * s0 for h, s0 in zip(p.hair, p.skin, strict=True))
     cover = np.minimum(1.25 * p.brow_dark * body, 0.96)
-    over(surface.albedo[(slice(None), *g.box)], cover, tint)
-    surface.gloss[g.box] *= 1 - cover
+    part = surface.part(g)
+    over(part.albedo, cover, tint)
+    part.gloss *= 1 - cover
 
 
 def draw_glasses(image: Array, g: Grid, p: Subject, f: Face) -> None:
-    """Paint a pair of glasses: rims, bridge, sides and a faint reflection."""
+    """Paint rims, bridge, arms and a faint reflection of glasses."""
     if not p.glasses:
         return
     half, tall = p.glasses, p.glasses * (0.72 + 0.2 * p.lens_round)
@@ -143,7 +141,7 @@ def draw_glasses(image: Array, g: Grid, p: Subject, f: Face) -> None:
     metal = tuple(0.02 + 0.12 * c for c in p.cloth)
     for side in (-1, 1):
         c = g.crop(side * 0.187 - half - 0.03, side * 0.187 + half + 0.03, -0.14, 0.17)
-        view = image[(slice(None), *c.box)]
+        view = c.of(image)
         corner = (0.35 + 0.6 * p.lens_round) * tall
         qx = np.maximum(np.abs(c.x - side * 0.187) - (half - corner), 0)
         qy = np.maximum(np.abs(c.y - cy) - (tall - corner), 0)
@@ -156,11 +154,10 @@ def draw_glasses(image: Array, g: Grid, p: Subject, f: Face) -> None:
         over(view, 0.94 * ramp(rim * 0.5 - np.abs(d), 1.4 * g.px), metal)
     c = g.crop(-0.1, 0.1, -0.06, 0.06)
     arch = c.y - (-0.012 + 2.2 * c.x * c.x)
-    bridge = ramp(rim * 0.5 - np.abs(arch), 1.4 * g.px) * ramp(
-        0.187 - half + 0.004 - np.abs(c.x), 0.008
-    )
-    over(image[(slice(None), *c.box)], 0.94 * bridge, metal)
+    bridge = ramp(rim * 0.5 - np.abs(arch), 1.4 * g.px)
+    bridge *= ramp(0.187 - half + 0.004 - np.abs(c.x), 0.008)
+    over(c.of(image), 0.94 * bridge, metal)
     for side in (-1, 1):
         c = g.crop_side(side, 0.187 + half, p.width + 0.01, -0.06, 0.04)
         arm = ramp(rim * 0.6 - np.abs(c.y + 0.012), 1.4 * g.px)
-        over(image[(slice(None), *c.box)], 0.9 * arm, metal)
+        over(c.of(image), 0.9 * arm, metal)

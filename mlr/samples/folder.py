@@ -1,4 +1,4 @@
-"""Folders of drawn faces, laid out as training data."""
+"""Folders of sample faces, in the layout of training data."""
 
 from __future__ import annotations
 
@@ -8,74 +8,82 @@ from pathlib import Path
 from mlr.errors import MlrError, OptionError, OutputExistsError
 from mlr.io.images import write_image
 from mlr.samples import EXPRESSIONS, draw_face
-from mlr.training.decode import ordered_map
 from mlr.utils.progress import Report
-from mlr.utils.threads import thread_count
+from mlr.utils.threads import ordered_map, thread_count
 
 
-def write_samples(
+def sample(
     folder: str | Path,
     *,
     pairs: int = 200,
     size: int = 128,
     seed: int = 0,
-    target: Sequence[str] = (),
+    target: str | Sequence[str] = (),
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
-) -> int:
-    """Draw subjects with a neutral face and with each expression, one folder an expression.
+) -> list[Path]:
+    """Draw subjects with a neutral and other expressions, in a folder for each expression.
 
     Parameters
     ----------
     folder : path
-        Where the folders ``neutral``, ``happy``, ... are made.
+        Folder to write the folders ``neutral``, ``happy``, ... to.
     pairs : int
-        Number of subjects.
+        Number of subjects, at least 1.
     size : int
-        Side of the square images, in pixels.
+        Side of the square images, in pixels, from 16.
     seed : int
-        Another seed gives other subjects; the same one gives the same bytes.
-    target : sequence of str
-        Expressions besides ``neutral``; none means all.
+        Not negative. Another seed gives other subjects, the same seed gives the same bytes.
+    target : str or sequence of str
+        Expressions to draw in addition to ``neutral``; by default all six.
     threads : int, optional
         By default one for each processor.
     force : bool
-        Write into a folder that is not empty, over what is there.
+        Write into a folder that is not empty, and overwrite existing files.
     report : Report, optional
-        Told about progress.
+        Receives progress.
 
     Returns
     -------
-    int
-        Number of images written.
+    list of Path
+        The images written, as 8-bit PNG files.
 
     Raises
     ------
     OutputExistsError
         If the folder is not empty and ``force`` is false.
+    OptionError
+        If an expression, the number of pairs, the size or the seed is invalid.
     MlrError
-        If there is no such expression or a file cannot be written.
+        If a file cannot be written.
     """
     folder = Path(folder)
     report = report or Report()
-    unknown = [name for name in target if name not in EXPRESSIONS[1:]]
+    targets = [target] if isinstance(target, str) else list(target) or EXPRESSIONS[1:]
+    unknown = [name for name in targets if name not in EXPRESSIONS[1:]]
     if unknown:
-        raise OptionError(f"no expression {unknown[0]!r}; there is: {', '.join(EXPRESSIONS[1:])}")
+        known = ", ".join(EXPRESSIONS[1:])
+        raise OptionError(f"no expression {unknown[0]!r}; expected one of: {known}")
+    if pairs < 1:
+        raise OptionError(f"the number of pairs must be positive, not {pairs}")
     if folder.exists() and not folder.is_dir():
-        raise MlrError(f"{folder}: is a file, and a folder is to be made there")
+        raise MlrError(f"{folder}: is a file, expected a folder to write to")
     if not force and folder.exists() and any(folder.iterdir()):
         raise OutputExistsError(f"{folder}: is not empty; give --force to write into it")
-    expressions = (EXPRESSIONS[0], *(target or EXPRESSIONS[1:]))
     digits = max(3, len(str(pairs - 1)))
 
-    def draw(subject: int) -> None:
-        for expression in expressions:
+    def draw(subject: int) -> list[Path]:
+        written = []
+        for expression in (EXPRESSIONS[0], *targets):
             path = folder / expression / f"{subject:0{digits}d}.png"
             write_image(path, draw_face(seed, subject, expression, size), force=True)
+            written.append(path)
+        return written
 
-    for _ in report.progress(
-        ordered_map(draw, range(pairs), thread_count(threads)), pairs, "drawing"
-    ):
+    written: list[Path] = []
+    drawn = ordered_map(draw, range(pairs), thread_count(threads))
+    for paths in report.progress(drawn, pairs, "drawing"):
         report.done += 1
-    return pairs * len(expressions)
+        written += paths
+    return written

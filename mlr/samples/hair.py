@@ -1,4 +1,4 @@
-"""Hair of the head and of the beard."""
+"""Hair and beards."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlr.samples.canvas import Array, Grid, blob, bump, fade, noise1, noise2, over, smooth
+from mlr.samples.canvas import Array, Grid, Surface, blob, bump, layer, over, smooth
 from mlr.samples.geometry import Face
-from mlr.samples.head import Surface
 from mlr.samples.subjects import Subject
+from mlr.samples.textures import fade, noise1, noise2
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The shape of a hair style, in face units."""
+    """The shape of a hair style."""
 
-    wide: float  # how far it stands off the head at the sides
-    end: float  # y where it ends
-    temple: float  # half width of the face it leaves free
-    drop: float  # how much lower than the hairline it hangs over the forehead
+    wide: float  # thickness at the sides
+    end: float  # y of the tips
+    temple: float  # half the width of the visible face
+    drop: float  # length below the hairline on the forehead
     slope: float  # slant of the fringe
     cover: float  # opacity
     curl: float  # 0 straight, 1 curls
@@ -41,22 +41,23 @@ _CUTS = {
 
 
 class Hair:
-    """Masks and colour of one person's hair; the same in all pictures of the subject."""
+    """Masks and colour of a subject's hair, equal in all images of the subject."""
 
     def __init__(self, g: Grid, p: Subject, size: int) -> None:
-        c = _CUTS[p.style]
-        if c.end < 0.2:
-            g = g.crop(-1.0, 1.0, -1.0, c.end + 0.12)
-        self.cut, self.p, self.g = c, p, g
-        fuzz = c.curl * 0.5 + 0.1
-        rough = noise2(p.lattice, size, 23)[g.box] * fuzz
-        rough += 0.35 * noise2(p.lattice[::-1], size, 61)[g.box] * fuzz
-        self._outer(g, c, p, rough)
-        self._opening(g, c, p, rough)
-        self.colour = self._colour(g, c, p, size)
+        self.cut, self.p, self.size = _CUTS[p.style], p, size
+        end, fuzz = self.cut.end, self.cut.curl * 0.5 + 0.1
+        self.g = g = g.crop(-1.0, 1.0, -1.0, end + 0.12) if end < 0.2 else g
+        rough = g.of(noise2(p.lattice, size, 23)) * fuzz
+        rough += 0.35 * g.of(noise2(p.lattice[::-1], size, 61)) * fuzz
+        # coordinate across the strands, which radiate from above the parting
+        self.along = (g.x - p.part * 0.8) / (g.y + 1.0)
+        self.back = self._outer(rough)
+        self.e, self.front = self._opening(rough)
+        self.colour = self._colour()
 
-    def _outer(self, g: Grid, c: Cut, p: Subject, rough: Array) -> None:
-        """Everything inside the outer edge of the hair: what hangs behind the face."""
+    def _outer(self, rough: Array) -> Array:
+        """Return the mask of the whole head of hair, behind the face."""
+        g, c, p = self.g, self.cut, self.p
         wide = p.width + c.wide * (0.6 + 0.8 * p.volume)
         v = np.minimum(g.y - 0.05, 0) * (1 / 0.68)
         half = wide * np.sqrt(np.maximum(1 - v * v, 0.02))
@@ -67,48 +68,41 @@ class Hair:
             half = half * (1 - 0.9 * np.maximum(g.y - c.end + 0.1, 0) ** 2 * 8)
         d = half - np.abs(g.x) + 0.03 * rough
         soft = max(0.012 + 0.02 * c.curl, 1.5 * g.px)
-        self.back = smooth(d, soft) * smooth(c.end + 0.02 * rough - g.y, 0.06)
+        return smooth(d, soft) * smooth(c.end + 0.02 * rough - g.y, 0.06)
 
-    def _opening(self, g: Grid, c: Cut, p: Subject, rough: Array) -> None:
-        """Leave the window through which the face looks."""
-        mid = 0.02
+    def _opening(self, rough: Array) -> tuple[Array, Array]:
+        """Return a distance that is 1 at the edge of the visible face, and the hair around it."""
+        g, c, p, mid = self.g, self.cut, self.p, 0.02
         slant = (g.x - p.part) * c.slope
         line: Array = np.full_like(g.x, p.hairline + c.drop)
         if c.slope > 0.05:
-            # hair falls away to both sides of the parting
+            # hair falls to both sides of the parting
             line = line + np.minimum(np.sqrt(slant * slant + 0.0004), 0.09) - 0.03
         recede = 0.10 * p.manly * p.age * bump((np.abs(g.x) - 0.2) * 8)
         line = line - recede - 0.012 * bump(g.x * 9) * (c.drop <= 0)
-        across = self._along(g)
-        strands = 0.6 * noise1(p.strands, across * 30 + 900)
-        strands += 0.35 * fade(1 / 110, g.px) * noise1(p.strands, across * 110 + 40)
+        strands = 0.6 * noise1(p.strands, self.along * 30 + 900)
+        strands += 0.35 * fade(1 / 110, g.px) * noise1(p.strands, self.along * 110 + 40)
         line = line + (0.008 + 0.05 * max(c.drop, 0)) * strands
         tall = np.maximum(mid - line, 0.05)
         up = np.minimum(g.y - mid, 0) / tall
         half = c.temple * (p.width / 0.395)
-        spread = (
-            0.10 * np.maximum(g.y - mid, 0)
-            if c.end > 0.2
-            else 0.035 * smooth(g.y - c.end + 0.05, 0.14)
-        )
+        if c.end > 0.2:
+            spread = 0.10 * np.maximum(g.y - mid, 0)
+        else:
+            spread = 0.035 * smooth(g.y - c.end + 0.05, 0.14)
         wave = 0.008 * c.wave * noise1(p.strands, g.y * 7 + 55)
         across = g.x / (half + spread + wave)
         a2, u2 = across * across, up * up
         # squarer than an ellipse
-        self.e = (a2 * a2 + u2 * u2 + 0.3 * a2 * u2) + 0.10 * rough * c.curl
+        e = (a2 * a2 + u2 * u2 + 0.3 * a2 * u2) + 0.10 * rough * c.curl
         soft = max(0.2 if p.style == "buzz" else 0.13, 8 * g.px)
-        mask = smooth(self.e - 1.0, soft * 2)
-        self.front = mask * self.back * c.cover
+        front = smooth(e - 1.0, soft * 2) * self.back * c.cover
         if c.end < 0.2:
-            side = smooth(c.end + 0.02 * rough - g.y, 0.10)
-            self.front *= side
+            front *= smooth(c.end + 0.02 * rough - g.y, 0.10)
+        return e, front
 
-    def _along(self, g: Grid) -> Array:
-        """Coordinate across the strands, which run out from above the parting."""
-        return (g.x - self.p.part * 0.8) / (g.y + 1.0)
-
-    def _colour(self, g: Grid, c: Cut, p: Subject, size: int) -> Array:
-        s = self._along(g)
+    def _colour(self) -> Array:
+        g, c, p, s = self.g, self.cut, self.p, self.along
         if c.wave:
             s = s + 0.012 * c.wave * noise1(p.strands, (g.y + 0.3 * np.abs(g.x)) * 11 + 420)
         lock = noise1(p.strands, s * 34 + 100)
@@ -117,25 +111,25 @@ class Hair:
             strand += 0.7 * fade(1 / 260, g.px) * noise1(p.strands, s * 260)
         straight = 0.10 * lock + 0.07 * noise1(p.strands, s * 75 + 350) + 0.11 * strand
         if c.curl > 0.05:
-            # folded noise has sharp dark valleys, like the gaps between ringlets
-            curls = 0.34 * np.minimum(np.abs(noise2(p.lattice[::-1], size, 26)[g.box]), 1.4)
-            curls += 0.16 * np.abs(noise2(p.lattice, size, 58)[g.box]) - 0.30
+            # the absolute value of noise has sharp dark valleys, like gaps between ringlets
+            curls = 0.34 * np.minimum(np.abs(g.of(noise2(p.lattice[::-1], self.size, 26))), 1.4)
+            curls += 0.16 * np.abs(g.of(noise2(p.lattice, self.size, 58))) - 0.30
             straight = straight * (1 - c.curl) + curls * c.curl
-        # a sheen where the rounded hair faces the light, broken up by locks
+        # sheen where the hair faces the light, broken up by locks
         lx, ly = p.light[0], p.light[1]
         up = bump((g.y + 0.30 + 0.4 * g.x * g.x) * 8) + 0.55 * bump((g.y - 0.12) * 5)
         sheen = up * (1 + 0.9 * lx * np.sign(g.x) * np.minimum(np.abs(g.x) * 4, 1))
         level = (0.62 - 0.25 * ly) + straight + 0.55 * sheen * np.clip(0.5 + 0.6 * lock, 0, 1.4)
         level -= 0.25 * smooth(g.y - 0.30, 0.5)
         level = np.maximum(level, 0.12)
-        col: Array = np.asarray(p.hair, np.float32)[:, None, None] * level
+        col: Array = layer(p.hair) * level
         col += 0.018 * np.maximum(level - 0.8, 0)
         return col
 
     def draw_back(self, image: Array) -> None:
         """Paint the hair behind the head, in its own shadow."""
         if self.cut.cover > 0.9:
-            over(image[(slice(None), *self.g.box)], self.back, self.colour * 0.55)
+            over(self.g.of(image), self.back, self.colour * 0.55)
 
     def shadow(self, open_: Array) -> None:
         """Darken the skin next to the hair."""
@@ -143,15 +137,15 @@ class Hair:
             open_[self.g.box] *= 1 - 0.34 * smooth(self.e - 0.78, 0.5) * self.back
 
     def draw_front(self, image: Array, head: Array) -> None:
-        """Paint the hair that lies on the head, whose coverage is ``head``."""
+        """Paint the hair in front of the head, given the mask of the head."""
         if self.cut.cover:
-            # hair so short that skin shows through does not stand off the head
+            # very short hair does not extend beyond the head
             mask = self.front if self.cut.cover > 0.9 else self.front * head[self.g.box]
-            over(image[(slice(None), *self.g.box)], mask, self.colour)
+            over(self.g.of(image), mask, self.colour)
 
 
 def draw_beard(s: Surface, g: Grid, p: Subject, f: Face, size: int) -> None:
-    """Colour stubble or beard into the skin."""
+    """Colour the skin with stubble or a beard."""
     if max(p.beard, p.moustache) == 0.0:
         return
     m = f.mouth
@@ -164,7 +158,7 @@ def draw_beard(s: Surface, g: Grid, p: Subject, f: Face, size: int) -> None:
     lip = m.y - m.open_up - m.lip_upper
     base = f.nose[1] + 0.042
     mid = (lip + base) / 2
-    # as wide as the mouth, hanging a little over its corners, thin under the nose
+    # as wide as the mouth, lower at its corners, thin under the nose
     out = np.abs(g.x - m.x)
     bow = 0.012 + 1.5 * out * out
     stache = bump((g.y - mid - bow) * (1 / max(0.013, (lip - base) * 0.52)))
@@ -181,8 +175,8 @@ def draw_beard(s: Surface, g: Grid, p: Subject, f: Face, size: int) -> None:
     grain = noise2(p.lattice[:, ::-1], size, 42 if long else 120, 130)
     grain += 0.6 * noise2(p.lattice[::-1], size, 70 if long else 150, 156)
     mask *= np.clip(0.95 + 0.085 * grain, 0.3, 1.05)
-    tint = np.asarray(p.hair, np.float32)[:, None, None] * (0.85 + 0.12 * grain)
-    tint += 0.05 * np.asarray(p.skin, np.float32)[:, None, None]
+    tint = layer(p.hair) * (0.85 + 0.12 * grain)
+    tint += 0.05 * layer(p.skin)
     over(s.albedo, np.minimum(mask, 0.97), tint)
     s.gloss *= 1 - 0.85 * np.minimum(mask, 1.0)
     if long:

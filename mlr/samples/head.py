@@ -1,42 +1,19 @@
-"""The head as a lit relief: outline, height field, skin, creases and their shading."""
+"""The head: outline, height field, skin, creases and lighting."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from mlr.samples.canvas import (
-    EYE_X,
-    Array,
-    Grid,
-    blob,
-    blur,
-    bump,
-    noise1,
-    noise2,
-    over,
-    ramp,
-    smooth,
-)
+from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, power_8, ramp, smooth
 from mlr.samples.expressions import Shot
 from mlr.samples.geometry import Eye, Face
 from mlr.samples.mouth import Lips
 from mlr.samples.subjects import Subject
-
-
-@dataclass
-class Surface:
-    """What is lit: relief in face units, reflectance (3, h, w), occlusion and gloss."""
-
-    height: Array
-    albedo: Array
-    open: Array  # share of the surrounding light that arrives, 0 to 1
-    gloss: Array
+from mlr.samples.textures import blur, noise1, noise2
 
 
 def outline(g: Grid, p: Subject, f: Face) -> Array:
-    """Return the squared distance from the head's middle: 1 on the outline, below 1 inside."""
+    """Return a distance from the middle of the head that is 1 on its outline."""
     mid_y = 0.06
     v = g.y - mid_y
     low = np.maximum(v, 0) * (1 / (f.chin - mid_y))
@@ -56,50 +33,55 @@ def outline(g: Grid, p: Subject, f: Face) -> Array:
 
 
 def relief(g: Grid, p: Subject, f: Face, e: Array) -> Array:
-    """Return the height field of the skin, mouth closed and eyes as smooth balls."""
-    # flat in front and steep at the rim, like a head seen from some distance
+    """Return the height field of the skin, without the lips."""
+    # flat in front and steep at the outline, as seen from some distance
     inside = np.maximum(1.0 - 0.45 * e - 0.55 * e * e, 0.0)
-    h = 0.30 * np.sqrt(inside + 0.004)
-    k = p.relief
+    h: Array = 0.30 * np.sqrt(inside + 0.004)
+    k, (nx, ny), my = p.relief, f.nose, f.mouth.y
     bony = 0.6 + 0.4 * p.manly
-    nx, ny = f.nose
-    my = f.mouth.y
-    for i, side in enumerate((-1, 1)):
-        up = f.cheek[i]
-        ex = side * EYE_X
-        h -= 0.026 * k * blob(g, ex * 0.93, -0.004, 0.085, 0.052)
-        h += 0.020 * k * blob(g, ex, 0.004, 0.056, 0.044)
-        h += 0.018 * k * bony * blob(g, ex * 1.0, -0.105, 0.12, 0.035)
-        h += (
-            (0.020 * p.cheekbone + 0.022 * up)
-            * k
-            * blob(g, side * (0.235 + 0.004 * up), 0.165 - 0.020 * up, 0.085, 0.062 - 0.008 * up)
+    hollow = 1 + 0.9 * p.age + 0.7 * f.drop
+    wing = ny + 0.022 - f.flare
+    # height, x, y and radii of each bump
+    for side, up in zip((-1, 1), f.cheek, strict=True):
+        ex, cheek = side * EYE_X, (0.020 * p.cheekbone + 0.022 * up) * k
+        cheek_x, cheek_y = side * (0.235 + 0.004 * up), 0.165 - 0.020 * up
+        _raise(
+            h,
+            g,
+            (-0.026 * k, ex * 0.93, -0.004, 0.085, 0.052),  # socket of the eye
+            (0.020 * k, ex, 0.004, 0.056, 0.044),  # ball of the eye
+            (0.018 * k * bony, ex, -0.105, 0.12, 0.035),  # ridge of the brow
+            (cheek, cheek_x, cheek_y, 0.085, 0.062 - 0.008 * up),
+            (-0.016 * k * hollow, side * 0.245, 0.335 + 0.03 * f.drop, 0.07, 0.10),
+            (0.026 * k, nx * 0.8 + side * f.ala * 0.92, wing, 0.024, 0.024),
+            (-0.010 * k, nx * 0.5 + side * f.ala * 1.55, wing + 0.006, 0.020, 0.03),
+            (-0.012 * k, side * 0.355, -0.12, 0.06, 0.09),  # temple
         )
-        h -= (
-            0.016
-            * k
-            * (1 + 0.9 * p.age + 0.7 * f.drop)
-            * blob(g, side * 0.245, 0.335 + 0.03 * f.drop, 0.07, 0.10)
-        )
-        wing = ny + 0.022 - f.flare
-        h += 0.026 * k * blob(g, nx * 0.8 + side * f.ala * 0.92, wing, 0.024, 0.024)
-        h -= 0.010 * k * blob(g, nx * 0.5 + side * f.ala * 1.55, wing + 0.006, 0.020, 0.03)
-        h -= 0.012 * k * blob(g, side * 0.355, -0.12, 0.06, 0.09)
-    h += 0.010 * k * blob(g, 0.0, -0.24, 0.16, 0.09)
+    _raise(h, g, (0.010 * k, 0.0, -0.24, 0.16, 0.09))  # forehead
     h += _nose(g, p, f)
-    h += 0.022 * k * blob(g, f.mouth.x, my - 0.005, 0.12, 0.085)
-    h -= 0.006 * k * blob(g, f.mouth.x, (ny + my) / 2 + 0.016, 0.013, 0.035)
     chin_y = f.chin - 0.072
-    h += (0.026 + 0.008 * f.pout) * k * blob(g, f.chin_x, chin_y, 0.078, 0.050)
-    groove = f.mouth.y + f.mouth.open_down + f.mouth.lip_lower + 0.030
-    h -= (0.010 + 0.006 * f.pout) * k * blob(g, f.chin_x, groove, 0.075, 0.022)
-    if p.square > 0.55:
-        h -= 0.005 * (p.square - 0.55) * 2 * blob(g, f.chin_x, chin_y + 0.01, 0.01, 0.03)
+    groove = my + f.mouth.open_down + f.mouth.lip_lower + 0.030
+    _raise(
+        h,
+        g,
+        (0.022 * k, f.mouth.x, my - 0.005, 0.12, 0.085),
+        (-0.006 * k, f.mouth.x, (ny + my) / 2 + 0.016, 0.013, 0.035),  # below the nose
+        ((0.026 + 0.008 * f.pout) * k, f.chin_x, chin_y, 0.078, 0.050),
+        (-(0.010 + 0.006 * f.pout) * k, f.chin_x, groove, 0.075, 0.022),
+    )
+    if p.square > 0.55:  # a dimple of the chin
+        _raise(h, g, (-0.005 * (p.square - 0.55) * 2, f.chin_x, chin_y + 0.01, 0.01, 0.03))
     return h
 
 
+def _raise(h: Array, g: Grid, *bumps: tuple[float, float, float, float, float]) -> None:
+    """Add bumps to a relief: height, x, y, and radii in x and y."""
+    for height, *at in bumps:
+        h += height * blob(g, *at)
+
+
 def _nose(g: Grid, p: Subject, f: Face) -> Array:
-    """Return the height of the nose: a ridge growing towards the tip and falling off below it."""
+    """Return the height of the nose: a ridge that rises to the tip and falls off below it."""
     nx, ny = f.nose
     t = (g.y + 0.055) * (1 / (ny + 0.055))
     rise = np.clip(t, 0, 1)
@@ -113,16 +95,16 @@ def _nose(g: Grid, p: Subject, f: Face) -> Array:
 
 
 def _groove(s: Surface, g: Grid, at: Array, window: Array, width: float, depth: float) -> None:
-    """Cut a groove where ``at`` is 0; thinner than a pixel it becomes shallower instead."""
-    wide = max(width, 0.9 * g.px)
+    """Cut a groove where ``at`` is 0; grooves narrower than a pixel become shallower."""
+    wide, s = max(width, 0.9 * g.px), s.part(g)
     cut = bump(at * (1 / wide)) * window
     cut *= depth * (width / wide)
-    s.height[g.box] -= cut * width
-    s.open[g.box] *= 1 - np.minimum(0.42 * cut, 0.6)
+    s.height -= cut * width
+    s.open *= 1 - np.minimum(0.42 * cut, 0.6)
 
 
 def creases(s: Surface, g: Grid, p: Subject, f: Face) -> None:
-    """Carve the lines that an expression, or age, leaves in the skin."""
+    """Carve the lines of expression and age into the skin."""
     for i, side in enumerate((-1, 1)):
         _fold(s, g, f, side, f.folds[i])
         _around_eye(s, g, f.eyes[i])
@@ -150,7 +132,7 @@ def creases(s: Surface, g: Grid, p: Subject, f: Face) -> None:
 
 
 def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
-    """Carve the fold that runs from a wing of the nose round a corner of the mouth."""
+    """Carve the fold from a wing of the nose around a corner of the mouth."""
     m = f.mouth
     corner = m.corners[0 if side < 0 else 1]
     y0, y1 = f.nose[1] - 0.006 - f.flare, m.y + corner * 0.6 + 0.055
@@ -162,12 +144,12 @@ def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
     at = side * c.x - out
     ends = smooth(t - 0.16, 0.40) * smooth(0.86 - t, 0.50)
     _groove(s, c, at, ends, 0.020, 0.66 * min(1.2, strength))
-    # the cheek swells over the fold
+    # the cheek bulges above the fold
     s.height[c.box] += 0.014 * min(1.2, strength) * bump((at - 0.042) * 24) * ends
 
 
 def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
-    """Carve the bag under an eye and the crow's feet beside it."""
+    """Carve the bag under an eye and crow's feet."""
     low = e.y + e.lower
     c = g.crop(e.x - 0.14, e.x + 0.14, -0.06, 0.13)
     u = (c.x - e.x) * (1 / e.half)
@@ -184,8 +166,7 @@ def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
 
 
 def skin(g: Grid, p: Subject, f: Face, size: int) -> Array:
-    """Return the reflectance of the skin, with blush, shadows of the blood, freckles, texture."""
-    tone = np.asarray(p.skin, np.float32)[:, None, None]
+    """Return the reflectance of the skin: blush, dark eye sockets, mottling and freckles."""
     rest = 1.0 - 0.62 * (p.skin[1] < 0.12)
     red = 0.5 * blob(g, f.nose[0], f.nose[1], 0.05, 0.045)
     red += 0.28 * blob(g, f.chin_x, f.chin - 0.06, 0.08, 0.05)
@@ -194,13 +175,14 @@ def skin(g: Grid, p: Subject, f: Face, size: int) -> Array:
         red += glow * blob(g, side * 0.245, 0.165 - 0.015 * f.cheek[i], 0.095, 0.075)
         red += 0.35 * blob(g, side * EYE_X, 0.0, 0.11, 0.06)
     red *= 0.30 * rest
-    dark = 0.16 * (blob(g, -EYE_X, 0.012, 0.095, 0.055) + blob(g, EYE_X, 0.012, 0.095, 0.055))
+    left, right = (blob(g, x, 0.012, 0.095, 0.055) for x in (-EYE_X, EYE_X))
+    dark = 0.16 * (left + right)
     mottle = 0.020 * noise2(p.lattice, size, 11) + 0.016 * noise2(p.lattice, size, 47)
     mottle += 0.018 * noise2(p.lattice, size, 140)
     shade = 1.0 + mottle - dark
     a = np.empty((3, size, size), np.float32)
     for c, loss in enumerate((0.10, 0.52, 0.46)):
-        a[c] = (shade - loss * red) * float(tone[c, 0, 0])
+        a[c] = (shade - loss * red) * p.skin[c]
     if p.freckles:
         _freckles(a, g, p)
     return a
@@ -214,51 +196,39 @@ def _freckles(a: Array, g: Grid, p: Subject) -> None:
         size = max(0.004 + 0.003 * w, 0.7 * g.px)
         c = g.crop(x - 3 * size, x + 3 * size, y - 3 * size, y + 3 * size)
         weight = p.freckles * 0.42 * ((0.004 + 0.003 * w) / size) ** 2
-        over(a[(slice(None), *c.box)], weight * blob(c, x, y, size, size), brown)
+        over(c.of(a), weight * blob(c, x, y, size, size), brown)
 
 
 def light_up(s: Surface, px: float, p: Subject, shot: Shot) -> Array:
-    """Light the relief: soft key light, light from all round, gloss; linear light (3, h, w)."""
-    h = s.height
-    gx, gy = np.empty_like(h), np.empty_like(h)
-    gx[:, 1:-1] = h[:, 2:] - h[:, :-2]
-    gx[:, 0], gx[:, -1] = gx[:, 1], gx[:, -2]
-    gy[1:-1] = h[2:] - h[:-2]
-    gy[0], gy[-1] = gy[1], gy[-2]
-    scale = 0.5 / px
-    gx *= scale
-    gy *= scale
+    """Return the linear intensities of a surface under key light, ambient light and gloss."""
+    h, scale = s.height, 0.5 / px
+    gx = scale * np.pad(h[:, 2:] - h[:, :-2], ((0, 0), (1, 1)), "edge")
+    gy = scale * np.pad(h[2:] - h[:-2], ((1, 1), (0, 0)), "edge")
     nz = 1 / np.sqrt(gx * gx + gy * gy + 1)
     lx, ly, lz = p.light[0] + shot.light[0], p.light[1] + shot.light[1], p.light[2]
     facing = (lz - gx * lx - gy * ly) * nz
-    # hollows get less light from all round
+    # hollows receive less ambient light
     hollow = blur(h, 0.042) - h
     ambient = np.clip(1.0 - 9.0 * hollow, 0.35, 1.25) * s.open
     ambient *= (0.30 * p.fill) * (0.72 + 0.28 * (gy * nz + nz))
     direct = 0.5 + 0.5 * s.open
     out = np.empty_like(s.albedo)
-    # light goes a little way under the skin, red furthest: soft, warm edges of shadow
+    # subsurface scattering, strongest in red, makes edges of shadows soft and warm
     warm = p.warmth + shot.warmth
     for c, (wrap, tint) in enumerate(((0.42, 1 + warm), (0.27, 1.0), (0.22, 1 - warm))):
         d = np.maximum((facing + wrap) * (1 / (1 + wrap)), 0.0)
         d *= direct
         out[c] = s.albedo[c] * (d * (0.78 * tint) + ambient)
-    # halfway between the light and the viewer
+    # the normal's component halfway between light and viewer
     hz = float(np.sqrt(lx * lx + ly * ly + (lz + 1) ** 2))
     shine = np.maximum((lz + 1 - gx * lx - gy * ly) * nz * (1 / hz), 0.0)
-    # powers 8 and 64 of the cosine
-    broad = shine * shine
-    broad *= broad
-    broad *= broad
-    narrow = broad * broad
-    narrow *= narrow
-    narrow *= narrow
-    out += (0.035 * broad + 0.06 * narrow) * s.gloss * s.open
+    broad = power_8(shine)
+    out += (0.035 * broad + 0.06 * power_8(broad)) * s.gloss * s.open
     return out
 
 
-def face_layer(g: Grid, p: Subject, f: Face, shot: Shot, lips: Lips, e: Array) -> Surface:
-    """Assemble the surface of the face including the lips."""
+def face_layer(g: Grid, p: Subject, f: Face, lips: Lips, e: Array) -> Surface:
+    """Return the surface of the face with its lips."""
     size = e.shape[0]
     s = Surface(
         height=relief(g, p, f, e),
@@ -266,19 +236,16 @@ def face_layer(g: Grid, p: Subject, f: Face, shot: Shot, lips: Lips, e: Array) -
         open=np.ones_like(e),
         gloss=np.full_like(e, 0.55 * p.gloss),
     )
-    s.gloss += (
-        0.5
-        * p.gloss
-        * (0.6 * blob(g, f.nose[0], f.nose[1] - 0.01, 0.04, 0.05) + blob(g, 0.0, -0.2, 0.16, 0.07))
-    )
+    tip = 0.6 * blob(g, f.nose[0], f.nose[1] - 0.01, 0.04, 0.05)
+    s.gloss += 0.5 * p.gloss * (tip + blob(g, 0.0, -0.2, 0.16, 0.07))  # and forehead
     creases(s, g, p, f)
-    lips.model(s.height, s.albedo, s.open, s.gloss, p)
+    lips.model(s, p)
     _cast_shadows(s, g, p, f)
     return s
 
 
 def _cast_shadows(s: Surface, g: Grid, p: Subject, f: Face) -> None:
-    """Darken what the nose, the brows and the lower lip keep from the light."""
+    """Darken the shadows of nose, brows and lower lip."""
     nx, ny = f.nose
     away = -0.05 * p.light[0]
     s.open *= 1 - 0.34 * blob(g, nx + away, ny + 0.056, 0.055, 0.020)
@@ -289,18 +256,19 @@ def _cast_shadows(s: Surface, g: Grid, p: Subject, f: Face) -> None:
         s.open *= 1 - 0.10 * blob(g, eye.x, -0.040, 0.09, 0.022)
     nostril_y = ny + 0.038 - 0.5 * f.flare
     c = g.crop(nx - 0.12, nx + 0.12, ny - 0.02, ny + 0.09)
+    s = s.part(c)
     for side in (-1, 1):
         x = nx + side * f.ala * 0.52
         hole = blob(c, x, nostril_y, max(0.0155, 0.8 * g.px), max(0.0080, 0.7 * g.px))
-        s.open[c.box] *= 1 - 0.85 * hole
-        s.albedo[(slice(None), *c.box)] *= 1 - 0.65 * hole
-        # crease behind the wing of the nose
+        s.open *= 1 - 0.85 * hole
+        s.albedo *= 1 - 0.65 * hole
+        # crease of the wing of the nose
         out = side * (c.x - nx * 0.8) - f.ala * 1.28
         bowed = out + 9.0 * (c.y - ny - 0.018 + f.flare) ** 2
         wing = bump((c.y - ny - 0.020 + f.flare) * 34)
-        s.open[c.box] *= 1 - 0.38 * bump(bowed * 90) * wing
+        s.open *= 1 - 0.38 * bump(bowed * 90) * wing
 
 
 def skin_mask(e: Array, px: float) -> Array:
-    """Return the coverage of the head from its :func:`outline` value."""
+    """Return the mask of the head, given its `outline`."""
     return ramp((1.0 - e) * 0.2, 1.6 * px)

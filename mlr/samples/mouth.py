@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import Array, Grid, band, bump, over, ramp, smooth
+from mlr.samples.canvas import Array, Grid, Surface, band, bump, layer, over, ramp, smooth
 from mlr.samples.geometry import Mouth
 from mlr.samples.subjects import Subject
 
@@ -14,7 +14,7 @@ TONGUE = (0.36, 0.10, 0.09)
 
 
 def _roll(y: Array, top: Array, bottom: Array, peak: float) -> Array:
-    """Height of a roll between two curves, highest at ``peak`` of the way down."""
+    """Return the height of a roll between two curves, with its top at the share ``peak``."""
     thick = np.maximum(bottom - top, 1e-4)
     v = np.clip((y - top) / thick, 0, 1)
     v = v + (0.5 - peak) * 4 * v * (1 - v) * 0.6
@@ -23,18 +23,14 @@ def _roll(y: Array, top: Array, bottom: Array, peak: float) -> Array:
 
 
 class Lips:
-    """The curves of one mouth, from which its relief, colours and inside are drawn."""
+    """The curves of a mouth, from which its relief, colours and interior are drawn."""
 
     def __init__(self, g: Grid, m: Mouth, p: Subject) -> None:
-        reach = m.half + 0.05
-        tall = 0.07
+        reach, top = m.half + 0.05, m.y - m.open_up - 0.07
         self.m = m
-        self.g = c = g.crop(
-            m.x - reach, m.x + reach, m.y - m.open_up - tall, m.y + m.open_down + tall + 0.02
-        )
+        self.g = c = g.crop(m.x - reach, m.x + reach, top, m.y + m.open_down + 0.07 + 0.02)
         self.edge = 1.3 * c.px
-        x = (c.x - m.x) * (1 / m.half)
-        self.x = x
+        self.x = x = (c.x - m.x) * (1 / m.half)
         x2 = np.minimum(x * x, 1.0)
         flat = 1.0 - x2
         oval = np.sqrt(flat)
@@ -44,11 +40,10 @@ class Lips:
         side = smooth(x, 1.2)
         corner = left + (right - left) * side
         bend = np.minimum(x2, 1.0) * (0.62 + 0.38 * x2)
-        # at rest the line between the lips dips a little in the middle
+        # the line between closed lips is slightly lower in the middle
         rest = 0.0032 * (bump(x * 3.0) - 0.6 * bump((np.abs(x) - 0.42) * 3.6)) * (1 - 0.6 * m.press)
-        line = m.y + corner * bend + rest
+        self.line = line = m.y + corner * bend + rest
         square = m.sneer * 0.35 * (flat * x2 * 4 - 0.3 * flat)
-        self.line = line
         self.upper_in = line - m.open_up * (opening + square)
         self.lower_in = line + m.open_down * opening
         bow = 1 + 0.30 * p.bow * (bump((np.abs(x) - 0.24) * 3.8) - 0.75 * bump(x * 5.0))
@@ -58,44 +53,36 @@ class Lips:
         full = 0.3 * flat + 0.7 * oval * (0.55 + 0.45 * flat)
         self.lower_out = self.lower_in + m.lip_lower * (full + 0.75 * m.round * (oval - full))
 
-    def model(self, height: Array, albedo: Array, open_: Array, gloss: Array, p: Subject) -> None:
-        """Add relief, colour and gloss of the lips to the surface of the face."""
+    def model(self, surface: Surface, p: Subject) -> None:
+        """Add the lips to the surface of the face."""
         g, m = self.g, self.m
-        box = g.box
+        s = surface.part(g)
         soft = max(0.006, self.edge)
         upper = band(g.y, self.upper_out, self.line, soft)
         lower = band(g.y, self.line, self.lower_out, soft)
-        height[box] += p.relief * (
-            _roll(g.y, self.upper_out, self.line, 0.62) * 0.62
-            + _roll(g.y, self.line, self.lower_out, 0.45) * 0.62
-        )
-        paint = albedo[(slice(None), *box)]
+        roll = _roll(g.y, self.upper_out, self.line, 0.62) * 0.62
+        s.height += p.relief * (roll + _roll(g.y, self.line, self.lower_out, 0.45) * 0.62)
         tone = 1.0 + 0.10 * bump(self.x * 2.0)
-        deep = tuple(c * 0.80 for c in p.lips)
-        over(paint, 0.88 * upper, deep)
-        over(paint, 0.82 * lower, p.lips)
-        paint *= 1 + (tone - 1) * lower
-        gloss[box] += (0.25 * upper + 0.9 * lower) * p.gloss
-        # lips meet in a soft dark line, deepest at the corners
+        over(s.albedo, 0.88 * upper, tuple(c * 0.80 for c in p.lips))
+        over(s.albedo, 0.82 * lower, p.lips)
+        s.albedo *= 1 + (tone - 1) * lower
+        s.gloss += (0.25 * upper + 0.9 * lower) * p.gloss
+        # closed lips meet in a soft dark line with pits at its ends
         wide = max(0.0048, 0.8 * g.px)
         depth = (0.0048 / wide) * (0.62 + 0.2 * m.press)
         within = smooth(1.06 - np.abs(self.x), 0.16)
-        open_[box] *= 1 - depth * bump((g.y - self.line) * (1 / wide)) * within * (
-            self.m.open_down < 0.02
-        )
-        pit = bump((np.abs(self.x) - 1.0) * 9) * bump((g.y - self._corner_y()) * (1 / 0.011))
-        open_[box] *= 1 - 0.40 * pit
-
-    def _corner_y(self) -> Array:
-        return np.where(self.x < 0, self.m.y + self.m.corners[0], self.m.y + self.m.corners[1])
+        closed = m.open_down < 0.02
+        s.open *= 1 - depth * bump((g.y - self.line) * (1 / wide)) * within * closed
+        corner_y = np.where(self.x < 0, m.y + m.corners[0], m.y + m.corners[1])
+        pit = bump((np.abs(self.x) - 1.0) * 9) * bump((g.y - corner_y) * (1 / 0.011))
+        s.open *= 1 - 0.40 * pit
 
     def inside(self, image: Array, light: float) -> None:
-        """Paint the opening with teeth and tongue onto the lit ``image``."""
+        """Paint the opening with teeth and tongue onto the lit face."""
         m, g = self.m, self.g
-        gap = m.open_up + m.open_down
-        if gap < 0.002:
+        if m.open_up + m.open_down < 0.002:
             return
-        view = image[(slice(None), *g.box)]
+        view = g.of(image)
         hole = band(g.y, self.upper_in, self.lower_in, self.edge)
         depth = ramp(g.y - (m.y + 0.4 * m.open_down), 0.10)
         over(view, hole, CAVITY)
@@ -108,7 +95,7 @@ class Lips:
     def _teeth(self, view: Array, hole: Array, light: float) -> None:
         m, g = self.m, self.g
         x = g.x - m.x
-        # teeth stand on an arch: they look narrower and darker towards the sides
+        # teeth form an arch: they look narrower and darker towards the sides
         far = np.abs(x) * (1 / 0.15)
         index = x * (1 / 0.0235) * (1 + 0.35 * far * far)
         split = np.abs(index - np.floor(index) - 0.5) * 2  # 1 between two teeth
@@ -116,15 +103,14 @@ class Lips:
         seam = 1 - 0.20 * fine * np.maximum(split * 5 - 4, 0) ** 2
         dim = np.clip(1.12 - 0.75 * far * far, 0.25, 1.0) * seam * light
         if m.teeth_upper > 0.012:
-            base = m.y - m.open_up * 1.0
-            curve = base + m.teeth_upper + (self.line - m.y) * 0.75
+            curve = m.y - m.open_up + m.teeth_upper + (self.line - m.y) * 0.75
             tip = curve - fine * 0.0025 * np.maximum(split * 3 - 2, 0)
             shadow = 0.62 + 0.38 * smooth(g.y - self.upper_in - 0.006, 0.014)
             mask = hole * ramp(tip - g.y, max(0.003, self.edge))
             mask *= smooth(0.93 - np.abs(self.x), 0.22)
-            over(view, mask, np.asarray(TEETH, np.float32)[:, None, None] * (dim * shadow))
+            over(view, mask, layer(TEETH) * (dim * shadow))
         if m.teeth_lower > 0.010:
             top = self.lower_in - m.teeth_lower + 0.002
             mask = hole * ramp(g.y - top, max(0.003, self.edge))
             mask *= smooth(0.80 - np.abs(self.x), 0.3)
-            over(view, mask, np.asarray(TEETH, np.float32)[:, None, None] * (dim * 0.72))
+            over(view, mask, layer(TEETH) * (dim * 0.72))

@@ -1,21 +1,21 @@
-"""What surrounds the face: backdrop, neck, clothes, ears; and the camera."""
+"""Backdrop, neck, clothes, ears, and the camera."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import Array, Grid, blob, bump, noise1, over, ramp, smooth
+from mlr.samples.canvas import Array, Grid, blob, bump, layer, over, ramp, smooth
 from mlr.samples.expressions import Shot
 from mlr.samples.geometry import Face
 from mlr.samples.subjects import Subject
+from mlr.samples.textures import noise1
 
 
 def draw_backdrop(g: Grid, p: Subject, shot: Shot) -> Array:
-    """Return a softly lit wall, linear light (3, h, w)."""
+    """Return a softly lit wall."""
     level = 0.86 + 0.10 * p.light[0] * g.x - 0.10 * g.y + 0.14 * blob(g, 0.0, 0.0, 0.5, 0.6)
     warm = p.warmth + shot.warmth
-    tint = np.asarray(p.backdrop, np.float32)[:, None, None]
-    wall: Array = tint * level.astype(np.float32)
+    wall: Array = layer(p.backdrop) * level.astype(np.float32)
     wall[0] *= 1 + warm
     wall[2] *= 1 - warm
     return wall
@@ -24,7 +24,7 @@ def draw_backdrop(g: Grid, p: Subject, shot: Shot) -> Array:
 def draw_body(image: Array, g: Grid, p: Subject, f: Face) -> None:
     """Paint neck and shoulders, in the shadow of the chin."""
     g = g.crop(-1.0, 1.0, 0.3, 1.0)
-    view = image[(slice(None), *g.box)]
+    view = g.of(image)
     neck = 0.250 + 0.050 * p.manly
     half = neck + 1.4 * np.maximum(g.y - 0.60, 0) ** 2
     edge = max(0.006, 1.5 * g.px)
@@ -35,13 +35,13 @@ def draw_body(image: Array, g: Grid, p: Subject, f: Face) -> None:
     level = level * under
     tendon = bump((np.abs(g.x) - 0.09 - 0.2 * (0.64 - g.y)) * 30)
     level = level * (1 + 0.08 * tendon)
-    skin = np.asarray(p.skin, np.float32)[:, None, None] * level
+    skin = layer(p.skin) * level
     skin[1:] *= 0.94
     over(view, ramp(d, edge), skin)
     top = 0.60 + 0.03 * p.collar - 0.30 * (np.abs(g.x) - 0.30)
     fabric = ramp(g.y - np.where(np.abs(g.x) < 0.18, 9.0, top), 0.012)
     weave = 0.55 + 0.12 * noise1(p.strands, g.x * 8 + g.y * 5 + 70)
-    over(view, fabric, np.asarray(p.cloth, np.float32)[:, None, None] * weave)
+    over(view, fabric, layer(p.cloth) * weave)
 
 
 def draw_ears(image: Array, g: Grid, p: Subject, f: Face) -> None:
@@ -54,19 +54,18 @@ def draw_ears(image: Array, g: Grid, p: Subject, f: Face) -> None:
         e = (u / (0.036 - 0.05 * v)) ** 2 + (v / 0.105) ** 2
         lit = 0.62 + 0.28 * side * p.light[0] + 0.10 * bump((e - 0.75) * 4)
         lit = lit * (1 - 0.42 * bump((e - 0.12) * 2.2))
-        tone = np.asarray(p.skin, np.float32)[:, None, None] * (0.95 * lit)
+        tone = layer(p.skin) * (0.95 * lit)
         tone[1:] *= 0.86
-        over(image[(slice(None), *c.box)], ramp((1 - e) * 0.02, 1.4 * g.px), tone)
+        over(c.of(image), ramp((1 - e) * 0.02, 1.4 * g.px), tone)
 
 
 def develop(light: Array, p: Subject, shot: Shot, size: int, rng: np.random.Generator) -> Array:
-    """Turn linear light (3, n, n) into the 8-bit picture (size, size, 3) with camera noise."""
-    n = light.shape[1]
-    if n != size:
-        k = n // size
+    """Turn linear intensities (3, n, n) into an 8-bit image (size, size, 3) with noise."""
+    k = light.shape[1] // size
+    if k > 1:
         light = light.reshape(3, size, k, size, k).mean(axis=(2, 4))
     light = light * (p.exposure * shot.exposure * 1.02)
-    # bright parts bend over instead of clipping
+    # highlights saturate smoothly
     light *= 1.12 / (1 + 0.12 * light)
     shown = np.sqrt(np.maximum(light, 0.0))
     grain = rng.standard_normal((3, size, size), np.float32)
@@ -74,5 +73,5 @@ def develop(light: Array, p: Subject, shot: Shot, size: int, rng: np.random.Gene
     shown += (0.8 * p.grain) * grain[1]
     shown *= 255
     shown += 0.5
-    bytes_ = np.clip(shown, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(bytes_, 0, -1))
+    image = np.clip(shown, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(image, 0, -1))

@@ -3,103 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 
-from mlr.errors import ImageError
+from mlr.errors import ImageError, MlrError
 from mlr.io.files import replacing, replacing_folder
-from mlr.io.images import PNG_LEVEL, QUALITY, Pixels, encode, write_image
+from mlr.io.images import PNG_LEVEL, QUALITY, Image, Pixels, encode, write_image
 from mlr.io.outputs import FRAMES_FOLDER
 from mlr.io.provenance import Record, to_exif, to_json
 
-#: What Pillow calls the kinds of file that hold an animation; None for a folder.
+#: Pillow's formats of animations by suffix; None for a folder.
 ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
-FRAMES = 24  # there and back
-SECONDS = 2.0  # there and back
-PALETTE_PIXELS = 50_000  # from which the colours of a GIF are chosen
-KEPT = 100 << 20  # bytes of frames that are kept for the way back
+FRAMES = 24
+SECONDS = 2.0
+PALETTE_PIXELS = 50_000  # number of pixels that the palette of a GIF is computed from
+CACHE_BYTES = 100 << 20  # size of the changed images that are cached
 
 Change = Callable[[float], Pixels]
 
 
 def eased_strengths(frames: int = FRAMES, peak: float = 1.0) -> list[float]:
-    """Return the strength of each frame: peak (1 - cos(2 pi k / frames)) / 2, which starts gently.
-
-    The first is 0 and the one half-way is the peak, if their number is even. The last one leads to
-    the first, so that the animation runs on without a jolt.
-    """
-    way = np.arange(frames)
-    turn = 2 * np.pi * np.minimum(way, frames - way) / frames  # the same bits there and back
-    return [float(strength) for strength in peak * (1 - np.cos(turn)) / 2]
+    """Return the strength of each image: peak (1 - cos(2 pi k / frames)) / 2, a smooth loop."""
+    index = np.arange(frames)
+    angle = 2 * np.pi * np.minimum(index, frames - index) / frames  # rises and falls identically
+    return [float(strength) for strength in peak * (1 - np.cos(angle)) / 2]
 
 
 def write_animation(
     path: Path,
     change: Change,
-    alpha: Pixels | None = None,
+    image: Image,
     *,
     strength: float = 1.0,
-    frames: int = FRAMES,
-    seconds: float = SECONDS,
-    icc: bytes | None = None,
     record: Record | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     force: bool = False,
 ) -> None:
-    """Write an endless animation from the input to an expression and back.
+    """Write an endless animation from an image to an expression and back.
 
-    GIF has 256 colours. Frames are computed while a WebP or a folder is written, and those of the
-    way there are kept for the way back while there is room; for the other kinds Pillow keeps all.
-    A folder has ``00.png``, ``01.png`` and so on, with 16 bits where the input has them, each with
-    a record of its own strength.
-
-    Parameters
-    ----------
-    path : Path
-        File or folder to write; its suffix is one of `ANIMATED`.
-    change : function of float
-        Returns the image with an expression of this strength: uint8 or uint16, shape (height,
-        width, 1 or 3). Files get 8 bits.
-    alpha, icc : ndarray of shape (height, width), bytes, optional
-        Opacity and colour profile of every frame; omitted in GIF.
-    strength : float
-        Strength of the expression half-way.
-    frames : int
-        Number of frames.
-    seconds : float
-        Duration of all frames.
-    record : mapping, optional
-        See `mlr.io.provenance`.
-    quality, png_level, force
-        As of `write_image`.
-
-    Raises
-    ------
-    ImageError
-        If the suffix is another one.
-    OutputExistsError
-        If the file exists and ``force`` is false.
-    MlrError
-        If it cannot be written.
+    The suffix of ``path`` is one of `ANIMATED`. A folder gets numbered files such as ``00.png``, of
+    the same bit depth as the image, each with the record of its own strength. Other animations have
+    8 bits; GIF has 256 colours, no alpha and no colour profile. ``change`` returns the image with
+    an expression of a strength; the largest one is ``strength``. Further parameters and errors are
+    those of `write_image`.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
-        raise ImageError(f"{path}: cannot hold an animation; use {', '.join(ANIMATED)}")
-    strengths, change = eased_strengths(frames, strength), _remembered(change)
+        raise ImageError(f"{path}: cannot store an animation; use {', '.join(ANIMATED)}")
+    strengths, alpha, icc = eased_strengths(peak=strength), image.alpha, image.icc
+    change = lru_cache(CACHE_BYTES // image.pixels.nbytes)(change)  # each strength occurs twice
     kind = ANIMATED[suffix]
     if kind is None:
-        digits = len(str(frames - 1))
         with replacing_folder(path, force=force) as folder:
             for number, each in enumerate(strengths):
                 exif = to_exif(None if record is None else {**record, "strength": each})
-                file = folder / f"{number:0{digits}}.png"
+                file = folder / f"{number:02}.png"
                 write_image(file, change(each), alpha, icc=icc, exif=exif, png_level=png_level)
         return
-    options: dict[str, Any] = {"duration": round(1000 * seconds / frames), "loop": 0}
+    options: dict[str, Any] = {"duration": round(1000 * SECONDS / FRAMES), "loop": 0}
     options |= {"WEBP": {"quality": quality}, "PNG": {"compress_level": png_level}}.get(kind, {})
     palette = None
     if kind == "GIF":
@@ -107,55 +73,40 @@ def write_animation(
         options |= {} if record is None else {"comment": to_json(record).encode()}
     else:
         options |= {"exif": to_exif(record)} | ({"icc_profile": icc} if icc else {})
-    pictures = (_picture(change(each), alpha, palette) for each in strengths)
+    images = (_to_pillow(change(each), alpha, palette) for each in strengths)
     if palette is not None:
         options |= {"mode": "P", "palette": bytes(palette.getpalette() or [])}
     with replacing(path, force=force) as output:
         try:
-            first = np.asarray(next(pictures))
-            # The encoder of PNG runs through the frames twice.
-            others = list(pictures) if kind == "PNG" else pictures
+            first = np.asarray(next(images))
+            others = list(images) if kind == "PNG" else images  # its encoder iterates twice
             encode(output, first, kind, save_all=True, append_images=others, **options)
+        except MlrError:
+            raise
         except (ValueError, TypeError, KeyError) as error:
             raise ImageError(f"{path}: cannot be encoded: {error}") from error
 
 
-def _remembered(change: Change) -> Change:
-    """Cache what a function returns, up to `KEPT` bytes."""
-    kept: dict[float, Pixels] = {}
-
-    def remembered(strength: float) -> Pixels:
-        if strength in kept:
-            return kept[strength]
-        pixels = change(strength)
-        if (len(kept) + 1) * pixels.nbytes <= KEPT:
-            kept[strength] = pixels
-        return pixels
-
-    return remembered
-
-
-def _picture(
+def _to_pillow(
     pixels: Pixels, alpha: Pixels | None, palette: PIL.Image.Image | None
 ) -> PIL.Image.Image:
-    """Return a frame for Pillow, in the colours of a palette if there is one."""
-    pixels = _eight_bits(pixels)
+    """Return an 8-bit image for Pillow, in the colours of a palette unless it is None."""
+    pixels = _to_8_bit(pixels)
     if alpha is not None:
-        pixels = np.dstack([pixels, _eight_bits(alpha)])
-    picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        pixels = np.dstack([pixels, _to_8_bit(alpha)])
+    image = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     if palette is None:
-        return picture
-    return picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE)  # which would crawl
+        return image
+    return image.quantize(palette=palette, dither=PIL.Image.Dither.NONE)  # dither would flicker
 
 
 def _palette(change: Change, strength: float) -> PIL.Image.Image | None:
-    """Return an image in the palette of a GIF in colour.
+    """Return an image whose palette a GIF uses, or None for grey images.
 
-    One palette for all frames does not flicker. Its colours are those of the input, of the
-    expression and of what lies between, chosen by how much of the range they cover: by how many
-    pixels they have, lips turn grey.
+    A common palette avoids flicker. Its colours are chosen by how much of the colour range they
+    cover; chosen by the number of pixels, they would turn lips grey.
     """
-    extremes = np.vstack([_eight_bits(change(share * strength)) for share in (0, 0.5, 1)])
+    extremes = np.vstack([_to_8_bit(change(share * strength)) for share in (0, 0.5, 1)])
     if extremes.shape[2] == 1:
         return None
     step = max(1, round((extremes.size / 3 / PALETTE_PIXELS) ** 0.5))
@@ -164,5 +115,5 @@ def _palette(change: Change, strength: float) -> PIL.Image.Image | None:
     )
 
 
-def _eight_bits(pixels: Pixels) -> Pixels:
+def _to_8_bit(pixels: Pixels) -> Pixels:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels

@@ -1,38 +1,36 @@
-"""Checkpoints: finished shards of a training set, kept so that a killed run goes on from there.
+"""Checkpoints: finished shards of a training set, from which a killed run continues.
 
-A checkpoint is a folder with ``manifest.json``, which says what the sums are, and a statistics file
-for each finished shard, whose metadata name its subjects and the SHA-256 of each of their files.
-Nothing is believed that is not checked: a shard counts if its checksums hold and all its files have
-the digests they had. Sums that somebody forges, checksums included, cannot be told.
+A checkpoint is a folder with ``manifest.json``, which describes the statistics, and a statistics
+file for each finished shard, whose metadata hold its subjects and the SHA-256 of their files.
+Nothing is used unchecked: a shard counts if its checksums hold and all its files have the digests
+they had. Forged statistics with correct checksums are not detected.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from mlr._version import __version__
-from mlr.core.bands import RowSums
-from mlr.core.folds import Folds, joined
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import digest_of as digest_of_templates
 from mlr.errors import DataError, MlrError, ModelError
-from mlr.io.files import lock, open_regular, replacing
+from mlr.io.files import at_end, file_digest, lock, open_regular, replacing
 from mlr.io.npz import meta_of, read_npz, write_npz
 from mlr.io.pairs import Subject
-from mlr.training.collect import Job
-from mlr.training.combined import Mapped
-from mlr.training.decode import ordered_map
-from mlr.training.shards import Part, Shard, address, cut, digest_of, files_of
+from mlr.io.statistics_file import load_statistics, save_statistics
+from mlr.training.accumulate import Plan
+from mlr.training.shards import Part, Shard, address, cut, files_of
+from mlr.utils.threads import ordered_map
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 TEMPLATES = "templates.npz"
 LARGEST_MANIFEST = 1 << 20  # bytes
@@ -47,25 +45,17 @@ class Checkpoint:
     Attributes
     ----------
     folder : Path
-        Where they are; whoever works on the job sees it there.
-    job : Job
-        What they are sums of.
+        Where they are; workers see it there, too.
+    plan : Plan
+        What is accumulated.
     """
 
     folder: Path
-    job: Job
+    plan: Plan
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the folder, or see that it is of this job, and keep others out of it.
-
-        Raises
-        ------
-        DataError
-            If it is of another job, damaged, or in use.
-        MlrError
-            If it cannot be written to.
-        """
+        """Create the folder or check that it fits the plan, and lock it."""
         path, wanted = self.folder / MANIFEST, self._manifest()
         if not path.exists():
             if self.folder.exists() and not _is_empty(self.folder):
@@ -83,12 +73,16 @@ class Checkpoint:
                     )
             self._keep_templates()
             self._tidy_up()
-            yield
-            self._tidy_up()
+            at_end.append(self._tidy_up)
+            try:
+                yield
+            finally:
+                at_end.remove(self._tidy_up)
+                self._tidy_up()
 
     def _keep_templates(self) -> None:
-        """Write the templates, if there are some, for runs that go on from here."""
-        path, templates = self.folder / TEMPLATES, self.job.templates
+        """Write the templates for runs that continue from here."""
+        path, templates = self.folder / TEMPLATES, self.plan.templates
         if templates is None or path.exists():
             return
         arrays: dict[str, Any]
@@ -99,24 +93,17 @@ class Checkpoint:
             write_npz(file, arrays)
 
     def _tidy_up(self) -> None:
-        """Delete what programs, or workers, have left half-written that were killed or hang."""
+        """Delete what killed programs or workers have left half-written."""
         for pattern in (".shard-*.tmp", f".{MANIFEST}.*.tmp", f".{TEMPLATES}.*.tmp"):
             for left in self.folder.glob(pattern):
                 with suppress(OSError):
                     left.unlink()
 
     def shards(self, subjects: Sequence[Subject], size: int) -> list[Shard]:
-        """Cut subjects into shards; those who were finished together stay together.
+        """Cut subjects into shards; those that were finished together stay together.
 
         Outdated shards are deleted: those that hold some of these subjects together with others,
         or files that are gone; and those that cannot be read.
-
-        Parameters
-        ----------
-        subjects : sequence of Subject
-            In any order.
-        size : int
-            How many subjects a new shard has at most.
         """
         waiting = {_key(subject): subject for subject in subjects}
         files = {address(path) for path in files_of(tuple(subjects))}
@@ -129,96 +116,68 @@ class Checkpoint:
                 [a for key in named for a in _addresses(key)], files
             ):
                 _delete(path)
-        return kept + cut(list(waiting.values()), size, self.job.folds)
+        return kept + cut(list(waiting.values()), size)
 
-    def part(
-        self, shard: Shard, threads: int, make: Callable[[], Part], memory: int | None = None
-    ) -> Part:
-        """Return what was kept of a shard, or else make it, and keep that.
+    def path(self, shard: Shard) -> Path:
+        """Return the file that a shard is kept in."""
+        return self.folder / f"shard-{_hash([_key(subject) for subject in shard])[:24]}.npz"
 
-        Parameters
-        ----------
-        shard : tuple of Subject
-            Who.
-        threads : int
-            How many to read files with.
-        make : function
-            Makes the sums, and the digests of all files.
-        memory : int, optional
-            Bytes that may be taken, if the sums do not fit: they are left in the file then.
-
-        Raises
-        ------
-        MlrError
-            If it cannot be written.
-        """
-        path = self.folder / f"shard-{_hash([_key(subject) for subject in shard])[:24]}.npz"
-        part = self._load(path, shard, threads, memory)
-        if part is None:
-            part = make()
-            record = {
-                "people": [json.loads(_key(subject)) for subject in shard],
-                "digests": part.digests,
-                "failures": [(address(path), cause) for path, cause in part.failures],
-            }
-            joined(part.sums).save(path, force=True, more={"shard": record})
-            if memory is not None:
-                part = replace(part, sums=_left_in(path, memory))
-        return part
-
-    def _load(self, path: Path, shard: Shard, threads: int, memory: int | None) -> Part | None:
+    def load(self, shard: Shard, mapped: bool = False) -> Part | None:
         """Return what was kept of a shard if all its files are what they were."""
+        path = self.path(shard)
         if not path.exists():
             return None
         try:
             record = meta_of(path, "statistics")["shard"]
-            sums: RowSums = Folds.load(path) if memory is None else _left_in(path, memory)
+            statistics = load_statistics(path, mapped=mapped)
             digests = {str(name): str(digest) for name, digest in record["digests"].items()}
             named = {address(file): file for file in files_of(shard)}
             failures = tuple((named[where], str(cause)) for where, cause in record["failures"])
         except (ModelError, LookupError, TypeError, ValueError, AttributeError):
-            return None  # damaged: it is made anew
-        job, head = self.job, sums.head
-        if (head.layout, head.source, len(head.parts)) != (job.layout, job.source, job.folds) or (
-            sums.shape != job.shape
-        ):
-            return None
-        if digest_of_templates(head.templates) != digest_of_templates(job.templates):
+            return None  # damaged: it is computed again
+        empty = self.plan.empty
+        if (statistics.layout, statistics.source, statistics.shape) != (
+            empty.layout,
+            empty.source,
+            empty.shape,
+        ) or digest_of_templates(statistics.templates) != digest_of_templates(empty.templates):
             return None
         files = files_of(shard)
-        found = ordered_map(digest_of, files, threads)
+        found = ordered_map(file_digest, files)
         if any(
             now is None or digests.get(address(file)) != now
             for file, now in zip(files, found, strict=True)
         ):
             return None
-        return Part(sums, failures, digests)
+        return Part(statistics, failures, digests)
+
+    def save(self, shard: Shard, part: Part) -> None:
+        """Keep what was computed of a shard."""
+        record = {
+            "people": [json.loads(_key(subject)) for subject in shard],
+            "digests": part.digests,
+            "failures": [(address(path), cause) for path, cause in part.failures],
+        }
+        save_statistics(part.statistics, self.path(shard), force=True, more={"shard": record})
 
     def _manifest(self) -> dict[str, Any]:
-        """Return what the sums are, as JSON has it."""
-        layout = self.job.layout
+        """Return what is accumulated, ready for JSON."""
+        layout = self.plan.layout
         offsets = json.dumps(layout.receptive_field.offsets)
         return {
             "kind": "checkpoint",
             "format": FORMAT,
             "program": __version__,
-            "source": self.job.source,
-            "images": f"{self.job.format}, {self.job.format.channels} channels",
+            "source": self.plan.source,
+            "images": f"{self.plan.format}, {self.plan.format.channels} channels",
             "receptive_field": str(layout),
             "layout": _hash([offsets, layout.pooled]),
-            "folds": self.job.folds,
-            "templates": digest_of_templates(self.job.templates),
+            "templates": digest_of_templates(self.plan.templates),
         }
 
 
 def kept_templates(folder: Path) -> Templates | None:
-    """Return the templates of a checkpoint, if it has some.
-
-    Raises
-    ------
-    ModelError
-        If they are damaged.
-    """
+    """Return the templates of a checkpoint, if it has some."""
     path = folder / TEMPLATES
     if not path.exists():
         return None
@@ -229,13 +188,8 @@ def kept_templates(folder: Path) -> Templates | None:
         raise ModelError(f"{path}: damaged; delete the folder: {error}") from error
 
 
-def _left_in(path: Path, memory: int) -> Mapped:
-    """Return the sums in a file of ours, of which some rows at a time are read."""
-    return Mapped(Folds.load(path, mapped=True), memory, path.parent)
-
-
 def _key(subject: Subject) -> str:
-    """Return who somebody is: name and files, as a line of JSON."""
+    """Return name and files of a subject, as a line of JSON."""
     targets = {name: address(path) for name, path in sorted(subject.targets.items())}
     return json.dumps([subject.name, address(subject.source), targets])
 
@@ -257,7 +211,7 @@ def _named_in(path: Path) -> list[str] | None:
 
 
 def _out_of_date(addresses: Sequence[str], files: Set[str]) -> bool:
-    """Tell whether a shard holds some of these files, or one that is gone; else it is others'."""
+    """Return whether a shard holds some of these files, or one that is gone."""
     return any(each in files for each in addresses) or not all(
         "://" in each or Path(each).exists() for each in addresses
     )
@@ -281,13 +235,13 @@ def _short(value: Any) -> str:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Tell whether a folder holds nothing but what programs that were killed have begun."""
+    """Return whether a folder holds nothing but unfinished files of killed programs."""
     return folder.is_dir() and all(p.match(f".{MANIFEST}.*.tmp") for p in folder.iterdir())
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that nobody else has open in this way, until the block ends."""
+    """Open and lock a file until the block ends."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_regular(path, LARGEST_MANIFEST))

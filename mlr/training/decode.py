@@ -1,23 +1,17 @@
-"""Decoding subjects's images in threads, a bounded number ahead of the one who uses them."""
+"""Decoding the images of subjects, in threads and a few ahead."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-from mlr.errors import DataError, ImageError, MlrError
+from mlr.errors import DataError, ImageError
 from mlr.io.images import Header, Image, Pixels, read_header, read_image
 from mlr.io.pairs import PairList, Subject
 from mlr.utils.progress import Report
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-AHEAD = 2  # decoded images waiting, for each thread; with 4 it takes as long
+from mlr.utils.threads import ordered_map
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Format:
 
 @dataclass(frozen=True)
 class DecodedSubject:
-    """A subject with the pixels of those images that could be decoded.
+    """A subject with its decoded images.
 
     Attributes
     ----------
@@ -59,46 +53,10 @@ class DecodedSubject:
     targets: dict[str, Image]
 
 
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, computed in threads a few items ahead.
-
-    Unlike `ThreadPoolExecutor.map` it does not run through all items at once, so memory is bounded.
-
-    Raises
-    ------
-    MlrError
-        If the system gives no thread.
-    """
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="mlr-decode") as pool:
-        try:
-            for item in items:
-                try:
-                    waiting.append(pool.submit(function, item))
-                except RuntimeError as error:
-                    raise MlrError(
-                        f"{error}: give fewer --threads, or more memory to the program"
-                    ) from error
-                if len(waiting) >= AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Format]:
-    """Look at the headers of all images and keep the subjects whose images agree in size.
+    """Read the headers of all images and keep the subjects whose images have the same size.
 
-    The size that most images have is the set's; what differs is left out and named.
-
-    Raises
-    ------
-    DataError
-        If nothing is left.
+    The size that most images have is the set's; images of another size are named and skipped.
     """
     headers: dict[str, Header] = {}
     kinds: dict[Header, Header] = {}  # there are few
@@ -112,7 +70,7 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
     sizes = Counter((header.height, header.width) for header in headers.values())
     if not sizes:
         raise DataError("not one image could be read")
-    # Of sizes equally frequent the largest, so that the choice does not hang on the order.
+    # Of equally frequent sizes the largest, so that the order does not matter.
     height, width = max(sizes, key=lambda size: (sizes[size], size))
     subjects = [
         kept
@@ -129,17 +87,10 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
 def decoded(
     subjects: Iterable[Subject],
     image_format: Format,
-    threads: int,
     report: Report,
     then: Callable[[DecodedSubject], Iterable[DecodedSubject]] = lambda subject: (subject,),
 ) -> Iterator[list[DecodedSubject]]:
-    """Decode subjects in order; images that cannot be decoded are named and passed over.
-
-    Parameters
-    ----------
-    then : function
-        Done in the threads, too; returns what becomes of a subject.
-    """
+    """Decode subjects in order; images that cannot be decoded are named and skipped."""
 
     def decode(subject: Subject) -> tuple[list[DecodedSubject], list[tuple[Path, str]]]:
         failures: list[tuple[Path, str]] = []
@@ -157,7 +108,7 @@ def decoded(
             return [], failures
         return list(then(DecodedSubject(subject.name, source, targets))), failures
 
-    for found, failures in ordered_map(decode, subjects, threads):
+    for found, failures in ordered_map(decode, subjects):
         for path, cause in failures:
             report.fail(path, cause)
         if found:
@@ -180,7 +131,7 @@ def as_channels(pixels: Pixels, channels: int) -> Pixels:
 def _fitting(
     subject: Subject, headers: dict[str, Header], size: tuple[int, int], report: Report
 ) -> Subject | None:
-    """Return the subject with the images that have the set's size, or None if no pair is left."""
+    """Return the subject with the images of the set's size, or None if no pair is left."""
     first, *others = subject.files
     source = headers.get(first)
     if source is None:
@@ -205,7 +156,7 @@ def _fitting(
 
 
 def _fitted(image: Image, image_format: Format) -> Image:
-    """Return the image with the channels of the set; its header may have lied about its size."""
+    """Return the image with the channels of the set; raise if its header was wrong."""
     height, width, channels = image.pixels.shape
     if (height, width) != (image_format.height, image_format.width):
         raise ImageError(f"is {width}x{height} px when decoded, expected {image_format}")

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mlr.core.bands import RowSums, check_memory
-from mlr.core.folds import WORK, WORK_SHARE, Folds, joined
+from mlr.core.bands import RowSource
 from mlr.core.layout import Layout
 from mlr.core.model import Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
+from mlr.core.statistics import Statistics
 from mlr.errors import DataError, OptionError
 from mlr.io.files import check_free, is_here, located
+from mlr.io.model_file import save_model
 from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
-from mlr.recipes import DEFAULT, Recipe
-from mlr.recipes import recipe as named_recipe
+from mlr.io.statistics_file import load_statistics, save_statistics
+from mlr.recipes.best import style_note
+from mlr.recipes.fit import DEFAULT, Recipe, fit
+from mlr.recipes.fit import recipe as named_recipe
+from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
-from mlr.training.combined import Mapped, combined
 from mlr.training.decode import common_format
-from mlr.training.engine import Engine, engine
-from mlr.training.gather import Sharding, gather_pairs
-from mlr.training.registering import make_templates
-from mlr.training.shards import Silent
+from mlr.training.register import make_templates
+from mlr.training.settings import RunSettings
+from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
-from mlr.utils.memory import memory_of
-from mlr.utils.progress import Report
+from mlr.utils.executor import Executor
+from mlr.utils.progress import Report, Silent
 from mlr.utils.threads import limited
+
+Paths = str | Path | Iterable[str | Path]
 
 
 def train(
-    data: str | Path | Iterable[str | Path],
+    data: Paths,
     output: str | Path | None = None,
     *,
-    remove: str | Path | Iterable[str | Path] = (),
+    remove: Paths = (),
     recipe: str | None = None,
     receptive_field: ReceptiveField | int | str | None = None,
     penalty: float | None = None,
@@ -47,7 +51,7 @@ def train(
     target: Sequence[str] = (),
     checkpoint: str | Path | None = None,
     shard: int | None = None,
-    cluster: str | None = None,
+    executor: Executor | None = None,
     memory: int | str | None = None,
     threads: int | None = None,
     force: bool = False,
@@ -58,23 +62,23 @@ def train(
     Parameters
     ----------
     data, remove : path or several
-        Folders of pairs and statistics files to add up, and those to take out again: as `gather`
-        takes them.
+        Folders of pairs and statistics files to add up, and those to take out again; see
+        `statistics`.
     output : path, optional
         ``.npz`` file to write the model to.
     recipe : str, optional
-        "best", which is the default and registers faces first, or "paper"; each choice can be made
-        by hand. Statistics files tell for which of them they are.
+        "best", which is the default and registers faces first, or "paper". Statistics files know
+        which of them they are for.
     receptive_field : ReceptiveField, int or str, optional
         The taps: the odd side of a square window, a preset's name, or a field. By default those of
         the statistics files, or the recipe's if there are none.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
     blur : float, optional
-        Of the recipe "best": see `mlr.recipes.best.Best`.
+        For the recipe "best": see `mlr.recipes.best.Best`.
     like : path, optional
-        Statistics file whose templates the pairs are registered to, instead of their own; by
-        default those of the first statistics file in ``data``.
+        Statistics file with the templates to register the pairs to; by default those of the first
+        statistics file in ``data``, or new ones.
     source : str, optional
         Folder of the source images, by default "neutral".
     target : sequence of str
@@ -83,26 +87,25 @@ def train(
         Folder to keep finished shards of the pairs in, see `mlr.training.checkpoint`: a run that
         was killed goes on from there.
     shard : int, optional
-        How many subjects a shard has at most.
-    cluster : str, optional
-        Who sums up the shards: ``local:N`` for N processes here, or ``tcp://HOST:PORT`` of a Dask
-        scheduler; needs ``mlr[cluster]``.
+        Most subjects in a shard.
+    executor : Executor, optional
+        Accumulates the shards in other processes, such as `mlr.cluster.connect` yields.
     memory : int or str, optional
-        Bytes that it may take beside the program's own, or text such as "2GB"; by default half of
-        what is free. With less than all sums need, pixels are kept in a temporary file (beside
-        ``output``, which is where there is room) and worked on in bands of rows.
+        Most bytes to use in addition to the program's own, or text such as "2GB"; by default half
+        of what is free. If the statistics need more, pixels are kept in a temporary file (next to
+        ``output``) and processed in bands of rows.
     threads : int, optional
         Threads to decode and to compute with; by default one for each processor.
     force : bool
         Overwrite ``output`` if it exists.
     report : Report, optional
-        Told about progress and about files that are left out.
+        Told about progress and about files that are skipped.
 
     Returns
     -------
     Model
         The same bits for any number of threads, any order of the files, any split of the pairs and
-        any amount of memory. Large weights may lie in a temporary file as long as it is used.
+        any amount of memory. Large weights may be mapped to a temporary file.
 
     Raises
     ------
@@ -113,45 +116,37 @@ def train(
     OutputExistsError
         If ``output`` exists and ``force`` is false.
     MlrError
-        If an option makes no sense or the model cannot be written.
+        If an option is out of range or the model cannot be written.
     """
-    chosen = {
-        "receptive_field": receptive_field,
-        "penalty": penalty,
-        "blur": blur,
-    }
-    added, removed = (_paths(paths, cluster) for paths in (data, remove))
-    made = named_recipe(_name(recipe, [*added, *removed]), chosen)
-    report = report or Report()
+    options = {"receptive_field": receptive_field, "penalty": penalty, "blur": blur}
+    settings = RunSettings(checkpoint, shard, memory, threads, executor)
+    run = _Run.of(data, remove, recipe, options, output, settings, report)
+    wanted = _Wanted(source, target, like)
     if output is not None:
         check_free(Path(output), force=force)
-    room = Room.of(memory, output)
-    with limited(threads), announced(report), engine(cluster, report, room.each) as elsewhere:
-        sharding = Sharding.of(checkpoint, shard, elsewhere)
-        wanted = _Wanted(made, source, target, room)
-        sums = _gather(
-            added,
-            removed,
-            wanted,
-            like,
-            sharding,
-            threads,
-            report,
-            check=lambda sums: check_memory(made.works(sums)),
+    with limited(threads), announced(run.report):
+        found = run.row_source(wanted, lambda source: run.budget.bands(run.recipe, source))
+        bands = run.budget.bands(run.recipe, found)
+        model = fit(
+            run.recipe,
+            found,
+            bands,
+            run.budget.zeros,
+            lambda bands: run.report.progress(run.budget.track(bands), len(bands), "solving"),
         )
-        if isinstance(sums, Folds):
-            sums = replace(sums, memory=room.memory, folder=room.folder)
-        model = made.fit(sums, report)
+    if model.registered is not None:
+        for name, appearance in model.registered.appearances.items():
+            run.report.note(style_note(name, appearance, found.head.pairs[name]))
     if output is not None:
-        model.save(output, force=force)
+        save_model(model, output, force=force)
     return model
 
 
-def gather(
-    data: str | Path | Iterable[str | Path],
+def statistics(
+    data: Paths,
     output: str | Path | None = None,
     *,
-    remove: str | Path | Iterable[str | Path] = (),
+    remove: Paths = (),
     recipe: str | None = None,
     receptive_field: ReceptiveField | int | str | None = None,
     like: str | Path | None = None,
@@ -159,29 +154,29 @@ def gather(
     target: Sequence[str] = (),
     checkpoint: str | Path | None = None,
     shard: int | None = None,
-    cluster: str | None = None,
+    executor: Executor | None = None,
     memory: int | str | None = None,
     threads: int | None = None,
     force: bool = False,
     report: Report | None = None,
-) -> Folds:
-    """Sum up image pairs: all that training needs to know of them.
+) -> Statistics:
+    """Accumulate the statistics of image pairs: all that training needs to know of them.
 
     Parameters
     ----------
     data : path or several
-        Folders of pairs (see `find_pairs`) and statistics files, here or behind an address of
-        fsspec, as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
-        different pairs whatever they are called; the very same pair given twice counts twice.
+        Folders of pairs (see `find_pairs`) and statistics files, here or at an address of fsspec,
+        such as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
+        different pairs even if they have the same name; a pair given twice counts twice.
     output : path, optional
         ``.npz`` file to write the statistics to.
     remove : path or several
-        Folders and statistics files of pairs that are in ``data`` and shall not be: the result has
-        the very bits of statistics that have never seen them.
-    recipe, receptive_field, like, source, target, checkpoint, shard, cluster, memory, threads,
+        Folders and statistics files of pairs in ``data`` to take out again: the result has the very
+        bits of statistics that never contained them.
+    recipe, receptive_field, like, source, target, checkpoint, shard, executor, memory, threads,
     report
-        As for `train`. Of a statistics file, which may be for more taps and expressions, only those
-        asked for are used.
+        As for `train`. Of a statistics file with more taps and expressions only those asked for are
+        used.
     force : bool
         Overwrite ``output`` if it exists.
 
@@ -195,282 +190,178 @@ def gather(
     OutputExistsError
         If ``output`` exists and ``force`` is false.
     MlrError
-        If an option makes no sense or the statistics cannot be written.
+        If an option is out of range or the statistics cannot be written.
     """
-    chosen = {"receptive_field": receptive_field}
-    added, removed = (_paths(paths, cluster) for paths in (data, remove))
-    made = named_recipe(_name(recipe, [*added, *removed]), chosen)
+    options = {"receptive_field": receptive_field}
+    settings = RunSettings(checkpoint, shard, memory, threads, executor)
+    run = _Run.of(data, remove, recipe, options, output, settings, report)
+    wanted = _Wanted(source, target, like)
     if output is not None:
         check_free(Path(output), force=force)
-    report = report or Report()
-    room = Room.of(memory, output)
-    with engine(cluster, report, room.each) as elsewhere:
-        sharding = Sharding.of(checkpoint, shard, elsewhere)
-        wanted = _Wanted(made, source, target, room)
-        sums = _gather(added, removed, wanted, like, sharding, threads, report)
-        folds = joined(sums)
+    with limited(threads), announced(run.report):
+        found = load_all(run.row_source(wanted), run.budget)
     if output is not None:
-        folds.save(output, force=force)
-        if made.registers and like is None and not any(path.is_file() for path in added):
-            report.note(
+        save_statistics(found, output, force=force)
+        if run.recipe.registers and like is None and all(path in run.folders for path in run.added):
+            run.report.note(
                 "the pairs were registered to templates of their own; for more that add up to "
                 f"these: mlr statistics --like {output}"
             )
-    return folds
-
-
-@dataclass(frozen=True)
-class Room:
-    """What sums may take.
-
-    Attributes
-    ----------
-    memory : int
-        Bytes.
-    given : bool
-        Whether somebody asked for just that.
-    folder : Path, optional
-        Where temporary files take up room; by default where the system puts them.
-    """
-
-    memory: int
-    given: bool
-    folder: Path | None
-
-    @property
-    def each(self) -> int | None:
-        """Bytes that each process of a cluster may take, if somebody asked for that."""
-        return self.memory if self.given else None
-
-    @classmethod
-    def of(cls, memory: int | str | None, output: str | Path | None) -> Room:
-        """Return what is asked for, with temporary files beside the output."""
-        folder = None if output is None else Path(output).parent
-        return cls(memory_of(memory), memory is not None, folder)
+    return found
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Which sums are wanted, whatever they are made of; workers are sent it.
+    """Which statistics are wanted; as for `train`."""
 
-    Attributes
-    ----------
-    recipe : Recipe
-        That needs them.
-    source : str, optional
-        Name of the source expression.
-    target : sequence of str
-        Target expressions; none means all.
-    room : Room
-        What they may take.
-    """
-
-    recipe: Recipe
     source: str | None
     target: Sequence[str]
-    room: Room
-
-    def of_file(self, path: Path, layout: Layout | None, memory: int) -> RowSums:
-        """Return those of a statistics file; without a layout, what the recipe takes of it."""
-        large = is_here(path) and path.stat().st_size * (1 + 2 * WORK_SHARE) + WORK > memory
-        found = Folds.load(path, mapped=large)
-        try:
-            if self.source not in (None, found.source):
-                raise DataError(
-                    f"statistics of the source expression {found.source}, not {self.source}"
-                )
-            if self.target:
-                found = found.only(self.target)
-            layout = layout or self.recipe.fitting(found.layout, found.parts[0].shape)
-            sums = Mapped(found, self.room.memory, self.room.folder) if large else found
-            return sums.restricted(layout)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+    like: str | Path | None
 
 
 @dataclass(frozen=True)
-class _Gathering:
-    """How the sums of each data are made.
+class _Run:
+    """A run of training: its data, recipe and limits."""
 
-    Attributes
-    ----------
-    wanted : _Wanted
-        Which.
-    folders : mapping of Path to PairList
-        What is in those of the data that are no statistics files.
-    templates : Templates, optional
-        What pairs are registered to.
-    memory : int
-        Bytes that the sums of each may take.
-    sharding, threads, report, check
-        As for `mlr.training.gather.gather_pairs`.
-    """
-
-    wanted: _Wanted
-    folders: Mapping[Path, PairList]
-    templates: Templates | None
-    memory: int
-    sharding: Sharding | None
-    threads: int | None
+    added: list[Path]
+    removed: list[Path]
+    recipe: Recipe
+    settings: RunSettings
+    budget: Budget
     report: Report
-    check: Callable[[RowSums], None]
+
+    @classmethod
+    def of(
+        cls,
+        data: Paths,
+        remove: Paths,
+        recipe: str | None,
+        options: dict[str, Any],
+        output: str | Path | None,
+        settings: RunSettings,
+        report: Report | None,
+    ) -> _Run:
+        added, removed = _paths(data), _paths(remove)
+        if not added:
+            raise DataError("no training data given")
+        made = named_recipe(recipe or _recipe_of([*added, *removed]), options)
+        budget = Budget.of(settings.memory, output)
+        return cls(added, removed, made, settings, budget, report or Report())
 
     @property
-    def elsewhere(self) -> Engine | None:
-        """Who makes them, if it is not this process."""
-        return None if self.sharding is None else self.sharding.engine
+    def folders(self) -> set[Path]:
+        """Data that are not statistics files."""
+        return {path for path in (*self.added, *self.removed) if not path.is_file()}
 
-    def of(self, path: Path, layout: Layout | None) -> RowSums:
-        """Return the sums of a folder or a statistics file; without a layout, as it suits that."""
-        recipe, room = self.wanted.recipe, self.wanted.room
-        if path in self.folders:
-            return gather_pairs(
-                self.folders[path],
-                layout or recipe.layout,
-                folds=recipe.folds,
-                templates=self.templates,
-                threads=self.threads,
-                report=self.report,
-                sharding=self.sharding,
-                memory=self.memory if room.given or self.sharding is None else None,
-                spool=room.folder,
-                check=self.check,
+    def row_source(
+        self, wanted: _Wanted, check: Callable[[RowSource], object] = lambda source: None
+    ) -> RowSource:
+        """Return the statistics that are wanted."""
+        if wanted.like is not None and not self.recipe.registers:
+            raise OptionError("the recipe paper has no templates; --like is for the recipe best")
+        remote = self.settings.executor is not None  # its workers may be in other folders
+        pairs = {
+            path: find_pairs(
+                path.absolute() if remote else path,
+                source=wanted.source or "neutral",
+                target=wanted.target,
             )
-        read = partial(self.wanted.of_file, path, layout, self.memory)
-        found = read()
-        if self.elsewhere:
-            return self.elsewhere.read(read, found, room.each, room.folder)
-        return found
+            for path in self.folders
+        }
+        templates = self._templates(pairs, wanted) if self.recipe.registers and pairs else None
+        # Statistics files first: they are quick to refuse, and tell the taps unless they are given.
+        first, *rest = sorted(self.added, key=pairs.__contains__)
+        alone = len(self.added) + len(self.removed) == 1
+        share = Budget(
+            self.budget.memory // (len(self.added) + len(self.removed)), self.budget.folder
+        )
 
-
-def _nothing(sums: RowSums) -> None:
-    """Check nothing."""
-
-
-def _gather(
-    added: Sequence[Path],
-    removed: Sequence[Path],
-    wanted: _Wanted,
-    like: str | Path | None,
-    sharding: Sharding | None,
-    threads: int | None,
-    report: Report,
-    check: Callable[[RowSums], None] = _nothing,
-) -> RowSums:
-    """Add up the sums that are wanted; if there is just one term it is checked in time."""
-    if not added:
-        raise DataError("no training data given")
-    folders = {  # looked into before the work, not after
-        path: find_pairs(path, source=wanted.source or "neutral", target=wanted.target)
-        for path in (*added, *removed)
-        if not path.is_file()
-    }
-    count, room = len(added) + len(removed), wanted.room
-    templates = None
-    if like is not None and not wanted.recipe.registers:
-        raise OptionError("the recipe paper has no templates; --like is for the recipe best")
-    if wanted.recipe.registers and folders:
-        templates = _templates(added, folders, like, sharding, threads, report)
-    gathering = _Gathering(
-        wanted,
-        folders,
-        templates,
-        room.memory // count,
-        sharding,
-        threads,
-        report,
-        check if count == 1 else _nothing,
-    )
-    # Statistics files first: they are quick to refuse, and tell the taps if nobody else does.
-    first, *rest = sorted(added, key=folders.__contains__)
-    found = gathering.of(first, None)
-    if count == 1:
-        return found
-    head = found.head
-
-    def fitting(path: Path, layout: Layout | None) -> RowSums:
-        part = gathering.of(path, layout)
-        _check_fit(first, head, path, part.head)
-        return part
-
-    terms = [found, *(fitting(path, head.layout if path in folders else None) for path in rest)]
-    taken: list[tuple[str, RowSums]] = []
-    for path in removed:
-        failures = len(report.failures)
-        part = fitting(path, head.layout)
-        if path in folders and len(report.failures) > failures + len(folders[path].problems):
-            raise DataError(
-                f"{path}: some of its images cannot be read, see above, so their pairs cannot be "
-                "taken out; mend or delete the files"
+        def term(path: Path, layout: Layout | None) -> RowSource:
+            if path not in pairs:
+                return of_file(
+                    path,
+                    wanted.target,
+                    wanted.source,
+                    self.recipe.layout_within if layout is None else lambda found: layout,
+                    share,
+                )
+            return of_folder(
+                pairs[path],
+                layout or self.recipe.layout(),
+                templates,
+                share,
+                self.report,
+                self.settings,
+                check if alone else lambda source: None,
             )
-        taken.append((str(path), part))
-    if gathering.elsewhere:
-        total = gathering.elsewhere.combined(terms, taken)
-    else:
-        total = combined(terms, taken, room.memory, room.folder)
-    if not total.head.expressions:
-        raise DataError("all pairs are taken out, nothing is left to learn from")
-    return total
 
+        def fitting(path: Path, layout: Layout | None) -> RowSource:
+            found = term(path, layout)
+            try:
+                head.check_fits(found.head)
+            except DataError as error:
+                raise DataError(f"{first} and {path}: {error}") from error
+            return found
 
-def _templates(
-    added: Sequence[Path],
-    folders: Mapping[Path, PairList],
-    like: str | Path | None,
-    sharding: Sharding | None,
-    threads: int | None,
-    report: Report,
-) -> Templates | None:
-    """Return the templates that pairs are registered to, or None if no image can be read.
+        added = [term(first, None)]
+        head = added[0].head
+        added += [fitting(path, head.layout if path in pairs else None) for path in rest]
+        removed = []
+        for path in self.removed:
+            failures = len(self.report.failures)
+            removed.append((str(path), fitting(path, head.layout)))
+            known = len(pairs[path].problems) if path in pairs else 0
+            if len(self.report.failures) > failures + known:
+                raise DataError(
+                    f"{path}: some of its images cannot be read, see above, so their pairs cannot "
+                    "be taken out; mend or delete the files"
+                )
+        result = combined(added, removed, self.budget)
+        if not result.head.expressions:
+            raise DataError("all pairs are taken out, nothing is left to learn from")
+        return result
 
-    They are those of a statistics file, or of a checkpoint, or else made of the pairs to be added.
-    """
-    files = [located(like)] if like is not None else [p for p in added if p not in folders]
-    if files:
-        found = Folds.load(files[0], mapped=is_here(files[0])).templates
-        if found is None:
-            raise DataError(f"{files[0]}: statistics of pairs that were not registered")
-        return found
-    store = None if sharding is None or sharding.checkpoint is None else sharding.checkpoint
-    if store is not None and (kept := kept_templates(store)) is not None:
-        return kept
-    subjects: list[Subject] = []
-    formats = []
-    for path in added:
-        with suppress(DataError):  # raised, and its files named, when they are summed up
-            found_here, image_format = common_format(folders[path], Silent())
-            subjects += found_here
-            formats.append(image_format)
-    if not subjects:
+    def _templates(self, pairs: dict[Path, PairList], wanted: _Wanted) -> Templates | None:
+        """Return the templates to register pairs to, or None if no image can be read.
+
+        They are those of a statistics file, or of a checkpoint, or else made of the pairs to add.
+        """
+        files = [path for path in self.added if path not in pairs]
+        if wanted.like is not None:
+            files = [located(wanted.like)]
+        if files:
+            found = load_statistics(files[0], mapped=is_here(files[0])).templates
+            if found is None:
+                raise DataError(f"{files[0]}: statistics of pairs that were not registered")
+            return found
+        store = self.settings.checkpoint
+        if store is not None and (kept := kept_templates(Path(store))) is not None:
+            return kept
+        subjects: list[Subject] = []
+        formats = []
+        for path in self.added:
+            with suppress(DataError):  # raised, and its files named, when they are accumulated
+                usable, image_format = common_format(pairs[path], Silent())
+                subjects += usable
+                formats.append(image_format)
+        if len({(one.height, one.width) for one in formats}) > 1:
+            sizes = " and ".join(sorted({str(one) for one in formats}))
+            raise DataError(f"images of {sizes} do not go together; resize them")
+        with suppress(DataError):
+            if subjects:
+                widest = max(formats, key=lambda one: one.channels)
+                return make_templates(subjects, widest, self.report)
         return None
-    if len({(one.height, one.width) for one in formats}) > 1:
-        sizes = " and ".join(sorted({str(one) for one in formats}))
-        raise DataError(f"images of {sizes} do not go together; resize them")
-    widest = max(formats, key=lambda one: one.channels)
-    with limited(threads) as count, announced(report), suppress(DataError):
-        return make_templates(subjects, widest, count, report)
-    return None
 
 
-def _name(recipe: str | None, paths: Sequence[Path]) -> str:
-    """Return the recipe asked for, or else the one that a statistics file is for."""
-    if recipe is not None:
-        return recipe
+def _recipe_of(paths: Sequence[Path]) -> str:
+    """Return the recipe that the first statistics file is for, or the default."""
     for path in paths:
         if path.is_file():
             return "best" if meta_of(path, "statistics").get("pooled") else "paper"
     return DEFAULT
 
 
-def _paths(data: str | Path | Iterable[str | Path], cluster: str | None) -> list[Path]:
-    """Return paths, as others see them if it is a cluster that shall."""
-    paths = [located(path) for path in ([data] if isinstance(data, str | Path) else data)]
-    return paths if cluster is None else [path.absolute() for path in paths]
-
-
-def _check_fit(first: Path, total: Folds, path: Path, part: Folds) -> None:
-    """Raise with the names of both unless statistics add up."""
-    try:
-        total.check_fits(part)
-    except DataError as error:
-        raise DataError(f"{first} and {path}: {error}") from error
+def _paths(data: Paths) -> list[Path]:
+    """Return paths, and addresses as those of fsspec."""
+    return [located(path) for path in ([data] if isinstance(data, str | Path) else data)]

@@ -1,42 +1,74 @@
-"""How many threads a piece of work may use."""
+"""Threads: how many there may be, and a bounded parallel map."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
-from mlr.errors import OptionError
+from mlr.errors import MlrError, OptionError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 2  # results waiting, for each thread; with 4 it takes as long
+
+_limit: int | None = None
 
 
 def thread_count(threads: int | None = None) -> int:
-    """Return the number of threads asked for, or that of the processors at hand.
-
-    Raises
-    ------
-    OptionError
-        If it is not positive.
-    """
+    """Return the number of threads asked for, by default that of the available processors."""
     if threads is None:
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
     if threads < 1:
         raise OptionError(f"the number of threads must be positive, not {threads}")
     return threads
 
 
+def current_threads() -> int:
+    """Return the number of threads of the innermost `limited` block, by default `thread_count`."""
+    return _limit or thread_count()
+
+
 @contextmanager
 def limited(threads: int | None) -> Iterator[int]:
-    """Run the kernels in the block in so many threads; yields the number."""
-    from mlr.kernels import parallel
-
-    count = thread_count(threads)
-    before = parallel.thread_count()
-    parallel.set_thread_count(count)
+    """Use so many threads in the block, in the kernels too; yields the number."""
+    global _limit
+    before = _limit
+    _limit = current_threads() if threads is None else thread_count(threads)
     try:
-        yield count
+        yield _limit
     finally:
-        parallel.set_thread_count(before)
+        _limit = before
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+) -> Iterator[Result]:
+    """Yield ``function(item)`` in order, computed in threads a few items ahead.
+
+    Unlike `ThreadPoolExecutor.map` it does not run through all items at once, so memory is bounded.
+    """
+    count = threads or current_threads()
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(count, thread_name_prefix="mlr") as pool:
+        try:
+            for item in items:
+                try:
+                    waiting.append(pool.submit(function, item))
+                except RuntimeError as error:
+                    raise MlrError(
+                        f"{error}: give fewer --threads, or more memory to the program"
+                    ) from error
+                if len(waiting) >= AHEAD * count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,129 @@
+"""What a recipe is, and how a model is made with it.
+
+A recipe says which planes it needs, solves them band by band, and makes a model of the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.core.alignment import face_share
+from mlr.core.bands import Band, RowSource, bands
+from mlr.core.exposure import Exposure, row_sums
+from mlr.core.layout import Layout
+from mlr.core.model import Model
+from mlr.core.statistics import Statistics
+from mlr.errors import MlrError, OptionError
+from mlr.recipes.best import Best
+from mlr.recipes.paper import Paper
+
+ROWS = 16  # of a band, where memory is no concern
+
+Arrays = Sequence[npt.NDArray[np.float32]]
+
+
+class Recipe(Protocol):
+    """What training asks of a recipe; see `Paper` for what each method returns."""
+
+    registers: ClassVar[bool]
+
+    def layout(self) -> Layout:
+        """Return which planes it needs."""
+
+    def layout_within(self, found: Layout) -> Layout:
+        """Return which planes it takes of statistics with others."""
+
+    def halo(self, head: Statistics) -> int:
+        """Return how many rows around a band its results depend on."""
+
+    def solving_bytes(self, head: Statistics, rows: int) -> float:
+        """Return the bytes that `solve` allocates for a band of so many rows."""
+
+    def solve(self, crop: Statistics, band: Band) -> tuple[npt.NDArray[np.float32], ...]:
+        """Return results for the rows of a band, (..., rows, width)."""
+
+    def model(self, head: Statistics, solved: Arrays, exposure: Exposure) -> Model:
+        """Return the model, given the results of `solve` for all rows."""
+
+
+#: "best" registers faces first; "paper" is Khan et al. 2020, exactly.
+RECIPES: dict[str, type[Best] | type[Paper]] = {"best": Best, "paper": Paper}
+DEFAULT = "best"
+
+
+def recipe(name: str, options: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with some of its options set.
+
+    Parameters
+    ----------
+    name : str
+        One of `RECIPES`.
+    options : mapping of str to object
+        By name; those that are None are not set.
+
+    Raises
+    ------
+    OptionError
+        If there is no such recipe or option, or one is out of range.
+    """
+    if name not in RECIPES:
+        raise OptionError(f"unknown recipe {name!r}; there is: {', '.join(RECIPES)}")
+    chosen = {key: value for key, value in options.items() if value is not None}
+    known = {field.name for field in fields(RECIPES[name])}
+    for key in chosen:
+        if key not in known:
+            raise OptionError(f"the recipe {name} has no option {key.replace('_', ' ')}")
+    return RECIPES[name](**chosen)
+
+
+def _zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    return np.zeros(shape, np.float32)
+
+
+def fit(
+    recipe: Recipe,
+    source: RowSource,
+    cut: Sequence[Band] | None = None,
+    zeros: Callable[[tuple[int, ...]], npt.NDArray[np.float32]] = _zeros,
+    track: Callable[[Sequence[Band]], Iterable[Band]] = iter,
+) -> Model:
+    """Solve the regression of every pixel, band by band, and return the model.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    source : RowSource
+        The statistics.
+    cut : sequence of Band, optional
+        From top to bottom, with the halo of the recipe.
+    zeros : function, optional
+        Allocates float32 arrays of a shape for the results.
+    track : function, optional
+        Yields the bands while progress is shown.
+
+    Raises
+    ------
+    MlrError
+        If there are no pairs or weights overflow.
+    """
+    head = source.head
+    if not head.expressions:
+        raise MlrError("there is no training pair in these statistics")
+    _, height, width = head.shape
+    share = face_share(height, width).astype(np.float64)
+    results: list[npt.NDArray[np.float32]] = []
+    exposure: list[npt.NDArray[np.float64]] = []
+    for band in track(cut or bands(height, ROWS, recipe.halo(head))):
+        crop = source.rows(band.above, band.below)
+        solved = recipe.solve(crop, band)
+        results = results or [zeros((*array.shape[:-2], height, width)) for array in solved]
+        for result, array in zip(results, solved, strict=True):
+            result[..., band.rows, :] = array
+        exposure.append(row_sums(crop, band, share))
+        del crop, solved  # before the next band is read
+    return recipe.model(head, results, Exposure.of_rows(exposure, share, head))

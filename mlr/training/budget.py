@@ -1,0 +1,145 @@
+"""The memory limit of a run: what fits, in which bands to solve, and where results are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.core.bands import Band, RowSource, bands, rows_within
+from mlr.core.statistics import Statistics
+from mlr.errors import OptionError
+from mlr.recipes.fit import Recipe
+from mlr.utils.mapped import mapped_zeros, release
+from mlr.utils.memory import format_bytes, memory_limit, return_freed_memory
+
+LEAST_ROWS = 4  # of a band: fewer would mostly be halo
+WORK = 10 << 20  # bytes that solving may allocate where all statistics are in memory, or
+WORK_SHARE = 0.24  # a share of theirs
+# Shares of the limit where they are not; the rest is for what the allocator keeps.
+BAND_SHARE = 0.6  # the statistics of a band, loaded and solved
+BATCH_SHARE = 0.15  # a mini-batch of pixels
+ARRAY_SHARE = 0.1  # results; more are kept in a temporary file
+
+
+class LoadedRows(RowSource, Protocol):
+    """Statistics that are not in memory."""
+
+    def loading_bytes(self, rows: int) -> float:
+        """Return the bytes that `rows` allocates for so many rows."""
+
+
+@dataclass
+class Budget:
+    """The memory limit of a run.
+
+    Attributes
+    ----------
+    memory : int
+        Bytes, in addition to those of the program.
+    folder : Path, optional
+        Where temporary files take up room; by default the system's folder for temporary files.
+    """
+
+    memory: int
+    folder: Path | None = None
+    _kept: int = 0
+    _mapped: list[npt.NDArray[Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, memory: int | str | None, output: str | Path | None) -> Budget:
+        """Return the limit asked for, with temporary files next to the output."""
+        folder = None if output is None else Path(output).parent
+        return cls(memory_limit(memory), folder)
+
+    def bands(self, recipe: Recipe, source: RowSource) -> list[Band]:
+        """Return the bands to solve the statistics in."""
+        head = source.head
+        height, halo = head.shape[1], recipe.halo(head)
+        if isinstance(source, Statistics):
+            memory = max(WORK, WORK_SHARE * source.nbytes)
+            rows = rows_within(memory, height, lambda rows: recipe.solving_bytes(head, rows))
+            return bands(height, max(rows, LEAST_ROWS), halo)
+        return self.bands_within(source, halo, lambda rows: recipe.solving_bytes(head, rows))
+
+    def bands_within(
+        self, source: RowSource, halo: int, cost: Any = lambda rows: 0.0
+    ) -> list[Band]:
+        """Return bands of rows that can be loaded, for work of some cost in bytes."""
+        height = source.head.shape[1]
+
+        def needed(rows: int) -> float:
+            return float(loading_bytes(source, min(rows + 2 * halo, height)) + cost(rows))
+
+        rows = rows_within(BAND_SHARE * self.memory, height, needed)
+        if rows == 0:
+            raise OptionError(
+                f"{format_bytes(self.memory)} of memory are too little for images and models of "
+                f"this size; give at least {format_bytes(needed(1) / BAND_SHARE)}"
+            )
+        return_freed_memory()
+        return bands(height, rows, halo)
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes for a mini-batch where statistics are not in memory."""
+        return int(BATCH_SHARE * self.memory)
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """Return zeros, in a temporary file if there are too many."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if self._kept + size <= ARRAY_SHARE * self.memory:
+            self._kept += size
+            return np.zeros(shape, dtype)
+        self._mapped.append(mapped_zeros(shape, dtype, self.folder))
+        return self._mapped[-1]
+
+    def track(self, items: Iterable[Band]) -> Iterator[Band]:
+        """Yield bands; write results that are in files to the disk after each."""
+        for item in items:
+            yield item
+            for array in self._mapped:
+                release(array)
+
+
+def loading_bytes(source: RowSource, rows: int) -> float:
+    """Return the bytes that loading so many rows allocates: none where they are in memory."""
+    if isinstance(source, Statistics):
+        return 0.0
+    loaded: LoadedRows = source  # type: ignore[assignment]
+    return loaded.loading_bytes(rows)
+
+
+def row_bytes(statistics: Statistics) -> int:
+    """Return the bytes of a row of the planes."""
+    rows = next((plane.shape[-2] for plane in statistics.planes()), 1)
+    return statistics.nbytes // max(rows, 1)
+
+
+def load_all(source: RowSource, budget: Budget) -> Statistics:
+    """Return statistics with all rows, in a temporary file if they are large."""
+    if isinstance(source, Statistics):
+        return source
+    layout, (channels, height, width) = source.head.layout, source.head.shape
+    halo = int(max(np.abs(layout.receptive_field.taps[:, 0]).max(), layout.lags[:, 0].max()))
+    result: Statistics | None = None
+    for band in budget.track(budget.bands_within(source, halo)):
+        rows = source.rows(band.above, band.below).rows(band.inner.start, band.inner.stop)
+        if len(range(height)[band.rows]) == height:
+            return rows
+        if result is None:
+            result = rows.map_planes(
+                lambda planes, degree, samples: budget.zeros(
+                    (*planes.shape[:-2], height, width), planes.dtype
+                )
+            ).with_shape((channels, height, width))
+        for whole, part in zip(result.planes(), rows.planes(), strict=True):
+            whole[..., band.rows, :] = part
+        del rows  # before the next are loaded
+    assert result is not None
+    return result
