@@ -1,1 +1,1 @@
-"""Photographs: where their faces are, aligned crops of these, and changes put back into them."""
+"""Photographs: detect faces, follow them through clips, align crops, composite changes."""
