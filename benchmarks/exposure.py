@@ -1,11 +1,10 @@
-"""Measure what fitting the light of a face is worth: held-out faces made darker and brighter.
+"""Measure the gain of exposure matching: held-out faces made darker and brighter.
 
-python benchmarks/exposure.py DATA [-o FILE] [--folds 4]
+    python -m benchmarks.exposure DATA [-o FILE] [--folds 4]
 
-The subjects are cut into folds by their names; both recipes learn from the other folds. Input and
+The subjects are split into folds by their names; both recipes learn from the other folds. Input and
 target of held-out subjects are changed alike and rounded to 8 bits, and the recipes' outputs scored
-as they would be written: without the fit, and with gain and offset fitted as for photographs
-(`mlr.photo.composite.exposure_match`) and the gain undone.
+as they would be written: without exposure matching, and with it as for photographs.
 """
 
 import argparse
@@ -13,8 +12,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from quality import part_of, trained
 
+from benchmarks.quality import part_of, train_on
+from benchmarks.tables import table
 from mlr.io.files import replacing
 from mlr.io.images import read_image
 from mlr.io.pairs import find_pairs
@@ -35,55 +35,43 @@ LIGHTS = {
 COPY = "copy"
 
 
-def eight_bits(x):
+def as_8bit(x):
     """Return intensities as an 8-bit file would hold them."""
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.float32) / 255
 
 
-def fitted(model, x, expression):
-    """Return the output in the light of the face."""
+def matched(model, x, expression):
+    """Return the output at the exposure of the face."""
     gain, offset = exposure_match(model, x)
-    lit = gain * x + offset
-    return x + (model.synthesize(lit, expression) - lit) / gain
+    exposed = gain * x + offset
+    return x + (model.synthesize(exposed, expression) - exposed) / gain
 
 
 def measure(pairs, folds):
     """Return squared errors, {(light, column): one for each pair}."""
     errors = defaultdict(list)
     for fold in range(folds):
-        learnt, held_out = (
-            tuple(p for p in pairs.subjects if (part_of(p, folds) == fold) == out)
-            for out in (False, True)
-        )
-        if not learnt or not held_out:
+        training = [p for p in pairs.subjects if part_of(p, folds) != fold]
+        held_out = [p for p in pairs.subjects if part_of(p, folds) == fold]
+        if not training or not held_out:
             continue
-        models = {name: trained(learnt, name) for name in RECIPES}
+        models = {name: train_on(training, name) for name in RECIPES}
         for subject in held_out:
-            x, targets = read_image(subject.source), subject.targets.items()
-            for expression, path in targets:
+            x = read_image(subject.source)
+            for expression, path in subject.targets.items():
                 t = read_image(path)
                 for light, change in LIGHTS.items():
                     source, target = (
-                        eight_bits(change(i.pixels / np.iinfo(i.pixels.dtype).max)) for i in (x, t)
+                        as_8bit(change(i.pixels / np.iinfo(i.pixels.dtype).max)) for i in (x, t)
                     )
                     outputs = {COPY: source}
                     for name, model in models.items():
                         outputs[name] = model.synthesize(source, expression)
-                        outputs[f"{name}, fitted"] = fitted(model, source, expression)
+                        outputs[f"{name}, matched"] = matched(model, source, expression)
                     for column, output in outputs.items():
-                        error = np.square(eight_bits(output) - target).mean(dtype=np.float64)
+                        error = np.square(as_8bit(output) - target).mean(dtype=np.float64)
                         errors[light, column].append(error)
     return errors
-
-
-def table(errors):
-    """Return the mean errors as Markdown."""
-    columns = list(dict.fromkeys(column for _, column in errors))
-    lines = [f"| light | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for light in LIGHTS:
-        means = [f"{1e5 * np.mean(errors[light, column]):.1f}" for column in columns]
-        lines.append(f"| {light} | {' | '.join(means)} |")
-    return "\n".join(lines)
 
 
 def main():
@@ -93,8 +81,14 @@ def main():
     parser.add_argument("--folds", type=int, default=4)
     options = parser.parse_args()
     pairs = find_pairs(options.data)
+    errors = measure(pairs, options.folds)
+    columns = list(dict.fromkeys(column for _, column in errors))
+    rows = [
+        [light, *(f"{1e5 * np.mean(errors[light, column]):.1f}" for column in columns)]
+        for light in LIGHTS
+    ]
     what = f"{len(pairs)} pairs of {len(pairs.subjects)} subjects, {options.folds} folds by name"
-    text = f"{what}; mean squared error x 100,000.\n\n{table(measure(pairs, options.folds))}\n"
+    text = f"{what}; mean squared error x 100,000.\n\n{table(['light', *columns], rows)}\n"
     print(text)
     with replacing(options.output, force=True) as file:
         file.write(text.encode())

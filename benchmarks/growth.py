@@ -1,20 +1,17 @@
 """Measure how the time and the memory of training grow with pairs, pixels and window.
 
-    python benchmarks/growth.py [--axis pairs pixels taps best memory] [--threads N] [--repeat 3]
-        [--output benchmarks/results] [--folder FOLDER [--draw]]
+    python -m benchmarks.growth [--axis pairs pixels taps best memory] [--threads N] [--repeat 3]
+        [--output benchmarks/results]
 
-Draws colour faces into a temporary folder, as BMP files, for these decode nearly as fast as they
-are read. One of pairs, pixels and taps grows while the others stay; "best" is the default recipe on
-larger and larger images, "memory" the same training in less and less memory. Each training runs in
-a process of its own, after a small one that loads the kernels. Time is that of the processors, all
-threads together, which other programs disturb less than the clock's: the median of several runs,
-all of an axis in turn.
-Memory is the most that the process has held, less what it held after the small training; "needed"
-are the pixels of a batch, the sums and the weights, which no training can do without; the default
-recipe holds the features of at most 300 subjects beside them, of 128 px, to make templates. Every
-axis is kept in growth.json, so that they can be measured one at a time; growth.md and growth.png
-are made of all that are there. Exponents are fitted to the three largest, and nothing is subtracted
-from the time: below them it is what each file and each run cost that counts. Needs mlr[plot].
+Draws colour faces into a temporary folder, as BMP files, which decode nearly as fast as they are
+read. One of pairs, pixels and taps grows while the others stay; "best" is the recipe best on larger
+and larger images, "memory" the same training with less and less memory. Each training runs in a
+process of its own. Time is processor time of all threads, which other programs affect less than
+elapsed time: the median of several runs, all of an axis in turn. Memory is the peak above that of a
+process that has trained on a few small images; "needed" are the pixels of a mini-batch, the
+statistics and the weights (the recipe best also holds the features of up to 300 subjects while it
+makes templates). Exponents are fitted to the three largest. Every axis is kept in growth.json, so
+that axes can be measured one at a time; growth.md and growth.png show all of them. Needs mlr[plot].
 """
 
 import argparse
@@ -25,24 +22,27 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from files import write_pairs
-from mlr.core.folds import fold_of
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
-from mlr.bench.machine import describe, optional
+from benchmarks.tables import machine, table
 from mlr.core.accumulate import batch_size
-from mlr.io.images import read_header
+from mlr.io.images import write_image
 from mlr.recipes.fit import recipe as named_recipe
+from mlr.samples import draw_face
 from mlr.utils.threads import thread_count
 
-DRAWN = 400  # people in files of their own; more are links to these
+ROOT = Path(__file__).parent.parent
+DRAWN = 24  # subjects; the others are these with another exposure and noise
+WRITTEN = 400  # subjects with files of their own; the others are links to these
 FITTED = 3  # of the largest
 TAKEN, NEEDED, LINE = "#0b6e99", "#d98c2b", "#999999"
 
-#: What grows, on what, and the runs: value, pairs, side in pixels, window, recipe, memory.
+#: What grows, its title, and the runs: value, pairs, side in pixels, window, recipe, memory.
 AXES = {
     "pairs": ("pairs of 128 px, 3x3", [(n, n, 128, 3, "paper", None) for n in
                                        (200, 400, 800, 1600, 3200, 6400)]),
@@ -57,79 +57,84 @@ AXES = {
 }  # fmt: skip
 
 
-def measure(folder, small, window, recipe, memory, options):
-    """Return what peak.py prints."""
-    chosen = {"receptive_field": window, "recipe": recipe, "memory": memory}
-    script = Path(__file__).with_name("peak.py")
-    arguments = [script, folder, small, json.dumps({**chosen, "threads": options.threads})]
-    command = [sys.executable, *map(str, arguments)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+def write_pairs(folder, pairs, size, threads):
+    """Write expression folders of BMP files, all after the first `WRITTEN` as links."""
 
+    def write(expression, subject):
+        path = folder / expression / f"{subject:05}.bmp"
+        if subject >= WRITTEN:
+            os.link(path.with_name(f"{subject % WRITTEN:05}.bmp"), path)
+            return
+        rng = np.random.default_rng(subject)
+        gain, offset = rng.uniform(0.8, 1.1), rng.uniform(-10, 20)
+        face = faces[expression, subject % DRAWN] * gain + offset
+        pixels = np.clip(np.rint(face + rng.normal(0, 1, face.shape)), 0, 255).astype(np.uint8)
+        write_image(path, pixels)
 
-def needed(folder, pairs, window, recipe):
-    """Return the bytes of a batch's pixels and of the sums, of colour images."""
-    header = read_header(next((folder / "neutral").iterdir()))
-    made = named_recipe(recipe, {"receptive_field": window})
-    layout = made.layout((3, header.height, header.width))
-    channels, plane = layout.channels(3), header.height * header.width
-    folds = len({fold_of(path.stem, made.folds) for path in (folder / "neutral").iterdir()})
-    pixels = 2 * channels * plane
-    batch = pixels * batch_size(-(-pairs // folds) * 3 // channels, pixels, sparing=True)
-    styles = 4 * 8 * 3 * plane if made.registers else 0
-    return batch + folds * (4 * channels * plane * layout.planes(1) + styles)
-
-
-class Folders:
-    """Folders of pairs, made when they are first needed."""
-
-    def __init__(self, home, threads):
-        self.home, self.threads = home, threads
-        self.small = home / "small"
-        if not self.small.exists():
-            write_pairs(self.small, ".bmp", 8, 24, threads)
-
-    def of(self, pairs, size):
-        """Return a folder of so many pairs of so many pixels."""
-        folder = self.home / f"{pairs}-{size}"
-        if not folder.exists():
-            drawn = self.home / f"drawn-{size}"
-            if not drawn.exists():
-                write_pairs(drawn, ".bmp", min(DRAWN, max(pairs, 100)), size, self.threads)
+    faces = {
+        (expression, subject): draw_face(0, subject, expression, size).astype(np.float32)
+        for expression in ("neutral", "happy")
+        for subject in range(min(DRAWN, pairs))
+    }
+    for subjects in (range(min(WRITTEN, pairs)), range(WRITTEN, pairs)):
+        with ThreadPoolExecutor(threads) as pool:
             for expression in ("neutral", "happy"):
-                (folder / expression).mkdir(parents=True)
-                files = sorted((drawn / expression).iterdir())
-                for n in range(pairs):
-                    os.link(files[n % len(files)], folder / expression / f"{n:05}.bmp")
-        return folder
+                list(pool.map(lambda n, e=expression: write(e, n), subjects))
 
 
-def runs_of(axis, options):
-    """Yield value, pairs, side, window, recipe and memory of the runs of an axis."""
-    for value, pairs, size, *rest in AXES[axis][1][: options.first]:
-        yield value, pairs // options.smaller, size // options.smaller, *rest
+def folder_of(home, pairs, size, threads):
+    """Return a folder of pairs, drawn when it is first needed."""
+    folder = home / f"{pairs}-{size}"
+    if not folder.exists():
+        write_pairs(folder, pairs, size, threads)
+    return folder
 
 
-def measured(axis, folders, options):
+def needed(pairs, size, window, recipe):
+    """Return the bytes of a mini-batch's pixels and of the statistics, of colour images."""
+    made = named_recipe(recipe, {"receptive_field": window})
+    layout, plane = made.layout(), size * size
+    channels = layout.channels(3)
+    sample = 2 * channels * plane  # source and target
+    batch = sample * batch_size(pairs * 3 // channels, sample)
+    styles = 4 * 8 * 3 * plane if made.registers else 0
+    return batch + 4 * channels * plane * layout.planes(1) + styles
+
+
+def measured(axis, home, options):
     """Return the figures of an axis: all runs in turn, several times, and medians."""
-    found = defaultdict(list)
+    runs = [
+        (value, pairs // options.smaller, size // options.smaller, *how)
+        for value, pairs, size, *how in AXES[axis][1][: options.first]
+    ]
+    found = {value: [] for value, *_ in runs}
+    small = folder_of(home, 8, 24, options.threads)
     for _ in range(options.repeat):
-        for value, pairs, size, *how in runs_of(axis, options):
-            folder = folders.of(pairs, size)
-            found[value].append(measure(folder, folders.small, *how, options))
+        for value, pairs, size, window, recipe, memory in runs:
+            chosen = {"receptive_field": window, "recipe": recipe, "memory": memory}
+            arguments = [folder_of(home, pairs, size, options.threads), small]
+            arguments.append(json.dumps(chosen | {"threads": options.threads}))
+            command = [sys.executable, "-m", "benchmarks.peak", *map(str, arguments)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT)
+            found[value].append(json.loads(done.stdout))
     rows = []
-    for value, pairs, size, window, recipe, _ in runs_of(axis, options):
+    for value, pairs, size, window, recipe, _ in runs:
         row = {key: statistics.median(r[key] for r in found[value]) for key in found[value][0]}
-        least = needed(folders.of(pairs, size), pairs, window, recipe) + row["weights"]
+        least = needed(pairs, size, window, recipe) + row["weights"]
         rows.append({"value": value, **row, "needed": least})
-    machine = describe(options.threads)
-    return {"what": AXES[axis][0], "rows": rows, "repeat": options.repeat, "machine": machine}
+    rows.sort(key=lambda row: row["value"])
+    return {
+        "what": AXES[axis][0],
+        "rows": rows,
+        "repeat": options.repeat,
+        "machine": machine(options.threads),
+    }
 
 
 def exponent(rows, key):
     """Return the slope of a line through the logarithms of the three largest, and the line."""
-    rows = sorted(rows, key=lambda row: row["value"])[-FITTED:]
-    numbers = np.array([row["value"] for row in rows], float)
-    values = np.array([row[key] for row in rows], float)
+    numbers = np.array([row["value"] for row in rows[-FITTED:]], float)
+    values = np.array([row[key] for row in rows[-FITTED:]], float)
     if len(numbers) < 2 or values.min() <= 0:
         return math.nan, numbers, np.full(len(numbers), math.nan)
     slope, level = np.polyfit(np.log(numbers), np.log(values), 1)
@@ -138,82 +143,62 @@ def exponent(rows, key):
 
 def report(found):
     """Return the figures as Markdown."""
-    machine = next(iter(found.values()))["machine"]
-    lines = [
+    parts = [
         "# Growth of training",
-        "",
-        f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, NumPy "
-        f"{machine['numpy']}, Numba {machine['numba']}. Colour BMP files, from the files to the "
-        "weights. Seconds of all processors, median of the runs; memory above that of a process "
-        "that has trained on next to nothing; needed: the pixels of a batch, the sums and the "
-        "weights. By `python benchmarks/growth.py`.",
+        f"{next(iter(found.values()))['machine']}. Colour BMP files, from the files to the "
+        "weights. Processor time in seconds, median of the runs; peak memory above that of a "
+        "process that has trained on a few small images; needed: the pixels of a mini-batch, the "
+        "statistics and the weights. By `python -m benchmarks.growth`.",
     ]
     for axis, result in found.items():
-        rows = sorted(result["rows"], key=lambda row: row["value"])
-        lines += ["", f"| {result['what']} | seconds | MB | needed | ratio |", "|" + "---:|" * 5]
-        lines += [
-            f"| {row['value']} | {row['seconds']:.3f} | {row['bytes'] / 1e6:.1f} | "
-            f"{row['needed'] / 1e6:.1f} | {row['bytes'] / row['needed']:.2f} |"
-            for row in rows
+        rows = [
+            (
+                row["value"],
+                f"{row['seconds']:.3f}",
+                f"{row['bytes'] / 1e6:.1f}",
+                f"{row['needed'] / 1e6:.1f}",
+                f"{row['bytes'] / row['needed']:.2f}",
+            )
+            for row in result["rows"]
         ]
+        parts.append(table([result["what"], "seconds", "MB", "needed", "ratio"], rows))
+        runs = f"{result['repeat']} runs." if result["repeat"] > 1 else "One run."
         if axis != "memory":
-            slope = exponent(rows, "seconds")[0]
-            growth = exponent(rows, "bytes")[0]
-            lines += ["", f"Exponents of the three largest: time {slope:.2f}, memory {growth:.2f}."]
-        lines += ["", f"{result['repeat']} runs." if result["repeat"] > 1 else "One run."]
-    return "\n".join(lines) + "\n"
+            slopes = [exponent(result["rows"], key)[0] for key in ("seconds", "bytes")]
+            runs += " Exponents of the three largest: time {:.2f}, memory {:.2f}.".format(*slopes)
+        parts.append(runs)
+    return "\n\n".join(parts) + "\n"
 
 
 def draw(found, path):
-    """Draw time above memory, a column for each of what grows."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    size = (3.4 * len(found), 6)
-    figure, axes = pyplot.subplots(2, len(found), figsize=size, layout="constrained", squeeze=False)
+    """Draw time above memory, a column for each axis."""
+    figure = Figure(figsize=(3.4 * len(found), 6), layout="constrained")
+    axes = figure.subplots(2, len(found), squeeze=False)
     for column, (axis, result) in zip(axes.T, found.items(), strict=True):
-        rows = sorted(result["rows"], key=lambda row: row["value"])
+        rows = result["rows"]
         numbers = [row["value"] for row in rows]
         for ax, key, unit, label in (
             (column[0], "seconds", 1, "processor time in s"),
-            (column[1], "bytes", 1e6, "memory in MB"),
+            (column[1], "bytes", 1e6, "peak memory in MB"),
         ):
             if axis != "memory":
                 slope, at, line = exponent(rows, key)
                 ax.loglog(at, line / unit, color=LINE, label=f"exponent {slope:.2f}")
-            values = [row[key] / unit for row in rows]
-            ax.loglog(numbers, values, "o", color=TAKEN, label="taken" if key == "bytes" else None)
+            ax.loglog(numbers, [row[key] / unit for row in rows], "o", color=TAKEN)
             if key == "bytes":
-                needs = [row["needed"] / unit for row in rows]
-                if axis == "memory":
-                    ax.loglog(numbers, numbers, "-", color=NEEDED, label="given")
-                else:
-                    ax.loglog(numbers, needs, "-", color=NEEDED, label="needed")
-                values = values + needs if axis != "memory" else values + numbers
+                given = axis == "memory"
+                values = numbers if given else [row["needed"] / unit for row in rows]
+                ax.loglog(numbers, values, color=NEEDED, label="given" if given else "needed")
             ax.set_xticks(numbers, [f"{n:,}" for n in numbers], fontsize=7, rotation=30)
             ax.minorticks_off()
-            ticks = nice_ticks(min(values), max(values))
-            ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
             ax.set_ylabel(label)
             ax.grid(color="#dddddd", linewidth=0.6)
-            ax.set_axisbelow(True)
-            ax.spines[["top", "right"]].set_visible(False)
-            place = "lower right" if key == "bytes" else "upper left"
             if ax.get_legend_handles_labels()[1]:
-                ax.legend(frameon=False, loc=place, fontsize=8)
+                ax.legend(frameon=False, fontsize=8)
         column[1].set_xlabel(result["what"], fontsize=8)
     figure.savefig(path, dpi=110)
-
-
-def nice_ticks(low, high):
-    """Return 1, 2 and 5 times powers of ten that reach from below one number to above another."""
-    low = max(low, high / 1e6, 1e-9)
-    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    ticks = np.sort(np.concatenate([powers, 2 * powers, 5 * powers]))
-    first, last = np.searchsorted(ticks, low, "right") - 1, np.searchsorted(ticks, high)
-    return ticks[first : last + 1]
 
 
 def main():
@@ -222,26 +207,16 @@ def main():
     parser.add_argument("--threads", type=int, default=thread_count())
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--folder", type=Path, help="keep what is drawn there for another run")
-    parser.add_argument("--draw", action="store_true", help="draw, and measure nothing")
-    parser.add_argument("--first", type=int, help="only so many values of each")
+    parser.add_argument("--first", type=int, help="only so many values of each axis")
     parser.add_argument("--smaller", type=int, default=1, help="divide pairs and sides by this")
     options = parser.parse_args()
-    if optional("matplotlib") is None:
-        sys.exit("needs mlr[plot]: pip install 'mlr[plot]'")
     options.output.mkdir(parents=True, exist_ok=True)
     kept = options.output / "growth.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
-    with tempfile.TemporaryDirectory() as name:
-        folders = Folders(options.folder or Path(name), options.threads)
+    with tempfile.TemporaryDirectory() as home:
         for axis in options.axis:
-            for _, pairs, size, *_ in runs_of(axis, options):
-                folders.of(pairs, size)
-            if not options.draw:
-                found[axis] = measured(axis, folders, options)
-                kept.write_text(json.dumps(found, indent=1) + "\n")
-    if options.draw:
-        return
+            found[axis] = measured(axis, Path(home), options)
+            kept.write_text(json.dumps(found, indent=1) + "\n")
     found = {axis: found[axis] for axis in AXES if axis in found}
     text = report(found)
     (options.output / "growth.md").write_text(text)

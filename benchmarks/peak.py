@@ -1,10 +1,10 @@
-"""Train on a folder in a process of its own, as growth.py has it do; print what it took as JSON.
+"""Peak memory of a training in a process of its own, as growth.py runs it.
 
-    python benchmarks/peak.py FOLDER SMALL OPTIONS
+    python -m benchmarks.peak FOLDER SMALL OPTIONS
 
-First trains on the folder SMALL, which loads all that is needed. OPTIONS are those of
-`mlr.train`, as JSON. Prints the seconds of all processors, the most bytes that the process
-has held less what it held after the small training, and the bytes of the weights.
+Trains on the folder SMALL first, which loads all that is needed. OPTIONS are those of `mlr.train`,
+as JSON. Prints as JSON the processor time in seconds, the peak memory in bytes above what the
+process held after the small training, and the bytes of the weights.
 """
 
 import json
@@ -12,41 +12,47 @@ import sys
 import time
 from pathlib import Path
 
-# What a plain installation takes is measured: where there is SciPy, Numba loads it, mlr does not
-# use it, and Python's table of strings happens to grow by 1.9 MB in some trainings.
-sys.modules["scipy"] = None
-
-from mlr.bench.machine import peak_memory  # noqa: E402
-from mlr.training.train import train  # noqa: E402
+from mlr.bench.machine import peak_memory
 
 
-def run(folder, small, options):
-    """Train on both folders; return the seconds, and the bytes."""
-    train(small, **options)
-    before = reset_peak()
+def main(folder: str, small: str, options: str) -> None:
+    sys.modules["scipy"] = None  # type: ignore[assignment]  # Numba loads it, mlr does not use it
+    from mlr.training.train import train
+
+    train(small, **json.loads(options))
+    before = reset_peak() or 0
     start = time.process_time()
-    weights = train(folder, **options).weights.nbytes
+    weights = train(folder, **json.loads(options)).weights.nbytes
     seconds = time.process_time() - start
-    return {"seconds": seconds, "bytes": peak("VmHWM") - before, "weights": weights}
+    held = memory("VmHWM") or peak_memory() or 0
+    print(json.dumps({"seconds": seconds, "bytes": held - before, "weights": weights}))
 
 
-def reset_peak():
-    """Forget the most bytes that this process has held; return what it holds."""
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-    return peak("VmRSS")
+def reset_peak() -> int | None:
+    """Reset the peak memory of this process; return what it holds in bytes, None if unknown."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux
+        return None
+    return memory("VmRSS")
 
 
-def peak(key):
-    """Return what the system says of this process, in bytes."""
-    status = Path("/proc/self/status")
-    if not status.exists():  # not on Linux
-        return peak_memory()
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return 1024 * int(lines[key].split()[0])
+def memory(key: str, pid: int | str = "self") -> int | None:
+    """Return a size that Linux states about a process in bytes, None if unknown.
+
+    Parameters
+    ----------
+    key : {"VmHWM", "VmRSS", "RssAnon"}
+        The peak resident memory since `reset_peak`, the resident memory, or that without files.
+    pid : int or "self"
+        The process.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # not Linux, or it has ended
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(key)), None)
 
 
 if __name__ == "__main__":
-    folder, small, options = sys.argv[1:]
-    print(json.dumps(run(Path(folder), Path(small), json.loads(options))))
+    main(*sys.argv[1:])

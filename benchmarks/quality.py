@@ -1,14 +1,14 @@
 """Cross-validate the recipes on a folder of pairs: every subject is scored by models of others.
 
-python benchmarks/quality.py DATA [--output FOLDER] [--folds 4]
+    python -m benchmarks.quality DATA [--output FOLDER] [--folds 4]
 
-The subjects are cut into folds by their names. For each fold `mlr.train` learns from the files of
-all other subjects, templates included, and again from half of them. Registered outputs are scored
-at style 0 and at the default style. Writes tables to the FOLDER's `quality.md`: of the whole image,
-of face and mouth, and of thirds of the subjects by the lightness of their skin, the mean luminance
-of the face in the input. The distance of dlib's embeddings of output and input is there with
-``mlr[align]``. For each expression a contact sheet shows three held-out subjects: the one with the
-largest error of the face at style 0, the median, and the one with the least.
+The subjects are split into folds by their names. For each fold `mlr.train` learns from the files of
+all other subjects, templates included, and again from half of them. The recipe best is scored at
+style 0 and at the default style. Writes tables to the FOLDER's `quality.md`: of the whole image, of
+face and mouth, and of thirds of the subjects by the lightness of their skin, the mean luminance of
+the face in the input. The distance of face embeddings of output and input needs ``mlr[align]``. For
+each expression a contact sheet shows three held-out subjects: those with the largest, the median
+and the least error of the face at style 0.
 """
 
 import argparse
@@ -21,22 +21,31 @@ from pathlib import Path
 import numpy as np
 
 import mlr
-from mlr.core import metrics, regions
+from benchmarks.tables import table
+from mlr.core import regions
 from mlr.core.model import LUMA
-from mlr.evaluation.evaluate import MEASURES, REGION_MEASURES, REGIONS, distance_from, mean_scores
-from mlr.evaluation.sheet import as_rgb8, draw_sheet
+from mlr.evaluation.scores import (
+    MEASURES,
+    REGION_MEASURES,
+    REGIONS,
+    as_rgb8,
+    identity_distance,
+    mean_scores,
+    score,
+)
+from mlr.evaluation.sheet import draw_sheet
 from mlr.io.files import replacing
 from mlr.io.images import read_image, write_image
 from mlr.io.pairs import find_pairs
-from mlr.training.decode import as_channels
 
 COPY, HALF = "copy of the input", "half the pairs"
-PAPER, MEAN, DEFAULT = "paper", "registered, style 0", "registered, default style"
-LABELS = (COPY, PAPER, MEAN, DEFAULT)
+PAPER, MEAN, DEFAULT = "paper", "best, style 0", "best, default style"
 #: Recipe and style of each row.
 ROWS = {PAPER: ("paper", None), MEAN: ("best", 0.0), DEFAULT: ("best", None)}
+LABELS = (COPY, *ROWS)
 THIRDS = ("darkest", "middle", "lightest")
 BY_SKIN = ("mse", "sharpness")  # of the face and of the mouth
+TITLES = {"mse": "MSE", "psnr": "PSNR", "ssim": "SSIM", "sharpness": "sharpness"}
 DIGITS = {"mse": 5, "psnr": 2, "ssim": 4, "sharpness": 3, "same_person": 2}
 SHEET_QUALITY = 90  # of WebP: a quarter of a PNG, and no difference to see
 
@@ -46,11 +55,7 @@ def part_of(subject, parts):
     return int.from_bytes(hashlib.sha256(subject.name.encode()).digest()[:8]) % parts
 
 
-def unit(pixels):
-    return pixels / np.iinfo(pixels.dtype).max
-
-
-def trained(subjects, recipe):
+def train_on(subjects, recipe):
     """Return a model trained on the files of some subjects, and on nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "pairs.csv").open("w", newline="") as file:
@@ -64,8 +69,8 @@ def trained(subjects, recipe):
 
 def output_of(model, source, expression, style):
     """Return an output; at the default style where a model has no style to choose."""
-    look = model.registered and model.registered.looks[expression]
-    return model.synthesize(source, expression, style=style if look and look.styled else None)
+    styled = model.registered and model.registered.appearances[expression].styled
+    return model.synthesize(source, expression, style=style if styled else None)
 
 
 def cross_validate(pairs, folds):
@@ -75,16 +80,17 @@ def cross_validate(pairs, folds):
     for fold in range(folds):
         others = [p for p in pairs.subjects if part_of(p, 2 * folds) % folds != fold]
         half = [p for p in others if part_of(p, 2 * folds) < folds]
-        models = {}
-        for recipe in ("paper", "best"):
-            for suffix, subjects in (("", others), (f", {HALF}", half)):
-                if subjects:
-                    models[recipe, suffix] = trained(subjects, recipe)
+        models = {
+            (recipe, suffix): train_on(subjects, recipe)
+            for recipe in ("paper", "best")
+            for suffix, subjects in (("", others), (f", {HALF}", half))
+            if subjects
+        }
         for subject in pairs.subjects:
             if part_of(subject, 2 * folds) % folds != fold:
                 continue
             source = read_image(subject.source).pixels
-            distance = distance_from(source)
+            distance = identity_distance(source)
             for expression, path in subject.targets.items():
                 target = read_image(path).pixels
                 outputs = {COPY: source}
@@ -95,59 +101,49 @@ def cross_validate(pairs, folds):
                             outputs[label + suffix] = output
                             parameters[label + suffix] = model.parameters
                 for label, output in outputs.items():
-                    scores = scores_of(output, target)
+                    scores = score(output, target)
                     if label in LABELS:
                         scores["same_person"] = distance(output)
                     found[label][expression, subject.name] = scores, output
     return found, parameters
 
 
-def scores_of(output, target):
-    """Return the scores of an output; a grey one counts as colour if the target is."""
-    channels = max(output.shape[2], target.shape[2])
-    return metrics.scores(*(as_channels(unit(image), channels) for image in (output, target)))
-
-
 def lightness(subject):
-    """Return the mean luminance of the face in the input of a subject."""
-    image = as_channels(unit(read_image(subject.source).pixels), 3)
+    """Return the mean luminance of the face in the input of a subject, 0 to 255."""
+    image = as_rgb8(read_image(subject.source).pixels)
     return float((image[regions.face(*image.shape[:2])] @ LUMA).mean())
 
 
-def thirds_of(subjects):
-    """Return the subjects in three groups of about one size, from dark skin to light skin."""
-    ordered = sorted(subjects, key=lightness)
-    return dict(zip(THIRDS, np.array_split(np.array(ordered, object), 3), strict=True))
-
-
-def table(found, parameters, thirds):
+def report(found, parameters, subjects):
     """Return the scores as Markdown: whole image, face and mouth, and thirds by skin."""
     order = [*LABELS, *(f"{label}, {HALF}" for label in ROWS)]
     means = {label: means_of(found[label].values()) for label in order if label in found}
-    whole = ["MSE", "PSNR", "SSIM", "sharpness", "same person", "parameters"]
-    lines = heads(whole)
-    for label, mean in means.items():
-        row = cells(mean, (*MEASURES, "same_person"))
-        lines.append(f"| {label} | {row} | {parameters.get(label, '')} |")
-    titles = [f"{region} {title}" for region in REGIONS for title in ("MSE", "SSIM", "sharpness")]
-    lines += ["", *heads(titles)]
-    for label, mean in means.items():
-        lines.append(f"| {label} | {regional(mean, REGION_MEASURES)} |")
-    titles = [f"{region} {title}" for region in REGIONS for title in ("MSE", "sharpness")]
-    lines += ["", "By the lightness of the skin:", "", *heads(titles)]
-    for third, subjects in thirds.items():
-        names = {subject.name for subject in subjects}
+    whole = [
+        [label, *cells(mean, (*MEASURES, "same_person")), parameters.get(label, "")]
+        for label, mean in means.items()
+    ]
+    parts = [[label, *regional(mean, REGION_MEASURES)] for label, mean in means.items()]
+    ordered = np.array(sorted(subjects, key=lightness), object)
+    by_skin = []
+    for third, group in zip(THIRDS, np.array_split(ordered, 3), strict=True):
+        names = {subject.name for subject in group}
         for label in LABELS:
             entries = [entry for (_, name), entry in found[label].items() if name in names]
             if entries:
-                row = regional(means_of(entries), BY_SKIN)
-                lines.append(f"| {third} third, {label} | {row} |")
+                mean = means_of(entries)
+                by_skin.append([f"{third} third, {label}", *regional(mean, BY_SKIN)])
+    texts = [
+        table(["", *TITLES.values(), "identity", "parameters"], whole),
+        table(["", *regional_titles(REGION_MEASURES)], parts),
+        "By the lightness of the skin:",
+        table(["", *regional_titles(BY_SKIN)], by_skin),
+    ]
     for label in (MEAN, DEFAULT):
         for suffix in ("", f", {HALF}"):
             ours, theirs = label + suffix, PAPER + suffix
             if ours in means and theirs in means:
-                lines += ["", compared(ours, means[ours], theirs, means[theirs])]
-    return "\n".join(lines)
+                texts.append(compared(ours, means[ours], theirs, means[theirs]))
+    return "\n\n".join(texts)
 
 
 def means_of(entries):
@@ -158,14 +154,19 @@ def means_of(entries):
     return mean_scores(scores) | {"same_person": known}
 
 
-def heads(titles):
-    """Return the first lines of a table."""
-    return [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+def cells(means, measures):
+    """Return means as cells of a row; those that are not finite are empty."""
+    shown = {name: means[name] for name in measures}
+    return ["" if mean is None else f"{mean:.{DIGITS[name]}f}" for name, mean in shown.items()]
 
 
 def regional(mean, measures):
     """Return the cells of the face and of the mouth."""
-    return " | ".join(cells(mean[region], measures) for region in REGIONS)
+    return [cell for region in REGIONS for cell in cells(mean[region], measures)]
+
+
+def regional_titles(measures):
+    return [f"{region} {TITLES[measure]}" for region in REGIONS for measure in measures]
 
 
 def compared(ours, mine, theirs, other):
@@ -176,12 +177,6 @@ def compared(ours, mine, theirs, other):
     }
     parts = [f"{value:+.1%} {where}" for where, value in more.items()]
     return f"Error of {ours}, against that of {theirs}: {', '.join(parts)}."
-
-
-def cells(means, measures):
-    """Return means as cells of a row; what is not finite stays empty."""
-    shown = {name: means[name] for name in measures}
-    return " | ".join("" if v is None else f"{v:.{DIGITS[name]}f}" for name, v in shown.items())
 
 
 def sheet(found, subjects, expression):
@@ -211,7 +206,7 @@ def main():
     pairs = find_pairs(options.data)
     found, parameters = cross_validate(pairs, options.folds)
     what = f"{len(pairs)} pairs of {len(pairs.subjects)} subjects, {options.folds} folds by name"
-    text = f"{what}.\n\n{table(found, parameters, thirds_of(pairs.subjects))}\n"
+    text = f"{what}.\n\n{report(found, parameters, pairs.subjects)}\n"
     print(text)
     with replacing(options.output / "quality.md", force=True) as file:
         file.write(text.encode())

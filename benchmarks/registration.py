@@ -1,18 +1,18 @@
 """Compare the registration of faces with optical flow of other libraries: time and alignment.
 
-    python benchmarks/registration.py [DATA] [--title TITLE] [--write]
+    python -m benchmarks.registration [DATA] [--title TITLE] [--write]
 
-DATA is a folder of aligned faces, one folder an expression; by default faces are drawn. All methods
-get the same features, local luminance at 64 px, and the same templates, made by the program; one
-thread, time of the processor, medians of runs in turn. OpenCV takes part where it is installed
-(``pip install opencv-python-headless``). Judges of the alignment:
+DATA is a folder of aligned faces in expression folders; by default faces are drawn. All methods get
+the same features, local luminance at 64 px, and the same templates, made by the program; one
+thread, processor time, medians of runs in turn. OpenCV takes part where it is installed
+(``pip install opencv-python-headless``). The alignment is judged by
 
-- the height of the mouth in the template's frame, whose standard deviation over people should be
-  small. It is known of drawn faces; of others dlib's predictor of 68 points tells it, where it is
-  installed (``pip install dlib-bin face-recognition-models``). That one may be used for research
-  alone: it judges here, and the program neither has nor needs it;
-- known displacements: faces moved by smooth random fields are registered to themselves as they
-  were, and to the mean face, where they should end up as they do unmoved.
+- the height of the mouth in the template's frame, whose standard deviation over subjects should be
+  small. It is known for drawn faces; for others dlib's predictor of 68 points finds it, where it is
+  installed (``pip install dlib-bin face-recognition-models``). Its licence allows research alone:
+  it judges here, and the program does not use it;
+- known displacements: faces warped by smooth random fields are registered to themselves before the
+  warp, and to the mean face, where they should end up as they do without it.
 
 ``--write`` renews the section TITLE of ``benchmarks/results/registration.md`` and leaves all else.
 """
@@ -22,25 +22,26 @@ import statistics
 import tempfile
 import time
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from quality import part_of
 from scipy.ndimage import gaussian_filter, map_coordinates
 from skimage.registration import optical_flow_ilk, optical_flow_tvl1
+from threadpoolctl import threadpool_limits
 
-from mlr.bench.machine import blas_threads, describe, optional
-from mlr.bench.timing import PAUSE
+from benchmarks.quality import part_of
+from benchmarks.tables import machine, table
+from mlr.bench.stages import PAUSE
 from mlr.core.alignment import EYES
-from mlr.core.registration.features import features_of, features_of_reduced
+from mlr.core.registration.features import features_of_reduced
 from mlr.core.registration.fields import area_averaged, composed, enlarged, inverse, moved
 from mlr.core.registration.geometry import feature_size, planes_of
-from mlr.core.registration.groupwise import group, templates_of
+from mlr.core.registration.groupwise import register_to_mean, templates_of
 from mlr.core.registration.register import Template
-from mlr.core.registration.templates import framed, white_of
 from mlr.io.files import replacing
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
@@ -53,7 +54,7 @@ from mlr.utils.threads import limited
 
 RESULTS = Path(__file__).parent / "results" / "registration.md"
 SEED = 0  # of drawn faces and of displacements
-TIMED = 4  # faces that are registered in turn
+TIMED = 4  # faces that are registered in a run
 SPREAD, SMOOTH = 3.0, 16.0  # deviation and blur of known displacements, pixels of 128
 RANGE = 3.0  # features from -3 to 3 become intensities from 0 to 1 for flows
 NEAR = 3  # pixels; of 3, 5, 7 (the default) and 10 the radius that aligned mouths best
@@ -61,13 +62,13 @@ POINTS = "shape_predictor_68_face_landmarks.dat"
 MOUTH = slice(48, 68)  # of the 68 points
 #: Of the face in an image of 512 px, for the predictor: left, top, right, bottom; and the margin.
 SIDE, BOX, MARGIN = 512, (50, 80, 462, 480), 100
-SHAKEN = (-16, 0, 16)  # pixels that it is moved by: a mean of points is surer
+SHIFTS = (-16, 0, 16)  # of the box, in pixels: the mean of several predictions is more precise
 OURS, REDNESS, EYES_ALONE = "mlr", "mlr, with redness", "eyes alone"
 NO_OPENCV = "needs `pip install opencv-python-headless`"
 
 
 class Faces(NamedTuple):
-    """Images of one expression, how they were read, and what is known of them."""
+    """Images of one expression, their features, and the mouths where they are known."""
 
     images: list  # uint8, (height, width, channels)
     grey: list  # Features of their luminance
@@ -76,41 +77,44 @@ class Faces(NamedTuple):
 
 
 def luminance(features):
-    """Return the first feature in [0, 1], mostly."""
+    """Return the first feature, mostly in [0, 1]."""
     return features.half[..., 0] * np.float32(0.5 / RANGE) + np.float32(0.5)
 
 
 def flow(function, template):
-    """Return a function of features that takes a flow of scikit-image."""
+    """Return a registration of features by a flow of scikit-image."""
     fixed = luminance(template)
     return lambda features: function(fixed, luminance(features))
 
 
-def eight_bits(features):
-    """Return the first feature as OpenCV takes it."""
-    return np.clip(np.rint(255 * luminance(features)), 0, 255).astype(np.uint8)
-
-
 def dis(cv2, preset, template):
-    """Return a function of features that takes a flow of OpenCV."""
-    method, fixed = cv2.DISOpticalFlow_create(preset), eight_bits(template)
+    """Return a registration of features by a flow of OpenCV."""
+
+    def as_8bit(features):
+        return np.clip(np.rint(255 * luminance(features)), 0, 255).astype(np.uint8)
 
     def register(features):
-        found = method.calc(fixed, eight_bits(features), None)
+        found = method.calc(fixed, as_8bit(features), None)
         return np.ascontiguousarray(found[..., ::-1].transpose(2, 0, 1))
 
+    method, fixed = cv2.DISOpticalFlow_create(preset), as_8bit(template)
     return register
 
 
+def optional(name):
+    """Return a module, or None if it is not installed."""
+    return import_module(name) if find_spec(name) else None
+
+
 def methods():
-    """Return what makes a registration out of a template, by title; None where it is missing."""
-    cv2 = optional("cv2")
+    """Return functions from a template to a registration, by title; None where one is missing."""
     found = {
         OURS: lambda template: template.register,
         "scikit-image, ILK": partial(flow, optical_flow_ilk),
         f"scikit-image, ILK, radius {NEAR}": partial(flow, partial(optical_flow_ilk, radius=NEAR)),
         "scikit-image, TV-L1": partial(flow, optical_flow_tvl1),
     }
+    cv2 = optional("cv2")
     if cv2 is not None:
         cv2.setNumThreads(1)
     for name in ("ultrafast", "fast", "medium"):
@@ -119,15 +123,15 @@ def methods():
     return found
 
 
-def unit(image):
-    return image * np.float32(1 / 255)
-
-
 def read(path):
-    """Return an image of 8 bits, of the size that features are taken from."""
+    """Return an 8-bit image of the size that features are taken from."""
     pixels = read_image(path).pixels
     image = np.float32(pixels) / np.iinfo(pixels.dtype).max
     return np.uint8(np.rint(255 * area_averaged(image, *feature_size(*image.shape[:2]))))
+
+
+def unit(image):
+    return image * np.float32(1 / 255)
 
 
 def true_mouth(subject, expression):
@@ -143,7 +147,7 @@ def true_mouth(subject, expression):
 
 
 def dlib_mouths(images):
-    """Return the points of mouths, or None where there is no predictor."""
+    """Return the points of mouths, or None without the predictor."""
     dlib = optional("dlib")
     if dlib is None or find_spec("face_recognition_models") is None:
         return None
@@ -154,8 +158,8 @@ def dlib_mouths(images):
         around = ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
         large = np.pad(large, around, mode="edge")
         points = []
-        for x in SHAKEN:
-            for y in SHAKEN:
+        for x in SHIFTS:
+            for y in SHIFTS:
                 left, top, right, bottom = (MARGIN + side for side in BOX)
                 shape = predictor(large, dlib.rectangle(left + x, top + y, right + x, bottom + y))
                 points.append([(p.y, p.x) for p in shape.parts()][MOUTH])
@@ -163,7 +167,7 @@ def dlib_mouths(images):
     return np.array(found)
 
 
-def faces_of(pairs, expression, drawn):
+def read_faces(pairs, expression, drawn):
     """Read the faces of an expression, None being the input."""
     paths = [p.source if expression is None else p.targets[expression] for p in pairs]
     images = [read(path) for path in paths]
@@ -178,9 +182,9 @@ def faces_of(pairs, expression, drawn):
 
 
 def in_frame(field, points):
-    """Return where points (y, x) of an image, fractions of its sides, lie in the frame: (N, 2).
+    """Return the positions of points (y, x) of an image in the frame, fractions of the sides.
 
-    Solves p + u(p) = point. Small steps: a fold does not set it swinging.
+    Solves p + u(p) = point, in small steps: folds would make large ones oscillate.
     """
     sides = np.array(field.shape[1:])
     goal = points * sides - 0.5
@@ -192,10 +196,9 @@ def in_frame(field, points):
 
 
 def spread(mouths):
-    """Return the standard deviation of the mouth's height over people, pixels of 128.
+    """Return the standard deviation of the mouth's height over subjects, pixels of 128.
 
-    In brackets follows that without the person who is farthest from the mean: one whom every method
-    fails on decides of the other.
+    The one in brackets omits the subject farthest from the mean, which may dominate the other.
     """
     heights = 128 * np.array(mouths)[..., 0].mean(axis=1)
     farthest = np.abs(heights - heights.mean()).argmax()
@@ -203,13 +206,13 @@ def spread(mouths):
 
 
 def least_jacobian(field, oval):
-    """Return how much area shrinks at most in the oval."""
+    """Return the least Jacobian determinant of a field in the oval."""
     (yy, yx), (xy, xx) = (np.gradient(u) for u in field)
     return ((1 + yy) * (1 + xx) - yx * xy)[oval].min()
 
 
 def displacements(count, shape):
-    """Return smooth random fields, (N, 2, *shape), in pixels of their own."""
+    """Return smooth random fields, (N, 2, *shape), in pixels of the features."""
     drawn = np.random.default_rng(SEED).normal(size=(count, 2, *shape))
     smooth = gaussian_filter(drawn, (0, 0, SMOOTH / 2, SMOOTH / 2))
     deviation = smooth.std(axis=(2, 3), keepdims=True)
@@ -217,7 +220,7 @@ def displacements(count, shape):
 
 
 def displaced(image, field):
-    """Return the grey features of an image that was moved by a field."""
+    """Return the grey features of an image warped by a field."""
     grey = unit(image).mean(axis=2)[None]
     after = moved(grey, enlarged(field, *grey.shape[1:]))
     return features_of_reduced(np.ascontiguousarray(np.clip(after, 0, 1).transpose(1, 2, 0)))
@@ -229,7 +232,7 @@ def length(field, oval):
 
 
 def undone(faces, geometry, make, template):
-    """Return what remains of known displacements: to the face itself, and to the mean face."""
+    """Return the residual of known displacements: to the face itself, and to the mean face."""
     _, oval = planes_of(geometry)
     register = make(template)
     alone, mean = [], []
@@ -244,10 +247,10 @@ def undone(faces, geometry, make, template):
 
 
 def means(geometry, features, parts):
-    """Return the template made of all, and that for the people of each fold, of the others."""
+    """Return the template made of all faces, and for each fold that of the others."""
 
     def mean(features):
-        return Template(geometry, group(geometry, features)[1])
+        return Template(geometry, register_to_mean(geometry, features)[1])
 
     apart = {}
     for fold in set(parts):
@@ -257,7 +260,7 @@ def means(geometry, features, parts):
 
 
 def registered(features, make, templates, parts):
-    """Return the fields of all people, to the mean of all, and each to the mean of the others."""
+    """Return the fields of all faces to the mean of all, and to the mean of the other folds."""
     everyone, apart = templates
     register = make(everyone)
     together = [register(each) for each in features]
@@ -306,10 +309,7 @@ def alignment(geometry, expressions, parts):
 
 
 def in_turn(functions, repeat):
-    """Return the median milliseconds of the processor that functions take, run in turn.
-
-    Of the processor: other programs do not count.
-    """
+    """Return the median processor time in milliseconds of functions that are run in turn."""
     runs = []
     for _ in range(repeat + 1):
         for function in functions.values():
@@ -323,109 +323,57 @@ def in_turn(functions, repeat):
 
 
 def times(geometry, faces, repeat):
-    """Return the milliseconds a face by title."""
-    template = Template(geometry, group(geometry, faces.grey)[1])
-    colours = Template(geometry, group(geometry, faces.colour)[1])
-    there = {title: make(template) for title, make in methods().items() if make is not None}
+    """Return the milliseconds for a face by title."""
+    template = Template(geometry, register_to_mean(geometry, faces.grey)[1])
+    colours = Template(geometry, register_to_mean(geometry, faces.colour)[1])
+    registrations = {title: make(template) for title, make in methods().items() if make is not None}
     features = faces.grey[:TIMED]
 
     def all_of(register, features):
         for each in features:
             register(each)
 
-    runs = {title: partial(all_of, register, features) for title, register in there.items()}
+    runs = {title: partial(all_of, register, features) for title, register in registrations.items()}
     runs[REDNESS] = partial(all_of, colours.register, faces.colour[:TIMED])
     found = in_turn(runs, repeat)
     return {title: ms / len(features) for title, ms in found.items()}
-
-
-def other_times(templates, sources, targets, expression, repeat):
-    """Return the milliseconds of other parts by what they are."""
-    geometry, frame = templates.geometry, templates.frames[expression]
-    template = templates.source_template
-    source, target = (unit(faces.images[0]) for faces in (sources, targets))
-    planes, wanted = (np.ascontiguousarray(i.transpose(2, 0, 1)) for i in (source, target))
-    before, after = sources.colour[0], targets.colour[0]
-    field = templates.source_field(before)
-    white = white_of(geometry, before, field) / templates.white
-    whole = enlarged(field, *planes.shape[1:])
-    places = np.indices(planes.shape[1:], np.float32) + whole
-    to = templates.target_templates[expression]
-
-    def by_scipy():
-        for plane in planes:
-            map_coordinates(plane, places, order=3, mode="nearest")
-
-    size = "x".join(map(str, source.shape))
-    runs = {
-        f"features of an image of {size}": lambda: features_of(source),
-        "registering a face from one start, with redness": lambda: template.register(before),
-        "registering a face from four starts, with redness": lambda: template.best(before),
-        f"moving an image of {size}": lambda: moved(planes, whole),
-        "the same by scipy.ndimage.map_coordinates, order 3": by_scipy,
-        "a pair moved into its frame (target registered twice)": lambda: framed(
-            frame, to, planes, before, field, white, wanted, after
-        ),
-    }
-    return in_turn(runs, repeat)
-
-
-def table(rows):
-    """Return rows of cells as Markdown, the first being the head."""
-    first, *rest = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([first, "|---" * len(rows[0]) + "|", *rest])
 
 
 def measure(pairs, expression, drawn, folds, repeat):
     """Return the text of a section."""
     subjects = [subject for subject in pairs.subjects if expression in subject.targets]
     parts = [part_of(subject, folds) for subject in subjects]
-    sources, targets = (faces_of(subjects, name, drawn) for name in (None, expression))
-    size = sources.images[0].shape[:2]
-    numbers = range(len(subjects))
-    templates = templates_of(size, sources.images, {expression: (numbers, targets.images)})
-    geometry = templates.geometry
+    sources, targets = (read_faces(subjects, name, drawn) for name in (None, expression))
+    geometry = templates_of(sources.images[0].shape[:2], sources.images, {}).geometry
     expressions = {"neutral": sources, expression: targets}
     rows = alignment(geometry, expressions, parts)
     took = times(geometry, sources, repeat)
-    others = other_times(templates, sources, targets, expression, repeat)
     heights = [f"{name}{more}" for name in expressions for more in ("", ", held out")]
     columns = [*heights, "least Jacobian", "to itself", "to the mean"]
-    head = ["", "ms a face", "times ours", *columns]
-    lines = [head]
+    lines = []
     for title in (EYES_ALONE, *methods(), REDNESS):
-        cells = rows.get(title)
+        cells, ms = rows.get(title), took.get(title)
         if cells is None:
-            lines.append([title, NO_OPENCV, *[""] * (len(head) - 2)])
+            lines.append([title, NO_OPENCV, *[""] * (len(columns) + 1)])
             continue
-        ms = took.get(title)
         time = ["", ""] if ms is None else [f"{ms:.2f}", f"{ms / took[OURS]:.2f}"]
         lines.append([title, *time, *(cells.get(column, "") for column in columns)])
-    what = f"{len(subjects)} people, {folds} folds by name; the mouth's height "
+    what = f"{len(subjects)} subjects, {folds} folds by name; the mouth's height "
     if drawn:
         what += "is known."
     elif sources.mouths is None:
         what += "needs `pip install dlib-bin face-recognition-models`."
     else:
         what += "by dlib's 68 points."
-    costs = [["", "ms"], *([name, f"{ms:.2f}"] for name, ms in others.items())]
-    return f"{machine()}\n{what}\n\n{table(lines)}\n\n{table(costs)}\n"
-
-
-def machine():
-    """Return the names and versions that times depend on."""
-    found = describe(1)
     cv2 = optional("cv2")
     libraries = [f"{name} {version(name)}" for name in ("scikit-image", "SciPy")]
     libraries += [] if cv2 is None else [f"OpenCV {cv2.__version__}"]
-    return (
-        f"{found['processor']}, one thread, Python {found['python']}, NumPy {found['numpy']},\n"
-        f"Numba {found['numba']}, {', '.join(libraries)}."
-    )
+    text = table(["", "ms a face", "times ours", *columns], lines)
+    return f"{machine(1)},\n{', '.join(libraries)}.\n{what}\n\n{text}\n"
 
 
 def with_section(text, title, body):
-    """Return a file's text with a section renewed, or added before the last one."""
+    """Return a text with a section replaced, or added before the last one."""
     intro, *sections = text.rstrip("\n").split("\n\n## ")
     new = f"{title}\n\n{body.rstrip()}"
     titles = [section.split("\n", 1)[0] for section in sections]
@@ -439,17 +387,17 @@ def with_section(text, title, body):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", help="aligned faces; by default faces are drawn")
-    parser.add_argument("--pairs", type=int, default=80, help="number of drawn people")
-    parser.add_argument("--target", default="happy", help="the expression besides neutral")
+    parser.add_argument("--pairs", type=int, default=80, help="number of drawn subjects")
+    parser.add_argument("--target", default="happy", help="the target expression")
     parser.add_argument("--title", help="of the section; by default what the faces are")
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=25, help="runs of what is timed")
-    parser.add_argument("--write", action="store_true", help="renew the section of the file")
+    parser.add_argument("--write", action="store_true", help="renew the section in the results")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="mlr-registration-") as folder,
         limited(1),
-        blas_threads(1),
+        threadpool_limits(1),
     ):
         if options.data is None:
             sample(folder, pairs=options.pairs, target=[options.target], seed=SEED)

@@ -1,229 +1,217 @@
-"""Measure what training costs for each pair, row and byte, to tell what a million pairs would take.
+"""Measure how `mlr train` scales: at once, with a checkpoint, and in two processes.
 
-    python benchmarks/scale.py [--size 1024] [--pairs 1000000] [--write]
+    python benchmarks/scale.py [--repeat 3] [--only growth | limit] [--write]
 
-Each step is measured by itself, in one thread, on colour images of the size (a band of their rows
-for the sums), and multiplied. ``--write`` renews ``benchmarks/results/scale.md``, which
-``docs/scale.md`` explains. Needs ``mlr[cluster]``.
+First, drawn colour pairs, fewer and more of them, small and large: medians of the wall-clock time
+and of the time of all processors, and the most memory that the program and one of its workers have
+held. The ways to train take turns. Then the same with a memory limit below the size of the
+statistics. Memory is what the system says that a process has for itself (in addition to what it
+holds for a few small images, where there is a limit); pages of files, which the system takes back
+when it likes, do not count. Every model file is compared with that of training at once. ``--write``
+renews ``benchmarks/results/scale.md``. Needs ``mlr[cluster]``, and Linux's /proc.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-import tracemalloc
-from collections.abc import Callable
-from functools import partial
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-from mlr.training.engine import engine
-from mlr.training.registering import framed_arrays, make_templates
-
 from mlr.bench.machine import describe
-from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.layout import Layout
-from mlr.io.images import read_header, read_image, write_image
-from mlr.io.pairs import find_pairs
-from mlr.recipes.fit import recipe
-from mlr.samples.folder import sample
-from mlr.training.decode import common_format
-from mlr.utils.progress import Report
-from mlr.utils.threads import limited
+from mlr.utils.threads import thread_count
 
 RESULTS = Path(__file__).parent / "results" / "scale.md"
-ROWS = 32  # of the band that is summed up
-SMALL = 128  # side of the images that are solved for, in pixels
-HOUR = 3600.0
+RECIPES = ("paper", "best")
+WAYS = {
+    "at once": [],
+    "`--checkpoint`": ["--checkpoint", "kept"],
+    "`--cluster local:2`": ["--cluster", "local:2"],
+    "both": ["--checkpoint", "kept", "--cluster", "local:2"],
+}
+GROWTH = ((64, 500), (64, 2000), (1024, 50), (1024, 150))  # side in pixels, pairs
+LIMIT = (768, 48, 60_000_000)  # side in pixels, pairs, bytes
+FEW = (32, 8)  # what memory is compared with
 
 
-def seconds(work: Callable[[], object], repeat: int = 3) -> float:
-    """Return the median of what some work takes."""
-    times = []
+@dataclass
+class Run:
+    """What a run took: seconds, of all processors too, and bytes of the program and a worker."""
+
+    seconds: float
+    processors: float
+    program: int
+    worker: int
+
+
+def run(*words: object, cwd: Path | None = None) -> Run:
+    """Run the program quietly, and watch it.
+
+    Raises
+    ------
+    SystemExit
+        If it fails.
+    """
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "mlr", *map(str, words), "-q"]
+    process = subprocess.Popen(command, cwd=cwd)
+    most: dict[int, int] = {process.pid: 0}
+    while process.poll() is None:
+        for pid in (process.pid, *descendants(process.pid)):
+            most[pid] = max(most.get(pid, 0), own_bytes(pid))
+        time.sleep(0.005)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode:
+        raise SystemExit(f"{words}: exit code {process.returncode}")
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(seconds, used, most.pop(process.pid), max(most.values(), default=0))
+
+
+def most_memory(*words: object) -> tuple[int, int]:
+    """Run the program; return the most bytes that it and one of its workers have held."""
+    found = run(*words)
+    return found.program, found.worker
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    found = []
+    with suppress(OSError):  # it has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found + [grandchild for child in found for grandchild in descendants(child)]
+
+
+def own_bytes(pid: int) -> int:
+    """Return the bytes that a process has for itself."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+def drawn(folder: Path, size: int, pairs: int) -> Path:
+    """Return a folder of drawn pairs."""
+    data = folder / f"{size}-{pairs}"
+    if not data.exists():
+        run("sample", data, "--pairs", pairs, "--size", size, "--target", "happy")
+    return data
+
+
+def trainings(
+    data: Path, recipe: str, repeat: int, *options: object
+) -> tuple[dict[str, Run], dict[str, bool]]:
+    """Train in every way, in turn; return medians, and whether the model is that of the first."""
+    found, models = defaultdict(list), defaultdict(set)
     for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def planes(layout: Layout) -> int:
-    """Return how many planes there are of colour images with one expression."""
-    return layout.planes(1) * layout.channels(3)
-
-
-def style_planes(name: str) -> int:
-    """Return how many planes of 64 bits there are beside them, with light and style."""
-    return 4 * 3 if recipe(name, {}).registers else 0
-
-
-def files(folder: Path, size: int) -> dict[str, float]:
-    """Return the bytes of a pair and the seconds for its headers and for decoding it."""
-    sample(folder, pairs=3, size=size, target=["happy"])
-    paths = sorted(folder.rglob("*.png"))
-    return {
-        "bytes": 2 * statistics.mean(path.stat().st_size for path in paths),
-        "header": 2 * seconds(lambda: [read_header(path) for path in paths]) / len(paths),
-        "decode": 2 * seconds(lambda: [read_image(path) for path in paths]) / len(paths),
+        for way, more in WAYS.items():
+            shutil.rmtree(data.parent / "kept", ignore_errors=True)
+            train = ["train", data, "-o", f"{recipe}.npz", "--force", "--recipe", recipe]
+            found[way].append(run(*train, *options, *more, cwd=data.parent))
+            models[way].add((data.parent / f"{recipe}.npz").read_bytes())
+    medians = {
+        way: Run(*(statistics.median(getattr(each, key) for each in runs) for key in vars(runs[0])))
+        for way, runs in found.items()
     }
+    return medians, {way: found == models["at once"] for way, found in models.items()}
 
 
-def registering(folder: Path) -> float:
-    """Return the seconds that a pair takes to be registered and moved into its frame."""
-    pairs = find_pairs(folder)
-    image_format = common_format(pairs, Report())[1]
-    templates = make_templates(pairs.subjects, image_format, 1, Report())
-    images = [
-        (read_image(subject.source).pixels, read_image(subject.targets["happy"]).pixels)
-        for subject in pairs.subjects
+def growth(folder: Path, repeat: int) -> list[str]:
+    """Return the table of time and memory."""
+    lines = [
+        "| images | pairs | recipe | | seconds | ratio | of all processors | program | a worker "
+        "| model file |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    work = [partial(framed_arrays, x, {"happy": t}, templates) for x, t in images]
-    return seconds(lambda: [each() for each in work]) / len(work)
+    for recipe in RECIPES:
+        for size, pairs in GROWTH:
+            medians, same = trainings(drawn(folder, size, pairs), recipe, repeat)
+            first = medians["at once"].seconds
+            for way, each in medians.items():
+                cells = [f"{size} px", pairs, recipe, way, f"{each.seconds:.1f} s"]
+                cells += [f"{each.seconds / first:.2f}", f"{each.processors:.1f} s"]
+                cells += [megabytes(each.program), megabytes(each.worker)]
+                lines.append(row(*cells, "the same" if same[way] else "DIFFERENT"))
+                print(lines[-1], flush=True)
+    return lines
 
 
-def pairing(folder: Path, subjects: int = 2000) -> dict[str, float]:
-    """Return the seconds and bytes that finding a pair takes."""
-    pixel = np.zeros((1, 1, 3), np.uint8)
-    for subject in range(subjects):
-        for name in ("neutral", "happy"):
-            write_image(folder / name / f"{subject:07}.png", pixel)
-    took = seconds(lambda: find_pairs(folder))
-    tracemalloc.start()
-    pairs = find_pairs(folder)
-    held = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    return {"find": took / len(pairs), "held": held / len(pairs)}
-
-
-def summing(name: str, size: int) -> dict[str, float]:
-    """Return the seconds to sum up a pair, and to add up a byte of sums."""
-    layout = recipe(name, {}).layout((3, size, size))
-    count = 512 // (3 // layout.channels(3))  # a whole batch of samples
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, ROWS, size, 3), np.uint8)
-    targets = {"happy": images[::-1].copy()}
-    sums = statistics_of_arrays(images, targets, layout)
-    took = seconds(lambda: statistics_of_arrays(images, targets, layout))
-    adding = seconds(lambda: sums + sums)
-    return {
-        "sum": took / count * size / ROWS,
-        "add": adding / sums.nbytes,
-        "bytes": (4 * planes(layout) + 8 * style_planes(name)) * size * size,
-        "planes": planes(layout) + style_planes(name),
-    }
-
-
-def solving(name: str, folder: Path) -> float:
-    """Return the seconds to fit a pixel of a model of one expression."""
-    from mlr.training.train import gather
-
-    folds = gather(folder, recipe=name)
-    made = recipe(name, {})
-    return seconds(lambda: made.fit(folds, Report()), 1) / SMALL**2
-
-
-def sending(megabytes: int = 200) -> float:
-    """Return the seconds for a byte from one worker here to another."""
-    with engine("local:2", Report()) as two:
-        assert two is not None
-        client = two._workers.client
-        one, other = list(client.nthreads())
-
-        def once() -> None:
-            made = client.submit(_numbers, megabytes << 18, workers=[one], pure=False)
-            client.submit(_length, made, workers=[one], pure=False).result()
-            start = time.perf_counter()
-            client.submit(_length, made, workers=[other], pure=False).result()
-            times.append(time.perf_counter() - start)
-
-        times: list[float] = []
-        for _ in range(3):
-            once()
-    return statistics.median(times) / (megabytes << 20)
-
-
-def _numbers(count: int) -> np.ndarray:
-    return np.arange(count, dtype=np.int32)
-
-
-def _length(numbers: np.ndarray) -> int:
-    return len(numbers)
-
-
-def lines(size: int, pairs: int, folder: Path) -> list[str]:
-    """Return the tables."""
-    found = describe(1)
-    with limited(1):
-        image, pair = files(folder / "faces", size), pairing(folder / "many")
-        register = registering(folder / "faces")
-        sample(folder / "small", pairs=40, size=SMALL, target=["happy"])
-        sums = {name: summing(name, size) for name in ("paper", "best")}
-        solve = {name: solving(name, folder / "small") for name in sums}
-    send = sending()
-    million = f"{pairs:,} pairs"
-    text = [
-        "# Costs",
+def limit(folder: Path, repeat: int) -> list[str]:
+    """Return the table with a memory limit."""
+    size, pairs, memory = LIMIT
+    lines = [
         "",
-        "Made by `python benchmarks/scale.py --write`; explained in `docs/scale.md`.",
+        f"{pairs} pairs of {size} px, `--shard {pairs // 8}`, `--memory {memory // 10**6}MB`; the "
+        f"program and a worker, in addition to what they hold for {FEW[1]} pairs of {FEW[0]} px:",
         "",
-        f"{found['processor']}, one thread, Python {found['python']}, NumPy {found['numpy']};",
-        f"drawn colour pairs of {size} px, PNG, one expression.",
-        "",
-        f"| what | for a pair | for {million} |",
-        "|---|---|---|",
-    ]
-
-    def row(what: str, each: str, all_: str) -> None:
-        text.append(f"| {what} | {each} | {all_} |")
-
-    def timed(what: str, each: float) -> None:
-        row(what, f"{1000 * each:.3g} ms", f"{each * pairs / HOUR:.3g} hours")
-
-    timed("finding the pairs, on the client", pair["find"])
-    row("holding them", f"{pair['held']:.0f} bytes", f"{pair['held'] * pairs / 1e9:.2g} GB")
-    timed("reading both headers, on the client", image["header"])
-    row("files", f"{image['bytes'] / 1e6:.2f} MB", f"{image['bytes'] * pairs / 1e12:.2g} TB")
-    row("pixels", f"{6 * size**2 / 1e6:.2f} MB", f"{6 * size**2 * pairs / 1e12:.2g} TB")
-    timed("decoding, a thread", image["decode"])
-    timed("best: registering, a thread", register)
-    for name, each in sums.items():
-        timed(f"{name}: summing up, a thread", each["sum"])
-    text += [
-        "",
-        f"One worker hands {1e-9 / send:.2g} GB a second to another on this machine.",
-        "",
-        "| recipe | planes | sums of a shard | of all folds | adding two | sending one | solving |",
+        "| recipe | statistics | | seconds | program | a worker | model file |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, each in sums.items():
-        folds = recipe(name, {}).folds
-        cells = [
-            name,
-            f"{each['planes']:.0f}",
-            f"{each['bytes'] / 1e9:.2f} GB",
-            f"{folds * each['bytes'] / 1e9:.2f} GB",
-            f"{each['add'] * each['bytes']:.2g} s",
-            f"{send * each['bytes']:.2g} s",
-            f"{solve[name] * size**2 / HOUR:.2g} hours",
-        ]
-        text.append(f"| {' | '.join(cells)} |")
-    text += ["", f"Solving is that of {SMALL} px, by the pixel."]
-    return text
+    for recipe in RECIPES:
+        options = ["--memory", memory, "--shard", pairs // 8]
+        few, _ = trainings(drawn(folder, *FEW), recipe, 1, *options)
+        data = drawn(folder, size, pairs)
+        file = folder / "statistics.npz"
+        run("statistics", data, "-o", file, "--force", "--recipe", recipe)
+        plain = folder / "plain.npz"
+        run("train", file, "-o", plain, "--force")
+        medians, same = trainings(data, recipe, repeat, *options)
+        same["at once"] = plain.read_bytes() == (folder / f"{recipe}.npz").read_bytes()
+        for way, each in medians.items():
+            cells = [recipe, megabytes(file.stat().st_size), way, f"{each.seconds:.1f} s"]
+            cells += [megabytes(each.program - few[way].program)]
+            cells += [megabytes(each.worker - few[way].worker)]
+            lines.append(row(*cells, "the same" if same[way] else "DIFFERENT"))
+            print(lines[-1], flush=True)
+    return lines
+
+
+def megabytes(count: int) -> str:
+    """Return bytes in MB, or nothing where there are none."""
+    return f"{count / 1e6:.0f} MB" if count else ""
+
+
+def row(*cells: object) -> str:
+    """Return a line of a table."""
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--pairs", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", choices=["growth", "limit"])
+    parser.add_argument("--folder", type=Path, help="keep what is drawn there for another run")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    found = describe(thread_count())
+    lines = [
+        "# Scaling",
+        "",
+        "Made by `python benchmarks/scale.py --write`.",
+        "",
+        f"{found['processor']}, {found['usable_processors']} processors, Python {found['python']}, "
+        f"NumPy {found['numpy']}, Dask {version('dask')}; drawn colour pairs, PNG, one expression, "
+        f"medians of {options.repeat} runs:",
+        "",
+    ]
     with tempfile.TemporaryDirectory(prefix="mlr-scale-") as name:
-        text = lines(options.size, options.pairs, Path(name))
-    print("\n".join(text))
+        folder = (options.folder or Path(name)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in (growth, limit):
+            if options.only in (None, part.__name__):
+                lines += part(folder, options.repeat)
     if options.write:
-        RESULTS.write_text("\n".join(text) + "\n")
+        RESULTS.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

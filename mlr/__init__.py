@@ -11,19 +11,22 @@ from mlr._version import __version__
 
 TYPE_CHECKING = False  # that of `typing`, which takes longer to load than this package does
 
+#: Where each name is defined.
 _HOME = {
-    "MaskedRegression": "mlr.sklearn",
-    "MlrError": "mlr.errors",
-    "Model": "mlr.core.model",
-    "ReceptiveField": "mlr.core.receptive_field",
-    "Statistics": "mlr.core.statistics",
-    "align": "mlr.photo.align",
-    "evaluate": "mlr.evaluation.evaluate",
-    "load": "mlr.core.model",
-    "sample": "mlr.samples.folder",
-    "synthesize": "mlr.synthesis.files",
-    "statistics": "mlr.training.train",
-    "train": "mlr.training.train",
+    "MaskedRegression": "mlr.sklearn.MaskedRegression",
+    "MlrError": "mlr.errors.MlrError",
+    "Model": "mlr.core.model.Model",
+    "ReceptiveField": "mlr.core.receptive_field.ReceptiveField",
+    "Statistics": "mlr.core.statistics.Statistics",
+    "align": "mlr.photo.align.align",
+    "evaluate": "mlr.evaluation.evaluate.evaluate",
+    "inspect": "mlr.evaluation.inspect.inspect",
+    "load": "mlr.io.model_file.load_model",
+    "sample": "mlr.samples.folder.sample",
+    "save": "mlr.io.model_file.save_model",
+    "statistics": "mlr.training.train.statistics",
+    "synthesize": "mlr.synthesis.files.synthesize",
+    "train": "mlr.training.train.train",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -32,11 +35,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mlr.core.model import Model as Model
-    from mlr.core.model import load as load
     from mlr.core.receptive_field import ReceptiveField as ReceptiveField
     from mlr.core.statistics import Statistics as Statistics
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
+    from mlr.evaluation.inspect import inspect as inspect
+    from mlr.io import model_file
     from mlr.photo.align import align as align
     from mlr.samples.folder import sample as sample
     from mlr.sklearn import MaskedRegression as MaskedRegression
@@ -44,11 +48,15 @@ if TYPE_CHECKING:
     from mlr.training.train import statistics as statistics
     from mlr.training.train import train as train
 
+    load = model_file.load_model
+    save = model_file.save_model
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'mlr' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    module, _, attribute = _HOME[name].rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Small drawn images, models trained on them, and the command line to put to the test."""
+"""Small images, models trained on them, and ways to run the command line."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mlr.training.train import train
 SIZE = 16
 PEOPLE = 5
 
-# A shell has it ignored in what it runs behind "&", and so would all programs that tests start.
+# Shells ignore it in background jobs, and subprocesses of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Result(NamedTuple):
-    """What a run of the program left behind."""
+    """Exit code and output of a run of the program."""
 
     code: int
     out: str
@@ -41,13 +41,14 @@ Run = Callable[..., Result]
 
 def draw(seed: int, size: int = SIZE, channels: int = 3, dtype=np.uint8):
     """Return a smooth random image."""
-    white = np.iinfo(dtype).max
-    coarse = np.random.default_rng(seed).integers(0, white, (4, 4, channels), dtype, endpoint=True)
+    largest = np.iinfo(dtype).max
+    shape = (4, 4, channels)
+    coarse = np.random.default_rng(seed).integers(0, largest, shape, dtype, endpoint=True)
     return resized(coarse, size, size)
 
 
 def draw_pairs(folder: Path, subjects=range(PEOPLE), targets=("happy",), **kind) -> Path:
-    """Write expression folders of random people."""
+    """Write expression folders of random subjects."""
     for subject in subjects:
         face = draw(subject, **kind)
         write_image(folder / "neutral" / f"{subject}.png", face)
@@ -57,12 +58,12 @@ def draw_pairs(folder: Path, subjects=range(PEOPLE), targets=("happy",), **kind)
 
 
 def names(folder: Path) -> list[str]:
-    """Return the names of what is in a folder."""
+    """Return the sorted names of the entries of a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
-def run_process(*args: object, timeout: float = 60, **options) -> Result:
-    """Run the program in a process of its own."""
+def run_process(*args: object, timeout: float = 300, **options) -> Result:
+    """Run the program in a new process."""
     done = subprocess.run(
         [sys.executable, "-m", "mlr", *map(str, args)],
         capture_output=True,
@@ -89,7 +90,7 @@ def run(capsys) -> Run:
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory) -> Path:
-    """Expression folders of colour images; not to be written to."""
+    """Expression folders of colour images; read-only."""
     return draw_pairs(tmp_path_factory.mktemp("faces"), targets=("happy", "sad"))
 
 
@@ -103,7 +104,7 @@ def model(faces, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def paper_model(faces, tmp_path_factory) -> Path:
-    """A model of the recipe paper, which changes whatever it is given."""
+    """A model of the recipe paper, which changes any image."""
     path = tmp_path_factory.mktemp("models") / "paper.npz"
     train(faces, path, target=["happy"], recipe="paper")
     return path

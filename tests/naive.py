@@ -34,22 +34,18 @@ def naive_masked_regression(X, T, offsets, penalty):
 
 
 def naive_synthesis(weights, offsets, image, edge=False):
-    """Apply weights (taps + 1, H, W) to an image (H, W) pixel by pixel.
+    """Apply weights (taps + 1, H, W) to an image (H, W): add one product after the other.
 
-    Outside the frame the image is 0, or goes on with its last pixel if edge is true.
+    Outside, the image is 0, or repeats its nearest pixel if edge is true. Rounds each step to the
+    precision of the arrays.
     """
     height, width = image.shape
-
-    def neighbour(y, x, dy, dx):
-        if edge:
-            return image[min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)]
-        return naive_neighbour(image, y, x, (dy, dx))
-
-    output = np.empty((height, width))
-    for y in range(height):
-        for x in range(width):
-            taps = [neighbour(y, x, *offset) for offset in offsets]
-            output[y, x] = weights[:-1, y, x] @ taps + weights[-1, y, x]
+    output = weights[-1].copy()
+    for (dy, dx), weight in zip(offsets, weights[:-1], strict=True):
+        y, x = np.arange(height)[:, None] + dy, np.arange(width) + dx
+        neighbour = image[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        output += weight * (neighbour if edge else np.where(inside, neighbour, 0))
     return output
 
 

@@ -12,13 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError
 from mlr.io.clips import change_clip
-from mlr.io.images import read_image, write_image
+from mlr.io.images import Image, read_image, write_image
 from mlr.synthesis import animation
 from mlr.synthesis.animation import eased_strengths, write_animation
 from tests.conftest import draw, names
+
+IMAGE = Image(draw(1), None, b"")
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_folders_of_frames_are_skipped_refused_and_renewed(run, model, face, tmp
     assert names(tmp_path / "out") == ["a.frames", "b.frames"]
     (tmp_path / "c.frames").write_bytes(b"a file")
     result = run("synthesize", model, face, "-o", tmp_path / "c.frames", "--animate", "--force")
-    assert "c.frames: is a file, and a folder is to be written there" in result.lines[0]
+    assert "c.frames: is a file; expected a folder to write to" in result.lines[0]
 
 
 def test_frames_that_fail_leave_nothing(tmp_path):
@@ -129,19 +131,19 @@ def test_frames_that_fail_leave_nothing(tmp_path):
         return draw(1)
 
     with pytest.raises(ImageError, match="failed"):
-        write_animation(tmp_path / "x.frames", change)
+        write_animation(tmp_path / "x.frames", change, IMAGE)
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize(("room", "made"), [(animation.KEPT, 13), (3000, 22), (0, 24)])
+@pytest.mark.parametrize(("room", "made"), [(animation.CACHE_BYTES, 13), (3000, 22), (0, 24)])
 def test_the_way_back_shows_the_frames_of_the_way_there(tmp_path, monkeypatch, room, made):
     def change(strength):
         asked.append(strength)
         return np.full((16, 16, 3), round(200 * strength), np.uint8)
 
     asked = []
-    monkeypatch.setattr(animation, "KEPT", room)  # an image takes 768 bytes
-    write_animation(tmp_path / "x.frames", change)
+    monkeypatch.setattr(animation, "CACHE_BYTES", room)  # an image takes 768 bytes
+    write_animation(tmp_path / "x.frames", change, IMAGE)
     shown = [read_image(tmp_path / "x.frames" / f"{n:02}.png").pixels[0, 0, 0] for n in range(24)]
     assert shown == [round(200 * strength) for strength in eased_strengths()]
     assert len(asked) == made
@@ -150,21 +152,22 @@ def test_the_way_back_shows_the_frames_of_the_way_there(tmp_path, monkeypatch, r
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_16_bits_and_grey_are_shown(tmp_path, suffix, channels):
-    deep = draw(1, channels=channels, dtype=np.uint16)
-    write_animation(tmp_path / f"x{suffix}", lambda s: (deep * (1 - s / 2)).astype(np.uint16))
+    pixels = draw(1, channels=channels, dtype=np.uint16)
+    change = lambda strength: (pixels * (1 - strength / 2)).astype(np.uint16)  # noqa: E731
+    write_animation(tmp_path / f"x{suffix}", change, Image(pixels, None, b""))
     first = next(frames(tmp_path / f"x{suffix}"))
-    assert np.abs(first - (deep >> 8)).mean() < 10
+    assert np.abs(first - (pixels >> 8)).mean() < 10
 
 
 def test_animation_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(ImageError, match=r"cannot hold an animation; use \.gif"):
-        write_animation(tmp_path / "x.jpg", lambda strength: draw(1))
+    with pytest.raises(ImageError, match=r"cannot store an animation; use \.gif"):
+        write_animation(tmp_path / "x.jpg", lambda strength: draw(1), IMAGE)
     assert names(tmp_path) == []
 
 
 # --- clips ---
 
-# imageio-ffmpeg leaves its pipes to the garbage collector.
+# imageio-ffmpeg does not close its pipes.
 pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -216,7 +219,7 @@ def test_clip_without_the_extra_is_one_line(run, model, tmp_path, monkeypatch):
     (tmp_path / "x.mp4").write_bytes(b"a clip")
     result = run("synthesize", model, tmp_path / "x.mp4")
     assert result.code == 1
-    assert "a clip needs mlr[video]: pip install 'mlr[video]'" in result.lines[0]
+    assert "clips need mlr[video]: pip install 'mlr[video]'" in result.lines[0]
 
 
 @pipes
@@ -229,7 +232,7 @@ def test_bad_clips_are_named_and_leave_nothing(run, ffmpeg, model, tmp_path):
         assert cause in result.lines[0]
         assert result.err.count(f"{name}.mp4: {cause}") == 1
     result = run("synthesize", model, tmp_path / "large.mp4", "--resize", "-o", tmp_path / "x.png")
-    assert "cannot hold a clip; use .m4v" in result.lines[0]
+    assert "cannot store a clip; use .m4v" in result.lines[0]
     assert names(tmp_path) == ["bad.mp4", "large.mp4"]
 
 

@@ -1,4 +1,4 @@
-"""The Python interface as the README shows it."""
+"""The public names, and the Python code in README.md."""
 
 import re
 import subprocess
@@ -10,7 +10,8 @@ import pytest
 
 import mlr
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 
 
 def test_importing_mlr_loads_nothing_heavy():
@@ -23,13 +24,19 @@ def test_importing_mlr_loads_nothing_heavy():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_all_that_is_announced_is_there():
+def test_public_names_exist():
     assert set(mlr.__all__) <= set(dir(mlr))
     for name in mlr.__all__:
         assert getattr(mlr, name) is not None
 
 
-def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
+def test_links_between_documents_work():
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_readme_code_runs(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) >= 2
     mlr.sample(tmp_path / "faces", pairs=4, size=16, target=["happy"])

@@ -1,4 +1,4 @@
-"""A bad file is left out, named with its cause, and never stops the others."""
+"""A bad file is skipped, named with its cause, and never stops the others."""
 
 import json
 import os
@@ -9,9 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.core.model import load
-from mlr.io import deep
-from mlr.io.images import read_image, write_image
+from mlr import load
+from mlr.io.images import has_16_bit_extra, read_image, write_image
 from tests.conftest import draw, draw_pairs, names, run_process
 from tests.test_images import BAD, CMYK, KINDS, PALETTE
 
@@ -32,7 +31,7 @@ def pairs(tmp_path):
 
 
 def check_named(result, path, cause):
-    """Check that a run left out one file, and said so in one line."""
+    """Check that a run skipped one file, and said so in one line."""
     assert result.code == 1
     named = [line for line in result.lines if line.startswith("mlr: ")]
     assert len(named) == 1
@@ -56,7 +55,7 @@ def test_bad_image_is_named_and_the_rest_is_done(run, model, pairs, tmp_path, wh
     if command == "train":
         result = run("train", pairs, "-o", output, "--json")
         assert json.loads(result.out)["pairs"] == {"happy": 5}
-        assert load(output).meta["pairs"] == {"happy": 5}
+        assert load(output).info.pairs == {"happy": 5}
     elif command == "evaluate":
         result = run("evaluate", model, pairs, "--json")
         assert json.loads(result.out)["pairs"] == 5
@@ -67,7 +66,7 @@ def test_bad_image_is_named_and_the_rest_is_done(run, model, pairs, tmp_path, wh
 
 
 @pytest.mark.parametrize("side", ["neutral", "happy"])
-def test_training_on_what_is_left_is_training_without_the_person(run, pairs, tmp_path, side):
+def test_training_on_what_is_left_is_training_without_the_subject(run, pairs, tmp_path, side):
     (pairs / side / "3.png").write_bytes(b"no image")
     assert run("train", pairs, "-o", tmp_path / "a.npz").code == 1
     for expression in ("neutral", "happy"):
@@ -171,8 +170,8 @@ def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
     result = run("train", tmp_path, "-o", tmp_path / "m.npz", "--json")
     assert result.code == 0
     assert json.loads(result.out)["pairs"] == {"happy": count}
-    told = not deep.is_available()
-    assert ("2 images hold 16-bit colour, which is read with 8 bits" in result.err) == told
+    told = not has_16_bit_extra()
+    assert ("2 images hold 16-bit colour, which is reduced to 8 bits" in result.err) == told
     faces = tmp_path / "neutral"
     result = run("synthesize", tmp_path / "m.npz", faces, "-o", tmp_path / "out", "--json")
     assert result.code == 0
@@ -368,4 +367,4 @@ def test_counts_in_the_report_are_right(run, pairs, tmp_path):
         ),
         (str(pairs / "neutral" / "1.png"), f"has no partner 1.* in {pairs}/happy"),
     }
-    assert result.lines[-1].endswith("; 2 left out, see above")
+    assert result.lines[-1].endswith("; 2 failed, see above")

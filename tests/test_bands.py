@@ -42,11 +42,11 @@ def faces(count, height, width, channels=3):
 
 
 def assert_same(one, other):
-    assert one.meta == other.meta
+    assert one.info == other.info
     assert np.array_equal(one.weights, other.weights)
     if one.registered is not None:
         for name in one.expressions:
-            ours, theirs = (model.registered.looks[name] for model in (one, other))
+            ours, theirs = (model.registered.appearances[name] for model in (one, other))
             for key in ("mean", "spread", "face", "shape"):
                 assert np.array_equal(getattr(ours, key), getattr(theirs, key))
 

@@ -1,4 +1,4 @@
-"""The benchmarks that are programs of their own: they run, and what they check holds."""
+"""The benchmarks that are programs of their own: they run, and their checks hold."""
 
 import subprocess
 import sys
@@ -7,34 +7,83 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import peers
+from benchmarks.peers import PENALTY, Problem, applied, band_weights, textbook_weights
+from benchmarks.quality import train_on
+from benchmarks.registration import with_section
+from mlr.bench import stages
+from mlr.core.receptive_field import ReceptiveField
+from mlr.errors import MlrError
 from mlr.io.images import read_image
 from mlr.io.pairs import find_pairs
 from mlr.training.train import train
 from tests.conftest import draw_pairs
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "lines"),
-    [
-        ("reference", ["--sizes", "16", "--pairs", "5"], 4),
-        ("files", ["--size", "16", "--pairs", "3", "--repeat", "1", "--threads", "1"], 3),
-    ],
-)
-def test_benchmark_runs(name, options, lines):
-    command = [sys.executable, FOLDER / f"{name}.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == lines
+def run_benchmark(name, *options, timeout=120):
+    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_pictures_of_drawn_faces_are_changed_where_these_are(tmp_path):
+def cells_of(text):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+
+
+def test_peers_are_compared():
+    text = run_benchmark("peers", "--size", 16, "--pairs", 5, "--repeat", 1)
+    for name in ("plain NumPy", "NumPy, tuned", "scikit-learn's Ridge", "SciPy's sparse matrix"):
+        assert name in text
+    assert "float32 matrix product, Gop/s" in text
+    assert text.count("1.00 times") == 3
+
+
+@pytest.fixture
+def problem():
+    images = np.random.default_rng(1).integers(0, 256, (2, 9, 8, 8, 1), np.uint8)
+    return Problem(ReceptiveField.square(3), *images)
+
+
+def test_results_of_peers_must_agree(problem, monkeypatch):
+    monkeypatch.setattr(stages, "PAUSE", 0)
+    monkeypatch.setattr(stages, "SHORTEST", 0)
+    found = peers.compare_training(problem, 2, 1)
+    assert list(found)[:3] == ["mlr", "plain NumPy", "NumPy, tuned, 2 threads"]
+    right = peers.weights_of
+    monkeypatch.setattr(peers, "weights_of", lambda problem: right(problem) + np.float32(1e-3))
+    with pytest.raises(MlrError, match="the weights differ"):
+        peers.compare_training(problem, 2, 1)
+
+
+@pytest.mark.parametrize("spec", [1, 3, "plus", [(0, 0), (-2, 1)]])
+def test_plain_numpy_solves_least_squares(problem, spec):
+    """The weights of one pixel, against its least-squares problem solved directly."""
+    problem = Problem(ReceptiveField.of(spec), problem.sources, problem.targets)
+    y, x = 1, 4
+    columns = [
+        problem.sources[:, y + dy, x + dx, 0] / 255
+        if 0 <= y + dy < 8 and 0 <= x + dx < 8
+        else np.zeros(9)
+        for dy, dx in problem.field.offsets
+    ]
+    z = np.stack([*columns, np.ones(9)], axis=1)
+    ridge = np.sqrt(PENALTY) * np.eye(z.shape[1])
+    t = np.concatenate([problem.targets[:, y, x, 0] / 255, np.zeros(z.shape[1])])
+    expected = np.linalg.lstsq(np.concatenate([z, ridge]), t)[0]
+    whole = textbook_weights(problem)
+    np.testing.assert_allclose(whole[:, y, x], expected, atol=1e-6)
+    np.testing.assert_allclose(band_weights(problem, 1, 3), whole[:, 1:3], atol=1e-6)
+    image = problem.sources[0, ..., 0] / np.float32(255)
+    pixel = applied(whole, problem.field, image)[y, x]
+    assert pixel == pytest.approx(z[0] @ expected, abs=1e-5)
+
+
+def test_faces_in_photographs_are_changed_and_nothing_else(tmp_path):
     train(draw_pairs(tmp_path, targets=("happy", "surprised")), tmp_path / "m.npz", recipe="paper")
-    options = [str(tmp_path / "m.npz"), "-o", str(tmp_path / "sheet.png")]
-    command = [sys.executable, FOLDER / "photographs.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    run_benchmark("photographs", tmp_path / "m.npz", "-o", tmp_path / "sheet.png")
     sheet = read_image(tmp_path / "sheet.png").pixels[30:360].astype(int)
     before, happy, surprised = (sheet[:, 8 + 508 * n : 508 + 508 * n] for n in range(3))
     for after in (happy, surprised):
@@ -43,52 +92,41 @@ def test_pictures_of_drawn_faces_are_changed_where_these_are(tmp_path):
         assert not changed[:, :60].any()
 
 
-def test_fitting_the_light_is_measured_for_both_recipes(tmp_path):
+def test_exposure_matching_is_measured_for_both_recipes(tmp_path):
     draw_pairs(tmp_path / "data", subjects=range(8))
-    options = [str(tmp_path / "data"), "-o", str(tmp_path / "out.md"), "--folds", "2"]
-    command = [sys.executable, FOLDER / "exposure.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split("|")[1:-1] for line in (tmp_path / "out.md").read_text().splitlines()[2:]]
-    assert [cell.strip() for cell in rows[0]][1:3] == ["copy", "best"]
-    errors = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[2:]}
+    run_benchmark("exposure", tmp_path / "data", "-o", tmp_path / "out.md", "--folds", 2)
+    head, _, *rows = cells_of((tmp_path / "out.md").read_text().split("\n\n")[1])
+    assert head[1:3] == ["copy", "best"]
+    errors = {row[0]: dict(zip(head[1:], map(float, row[1:]), strict=True)) for row in rows}
     assert len(errors) == 8
-    assert all(copy > 0 for copy, *_ in errors.values())
-    dark = dict(zip((cell.strip() for cell in rows[0][1:]), errors["0.3 x"], strict=True))
-    assert dark["paper, fitted"] < dark["paper"]
+    assert all(row["copy"] > 0 for row in errors.values())
+    assert errors["0.3 x"]["paper, matched"] < errors["0.3 x"]["paper"]
 
 
 def test_growth_is_measured_and_drawn(tmp_path):
     pytest.importorskip("matplotlib", reason="needs mlr[plot]")
-    trial = ["--axis", "pairs", "--first", "2", "--smaller", "8"]
-    options = [*trial, "--repeat", "1", "--threads", "1", "--output", str(tmp_path)]
-    command = [sys.executable, FOLDER / "growth.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
-    rows = [line for line in done.stdout.splitlines() if line.startswith("| ") and "px" not in line]
-    assert (tmp_path / "growth.md").read_text() == done.stdout
+    small = ["--axis", "pairs", "--first", 2, "--smaller", 8, "--repeat", 1, "--threads", 1]
+    text = run_benchmark("growth", *small, "--output", tmp_path, timeout=300)
+    assert (tmp_path / "growth.md").read_text() == text
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
-    assert {int(row.split("|")[1]) for row in rows if row[2].isdigit()} == {200, 400}
+    assert [row[0] for row in cells_of(text) if len(row) == 5][2:] == ["200", "400"]
 
 
-def test_quality_is_told_by_region_and_skin(tmp_path):
+def test_quality_is_shown_by_region_and_skin(tmp_path):
     draw_pairs(tmp_path / "data", subjects=range(8))
-    options = [str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--folds", "2"]
-    command = [sys.executable, FOLDER / "quality.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    options = [tmp_path / "data", "--output", tmp_path / "out", "--folds", 2]
+    output = run_benchmark("quality", *options)
     text = (tmp_path / "out" / "quality.md").read_text()
-    assert done.stdout.strip() == text.strip()
-    tables = [
-        {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in rows}
-        for rows in ([line.split("|") for line in part.splitlines()] for part in text.split("\n\n"))
-        if len(rows[0]) > 1
-    ]
-    whole, parts, thirds = tables
-    assert whole[""][:5] == ["MSE", "PSNR", "SSIM", "sharpness", "same person"]
+    assert output.strip() == text.strip()
+    whole, parts, thirds = (
+        {row[0]: row[1:] for row in cells_of(part)}
+        for part in text.split("\n\n")
+        if part.startswith("|")
+    )
+    assert whole[""][:5] == ["MSE", "PSNR", "SSIM", "sharpness", "identity"]
     assert parts[""][:4] == ["face MSE", "face SSIM", "face sharpness", "mouth MSE"]
     assert thirds[""] == ["face MSE", "face sharpness", "mouth MSE", "mouth sharpness"]
-    rows = ["paper", "registered, style 0", "registered, default style"]
+    rows = ["paper", "best, style 0", "best, default style"]
     labels = ["copy of the input", *rows, *(f"{row}, half the pairs" for row in rows)]
     assert [label for label in parts if label.strip("-")] == labels
     for label in labels:
@@ -102,44 +140,30 @@ def test_quality_is_told_by_region_and_skin(tmp_path):
     assert (tmp_path / "out" / "quality-happy.webp").is_file()
 
 
-def test_quality_trains_on_the_files_of_others_alone(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    import quality
-
+def test_quality_trains_on_the_files_of_others_alone(tmp_path):
     pairs = find_pairs(draw_pairs(tmp_path / "all", subjects=range(10)))
     some = draw_pairs(tmp_path / "some", subjects=range(9))
     for recipe in ("paper", "best"):
-        found = quality.trained([p for p in pairs.subjects if p.name != "9"], recipe)
+        found = train_on([p for p in pairs.subjects if p.name != "9"], recipe)
         expected = train(some, recipe=recipe)
         assert np.array_equal(found.weights, expected.weights)
-        assert found.meta.get("templates") == expected.meta.get("templates")
+        assert found.info.templates == expected.info.templates
 
 
 def test_registration_is_compared_with_optical_flow():
-    options = ["--pairs", "2", "--folds", "2", "--repeat", "1"]
-    command = [sys.executable, FOLDER / "registration.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    tables = [
-        [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines()]
-        for part in done.stdout.split("\n\n")
-        if part.startswith("|")
-    ]
-    head, _, *lines = tables[0]
-    rows = {title: dict(zip(head[1:], cells, strict=True)) for title, *cells in lines}
-    alone, ours = rows["eyes alone"], rows["mlr"]
+    text = run_benchmark("registration", "--pairs", 2, "--folds", 2, "--repeat", 1)
+    (lines,) = (cells_of(part) for part in text.split("\n\n") if part.startswith("|"))
+    head, _, *rows = lines
+    found = {title: dict(zip(head[1:], cells, strict=True)) for title, *cells in rows}
+    alone, ours = found["eyes alone"], found["mlr"]
     assert float(ours["to itself"]) < 0.6 * float(alone["to itself"])
     assert float(ours["to the mean"]) < 0.8 * float(alone["to the mean"])
     assert float(ours["least Jacobian"]) > 0.2
     for flow in ("ILK", "TV-L1"):
-        assert float(rows[f"scikit-image, {flow}"]["times ours"]) > 2
-    assert all(float(ms) > 0 for _, ms in tables[1][2:])
+        assert float(found[f"scikit-image, {flow}"]["times ours"]) > 2
 
 
-def test_section_of_a_registration_is_renewed_and_others_stay(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    from registration import with_section
-
+def test_a_section_is_renewed_and_others_stay():
     text = "# Registration\n\n## Choices\n\nlast\n"
     once = with_section(text, "Faces", "some\n")
     assert once == "# Registration\n\n## Faces\n\nsome\n\n## Choices\n\nlast\n"

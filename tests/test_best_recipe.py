@@ -1,7 +1,6 @@
 """The default recipe: registered pairs, a shared ridge in the frame, residual, shape and style."""
 
 import hashlib
-import json
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 import mlr
 from mlr.core.layout import Layout
 from mlr.core.receptive_field import ReceptiveField
-from mlr.core.registration.synthesis import Look
+from mlr.core.registration.synthesis import Appearance
 from mlr.core.registration.templates import UNITS
 from mlr.errors import DataError, ModelError, OptionError
 from mlr.io.images import read_image, write_image
@@ -84,7 +83,7 @@ def test_weights_residual_and_shape_agree_with_plain_numpy(drawn, channels, dtyp
     face = np.tensordot(light, x, 1)
     mean, spread, face = ((planes + planes[..., ::-1]) / 2 for planes in (mean, spread, face))
     share = naive_share(spread, face / (light @ light), SIZE / 128)
-    look = model.registered.looks["happy"]
+    look = model.registered.appearances["happy"]
     np.testing.assert_allclose(look.mean, mean, atol=5e-5)
     np.testing.assert_allclose(look.share, share, atol=5e-4)
     assert share.max() > 0.05 or channels == 1
@@ -201,7 +200,7 @@ def test_few_pairs_have_no_style_and_say_so(drawn, run, tmp_path):
     result = run("train", tmp_path / "few", "-o", tmp_path / "m.npz")
     assert "happy: no style, which takes at least 8 pairs (there are 7)" in result.err
     model = mlr.load(tmp_path / "m.npz")
-    look = model.registered.looks["happy"]
+    look = model.registered.appearances["happy"]
     assert not look.styled
     assert not look.spread.any()
     assert not look.shape.any()
@@ -224,7 +223,7 @@ def test_style_and_strength(trained, drawn):
     assert np.abs((low + high) / 2 - middle).mean() < 0.3 * np.abs(high - low).mean()
     named = model.synthesize(face, "surprised", style={"surprised": 1, "happy": 3})
     assert np.array_equal(named, high)
-    look = model.registered.looks["surprised"]
+    look = model.registered.appearances["surprised"]
     assert np.array_equal(model.synthesize(face, "surprised", style=look.style), default)
     change = model.changer(face, "surprised", 0)
     for strength in (0.5, 1.3):
@@ -238,7 +237,7 @@ def test_style_and_strength(trained, drawn):
 
 def test_the_style_follows_the_strength():
     planes = np.zeros((1, 1, 1), np.float32)
-    look = Look(*[planes] * 8, light=1.0, style=1.2, other=-0.6, plain=-0.6, explained=0.9)
+    look = Appearance(*[planes] * 8, light=1.0, style=1.2, other=-0.6, plain=-0.6, explained=0.9)
     assert [look.style_at(k, None) for k in (0, 0.4, 0.7, 1, 2)] == pytest.approx(
         [-0.6, -0.6, 0.3, 1.2, 1.2]
     )
@@ -292,7 +291,7 @@ def test_the_file_gives_back_the_model(trained, drawn):
     face = images(drawn, "neutral")[3]
     for name in model.expressions:
         assert np.array_equal(again.synthesize(face, name), model.synthesize(face, name))
-    assert again.meta == json.loads(json.dumps(model.meta))
+    assert again.info == model.info
 
 
 def test_an_infinite_penalty_leaves_the_residual_of_the_input(drawn):
@@ -312,8 +311,8 @@ def test_statistics_of_the_other_recipe_are_refused(drawn, tmp_path):
         mlr.train(tmp_path / "paper.npz", recipe="best")
     with pytest.raises(DataError, match="statistics for the recipe best"):
         mlr.train(tmp_path / "best.npz", recipe="paper")
-    assert mlr.train(tmp_path / "paper.npz").meta["recipe"] == "paper"
-    assert mlr.train(tmp_path / "best.npz").meta["recipe"] == "best"
+    assert mlr.train(tmp_path / "paper.npz").info.recipe == "paper"
+    assert mlr.train(tmp_path / "best.npz").info.recipe == "best"
 
 
 @pytest.mark.parametrize(
@@ -379,5 +378,5 @@ def test_templates_of_many_are_made_of_some(tmp_path, monkeypatch):
     monkeypatch.setattr("mlr.training.register.MOST_SUBJECTS", 4)
     model = mlr.train(tmp_path)
     monkeypatch.setattr("mlr.training.register.MOST_SUBJECTS", 300)
-    assert model.meta["templates"] != mlr.train(tmp_path).meta["templates"]
-    assert model.meta["pairs"] == {"happy": 9}
+    assert model.info.templates != mlr.train(tmp_path).info.templates
+    assert model.info.pairs == {"happy": 9}

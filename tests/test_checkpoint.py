@@ -1,4 +1,4 @@
-"""Checkpoints: the same bits with and without, and nothing is done twice or believed unseen."""
+"""Checkpoints: the same bytes with and without; nothing is done twice or used unchecked."""
 
 import json
 import os
@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlr.core.folds import Folds
 
-from mlr.training import checkpoint, shards
+from mlr.io.statistics_file import load_statistics
+from mlr.training import checkpoint, sources
 from tests.conftest import draw_pairs, names, run_process
 
-PEOPLE = 11
+SUBJECTS = 11
 BOTH = ("best", "paper")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Folders of people with one, two and no damaged images; not to be written to."""
-    folder = draw_pairs(tmp_path_factory.mktemp("data"), range(PEOPLE), ("happy", "sad"))
+    """Expression folders in which one image has no partner; read-only."""
+    folder = draw_pairs(tmp_path_factory.mktemp("data"), range(SUBJECTS), ("happy", "sad"))
     (folder / "sad" / "3.png").unlink()
     return folder
 
@@ -38,21 +38,21 @@ def plain(data, tmp_path_factory):
 
 
 @pytest.fixture
-def summed(monkeypatch):
-    """The sizes of the shards that are summed up from now on."""
+def accumulated(monkeypatch):
+    """The sizes of the shards that are accumulated from now on."""
     sizes = []
-    original = shards.sum_up
+    original = sources.accumulate
 
-    def counted(stream, subjects, job):
+    def counted(stream, subjects, *options):
         sizes.append(len(subjects))
-        return original(stream, subjects, job)
+        return original(stream, subjects, *options)
 
-    monkeypatch.setattr(shards, "sum_up", counted)
+    monkeypatch.setattr(sources, "accumulate", counted)
     return sizes
 
 
 def train(data, model, *options):
-    """Train in this process, with the quick recipe unless told otherwise; return the exit code."""
+    """Train in this process, by default with the recipe paper; return the exit code."""
     from mlr.cli import main
 
     recipe = () if "--recipe" in options else ("--recipe", "paper")
@@ -62,20 +62,17 @@ def train(data, model, *options):
 
 
 @pytest.mark.parametrize("recipe", BOTH)
-@pytest.mark.parametrize("subjects", [1, 3, 100])
-def test_any_shard_size_gives_the_same_bits(data, plain, tmp_path, recipe, subjects, summed):
-    model, options = tmp_path / "m", ["--recipe", recipe, "--shard", subjects]
-    assert train(data, model, *options) == 1  # somebody has no partner
-    assert model.read_bytes() == plain[recipe]
-    assert max(summed) <= subjects
-    summed.clear()
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_any_shard_size_gives_the_same_bytes(data, plain, tmp_path, recipe, size, accumulated):
+    model, options = tmp_path / "m", ["--recipe", recipe, "--shard", size]
     for _ in range(2):
-        train(data, model, *options, "--checkpoint", tmp_path / "kept")
+        assert train(data, model, *options, "--checkpoint", tmp_path / "kept") == 1
         assert model.read_bytes() == plain[recipe]
-    assert sum(summed) == PEOPLE  # once
+    assert max(accumulated) <= size
+    assert sum(accumulated) == SUBJECTS  # once
 
 
-def test_sixteen_bits_give_the_same_bits(tmp_path):
+def test_sixteen_bits_give_the_same_bytes(tmp_path):
     data = draw_pairs(tmp_path / "data", range(5), channels=1, dtype=np.uint16)
     models = [tmp_path / name for name in "abc"]
     train(data, models[0])
@@ -90,7 +87,7 @@ def test_statistics_are_the_same_file(run, data, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_what_changes_is_done_again(data, tmp_path, summed):
+def test_shards_with_changed_files_are_computed_again(data, tmp_path, accumulated):
     changing, kept = tmp_path / "data", tmp_path / "kept"
     shutil.copytree(data, changing)
     options = ["--checkpoint", kept, "--shard", 1]
@@ -104,15 +101,15 @@ def test_what_changes_is_done_again(data, tmp_path, summed):
     os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
     (changing / "neutral" / "7.png").unlink()
     draw_pairs(changing, [99], ("happy", "sad"))
-    summed.clear()
+    accumulated.clear()
     train(changing, tmp_path / "m", *options)
-    assert summed == [1, 1]  # 5 and 99; the shard of 7 is deleted
+    assert accumulated == [1, 1]  # 5 and 99; the shard of 7 is deleted
     assert len(names(kept)) == len(before)
     train(changing, tmp_path / "expected")
     assert (tmp_path / "m").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
-def test_failures_are_told_again_until_they_are_mended(run, data, tmp_path, summed):
+def test_failures_are_reported_until_files_are_mended(run, data, tmp_path, accumulated):
     changing = tmp_path / "data"
     shutil.copytree(data, changing)
     good = (changing / "sad" / "4.png").read_bytes()
@@ -121,13 +118,13 @@ def test_failures_are_told_again_until_they_are_mended(run, data, tmp_path, summ
     command = ["train", changing, "-o", tmp_path / "m", "--force", "--json", "--recipe", "paper"]
     command += ["--checkpoint", tmp_path / "kept", "--shard", 4]
     first, again = run(*command), run(*command)
-    assert sum(summed) == PEOPLE
+    assert sum(accumulated) == SUBJECTS
     assert json.loads(first.out)["failures"] == json.loads(again.out)["failures"]
     assert "neutral/4.png" in again.err
     for name in ("happy", "neutral"):
         (changing / name / "4.png").write_bytes(good)
     run(*command)
-    assert sum(summed) > PEOPLE
+    assert sum(accumulated) > SUBJECTS
     assert train(changing, tmp_path / "expected") == 1
     assert (tmp_path / "m").read_bytes() == (tmp_path / "expected").read_bytes()
 
@@ -136,7 +133,7 @@ def test_shards_of_another_configuration_are_refused(run, data, tmp_path):
     kept, model = tmp_path / "kept", tmp_path / "m.npz"
     options = ["--checkpoint", kept, "-o", model, "--force"]
     assert run("train", data, *options, "--recipe", "paper", "--penalty", 3).code == 1
-    assert run("train", data, *options, "--recipe", "paper", "--penalty", 4).code == 1  # no matter
+    assert run("train", data, *options, "--recipe", "paper", "--penalty", 4).code == 1  # fits
     before, shown = model.read_bytes(), sorted(kept.iterdir())
     for more, said in {
         ("--recipe", "best"): "receptive field",
@@ -159,21 +156,21 @@ def test_shards_of_another_configuration_are_refused(run, data, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b"[]", b"{}", b"\xff", b"[" * 100_000])
-def test_a_damaged_manifest_is_refused(run, data, tmp_path, content):
+def test_damaged_manifest_is_refused(run, data, tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
     result = run("train", data, "-o", tmp_path / "m", "--checkpoint", tmp_path)
     assert result.code == 1
     assert result.lines[-1].startswith(f"mlr: error: {tmp_path / 'manifest.json'}: not the manif")
 
 
-def test_no_folder_of_something_else_is_taken(run, data, tmp_path):
+def test_other_folders_are_refused(run, data, tmp_path):
     (tmp_path / "thesis.txt").write_text("all of it")
     result = run("train", data, "-o", tmp_path / "m", "--checkpoint", tmp_path)
     assert "is neither a checkpoint nor an empty folder" in result.lines[-1]
     assert names(tmp_path) == ["thesis.txt"]
 
 
-def test_damaged_shards_are_done_again(run, data, plain, tmp_path, summed):
+def test_damaged_shards_are_computed_again(run, data, plain, tmp_path, accumulated):
     kept, model = tmp_path / "kept", tmp_path / "m"
     options = ["--recipe", "paper", "--checkpoint", kept, "--shard", 2]
     train(data, model, *options)
@@ -183,14 +180,14 @@ def test_damaged_shards_are_done_again(run, data, plain, tmp_path, summed):
     content = bytearray(files[2].read_bytes())
     content[2000] ^= 1  # in a plane
     files[2].write_bytes(content)
-    shutil.copy(files[4], files[3])  # of other people
-    summed.clear()
+    shutil.copy(files[4], files[3])  # of other subjects
+    accumulated.clear()
     train(data, model, *options)
     assert model.read_bytes() == plain["paper"]
-    assert 4 <= len(summed) <= 5
+    assert 4 <= len(accumulated) <= 5
 
 
-def test_a_folder_in_place_of_a_shard_is_told(run, data, tmp_path):
+def test_folder_in_place_of_a_shard_is_an_error(run, data, tmp_path):
     kept, model = tmp_path / "kept", tmp_path / "m"
     train(data, model, "--checkpoint", kept)
     shard = next(kept.glob("shard-*.npz"))
@@ -202,17 +199,17 @@ def test_a_folder_in_place_of_a_shard_is_told(run, data, tmp_path):
     assert shard.is_dir()
 
 
-def test_several_data_share_a_checkpoint(data, tmp_path, summed):
+def test_several_data_share_a_checkpoint(data, tmp_path, accumulated):
     more = draw_pairs(tmp_path / "more", range(50, 53), ("happy", "sad"))
     options = [more, "--remove", more, "--checkpoint", tmp_path / "kept"]
     train(data, tmp_path / "m", *options)
     train(data, tmp_path / "again", *options)
-    assert sum(summed) == PEOPLE + 3
+    assert sum(accumulated) == SUBJECTS + 3
     train(data, tmp_path / "without")
     assert len({(tmp_path / name).read_bytes() for name in ("m", "again", "without")}) == 1
 
 
-def test_two_runs_do_not_share_a_checkpoint(run, data, tmp_path):
+def test_checkpoint_in_use_is_refused(run, data, tmp_path):
     train(data, tmp_path / "m", "--checkpoint", tmp_path / "kept")
     with checkpoint._alone(tmp_path / "kept" / "manifest.json"):
         result = run("train", data, "-o", tmp_path / "n", "--checkpoint", tmp_path / "kept")
@@ -220,7 +217,7 @@ def test_two_runs_do_not_share_a_checkpoint(run, data, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_ended_goes_on(data, plain, tmp_path, number):
+def test_ended_run_goes_on(data, plain, tmp_path, number):
     kept, model = tmp_path / "kept", tmp_path / "m.npz"
     command = ["train", data, "-o", model, "--recipe", "paper", "--shard", 1, "--checkpoint", kept]
     process = subprocess.Popen([sys.executable, "-m", "mlr", *map(str, command)])
@@ -239,7 +236,7 @@ def test_a_run_that_is_ended_goes_on(data, plain, tmp_path, number):
     assert not list(kept.glob(".*.tmp"))
 
 
-def test_what_a_worker_that_hangs_has_left_is_deleted(data, tmp_path, monkeypatch):
+def test_temporary_files_of_killed_workers_are_deleted(data, tmp_path, monkeypatch):
     left, shards = tmp_path / "kept" / ".shard-1.npz.2.tmp", checkpoint.Checkpoint.shards
 
     def meanwhile(self, subjects, size):
@@ -252,16 +249,16 @@ def test_what_a_worker_that_hangs_has_left_is_deleted(data, tmp_path, monkeypatc
     assert not left.exists()
 
 
-def test_a_shard_is_a_statistics_file(run, data, tmp_path):
+def test_shards_are_statistics_files(run, data, tmp_path):
     train(data, tmp_path / "m", "--checkpoint", tmp_path / "kept", "--recipe", "paper")
     (shard,) = (tmp_path / "kept").glob("shard-*.npz")
-    assert Folds.load(shard).pairs == {"happy": 11, "sad": 10}
+    assert load_statistics(shard).pairs == {"happy": 11, "sad": 10}
     assert run("info", shard).code == 0
 
 
 @pytest.mark.parametrize("more", [(), ("--checkpoint", "kept")])
 def test_little_memory_gives_the_same_model(run, tmp_path, monkeypatch, more):
-    """Shards are left in their files, or their pixels on the disk, and are used band by band."""
+    """Statistics of shards, or all pixels, stay on the disk and are read band by band."""
     monkeypatch.chdir(tmp_path)
     draw_pairs(tmp_path / "data", range(5), ("happy", "sad"), size=64)
     train = ["train", "data", "--recipe", "paper", "--force"]

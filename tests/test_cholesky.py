@@ -246,7 +246,7 @@ def test_the_position_in_the_row_does_not_change_a_bit():
 @pytest.mark.skipif(not jit.processor_has("fma"), reason="needs an x86 processor with FMA")
 def test_the_number_of_lanes_does_not_change_a_bit():
     program = (
-        "from mlr.kernels.lanes import LANES\n"
+        "from mlr.kernels._llvm import LANES\n"
         "from tests.test_cholesky import problem, window\n"
         "assert LANES == 4\n"
         "print(problem(window(5), 6, 29, count=40, targets=2).solve()[0].tobytes().hex())\n"

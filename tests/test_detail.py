@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlr.core.model import Model
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.synthesis import Change
 from mlr.io.images import resized
@@ -69,7 +69,7 @@ class Moving:
     def register(self, image):
         return image
 
-    def part(self, face, name, ridge):
+    def part(self, face, name, ridge, share, style):
         return name
 
     def change(self, face, parts, strength):
@@ -81,7 +81,7 @@ def moving(motion):
     weights = np.zeros((1, 1, 2, SIDE, SIDE), np.float32)
     weights[:, :, 0] = 1
     field = ReceptiveField.of([(0, 0)])
-    return Model(weights, field, ("up",), {}, Moving(motion), True, 3)
+    return Model(weights, field, ("up",), ModelInfo(), Moving(motion), True, 3)
 
 
 def test_a_fine_line_moves_with_the_face_and_leaves_nothing_behind(photo):

@@ -6,7 +6,7 @@ from skimage.metrics import structural_similarity
 
 import mlr
 from mlr.errors import DataError, MlrWarning, OptionError, OutputExistsError
-from mlr.evaluation import evaluate as evaluation
+from mlr.evaluation import scores as scoring
 from mlr.evaluation.evaluate import evaluate
 from mlr.io.images import read_image, write_image
 from mlr.io.provenance import describe_image
@@ -18,8 +18,8 @@ SIZE = 16
 
 @pytest.fixture(autouse=True)
 def without_embeddings(monkeypatch):
-    """Nothing here is about persons, and embeddings take long; `test_identity` is about them."""
-    monkeypatch.setattr(evaluation, "installed", lambda: False)
+    """Embeddings take long; `test_identity` tests them."""
+    monkeypatch.setattr(scoring, "installed", lambda: False)
 
 
 def smooth(seed):
@@ -94,7 +94,7 @@ def test_the_scores_of_face_and_mouth_are_means_over_the_pairs(data, model):
                 assert mean == pytest.approx(np.mean(values), rel=1e-9)
 
 
-def test_without_the_extra_persons_are_not_compared_and_a_hint_says_so(data, model, monkeypatch):
+def test_without_the_extra_embeddings_are_unknown_and_a_note_says_so(data, model, monkeypatch):
     notes = []
     report = Report()
     monkeypatch.setattr(report, "note", notes.append)
@@ -104,8 +104,7 @@ def test_without_the_extra_persons_are_not_compared_and_a_hint_says_so(data, mod
         assert scores["same_person"] is None
         assert scores["copy_input"]["same_person"] is None
     assert notes == [
-        "note: telling whether an output shows the same person needs mlr[align]: "
-        "pip install 'mlr[align]'"
+        "note: measuring the identity of outputs needs mlr[align]: pip install 'mlr[align]'"
     ]
 
 
@@ -177,7 +176,7 @@ def test_the_worst_pair_comes_first_on_the_sheet(data, model, tmp_path):
     assert np.array_equal(sheet[top : top + 192 : 12, 8 : 8 + 192 : 12], worst)
 
 
-def test_a_pair_of_another_size_is_named_and_left_out(data, model, tmp_path):
+def test_a_pair_of_another_size_is_named_and_skipped(data, model, tmp_path):
     for expression in ("neutral", "happy"):
         for subject in range(3):
             size = SIZE if subject else SIZE + 1

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError, MlrError, ModelError, OutputExistsError
 from mlr.io.clips import describe_clip
 from mlr.io.files import replacing
@@ -133,9 +133,9 @@ MOMENTS = {
     "decoding": ("train", "mlr.training.decode.read_image", 2),
     "solving": ("train", "mlr.recipes.best.solved", 1),
     "writing the model": ("train", "os.fsync", 1),
-    "reading the model": ("synthesize", "mlr.core.model.read_npz", 1),
+    "reading the model": ("synthesize", "mlr.io.model_file.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
-    "writing an image": ("synthesize", "mlr.io.files._begun", 3),
+    "writing an image": ("synthesize", "mlr.io.files._create", 3),
 }
 
 
@@ -330,14 +330,14 @@ def no_threads(monkeypatch):
 
     monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
     monkeypatch.setattr("threading.Thread.start", refuse)
-    monkeypatch.setattr(parallel, "_helpers", [])
+    monkeypatch.setattr(parallel, "_workers", [])
 
 
 @pytest.mark.usefixtures("no_threads")
 def test_without_threads_kernels_run_in_the_one_there_is(monkeypatch):
     monkeypatch.setattr(parallel, "_threads", 4)
     done = []
-    parallel.share_out(lambda begin, end: done.extend(range(begin, end)), 100)
+    parallel.parallel_for(lambda begin, end: done.extend(range(begin, end)), 100)
     assert sorted(done) == list(range(100))
 
 

@@ -68,7 +68,7 @@ def test_faces_are_not_replaced_by_their_outputs_unless_forced(run, model, folde
     for arguments in ([folder, "-o", folder], [folder / "0.png", "-o", folder / "." / "0.png"]):
         result = run("synthesize", model, *arguments, *options)
         assert result.code == 1
-        assert "0.png: would be replaced by its own output; give another" in result.lines[0]
+        assert "0.png: would be overwritten by its own output; give another" in result.lines[0]
         assert contents(folder) == before
     assert run("synthesize", model, folder / "0.png", "-o", folder / "0.png", "--force").code == 0
     assert contents(folder) != before
@@ -81,7 +81,7 @@ def test_summary_counts_and_says_what_several_failed_of(run, model, folder, tmp_
     result = run("synthesize", model, folder, "-o", tmp_path / "out")
     assert result.code == 1
     assert result.lines[-1].startswith(f"{PEOPLE} images written to {tmp_path}/out in ")
-    assert result.lines[-1].endswith("; 4 left out, see above, 3 times: is empty")
+    assert result.lines[-1].endswith("; 4 failed, see above, 3 times: is empty")
     result = run("synthesize", model, folder, "-o", tmp_path / "out")
     assert f", {PEOPLE} times: exists already, 3 times: is empty" in result.lines[-1]
 
@@ -127,7 +127,7 @@ def test_outputs_of_one_format_that_collide_are_named(run, model, folder):
     shutil.copy(folder / "0.png", folder / "0.bmp")
     result = run("synthesize", model, folder, "--format", "JPG")
     assert result.code == 1
-    assert "0.png: would be written to " in result.lines[0]
+    assert "0.png: has the same output as " in result.lines[0]
     assert names(folder.with_name("in-happy")) == [f"{n}.jpg" for n in range(PEOPLE)]
 
 
@@ -149,8 +149,8 @@ def test_encoding_that_there_is_not_is_wrong_usage(run, model, folder, options):
 @pytest.mark.parametrize(
     ("options", "there_is"),
     [
-        (["--format", "eps"], "images cannot be written as eps; there is: png, jpg, "),
-        (["--format", "mp4", "--animate"], "as mp4; there is: gif, webp, png, frames"),
+        (["--format", "eps"], "images cannot be written as eps; use png, jpg, "),
+        (["--format", "mp4", "--animate"], "as mp4; use gif, webp, png, frames"),
     ],
 )
 def test_formats_that_there_are_are_named(run, model, folder, options, there_is):
@@ -171,7 +171,7 @@ def test_colour_profile_is_kept(run, model, tmp_path, suffix):
 
 def test_memory_does_not_grow_with_the_number_of_faces(model, tmp_path):
     script = (
-        "import resource, sys\nfrom mlr.core.model import load\n"
+        "import resource, sys\nfrom mlr import load\n"
         "from mlr.synthesis.files import synthesize\n"
         "model = load(sys.argv[1])\n"
         "for part in sys.argv[2:]:\n"

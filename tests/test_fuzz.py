@@ -1,4 +1,4 @@
-"""A small part of the fuzzing campaign: nothing that comes from outside breaks the program."""
+"""A small part of the fuzzing campaign: no input breaks the program."""
 
 import subprocess
 import sys
@@ -11,4 +11,4 @@ def test_damaged_and_hostile_input_is_refused_in_a_line():
     command = [sys.executable, "-m", "benchmarks.fuzz", "--cases", "200", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert done.stdout.splitlines()[6] == "Seed 1: 200 cases, 0 of them wrong."
+    assert "Seed 1: 200 cases, 0 of them wrong." in done.stdout.splitlines()

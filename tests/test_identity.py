@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import MlrError
 from mlr.evaluation.evaluate import evaluate
 from mlr.evaluation.identity import embedding

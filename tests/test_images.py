@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 
 from mlr.errors import ImageError, OutputExistsError
-from mlr.io import deep
-from mlr.io.images import DEEP_COLOUR, ENCODINGS, read_header, read_image, resized, write_image
+from mlr.io import images
+from mlr.io.images import ENCODINGS, REDUCED, read_header, read_image, resized, write_image
 from tests.conftest import draw
 
 RGB, RGBA, GREY = draw(1), draw(1, channels=4), draw(2, channels=1)
-DEEP = draw(3, channels=1, dtype=np.uint16)
+GREY_16_BIT = draw(3, channels=1, dtype=np.uint16)
 # What an image with each EXIF orientation has to be turned by to stand upright.
 UPRIGHT = {
     1: lambda a: a,
@@ -43,7 +43,7 @@ def png(width, height, bits, colour, scanlines):
     )
 
 
-def deep_colour_png(pixels):
+def colour_png_of_16_bits(pixels):
     """Return a PNG file with 16 bits for each of the colours."""
     height, width, _ = pixels.shape
     return png(
@@ -77,9 +77,9 @@ KINDS = {
     "1-bit.png": (encoded(ONE_BIT, format="PNG"), np.asarray(ONE_BIT.convert("L"))[..., None]),
     "1-bit.tif": (encoded(ONE_BIT, format="TIFF"), np.asarray(ONE_BIT.convert("L"))[..., None]),
     "still.gif": (encoded(PALETTE, format="GIF"), np.asarray(PALETTE.convert("RGB"))),
-    "deep-grey.png": (encoded(pil(DEEP), format="PNG"), DEEP),
-    "deep-grey.tif": (encoded(pil(DEEP), format="TIFF"), DEEP),
-    "deep-colour.png": (deep_colour_png(RGB.astype(np.uint16) * 257), RGB),
+    "16-bit-grey.png": (encoded(pil(GREY_16_BIT), format="PNG"), GREY_16_BIT),
+    "16-bit-grey.tif": (encoded(pil(GREY_16_BIT), format="TIFF"), GREY_16_BIT),
+    "16-bit-colour.png": (colour_png_of_16_bits(RGB.astype(np.uint16) * 257), RGB),
     "grey.png": (encoded(pil(GREY), format="PNG"), GREY),
     "grey.tif": (encoded(pil(GREY), format="TIFF"), GREY),
     "grey.bmp": (encoded(pil(GREY), format="BMP"), GREY),
@@ -90,8 +90,8 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def without_the_extra(monkeypatch):
-    """Read 16-bit colour with 8 bits on every machine; tests/test_deep.py is about the rest."""
-    monkeypatch.setattr(deep, "is_available", lambda: False)
+    """Read 16-bit colour with 8 bits on every machine; tests/test_16_bit.py is about the rest."""
+    monkeypatch.setattr(images, "has_16_bit_extra", lambda: False)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -106,7 +106,7 @@ def test_kind_is_read_exactly_and_as_its_header_says(tmp_path, name):
     assert (header.height, header.width, header.channels) == image.pixels.shape
     assert header.bits == 8 * image.pixels.itemsize
     assert header.loss == image.loss
-    assert header.loss.startswith(DEEP_COLOUR) == (name == "deep-colour.png")
+    assert header.loss.startswith(REDUCED) == (name == "16-bit-colour.png")
 
 
 def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
@@ -116,7 +116,7 @@ def test_cmyk_jpeg_is_converted_to_colour(tmp_path):
     difference = read_image(path).pixels.astype(int) - expected
     assert read_header(path).channels == 3
     assert read_header(path).loss == read_image(path).loss
-    assert read_image(path).loss.startswith("CMYK colours, which become RGB")
+    assert read_image(path).loss.startswith("CMYK colours, which Pillow converts to RGB")
     assert np.abs(difference).mean() < 10
 
 
@@ -167,6 +167,17 @@ def test_alpha_is_set_aside_and_written_back(tmp_path, suffix, channels):
     np.testing.assert_array_equal(image.alpha, alpha)
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")
+def test_damaged_tag_that_is_not_needed_leaves_the_pixels(tmp_path):
+    data = bytearray(KINDS["grey.tif"][0])
+    photometric = data.index(struct.pack("<HH", 262, 3))
+    struct.pack_into("<I", data, photometric + 4, 2)  # two values where one belongs
+    (tmp_path / "x.tif").write_bytes(data)
+    with PIL.Image.open(tmp_path / "x.tif") as image:
+        expected = np.asarray(image)[..., None]
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif").pixels, expected)
+
+
 def test_transparent_colour_of_a_palette_is_alpha(tmp_path):
     PALETTE.save(tmp_path / "x.png", transparency=3)
     image = read_image(tmp_path / "x.png")
@@ -175,10 +186,10 @@ def test_transparent_colour_of_a_palette_is_alpha(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif", ".tiff", ".bmp"])
-@pytest.mark.parametrize("pixels", [GREY, RGB, DEEP], ids=["grey", "colour", "16-bit"])
+@pytest.mark.parametrize("pixels", [GREY, RGB, GREY_16_BIT], ids=["grey", "colour", "16-bit"])
 def test_lossless_files_give_back_the_same_pixels(tmp_path, suffix, pixels):
     path = tmp_path / f"x{suffix}"
-    if pixels is DEEP and suffix == ".bmp":
+    if pixels is GREY_16_BIT and suffix == ".bmp":
         with pytest.raises(ImageError, match=r"x\.bmp: cannot be encoded"):
             write_image(path, pixels)
         assert not path.exists()
@@ -219,7 +230,7 @@ def test_file_that_cannot_be_encoded_leaves_the_old_one(tmp_path):
     write_image(path, RGB)
     before = path.read_bytes()
     with pytest.raises(ImageError, match="cannot be encoded"):
-        write_image(path, DEEP, force=True)
+        write_image(path, GREY_16_BIT, force=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -232,8 +243,8 @@ BAD = {
     "WebP of 3 frames": (animated("WEBP"), "has 3 frames"),
     "TIFF of 3 pages": (animated("TIFF"), "has 3 frames"),
     "30,000 px": (png(30_000, 30_000, 8, 2, b""), "is larger than .* megapixels"),
-    "32-bit": (encoded(pil(DEEP, "I"), format="TIFF"), "has 32 bits a pixel"),
-    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits a pixel"),
+    "32-bit": (encoded(pil(GREY_16_BIT, "I"), format="TIFF"), "has 32 bits per channel"),
+    "floating point": (encoded(pil(GREY, "F"), format="TIFF"), "has 32 bits per channel"),
     "truncated": (KINDS["grey.png"][0][:-40], "is damaged or truncated"),
 }
 
@@ -288,11 +299,11 @@ def test_every_encoding_is_covered_here():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_resizing_keeps_dtype_and_flat_colour(dtype):
-    white = np.iinfo(dtype).max
-    flat = np.full((12, 20, 3), white, dtype)
+    data_range = np.iinfo(dtype).max
+    flat = np.full((12, 20, 3), data_range, dtype)
     result = resized(flat, 30, 7)
     assert result.dtype == dtype
     assert result.shape == (30, 7, 3)
-    assert (result == white).all()
+    assert (result == data_range).all()
     same = draw(4, dtype=dtype)
     np.testing.assert_array_equal(resized(same, 16, 16), same)

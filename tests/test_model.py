@@ -6,9 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.core.model import LUMA, Model, load, new_meta
+from mlr.core.model import LUMA, Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import MlrError, ModelError, OptionError, OutputExistsError
+from mlr.io.model_file import load_model, save_model
 from mlr.training.train import train
 from tests.conftest import draw_pairs
 
@@ -18,7 +19,7 @@ FIELD = ReceptiveField.square(3)
 def model(channels=3, expressions=("happy",), height=6, width=7):
     rng = np.random.default_rng(0)
     weights = rng.normal(0, 0.2, (len(expressions), channels, 10, height, width))
-    return Model(weights.astype(np.float32), FIELD, expressions, new_meta(source="neutral"))
+    return Model(weights.astype(np.float32), FIELD, expressions, ModelInfo(source="neutral"))
 
 
 def image(channels=3, height=6, width=7, dtype=np.uint8):
@@ -160,16 +161,16 @@ def styled(tmp_path_factory):
 
 
 def test_the_summary_says_what_the_style_is(styled):
-    look = styled.registered.looks["happy"]
+    look = styled.registered.appearances["happy"]
     assert styled.summary()["styles"]["happy"]["explained"] == look.explained
     assert ", registered, " in repr(styled)
     for style, groups in ((1.5, [-0.5, 1.5]), (-0.5, None)):
         own = {"happy": replace(look, style=style, other=-0.5, explained=0.9)}
-        found = replace(styled, registered=replace(styled.registered, looks=own))
+        found = replace(styled, registered=replace(styled.registered, appearances=own))
         said = {"explained": 0.9, "groups": groups, "default": style}
         assert found.summary()["styles"] == {"happy": said}
     own = {"happy": replace(look, explained=0.0)}
-    found = replace(styled, registered=replace(styled.registered, looks=own))
+    found = replace(styled, registered=replace(styled.registered, appearances=own))
     assert found.summary()["styles"] == {"happy": None}
     assert "styles" not in model().summary()
 
@@ -181,7 +182,7 @@ def test_parameters_do_not_count_taps_off_the_frame():
 
 def test_the_file_follows_the_contract(tmp_path):
     m = model(3, ("happy", "sad"))
-    m.save(tmp_path / "m.npz")
+    save_model(m, tmp_path / "m.npz")
     with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
         assert sorted(file) == ["meta", "taps", "weights"]
         assert file["weights"].dtype == np.float32
@@ -192,9 +193,9 @@ def test_the_file_follows_the_contract(tmp_path):
     assert meta["format"] == 2
     assert meta["expressions"] == ["happy", "sad"]
     assert meta["eyes"] == [[0.32, 0.36], [0.68, 0.36]]
-    again = load(tmp_path / "m.npz")
+    again = load_model(tmp_path / "m.npz")
     assert again.receptive_field == FIELD
     assert again.expressions == m.expressions
     assert np.array_equal(again.synthesize(image(), "sad"), m.synthesize(image(), "sad"))
     with pytest.raises(OutputExistsError):
-        m.save(tmp_path / "m.npz")
+        save_model(m, tmp_path / "m.npz")

@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ModelError
 from mlr.io.files import is_folder_name
 from mlr.io.npz import read_npz, write_npz
@@ -185,7 +185,7 @@ def test_missing_array_is_named(path, missing):
         (META | {"format": None}, "format version is None"),
         (META | {"format": "1"}, "format version is '1'"),
         (META | {"format": 0}, "format version is 0"),
-        (META | {"format": 9}, "has format version 9, this program reads up to 3: update mlr"),
+        (META | {"format": 9}, "has format version 9, expected at most 3: update mlr"),
         (META | {"expressions": 3}, "damaged"),
         (META | {"expressions": None}, "damaged"),
         (META | {"expressions": []}, "do not fit 0 expressions"),

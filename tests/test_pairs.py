@@ -1,4 +1,4 @@
-"""Which files become pairs, in each of the layouts, and which are left out and named."""
+"""Which files become pairs, in each of the layouts, and which are skipped and named."""
 
 import sys
 import tracemalloc
@@ -28,7 +28,7 @@ def touch(root, *names):
 
 
 def found(pairs):
-    """Return for each person the file names of the source and of each target."""
+    """Return for each subject the file names of the source and of each target."""
     return [
         (p.source.name, {name: path.name for name, path in p.targets.items()})
         for p in pairs.subjects
@@ -146,7 +146,7 @@ def test_manifest_with_any_line_ends_and_with_a_byte_order_mark(tmp_path, encodi
     assert pairs.subjects[1].targets["sad"] == tmp_path / "sub" / "c.png"
 
 
-def test_manifest_rows_of_one_source_are_one_person(tmp_path):
+def test_manifest_rows_of_one_source_are_one_subject(tmp_path):
     manifest(
         tmp_path,
         "expression,target,source,note\n"
@@ -185,7 +185,7 @@ def test_reading_a_manifest_is_linear_in_its_lines(tmp_path, sources):
     assert lines_of_code(400) < 2.1 * lines_of_code(200)
 
 
-def test_people_take_a_few_hundred_bytes_each(tmp_path):
+def test_subjects_take_a_few_hundred_bytes_each(tmp_path):
     touch(
         tmp_path, *(f"{folder}/{n:05}.png" for folder in ("neutral", "happy") for n in range(900))
     )
@@ -219,12 +219,12 @@ def test_manifest_of_several_expressions_can_be_narrowed(tmp_path):
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (b"", "its first line is nothing; expected the columns source,target"),
+        (b"", "its first line is empty; expected the columns source,target"),
         (b"a,b\n1,2\n", "its first line is a,b; expected"),
         (b"source;target\n1;2\n", "its first line is source;target; expected"),
         (b"source,target\n\xff\xfe,x\n", "not a CSV file in UTF-8"),
-        (b"source,target\n", "not one pair"),
-        (b"source,target\n,\n", "names no source or no target; not one pair is left"),
+        (b"source,target\n", "no pairs of images"),
+        (b"source,target\n,\n", "names no source or no target; no pairs are left"),
         (b"source,target,expression\na,b,../x\n", "'../x' cannot be the name of a folder"),
         (b"source,target,expression\na,b,x\ty\n", "cannot be the name of a folder"),
         (b"source,target\n" + b"x" * 200_000, "not a CSV file in UTF-8: field larger"),
@@ -232,7 +232,7 @@ def test_manifest_of_several_expressions_can_be_narrowed(tmp_path):
 )
 def test_manifest_that_cannot_be_used(tmp_path, text, cause):
     (tmp_path / "pairs.csv").write_bytes(text)
-    with pytest.raises(DataError, match=r"pairs\.csv|not one pair") as error:
+    with pytest.raises(DataError, match=r"pairs\.csv|no pairs") as error:
         find_pairs(tmp_path)
     assert cause in str(error.value)
 
@@ -243,9 +243,9 @@ def test_manifest_that_cannot_be_used(tmp_path, text, cause):
         ([], {}, "holds no folders; expected a folder 'neutral'"),
         (["a.png"], {}, "holds no folders"),
         (["happy/a.png", "sad/a.png"], {}, "holds happy, sad; expected a folder 'neutral'"),
-        (["neutral/a.png"], {}, "not one pair"),
+        (["neutral/a.png"], {}, "no pairs of images"),
         (["neutral/a.png", "happy/b.png"], {}, "has no partner"),
-        (["neutral/a.txt", "happy/a.txt"], {}, "not one pair"),
+        (["neutral/a.txt", "happy/a.txt"], {}, "no pairs of images"),
         (["neutral/a.png", "happy/a.png"], {"target": ["sad"]}, "no expression 'sad'.*: happy"),
         (["neutral/a.png", "happy/a.png"], {"source": "angry"}, "expected a folder 'angry'"),
         (["neutral/a.png", "happy/a.png"], {"source": ".."}, r"expected a folder '\.\.'"),
@@ -296,7 +296,7 @@ def test_one_colour_image_makes_the_set_colour(tmp_path):
             assert image.pixels.shape == (16, 16, 3)
 
 
-def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
+def test_subjects_without_an_expression_count_for_the_others(tmp_path):
     draw_pairs(tmp_path, targets=("happy", "sad", "angry"))
     for name in ("sad/0.png", "sad/1.png", "angry/4.png"):
         (tmp_path / name).unlink()
@@ -314,7 +314,7 @@ def test_what_synthesize_wrote_beside_its_input_is_not_learnt(tmp_path):
     draw_pairs(tmp_path, targets=("happy", "neutral-happy"))
     pairs = find_pairs(tmp_path)
     assert pairs.expressions == ("happy",)
-    assert "left out neutral-happy" in pairs.notes[0]
+    assert "skipped neutral-happy" in pairs.notes[0]
     assert find_pairs(tmp_path, target=["neutral-happy"]).expressions == ("neutral-happy",)
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mlr.kernels import parallel
-from mlr.kernels.parallel import share_out, share_out_all
+from mlr.kernels.parallel import parallel_for, parallel_for_all
 from mlr.utils.threads import limited
 
 
@@ -14,7 +14,7 @@ from mlr.utils.threads import limited
 def test_every_item_is_done_once(threads, count):
     done = []
     with limited(threads):
-        share_out(lambda begin, end: done.extend(range(begin, end)), count)
+        parallel_for(lambda begin, end: done.extend(range(begin, end)), count)
     assert sorted(done) == list(range(count))
 
 
@@ -27,19 +27,19 @@ def test_several_loops_are_all_done(threads):
 
     counts = {"a": 3, "b": 0, "c": 40, "d": 1}
     with limited(threads):
-        share_out_all([(kernel, count, (name,)) for name, count in counts.items()])
-        share_out_all([])
+        parallel_for_all([(kernel, count, (name,)) for name, count in counts.items()])
+        parallel_for_all([])
     assert sorted(done) == [(name, n) for name, count in counts.items() for n in range(count)]
 
 
-def test_helpers_work_besides_the_caller():
+def test_workers_share_the_loop_with_the_caller():
     both = threading.Barrier(2)
     with limited(2):
-        share_out(lambda begin, end: both.wait(timeout=60) if begin < 2 else None, 2)
+        parallel_for(lambda begin, end: both.wait(timeout=60) if begin < 2 else None, 2)
     assert not both.broken
 
 
-def test_a_helper_that_comes_late_is_not_taken_for_one_at_work(monkeypatch):
+def test_a_worker_that_starts_late_is_not_waited_for(monkeypatch):
     at_work, late, gone, done = threading.Event(), threading.Event(), threading.Event(), []
 
     def ask(call, times):
@@ -61,13 +61,13 @@ def test_a_helper_that_comes_late_is_not_taken_for_one_at_work(monkeypatch):
             time.sleep(0.3)
             done.append("at work")
 
-    monkeypatch.setattr(parallel, "_ask", ask)
+    monkeypatch.setattr(parallel, "_call_workers", ask)
     with limited(3):
-        share_out(kernel, 2)
+        parallel_for(kernel, 2)
     assert done == ["late", "at work"]
 
 
-def test_what_goes_wrong_in_a_helper_reaches_the_caller():
+def test_an_error_in_a_worker_reaches_the_caller():
     both = threading.Barrier(2)
 
     def kernel(begin, end):
@@ -76,14 +76,14 @@ def test_what_goes_wrong_in_a_helper_reaches_the_caller():
             raise ZeroDivisionError
 
     with limited(2), pytest.raises(ZeroDivisionError):
-        share_out(kernel, 2)
+        parallel_for(kernel, 2)
 
 
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="there is one processor, or threads cannot be moved",
 )
-def test_helpers_are_kept_off_one_processor_that_of_the_caller():
+def test_workers_are_kept_off_the_processor_of_the_caller():
     both = threading.Barrier(2)
     places = {}
 
@@ -93,9 +93,9 @@ def test_helpers_are_kept_off_one_processor_that_of_the_caller():
         places[threading.current_thread()] = os.sched_getaffinity(0)
 
     with limited(2):
-        share_out(kernel, 2)
+        parallel_for(kernel, 2)
     processors = places.pop(threading.main_thread())
-    (helper,) = places.values()
+    (worker,) = places.values()
     assert processors == os.sched_getaffinity(0)
-    assert helper < processors
-    assert len(helper) == len(processors) - 1
+    assert worker < processors
+    assert len(worker) == len(processors) - 1

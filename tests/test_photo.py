@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlr import load, save
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.alignment import EYES, face_share
 from mlr.core.bands import bands
 from mlr.core.exposure import Exposure, row_sums
 from mlr.core.layout import Layout
-from mlr.core.model import Model, load
+from mlr.core.model import Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, ImageError
 from mlr.io.images import read_image, resized, write_image
@@ -65,7 +66,7 @@ def brightening(channels=3, side=SIDE) -> Model:
     """Return a model that makes every pixel 0.2 brighter, whatever the exposure."""
     weights = np.zeros((1, channels, 10, side, side), np.float32)
     weights[:, :, 4], weights[:, :, 9] = 1, 0.2
-    return Model(weights, ReceptiveField.square(3), ("happy",), {"eyes": EYES})
+    return Model(weights, ReceptiveField.square(3), ("happy",))
 
 
 @cache
@@ -593,7 +594,7 @@ def test_cmyk_becomes_rgb_without_its_profile(run, model, tmp_path):
         out = () if command[0] == "synthesize" else ("-o", tmp_path / "crops")
         result = run(*command, *out, "--eyes", eyes)
         assert result.code == 0
-        assert "note: 1 image holds CMYK colours, which become RGB" in result.err
+        assert "note: 1 image holds CMYK colours, which Pillow converts to RGB" in result.err
     with PIL.Image.open(tmp_path / "o.jpg") as image:
         assert image.mode == "RGB"
         assert "icc_profile" not in image.info
@@ -613,7 +614,7 @@ def test_an_animation_is_refused_in_one_line(run, model, tmp_path):
 def test_faces_smaller_than_the_model_are_changed_and_noted(run, tmp_path, size, small):
     write_image(tmp_path / "ann.png", scene())
     eyes = write_table(tmp_path / "eyes.csv", {"ann.png": [Eyes(120 + 100j, 140 + 100j)]})
-    brightening(side=size).save(tmp_path / "model.npz")
+    save(brightening(side=size), tmp_path / "model.npz")
     command = ["synthesize", tmp_path / "model.npz", tmp_path / "ann.png", "--eyes", eyes]
     result = run(*command)
     assert result.code == 0

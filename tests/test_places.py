@@ -75,7 +75,10 @@ def test_statistics_and_manifests_too(run, data, address, tmp_path):
     [
         ("nix://x", "nix://x: cannot be reached: "),
         ("memory://none", "memory://none: does not exist; expected a folder of training images"),
-        ("memory://faces/sad", "memory://faces/sad: holds no folders; expected a folder 'neutral'"),
+        (
+            "memory://faces/sad",
+            "memory://faces/sad: contains no folders; expected a folder 'neutral'",
+        ),
     ],
 )
 def test_what_is_not_there_is_said(run, address, tmp_path, place, said):

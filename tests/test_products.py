@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mlr.kernels import jit, products
 from mlr.kernels import pack as packing
+from mlr.kernels._llvm import BLOCK, TILE
 from mlr.kernels.pack import clear_from, pack, samples_shape
 from mlr.kernels.products import BLOCKS, MOST, ROWS, add_products, sums_of
-from mlr.kernels.vectors import BLOCK, TILE
 from mlr.utils.threads import limited
 
 from .naive import naive_products, naive_sums
@@ -189,13 +189,13 @@ def test_one_signature_each():
     [
         ("MLR_PLAIN_KERNELS", "1", "jit.PLAIN_KERNELS"),
         ("NUMBA_DISABLE_JIT", "1", "jit.PLAIN_KERNELS"),
-        ("NUMBA_CPU_NAME", "generic", "not vectors.DOT and vectors.TILE == 8"),
+        ("NUMBA_CPU_NAME", "generic", "not _llvm.DOT and _llvm.TILE == 8"),
     ],
 )
 def test_other_processors_and_plain_loops_have_the_same_bits(variable, value, check):
     program = (
         "import numpy as np\n"
-        "from mlr.kernels import jit, vectors\n"
+        "from mlr.kernels import _llvm, jit\n"
         "from tests.test_products import TAPS, products_of, samples, totals_of\n"
         "a, b = samples(1, (1, 3, 30, 40)), samples(2, (1, 3, 30, 40))\n"
         f"assert {check}\n"

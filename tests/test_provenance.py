@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlr
-from mlr.core.model import load
+from mlr import load
 from mlr.io.images import read_image, write_image
 from mlr.io.provenance import describe_image, new_record, to_exif
 from tests.conftest import draw
@@ -77,7 +77,7 @@ def test_same_work_gives_the_same_bytes(run, model, face, tmp_path):
 def test_bmp_has_no_place_and_the_user_is_told(run, model, face, tmp_path):
     output = tmp_path / "x.bmp"
     told = run("synthesize", model, face, "-o", output)
-    assert "note: 1 output in BMP, which cannot say how it was made\n" in told.err
+    assert "note: 1 output in BMP, which cannot store the record\n" in told.err
     assert info(run, output)["kind"] == "image"
     silent = run("synthesize", model, face, "-o", output, "--force", "--no-metadata")
     assert "BMP" not in silent.err

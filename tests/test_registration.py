@@ -16,7 +16,8 @@ from mlr.core.registration import register as registration
 from mlr.core.registration.features import features_of, is_grey
 from mlr.core.registration.geometry import Geometry, feature_size, planes_of
 from mlr.core.registration.register import Template
-from mlr.core.registration.synthesis import Change, Look, Registered
+from mlr.core.registration.synthesis import Appearance, Change, Registered
+from mlr.kernels import blur as blurring
 from mlr.kernels import register as kernels
 from mlr.samples import draw_face
 from mlr.utils.threads import limited
@@ -278,13 +279,18 @@ def test_halving_takes_means_of_four():
 @pytest.mark.parametrize("sigma", [0.0, 1.0, 1.5, 1.875, 4.0, 8.0])
 @pytest.mark.parametrize("size", [(30, 41), (3, 2)])
 def test_blur(sigma, size):
-    found = noise(4, 3, *size)
-    expected = naive.naive_blur(found, sigma)
-    expected[0] = found[0]
-    half = kernels.gaussian(sigma)
-    kernels.blur_planes(1, 3, found, half)
-    np.testing.assert_allclose(found, expected, atol=2e-6)
-    assert len(half) == int(3 * sigma + 0.5) + 1
+    image = noise(4, 3, *size)
+    expected = naive.naive_blur(image, sigma)
+    np.testing.assert_allclose(blurring.blur(image, sigma), expected, atol=2e-6)
+    alone = blurring.blur(image, sigma, threads=False)
+    np.testing.assert_array_equal(blurring.blur(image, sigma), alone)
+    wide = blurring.blur(image.astype(float), sigma)
+    np.testing.assert_allclose(wide, naive.naive_blur(image.astype(float), sigma), atol=1e-14)
+    cut = min(1, *(side // 3 for side in size))
+    inner = slice(cut, size[0] - cut), slice(cut, size[1] - cut)
+    np.testing.assert_array_equal(blurring.blur(image, sigma, cut), alone[:, *inner])
+    half = blurring.gaussian(sigma)
+    assert len(half) == blurring.radius_of(sigma) + 1
     assert half[0] + 2 * half[1:].sum() == pytest.approx(1, abs=1e-6)
 
 
@@ -361,9 +367,9 @@ def test_gauss_newton(second, size, steps):
         values.append(np.empty((kernels.VALUES, *size), np.float32))
         kernels.with_derivatives(interleaved(each), values[-1])
     found = start.copy()
-    halves = (kernels.gaussian(sigma) for sigma in (3.0, 1.875, 2.0))
+    halves = tuple(blurring.gaussian(sigma) for sigma in (3.0, 1.875, 2.0))
     kernels.gauss_newton(
-        *values, weight, np.float32(second), found, *halves, registration.DAMPING, steps
+        *values, weight, np.float32(second), found, halves, registration.DAMPING, steps
     )
     kept = 2 if second else 1
     expected = naive.naive_level(
@@ -380,11 +386,9 @@ def test_no_step_is_longer_than_a_pixel():
     for each, into in zip((moving, fixed), values, strict=True):
         kernels.with_derivatives(each, into)
     field, weight = np.zeros((2, 32, 32), np.float32), np.ones((32, 32), np.float32)
-    halves = kernels.gaussian(1.0), kernels.gaussian(0.0), kernels.gaussian(0.0)
+    halves = blurring.gaussian(1.0), blurring.gaussian(0.0), blurring.gaussian(0.0)
     for steps in (1, 2):
-        kernels.gauss_newton(
-            *values, weight, np.float32(1), field, *halves, registration.DAMPING, 1
-        )
+        kernels.gauss_newton(*values, weight, np.float32(1), field, halves, registration.DAMPING, 1)
         np.testing.assert_allclose(field[1, :, 6:-10], steps, rtol=1e-4)
         assert np.hypot(*field).max() <= steps * 1.0001
 
@@ -566,14 +570,14 @@ def contents(kept):
         name: [part.tobytes() if isinstance(part, np.ndarray) else part for part in parts.values()]
         for name, parts in ((name, vars(frame)) for name, frame in kept.frames.items())
     }
-    return (kept.source.tobytes(), kept.geometry, kept.white), frames
+    return (kept.source.tobytes(), kept.geometry, kept.eye_white), frames
 
 
 @pytest.mark.parametrize(("geometry", "kind"), CASES[::3])
 def test_group(geometry, kind):
     images = [as_kind(face(subject), kind) for subject in range(4)]
     known = [features_of(fields.area_averaged(image, *geometry.size)) for image in images]
-    found, mean = groupwise.group(geometry, known)
+    found, mean = groupwise.register_to_mean(geometry, known)
     kept = 2 if kind == "colour" else 1
     expected, wanted = naive.naive_group(
         [planes(each.half)[:kept] for each in known], weights(geometry), geometry is SQUARE
@@ -710,9 +714,9 @@ def test_white_of_the_eyes(geometry):
     own = features_of(picture(5, height, width))
     field = smooth(6, 2, *geometry.fields, sigma=6, largest=2)
     expected = naive.naive_white(own.luminance.astype(float), field, *place_of(geometry))
-    assert templates.white_of(geometry, own, field) == pytest.approx(expected, abs=1e-5)
+    assert templates.eye_white_of(geometry, own, field) == pytest.approx(expected, abs=1e-5)
     dark = replace(own, luminance=np.zeros_like(own.luminance))
-    assert templates.white_of(geometry, dark, field) == 1 / 255
+    assert templates.eye_white_of(geometry, dark, field) == 1 / 255
 
 
 def test_the_whites_lie_beside_the_pupils():
@@ -725,14 +729,14 @@ def test_the_whites_lie_beside_the_pupils():
         spot = luminance.copy()
         spot[y - 1 : y + 2, x - 2 : x + 3] = 1
         own = replace(features(1), luminance=spot)
-        white = templates.white_of(SQUARE, own, still)
+        white = templates.eye_white_of(SQUARE, own, still)
         assert white == (1 / 255 if not expected else pytest.approx(1)), (y, x)
 
 
 def test_eyes_outside_of_the_image_have_no_white():
     outside = Geometry((128, 128), ((1.4, 0.3), (1.8, 0.3)))
     still = np.zeros((2, 64, 64), np.float32)
-    assert templates.white_of(outside, features(1), still) == 1 / 255
+    assert templates.eye_white_of(outside, features(1), still) == 1 / 255
 
 
 def test_light_on_teeth():
@@ -878,14 +882,14 @@ def test_white_of_a_training_set_is_the_mean():
     kept = trained()
     assert kept.geometry == SQUARE
     known = [features(subject) for subject in PEOPLE]
-    registered, _ = groupwise.group(SQUARE, known)
+    registered, _ = groupwise.register_to_mean(SQUARE, known)
     whites = [
         naive.naive_white(each.luminance.astype(float), field, *place_of(SQUARE))
         for each, field in zip(known, registered, strict=True)
     ]
-    assert kept.white == pytest.approx(np.mean(whites), rel=1e-4)
+    assert kept.eye_white == pytest.approx(np.mean(whites), rel=1e-4)
     assert np.std(whites) > 0.01
-    assert kept.white > np.mean([each.light[20:50, 20:44].mean() for each in known])
+    assert kept.eye_white > np.mean([each.light[20:50, 20:44].mean() for each in known])
 
 
 # --- eyes ---------------------------------------------------------------------------------------
@@ -1002,7 +1006,7 @@ def test_templates_are_placed_by_the_eyes(crop):
 def look(seed, geometry=SQUARE, channels=3, **parts):
     """Return what might have been learnt of an expression."""
     half, whole = geometry.fields, geometry.size
-    known = Look(
+    known = Appearance(
         motion=smooth(seed, 2, *half, sigma=6, largest=3),
         shape=smooth(seed + 1, 2, *half, sigma=6, largest=0.5),
         mean=smooth(seed + 2, channels, *whole, largest=0.1),
@@ -1040,7 +1044,7 @@ def changed(known, image, ridge, shares, strength, styles):
     """Return what becomes of an image, by registration, the parts and their change."""
     found = known.register(image)
     parts = [
-        (known.part(found, name, ridge), share, styles.get(name)) for name, share in shares.items()
+        known.part(found, name, ridge, share, styles.get(name)) for name, share in shares.items()
     ]
     return known.change(found, parts, strength)
 
@@ -1091,7 +1095,7 @@ def test_change(geometry, kind, lights, white):
             "c": c,
             "replaced": kept.share.astype(float),
             "plain": kept.plain,
-            "white": seen / known.white,
+            "white": seen / known.eye_white,
             "style": styles[name],
             "light": lambda W: naive.naive_framed_light(own.light, W, oval(geometry)) / kept.light,
             "ridge": lambda framed: ridge(name, framed),
@@ -1144,7 +1148,7 @@ def test_outside_of_the_mask_nothing_changes():
     change = changed(known, image, ridge, {"happy": 1.0}, 1.0, {})
     field, _ = known.template.best(features_of(interleaved(image)))
     back = naive.naive_inverse(
-        naive.naive_composed(field.astype(float), known.looks["happy"].motion.astype(float))
+        naive.naive_composed(field.astype(float), known.appearances["happy"].motion.astype(float))
     )
     half, whole = masks(SQUARE)
     n = naive.naive_enlarged(change.motion.astype(float), 64, 64)

@@ -13,8 +13,9 @@ import pytest
 
 import mlr
 from mlr.evaluation.evaluate import evaluate
-from mlr.evaluation.report_page import SIDE, PairScores, choose_pictured, write_report_page
-from mlr.evaluation.sheet import PairPicture
+from mlr.evaluation.report_page import SIDE, choose_pictured, render_page
+from mlr.evaluation.scores import PairScores
+from mlr.evaluation.sheet import pair_pictures
 from mlr.io.images import write_image
 from tests.conftest import PEOPLE, draw, draw_pairs
 
@@ -59,11 +60,7 @@ def scores(mse):
     return {**part, "psnr": 1.0, "face": part, "mouth": part}
 
 
-def mean_scores(mse):
-    return {**scores(mse), "same_person": None}
-
-
-def test_page_needs_nothing_else_and_tells_all(report):
+def test_page_needs_no_other_file_and_shows_all_pairs(report):
     path, result = report
     text = path.read_text()
     page = Page(text)
@@ -72,7 +69,7 @@ def test_page_needs_nothing_else_and_tells_all(report):
     assert "https:" not in text
     assert page.tags.count("svg") == 2
     assert text.count("<tr data-id=") == result["pairs"] == 2 * (PEOPLE + 1)
-    assert "{&#x27;" not in text  # facts of a model are written for people
+    assert "{&#x27;" not in text  # facts are text, not Python
     for means in result["targets"].values():
         for part in (means, means["face"], means["mouth"], means["copy_input"]["mouth"]):
             assert f"<td class=group>{part['mse']:.5f}</td>" in text
@@ -81,18 +78,15 @@ def test_page_needs_nothing_else_and_tells_all(report):
     assert {len(files) for files in pictures(text).values()} == {4}
 
 
-def test_a_pair_shows_face_mouth_and_person(tmp_path):
+def test_a_pair_shows_face_mouth_and_identity():
     ours = {**scores(0.5), "face": {**scores(0.25)}, "mouth": {**scores(0.125)}}
     pairs = [
         PairScores("ann", "happy", ours, scores(1.0), 0.375),
         PairScores("bob", "happy", scores(0.01), scores(1.0)),
     ]
-    means = {"happy": {**mean_scores(0.5), "same_person": 0.75, "copy_input": mean_scores(1.0)}}
-    path = tmp_path / "page.html"
-    picture = PairPicture("", draw(1), draw(2), draw(3))
-    write_report_page(path, "x", {}, means, pairs, lambda _: picture)
-    text = path.read_text()
-    assert "<td class=group>0.75</td>" in text
+    text = render_page("x", {}, pairs, [])
+    assert "<td class=group>&ndash;</td></tr>" in text
+    assert "<td class=group>0.38</td></tr>" in render_page("x", {}, pairs[:1], [])
     ann, bob = (
         re.findall(r'data-value="(.*?)"', row) for row in re.findall(r"<tr data-id.*", text)
     )
@@ -102,35 +96,30 @@ def test_a_pair_shows_face_mouth_and_person(tmp_path):
     assert heads.count("<th ") == len(ann)
 
 
-def test_names_are_text_and_never_markup(tmp_path):
+def test_names_are_text_and_never_markup():
     pair = PairScores(ODD, ODD, scores(0.5), scores(0.0))
-    picture = PairPicture("", draw(1, 300), draw(2, 300), draw(3, 300))
-    means = {ODD: {**mean_scores(0.5), "copy_input": mean_scores(0.0)}}
-    path = tmp_path / "page.html"
-    write_report_page(path, ODD, {ODD: ODD}, means, [pair], lambda _: picture)
-    page = Page(path.read_text())
+    large = pair_pictures(*(draw(seed, 300) for seed in range(3)))
+    text = render_page(ODD, {ODD: ODD}, [pair], [(0, large)])
+    page = Page(text)
     assert page.tags.count("script") == 2  # the page's own
     assert page.links == []
-    assert path.read_text().count("onerror") == path.read_text().count("&lt;img src=x onerror")
-    for uri in pictures(path.read_text())["0"]:
+    assert text.count("onerror") == text.count("&lt;img src=x onerror")
+    for uri in pictures(text)["0"]:
         with PIL.Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as shown:
             assert shown.size == (SIDE, SIDE)
 
 
-def test_pictures_are_limited_and_the_page_says_so(tmp_path):
+def test_pictures_are_limited_and_the_page_says_so():
     pairs = [PairScores(str(n), "happy", scores(n / 1e6), scores(0.1)) for n in range(2000)]
-    picture = PairPicture("", draw(1), draw(2), draw(3))
-    means = {"happy": {**mean_scores(0.5), "copy_input": mean_scores(0.1)}}
-    path = tmp_path / "page.html"
-    write_report_page(path, "x", {}, means, pairs, lambda _: picture)
-    text = path.read_text()
-    assert "for 300 of the 2000 pairs" in text
-    shown = sorted(map(int, pictures(text)))
-    assert len(shown) == 300
-    assert shown[:1] + shown[-1:] == [0, 1999]
+    chosen = choose_pictured(pairs)
+    assert len(chosen) == 300
+    assert chosen[:1] + chosen[-1:] == [0, 1999]
+    text = render_page("x", {}, pairs, [(index, []) for index in chosen])
+    assert "of 300 of the 2000 pairs" in text
+    assert sorted(map(int, pictures(text))) == chosen
 
 
-def test_pictures_are_shared_out_over_expressions():
+def test_every_expression_gets_pictures():
     pairs = [PairScores("", "many", {}, {})] * 50 + [PairScores("", "few", {}, {})] * 4
     chosen = choose_pictured(pairs, 24)
     assert len(chosen) == len(set(chosen)) == 24

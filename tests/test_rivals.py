@@ -19,7 +19,7 @@ from benchmarks.comparison import claims, data, measures, protocol, report
 from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.kept import Kept
 from benchmarks.rivals import kernel_ridge, lasso, lsrf, masked, omp, pcr, pursuit, ridge, rrr
-from benchmarks.rivals.base import SETTINGS, WHITE
+from benchmarks.rivals.base import DATA_RANGE, SETTINGS
 from benchmarks.rivals.registry import find, make
 from mlr.recipes.fit import RECIPES
 from mlr.training.train import train
@@ -39,14 +39,14 @@ def rows(subjects, size, seed=0):
 
 
 def error(outputs, targets):
-    return float(np.square(outputs - targets / WHITE).mean())
+    return float(np.square(outputs - targets / DATA_RANGE).mean())
 
 
-# What every rival has to do.
+# The interface.
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_rival_keeps_to_its_interface(key, tmp_path):
+def test_rivals_have_the_same_interface(key, tmp_path):
     inputs, targets, held = faces(12), faces(12, seed=1), faces(3, seed=2)
     rival = make(key)
     grid = rival.grid()
@@ -85,16 +85,16 @@ def test_a_rival_memorises_four_pairs(key, setting):
     assert error(rival.predict(inputs), targets) < 1e-4
 
 
-def test_a_rival_regresses_the_change_if_told_to():
+def test_a_rival_regresses_the_change_on_request():
     inputs = faces(10)
     targets = inputs // 2 + 20
     plain, change = make("ridge"), make("ridge-change")
     for rival in (plain, change):
         rival.fit(inputs, targets, penalty=1e9)
-    mean = (targets / WHITE).mean(axis=0)
+    mean = (targets / DATA_RANGE).mean(axis=0)
     np.testing.assert_allclose(plain.predict(inputs)[0], mean, atol=1e-5)
-    moved = (targets / WHITE - inputs / WHITE).mean(axis=0)
-    np.testing.assert_allclose(change.predict(inputs), inputs / WHITE + moved, atol=1e-5)
+    moved = (targets / DATA_RANGE - inputs / DATA_RANGE).mean(axis=0)
+    np.testing.assert_allclose(change.predict(inputs), inputs / DATA_RANGE + moved, atol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["ridge", "pcr", "rrr"])
@@ -115,7 +115,9 @@ def test_one_pixel_to_one_pixel_recovers_planted_slopes():
     rival = make("pixel")
     rival.fit(inputs, targets, side=1, penalty=1e-6)
     new = faces(3, seed=1)
-    np.testing.assert_allclose(rival.predict(new) * WHITE, new * slope / 2 + 100 * bias, atol=3)
+    np.testing.assert_allclose(
+        rival.predict(new) * DATA_RANGE, new * slope / 2 + 100 * bias, atol=3
+    )
 
 
 def test_the_baselines_add_the_mean_change_or_nothing():
@@ -125,7 +127,7 @@ def test_the_baselines_add_the_mean_change_or_nothing():
     for key, change in (("copy", 0), ("mean-change", 10 * np.arange(8)[:, None, None])):
         rival = make(key)
         rival.fit(inputs, targets)
-        np.testing.assert_allclose(rival.predict(new) * WHITE, new + change * 1.0, atol=1e-3)
+        np.testing.assert_allclose(rival.predict(new) * DATA_RANGE, new + change * 1.0, atol=1e-3)
 
 
 def test_reduced_rank_regression_finds_a_planted_rank_and_keeps_to_its_own():
@@ -138,7 +140,7 @@ def test_reduced_rank_regression_finds_a_planted_rank_and_keeps_to_its_own():
     assert np.linalg.matrix_rank(lower["left"] @ lower["axes"]) == 3
 
 
-# Sparse ones find a planted support.
+# Sparse methods find a planted support.
 
 
 def planted(subjects=40, size=30, nonzero=3, seed=0):
@@ -181,7 +183,7 @@ def test_lsrf_at_the_authors_beta_looks_at_a_plus():
             assert set(rival.solution["supports"][k]) == plus
 
 
-def test_lsrf_without_the_locality_looks_where_it_is_told_to():
+def test_the_bonus_decides_the_support():
     X, W = planted(size=25)
     supports = pursuit.pursue(X[None], (X @ W)[None], 3)
     far = np.zeros((25, 25), np.float32)
@@ -208,7 +210,7 @@ def test_closeness_is_one_over_the_sum_of_distances_to_the_neighbours_windows():
         assert found[k[0] * size + k[1], j[0] * size + j[1]] == pytest.approx(1 / total, rel=1e-5)
 
 
-# Where scikit-learn has the method, the figures are the same.
+# Methods that scikit-learn has give the same results.
 
 
 def test_ridge_is_scikit_learns():
@@ -305,7 +307,7 @@ def test_folds_are_even_and_the_same_each_time():
     assert (fold == protocol.fold_of(81, 4)).all()
 
 
-def test_the_setting_is_chosen_by_the_error_on_people_left_out():
+def test_the_setting_is_chosen_by_the_error_of_held_out_subjects():
     inputs = faces(18, 4)
     X = inputs.reshape(18, -1) / 255
     noise = np.random.default_rng(1).normal(size=inputs.shape) * 10
@@ -326,7 +328,7 @@ def test_the_setting_is_chosen_by_the_error_on_people_left_out():
     assert chosen == make("ridge").grid()[int(np.argmin(errors))]
 
 
-def test_what_is_kept_is_measured_outside_of_the_eyes_and_the_mouth():
+def test_change_is_measured_outside_the_eyes_and_the_mouth():
     inputs = faces(2, 32)
     where = measures.expressive(32, 32)
     assert 0.2 < where.mean() < 0.5
@@ -354,7 +356,7 @@ def rival_figures(mse, **more):
 
 
 @pytest.mark.parametrize(("theirs", "verdict"), [(0.02, "yes"), (0.005, "no"), (0.01, "undecided")])
-def test_a_claim_is_held_against_the_figures_of_the_same_people(theirs, verdict):
+def test_claims_are_tested_on_the_same_subjects(theirs, verdict):
     noise = np.random.default_rng(0).normal(size=(2, 30)) * 1e-3
     noise -= noise.mean(axis=1, keepdims=True)
     figures = {
@@ -368,7 +370,7 @@ def test_a_claim_is_held_against_the_figures_of_the_same_people(theirs, verdict)
     assert found["needs less memory to train than it"] == "no"
 
 
-def test_learning_curves_are_held_against_each_other():
+def test_learning_curves_are_compared():
     ours = {"10": 0.4, "20": 0.3, "60": 0.1}
     figures = {
         "mlr-paper": rival_figures([0.1, 0.2], by_pairs=ours),
@@ -382,7 +384,7 @@ def test_learning_curves_are_held_against_each_other():
     assert "from 20 pairs on" in found[1]["figures"]
 
 
-def test_drawn_faces_from_elsewhere_are_faces_of_other_people():
+def test_drawn_faces_outside_the_data_set_are_of_other_subjects():
     outside = data.drawn_outside(32)
     assert list(outside) == ["other light", "sketch", "painting", "cat"]
     for images in outside.values():
@@ -417,14 +419,14 @@ def test_everything_is_compared_with_one_command(tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
     main([*command, "--force", "--resume"])
     said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if not line.startswith("left out")] == []  # nothing was run
+    assert [line for line in said if not line.startswith("skipped")] == []  # nothing was run
     again = json.loads((tmp_path / "rivals.json").read_text())
     assert again["rivals"] == result["rivals"]
 
 
 def test_without_pytorch_there_is_a_hint(monkeypatch, capsys):
     factories = {key: factory for key, factory in find()[0].items() if key in KEYS}
-    hint = "left out pix2pix: needs mlr[rivals]: pip install 'mlr[rivals]'"
+    hint = "skipped pix2pix: needs mlr[rivals]: pip install 'mlr[rivals]'"
     monkeypatch.setattr(comparison, "find", lambda: (factories, [hint]))
     with pytest.raises(SystemExit, match="1"):
         main(["--gan", "--force"])

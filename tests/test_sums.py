@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import DataError
 from mlr.io.images import write_image
 from mlr.io.statistics_file import load_statistics
@@ -117,7 +117,7 @@ def test_same_from_python(shards, sums, tmp_path):
 
 def test_same_pair_twice_counts_twice(shards, sums):
     model = mlr.train([shards / "ann", sums / "ann.npz"])
-    assert model.meta["pairs"] == {"happy": 2, "sad": 2}
+    assert model.info.pairs == {"happy": 2, "sad": 2}
     assert not np.array_equal(model.weights, mlr.train(shards / "ann").weights)
 
 
@@ -154,7 +154,7 @@ def test_expression_that_only_some_have(run, shards, sums, tmp_path):
     draw_pairs(tmp_path / "angry", [20], targets=("angry", "happy"))
     data, like = [shards / "all", tmp_path / "angry"], tmp_path / "s.npz"
     assert run("train", *data, "-o", tmp_path / "m.npz").code == 0
-    assert load(tmp_path / "m.npz").meta["pairs"] == {"angry": 1, "happy": 10, "sad": 9}
+    assert load(tmp_path / "m.npz").info.pairs == {"angry": 1, "happy": 10, "sad": 9}
     assert run("statistics", *data, "-o", like).code == 0
     without = trained(run, tmp_path, like, "--remove", tmp_path / "angry")
     assert trained(run, tmp_path, shards / "all", like=like) == without
@@ -230,7 +230,7 @@ def test_other_source_expression_is_refused(run, shards, sums, tmp_path):
         f"mlr: error: {path}: statistics of the source expression sad, not happy"
     ]
     assert run("train", path, "-o", tmp_path / "m.npz").code == 0
-    assert load(tmp_path / "m.npz").meta["source"] == "sad"
+    assert load(tmp_path / "m.npz").info.source == "sad"
 
 
 def test_pairs_that_were_never_in_are_refused(run, shards, tmp_path):
@@ -257,7 +257,7 @@ def test_image_that_cannot_be_taken_out_stops_it_all(run, sums, tmp_path):
     (tmp_path / "out" / "sad" / "5.png").unlink()  # a pair that there is not: the others go out
     result = run("train", sums / "all.npz", "--remove", tmp_path / "out", "-o", tmp_path / "m.npz")
     assert result.code == 1
-    assert load(tmp_path / "m.npz").meta["pairs"] == {"happy": 7, "sad": 8}
+    assert load(tmp_path / "m.npz").info.pairs == {"happy": 7, "sad": 8}
 
 
 def test_deep_images_taken_out_leave_no_trace(run, shards, tmp_path):

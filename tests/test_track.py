@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlr.core.model import load
+from mlr import load, save
 from mlr.errors import ImageError
 from mlr.io.clips import change_clip
 from mlr.io.images import read_image
@@ -269,7 +269,7 @@ def decoded(ffmpeg, path):
 def test_a_clip_of_an_unaligned_face(run, ffmpeg, london, tmp_path):
     frames = [frame for frame, _ in moving(12, grain=1)]
     source = film(ffmpeg, tmp_path / "x.mp4", frames)
-    london.save(tmp_path / "model.npz")
+    save(london, tmp_path / "model.npz")
     assert run("synthesize", tmp_path / "model.npz", source).code == 0
     before, after = (decoded(ffmpeg, tmp_path / name) for name in ("x.mp4", "x-happy.mp4"))
     assert len(after) == 12

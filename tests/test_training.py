@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.core.model import load
+from mlr import load
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, MlrError, MlrWarning, OutputExistsError
 from mlr.io.images import write_image
@@ -62,7 +62,7 @@ def test_shards_trained_apart_and_added_give_the_same_model_file(tmp_path):
     mlr.train(tmp_path / "all", tmp_path / "whole.npz", recipe="paper")
     parts = [mlr.statistics(tmp_path / f"shard{shard}", recipe="paper") for shard in (2, 0, 1)]
     summed = fit(Paper(), parts[0] + parts[1] + parts[2])
-    summed.save(tmp_path / "summed.npz")
+    mlr.save(summed, tmp_path / "summed.npz")
     assert (tmp_path / "summed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
@@ -75,7 +75,7 @@ def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
         return mlr.statistics(tmp_path / folder, recipe="paper")
 
     left = accumulated("all") - accumulated("leaves")
-    fit(Paper(), left).save(tmp_path / "a.npz")
+    mlr.save(fit(Paper(), left), tmp_path / "a.npz")
     mlr.train(tmp_path / "stays", tmp_path / "b.npz", recipe="paper")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
@@ -86,7 +86,7 @@ def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
         (tmp_path / "data" / "sad" / f"{subject:03d}.png").unlink()
     with pytest.warns(MlrWarning, match=r"00[25]\.png: has no partner"):
         model = mlr.train(tmp_path / "data", recipe="paper")
-    assert model.meta["pairs"] == {"happy": 10, "sad": 8}
+    assert model.info.pairs == {"happy": 10, "sad": 8}
     stay = [n for n in range(10) if n not in (2, 5)]
     X = np.stack([images["neutral"][n] for n in stay]) / 255
     T = np.stack([images["sad"][n] for n in stay]) / 255
@@ -102,7 +102,7 @@ def test_an_image_that_cannot_be_decoded_costs_its_own_pair_alone(tmp_path):
     broken.write_bytes(data[: len(data) // 2])
     with pytest.warns(MlrWarning, match=r"004\.png: is damaged or truncated"):
         model = mlr.train(tmp_path / "data")
-    assert model.meta["pairs"] == {"happy": 10, "sad": 9}
+    assert model.info.pairs == {"happy": 10, "sad": 9}
     broken.unlink()
     with pytest.warns(MlrWarning, match="has no partner"):
         assert mlr.train(tmp_path / "data").weights.tobytes() == model.weights.tobytes()
@@ -136,31 +136,31 @@ def test_one_pair_is_enough(tmp_path):
     write_set(tmp_path / "data", [0], ("happy",))
     model = mlr.train(tmp_path / "data")
     assert np.isfinite(model.weights).all()
-    assert model.meta["pairs"] == {"happy": 1}
+    assert model.info.pairs == {"happy": 1}
 
 
 def test_the_metadata_say_how_the_model_was_made(tmp_path):
     write_set(tmp_path / "data", range(4))
     paper = mlr.train(tmp_path / "data", recipe="paper")
-    assert paper.meta["recipe"] == "paper"
-    assert paper.meta["penalty"] == 0.4
-    assert paper.meta["source"] == "neutral"
-    assert paper.meta["version"] == mlr.__version__
-    assert len(paper.meta["digest"]) == 64
+    assert paper.info.recipe == "paper"
+    assert paper.info.penalty == 0.4
+    assert paper.info.source == "neutral"
+    assert paper.info.version == mlr.__version__
+    assert len(paper.info.digest) == 64
     other = mlr.train(tmp_path / "data", receptive_field="plus", penalty=1.0, recipe="paper")
-    assert other.meta["recipe"] == "custom"
+    assert other.info.recipe == "custom"
     assert len(other.receptive_field) == 5
-    assert other.meta["digest"] == paper.meta["digest"]
+    assert other.info.digest == paper.info.digest
     (tmp_path / "data" / "happy" / "000.png").unlink()
     with pytest.warns(MlrWarning):
-        assert mlr.train(tmp_path / "data").meta["digest"] != paper.meta["digest"]
+        assert mlr.train(tmp_path / "data").info.digest != paper.info.digest
 
 
 def test_source_and_target_choose_the_folders(tmp_path):
     write_set(tmp_path / "data", range(4))
     model = mlr.train(tmp_path / "data", source="sad", target=["neutral"])
     assert model.expressions == ("neutral",)
-    assert model.meta["source"] == "sad"
+    assert model.info.source == "sad"
     with pytest.raises(DataError, match="angry"):
         mlr.train(tmp_path / "data", target=["angry"])
     with pytest.raises(DataError, match="expected a folder 'calm'"):

@@ -19,7 +19,7 @@ from tests.conftest import draw, draw_pairs, run_process
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
-LINE = "compiling the kernels, this once: about fifteen seconds"
+LINE = "compiling the kernels, this once: about twenty seconds"
 
 
 def double(array):
@@ -33,7 +33,6 @@ def compiles(kernel=None):
     with jit.announced(lambda: calls.append(1)):
         kernel(array)
     assert array[0] == 2
-    assert not jit._announcements
     return len(calls)
 
 
@@ -62,20 +61,21 @@ def test_damaged_cache_is_as_good_as_none(folder, suffix, damage):
 
 def test_code_of_other_kernels_or_of_plain_ones_is_not_loaded(folder, monkeypatch):
     compiles()
+    assert compiles() == 0
     with monkeypatch.context() as patch:
         patch.setattr(jit, "_SOURCES", "other")
-        assert compiles() == 1
+        assert [compiles(), compiles()] == [1, 0]
     monkeypatch.setattr(jit, "PLAIN_KERNELS", not jit.PLAIN_KERNELS)
-    assert compiles() == 1
+    assert [compiles(), compiles()] == [1, 0]
 
 
-def test_code_of_an_older_version_is_not_run_after_a_kill(folder, tmp_path, monkeypatch):
+def test_code_of_an_older_version_is_not_run_after_a_kill(folder, monkeypatch):
     def kernel(value):
-        path = tmp_path / "module.py"
+        space = {"__name__": __name__}
+        path = folder / "module.py"
         path.write_text(f"def kernel(array):\n    array[0] = {value}\n")
-        os.utime(path, (value, value))
-        space = {"__name__": "kernels_of_a_test"}
         exec(compile(path.read_text(), path, "exec"), space)
+        monkeypatch.setattr(jit, "_SOURCES", f"version{value}")
         return jit.serial(space["kernel"])
 
     def killed(*args):
@@ -87,8 +87,9 @@ def test_code_of_an_older_version_is_not_run_after_a_kill(folder, tmp_path, monk
         patch.setattr("numba.core.caching.IndexDataCacheFile._save_data", killed)
         with pytest.raises(KeyboardInterrupt):
             kernel(2)(array)
-    kernel(2)(array)
-    assert array[0] == 2
+    for value in (2, 1):
+        kernel(value)(array)
+        assert array[0] == value
 
 
 def test_full_folder_is_done_without(folder, monkeypatch):
@@ -108,6 +109,26 @@ def test_no_folder_is_done_without(folder, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
     assert [compiles(), compiles()] == [1, 1]
     assert jit.cache_folder() is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["del caching.IndexDataCacheFile", "caching.FunctionCache.__init__ = lambda self: None"],
+)
+def test_without_the_private_parts_of_numba_kernels_work_and_nothing_is_kept(change):
+    program = f"""
+import numpy as np
+from numba.core import caching
+{change}
+from mlr.kernels import jit
+from mlr.kernels.blur import blur
+calls = []
+with jit.announced(lambda: calls.append(1)):
+    total = blur(np.ones((1, 9, 9)), 1.0).sum()
+print(round(total), jit.cache_folder(), len(calls))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("81 None 1\n", "")
 
 
 def kernels_warmed_up() -> dict[str, int]:
@@ -130,6 +151,7 @@ def test_every_kernel_is_warmed_up():
     assert len(found) >= 7
     if jit.PLAIN_KERNELS:
         del found["_add_products_uint8"]  # another takes its place
+    assert found.pop("_blur_planes") == 2  # float32 and float64
     assert set(found.values()) == {1}, found
 
 
@@ -137,7 +159,7 @@ def test_warmup_says_where_compiled_kernels_are(run):
     run("warmup", "-q")
     result = run("warmup")
     assert (result.code, result.out) == (0, "")
-    assert result.err.startswith("kernels had been compiled before, and loaded in ")
+    assert result.err.startswith("kernels loaded from the cache in ")
     assert Path(result.err.split("kept in ")[1].strip()).is_dir()
     assert run("warmup", "-q") == (0, "", "")
     assert '"compiled": false' in run("warmup", "--json", "-q").out
@@ -174,7 +196,7 @@ def test_first_training_without_any_folder_is_quiet_and_works(faces, tmp_path):
         train = ["train", faces, "-o", tmp_path / "m.npz", "--force", *quiet]
         result = run_process(*train, env=variables)
         assert result.code == 0
-        assert result.err.startswith("" if quiet else "compiling the kernels, for want of a folder")
+        assert result.err.startswith("" if quiet else "compiling the kernels, without a folder")
         assert not (quiet and result.err)
 
 
@@ -184,13 +206,13 @@ def test_first_training_where_no_file_can_grow_works(faces, tmp_path):
         "import resource, sys\nfrom mlr.cli import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\nmain()"
     )
-    train = ["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q", "--target", "happy"]
+    train = ["train", str(faces), "-o", str(tmp_path / "m.npz"), "-q", "--recipe", "paper"]
     variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, "-c", script, *train],
+        [sys.executable, "-c", script, *train, "--target", "happy"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=variables,
     )
     assert (done.returncode, done.stderr) == (0, "")

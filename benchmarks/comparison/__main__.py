@@ -1,10 +1,10 @@
-"""Compare masked regression with its rivals on the same people.
+"""Compare masked regression with its rivals on the same subjects.
 
     python -m benchmarks.comparison          everything but the GANs
     python -m benchmarks.comparison --gan    the GANs, 20 minutes of processor time each
 
-Both write OUTPUT.json, OUTPUT.md and OUTPUT.webp, and OUTPUT-losses.png if there are GANs: of all
-rivals that have been run on the same data, for what came of each stays in the folder --keep.
+Both write OUTPUT.json, OUTPUT.md and OUTPUT.webp, and OUTPUT-losses.png if there are GANs, with all
+rivals that have been run on the same data: their outcomes stay in the folder --keep.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from benchmarks.comparison.kept import Kept
 from benchmarks.comparison.protocol import INNER, OUTER, fold_of
 from benchmarks.comparison.report import markdown, summary
 from benchmarks.comparison.sheet import rows_of_faces
-from benchmarks.readme import renew
 from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
+from benchmarks.tables import renew_readme
 from mlr.bench.machine import describe
 from mlr.errors import MlrError, OptionError
 from mlr.io.files import check_free, replacing
@@ -49,8 +49,8 @@ from mlr.utils.threads import thread_count
 RESULTS = Path(__file__).parent.parent / "results"
 KEPT = Path("demo/rivals")
 SIZE = 64
-PEOPLE = 80  # drawn once at the largest size, and shrunk
-STANDARD = (None, SIZE, PEOPLE, False)  # data, size, people, smoke: what the README shows
+SUBJECTS = 80  # drawn once at the largest size, and reduced
+STANDARD = (None, SIZE, SUBJECTS, False)  # data, size, subjects, smoke: what the README shows
 SHEET_QUALITY = 90  # of WebP: a third of a PNG, and no difference to see
 BUDGET, SMOKE = 1200.0, 15.0  # seconds of processor time for each GAN
 
@@ -59,101 +59,64 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison")
     add = parser.add_argument
     add("--data", type=Path, help="folder of pairs; by default, faces are drawn")
-    add("--target", help="expression to make, where DATA has several")
+    add("--target", help="target expression, where DATA has several")
     add("--outside", type=Path, help="folder with a subfolder of aligned faces for each kind")
     add(
         "--output",
         type=Path,
-        help="where to write, without suffix; by default, as KEEP, or what is "
-        "drawn at 64 px into benchmarks/results and the README",
+        help="files to write, without suffix; by default KEEP, or for the standard comparison "
+        "benchmarks/results and the README",
     )
-    add("--size", type=int, default=SIZE, help="side of the images in px")
-    add("--sizes", type=int, nargs="*", default=[32, 64, 128, 256], help="for the learning curve")
+    add("--size", type=int, default=SIZE, help="side of the images in pixels")
+    add("--sizes", type=int, nargs="*", default=[32, 64, 128, 256], help="for the curve by size")
     add("--pairs", type=int, nargs="*", default=[10, 20, 40, 60], help="for the learning curve")
-    add("--people", type=int, default=PEOPLE, help="how many to draw")
+    add("--subjects", type=int, default=SUBJECTS, help="number to draw")
     add("--only", nargs="*", metavar="KEY", help="run these; none: write what is kept")
     add("--list", action="store_true", help="list the rivals")
     add("--keep", type=Path, default=KEPT, help="folder of outcomes and checkpoints")
-    add("--resume", action="store_true", help="run only those of which nothing is kept")
+    add("--resume", action="store_true", help="skip those with a kept outcome")
     add("--gan", action="store_true", help="run the GANs; they go on from their checkpoints")
     add("--budget", type=float, default=BUDGET, help="seconds of processor time for each GAN")
     add("--scale", default="small", help="of the GANs' networks: smoke, small or paper")
     add("--seed", type=int, default=0, help="of the GANs")
-    add("--smoke", action="store_true", help=f"the GANs for {SMOKE:g} s each, to see that they run")
+    add("--smoke", action="store_true", help=f"run the GANs for {SMOKE:g} s each, as a test")
     add("--force", action="store_true", help="overwrite")
     options = parser.parse_args(arguments)
     if options.smoke:
         options.gan, options.budget, options.scale = True, SMOKE, "smoke"
         options.keep = options.keep.with_name(f"{options.keep.name}-smoke")
-    standard = (options.data, options.size, options.people, options.smoke) == STANDARD
+    standard = (options.data, options.size, options.subjects, options.smoke) == STANDARD
     options.published = standard and not options.output
     options.output = options.output or (RESULTS / "rivals" if standard else options.keep)
     return options
 
 
-def compare(
-    pairs: Pairs,
-    outside: Mapping[str, list[Images]],
-    keys: Sequence[str],
-    kept: Kept,
-    *,
-    size: int,
-    sizes: Sequence[int],
-    counts: Sequence[int],
-    gan: Mapping[str, Any],
-) -> None:
-    """Let rivals compete, and keep what comes of each.
-
-    Parameters
-    ----------
-    pairs : Pairs
-        The people.
-    outside : mapping of str to list of ndarray
-        Faces from elsewhere, of each kind.
-    keys : sequence of str
-        The rivals.
-    kept : Kept
-        Where the outcomes go.
-    size, sizes, counts : int, sequences of int
-        Side of the images in px; further sides and numbers of training pairs for the curves.
-    gan : mapping
-        For the constructors of GANs.
-    """
-    for key in keys:
-        begin, rival = time.perf_counter(), make(key, **gan)
-        came = outcome(rival, pairs, outside, size=size, sizes=sizes, counts=counts)
-        kept.write(key, came)
-        error, seconds = came[0]["scores"]["mse"], time.perf_counter() - begin
-        print(f"{key:18} {error:.5f} {seconds:6.0f} s", file=sys.stderr, flush=True)
-
-
-def gathered(
+def collect(
     pairs: Pairs,
     outside: Mapping[str, list[Images]],
     keys: Sequence[str],
     kept: Kept,
     size: int,
 ) -> tuple[dict[str, Any], Images]:
-    """Return the figures and the sheet of all rivals that there is an outcome of."""
+    """Return the figures and the sheet of all rivals with a kept outcome."""
     outcomes = {key: kept.read(key) for key in kept}
     order = [key for key in keys if key in outcomes]
     order += [key for key in outcomes if key not in order]  # their library is missing
-    table = {key: outcomes[key][0] for key in order}
     first = np.flatnonzero(fold_of(len(pairs.inputs), OUTER) == 0)
     at = pairs.at(size)
     result = {
         "data": pairs.name,
-        "people": len(pairs.inputs),
+        "subjects": len(pairs.inputs),
         "size": size,
         "machine": describe(thread_count()),
         "protocol": {"outer": OUTER, "inner": INNER, "settings": SETTINGS},
         "truth": measures.against_inputs(at.targets[first], at.inputs[first]),
-        "rivals": table,
+        "rivals": {key: outcomes[key][0] for key in order},
     }
     result["claims"] = list(verdicts(result))
     shown = first[:SHOWN]
     elsewhere = [x for faces in outside.values() for x in at_size(faces[:SHOWN_OUTSIDE], size)]
-    heads = [(f"held-out people, {size} px", len(shown))]
+    heads = [(f"held-out subjects, {size} px", len(shown))]
     heads += [(kind, min(len(faces), SHOWN_OUTSIDE)) for kind, faces in outside.items()]
     rows = [
         ("input", [*at.inputs[shown], *elsewhere]),
@@ -183,26 +146,22 @@ def run(arguments: Sequence[str]) -> None:
         raise OptionError(f"no rival {unknown[0]!r}; there is: {', '.join(rivals)}")
     suffixes = (".json", ".md", ".webp", "-losses.png")
     paths = [options.output.with_name(options.output.name + suffix) for suffix in suffixes]
-    for path in paths:  # before the work, not after
+    for path in paths:
         check_free(path, force=options.force)
     pairs, outside = _data(options)
-    strangers = [face for faces in outside.values() for face in faces]
-    kept = Kept(options.keep, [pairs.inputs, pairs.targets, *strangers], options.size)
-    if options.resume:
-        done = list(kept)
-        keys = [key for key in keys if key not in done]
-    gan = {"budget": options.budget, "scale": options.scale, "seed": options.seed}
-    compare(
-        pairs,
-        outside,
-        keys,
-        kept,
-        size=options.size,
-        sizes=options.sizes,
-        counts=options.pairs,
-        gan=gan | {"folder": options.keep},
-    )
-    result, sheet = gathered(pairs, outside, list(rivals), kept, options.size)
+    faces = [face for of_kind in outside.values() for face in of_kind]
+    kept = Kept(options.keep, [pairs.inputs, pairs.targets, *faces], options.size)
+    gan = {name: getattr(options, name) for name in ("budget", "scale", "seed")}
+    for key in keys:
+        if options.resume and key in list(kept):
+            continue
+        begin, rival = time.perf_counter(), make(key, **gan, folder=options.keep)
+        sizes, counts = options.sizes, options.pairs
+        came = outcome(rival, pairs, outside, size=options.size, sizes=sizes, counts=counts)
+        kept.write(key, came)
+        error, seconds = came[0]["scores"]["mse"], time.perf_counter() - begin
+        print(f"{key:18} {error:.5f} {seconds:6.0f} s", file=sys.stderr, flush=True)
+    result, sheet = collect(pairs, outside, list(rivals), kept, options.size)
     result = {"command": _command(options)} | result
     text = json.dumps(result, indent=1, allow_nan=False)
     for path, content in zip(paths, (text, markdown(result)), strict=False):
@@ -210,18 +169,18 @@ def run(arguments: Sequence[str]) -> None:
             file.write(content.encode())
     write_image(paths[2], sheet, quality=SHEET_QUALITY, force=options.force)
     if options.published:
-        renew("rivals", summary(result))
+        renew_readme("rivals", summary(result))
     histories = {r["name"]: r["history"] for r in result["rivals"].values() if r["history"]}
     if histories:
-        write_image(paths[3], draw_curves(histories), force=options.force)
+        draw_curves(histories, paths[3], force=options.force)
 
 
 def _data(options: argparse.Namespace) -> tuple[Pairs, dict[str, list[Images]]]:
-    """Return the pairs and the faces from elsewhere that the options ask for."""
+    """Return the pairs, and the faces outside the data set."""
     if options.data:
         pairs = read_pairs(options.data, options.target)
     else:
-        pairs = drawn_pairs(options.people, max([options.size, *options.sizes]))
+        pairs = drawn_pairs(options.subjects, max([options.size, *options.sizes]))
     if len(pairs.inputs) < 2 * OUTER:
         raise MlrError(f"{len(pairs.inputs)} pairs are too few for {OUTER} folds; give {2 * OUTER}")
     if options.outside:
@@ -230,7 +189,7 @@ def _data(options: argparse.Namespace) -> tuple[Pairs, dict[str, list[Images]]]:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """Return the command for the report; where files lie on this machine is nobody's business."""
+    """Return the command for the report, without the paths on this machine."""
     data = ["--data", "DATA"] if options.data else []
     return shlex.join(["python", "-m", "benchmarks.comparison", *data, "--size", str(options.size)])
 

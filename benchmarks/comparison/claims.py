@@ -1,4 +1,4 @@
-"""The paper's claims, held against the figures."""
+"""The paper's claims, tested on the figures."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 OURS = "mlr-paper"
 NAMED = ("omp", "lasso", "ridge", "pcr", "rrr", "rbf", "polynomial")  # by the paper's abstract
-BESIDE = ("ridge-change", "rbf-change", "pixel", "lsrf")  # which the paper does not compare with
-SURE = 2.0  # standard errors of the mean difference over people
+OTHERS = ("ridge-change", "rbf-change", "pixel", "lsrf")  # which the paper does not compare with
+SURE = 2.0  # standard errors of the mean difference over subjects
 
 Found = Mapping[str, Any]
 
 
 def verdicts(result: Found) -> Iterator[dict[str, str]]:
-    """Yield claim, verdict and figures of each comparison that was made.
+    """Yield claim, verdict and figures of each comparison.
 
-    Errors and similarities are compared over the same people: a difference counts if its mean is
+    Errors and similarities are compared over the same subjects: a difference counts if its mean is
     more than `SURE` standard errors from zero.
     """
     rivals = result["rivals"]
@@ -47,7 +47,7 @@ def verdicts(result: Found) -> Iterator[dict[str, str]]:
                     f"{a / _UNIT[cost]:.3g} against {b / _UNIT[cost]:.3g} {_NAME[cost]}",
                 )
     yield from _fewer_images(rivals)
-    for key in BESIDE:
+    for key in OTHERS:
         if key in rivals and rivals[key]["size"] == ours["size"]:
             found = _paired(ours, rivals[key], "mse", -1, "lower error")
             yield found | {"claim": f"(not claimed) {found['claim']}"}
@@ -60,13 +60,13 @@ def _paired(ours: Found, plain: Found, measure: str, sign: int, word: str) -> di
     difference = sign * (a - b)
     mean, error = difference.mean(), difference.std(ddof=1) / np.sqrt(len(difference))
     verdict = "yes" if mean > SURE * error else "no" if mean < -SURE * error else "undecided"
-    share = f"better for {np.mean(difference > 0):.0%} of the people"
+    share = f"better for {np.mean(difference > 0):.0%} of the subjects"
     figures = f"{a.mean():.4g} against {b.mean():.4g}, {share}"
     return _verdict(f"{word} than {plain['name']}", verdict, figures)
 
 
 def _fewer_images(rivals: Found) -> Iterator[dict[str, str]]:
-    """Hold learning curves against each other: pairs by pairs, and the fewest against the most."""
+    """Compare learning curves: at each number of pairs, and the fewest against the most."""
     ours = rivals[OURS]["by_pairs"]
     others = {
         rivals[key]["name"]: rivals[key]["by_pairs"]
@@ -105,7 +105,7 @@ def _fewer_images(rivals: Found) -> Iterator[dict[str, str]]:
 
 
 def _gans(rivals: Found) -> Iterator[dict[str, str]]:
-    """Hold what GANs do to held-out people against what they do to faces from elsewhere."""
+    """Compare what GANs do to held-out subjects and to faces outside the data set."""
     ours = rivals[OURS]
     for rival in rivals.values():
         if rival["family"] != "gan" or rival["size"] != ours["size"]:
@@ -118,22 +118,22 @@ def _gans(rivals: Found) -> Iterator[dict[str, str]]:
             float(np.mean(r["each"]["sharpness"][:subjects])) for r in (rival, ours)
         )
         yield _verdict(
-            f"{name} is sharper on held-out people",
+            f"{name} is sharper on held-out subjects",
             "yes" if sharp > our_sharp else "no",
             f"{sharp:.2f} against {our_sharp:.2f} of the target's sharpness",
         )
         if len(rival["outside"]) > 1:
             (inside, theirs), (our_inside, our_change) = _changes(rival), _changes(ours)
             yield _verdict(
-                f"{name} changes faces from elsewhere more, outside of mouth and eyes",
+                f"{name} changes faces outside the data set more, outside mouth and eyes",
                 "yes" if theirs > our_change else "no",
-                f"{theirs:.1f} levels against {our_change:.1f}; held-out people {inside:.1f} "
+                f"{theirs:.1f} against {our_change:.1f} of 255; held-out subjects {inside:.1f} "
                 f"against {our_inside:.1f}",
             )
 
 
 def _changes(rival: Found) -> tuple[float, float]:
-    """Return the change outside of mouth and eyes: of held-out people, and of all other kinds."""
+    """Return the change outside mouth and eyes: of held-out subjects, and of all other kinds."""
     changes = {kind: figures["elsewhere"] for kind, figures in rival["outside"].items()}
     inside = changes.pop("held out")
     return inside, float(np.mean(list(changes.values())))

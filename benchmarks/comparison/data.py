@@ -1,4 +1,4 @@
-"""What is compared on: pairs of faces of one expression, and faces from elsewhere."""
+"""The data: pairs of faces of one expression, and faces outside of this data set."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ import PIL.ImageFilter
 
 from mlr.core.alignment import EYES
 from mlr.errors import DataError
+from mlr.evaluation.scores import as_rgb8
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs, images_under
 from mlr.samples import draw_face
-from mlr.training.decode import as_channels
-from mlr.utils.threads import ordered_map, thread_count
+from mlr.utils.threads import ordered_map
 
 Images = npt.NDArray[np.uint8]  # (N, height, width, 3)
 
-EXPRESSION = "happy"  # of the drawn people
-STRANGERS = 1000  # number of the population that the drawn faces from elsewhere come from
+EXPRESSION = "happy"  # of the drawn subjects
+STRANGERS = 1000  # seed of the drawn faces outside the data set
 EACH = 4  # drawn faces of each kind
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Aligned pairs, one of each person.
+    """Aligned pairs, one of each subject.
 
     Attributes
     ----------
     name : str
-        What they are, for the report.
+        Description for the report.
     inputs, targets : ndarray of uint8, shape (N, height, width, 3)
-        Neutral faces, and the same people with the expression.
+        Neutral faces, and the same subjects with the expression.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Pairs:
     _sizes: dict[int, Pairs] = field(default_factory=dict, repr=False)
 
     def at(self, size: int) -> Pairs:
-        """Return them as squares of another size; the same ones each time."""
+        """Return them as squares of another size."""
         if size not in self._sizes:
             sides = at_size(self.inputs, size), at_size(self.targets, size)
             self._sizes[size] = Pairs(self.name, *sides)
@@ -53,15 +53,15 @@ class Pairs:
 
 
 def drawn_pairs(subjects: int, size: int) -> Pairs:
-    """Draw people, the same as those of `mlr sample`."""
+    """Draw the subjects of `mlr sample`."""
     inputs, targets = (
         _drawn(0, subjects, expression, size) for expression in ("neutral", EXPRESSION)
     )
-    return Pairs(f"{subjects} drawn people, neutral to {EXPRESSION}", inputs, targets)
+    return Pairs(f"{subjects} drawn subjects, neutral to {EXPRESSION}", inputs, targets)
 
 
 def read_pairs(folder: Path, target: str | None) -> Pairs:
-    """Read pairs of one expression, the first there is unless it is named.
+    """Read pairs of one expression, by default the first.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def read_pairs(folder: Path, target: str | None) -> Pairs:
     targets = [_read(subject.targets[target]) for subject in subjects]
     shapes = {image.shape for image in (*inputs, *targets)}
     if len(shapes) != 1:
-        raise DataError(f"{folder}: the images are not all of one size, as they have to be")
-    name = f"{len(subjects)} people, neutral to {target}"
+        raise DataError(f"{folder}: the images are not all of one size")
+    name = f"{len(subjects)} subjects, neutral to {target}"
     return Pairs(name, np.stack(inputs), np.stack(targets))
 
 
@@ -99,7 +99,7 @@ def read_outside(folder: Path) -> dict[str, list[Images]]:
 
 
 def drawn_outside(size: int) -> dict[str, list[Images]]:
-    """Draw neutral strangers as another camera, a pencil and a brush would show them, and a cat."""
+    """Draw other subjects as another camera, a pencil and a brush would show them, and a cat."""
     faces = _drawn(STRANGERS, EACH, "neutral", size)
     kinds: dict[str, Callable[[Images], Images]] = {
         "other light": _in_other_light,
@@ -120,14 +120,11 @@ def _drawn(seed: int, subjects: int, expression: str, size: int) -> Images:
     def draw(subject: int) -> Images:
         return draw_face(seed, subject, expression, size)
 
-    return np.stack(list(ordered_map(draw, range(subjects), thread_count())))
+    return np.stack(list(ordered_map(draw, range(subjects))))
 
 
 def _read(path: Path) -> Images:
-    pixels = read_image(path).pixels
-    if pixels.dtype != np.uint8:
-        pixels = (pixels >> 8).astype(np.uint8)
-    return as_channels(pixels, 3)
+    return as_rgb8(read_image(path).pixels)
 
 
 def _in_other_light(face: Images) -> Images:
@@ -142,7 +139,7 @@ def _as_sketch(face: Images) -> Images:
     grey = PIL.Image.fromarray(face).convert("L")
     blur = np.asarray(grey.filter(PIL.ImageFilter.GaussianBlur(face.shape[0] / 24)), float)
     lines = np.clip(255 * np.asarray(grey, float) / np.maximum(blur, 1), 0, 255)
-    return as_channels(np.rint(lines).astype(np.uint8)[..., None], 3)
+    return as_rgb8(np.rint(lines).astype(np.uint8)[..., None])
 
 
 def _as_painting(face: Images) -> Images:
@@ -153,7 +150,7 @@ def _as_painting(face: Images) -> Images:
 
 
 def _cat(size: int) -> Images:
-    """Return a cat whose eyes are where a person's are."""
+    """Return a cat whose eyes are at `EYES`."""
     scale = 4  # drawn larger and shrunk, for smooth edges
     side = size * scale
     picture = PIL.Image.new("RGB", (side, side), (122, 148, 128))

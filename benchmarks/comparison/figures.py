@@ -1,8 +1,8 @@
-"""The figures of one rival: what the tables, the claims and the sheet show of it."""
+"""The figures of one rival: what the tables, the claims and the sheet show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.comparison import measures
 from benchmarks.comparison.curves import thinned
 from benchmarks.comparison.data import Images, Pairs, at_size
-from benchmarks.comparison.protocol import OUTER, Job, compete, fold_of
+from benchmarks.comparison.protocol import OUTER, Task, compete, fold_of
 from benchmarks.rivals.base import Rival
 
-SHOWN, SHOWN_OUTSIDE = 3, 2  # faces on the sheet, of the held-out people and of each other kind
+SHOWN, SHOWN_OUTSIDE = 3, 2  # faces on the sheet: held-out subjects, and of each other kind
 
 Outcome = tuple[dict[str, Any], list[Images]]  # the figures, and the faces for the sheet
 
@@ -28,76 +28,69 @@ def outcome(
     sizes: Sequence[int] = (),
     counts: Sequence[int] = (),
 ) -> Outcome:
-    """Let a rival compete.
+    """Train and score a rival.
 
-    GANs are trained once, on all but the people of the first fold.
+    GANs are trained once, on all but the subjects of the first fold, and not for the curves.
 
     Parameters
     ----------
     rival : Rival
         Not fitted yet.
     pairs : Pairs
-        The people.
+        The subjects.
     outside : mapping of str to list of ndarray
-        Faces from elsewhere, of each kind.
+        Faces outside the data set, of each kind.
     size, sizes, counts : int, sequences of int
-        Side of the images in px; further sides and numbers of training pairs for the curves.
+        Side of the images in pixels; further sides and numbers of training pairs for the curves.
     """
     gan = rival.family == "gan"
-    found, faces = _compete(rival, pairs, outside, size, () if gan else counts, 1 if gan else OUTER)
-    found["by_size"] = {} if gan else _by_size(rival, pairs, size, sizes, found)
-    return found, faces
-
-
-def _compete(
-    rival: Rival,
-    pairs: Pairs,
-    outside: Mapping[str, list[Images]],
-    size: int,
-    counts: Sequence[int],
-    folds: int,
-) -> Outcome:
     size = min(size, rival.largest or size)
     data = pairs.at(size)
     fold = fold_of(len(pairs.inputs), OUTER)
     kinds = {kind: at_size(faces, size) for kind, faces in outside.items()}
-    held = [np.flatnonzero(fold == k) for k in range(folds)]
-    jobs = [Job(np.flatnonzero(fold != k), data.inputs[held[k]]) for k in range(folds)]
-    jobs[0] = Job(jobs[0].train, np.concatenate([jobs[0].faces, *kinds.values()]))
-    order = np.random.default_rng(2).permutation(jobs[0].train)
-    fewer = {n: Job(order[:n], data.inputs[held[0]]) for n in counts if n < len(order)}
-    got = compete(rival, data.inputs, data.targets, [*jobs, *fewer.values()])
-    outputs = [measures.written(made) for made in got.outputs]
-    first, elsewhere = np.split(outputs[0], [len(held[0])])
-    outputs[0] = first
-    each = _scores(outputs[:folds], [data.targets[subjects] for subjects in held])
+    held = [np.flatnonzero(fold == k) for k in range(1 if gan else OUTER)]
+    tasks = [Task(np.flatnonzero(fold != k), data.inputs[each]) for k, each in enumerate(held)]
+    tasks[0] = Task(tasks[0].train, np.concatenate([tasks[0].faces, *kinds.values()]))
+    order = np.random.default_rng(2).permutation(tasks[0].train)
+    fewer = {
+        n: Task(order[:n], data.inputs[held[0]])
+        for n in counts
+        if n < len(order) and not gan
+    }  # fmt: skip
+    got = compete(rival, data.inputs, data.targets, [*tasks, *fewer.values()])
+    outputs = [measures.as_8bit(made) for made in got.outputs]
+    parts = np.split(outputs[0], np.cumsum([len(held[0]), *map(len, kinds.values())])[:-1])
+    outputs[0], *elsewhere = parts
+    each: dict[str, list[float]] = {}
+    for own, subjects in zip(outputs, held, strict=False):
+        for name, values in measures.against_targets(own, data.targets[subjects]).items():
+            each.setdefault(name, []).extend(values)
+    by_pairs = zip([*fewer, len(order)], [*outputs[len(held) :], outputs[0]], strict=True)
+    inputs = {"held out": data.inputs[held[0]], **kinds}
     found = {
         **{name: getattr(rival, name) for name in ("name", "family", "largest")},
         "size": size,
-        "folds": folds,
-        "settings": got.settings[:folds],
+        "folds": len(held),
+        "settings": got.settings[: len(held)],
         "scores": {name: mean(values) for name, values in each.items()},
         "error": stdev(each["mse"]) / len(each["mse"]) ** 0.5,
         "each": each,
-        "seconds": median(got.seconds[:folds]),
-        "elapsed": median(got.elapsed[:folds]),
+        "seconds": median(got.seconds[: len(held)]),
+        "elapsed": median(got.elapsed[: len(held)]),
         "search_seconds": got.search_seconds,
         **got.cost,
-        "by_pairs": {
-            str(n): _mse(made, data.targets[held[0]])
-            for n, made in [*zip(fewer, outputs[folds:], strict=True), (len(order), first)]
-        }
-        if counts
+        "by_pairs": {str(n): _mse(own, data.targets[held[0]]) for n, own in by_pairs}
+        if counts and not gan
         else {},
-        "outside": dict(_kept(first, data.inputs[held[0]], elsewhere, kinds)),
+        "outside": {
+            kind: measures.against_inputs(own, faces)
+            for own, (kind, faces) in zip(parts, inputs.items(), strict=True)
+        },
         "training": got.training,
         "history": thinned(got.history),
     }
-    shown, begin = list(first[:SHOWN]), 0
-    for faces in kinds.values():
-        shown += list(elsewhere[begin : begin + min(SHOWN_OUTSIDE, len(faces))])
-        begin += len(faces)
-    return found, shown
+    found["by_size"] = {} if gan else _by_size(rival, pairs, size, sizes, found)
+    return found, [*outputs[0][:SHOWN], *(x for own in elsewhere for x in own[:SHOWN_OUTSIDE])]
 
 
 def _by_size(
@@ -105,41 +98,25 @@ def _by_size(
 ) -> dict[str, dict[str, Any]]:
     """Return error, time and memory at each size that the rival reaches."""
     if rival.key.endswith("-change"):
-        return {}  # costs what its original does
+        return {}  # costs the same as its original
     result = {}
     fold = fold_of(len(pairs.inputs), OUTER)
     held = np.flatnonzero(fold == 0)
     for side in sizes:
         if side > (rival.largest or side) or side > pairs.inputs.shape[1]:
             continue
-        if side == found["size"]:
+        if side == size:
             error = mean(found["each"]["mse"][: len(held)])
             seconds, memory = found["seconds"], found["bytes"]
         else:
             data = pairs.at(side)
-            job = Job(np.flatnonzero(fold != 0), data.inputs[held])
-            got = compete(rival, data.inputs, data.targets, [job])
-            error = _mse(measures.written(got.outputs[0]), data.targets[held])
+            task = Task(np.flatnonzero(fold != 0), data.inputs[held])
+            got = compete(rival, data.inputs, data.targets, [task])
+            error = _mse(measures.as_8bit(got.outputs[0]), data.targets[held])
             seconds, memory = got.seconds[0], got.cost["bytes"]
         result[str(side)] = {"mse": error, "seconds": seconds, "bytes": memory}
     return result
 
 
-def _scores(outputs: Sequence[Images], targets: Sequence[Images]) -> dict[str, list[float]]:
-    parts = [measures.against_targets(o, t) for o, t in zip(outputs, targets, strict=True)]
-    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
-
-
 def _mse(outputs: Images, targets: Images) -> float:
     return float(np.square(outputs / 255 - targets / 255).mean())
-
-
-def _kept(
-    first: Images, inputs: Images, elsewhere: Images, kinds: Mapping[str, Images]
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield what is kept of the held-out people and of the faces of each kind."""
-    yield "held out", measures.against_inputs(first, inputs)
-    begin = 0
-    for kind, faces in kinds.items():
-        yield kind, measures.against_inputs(elsewhere[begin : begin + len(faces)], faces)
-        begin += len(faces)

@@ -1,4 +1,4 @@
-"""What came of each rival, kept in a folder, so that several runs end up in one table."""
+"""The outcome of each rival, kept in a folder, so that several runs share one table."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mlr.io.files import replacing
 
 
 class Kept:
-    """Outcomes of comparisons on the same data at the same size; the last one of each rival.
+    """The last outcome of each rival on the same data at the same size.
 
     Parameters
     ----------
     folder : Path
-        Where they are.
+        Folder of the files.
     arrays : sequence of ndarray
         The data.
     size : int
-        Side of the images in px.
+        Side of the images in pixels.
     """
 
     def __init__(self, folder: Path, arrays: Sequence[Images], size: int) -> None:
@@ -35,7 +35,7 @@ class Kept:
         self.ending = f".{digest.hexdigest()[:12]}.npz"
 
     def __iter__(self) -> Iterator[str]:
-        """Return the keys of the rivals that there is an outcome of."""
+        """Return the keys of the rivals that have an outcome."""
         for path in sorted(self.folder.glob(f"*{self.ending}")):
             yield path.name.removesuffix(self.ending)
 

@@ -1,38 +1,37 @@
-"""What is measured of outputs: against their targets, and against their inputs."""
+"""Measures of outputs: against their targets, and against their inputs."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core import metrics
 from mlr.core.alignment import EYES
-from mlr.evaluation.evaluate import MEASURES
+from mlr.evaluation.scores import MEASURES, score
 
 Outputs = npt.NDArray[np.floating]
 Images = npt.NDArray[np.uint8]
 
-BESIDE, ABOVE = 0.14, 0.10  # what belongs to an eye, around its centre, in units of the sides
+EYE = (0.14, 0.10)  # half width and half height of an eye with its brow, as fractions of the sides
 MOUTH = (0.58, 0.88, 0.26, 0.74)  # top, bottom, left and right
 
 
-def written(outputs: Outputs) -> Images:
-    """Return outputs as they would be written: clipped, 8 bits."""
+def as_8bit(outputs: Outputs) -> Images:
+    """Return outputs in [0, 1] as they would be written."""
     return np.rint(255 * np.clip(outputs, 0, 1)).astype(np.uint8)
 
 
 def against_targets(outputs: Images, targets: Images) -> dict[str, list[float]]:
     """Return MSE, PSNR, SSIM and sharpness of each pair, intensities in [0, 1]."""
-    scores = [metrics.scores(o / 255, t / 255) for o, t in zip(outputs, targets, strict=True)]
-    return {name: [score[name] for score in scores] for name in MEASURES}
+    scores = [score(*pair) for pair in zip(outputs, targets, strict=True)]
+    return {name: [each[name] for each in scores] for name in MEASURES}
 
 
 def against_inputs(outputs: Images, inputs: Images) -> dict[str, float]:
-    """Return what is kept of faces without a target, means over them in levels of 255.
+    """Return the mean change of faces without a target, in intensities of 0 to 255.
 
-    ``elsewhere``: root mean square change outside of the mouth and the eyes, where an expression
-    changes little and the person should stay the same. ``colour``: shift of the mean colour, root
-    mean square over the channels.
+    ``elsewhere``: root mean square outside the mouth and the eyes, where an expression changes
+    little and the identity should stay. ``colour``: of the mean colour, root mean square over the
+    channels.
     """
     change = outputs.astype(float) - inputs
     rest = ~expressive(*inputs.shape[1:3])
@@ -42,10 +41,10 @@ def against_inputs(outputs: Images, inputs: Images) -> dict[str, float]:
 
 
 def expressive(height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Return where the eyes and the mouth of an aligned face are, (height, width)."""
+    """Return the region of the eyes and the mouth of an aligned face, (height, width)."""
     y, x = (np.arange(height)[:, None] + 0.5) / height, (np.arange(width) + 0.5) / width
     top, bottom, left, right = MOUTH
     found = (y > top) & (y < bottom) & (x > left) & (x < right)
     for eye_x, eye_y in EYES:
-        found |= (abs(x - eye_x) < BESIDE) & (abs(y - eye_y) < ABOVE)
+        found |= (abs(x - eye_x) < EYE[0]) & (abs(y - eye_y) < EYE[1])
     return found

@@ -1,9 +1,8 @@
-"""How the rivals are compared: the same people, folds and budget for all.
+"""How the rivals are compared: on the same subjects, folds and budget.
 
-Everybody is scored by a model that has not seen them, in outer folds. A method with
-hyper-parameters chooses them inside the training people, in `INNER` folds among `SETTINGS`
-settings, by the mean squared error of clipped outputs. It is trained in a process of its own, so
-that its memory and its time are its own.
+Every subject is scored by a model of others, in outer folds. A method with hyper-parameters chooses
+them within the training subjects, in `INNER` folds among `SETTINGS` settings, by the mean squared
+error of clipped outputs. It is trained in a process of its own, to measure its memory and time.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
+from benchmarks.peak import memory, reset_peak
 from benchmarks.rivals.base import Images, Outputs, Rival, Setting
-from mlr.bench.machine import blas_threads
 
 OUTER, INNER = 4, 3
 REPEATS = 7  # of the prediction of one image
@@ -35,15 +35,15 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Job:
-    """One training, and what to make with it.
+class Task:
+    """A training and a prediction.
 
     Attributes
     ----------
     train : ndarray of int64
-        The people to learn from.
+        The subjects to learn from.
     faces : ndarray of uint8, shape (N, height, width, channels)
-        Whose expression to change then.
+        The inputs to predict for.
     """
 
     train: Indices
@@ -52,24 +52,23 @@ class Job:
 
 @dataclass
 class Result:
-    """What came of the jobs of one rival.
+    """The results of the tasks of one rival.
 
     Attributes
     ----------
     settings : list
-        Those chosen, for each job.
+        Those chosen, for each task.
     search_seconds : float
-        Processor time that choosing took, for all jobs.
+        Processor time of choosing them, for all tasks.
     seconds, elapsed : list of float
-        Processor time, of all threads, and time on the clock that training took, for each job. The
-        former hardly depends on what else the machine does.
+        Processor time of all threads, and elapsed time, of each training.
     outputs : list of ndarray
-        For each job.
+        For each task.
     cost : dict
-        ``bytes`` of memory that the first training needed (None where the system does not tell),
-        ``parameters``, ``disk`` in bytes, ``image_seconds`` of processor time for one image.
+        ``bytes`` of memory that the first training needed (None if unknown), ``parameters``,
+        ``disk`` in bytes, ``image_seconds`` of processor time for one image.
     training, history : dict and list
-        What a GAN's first training was, and its losses, if it is one.
+        Description and losses of the first training of a GAN.
     """
 
     settings: list[Setting] = field(default_factory=list)
@@ -83,7 +82,7 @@ class Result:
 
 
 def fold_of(subjects: int, folds: int, seed: int = 0) -> Indices:
-    """Return the fold of each person."""
+    """Return the fold of each subject."""
     result = np.empty(subjects, np.int64)
     result[np.random.default_rng(seed).permutation(subjects)] = np.arange(subjects) % folds
     return result
@@ -104,8 +103,11 @@ def choose(rival: Rival, inputs: Images, targets: Images) -> Setting:
     return grid[int(np.argmin(errors))]
 
 
-def compete(rival: Rival, inputs: Images, targets: Images, jobs: Sequence[Job]) -> Result:
+def compete(rival: Rival, inputs: Images, targets: Images, tasks: Sequence[Task]) -> Result:
     """Choose settings, then train and predict in a new process.
+
+    NumPy's BLAS runs in one thread: several would wait for each other on a busy machine, which
+    counts as processor time.
 
     Parameters
     ----------
@@ -113,78 +115,68 @@ def compete(rival: Rival, inputs: Images, targets: Images, jobs: Sequence[Job]) 
         Not fitted yet.
     inputs, targets : ndarray of uint8, shape (N, height, width, channels)
         All pairs.
-    jobs : sequence of Job
+    tasks : sequence of Task
         Memory and other costs are those of the first.
     """
     begin = time.process_time()
-    with blas_threads(1):
+    with threadpool_limits(1, "blas"):
         settings = [
-            choose(copy.deepcopy(rival), inputs[job.train], targets[job.train]) for job in jobs
+            choose(copy.deepcopy(rival), inputs[task.train], targets[task.train]) for task in tasks
         ]
     seconds = time.process_time() - begin
-    result = isolated(train_all, rival, inputs, targets, jobs, settings)
+    result = isolated(train_all, rival, inputs, targets, tasks, settings)
     result.search_seconds = seconds
     return result
 
 
 def train_all(
-    rival: Rival, inputs: Images, targets: Images, jobs: Sequence[Job], settings: list[Setting]
+    rival: Any, inputs: Images, targets: Images, tasks: Sequence[Task], settings: list[Setting]
 ) -> Result:
-    """Train and predict for each job, and take the costs of the first; to be run by `isolated`.
-
-    NumPy's BLAS runs in one thread: several wait for each other where the machine does other work,
-    and that would count as processor time.
-    """
-    with blas_threads(1):
-        return _train_all(rival, inputs, targets, jobs, settings)
-
-
-def _train_all(
-    rival: Any, inputs: Images, targets: Images, jobs: Sequence[Job], settings: list[Setting]
-) -> Result:
-    result = Result(settings=settings)
-    if rival.family != "gan":
-        warm = [images[:WARM_PAIRS, :WARM_SIDE, :WARM_SIDE] for images in (inputs, targets)]
-        first = copy.deepcopy(rival)
-        first.fit(*warm)
-        first.predict(warm[0])
-    for job, setting in zip(jobs, settings, strict=True):
-        fresh = copy.deepcopy(rival)
-        pairs = inputs[job.train], targets[job.train]
-        elapsed, seconds, memory = _fit(fresh, *pairs, setting)
-        if rival.family == "gan":  # it may have read all or some of this from its checkpoint
-            elapsed, seconds = fresh.seconds, fresh.cpu_seconds
-            *_, memory = _fit(fresh.rehearsal(), *pairs, setting)
-            result.training, result.history = fresh.training(), fresh.history
-        result.elapsed.append(elapsed)
-        result.seconds.append(seconds)
-        if not result.cost:
-            result.cost = {"bytes": memory, **_costs(fresh, job.faces)}
-        result.outputs.append(fresh.predict(job.faces))
-    return result
+    """Train and predict for each task, and measure the costs of the first; run by `isolated`."""
+    with threadpool_limits(1, "blas"):
+        result = Result(settings=settings)
+        gan = rival.family == "gan"
+        if not gan:
+            warm = [images[:WARM_PAIRS, :WARM_SIDE, :WARM_SIDE] for images in (inputs, targets)]
+            first = copy.deepcopy(rival)
+            first.fit(*warm)
+            first.predict(warm[0])
+        for task, setting in zip(tasks, settings, strict=True):
+            fresh = copy.deepcopy(rival)
+            pairs = inputs[task.train], targets[task.train]
+            elapsed, seconds, peak = _fit(fresh, *pairs, setting)
+            if gan:  # some or all of it may come from its checkpoint
+                elapsed, seconds = fresh.seconds, fresh.cpu_seconds
+                *_, peak = _fit(fresh.rehearsal(), *pairs, setting)
+                result.training, result.history = fresh.training(), fresh.history
+            result.elapsed.append(elapsed)
+            result.seconds.append(seconds)
+            result.cost = result.cost or {"bytes": peak, **_costs(fresh, task.faces)}
+            result.outputs.append(fresh.predict(task.faces))
+        return result
 
 
 def _fit(
     rival: Any, inputs: Images, targets: Images, setting: Setting
 ) -> tuple[float, float, int | None]:
-    """Fit, and return the time on the clock, that of the processor, and the memory needed."""
-    before = _begin_peak()
+    """Fit; return elapsed time, processor time, and the memory needed."""
+    before = reset_peak()
     begin = time.perf_counter(), time.process_time()
     rival.fit(inputs, targets, **setting)
     elapsed, seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    peak = _peak()
+    peak = memory("VmHWM")
     return elapsed, seconds, None if peak is None or before is None else peak - before
 
 
 def isolated(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function in a new process, which ends with this one, however that ends."""
+    """Call a function in a new process, which ends with this one in any case."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def _end_with_parent() -> None:
-    """Let a thread wait for the end of the process that has started this one."""
+    """End this process as soon as the one that has started it ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -209,21 +201,3 @@ def _costs(rival: Rival, faces: Images) -> dict[str, Any]:
         "disk": disk,
         "image_seconds": median(times[1:]),
     }
-
-
-def _begin_peak() -> int | None:
-    """Let the system forget the most memory held so far; return what is held now, in bytes."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux
-        return None
-    return _peak()
-
-
-def _peak() -> int | None:
-    """Return the most memory held since `_begin_peak`, in bytes."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return next(1024 * int(x.split()[1]) for x in status.splitlines() if x.startswith("VmHWM"))

@@ -1,4 +1,4 @@
-"""The comparison as a picture: one row a method, as in the paper's figures."""
+"""The comparison as a picture: a row for each method, as in the paper's figures."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ INK, PAPER = (40, 40, 40), (250, 250, 250)
 
 
 def rows_of_faces(
-    heads: Sequence[tuple[str, int]], rows: Sequence[tuple[str, Sequence[Picture | None]]]
+    heads: Sequence[tuple[str, int]], rows: Sequence[tuple[str, Sequence[Picture]]]
 ) -> Picture:
     """Draw a row of faces for each method.
 
     Parameters
     ----------
     heads : sequence of (str, int)
-        Titles, and over how many columns each stands.
-    rows : sequence of (str, sequence of ndarray of uint8 or None)
-        Label, and pictures of any size; None leaves a place empty.
+        Titles, and the number of columns of each.
+    rows : sequence of (str, sequence of ndarray of uint8)
+        Label, and square pictures of any size.
     """
     columns = max(len(pictures) for _, pictures in rows)
     step = CELL + GAP
@@ -41,19 +41,15 @@ def rows_of_faces(
         for line, words in enumerate(_wrapped(label, draw, font)):
             draw.text((GAP, top + CELL // 2 - 9 + 18 * line), words, INK, font)
         for c, picture in enumerate(pictures):
-            if picture is not None:
-                face = PIL.Image.fromarray(picture)
-                method = (
-                    PIL.Image.Resampling.NEAREST
-                    if CELL % picture.shape[0] == 0
-                    else PIL.Image.Resampling.LANCZOS
-                )
-                sheet.paste(face.resize((CELL, CELL), method), (LABEL + c * step, top))
+            whole = CELL % len(picture) == 0
+            method = PIL.Image.Resampling.NEAREST if whole else PIL.Image.Resampling.LANCZOS
+            face = PIL.Image.fromarray(picture).resize((CELL, CELL), method)
+            sheet.paste(face, (LABEL + c * step, top))
     return np.asarray(sheet)
 
 
 def _wrapped(text: str, draw: PIL.ImageDraw.ImageDraw, font: PIL.ImageFont.ImageFont) -> list[str]:
-    """Return the text in lines that fit the labels' column."""
+    """Return the text in lines that fit the column of labels."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,1 +1,1 @@
-"""Faults: killing, starving and misleading the program, to see that nothing is lost."""
+"""Faults: killing, starving and misleading the program, to check that nothing is lost."""

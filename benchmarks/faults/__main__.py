@@ -1,18 +1,16 @@
-"""Kill, starve and mislead the program, and see that nothing is lost.
+"""Kill, starve and mislead the program, and check that nothing is lost.
 
     python -m benchmarks.faults [--seed 0] [--kills 120] [--trials 20] [--only NAME ...] [--write]
 
-Every case runs the program many times in processes of its own, does something bad to it, and
-judges what is left: each output file must be the one that was there before or the one of an
-undisturbed run, whole; nothing else may have changed; and what the program says must be lines of
-its own, with the exit code that goes with them. The same seed draws the same moments, sizes and
-files; what a moment meets depends on the machine.
+Every case runs the program many times in processes of its own, disturbs it, and judges the result:
+each output file must be the one that existed before or the one of an undisturbed run, complete;
+nothing else may change; and the messages must be lines of the program, with the right exit code.
+The same seed draws the same moments, sizes and files; their effect depends on the machine.
 
-A case is a function of a `Campaign` that yields a `Trial` for each run; `case` puts it on the list.
-There is a module for each sort of fault.
-Disks are mounted in a name space of their own: without ``unshare`` those cases are left out, with
-the reason. ``--write`` renews the lines of these cases in ``benchmarks/results/faults.md``. Exit
-code 1 if anything was lost.
+A case is a function of a `Campaign` that yields a `Trial` for each run; `case` registers it.
+Disks are mounted in a namespace of their own: without ``unshare`` those cases are skipped, with the
+reason. ``--write`` renews the rows of these cases in ``benchmarks/results/faults.md``. Exit code 1
+if anything was lost.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.faults.campaign import CASES, ROOT, Campaign
-from benchmarks.tables import rows_there
+from benchmarks.tables import campaign_report, rows_there
 
 for _module in ("ends", "clusters", "limits", "inputs", "surroundings"):  # as in the table
     import_module(f"benchmarks.faults.{_module}")
@@ -39,8 +37,8 @@ for _module in ("ends", "clusters", "limits", "inputs", "surroundings"):  # as i
 RESULTS = ROOT / "benchmarks" / "results" / "faults.md"
 
 
-def in_a_name_space() -> None:
-    """Start anew where disks can be mounted, if that is possible."""
+def enter_namespace() -> None:
+    """Restart in a namespace where disks can be mounted, if that is possible."""
     if os.environ.get("MLR_FAULTS") or not shutil.which("unshare"):
         return
     os.environ["MLR_FAULTS"] = "1"
@@ -56,27 +54,13 @@ def row(title: str, outcomes: dict[str, int], wrong: int) -> str:
 
 def report(rows: dict[str, str], seed: int) -> str:
     """Return the figures as Markdown."""
-    titles = [title for title in CASES if title in rows]
-    cells = [rows[title].split(" | ") for title in titles]
-    runs = sum(int(cell[1]) for cell in cells)
-    wrong = sum(int(cell[-1].rstrip(" |")) for cell in cells)
-    lines = [
-        "# Faults",
-        "",
-        "Made by `make faults`. After every fault each output must be the file that was there",
-        "before or that of an undisturbed run, whole, and the program has to say what happened.",
-        "",
-        f"Seed {seed}: {runs} runs, {wrong} of them not as they must be.",
-        "",
-        "| case | runs | what came of them | wrong |",
-        "|---|---|---|---|",
-        *(rows[title] for title in titles),
-        "",
-        "What the cases do:",
-        "",
-        *(f"- `{title}`: {(CASES[title].__doc__ or '').splitlines()[0]}" for title in titles),
-    ]
-    return "\n".join(lines) + "\n"
+    intro = (
+        "# Faults\n\nMade by `make faults`. After every fault each output must be the file that "
+        "existed before or that of\nan undisturbed run, complete, and the program has to report "
+        f"what happened.\n\nSeed {seed}: {{runs}} runs, {{wrong}} of them wrong."
+    )
+    about = {title: (function.__doc__ or "").splitlines()[0] for title, function in CASES.items()}
+    return campaign_report(intro, ["case", "runs", "results", "wrong"], rows, about)
 
 
 def main() -> None:
@@ -89,8 +73,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored behind "&"
-    in_a_name_space()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it behind "&"
+    enter_namespace()
     rows, lost = rows_there(RESULTS, CASES) if options.write else {}, 0
     with tempfile.TemporaryDirectory(prefix="mlr-faults-") as name:
         campaign = Campaign(Path(name), options.seed, options.kills, options.trials)

@@ -1,4 +1,4 @@
-"""What all cases share: the commands, how they are run, and how what they leave is judged."""
+"""Commands, runs and judgement for all cases."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 MLR = [sys.executable, "-m", "mlr"]
-PATIENCE = 300  # seconds until a run counts as hung: on a busy machine kernels compile for long
+PATIENCE = 300  # seconds until a run counts as hung; compiling takes long on a busy machine
 SIGNALS = {signal.SIGINT: (130, "mlr: interrupted"), signal.SIGTERM: (143, "mlr: terminated")}
 ALL = "train checkpoint statistics synthesize evaluate sample cluster"
 PAPER = ["--recipe", "paper"]  # its shards are small
-#: What no user should see: Python's own words, or those of a library below it.
+#: Messages of Python and of libraries, which no user should see.
 FOREIGN = re.compile(
     r"Traceback|Exception ignored|Fatal Python|Segmentation|LLVM ERROR|Assertion|terminate called"
 )
-#: What a process says that Python was starting for the program as this was killed.
+#: Message of a process that Python was starting when the program was killed.
 ORPHAN = re.compile(r"Traceback (?:(?!Traceback ).)*EOFError: Ran out of input\n", re.DOTALL)
 
 
 @dataclass
 class Run:
-    """What became of one process: its exit code (None: hung) and what it said."""
+    """Exit code (None: hung) and messages of a process."""
 
     code: int | None
     out: str
@@ -40,7 +40,7 @@ class Run:
 
 @dataclass
 class Trial:
-    """One run: what came of it, in a few words, and what is wrong with that, if anything."""
+    """The outcome of a run in a few words, and what is wrong with it, if anything."""
 
     outcome: str
     wrong: str = ""
@@ -48,7 +48,7 @@ class Trial:
 
 @dataclass
 class Task:
-    """A command, the folder that it writes to, and what is there before it and after it."""
+    """A command, the folder that it writes to, and the files before and after it."""
 
     name: str
     arguments: list[object]
@@ -58,7 +58,7 @@ class Task:
     seconds: float = 0.0
 
     def restore(self) -> None:
-        """Put back what was there before the command ran."""
+        """Restore the files before the command."""
         shutil.rmtree(self.output, ignore_errors=True)
         for name, data in self.old.items():
             path = self.output / name
@@ -71,7 +71,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(function: Case) -> Case:
-    """Put a function on the list of cases."""
+    """Register a case."""
     CASES[function.__name__] = function
     return function
 
@@ -86,17 +86,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file is one that the program writes to before it is whole."""
+    """Return whether a file is a temporary one of the program."""
     return Path(name).name.startswith(".") and name.endswith(".tmp")
 
 
 def is_shard(name: str) -> bool:
-    """Tell whether a file is a shard in a checkpoint; who share one depends on earlier runs."""
+    """Return whether a file is a shard; which subjects it holds depends on earlier runs."""
     return Path(name).name.startswith("shard-")
 
 
 class Campaign:
-    """The data, the commands and the tools that all cases share."""
+    """The data, the commands and the tools for all cases."""
 
     def __init__(self, folder: Path, seed: int, kills: int, trials: int) -> None:
         self.folder, self.seed, self.kills, self.trials = folder, seed, kills, trials
@@ -108,7 +108,7 @@ class Campaign:
         self.tasks = {task.name: task for task in self._tasks()}
 
     def _tasks(self) -> Iterator[Task]:
-        """Yield the commands that write, with the outputs of a run with other options before."""
+        """Yield the commands that write, after a run with other options."""
 
         def task(name: str, before: list[object], after: list[object]) -> Task:
             output = self.folder / f"out-{name}"
@@ -155,14 +155,14 @@ class Campaign:
         )
 
     def finish(self, process: subprocess.Popen[str], start: float) -> Run:
-        """Wait for the program to end; one that does not is killed, and counts as hung."""
+        """Wait for the program to end; after `PATIENCE` it is killed, and counts as hung."""
         try:
             out, err = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             try:
                 out, err = process.communicate(timeout=10)
-            except subprocess.TimeoutExpired:  # somebody it has started is still there
+            except subprocess.TimeoutExpired:  # a process that it has started is still running
                 out, err = "", ""
             return Run(None, out or "", err or "", time.perf_counter() - start)
         return Run(process.returncode, out or "", err or "", time.perf_counter() - start)
@@ -173,14 +173,14 @@ class Campaign:
         return self.finish(self.start(*arguments, **options), start)
 
     def must(self, *arguments: object) -> Run:
-        """Run the program, which has to succeed."""
+        """Run the program, which must succeed."""
         run = self.run(*arguments)
         if run.code != 0:
             raise SystemExit(f"{arguments}: exit code {run.code}: {run.err}")
         return run
 
     def take(self, names: str, count: int) -> Iterator[Task]:
-        """Yield tasks in turn, so many, each with its old outputs in place."""
+        """Yield tasks in turn, each with its old outputs restored."""
         wanted = [self.tasks[name] for name in names.split() if name in self.tasks]
         for number in range(count):
             task = wanted[number % len(wanted)]
@@ -188,12 +188,12 @@ class Campaign:
             yield task
 
     def judge(self, task: Task, run: Run, *, killed: bool = False) -> Trial:
-        """Judge what a run has left: whole old files, whole new ones, and lines of its own."""
+        """Judge a run: all files must be complete, old or new, and the messages its own."""
         now = contents(task.output) if task.output.exists() else {}
         left = {name for name in now if is_temporary(name)}
         files = {n: data for n, data in now.items() if n not in left and not is_shard(n)}
         new = {n: data for n, data in task.new.items() if not is_shard(n)}
-        wrong = said_wrong(run, killed)
+        wrong = wrong_message(run, killed)
         if left and not killed:
             wrong = f"left {sorted(left)[0]}"
         for name, data in files.items():
@@ -209,8 +209,8 @@ class Campaign:
         return Trial(f"{outcome}, {state} outputs", wrong and f"{task.name}: {wrong}")
 
 
-def said_wrong(run: Run, killed: bool = False) -> str:
-    """Return what is wrong with the way that a run ended, or an empty string."""
+def wrong_message(run: Run, killed: bool = False) -> str:
+    """Return what is wrong with the exit code and the messages of a run, or an empty string."""
     if run.code is None:
         return f"hung for {PATIENCE} s"
     text = run.err + run.out
@@ -219,13 +219,13 @@ def said_wrong(run: Run, killed: bool = False) -> str:
     if found := FOREIGN.search(text):
         begin, at = text[found.start() :].splitlines(), text.strip().splitlines()
         return f"{' / '.join(begin[:6])[:500]} ... {' / '.join(at[-2:])[:300]}"
-    # A negative one: by a signal, before the program listens to it or after its end.
+    # Negative: ended by a signal before the program handles it, or after its end.
     allowed = (0, 1, 2, 130, 143, *([-9, -2, -15] if killed else []))
     if run.code not in allowed:
         return f"exit code {run.code}: {run.err.strip()[-300:]}"
     lines = [line for line in run.err.splitlines() if line]
     if run.code in (1, 2) and not lines:
-        return f"exit code {run.code} without a word"
+        return f"exit code {run.code} without a message"
     if run.code == 1 and not any(line.startswith("mlr: ") for line in lines):
         return f"no error of its own: {lines[-1][:300]}"
     return ""

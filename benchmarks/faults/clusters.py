@@ -1,4 +1,4 @@
-"""Faults of checkpoints and clusters: of the trainer, workers, scheduler and server."""
+"""Faults of checkpoints and clusters: of the trainer, workers and scheduler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.faults.campaign import ROOT, SIGNALS, Campaign, Trial, case, con
 
 @case
 def runs_go_on(campaign: Campaign) -> Iterator[Trial]:
-    """End runs with a checkpoint again and again, by all signals, until one comes to its end."""
+    """End runs with a checkpoint repeatedly, by all signals, until one finishes."""
     signals = [signal.SIGKILL, *SIGNALS]
     for number, task in enumerate(campaign.take("checkpoint cluster", campaign.trials)):
         kept = task.output / "kept"
@@ -47,10 +47,10 @@ def runs_go_on(campaign: Campaign) -> Iterator[Trial]:
 def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
     """Send `kill -9` at any moment to the trainer, one worker, both, or the scheduler.
 
-    The scheduler of processes here is the trainer: there it is the one that they are forked from.
+    Local workers have the trainer as their scheduler.
     """
     if "cluster" not in campaign.tasks:
-        yield Trial("left out: needs mlr[cluster]")
+        yield Trial("skipped: needs mlr[cluster]")
         return
     task = campaign.tasks["cluster"]
     for number in range(campaign.kills // 2):
@@ -59,8 +59,7 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
             arguments = [a if a != "local:2" else address for a in task.arguments]
             start = time.perf_counter()
             process = campaign.start(*arguments)
-            third = "server" if address == "local:2" else "scheduler"
-            victim = ["trainer", "worker", third, "both workers"][number // 2 % 4]
+            victim = ["trainer", "worker", "scheduler", "both workers"][number // 2 % 4]
             moment = campaign.random.uniform(0.2, 1.0) * task.seconds
             with suppress(subprocess.TimeoutExpired):
                 process.wait(moment)
@@ -69,18 +68,17 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
                 "trainer": [process.pid],
                 "worker": there["workers"][:1],
                 "both workers": there["workers"],
-                third: there[third],
+                "scheduler": there["scheduler"],
             }
             for pid in targets[victim]:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             run = campaign.finish(process, start)
             trial = campaign.judge(task, run, killed=True)
-            ours = [*there["workers"], *there["server"]] if address == "local:2" else []
-            left = still_there(ours)
+            left = still_there(there["workers"]) if address == "local:2" else []
         if not trial.wrong and left:
             trial.wrong = f"processes {left} outlive the program"
-        if not trial.wrong and run.code != 0:  # what was finished serves on
+        if not trial.wrong and run.code != 0:  # finished shards are still used
             after = [a for a in task.arguments if a not in ("--cluster", "local:2")]
             trial.wrong = campaign.judge(task, campaign.run(*after)).wrong
         where = "local" if address == "local:2" else "tcp"
@@ -89,9 +87,9 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
 
 @case
 def workers_hang(campaign: Campaign) -> Iterator[Trial]:
-    """Stop a worker, without ending it: others get its work, unless it has not even begun."""
+    """Stop a worker without ending it: others take its tasks, unless it has not started."""
     if "cluster" not in campaign.tasks:
-        yield Trial("left out: needs mlr[cluster]")
+        yield Trial("skipped: needs mlr[cluster]")
         return
     task = campaign.tasks["cluster"]
     quick = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
@@ -108,7 +106,7 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
         with suppress(OSError):
             os.kill(workers[0], signal.SIGSTOP)
         run = campaign.finish(process, start)
-        for pid in workers if run.code is None else []:  # nobody is left to end them
+        for pid in workers if run.code is None else []:  # the program no longer ends them
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         trial = campaign.judge(task, run)
@@ -119,9 +117,9 @@ def workers_hang(campaign: Campaign) -> Iterator[Trial]:
 
 @contextmanager
 def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[int]]]]]:
-    """Yield an address and what tells the processes there are, of a program with this id."""
+    """Yield an address, and a function that returns the processes of a program."""
     if local:
-        yield "local:2", lambda pid: {"workers": workers_of(pid), "server": children(pid)}
+        yield "local:2", lambda pid: {"workers": workers_of(pid), "scheduler": [pid]}
         return
     dask = [sys.executable, "-m", "distributed.cli.dask_"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT}
@@ -143,23 +141,23 @@ def _cluster(local: bool) -> Iterator[tuple[str, Callable[[int], dict[str, list[
 
 
 def workers_of(pid: int) -> list[int]:
-    """Return the workers of a program: forked by a server of its own."""
-    return [worker for server in children(pid) for worker in children(server)]
+    """Return the local workers of a program."""
+    return children(pid, "multiprocessing-fork")
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, but for the one that cleans up."""
+def children(pid: int, word: str = "") -> list[int]:
+    """Return the processes that a process has started and whose command holds a word."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if parent == pid and "resource_tracker" not in (entry / "cmdline").read_text():
+            if parent == pid and word in (entry / "cmdline").read_text():
                 found.append(int(entry.name))
     return found
 
 
 def still_there(pids: list[int], seconds: float = 20) -> list[int]:
-    """Return the processes that have not ended after some seconds."""
+    """Return the processes that are still running after some seconds."""
     deadline = time.monotonic() + seconds
     while True:
         left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]

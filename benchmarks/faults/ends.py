@@ -13,7 +13,7 @@ from benchmarks.faults.campaign import ALL, SIGNALS, Campaign, Task, Trial, case
 
 @case
 def kill(campaign: Campaign) -> Iterator[Trial]:
-    """Send `kill -9`, half of them at any moment, half just after a file was begun."""
+    """Send `kill -9`, half at any moment, half just after a temporary file appears."""
     for number, task in enumerate(campaign.take(ALL, campaign.kills)):
         process = campaign.start(*task.arguments)
         start = time.perf_counter()
@@ -29,14 +29,14 @@ def kill(campaign: Campaign) -> Iterator[Trial]:
 
 @case
 def signals(campaign: Campaign) -> Iterator[Trial]:
-    """Send SIGINT and SIGTERM at any moment: 130 and 143, one line, nothing half done."""
+    """Send SIGINT and SIGTERM at any moment: exit code 130 and 143, one line, no partial file."""
     tasks = campaign.take(ALL, 5 * campaign.trials)
     for number, task in enumerate(tasks):
         yield _signalled(campaign, task, list(SIGNALS)[number % 2], task.seconds)
 
 
 def _signalled(campaign: Campaign, task: Task, number: signal.Signals, longest: float) -> Trial:
-    """Send a signal at a moment drawn, and judge what comes of it."""
+    """Send a signal at a random moment, and judge the run."""
     moment = campaign.random.uniform(0.0, longest)
     start = time.perf_counter()
     process = campaign.start(*task.arguments)
@@ -47,25 +47,25 @@ def _signalled(campaign: Campaign, task: Task, number: signal.Signals, longest: 
     took = time.perf_counter() - sent
     code, line = SIGNALS[number]
     starting = "KeyboardInterrupt" in run.err and "mlr" not in run.err  # no file of ours
-    if starting:  # nor anything that we could do about it: Python has not come to the program
+    if starting:  # Python has not started the program yet
         run.err, run.code = "", -number
-    plain = run.code == -number  # what a shell calls the same, while nothing needs clearing away
+    plain = run.code == -number  # a shell reports the same, and no file needs to be removed
     run.code = code if plain else run.code
     trial = campaign.judge(task, run)
     if run.code == code and not plain and [t for t in run.err.splitlines() if t][-1:] != [line]:
-        trial.wrong = trial.wrong or f"{task.name}: said {run.err!r}"
+        trial.wrong = trial.wrong or f"{task.name}: wrote {run.err!r}"
     if took > 5:
         trial.wrong = trial.wrong or f"{task.name}: took {took:.1f} s to end"
     if trial.wrong:
         trial.wrong += f" ({number.name} at {moment:.2f} s)"
     if plain:
-        trial.outcome = f"ended by {number.name} itself, before the work or after it"
+        trial.outcome = f"ended by {number.name} before or after the program"
     return trial
 
 
 @case
 def signals_while_compiling(campaign: Campaign) -> Iterator[Trial]:
-    """Send SIGINT, SIGTERM and SIGKILL while kernels compile; the cache has to serve on."""
+    """Send SIGINT, SIGTERM and SIGKILL while kernels compile; the cache must stay usable."""
     cache = campaign.folder / "cache"
     surroundings = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
     task = campaign.tasks["train"]
@@ -90,4 +90,4 @@ def signals_while_compiling(campaign: Campaign) -> Iterator[Trial]:
         yield campaign.judge(task, after)
         if round_ == 0:
             again = campaign.run("warmup", "--json", env=surroundings)
-            yield Trial("the cache serves", "" if again.code == 0 else again.err)
+            yield Trial("the cache is usable", "" if again.code == 0 else again.err)

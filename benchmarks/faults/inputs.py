@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.faults.campaign import Campaign, Run, Trial, case, said_wrong
+from benchmarks.faults.campaign import Campaign, Run, Trial, case, wrong_message
 from benchmarks.faults.limits import limited
 
 
 @case
 def inputs_change(campaign: Campaign) -> Iterator[Trial]:
-    """Train while an image disappears, changes, is cut off or becomes a pipe.
+    """Train while an image disappears, changes, is truncated or becomes a pipe.
 
     The model must be that of the data before, of the data with the other image, or, if the file is
-    named as left out, of the data without it.
+    named as skipped, of the data without it.
     """
     good = campaign.data / "happy" / "000.png"
     for number in range(2 * campaign.trials):
@@ -26,7 +26,7 @@ def inputs_change(campaign: Campaign) -> Iterator[Trial]:
         shutil.rmtree(data, ignore_errors=True)
         shutil.copytree(campaign.data, data)
         victim = data / campaign.random.choice(["neutral", "happy"]) / "017.png"
-        fault = ["disappears", "changes", "is cut off", "is a pipe"][number % 4]
+        fault = ["disappears", "changes", "is truncated", "is a pipe"][number % 4]
         model = campaign.folder / "changed.npz"
         start = time.perf_counter()
         process = campaign.start("train", data, "-o", model, "--force")
@@ -37,13 +37,13 @@ def inputs_change(campaign: Campaign) -> Iterator[Trial]:
             victim.unlink()
         elif fault == "changes":
             shutil.copy(good, victim)
-        elif fault == "is cut off":
+        elif fault == "is truncated":
             os.truncate(victim, campaign.random.randint(0, victim.stat().st_size - 1))
         else:
             victim.unlink()
             os.mkfifo(victim)
         run = campaign.finish(process, start)
-        wrong = said_wrong(run)
+        wrong = wrong_message(run)
         if not wrong:
             wrong = _not_a_model_of(campaign, data, victim, model, run)
         named = "named" if victim.name in run.err else "not met"
@@ -51,8 +51,8 @@ def inputs_change(campaign: Campaign) -> Iterator[Trial]:
 
 
 def _has_open(pid: int, folder: Path) -> bool:
-    """Tell whether a process has a file of a folder open at this moment."""
-    with suppress(OSError):  # closed, or ended, since the list was made
+    """Return whether a process has a file of a folder open."""
+    with suppress(OSError):  # closed or ended meanwhile
         return any(
             str(entry.readlink()).startswith(str(folder))
             for entry in Path(f"/proc/{pid}/fd").iterdir()
@@ -108,7 +108,7 @@ def rivals(campaign: Campaign) -> Iterator[Trial]:
 
 @case
 def endless_files(campaign: Campaign) -> Iterator[Trial]:
-    """Give pipes nobody writes to, and devices that never end, wherever a file is read."""
+    """Give pipes without a writer, and endless devices, wherever a file is read."""
     folder = campaign.folder / "endless"
     folder.mkdir(exist_ok=True)
     pipe = folder / "pipe.png"
@@ -143,7 +143,7 @@ def endless_files(campaign: Campaign) -> Iterator[Trial]:
         for place, arguments in commands.items():
             shutil.rmtree(out, ignore_errors=True)
             run = campaign.run(*arguments, preexec_fn=limited(AS=4 << 30))
-            wrong = said_wrong(run)
+            wrong = wrong_message(run)
             if run.code == 0:
                 wrong = wrong or f"exit code 0: {run.err}"
             yield Trial(f"{name} {place}: {run.code}", wrong and f"{name} {place}: {wrong}")

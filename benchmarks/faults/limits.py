@@ -1,4 +1,4 @@
-"""What the program runs out of: memory, open files, room on the disk."""
+"""Limits: memory, open files, disk space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.faults.campaign import ALL, Campaign, Trial, case, contents
 
 
 def limited(**limits: int) -> Callable[[], None]:
-    """Return what sets limits in a child: names of ``resource`` without RLIMIT."""
+    """Return a function that sets limits in a child: names of ``resource`` without RLIMIT."""
 
     def set_limits() -> None:
         for name, value in limits.items():
@@ -33,7 +33,7 @@ def memory(campaign: Campaign) -> Iterator[Trial]:
         run = campaign.run(*task.arguments, preexec_fn=limited(AS=mebibytes << 20))
         trial = campaign.judge(task, run)
         if run.code and run.err.startswith(("OpenBLAS error: ", "OpenBLAS warning: ")):
-            trial = Trial("NumPy's BLAS ends the program in a line of its own, old outputs")
+            trial = Trial("NumPy's BLAS ends the program with a line of its own, old outputs")
             trial.wrong = "" if contents(task.output) == task.old else "outputs have changed"
         if trial.wrong:
             trial.wrong += f" ({mebibytes} MiB)"
@@ -73,7 +73,7 @@ def disk(folder: Path, options: str) -> Iterator[None]:
 
 
 def needs_mounts() -> str:
-    """Return why nothing can be mounted here, or an empty string."""
+    """Return why disks cannot be mounted, or an empty string."""
     with tempfile.TemporaryDirectory() as name:
         done = subprocess.run(["mount", "-t", "tmpfs", "none", name], capture_output=True)
         if done.returncode == 0:
@@ -83,9 +83,9 @@ def needs_mounts() -> str:
 
 @case
 def full_disk(campaign: Campaign) -> Iterator[Trial]:
-    """Write to a disk that gets full."""
+    """Write to a disk that runs full."""
     if reason := needs_mounts():
-        yield Trial(f"left out: {reason}")
+        yield Trial(f"skipped: {reason}")
         return
     for task in campaign.take(ALL, campaign.trials):
         used = sum(-(-len(data) // 4096) * 4096 for data in task.old.values()) + 4096
@@ -101,9 +101,9 @@ def full_disk(campaign: Campaign) -> Iterator[Trial]:
 
 @case
 def read_only_disk(campaign: Campaign) -> Iterator[Trial]:
-    """Write to a disk that is read-only, from the start or from some moment on."""
+    """Write to a disk that is read-only, from the start or from a random moment on."""
     if reason := needs_mounts():
-        yield Trial(f"left out: {reason}")
+        yield Trial(f"skipped: {reason}")
         return
     names = ALL
     for number, task in enumerate(campaign.take(names, campaign.trials)):

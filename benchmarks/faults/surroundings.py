@@ -1,4 +1,4 @@
-"""Odd surroundings: streams, masks, times, encodings, folders."""
+"""Unusual environments: streams, masks, times, encodings, folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.faults.campaign import ALL, FOREIGN, ROOT, Campaign, Run, Task, 
 
 @case
 def odd_surroundings(campaign: Campaign) -> Iterator[Trial]:
-    """Run with closed or full streams, odd masks, times, encodings, in a folder that is gone."""
+    """Run with closed or full streams, unusual masks, times, encodings, in a deleted folder."""
     for name, surroundings in SURROUNDINGS.items():
         for task in campaign.take(ALL, len(campaign.tasks)):
             run = surroundings(campaign, task)
@@ -48,7 +48,7 @@ def _with_closed_pipe(campaign: Campaign, task: Task) -> Run:
     with os.fdopen(write, "w") as pipe:
         run = campaign.run(*task.arguments, "--json", stdout=pipe)
     if run.code == 1 and not FOREIGN.search(run.err):
-        run.err = "mlr: (nobody listens: it ends without a word, as others do)"
+        run.err = "mlr: (without a reader it ends silently, as usual)"
     return run
 
 
@@ -59,7 +59,7 @@ def _in_the_past(campaign: Campaign, task: Task) -> Run:
     return campaign.run(*task.arguments)
 
 
-def _in_a_folder_that_is_gone(campaign: Campaign, task: Task) -> Run:
+def _in_a_deleted_folder(campaign: Campaign, task: Task) -> Run:
     gone = campaign.folder / "gone"
     gone.mkdir()
     code = f"import os; os.rmdir({str(gone)!r}); from mlr.cli import main; main()"
@@ -81,12 +81,12 @@ SURROUNDINGS: dict[str, Callable[[Campaign, Task], Run]] = {
     "stderr closed": _closed(2),
     "all streams closed": _closed(0, 1, 2),
     "stdout full": _with_full_stdout,
-    "stdout's reader gone": _with_closed_pipe,
+    "stdout without a reader": _with_closed_pipe,
     "umask 077": _with_umask(0o077),
     "umask 777": _with_umask(0o777),
     "ASCII only": _with_environment(LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0"),
     "files of 1970 and 2242": _in_the_past,
     "another time zone": _with_environment(TZ="Pacific/Kiritimati"),
     "no home": _with_environment(HOME="/nowhere", XDG_CACHE_HOME="/nowhere"),
-    "working folder gone": _in_a_folder_that_is_gone,
+    "working folder deleted": _in_a_deleted_folder,
 }

@@ -1,1 +1,1 @@
-"""Fuzzing: damaged, hostile and absurd input, which the program has to refuse in a line."""
+"""Fuzzing: damaged, hostile and absurd input, which the program has to refuse with one line."""

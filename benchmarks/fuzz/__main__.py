@@ -1,16 +1,16 @@
-"""Feed the program with damaged, hostile and absurd input, and see that it refuses it in a line.
+"""Feed the program with damaged, hostile and absurd input, and check that it refuses it.
 
     python -m benchmarks.fuzz [--seed 0] [--cases 22000] [--only KIND ...] [--keep FOLDER] [--write]
 
-Cases are made from the seed and their number alone. They run in a child process, many in a row,
-with a limit to its memory; the parent learns of each, so that it can tell which one crashed or
-hung, and goes on with the next. What is wrong: any exception but the program's own errors, a
-message of several lines, words of a library below, a crash, more than `PATIENCE` seconds, more
-memory than `MEMORY`, and a file that appears, changes or vanishes outside of the output folder.
+Cases depend on the seed and their number alone. They run in a child process, many in a row, with a
+memory limit; the parent learns of each, so it can name the one that crashed or hung, and goes on
+with the next. Wrong are: any exception but the program's own errors, a message of several lines,
+messages of libraries, a crash, more than `PATIENCE` seconds, more memory than `MEMORY`, and a file
+that appears, changes or disappears outside the output folder.
 
-A kind of input is a function of a `Room` and a random generator that does one case and returns what
-came of it; `kind` puts it on the list. ``--keep`` saves what crashed or hung. ``--write`` renews
-the lines of these kinds in ``benchmarks/results/fuzz.md``. Exit code 1 if anything was wrong.
+A kind of input is a function of a `Room` and a random generator that runs one case and returns its
+outcome; `kind` registers it. ``--keep`` saves the input of crashes and hangs. ``--write`` renews
+the rows of these kinds in ``benchmarks/results/fuzz.md``. Exit code 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz.room import KINDS, Room, WrongError
-from benchmarks.tables import rows_there
+from benchmarks.tables import campaign_report, rows_there
 
 for _module in ("images", "files", "texts"):  # as in the table
     import_module(f"benchmarks.fuzz.{_module}")
@@ -49,7 +50,7 @@ MEMORY = 2 << 30  # bytes of memory that a child may have used: an image of 178 
 
 
 def child(name: str, seed: int, first: int, count: int, folder: Path) -> None:
-    """Do cases in this process, and print a line of JSON for each."""
+    """Run cases in this process, and print a line of JSON for each."""
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     room = Room(folder)
     errors = os.open(room.errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
@@ -65,7 +66,7 @@ def child(name: str, seed: int, first: int, count: int, folder: Path) -> None:
     warm_up()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(first, first + count):
-        lines.write(json.dumps({"begun": number}) + "\n")
+        lines.write(json.dumps({"started": number}) + "\n")
         rng = random.Random(f"{seed} {name} {number}")
         room.clear()
         wrong = ""
@@ -75,10 +76,8 @@ def child(name: str, seed: int, first: int, count: int, folder: Path) -> None:
         except WrongError as error:
             outcome, wrong = "wrong", str(error)
         except Exception as error:
-            place = error.__traceback__
-            while place and place.tb_next:
-                place = place.tb_next
-            where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}"
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name}:{frame.lineno}"
             outcome, wrong = "wrong", f"{type(error).__name__} in {where}: {str(error)[:200]}"
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if memory << 10 > MEMORY and memory > before:
@@ -89,7 +88,7 @@ def child(name: str, seed: int, first: int, count: int, folder: Path) -> None:
 
 
 def campaign(name: str, seed: int, count: int, folder: Path, keep: Path | None) -> dict[str, Any]:
-    """Do all cases of a kind in children; return the figures."""
+    """Run all cases of a kind in children; return the figures."""
     outcomes, wrong, memory, done = Counter[str](), [], 0, 0
     start, slowest = time.perf_counter(), 0.0
     while done < count:
@@ -103,9 +102,9 @@ def campaign(name: str, seed: int, count: int, folder: Path, keep: Path | None) 
             bufsize=1,
         )
         assert process.stdout is not None
-        begun, since, end = None, time.perf_counter(), ""
+        started, since, end = None, time.perf_counter(), ""
         while True:
-            watchdog = threading.Timer(START if begun is None else PATIENCE, process.kill)
+            watchdog = threading.Timer(START if started is None else PATIENCE, process.kill)
             watchdog.start()
             text = process.stdout.readline()
             late = watchdog.finished.is_set()
@@ -115,8 +114,8 @@ def campaign(name: str, seed: int, count: int, folder: Path, keep: Path | None) 
                 end = f"hung for {PATIENCE} s" if late else f"crashed with {code}" if code else ""
                 break
             line = json.loads(text)
-            if "begun" in line:
-                begun, since = line["begun"], time.perf_counter()
+            if "started" in line:
+                started, since = line["started"], time.perf_counter()
                 continue
             slowest = max(slowest, time.perf_counter() - since)
             memory = max(memory, line["memory"])
@@ -127,10 +126,10 @@ def campaign(name: str, seed: int, count: int, folder: Path, keep: Path | None) 
         if end:
             said = Path(folder / "errors").read_text(errors="replace")[:600]
             outcomes["wrong"] += 1
-            wrong.append(f"{name} {begun}: {end}: {said!r}")
-            done = (done if begun is None else begun) + 1
+            wrong.append(f"{name} {started}: {end}: {said!r}")
+            done = (done if started is None else started) + 1
             if keep is not None:
-                shutil.copytree(folder / "in", keep / f"{name}-{begun}", dirs_exist_ok=True)
+                shutil.copytree(folder / "in", keep / f"{name}-{started}", dirs_exist_ok=True)
     return {
         "kind": name,
         "cases": sum(outcomes.values()),
@@ -153,28 +152,15 @@ def row(result: dict[str, Any]) -> str:
 
 def report(rows: dict[str, str], seed: int) -> str:
     """Return the figures as Markdown."""
-    titles = [title for title in KINDS if title in rows]
-    cells = [rows[title].split(" | ") for title in titles]
-    cases = sum(int(cell[1]) for cell in cells)
-    wrong = sum(int(cell[-1].rstrip(" |")) for cell in cells)
-    lines = [
-        "# Fuzzing",
-        "",
-        "Made by `make fuzz`. Wrong is any exception but the program's own one-line errors, a",
-        f"crash, words of a library below, more than {PATIENCE} s or {MEMORY >> 20} MiB, and any",
-        "change outside of the output folder.",
-        "",
-        f"Seed {seed}: {cases} cases, {wrong} of them wrong.",
-        "",
-        "| input | cases | what came of them | most memory | slowest | wrong |",
-        "|---|---|---|---|---|---|",
-        *(rows[title] for title in titles),
-        "",
-        "What the cases are:",
-        "",
-        *(f"- `{title}`: {KINDS[title][0].__doc__}" for title in titles),
-    ]
-    return "\n".join(lines) + "\n"
+    intro = (
+        "# Fuzzing\n\nMade by `make fuzz`. Wrong are: any exception but the program's own one-line "
+        "errors, a crash, messages of\nlibraries, more than "
+        f"{PATIENCE} s or {MEMORY >> 20} MiB, and any change outside the output folder.\n\n"
+        f"Seed {seed}: {{runs}} cases, {{wrong}} of them wrong."
+    )
+    heads = ["input", "cases", "results", "peak memory", "slowest", "wrong"]
+    about = {title: function.__doc__ or "" for title, (function, _) in KINDS.items()}
+    return campaign_report(intro, heads, rows, about)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ _ODD = (
 
 
 def _changed_meta(meta: dict[str, Any], rng: random.Random) -> str:
-    """Return metadata with something else in it, as JSON or nearly."""
+    """Return metadata with random changes, as JSON or nearly."""
     for _ in range(rng.randint(1, 2)):
         key = rng.choice([*meta, "new"])
         inside = meta.get(key)
@@ -75,7 +75,7 @@ def _changed_array(array: np.ndarray, rng: random.Random) -> np.ndarray:
 
 
 def _damaged_npz(path: Path, rng: random.Random, *, forged: bool = True) -> bytes:
-    """Return an ``.npz`` file with something wrong in it: not just other numbers, unless forged."""
+    """Return a damaged ``.npz`` file; only forged ones just hold other numbers."""
     if rng.random() < 0.3:
         return damaged(path.read_bytes(), rng)
     with np.load(path) as archive:
@@ -106,7 +106,7 @@ def _damaged_npz(path: Path, rng: random.Random, *, forged: bool = True) -> byte
                 name = rng.choice(("../../evil", "/evil", "a\\b", "", "x" * 5000, *names))
             archive.writestr(f"{name}.npy", data, packing)
     found = file.getvalue()
-    if rng.random() < 0.1:  # a member that says to be small, and is not
+    if rng.random() < 0.1:  # a member that claims to be small
         at = found.rfind(b"PK\x01\x02")
         sizes = (rng.choice(EDGES[:9]), rng.choice(EDGES))
         found = found[: at + 20] + struct.pack("<II", *sizes) + found[at + 28 :]
@@ -116,7 +116,7 @@ def _damaged_npz(path: Path, rng: random.Random, *, forged: bool = True) -> byte
 @kind(16)
 def models(room: Room, rng: random.Random) -> str:
     """Model files: ZIP and array headers, metadata, shapes, types, pickles, bombs."""
-    from mlr.core.model import load
+    from mlr import load
     from mlr.errors import ModelError
 
     path = room.input / "m.npz"
@@ -134,25 +134,25 @@ def models(room: Room, rng: random.Random) -> str:
 @kind(14)
 def statistics(room: Room, rng: random.Random) -> str:
     """Statistics files, as models."""
-    from mlr.core.folds import Folds
     from mlr.errors import ModelError
+    from mlr.io.statistics_file import load_statistics
 
     path = room.input / "s.npz"
-    path.write_bytes(_damaged_npz(room.sums, rng))
+    path.write_bytes(_damaged_npz(room.statistics, rng))
     info = room.mlr("info", path, *rng.choice(((), ("--json",))))
-    found, _ = refused(lambda: Folds.load(path), ModelError)
+    found, _ = refused(lambda: load_statistics(path), ModelError)
     if (info == 0) != (found is not None):
         raise WrongError(f"info ends with {info}, but the statistics are {found}")
     if found is None:
         return "refused"
-    more = rng.choice(((), (room.sums,), (room.faces,), ("--remove", room.faces)))
+    more = rng.choice(((), (room.statistics,), (room.faces,), ("--remove", room.faces)))
     code = room.mlr("train", path, *more, "-o", room.output / "m.npz")
     return f"read, trained with exit code {code}"
 
 
 @kind(6)
 def checkpoints(room: Room, rng: random.Random) -> str:
-    """Manifests and shards of checkpoints, as models; odd files, links and names among them."""
+    """Manifests and shards of checkpoints, as models; odd files, links and names too."""
     kept = room.input / "kept"
     shutil.copytree(room.kept, kept)
     files = sorted(kept.iterdir())

@@ -19,14 +19,14 @@ def _seeds() -> list[tuple[str, bytes]]:
     rng = np.random.default_rng(1)
     colour = PIL.Image.fromarray(rng.integers(0, 256, (24, 20, 3), np.uint8))
     grey = colour.convert("L")
-    deep = PIL.Image.fromarray(rng.integers(0, 65536, (24, 20), np.uint16))
+    grey16 = PIL.Image.fromarray(rng.integers(0, 65536, (24, 20), np.uint16))
     clear = colour.copy()
     clear.putalpha(grey)
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     several = {"save_all": True, "append_images": [colour.rotate(90).resize((20, 24))]}
     kinds: list[tuple[str, PIL.Image.Image, dict[str, Any]]] = [
-        *(("png", image, {}) for image in (colour, grey, deep, clear, grey.convert("1"))),
+        *(("png", image, {}) for image in (colour, grey, grey16, clear, grey.convert("1"))),
         ("png", colour.quantize(16), {"transparency": 3}),
         ("png", colour, {"exif": exif, "dpi": (72, 72)}),
         *(("jpg", image, {}) for image in (colour, grey, colour.convert("CMYK"))),
@@ -34,7 +34,7 @@ def _seeds() -> list[tuple[str, bytes]]:
         ("jpg", colour, {"subsampling": 2, "restart_marker_rows": 1}),
         *(("bmp", image, {}) for image in (colour, grey, clear, grey.convert("1"))),
         ("bmp", colour.quantize(16), {}),
-        *(("tif", image, {}) for image in (colour, grey, deep, clear)),
+        *(("tif", image, {}) for image in (colour, grey, grey16, clear)),
         *(
             ("tif", colour, {"compression": name})
             for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")
@@ -61,7 +61,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _png_with_right_checksums(data: bytes, rng: random.Random) -> bytes:
-    """Return a PNG with damage inside of its chunks, which a reader would else refuse at once."""
+    """Return a PNG with damage within its chunks; wrong checksums would be refused at once."""
     result, at = data[:8], 8
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -79,7 +79,7 @@ def _png_with_right_checksums(data: bytes, rng: random.Random) -> bytes:
 
 
 def _bomb(rng: random.Random) -> tuple[str, bytes]:
-    """Return a small file that says that it is a huge image, and may well be one."""
+    """Return a small file that claims to be a huge image, or is one."""
     side = rng.choice((3000, 9000, 13000, 20000, 60000, 2**31 - 1))
     match rng.randrange(4):
         case 0:

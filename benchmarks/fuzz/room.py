@@ -1,4 +1,4 @@
-"""Where a case runs, the list of kinds, and what damages bytes."""
+"""The folder of a case, the list of kinds, and damage to bytes."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from typing import Any
 import numpy as np
 
 FOREIGN = re.compile(r"Traceback|Exception ignored|Fatal Python|Warning:")
-#: libtiff says on stderr what is wrong with a file: true, and not ours to mend.
+#: libtiff writes to stderr what is wrong with a file; the program cannot stop it.
 LIBTIFF = re.compile(r"((tempfile\.tif|\w+|): [^\n]*\n)*")
-#: Numbers at the edges of what fields of a file can say.
+#: Numbers at the limits of fields in files.
 EDGES = (0, 1, 2, 3, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 class WrongError(Exception):
-    """Something that the program must not do."""
+    """The program did what it must not do."""
 
 
 class Room:
-    """Where cases run: ``in`` is made anew for each, ``out`` may be written to, the rest may not.
+    """The folder of a case: ``in`` is its input, ``out`` for output; the rest must not change.
 
     Parameters
     ----------
     folder : Path
-        Holds the rest: a folder of faces, a model of it and its statistics.
+        Folder of these, and of faces, a model of them and their statistics.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.input, self.output = folder / "in", folder / "out"
         self.faces = folder / "faces"
-        self.model, self.sums = folder / "model.npz", folder / "sums.npz"
+        self.model, self.statistics = folder / "model.npz", folder / "statistics.npz"
         self.errors = folder / "errors"
         self.kept = folder / "kept"
         self._rest = self._names()
@@ -46,7 +46,7 @@ class Room:
     def furnish(self) -> None:
         """Draw the faces and train the model."""
         from mlr.io.images import write_image
-        from mlr.training.train import gather, train
+        from mlr.training.train import statistics, train
 
         rng = np.random.default_rng(0)
         for name in ("neutral", "happy", "sad"):
@@ -54,7 +54,7 @@ class Room:
                 pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
                 write_image(self.faces / name / f"{subject}.png", pixels)
         train(self.faces, self.model)
-        gather(self.faces, self.sums)
+        statistics(self.faces, self.statistics)
         options: dict[str, Any] = {"recipe": "paper", "checkpoint": self.kept, "shard": 2}
         train(self.faces, self.folder / "paper.npz", **options)
 
@@ -71,20 +71,20 @@ class Room:
 
     @property
     def expected(self) -> bytes:
-        """The model that was made of the checkpoint."""
+        """The model of the checkpoint."""
         return (self.folder / "paper.npz").read_bytes()
 
     def check(self) -> None:
-        """Raise if anything but the input and the output is not as it was."""
+        """Raise if anything but the input and the output has changed."""
         if self._names() != self._rest:
-            raise WrongError(f"outside of its folder: {self._names() ^ self._rest}")
+            raise WrongError(f"outside the output folder: {self._names() ^ self._rest}")
         text = self.errors.read_text(errors="replace")
         self.errors.write_text("")
         if not LIBTIFF.fullmatch(text):
-            raise WrongError(f"something below speaks to stderr: {text[:200]!r}")
+            raise WrongError(f"a library writes to stderr: {text[:200]!r}")
 
     def _names(self) -> set[tuple[str, int, int]]:
-        """Return path, size and time of each file beside input and output, and above the room."""
+        """Return path, size and time of each file but input and output, and above the folder."""
         here = [p for p in self.folder.rglob("*") if p.is_file() and p != self.errors]
         return {
             (str(p), p.stat().st_size, p.stat().st_mtime_ns)
@@ -106,11 +106,11 @@ class Room:
             raise WrongError(f"exit code {code}")
         said = err.getvalue()
         if FOREIGN.search(said):
-            raise WrongError(f"words that are not its own: {said[-300:]!r}")
+            raise WrongError(f"message of a library: {said[-300:]!r}")
         if code and not said.strip():
-            raise WrongError(f"exit code {code} without a word")
+            raise WrongError(f"exit code {code} without a message")
         if code == 1 and not any(line.startswith("mlr: ") for line in said.splitlines()):
-            raise WrongError(f"no line of its own: {said[-300:]!r}")
+            raise WrongError(f"no message of the program: {said[-300:]!r}")
         return int(code)
 
 
@@ -119,7 +119,7 @@ KINDS: dict[str, tuple[Kind, int]] = {}
 
 
 def kind(share: int) -> Callable[[Kind], Kind]:
-    """Put a function on the list of kinds; of all cases it gets so many of a hundred."""
+    """Register a kind, with its percentage of all cases."""
 
     def put(function: Kind) -> Kind:
         KINDS[function.__name__] = function, share
@@ -129,12 +129,12 @@ def kind(share: int) -> Callable[[Kind], Kind]:
 
 
 def refused(function: Callable[[], Any], *errors: type[Exception]) -> tuple[Any, str]:
-    """Call a function; return its result, or None and the one line that it refused with."""
+    """Call a function; return its result, or None and its one-line error."""
     try:
         return function(), ""
     except errors as error:
         if "\n" in str(error) or not str(error).strip():
-            raise WrongError(f"not a line: {str(error)[:300]!r}") from error
+            raise WrongError(f"not one line: {str(error)[:300]!r}") from error
         return None, str(error)
 
 

@@ -85,19 +85,20 @@ def command_lines(room: Room, rng: random.Random) -> str:
     }
     out = room.output
     paths = [
-        room.faces, room.model, room.sums, room.faces / "neutral", room.faces / "happy/0.png", out,
-        room.input, "/", "/dev/null", "/nowhere", out / "new", out / "x.npz", out / "x.png", "",
+        room.faces, room.model, room.statistics, room.faces / "neutral", out,
+        room.faces / "happy/0.png", room.input, "/", "/dev/null", "/nowhere", out / "new",
+        out / "x.npz", out / "x.png", "",
         out / ("x" * 300), f"{out}/é\udcff.png", out / "a/../b.npz", f"{room.faces}/../faces",
     ]  # fmt: skip
     command = rng.choice([*options, *list(options)[:5], "nothing"])
     arguments: list[object] = [command]
     usual: dict[str, list[object]] = {
         "train": [room.faces],
-        "statistics": [rng.choice([room.faces, room.sums])],
+        "statistics": [rng.choice([room.faces, room.statistics])],
         "synthesize": [room.model, room.faces / "neutral"],
         "evaluate": [room.model, room.faces],
         "sample": [out / "drawn"],
-        "info": [rng.choice([room.model, room.sums])],
+        "info": [rng.choice([room.model, room.statistics])],
         "bench": ["--repeat", "0"],
     }
     arguments += usual.get(command, []) if rng.random() < 0.8 else [rng.choice(paths)]
@@ -109,7 +110,7 @@ def command_lines(room: Room, rng: random.Random) -> str:
         option = rng.choice([*options.get(command, "").split(), "--json", "-q", "-v", "--force"])
         arguments.append(option)
         if option in ("-o", "--remove", "--report"):
-            # Inside of the folder for output: elsewhere it would rightly be written to.
+            # Within the output folder: elsewhere it may be written to.
             arguments.append(rng.choice([p for p in paths if str(p).startswith(str(out))]))
         elif option in ("--source", "--target", "--recipe"):
             arguments.append(rng.choice(_NAMES))
@@ -123,9 +124,9 @@ def command_lines(room: Room, rng: random.Random) -> str:
             arguments.append(rng.choice(_NUMBERS))
     if rng.random() < 0.1:
         arguments.insert(rng.randrange(len(arguments) + 1), rng.choice([*_NAMES, "--help", "--x"]))
-    # No argument can hold a NUL, and none of these may write beside the folder for output.
+    # None of these may write outside the output folder.
     if command == "synthesize" and "-o" not in arguments:
-        return "left out"
+        return "skipped"
     os.chdir(out)
     try:
         return f"exit code {room.mlr(*arguments)}"

@@ -1,12 +1,11 @@
-"""What the adversarial rivals share: networks, losses, and training within a budget of time.
+"""Networks, losses and training within a budget of time, for the adversarial rivals.
 
-A method says in `Adversarial.build` which networks it has and in `Adversarial.train_step` what one
-step does; drawing batches, the learning rate, the history and the checkpoints are done here. Inside
+A method defines its networks in `Adversarial.build` and a step in `Adversarial.train_step`. Inside
 the networks intensities lie in [-1, 1] and images are (N, channels, height, width) in float32.
 
-PyTorch runs in one thread, which suffices networks so small. The same seed then gives the same
-bits, whether or not the training was interrupted, as long as it is limited by steps: the learning
-rate follows the time where a budget limits it.
+PyTorch runs in one thread, enough for networks so small. The same seed then gives the same bits,
+interrupted or not, if the training is limited by steps: a budget makes the learning rate depend on
+time.
 """
 
 from __future__ import annotations
@@ -41,31 +40,30 @@ class Adversarial(Rival):
     Parameters
     ----------
     budget : float
-        Seconds of processor time for training, earlier runs included: what else the machine does
-        meanwhile, and pauses, do not count.
+        Seconds of processor time for training, earlier runs included.
     folder : path, optional
-        Where checkpoints are kept, one file for each method, scale, seed and set of images: `fit`
-        goes on from there. None keeps none.
+        Folder of checkpoints, one for each method, scale, seed and set of images: `fit` goes on
+        from there. None keeps none.
     seed : int
-        Of the initial weights and of all that is drawn.
+        Of the initial weights and all random numbers.
     scale : {"smoke", "small", "paper"}
-        Width of the networks and size of a batch; depth, losses and optimiser are always the
+        Width of the networks and size of a mini-batch; depth, losses and optimiser are always the
         paper's.
     steps : int, optional
-        Steps of training after which to stop before the budget is used up.
+        Number of steps at most.
 
     Attributes
     ----------
     history : list of (int, dict of str to float)
         Losses of each step, unweighted.
     step, seconds, cpu_seconds : int, float, float
-        Steps done, and the time they took by the clock and of the processor.
+        Steps done, elapsed time and processor time.
     generator, critic : nn.Module
-        What is trained; a method may have more than one network in each.
+        The networks; a method may have more than one in each.
     """
 
     family = "gan"
-    batches: dict[str, int]  # images in a batch for each scale
+    batches: dict[str, int]  # images in a mini-batch for each scale
     learning_rate: float
     decay_from = 0.5  # part of the training after which the learning rate falls, linearly, to 0
     generator: nn.Module
@@ -81,17 +79,13 @@ class Adversarial(Rival):
     ) -> None:
         if scale not in WIDTHS:
             raise OptionError(f"no scale {scale!r}; there is: {', '.join(WIDTHS)}")
-        self.budget = budget
+        self.budget, self.seed, self.scale = budget, seed, scale
         self.folder = None if folder is None else Path(folder)
-        self.seed = seed
-        self.scale = scale
         self.width, self.batch = WIDTHS[scale], self.batches[scale]
         self.steps = math.inf if steps is None else steps
         self.history: list[tuple[int, dict[str, float]]] = []
         self.step = 0
         self.seconds = self.cpu_seconds = 0.0
-
-    # what a method defines
 
     @abstractmethod
     def build(self, channels: int, height: int, width: int) -> None:
@@ -104,8 +98,8 @@ class Adversarial(Rival):
         Parameters
         ----------
         faces : Tensor of uint8, shape (2 N, channels, height, width)
-            The N inputs, and after them the N targets in the same order of people. A method for
-            unpaired images must not make use of this order.
+            The N inputs, then the N targets of the same subjects. A method for unpaired images must
+            not use this order.
         """
 
     @abstractmethod
@@ -117,10 +111,8 @@ class Adversarial(Rival):
         """The part of `generator` that `translate` needs."""
         return self.generator
 
-    # the interface of a rival
-
     def fit(self, inputs: Images, targets: Images, **setting: Any) -> None:
-        """Train until the budget or the steps are used up, from the checkpoint if there is one.
+        """Train until the budget or the steps are used up, from a checkpoint if there is one.
 
         Parameters
         ----------
@@ -130,7 +122,7 @@ class Adversarial(Rival):
         Raises
         ------
         OptionError
-            If the sides are not.
+            If a side is no multiple of 16.
         MlrError
             If a checkpoint cannot be read or written, or the losses are no longer finite.
         """
@@ -153,12 +145,7 @@ class Adversarial(Rival):
             self._train(faces, self._checkpoint(faces))
 
     def predict(self, inputs: Images) -> Outputs:
-        """Return the outputs, in [0, 1], for inputs in uint8; each image by itself.
-
-        Returns
-        -------
-        ndarray of float32, shape (images, height, width, channels)
-        """
+        """Return the outputs, each image by itself."""
         images = torch.from_numpy(np.ascontiguousarray(inputs)).permute(0, 3, 1, 2)
         with torch.no_grad(), one_thread(), seeded(self.seed):  # a generator may draw noise
             outputs = [self.translate(as_signed(image[None])) for image in images]
@@ -170,10 +157,8 @@ class Adversarial(Rival):
         weights = self.translator.state_dict()
         return {name.replace(".", "_"): weight.numpy() for name, weight in weights.items()}
 
-    # what the comparison asks besides
-
     def training(self) -> dict[str, Any]:
-        """Return what the training was, for the report."""
+        """Return a description of the training for the report."""
         return {
             "budget": self.budget,
             "scale": self.scale,
@@ -184,32 +169,30 @@ class Adversarial(Rival):
         }
 
     def rehearsal(self) -> Adversarial:
-        """Return one whose `fit` needs as much memory as this one's, but little time."""
+        """Return a copy whose `fit` needs the same memory, but little time."""
         return type(self)(seed=self.seed, scale=self.scale, steps=REHEARSED)
 
-    # what methods use in a step
-
     def drawn(self, images: int, stream: int = 0) -> Tensor:
-        """Return the indices of this step's batch: every image once an epoch, in random order.
+        """Return the indices of this step's mini-batch: every image once an epoch, shuffled.
 
-        They depend on the step alone, so there is nothing to keep in a checkpoint.
+        They depend on the step alone, so checkpoints need not store them.
 
         Parameters
         ----------
         images : int
             Number of images to draw from.
         stream : int
-            Batches of different streams are drawn independently of each other.
+            Different streams are independent.
         """
-        places = np.arange(self.step * self.batch, (self.step + 1) * self.batch)
+        positions = np.arange(self.step * self.batch, (self.step + 1) * self.batch)
         order = {
             epoch: np.random.default_rng([self.seed, stream, epoch]).permutation(images)
-            for epoch in set(places // images)
+            for epoch in set(positions // images)
         }
-        return torch.tensor([order[place // images][place % images] for place in places])
+        return torch.tensor([order[at // images][at % images] for at in positions])
 
     def update(self, part: int, loss: Tensor) -> None:
-        """Take a step of the optimiser down a loss: 0 for the generator, 1 for the critic."""
+        """Take a step of an optimiser: 0 for the generator, 1 for the critic."""
         optimiser = self._optimisers[part]
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate * self._decay()
@@ -221,8 +204,6 @@ class Adversarial(Rival):
         """Return the factor of the learning rate: 1 at first, then linearly down to 0."""
         progress = max(self.cpu_seconds / self.budget, self.step / self.steps)
         return min(1.0, (1 - progress) / (1 - self.decay_from))
-
-    # training
 
     def _train(self, faces: Tensor, checkpoint: Path | None) -> None:
         if checkpoint and checkpoint.exists():
@@ -244,7 +225,7 @@ class Adversarial(Rival):
             self._save_checkpoint(checkpoint)
 
     def _checkpoint(self, faces: Tensor) -> Path | None:
-        """Return the place of the checkpoint of exactly this training."""
+        """Return the path of the checkpoint of this training."""
         if self.folder is None:
             return None
         what = f"{self.key} {self.scale} {self.seed} {tuple(faces.shape)}".encode()
@@ -275,24 +256,15 @@ class Adversarial(Rival):
             torch.set_rng_state(state["random"])
             for name in ("history", "step", "seconds", "cpu_seconds"):
                 setattr(self, name, state[name])
-        except Exception as error:  # a damaged file makes PyTorch raise all kinds
+        except Exception as error:  # a damaged file makes PyTorch raise any kind
             raise MlrError(f"{path}: is no checkpoint of {self.name}; remove it") from error
-
-
-# networks
 
 
 class PatchCritic(nn.Sequential):
     """PatchGAN of Isola et al. 2017: a score for each patch of 70 x 70 pixels.
 
-    Parameters
-    ----------
-    channels : int
-        Of what it judges.
-    width : int
-        Channels of the first layer.
-    norm : callable
-        Makes the normalisation of so many channels.
+    ``width`` is the number of channels of the first layer; ``norm`` makes a normalisation for a
+    number of channels.
     """
 
     def __init__(self, channels: int, width: int, norm: type[nn.Module]) -> None:
@@ -308,16 +280,10 @@ class PatchCritic(nn.Sequential):
 
 
 class HeadedCritic(nn.Module):
-    """Critic of StarGAN and GANimation: a score for each patch, and a guess for the whole image.
+    """Critic of StarGAN and GANimation: a score for each patch, and guesses for the whole image.
 
-    Parameters
-    ----------
-    channels, height, width : int
-        Of what it judges.
-    first : int
-        Channels of the first layer; each of up to six halves the sides and doubles the channels.
-    guesses : int
-        Numbers guessed.
+    ``first`` is the number of channels of the first layer; each of up to six layers halves the
+    sides and doubles the channels.
     """
 
     def __init__(self, channels: int, height: int, width: int, first: int, guesses: int) -> None:
@@ -339,7 +305,7 @@ class HeadedCritic(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions, added to what goes in (He et al. 2016)."""
+    """Two 3 x 3 convolutions, added to their input (He et al. 2016)."""
 
     def __init__(self, channels: int, *, reflect: bool) -> None:
         super().__init__()
@@ -359,19 +325,10 @@ class Residual(nn.Module):
 def residual_body(channels: int, width: int, blocks: int, *, reflect: bool) -> nn.Sequential:
     """Return the generator of Johnson et al. 2016 without its last layer.
 
-    A 7 x 7 convolution, two halvings, residual blocks and two doublings of the sides.
-
-    Parameters
-    ----------
-    channels : int
-        Of the input.
-    width : int
-        Channels of the first layer and of the output.
-    blocks : int
-        Residual blocks.
-    reflect : bool
-        The variant of CycleGAN: reflected borders, 3 x 3 kernels where the side changes, no scale
-        in the normalisation. Otherwise that of StarGAN and GANimation: zeros, 4 x 4, scaled.
+    A 7 x 7 convolution to ``width`` channels, two halvings, residual blocks and two doublings of
+    the sides. ``reflect`` chooses the variant of CycleGAN: reflected borders, 3 x 3 kernels where
+    the side changes, no scale in the normalisation. Otherwise it is that of StarGAN and GANimation:
+    zeros, 4 x 4, scaled.
     """
     layers = [
         convolution(channels, width, 7, reflect=reflect),
@@ -404,7 +361,7 @@ def convolution(before: int, after: int, kernel: int, *, reflect: bool) -> nn.Co
 
 
 def instance_norm(channels: int, *, reflect: bool) -> nn.InstanceNorm2d:
-    """Return the normalisation of each image by itself, scaled unless CycleGAN's."""
+    """Return the normalisation of each image by itself, scaled unless for CycleGAN."""
     return nn.InstanceNorm2d(channels, affine=not reflect)
 
 
@@ -426,24 +383,21 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-# images
-
-
 def as_signed(pixels: Tensor) -> Tensor:
     """Return 8-bit intensities as float32 in [-1, 1]."""
     return pixels.float() / 127.5 - 1
 
 
-def mirrored(images: Tensor) -> Tensor:
-    """Return images of which each is mirrored, left to right, with probability 1/2."""
+def flipped(images: Tensor) -> Tensor:
+    """Return images, each flipped left to right with probability 1/2."""
     flip = torch.rand(len(images), 1, 1, 1) < 0.5
     return torch.where(flip, images.flip(-1), images)
 
 
 def jittered(images: Tensor) -> Tensor:
-    """Return images enlarged from 256 to 286 px, or in that ratio, and cropped at random.
+    """Return images enlarged by 286 / 256, cropped at random, and flipped with probability 1/2.
 
-    All images of a batch are treated alike, and mirrored alike with probability 1/2.
+    All images of a batch are treated alike.
     """
     height, width = images.shape[2:]
     larger = [round(side * 286 / 256) for side in (height, width)]
@@ -456,11 +410,8 @@ def jittered(images: Tensor) -> Tensor:
     return cropped.flip(-1) if torch.rand(()) < 0.5 else cropped
 
 
-# losses
-
-
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Return how far the critic's slope between real and fake is from 1 (Gulrajani et al. 2017)."""
+    """Return the gradient penalty between real and fake images (Gulrajani et al. 2017)."""
     share = torch.rand(len(real), 1, 1, 1)
     between = (share * real + (1 - share) * fake).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between)[0].sum(), between, create_graph=True)
@@ -469,7 +420,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Pass gradients through a network, but spare those of its weights."""
+    """Pass gradients through a network without computing those of its weights."""
     module.requires_grad_(False)
     try:
         yield
@@ -479,7 +430,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep PyTorch from using more."""
+    """Run PyTorch in one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -490,7 +441,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from a seed, and leave PyTorch's own random state as it was."""
+    """Draw random numbers from a seed, and restore PyTorch's own random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

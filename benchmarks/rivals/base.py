@@ -1,4 +1,4 @@
-"""What a rival is: it learns from pairs of images and changes the expression of others."""
+"""The interface of a rival: it learns from pairs of images and changes the expression of others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rows = npt.NDArray[Any]  # (N, D): one channel of each image as a row, in [0, 1]
 State = dict[str, npt.NDArray[Any]]
 Setting = dict[str, Any]
 
-WHITE = np.float32(255)
+DATA_RANGE = np.float32(255)
 SETTINGS = 12  # hyper-parameter settings that every method with any may try
 
 
@@ -26,13 +26,13 @@ class Rival(ABC):
     Attributes
     ----------
     name : str
-        As in the table.
+        Name in the tables.
     key : str
-        Short, for ``--only``.
+        Short name for ``--only``.
     family : str
         "baseline", "linear", "kernel", "gan" or "masked".
     largest : int
-        Largest side in pixels that it reaches in reasonable time and memory; 0 for any.
+        Largest side of images in pixels that takes reasonable time and memory; 0 for any.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Rival(ABC):
     largest: int = 0
 
     def grid(self) -> list[Setting]:
-        """Return the settings to choose from by cross-validation inside the training people."""
+        """Return the settings to choose from by cross-validation within the training subjects."""
         return [{}]
 
     @abstractmethod
@@ -58,7 +58,7 @@ class Rival(ABC):
 
     @abstractmethod
     def predict(self, inputs: Images) -> Outputs:
-        """Return what it makes of images of the size of the training.
+        """Return the outputs for images of the size of the training.
 
         Parameters
         ----------
@@ -73,19 +73,19 @@ class Rival(ABC):
 
     @abstractmethod
     def state(self) -> State:
-        """Return all that `predict` needs, as arrays."""
+        """Return the arrays that `predict` needs."""
 
     def path(self, inputs: Images, targets: Images, held_out: Images) -> Iterator[Outputs]:
         """Yield the predictions for ``held_out`` under each setting of `grid`, in its order.
 
-        Methods that get several settings out of one piece of work override this.
+        Methods that can share computations between settings override this.
         """
         for setting in self.grid():
             self.fit(inputs, targets, **setting)
             yield self.predict(held_out)
 
     def parameters(self) -> int:
-        """Return how many numbers are kept."""
+        """Return the number of coefficients kept."""
         return sum(array.size for array in self.state().values())
 
     def save(self, path: Path) -> None:
@@ -125,7 +125,6 @@ class Channelwise(Rival):
 
     def fit(self, inputs: Images, targets: Images, **setting: Any) -> None:
         """Solve each channel."""
-        self.begin(inputs)
         self.solutions = [
             self.solve(X, self._wanted(X, T), **setting)
             for X, T in zip(self._rows(inputs), self._rows(targets), strict=True)
@@ -139,7 +138,6 @@ class Channelwise(Rival):
 
     def path(self, inputs: Images, targets: Images, held_out: Images) -> Iterator[Outputs]:
         """Yield the predictions of each setting, from one path for each channel."""
-        self.begin(inputs)
         rows = self._rows(held_out)
         paths = [
             self.solve_path(X, self._wanted(X, T), held)
@@ -156,11 +154,8 @@ class Channelwise(Rival):
             for name, array in solution.items()
         }
 
-    def begin(self, inputs: Images) -> None:
-        """Take note of the images' shape, where a method needs it."""
-
     def _rows(self, images: Images) -> list[Rows]:
-        units = images.astype(self.dtype) / np.asarray(WHITE, self.dtype)
+        units = images.astype(self.dtype) / np.asarray(DATA_RANGE, self.dtype)
         return [np.ascontiguousarray(x).reshape(len(x), -1) for x in np.moveaxis(units, 3, 0)]
 
     def _wanted(self, X: Rows, T: Rows) -> Rows:

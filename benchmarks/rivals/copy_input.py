@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.rivals.base import WHITE, Images, Outputs, Rival, State
+from benchmarks.rivals.base import DATA_RANGE, Images, Outputs, Rival, State
 
 
 class CopyInput(Rival):
@@ -17,7 +17,7 @@ class CopyInput(Rival):
 
     def predict(self, inputs: Images) -> Outputs:
         """Return the inputs."""
-        return inputs / WHITE
+        return inputs / DATA_RANGE
 
     def state(self) -> State:
         """Return nothing."""

@@ -1,8 +1,8 @@
 """CycleGAN (Zhu, Park, Isola and Efros, ICCV 2017): unpaired translation, there and back.
 
-Two generators, to the target expression and back, are told by a PatchGAN each whether their outputs
-look real (least squares), and must undo each other (weighted 10) and leave alone what already has
-the expression (weighted 5). Inputs and targets are drawn independently: no pair is ever used.
+Two generators, to the target expression and back, are each trained against a PatchGAN (least
+squares), must undo each other (weighted 10) and keep images that have the expression already
+(weighted 5). Inputs and targets are drawn independently: pairs are not used.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class CycleGAN(Adversarial):
             self.critic[f"{expression} pool"] = Pool(channels, height, width)
 
     def train_step(self, faces: Tensor) -> dict[str, Tensor]:
-        """Update both generators, then both critics, on images of different people."""
+        """Update both generators, then both critics, on images of different subjects."""
         subjects = len(faces) // 2
         real = {
             "source": jittered(as_signed(faces[self.drawn(subjects, 0)])),
@@ -99,16 +99,16 @@ class Pool(nn.Module):
         self.register_buffer("held", torch.zeros((), dtype=torch.long))
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """Keep outputs; return them, or with probability 1/2 each an earlier one it replaces."""
+        """Store outputs; return each, or with probability 1/2 the earlier one that it replaces."""
         shown = []
         for output in outputs:
             if self.held < POOL:
                 self.images[self.held] = output
                 self.held += 1
             elif torch.rand(()) < 0.5:
-                place = torch.randint(POOL, ())
-                earlier = self.images[place].clone()
-                self.images[place] = output
+                index = torch.randint(POOL, ())
+                earlier = self.images[index].clone()
+                self.images[index] = output
                 output = earlier
             shown.append(output)
         return torch.stack(shown)

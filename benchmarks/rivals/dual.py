@@ -1,7 +1,7 @@
-"""Ridge regression in its dual form, for many more pixels than people.
+"""Ridge regression in its dual form, for many more pixels than subjects.
 
 With centred rows X (N, D), K = X X' = U diag(s) U', the weights of ridge regression are X' A with
-A = U diag(1 / (s + penalty)) U' T: everything of size D x D is avoided.
+A = U diag(1 / (s + penalty)) U' T: nothing of size D x D is needed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.rivals.base import Rows
 
-TINY = 1e-10  # eigenvalues below this share of the largest are rounding
+TINY = 1e-10  # eigenvalues below this share of the largest are rounding errors
 
 
 class Spectrum:
@@ -22,10 +22,10 @@ class Spectrum:
     ----------
     vectors : ndarray of float64, shape (N, rank)
     values : ndarray of float64, shape (rank,)
-        Descending; what is rounding is left out.
+        Descending; those that are rounding errors are omitted.
     scale : float
-        The mean of the diagonal of K: penalties are given as multiples of it, so that they mean the
-        same at any image size.
+        The mean of the diagonal of K, the unit of penalties, which makes them independent of the
+        size of the images.
     """
 
     def __init__(self, K: Rows) -> None:

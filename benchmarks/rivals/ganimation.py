@@ -1,13 +1,13 @@
 """GANimation (Pumarola, Agudo, Martinez, Sanfeliu and Moreno-Noguer, ECCV 2018): with attention.
 
-The generator makes an image of colours and an attention mask of what to keep of the input. Its
-critic (Wasserstein, with gradient penalty) also estimates the strength of the expression. No pair
-is ever used.
+The generator returns colours and an attention mask, the share of the input to keep. Its critic
+(Wasserstein, with gradient penalty) also estimates the strength of the expression. Pairs are not
+used.
 
-Two things differ from the paper. Its expression vector holds the intensities of action units; these
-are not annotated here, so the vector holds one number, 0 for neutral and 1 for the target. And the
-squared error of the estimate is weighted 160, which is the paper's 4000 over its batch of 25: so it
-is divided in the authors' program, and then does not depend on the batch.
+Two things differ from the paper. Its expression vector holds the intensities of action units, which
+are not annotated here: ours holds one number, 0 for neutral and 1 for the target. And the squared
+error of the estimate is weighted 160, the paper's 4000 over its mini-batch of 25, as in the
+authors' program, where it is divided.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from benchmarks.rivals.adversarial import (
     HeadedCritic,
     as_signed,
     convolution,
+    flipped,
     frozen,
     gradient_penalty,
     initialised,
-    mirrored,
     residual_body,
 )
 
 EXPRESSION_WEIGHT, CYCLE_WEIGHT, PENALTY_WEIGHT = 160, 10, 10
 ATTENTION_WEIGHT, SMOOTHNESS_WEIGHT = 0.1, 1e-5  # of the mask's size and of its steps
-NOISE = 0.1  # what is wanted strays so far from the expressions that there are
+NOISE = 0.1  # of the wanted strengths
 CRITIC_STEPS = 5  # updates of the critic for one of the generator
 
 
@@ -52,7 +52,7 @@ class GANimation(Adversarial):
     def train_step(self, faces: Tensor) -> dict[str, Tensor]:
         """Update the critic, and every fifth time the generator."""
         chosen = self.drawn(len(faces))
-        real = mirrored(as_signed(faces[chosen]))
+        real = flipped(as_signed(faces[chosen]))
         strength = (chosen >= len(faces) // 2).float()[:, None]
         noise = torch.rand_like(strength).mul(2).sub(1).mul(NOISE)
         wanted = strength[torch.randperm(len(strength))] + noise

@@ -18,7 +18,7 @@ class KernelRidge(Channelwise):
     """Minimises ||T - f(X)||^2 + penalty |f|^2 in the space of a kernel, around the mean target.
 
     Penalties are multiples of the mean of the kernel's diagonal, widths and scales relative to the
-    training faces' distances and lengths, so that a setting means the same at any image size.
+    distances and lengths of the training faces, independent of the size of the images.
     """
 
     family = "kernel"

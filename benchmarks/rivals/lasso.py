@@ -10,18 +10,18 @@ import numpy as np
 
 from benchmarks.rivals.base import SETTINGS, Channelwise, Rows, Setting, State, centred
 from benchmarks.rivals.pursuit import fitted, sparse_state
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 
 TOLERANCE = 1e-2  # of the optimality conditions, as a share of alpha
-LANES = 16  # people are filled up with zeros to a multiple, which whole vectors hold
+LANES = 16  # subjects are padded with zeros to a multiple, for whole vectors
 SWEEPS, ROUNDS = 200, 50  # coordinate descent over the active pixels; rounds that add some
 
 
 class Lasso(Channelwise):
     """Minimises ||t - X w - b||^2 / (2 N) + alpha ||w||_1 for every output pixel; b is free.
 
-    Coordinate descent on the few pixels that are active, along falling alphas from the solution of
-    the one before; then whichever inactive pixels violate the optimality conditions join.
+    Coordinate descent on the few active pixels, along falling alphas from the solution of the one
+    before; then the inactive pixels that violate the optimality conditions most join.
     """
 
     name, key, family, dtype = "l1 (Lasso)", "lasso", "linear", np.float32
@@ -32,7 +32,7 @@ class Lasso(Channelwise):
         return [{"alpha": float(alpha)} for alpha in np.logspace(-1.9, -3.3, SETTINGS)]
 
     def solve(self, X: Rows, T: Rows, alpha: float = 0.01) -> State:
-        """Return supports, weights and biases, by way of the larger alphas."""
+        """Return supports, weights and biases, from the path of larger alphas."""
         larger = [s["alpha"] for s in self.grid() if s["alpha"] > alpha * 1.01]
         return _path(X, T, [*larger, alpha])[-1]
 
@@ -46,31 +46,31 @@ class Lasso(Channelwise):
             yield self.apply(solution, held_out)
 
     def parameters(self) -> int:
-        """Return the weights that are not zero, with their places, and the biases."""
+        """Return the number of nonzero weights, their indices, and the biases."""
         return sum(2 * int(np.count_nonzero(s["weights"])) + s["bias"].size for s in self.solutions)
 
 
 def _path(X: Rows, T: Rows, alphas: list[float]) -> list[State]:
     (X, mean_x), (T, mean_t) = centred(X), centred(T)
-    # At most N are nonzero in a solution; not quite so while rounding is left.
+    # At most N are nonzero in an exact solution.
     most = min(2 * len(X), X.shape[1])
     shape = (len(alphas), T.shape[1], most)
     supports, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     filled = [np.pad(a, ((0, -len(a) % LANES), (0, 0))) for a in (X, T)]
     columns = [np.ascontiguousarray(a.T, np.float32) for a in filled]
-    share_out(
+    parallel_for(
         descend, T.shape[1], *columns, np.array(alphas, np.float32) * len(X), supports, weights
     )
     result = []
-    for places, w in zip(supports, weights, strict=True):
+    for indices, w in zip(supports, weights, strict=True):
         used = max(1, int(np.count_nonzero(w, axis=1).max()))
-        places, w = places[:, :used], w[:, :used]
-        bias = mean_t - np.einsum("bk,bk->b", w, mean_x[places])
-        result.append(sparse_state(places, w, bias))
+        indices, w = indices[:, :used], w[:, :used]
+        bias = mean_t - np.einsum("bk,bk->b", w, mean_x[indices])
+        result.append(sparse_state(indices, w, bias))
     return result
 
 
-#: As the program's own kernels that sum up real numbers.
+#: As the program's own kernels that add floating-point numbers.
 compiled = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"}, cache=True)
 
 
@@ -84,7 +84,7 @@ def _dot(x, y):
 
 @compiled
 def _sweep(X, squares, threshold, active, w, residual):
-    """Minimise over the active pixels, one at a time, until none moves its face by much."""
+    """Minimise over the active pixels, one at a time, until the steps are small."""
     for _ in range(SWEEPS):
         largest = np.float32(0)
         for j in active:
@@ -116,9 +116,9 @@ def descend(begin, end, X, T, thresholds, supports, weights):
     X, T : ndarray of float32, shape (D, N) and (B, N)
         Centred inputs and targets, N a multiple of `LANES`.
     thresholds : ndarray of float32
-        alpha times the number of people, falling.
+        alpha times the number of subjects, falling.
     supports, weights : ndarray of int32 and float32, shape (thresholds, B, most)
-        Out, filled with 0 behind the last; weights of 0 are left out.
+        Output, padded with 0; weights of 0 are omitted.
     """
     size = len(X)
     most = supports.shape[2]
@@ -142,8 +142,8 @@ def descend(begin, end, X, T, thresholds, supports, weights):
                         worst = max(worst, gradient[j])
                 if worst <= threshold * (1 + np.float32(TOLERANCE)):
                     break
-                # Those at least half as far off as the worst join; close neighbours of each other
-                # among them, of which most stay 0, so all would be too many.
+                # Those at least half as far off as the worst join. All would be too many: most of
+                # them are neighbours and stay 0.
                 enough = threshold + np.float32(0.5) * (worst - threshold)
                 for j in range(size):
                     if not is_active[j] and gradient[j] >= enough and squares[j] > 0:
@@ -158,7 +158,7 @@ def descend(begin, end, X, T, thresholds, supports, weights):
                     weights[a, b, used] = w[j]
                     used += 1
             kept = 0
-            for i in range(count):  # so that the active ones stay few
+            for i in range(count):  # keep the active ones few
                 j = active[i]
                 is_active[j] = w[j] != 0
                 if is_active[j]:

@@ -1,18 +1,18 @@
 """Locally constrained OMP: LSRF (Akram and Khan, Multimedia Tools and Applications 2023).
 
-The authors' successor of masked regression: OMP whose score rewards input pixels that lie close to
-what the neighbouring output pixels look at. Our reading of the paper, and of the program that its
-authors publish, for output pixel k and candidate j:
+The authors' successor of masked regression: OMP whose score rewards input pixels close to the
+supports of the neighbouring output pixels. As we read the paper, and the program that its authors
+publish, for output pixel k and candidate j:
 
     score(j) = |sum over channels of <x_j, r_k>| + beta / (sum over m in N(k) of dist(j, S_m))
 
 x_j centred and of unit length in each channel, r_k the residual, N(k) the 3x3 neighbours of k
 inside the image, k included, S_m their supports, dist the least Euclidean distance in pixels. There
 is one set of coefficients for all channels, a penalised bias, and after each choice a ridge
-regression on what is chosen. The supports start as the 3x3 windows, and there is one pass of all
-pixels over them, as in the published program, so that the order of the pixels does not matter. The
-distance of k itself is 0: it always comes first. At the published beta of 60 the distances decide
-all but ties, the four direct neighbours come next, and the support of five pixels is the plus.
+regression on the chosen pixels. The supports start as the 3x3 windows, and there is one pass over
+all pixels, as in the published program, so the order of the pixels does not matter. The distance of
+k itself is 0: it always comes first. At the published beta of 60 the distances decide all but ties,
+the four direct neighbours come next, and the support of five pixels is the plus.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.rivals.base import WHITE, Images, Outputs, Rival, Rows, Setting, State
+from benchmarks.rivals.base import DATA_RANGE, Images, Outputs, Rival, Rows, Setting, State
 from benchmarks.rivals.pursuit import fitted, pursue, refit, sparse_state
 
 SPARSITIES, BETAS, PENALTIES = (1, 5, 9), (1.0, 60.0), (0.04, 0.4)  # SETTINGS triples
-PUBLISHED = 0.4  # the penalty while pixels are chosen; that of the grid is for the weights kept
+PUBLISHED = 0.4  # the penalty while pixels are chosen; that of the grid is for the final weights
 NEAREST = 1e-6  # pixels; stands for 0 in a denominator
 
 
@@ -64,7 +64,7 @@ class LocalPursuit(Rival):
         return _images(fitted(X, *self.solution.values()), inputs.shape)
 
     def path(self, inputs: Images, targets: Images, held_out: Images) -> Any:
-        """Yield the predictions of each setting; sparser ones are the first of one pursuit."""
+        """Yield the predictions of each setting; sparser supports are the start of one pursuit."""
         X, T, held = _planes(inputs), _planes(targets), _planes(held_out)
         for beta in BETAS:
             bonus = np.float32(beta) * closeness(*inputs.shape[1:3])
@@ -83,8 +83,7 @@ class LocalPursuit(Rival):
 def closeness(height: int, width: int) -> Rows:
     """Return 1 / (sum over m in N(k) of dist(j, S_m)), float32 (D, D), rows k and columns j.
 
-    S_m are the 3x3 windows. For j inside the image, the least distance to a window that is clipped
-    at the border is that to the whole window.
+    S_m are the 3x3 windows. Those clipped at the border have the same distance to j as whole ones.
     """
     y, x = (index.ravel() for index in np.indices((height, width)))
     total = np.zeros((y.size, y.size), np.float32)
@@ -100,7 +99,7 @@ def closeness(height: int, width: int) -> Rows:
 
 def _planes(images: Images) -> Rows:
     """Return (channels, N, D) in [0, 1]."""
-    planes = np.moveaxis(images / WHITE, 3, 0)
+    planes = np.moveaxis(images / DATA_RANGE, 3, 0)
     return np.ascontiguousarray(planes).reshape(*planes.shape[:2], -1)
 
 

@@ -1,4 +1,4 @@
-"""Ours: the program's recipes, with nothing left to choose; and the paper's with choices."""
+"""Masked regression: the program's recipes as they are, and the paper's with choices."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from typing import Any
 import numpy as np
 
 import mlr
-from benchmarks.rivals.base import SETTINGS, WHITE, Images, Outputs, Rival, Setting, State
+from benchmarks.rivals.base import DATA_RANGE, SETTINGS, Images, Outputs, Rival, Setting, State
 from mlr.core.model import Model
 from mlr.recipes.fit import RECIPES
 
 
 class Masked(Rival):
-    """Something that trains a `Model`."""
+    """A method that trains a `Model`."""
 
     family = "masked"
     model: Model
 
     def predict(self, inputs: Images) -> Outputs:
         """Apply the model, without clipping."""
-        return np.asarray(self.model.synthesize(inputs / WHITE), np.float32)
+        return np.asarray(self.model.synthesize(inputs / DATA_RANGE), np.float32)
 
     def state(self) -> State:
         """Return the weights."""
         return {"weights": self.model.weights}
 
     def parameters(self) -> int:
-        """Return the coefficients that an output depends on."""
+        """Return the number of coefficients of the model."""
         return self.model.parameters
 
     def save(self, path: Path) -> None:
         """Write the program's model file."""
-        self.model.save(path, force=True)
+        mlr.save(self.model, path, force=True)
 
 
 class Recipe(Masked):
-    """`mlr train --recipe NAME`, on arrays as all others."""
+    """`mlr train --recipe NAME`, on arrays."""
 
     def __init__(self, recipe: str) -> None:
         self.recipe, self.name, self.key = recipe, f"mlr: {recipe}", f"mlr-{recipe}"
 
     def fit(self, inputs: Images, targets: Images, **setting: Any) -> None:
-        """Train with what the recipe says."""
+        """Train with the recipe's settings."""
         self.model = mlr.MaskedRegression(recipe=self.recipe).fit(inputs, targets).model_
 
 
 class Window(Masked):
-    """Masked regression as in the paper, with side of the window and penalty chosen."""
+    """Masked regression as in the paper, with the side of the window and the penalty chosen."""
 
     name, key = "mlr: window, penalty chosen", "mlr-chosen"
     sides: tuple[int, ...] = (3, 5, 7)
@@ -60,13 +60,13 @@ class Window(Masked):
         return [{"side": side, "penalty": float(p)} for side in self.sides for p in penalties]
 
     def fit(self, inputs: Images, targets: Images, side: int = 3, penalty: float = 0.4) -> None:
-        """Train with the recipe "paper", but for these two."""
+        """Train with the recipe "paper" and these two."""
         regression = mlr.MaskedRegression(side, penalty, recipe="paper")
         self.model = regression.fit(inputs, targets).model_
 
 
 class OnePixel(Window):
-    """One pixel to one pixel: a slope and a bias for each (Akram and Khan, ICPR 2020)."""
+    """A slope and a bias for each pixel (Akram and Khan, ICPR 2020)."""
 
     name, key, family = "one pixel to one pixel", "pixel", "linear"
     sides = (1,)

@@ -8,7 +8,7 @@ from benchmarks.rivals.base import Channelwise, Rows, State
 
 
 class MeanChange(Channelwise):
-    """Adds the mean change of the training people."""
+    """Adds the mean change of the training subjects."""
 
     name, key, family = "mean change", "mean-change", "baseline"
 

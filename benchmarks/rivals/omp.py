@@ -17,8 +17,8 @@ SPARSITIES, PENALTIES = (1, 5, 9), (0.0, 0.04, 0.4, 4.0)  # SETTINGS pairs
 class MatchingPursuit(Channelwise):
     """Chooses the input pixels by OMP; the last regression on them may be penalised.
 
-    Penalty 0 is OMP as scikit-learn has it. The others shrink the coefficients of what was chosen:
-    with a few dozen people, that helps it much.
+    Penalty 0 is OMP as in scikit-learn. The others shrink the coefficients of the chosen pixels,
+    which helps it much with a few dozen subjects.
     """
 
     name, key, family, dtype = "l0 (OMP)", "omp", "linear", np.float32

@@ -1,8 +1,8 @@
 """Pix2Pix (Isola, Zhu, Zhou and Efros, CVPR 2017): paired translation.
 
-A U-Net is told by a PatchGAN, which sees input and output together, and by the absolute error,
-weighted 100. As in the paper a batch is one image, images are jittered and mirrored, and dropout
-and the normalisation by the image's own statistics stay on when the network is applied.
+A U-Net is trained against a PatchGAN, which sees input and output together, and with the absolute
+error, weighted 100. As in the paper a mini-batch is one image, images are jittered and flipped, and
+dropout and the normalisation by the image's own statistics stay on in prediction.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ class Pix2Pix(Adversarial):
         return {"critic": critic, "adversarial": adversarial, "l1": absolute}
 
     def translate(self, image: Tensor) -> Tensor:
-        """Apply the U-Net, dropout included."""
+        """Apply the U-Net with dropout."""
         return self.generator(image)
 
 
 class UNet(nn.Module):
-    """Convolutions that halve the sides, as often as they can, and back with skip connections.
+    """Convolutions that halve the sides as often as possible, and back with skip connections.
 
-    256 px give the paper's eight levels. Dropout is in the paper's first three layers of the
-    decoder, and for smaller images in as many fewer as there are fewer levels.
+    256 px give the paper's eight levels, with dropout in the first three of the decoder; smaller
+    images have fewer of both.
     """
 
     def __init__(self, channels: int, first: int, height: int, width: int) -> None:
@@ -80,7 +80,7 @@ class UNet(nn.Module):
         widths = [channels, *(first * min(2**level, 8) for level in range(depth))]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level in range(1, depth + 1):
-            normed = 1 < level < depth  # one pixel, normalised by itself, would always be 0
+            normed = 1 < level < depth  # one pixel normalised by itself would be 0
             layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if level > 1 else []
             layers.append(nn.Conv2d(widths[level - 1], widths[level], 4, 2, 1, bias=not normed))
             self.down.append(nn.Sequential(*layers, *([batch_norm(widths[level])] * normed)))
@@ -104,7 +104,7 @@ class UNet(nn.Module):
 
 
 def cross_entropy(scores: Tensor, label: float) -> Tensor:
-    """Return the mean binary cross-entropy of scores that should all say one label."""
+    """Return the mean binary cross-entropy of scores whose label is the same."""
     return binary_cross_entropy_with_logits(scores, torch.full_like(scores, label))
 
 

@@ -1,7 +1,7 @@
-"""Greedy choice of input pixels for all output pixels at once: what `omp` and `lsrf` share.
+"""Greedy choice of input pixels for all output pixels at once, for `omp` and `lsrf`.
 
-Scores of all candidates are one matrix product, of normalised inputs with residuals, for a block of
-output pixels at a time; a Gram matrix of D x D is never made.
+The scores of all candidates are one matrix product, of normalised inputs with residuals, for a
+block of output pixels at a time; no Gram matrix of D x D is needed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def pursue(
     bias: bool = False,
     bonus: Rows | None = None,
 ) -> Supports:
-    """Choose input pixels one after the other, each the one that best explains what is left.
+    """Choose input pixels one after the other, each the one that best explains the residual.
 
     Parameters
     ----------
     X, T : ndarray of float32, shape (samples, N, D)
-        Inputs and targets. Each of ``samples``, colour channels, has the same coefficients, and its
-        correlations are added up.
+        Inputs and targets. The ``samples``, colour channels, share their coefficients; their
+        correlations are added.
     steps : int
-        How many are chosen for each output pixel.
+        Number of pixels to choose for each output pixel.
     penalty, bias
-        Of the regression on the chosen pixels that leaves the residual, as for `refit`.
+        Of the regression on the chosen pixels, as for `refit`.
     bonus : ndarray of float32, shape (D, D), optional
         Added to the score of each input pixel (column) for each output pixel (row).
 
@@ -113,7 +113,7 @@ def fitted(X: Rows, supports: Supports, weights: Rows, bias: Rows) -> Rows:
 
 
 def sparse_state(supports: Supports, weights: Rows, bias: Rows) -> State:
-    """Return the arrays to keep."""
+    """Return the arrays of a sparse solution."""
     return {
         "supports": supports,
         "weights": weights.astype(np.float32),

@@ -1,4 +1,4 @@
-"""Which rivals there are: every module of this folder that lists some in ``RIVALS``."""
+"""The list of rivals: those in ``RIVALS`` of every module in this folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ Factory = Callable[..., Rival]
 
 
 def find() -> tuple[dict[str, Factory], list[str]]:
-    """Return the rivals, by their keys, and a line about the files that lack a library, if any.
-
-    Importing a method's module may load much, so nothing else of the benchmarks does it.
-    """
+    """Return the rivals by their keys, and a line about files that lack a library, if any."""
     factories: list[tuple[int, str, Factory]] = []
     without: list[str] = []
     for module in sorted(info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)])):
@@ -38,12 +35,12 @@ def find() -> tuple[dict[str, Factory], list[str]]:
     by_key = {key: factory for _, key, factory in ordered}
     if len(by_key) < len(ordered):
         raise ValueError(f"two rivals have the same key: {sorted(key for _, key, _ in ordered)}")
-    needs = f"left out {', '.join(without)}: needs mlr[rivals]: pip install 'mlr[rivals]'"
+    needs = f"skipped {', '.join(without)}: needs mlr[rivals]: pip install 'mlr[rivals]'"
     return by_key, [needs] if without else []
 
 
 def make(key: str, **options: Any) -> Rival:
-    """Return a new rival; ``options`` are for the constructors of GANs alone."""
+    """Return a new rival; ``options`` are for the constructors of GANs."""
     factory = find()[0][key]
     rival = factory()
     return factory(**options) if rival.family == "gan" else rival

@@ -1,9 +1,9 @@
 """StarGAN (Choi, Choi, Kim, Ha, Kim and Choo, CVPR 2018): one generator for all expressions.
 
-The generator is told which expression to make; its critic (Wasserstein, with gradient penalty) also
-names the expression that it sees. What is turned into another expression and back must be as before
-(weighted 10). The domains here are two, neutral and the target. No pair is ever used: a batch is
-drawn from all faces alike.
+The generator gets the wanted expression; its critic (Wasserstein, with gradient penalty) also
+classifies the expression. Images turned into another expression and back must stay (weighted 10).
+There are two domains, neutral and the target. Pairs are not used: mini-batches are drawn from all
+faces.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from benchmarks.rivals.adversarial import (
     HeadedCritic,
     as_signed,
     convolution,
+    flipped,
     frozen,
     gradient_penalty,
-    mirrored,
     residual_body,
 )
 
@@ -49,7 +49,7 @@ class StarGAN(Adversarial):
     def train_step(self, faces: Tensor) -> dict[str, Tensor]:
         """Update the critic, and every fifth time the generator."""
         chosen = self.drawn(len(faces))
-        real = mirrored(as_signed(faces[chosen]))
+        real = flipped(as_signed(faces[chosen]))
         domain = (chosen >= len(faces) // 2).long()
         wanted = domain[torch.randperm(len(domain))]
         turned = self.step % CRITIC_STEPS == CRITIC_STEPS - 1
@@ -73,7 +73,7 @@ class StarGAN(Adversarial):
         return losses
 
     def make(self, images: Tensor, domain: Tensor) -> Tensor:
-        """Return images turned into the expressions of so many domains, shape (N,)."""
+        """Return images turned into the expressions ``domain``, shape (N,)."""
         labels = one_hot(domain, DOMAINS).float()[:, :, None, None]
         return self.generator(torch.cat([images, labels.expand(-1, -1, *images.shape[2:])], 1))
 

@@ -1,22 +1,21 @@
-"""The times of the program's own stages, each with the limit that the machine sets."""
+"""The stages of the program: what is computed, how long it takes, and a check of the results."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numba.core.event
 import numpy as np
+import numpy.typing as npt
 
-from mlr.bench import plain
-from mlr.bench.machine import copies_beyond_cache, reading_timing
-from mlr.bench.timing import Timing, once, timed
-from mlr.bench.work import EXPRESSION, PENALTY, Data, Floats, Pixels, Work, as_planes
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.apply import Applier, apply
-from mlr.core.model import Model, new_meta
+from mlr.core.apply import apply
+from mlr.core.model import LUMA, Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import enlarged, moved
@@ -25,354 +24,297 @@ from mlr.core.statistics import Statistics
 from mlr.errors import MlrError
 from mlr.io.files import temporary_folder
 from mlr.io.images import read_image, write_image
-from mlr.kernels.pack import pack, samples_shape
-from mlr.kernels.products import add_products, sums_of
+from mlr.recipes.fit import RECIPES
+from mlr.samples import draw_face
 from mlr.sklearn import MaskedRegression
+from mlr.training.train import train
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited, ordered_map
 
-TOLERANCE = 1e-4  # of weights and intensities, against plain NumPy
-REGISTERED = 16  # pairs that the templates are made of
-FILES = 100  # at most; they take longer to write than to read
-CHECKED = 2  # rows of pixels at the top, in the middle and at the bottom
+EXPRESSION = "happy"
+PENALTY = 0.4
+DRAWN = 16  # subjects; drawing hundreds takes seconds
+NOISE = 4  # intensities out of 255
+FILES = 50  # pairs, at most
+REGISTERED = 16  # pairs that the model of the recipe best is trained on
+TOLERANCE = 1e-4  # of weights and intensities
+CACHE = 128 << 20  # bytes, more than caches hold
+SHORTEST = 0.005  # seconds; shorter functions are called several times in a run
+#: Seconds. BLAS threads spin for 14 to 20 ms after a matrix product and slow down what follows.
+PAUSE = 0.05
+
+Pixels = npt.NDArray[np.uint8]
+Entry = dict[str, Any]
 
 
-def first_calls() -> list[dict[str, Any]]:
-    """Call every kernel once on tiny arrays; none of them should have been called before.
+@dataclass(frozen=True)
+class Problem:
+    """Training on square grey images.
 
-    Returns
-    -------
-    list of dict
-        ``name``, ``seconds``, and ``compiled``: false if compiled code was loaded from the cache.
-    """
-    images = np.zeros((1, 4, 4, 1), np.uint8)
-    sums = [call for bits in (8, 16) for call in _first_sums(bits)]
-    field = ReceptiveField.square(3)
-    statistics = statistics_of_arrays(images, {EXPRESSION: images}, field)
-    weights = np.zeros((1, len(field) + 1, 4, 4), np.float32)
-    return [
-        *sums,
-        _first_call("solve", lambda: solve(statistics, PENALTY)),
-        _first_call("apply", lambda: apply(weights, field, as_planes(images))),
-        _first_call("registration", lambda: _registered(images, images).synthesize(images)),
-    ]
-
-
-def time_all(
-    works: Sequence[Work],
-    data: Mapping[int, Data],
-    limits: Mapping[str, Mapping[str, Any]],
-    threads: int,
-    repeat: int,
-    report: Report,
-) -> list[dict[str, Any]]:
-    """Time all stages of all work.
-
-    Parameters
+    Attributes
     ----------
-    works : sequence of Work
-        What to do.
-    data : mapping of int to Data
-        The images of each size.
-    limits : mapping
-        As `mlr.bench.machine.limits` returns them.
-    threads, repeat : int
-        Threads to decode with, and runs.
-    report : Report
-        Told about progress.
+    field : ReceptiveField
+        The taps.
+    sources, targets : ndarray of uint8, shape (pairs, size, size, 1)
+        The images.
+    """
+
+    field: ReceptiveField
+    sources: Pixels
+    targets: Pixels
+
+    def __str__(self) -> str:
+        return f"{len(self.sources)} pairs of {self.size} px, {self.field}"
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return self.sources.shape[1]
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What distinguishes this problem, for JSON."""
+        return {
+            "size": self.size,
+            "pairs": len(self.sources),
+            "receptive_field": str(self.field),
+        }
+
+    def statistics(self) -> Statistics:
+        """Return the statistics of all pairs."""
+        return statistics_of_arrays(self.sources, {EXPRESSION: self.targets}, self.field)
+
+    def model(self) -> Model:
+        """Return the model of the recipe paper."""
+        return MaskedRegression(self.field, PENALTY).fit(self.sources, self.targets).model_
+
+
+def operations(problem: Problem) -> dict[str, int]:
+    """Return the additions and multiplications of a stage by its name.
+
+    Those of pixels outside the image are not needed and do not count; solving n equations takes
+    n^3 / 3 + 2 n^2.
+    """
+    size, taps = problem.size, problem.field.offsets
+    lags: list[tuple[int, int]] = problem.field.lag_table.lags.tolist()
+
+    def products(offsets: Sequence[tuple[int, int]]) -> int:
+        inside = (max(0, size - abs(dy)) * max(0, size - abs(dx)) for dy, dx in offsets)
+        return 2 * len(problem.sources) * sum(inside)
+
+    y, x = np.indices((size, size))
+    n = np.ones_like(y)  # coefficients of each pixel, with the bias
+    for dy, dx in taps:
+        n += (y + dy >= 0) & (y + dy < size) & (x + dx >= 0) & (x + dx < size)
+    solving = int(np.sum(n**3 / 3 + 2 * n**2))
+    return {"accumulate": products([*lags, *taps]), "solve": solving, "batch": products(taps)}
+
+
+def generate(size: int, pairs: int) -> tuple[Pixels, Pixels]:
+    """Draw a few subjects, and repeat them with noise.
 
     Returns
     -------
-    list of dict
-        For each stage ``stage``, ``work``, the work's key, ``seconds`` (of repeated runs),
-        ``items`` a run with ``items_per_second`` (None where images or pairs are no measure),
-        ``rate`` and ``limit`` in ``unit``, ``limit_name``, ``fraction``; the last three are None
-        where no limit is known.
+    tuple of ndarray of uint8, shape (pairs, size, size, 1)
+        Sources and targets, grey.
     """
-    measured: list[dict[str, Any]] = []
-    decoded: set[int] = set()
-    for work in report.progress(works, len(works), "timing"):
-        if work.size not in decoded:
-            measured.append(_decode(work, data[work.size], threads, repeat))
-            measured += _register(work, data[work.size], repeat)
-            decoded.add(work.size)
-        measured += _train(work, data[work.size], limits, repeat)
-        measured += _apply(work, data[work.size], limits, repeat)
-    return measured
+    rng = np.random.default_rng(0)
+
+    def draw(expression: str) -> Pixels:
+        subjects = range(min(pairs, DRAWN))
+        faces = list(ordered_map(lambda n: draw_face(0, n, expression, size) @ LUMA, subjects))
+        noise = rng.integers(-NOISE, NOISE + 1, (pairs, size, size), np.int8)
+        images = np.rint(np.resize(np.array(faces, np.float32), noise.shape)) + noise
+        return np.clip(images, 0, 255).astype(np.uint8)[..., None]
+
+    return draw("neutral"), draw(EXPRESSION)
 
 
-def check(work: Work, data: Data) -> None:
-    """Compare the program's results with plain NumPy's: some rows of weights, and one image.
+def check(problem: Problem) -> None:
+    """Compare weights and outputs of some pixels with least squares by NumPy.
 
     Raises
     ------
     MlrError
-        If they differ.
+        If they differ by more than `TOLERANCE`.
     """
-    model = _model(work, data)
-    for top in (0, work.size // 2, work.size - CHECKED):
-        expected = plain.weights(data.sources, data.targets, work.field, PENALTY, top, CHECKED)
-        checked("the weights", work, model.weights[0, 0, :, top : top + CHECKED], expected)
-    image = data.sources[0].astype(np.float32) / np.float32(255)
-    output = plain.applied(model.weights[0, 0], work.field, image[..., 0])
-    checked("the pixels", work, model.synthesize(image)[..., 0], output)
-    rounded = np.rint(np.clip(output, 0, 1) * 255)
-    # A pixel half-way between two integers may be rounded either way.
-    if np.abs(model.synthesize(data.sources[0])[..., 0] - rounded).max() > 1:
-        raise MlrError(f"wrong result for {work}: 8-bit pixels are off by more than 1")
+    model, offsets, last = problem.model(), problem.field.offsets, problem.size - 1
+    sources, targets = problem.sources[..., 0] / 255, problem.targets[..., 0] / 255
+    reach = int(np.abs(problem.field.taps).max())
+    padded = np.pad(sources, ((0, 0), (reach, reach), (reach, reach)))
+    ridge = math.sqrt(PENALTY) * np.eye(len(offsets) + 1)
+    pixels = np.array([(0, 0), (0, last), (last // 2, last // 3), (last, last // 2), (last, last)])
+    expected = []
+    for y, x in pixels:
+        taps = [padded[:, y + dy + reach, x + dx + reach] for dy, dx in offsets]
+        z = np.stack([*taps, np.ones(len(sources))], axis=1)
+        t = np.concatenate([targets[:, y, x], np.zeros(len(ridge))])
+        weights = np.linalg.lstsq(np.concatenate([z, ridge]), t)[0]
+        compare("the weights", problem, model.weights[0, 0, :, y, x], weights)
+        expected.append(z[0] @ weights)
+    outputs = model.synthesize(sources[0].astype(np.float32))
+    compare("the pixels", problem, outputs[*pixels.T], expected)
+    rounded = model.synthesize(problem.sources[0])[*pixels.T, 0]
+    # A value half-way between two integers may be rounded either way.
+    if np.abs(rounded - 255 * np.clip(expected, 0, 1)).max() > 0.5 + 255 * TOLERANCE:
+        raise MlrError(f"wrong result for {problem}: an 8-bit pixel is rounded wrongly")
 
 
-def checked(what: str, work: Work, ours: plain.Floats, theirs: plain.Floats) -> float:
-    """Return the largest difference of two results.
+def compare(what: str, problem: Problem, ours: Any, expected: Any) -> float:
+    """Return the largest difference of two arrays.
 
     Raises
     ------
     MlrError
-        If it is above `TOLERANCE`, or there are numbers that are not finite.
+        If it is above `TOLERANCE`, or not finite.
     """
-    difference = float(np.abs(ours - theirs).max())
+    difference = float(np.abs(ours - expected).max())
     if not difference <= TOLERANCE:
         raise MlrError(
-            f"wrong result for {work}: {what} differ from those of plain NumPy by up to "
+            f"wrong result for {problem}: {what} differ from those of plain NumPy by up to "
             f"{difference:.3g}, {TOLERANCE:g} is allowed; please report this with your "
             "processor and the versions of Numba and NumPy"
         )
     return difference
 
 
-def _decode(work: Work, data: Data, threads: int, repeat: int) -> dict[str, Any]:
-    """Time the decoding of PNG files; their inflation alone is the limit."""
-    images = np.concatenate([data.sources, data.targets])[:FILES]
+def time_all(problems: Sequence[Problem], repeat: int, report: Report) -> list[Entry]:
+    """Check and time all stages; return the entries that `mlr.bench.bench` describes.
+
+    Raises
+    ------
+    MlrError
+        If a result is wrong.
+    """
+    entries: list[Entry] = []
+    sizes: set[int] = set()
+    for problem in report.progress(problems, len(problems), "timing"):
+        check(problem)
+        if problem.size not in sizes:  # once for all receptive fields
+            sizes.add(problem.size)
+            entries += _time_files(problem, repeat)
+            entries += _time_registration(problem, repeat)
+        entries += _time_training(problem, repeat)
+        entries += _time_synthesis(problem, repeat)
+    return entries
+
+
+def _time_files(problem: Problem, repeat: int) -> Iterator[Entry]:
+    """Time decoding PNG files, and training from them."""
+    size, sources = problem.size, problem.sources[:FILES]
     with temporary_folder() as folder:
-        paths = [folder / f"{n}.png" for n in range(len(images))]
-        for path, image in zip(paths, images, strict=True):
-            write_image(path, image)
-        if not np.array_equal(read_image(paths[0]).pixels, images[0]):
-            raise MlrError(f"wrong result for {work}: a PNG file is not read as it was written")
-        packed = [_compressed_pixels(path.read_bytes()) for path in paths]
-        timing = timed(lambda: _run(read_image, paths, threads), repeat)
-        inflation = timed(lambda: _run(zlib.decompress, packed, threads), repeat)
-    return _measured(
-        "decode",
-        f"{len(images)} PNG files of {work.size} px",
-        {"size": work.size},
-        timing,
-        len(images),
-        amount=images.nbytes / 1e6,
-        unit="MB/s",
-        limit_name="inflation of the same files",
-        limit=images.nbytes / 1e6 / inflation.median,
-    )
+        paths = []
+        for name, images in (("neutral", sources), (EXPRESSION, problem.targets[:FILES])):
+            for n, image in enumerate(images):
+                paths.append(folder / name / f"{n:03}.png")
+                write_image(paths[-1], image)
+        if not np.array_equal(read_image(paths[0]).pixels, sources[0]):
+            raise MlrError("wrong result: a PNG file is not read as it was written")
+        key, amount = {"size": size}, (2 * sources.nbytes / 1e6, "MB/s")
+        runs = timed(lambda: list(ordered_map(read_image, paths)), repeat)
+        what = f"{len(paths)} PNG files of {size} px"
+        yield _entry("decode", what, key, runs, len(paths), amount)
+        for recipe in RECIPES:
+            runs = timed(partial(train, folder, recipe=recipe), repeat)
+            what = f"{len(sources)} pairs of {size} px, recipe {recipe}"
+            yield _entry("train", what, key, runs, len(sources), amount)
 
 
-def _train(
-    work: Work, data: Data, limits: Mapping[str, Mapping[str, Any]], repeat: int
-) -> list[dict[str, Any]]:
-    """Time accumulation and solution; matrix products are the limit."""
-    statistics = _accumulated(work, data)
-    return [
-        _measured(
-            "accumulate",
-            str(work),
-            work.key(),
-            timed(lambda: _accumulated(work, data), repeat),
-            work.pairs,
-            amount=work.accumulate_operations / 1e9,
-            unit="Gop/s",
-            limit_name="float32 matrix product",
-            limit=limits["float32"]["rate"],
-        ),
-        _measured(
-            "solve",
-            str(work),
-            work.key(),
-            timed(lambda: solve(statistics, PENALTY), repeat),
-            None,
-            amount=work.solve_operations / 1e9,
-            unit="Gop/s",
-            limit_name="float64 matrix product",
-            limit=limits["float64"]["rate"],
-        ),
-    ]
-
-
-def _apply(
-    work: Work,
-    data: Data,
-    limits: Mapping[str, Mapping[str, Any]],
-    repeat: int,
-) -> list[dict[str, Any]]:
-    """Time the application to one image in one thread, to many, and to many of 8 bits."""
-    model = _model(work, data)
-    images, weights = as_planes(data.sources), model.weights[0]
-    what = f"{len(images)} images of {work.size} px, {work.field}"
-    batch = timed(lambda: apply(weights, work.field, images), repeat)
-    whole = timed(lambda: model.synthesize(data.sources), repeat)
-    return [
-        _apply_one(work, weights, images[:1], repeat),
-        _measured(
-            "batch",
-            what,
-            work.key(),
-            batch,
-            len(images),
-            amount=len(images) * work.apply_operations / 1e9,
-            unit="Gop/s",
-            limit_name="float32 matrix product",
-            limit=limits["float32"]["rate"],
-        ),
-        _measured(
-            "synthesize",
-            what,
-            work.key(),
-            whole,
-            len(images),
-            amount=2 * images.nbytes / 1e9,
-            unit="GB/s",
-            limit_name="copy in memory, of the images as float32",
-            limit=limits["copy"]["rate"],
-        ),
-    ]
-
-
-def _apply_one(work: Work, weights: Floats, image: Floats, repeat: int) -> dict[str, Any]:
-    """Time the application to one image, of many models in turn: weights come from memory."""
-    models = np.repeat(weights[None], copies_beyond_cache(weights.nbytes), axis=0)
-    appliers = [Applier(each, work.field) for each in models]
-
-    def apply_all() -> None:
-        for applier in appliers:
-            applier(image)
-
-    with limited(1):
-        runs = timed(apply_all, repeat).runs
-    return _measured(
-        "apply",
-        f"1 image of {work.size} px, {work.field}, 1 thread",
-        work.key(),
-        Timing(tuple(run / len(models) for run in runs)),
-        1,
-        amount=weights.nbytes / 1e9,
-        unit="GB/s",
-        limit_name="reading the weights from memory once",
-        limit=weights.nbytes / 1e9 / reading_timing(weights.nbytes, repeat).median,
-    )
-
-
-def _register(work: Work, data: Data, repeat: int) -> list[dict[str, Any]]:
+def _time_registration(problem: Problem, repeat: int) -> Iterator[Entry]:
     """Time what the recipe best does to one face, in one thread: each step, and all of them."""
-    few = slice(REGISTERED)
-    model = _registered(data.sources[few], data.targets[few])
+    few = (images[:REGISTERED] for images in (problem.sources, problem.targets))
+    model = MaskedRegression(recipe="best").fit(*few).model_
     registered = model.registered
     assert registered is not None
-    image = data.sources[0]
+    image, size = problem.sources[0], problem.size
     unit = image.astype(np.float32) / np.float32(255)
     (planes,) = as_planes(image[None])
     face = registered.register(planes)
-    field = enlarged(face.field, work.size, work.size)
-    stages: dict[str, Callable[[], object]] = {
+    field = enlarged(face.field, size, size)
+    steps: dict[str, Callable[[], object]] = {
         "features": lambda: features_of(unit),
         "register": lambda: registered.template.best(face.features),
         "warp": lambda: moved(planes, field),
         "change": lambda: model.synthesize(image),
     }
+    what, amount = f"1 face of {size} px, 1 thread", (image.size / 1e6, "Mpx/s")
     with limited(1):
-        return [
-            _measured(
-                stage,
-                f"1 face of {work.size} px, 1 thread",
-                {"size": work.size},
-                timed(call, repeat),
-                1,
-                amount=image.size / 1e6,
-                unit="Mpx/s",
-            )
-            for stage, call in stages.items()
-        ]
+        for stage, step in steps.items():
+            yield _entry(stage, what, {"size": size}, timed(step, repeat), 1, amount)
 
 
-def _registered(sources: Pixels, targets: Pixels) -> Model:
-    """Return a model of the recipe best."""
-    return MaskedRegression(recipe="best").fit(sources, targets).model_
+def _time_training(problem: Problem, repeat: int) -> Iterator[Entry]:
+    """Time accumulation and solution."""
+    what, key, needed = str(problem), problem.key, operations(problem)
+    runs, amount = timed(problem.statistics, repeat), needed["accumulate"] / 1e9
+    yield _entry("accumulate", what, key, runs, len(problem.sources), (amount, "Gop/s"))
+    planes = problem.statistics()
+    runs, amount = timed(lambda: solve(planes, PENALTY), repeat), needed["solve"] / 1e9
+    yield _entry("solve", what, key, runs, None, (amount, "Gop/s"))
 
 
-def _measured(
+def _time_synthesis(problem: Problem, repeat: int) -> Iterator[Entry]:
+    """Time applying a model of the recipe paper to one image, to many, and to many of 8 bits."""
+    model, field, key = problem.model(), problem.field, problem.key
+    images, weights = as_planes(problem.sources), model.weights[0]
+    # One image through many models in turn, so that weights come from memory.
+    models = np.repeat(weights[None], CACHE // weights.nbytes + 2, axis=0)
+    with limited(1):
+        runs = timed(lambda: [apply(each, field, images[:1]) for each in models], repeat)
+    runs = [seconds / len(models) for seconds in runs]
+    what, amount = f"1 image of {problem.size} px, {field}, 1 thread", weights.nbytes / 1e9
+    yield _entry("apply", what, key, runs, 1, (amount, "GB/s"))
+    what, count = f"{len(images)} images of {problem.size} px, {field}", len(images)
+    runs = timed(lambda: apply(weights, field, images), repeat)
+    amount = operations(problem)["batch"] / 1e9
+    yield _entry("batch", what, key, runs, count, (amount, "Gop/s"))
+    runs = timed(lambda: model.synthesize(problem.sources), repeat)
+    yield _entry("synthesize", what, key, runs, count, (2 * images.nbytes / 1e9, "GB/s"))
+
+
+def as_planes(images: Pixels) -> npt.NDArray[np.float32]:
+    """Return 8-bit images (N, H, W, C) as float32 in [0, 1] of shape (N, C, H, W)."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+
+
+def timed(function: Callable[[], object], repeat: int) -> list[float]:
+    """Return the seconds of ``repeat`` runs of a function after one call to warm up."""
+    time.sleep(PAUSE)
+    calls = max(1, math.ceil(SHORTEST / max(run(function), 1e-9)))
+    return [run(function, calls) for _ in range(repeat)]
+
+
+def run(function: Callable[[], object], calls: int = 1) -> float:
+    """Return the seconds that a call takes, the mean of several in a row."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - start) / calls
+
+
+def summary(runs: Sequence[float]) -> dict[str, float | int]:
+    """Return median, min, max and number of the seconds of several runs."""
+    median = statistics.median(runs)
+    return {"median": median, "min": min(runs), "max": max(runs), "runs": len(runs)}
+
+
+def _entry(
     stage: str,
-    what: str,
+    work: str,
     key: dict[str, Any],
-    timing: Timing,
+    runs: Sequence[float],
     items: int | None,
-    *,
-    amount: float,
-    unit: str,
-    limit_name: str | None = None,
-    limit: float | None = None,
-) -> dict[str, Any]:
-    """Return the entry of a stage; ``amount`` is what one run does, in units times seconds."""
-    rate = amount / timing.median
+    amount: tuple[float, str],
+) -> Entry:
+    """Return the entry of a stage; ``amount`` is what a run does, and the unit of the rate."""
+    (done, unit), seconds = amount, summary(runs)
     return {
         "stage": stage,
-        "work": what,
+        "work": work,
         **key,
-        "seconds": timing.summary(),
+        "seconds": seconds,
         "items": items,
-        "items_per_second": None if items is None else items / timing.median,
-        "rate": rate,
+        "items_per_second": None if items is None else items / seconds["median"],
+        "rate": done / seconds["median"],
         "unit": unit,
-        "limit_name": limit_name,
-        "limit": limit,
-        "fraction": None if limit is None else rate / limit,
     }
-
-
-def _first_sums(bits: int) -> list[dict[str, Any]]:
-    """Call the kernels that sum up images; those of 16 bits are summed up as float64."""
-    samples, planes = (np.uint8, np.int32) if bits == 8 else (np.float64, np.float64)
-    images = np.zeros((1, 4, 4, 1), samples)
-    packed = np.zeros(samples_shape(1, 4, 4, 1), samples)
-    offsets = np.zeros((1, 2), np.int64)
-    products, totals = (
-        np.zeros((1, 1, 4, 4), planes),
-        np.zeros(packed.shape[:2] + packed.shape[3:4], planes),
-    )
-    return [
-        _first_call(f"pack, {bits} bits", lambda: pack(images, packed, 0)),
-        _first_call(
-            f"products, {bits} bits",
-            lambda: add_products([(packed, packed, offsets, totals, products)]),
-        ),
-        _first_call(f"sums, {bits} bits", lambda: sums_of([packed])),
-    ]
-
-
-def _first_call(name: str, call: Callable[[], object]) -> dict[str, Any]:
-    with numba.core.event.install_recorder("numba:compile") as recorder:
-        seconds = once(call)
-    return {"name": name, "seconds": seconds, "compiled": bool(recorder.buffer)}
-
-
-def _model(work: Work, data: Data) -> Model:
-    weights = solve(_accumulated(work, data), PENALTY)
-    return Model(weights, work.field, (EXPRESSION,), new_meta())
-
-
-def _accumulated(work: Work, data: Data) -> Statistics:
-    return statistics_of_arrays(data.sources, {EXPRESSION: data.targets}, work.field)
-
-
-def _run(function: Callable[[Any], object], items: Any, threads: int) -> None:
-    """Call the function on all items, in threads, as the program does."""
-    for _ in ordered_map(function, items, threads):
-        pass
-
-
-def _compressed_pixels(png: bytes) -> bytes:
-    """Return the compressed stream in a PNG file: the contents of its IDAT chunks, joined."""
-    parts: list[bytes] = []
-    place = 8
-    while place < len(png):
-        length, kind = struct.unpack_from(">I4s", png, place)
-        if kind == b"IDAT":
-            parts.append(png[place + 8 : place + 8 + length])
-        place += 12 + length
-    return b"".join(parts)

@@ -20,20 +20,20 @@ from mlr.io.files import discard_unfinished
 #: Commands and what they do, for the help: each lives in the module of its name.
 COMMANDS = {
     "align": "Find faces in photographs, and write aligned crops of them.",
-    "bench": "Time every stage on this machine, with generated faces.",
+    "bench": "Time every stage on this machine, with drawn faces.",
     "evaluate": "Measure the error of a model on pairs of images.",
-    "info": "Say what a file is, and how it was made.",
+    "info": "Describe a file.",
     "inspect": "Draw what a model has learnt.",
     "sample": "Draw faces of subjects who do not exist, as training data.",
-    "statistics": "Sum up pairs of images: all that training needs to know.",
+    "statistics": "Accumulate statistics of pairs of images, for training.",
     "synthesize": "Change the expression of faces in files and folders.",
     "train": "Learn from pairs of images.",
-    "warmup": "Compile what training needs ahead of time.",
+    "warmup": "Compile the kernels ahead of time.",
 }
 
 
 class _Commands(click.Group):
-    """Loads a command when it is called for: all of them took a quarter of the start."""
+    """Imports a command when it is run; importing all took a quarter of the start-up time."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -58,24 +58,24 @@ def cli() -> None:
     """Change the expression of faces with masked linear regression.
 
     \b
-    mlr sample faces/                   draw faces to play with
+    mlr sample faces/                   draw sample faces
     mlr train faces/ -o model.npz       learn from pairs of images
     mlr align photos/ -o faces/         make aligned crops of photographs
     mlr synthesize model.npz photos/    change the expression of faces
     mlr evaluate model.npz test/        measure the error on other subjects
     mlr inspect model.npz -o pictures/  draw what the model has learnt
-    mlr statistics faces/ -o sums.npz   keep what training needs to know of the pairs
+    mlr statistics faces/ -o s.npz      keep statistics instead of images
     """
 
 
-#: Signals that ask the program to end, and what it says then.
+#: Signals that end the program, and the message.
 ENDINGS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
 
 def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
     """Run the program and exit.
 
-    The exit code is 0 if all was done, 1 if something failed, 2 for wrong usage, and 128 plus its
+    The exit code is 0 on success, 1 if something failed, 2 for wrong usage, and 128 plus its
     number for a signal: 130 if interrupted and 143 if terminated.
     """
     try:
@@ -86,19 +86,19 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
         code = error.exit_code
     except OptionError as error:
         code = _failed(str(error), 2)
-    except (MlrError, OSError) as error:  # OSError: of no input or output, but of a full stdout
+    except (MlrError, OSError) as error:  # OSError: a full stdout, for example
         code = _failed(str(error))
     except MemoryError:
         code = _failed("not enough memory")
-    except SystemError as error:  # of Python itself, where it loads a module and memory ends
-        code = _failed(f"Python cannot go on, most likely for want of memory: {error}")
-    except ImportError as error:  # where memory or open files are short; the last line says why
+    except SystemError as error:  # Python itself, where memory ends while it imports
+        code = _failed(f"Python cannot continue, probably out of memory: {error}")
+    except ImportError as error:  # out of memory or files; the cause is last
         code = _failed(f"a library cannot be loaded: {str(error).strip().splitlines()[-1]}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _failed(cause: str, code: int = 1) -> int:
-    """Say why nothing more can be done, and return the exit code."""
+    """Print an error and return the exit code."""
     from mlr.utils.progress import printable
 
     click.echo(printable(f"mlr: error: {cause}"), err=True)
@@ -107,7 +107,7 @@ def _failed(cause: str, code: int = 1) -> int:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let signals end the program in the block, unless whoever started it has them ignored."""
+    """Let signals end the program in the block, unless they are ignored."""
     before = {}
     for name in ENDINGS:
         number = getattr(signal, name, None)  # Windows has fewer
@@ -121,14 +121,13 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Delete what is half written, say so, and end at once.
+    """Delete unfinished files, print a line, and exit at once.
 
-    An exception would come up wherever the program happens to be: in a finaliser or a callback
-    Python drops it and goes on, compiled modules turn it into errors of their own, and threads
-    that wait for a slow disk would have to be waited for.
+    An exception would be raised anywhere: Python drops it in finalisers and callbacks, compiled
+    modules turn it into other errors, and threads blocked on a slow disk would have to be joined.
     """
     try:
-        for name in ENDINGS:  # a second one would have all this done, and said, once more
+        for name in ENDINGS:  # a second signal must not start this again
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         discard_unfinished()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
@@ -32,30 +33,14 @@ from mlr.cli import options
 )
 @options.as_json
 @options.verbosity
-def bench(
-    sizes: tuple[int, ...],
-    pairs: int,
-    receptive_field: str | None,
-    threads: int | None,
-    repeat: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> int:
+def bench(as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
     """Time every stage on this machine, with generated faces."""
     from mlr import bench as benchmark
     from mlr.bench.table import table
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
-    result = benchmark.bench(
-        sizes=sizes,
-        pairs=pairs,
-        receptive_field=receptive_field,
-        threads=threads,
-        repeat=repeat,
-        report=report,
-    )
+    result = benchmark.bench(report=report, **keywords)
     seconds = time.perf_counter() - start
     if not as_json:
         click.echo(table(result))

@@ -12,7 +12,7 @@ from mlr.cli import options
 
 @click.command()
 @click.argument("model", type=options.FILE)
-@click.argument("data", type=options.PLACE)
+@click.argument("data", type=options.LOCATION)
 @click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: as in training]")
 @options.target("Expression to evaluate; may be repeated.  [default: all]")
 @options.style
@@ -20,8 +20,8 @@ from mlr.cli import options
     "--report",
     "report_dir",
     type=options.OUTPUT,
-    help="Folder for report.html, a page to look at all pairs, and for pictures: the worst, "
-    "median and best pairs, and an overview.",
+    help="Folder for report.html, which shows all pairs, and for pictures: the worst, median and "
+    "best pairs, and an overview.",
 )
 @options.cluster
 @options.threads
@@ -31,41 +31,26 @@ from mlr.cli import options
 def evaluate(
     model: Path,
     data: Path,
-    source: str | None,
-    target: tuple[str, ...],
-    style: float | dict[str, float] | None,
-    report_dir: Path | None,
     cluster: str | None,
-    threads: int | None,
-    force: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **keywords: Any,
 ) -> int:
     """Measure the error of MODEL on the pairs of images in DATA, laid out as for training.
 
-    Prints MSE, PSNR, SSIM and sharpness of the whole image, of the face and of the mouth, beside
-    those of the unchanged input; with mlr[align] also the distance of face embeddings of output and
-    input: the less, the more it is the same person.
+    Prints MSE, PSNR, SSIM and sharpness of the whole image, of the face and of the mouth, also for
+    the unchanged input; with mlr[align] also the identity, the distance of the face embeddings of
+    output and input, which is mostly below 0.6 if both show the same subject.
     """
-    from mlr.core.model import load
     from mlr.evaluation import evaluate as evaluation
+    from mlr.io.model_file import load_model
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     with options.executor(cluster, report) as executor:
-        result = evaluation.evaluate(
-            load(model),
-            data,
-            source=source,
-            target=target,
-            style=style,
-            executor=executor,
-            threads=threads,
-            report_dir=report_dir,
-            force=force,
-            report=report,
-        )
+        loaded = load_model(model)
+        result = evaluation.evaluate(loaded, data, executor=executor, report=report, **keywords)
     if not as_json:
         click.echo(_table(result))
     what = f"{counted(result['pairs'], 'pair')} evaluated"
@@ -81,20 +66,19 @@ _COLUMNS = {
     "face": (*_PART, _SHARPNESS),
     "mouth": (*_PART, _SHARPNESS),
 }
-_SAME_PERSON = 8  # width
+_IDENTITY = 9  # width
 
 
 def _table(result: dict[str, Any]) -> str:
-    """Return the scores as lines of text: for each expression the model, then the input itself.
+    """Return a table of the scores: for each expression the outputs, then the unchanged inputs.
 
-    A line has 98 columns, or more if the name of an expression needs more than 21.
+    A line has 99 columns, or more if the name of an expression needs more than 21.
     """
     regions, titles = "", ""
     for region, columns in _COLUMNS.items():
         regions += f"{region or 'whole image':>{sum(width for _, _, width, _ in columns)}}"
         titles += "".join(f"{title:>{width}}" for _, title, width, _ in columns)
-    lines = [f"{'':21}{regions}{'same':>{_SAME_PERSON}}"]
-    lines.append(f"{'':21}{titles}{'person':>{_SAME_PERSON}}")
+    lines = [f"{'':21}{regions}", f"{'':21}{titles}{'identity':>{_IDENTITY}}"]
     for name, scores in result["targets"].items():
         lines.append(_row(name, scores))
         lines.append(_row("  copy of the input", scores["copy_input"]))
@@ -107,7 +91,7 @@ def _row(name: str, scores: dict[str, Any]) -> str:
         for region, columns in _COLUMNS.items()
         for measure, _, width, digits in columns
     ]
-    return f"{name:21}{''.join(cells)}{_cell(scores['same_person'], _SAME_PERSON, 2)}"
+    return f"{name:21}{''.join(cells)}{_cell(scores['same_person'], _IDENTITY, 2)}"
 
 
 def _cell(score: float | None, width: int, digits: int) -> str:

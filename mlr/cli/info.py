@@ -14,10 +14,10 @@ from mlr.cli import options
 @click.argument("file", type=options.FILE)
 @options.as_json
 def info(file: Path, as_json: bool) -> int:
-    """Say what FILE is, a model, statistics, an image or a clip, and how it was made.
+    """Describe FILE, which is a model, statistics, an image or a clip.
 
-    An image that mlr synthesize wrote names the expression, its strength and the SHA-256 of the
-    model file, which sha256sum and mlr info print of the model, too.
+    Of an image that mlr synthesize wrote it prints the expression, its strength and the SHA-256 of
+    the model file.
     """
     from mlr.utils.progress import listed, printable
 
@@ -32,7 +32,7 @@ def info(file: Path, as_json: bool) -> int:
 
 
 def _styles(styles: dict[str, dict[str, Any] | None]) -> list[str]:
-    """Return the style of each expression in words, a line for each."""
+    """Return a line about the style of each expression."""
     return [f"{name}: {_style(style)}" for name, style in styles.items()]
 
 
@@ -47,10 +47,10 @@ def _style(style: dict[str, Any] | None) -> str:
 
 
 def _summary(file: Path) -> dict[str, Any]:
-    """Return what a file is, whichever of ours it may be."""
-    from mlr.core.model import load
+    """Return the description of a file of any kind."""
     from mlr.io.clips import describe_clip, is_clip
     from mlr.io.images import is_image
+    from mlr.io.model_file import load_model
     from mlr.io.npz import meta_of
     from mlr.io.provenance import describe_image
     from mlr.io.statistics_file import load_statistics
@@ -61,4 +61,4 @@ def _summary(file: Path) -> dict[str, Any]:
         return describe_clip(file)
     if meta_of(file).get("kind") == "statistics":
         return load_statistics(file).summary()
-    return load(file).summary()
+    return load_model(file).summary()

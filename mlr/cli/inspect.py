@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,33 +22,24 @@ def inspect(
     model: Path,
     output: Path,
     at: str | None,
-    target: tuple[str, ...],
-    force: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **keywords: Any,
 ) -> int:
     """Draw what MODEL has learnt: the mean face at several styles, its motion, templates, taps.
 
     A model of the recipe paper has neither styles nor motion; where it changes a face and its bias
     are drawn instead. Needs mlr[plot].
     """
-    from mlr.core.model import load
-    from mlr.evaluation import inspect as inspection
-    from mlr.evaluation import plots
+    from mlr.evaluation.inspect import inspect as inspect_model
+    from mlr.io.model_file import load_model
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
-    loaded = load(model)
-    written = plots.draw_model(loaded, output, pixel=_pixel(at), target=target, force=force)
-    summary = {
-        "pictures": [str(path) for path in written],
-        "expressions": {
-            name: inspection.summary(loaded, name) for name in target or loaded.expressions
-        },
-    }
-    what = f"{counted(len(written), 'picture')} written to {output}"
-    return options.finish(report, summary if as_json else None, what)
+    result = inspect_model(load_model(model), output, at=_pixel(at), **keywords)
+    what = f"{counted(len(result['pictures']), 'picture')} written to {output}"
+    return options.finish(report, result if as_json else None, what)
 
 
 def _pixel(text: str | None) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they print alike."""
+"""Options and output that several commands share."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
-class _Place(click.Path):
-    """A path that exists, or an address that is looked at later."""
+class _Location(click.Path):
+    """An existing path, or an address, which is not checked here."""
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
@@ -32,7 +32,7 @@ class _Place(click.Path):
         return super().convert(value, parameter, context)
 
 
-PLACE = _Place(exists=True, path_type=Path)
+LOCATION = _Location(exists=True, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
@@ -40,8 +40,7 @@ OUTPUT = click.Path(path_type=Path)
 cluster = click.option(
     "--cluster",
     metavar="ADDRESS",
-    help="Have it done by a Dask cluster, tcp://HOST:PORT, or by N processes here, local:N; needs "
-    "mlr[cluster].",
+    help="Use a Dask cluster, tcp://HOST:PORT, or N processes here, local:N; needs mlr[cluster].",
 )
 threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
@@ -107,7 +106,7 @@ def target(help: str) -> Callable[[Command], Command]:
 def _styles(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> float | dict[str, float] | None:
-    """Return a style for all expressions, or one for each that is named."""
+    """Return one style for all expressions, or styles by expression."""
     if value is None:
         return None
     if "=" in value:
@@ -176,11 +175,11 @@ def _option(name: str, several: list[tuple[Option, str]]) -> Callable[[Command],
 def training_data(output: str) -> Callable[[Command], Command]:
     """Return DATA, the output file and the options that say which statistics are wanted."""
     decorators = [
-        click.argument("data", type=PLACE, nargs=-1, required=True),
+        click.argument("data", type=LOCATION, nargs=-1, required=True),
         click.option("-o", "--output", type=OUTPUT, required=True, help=output),
         click.option(
             "--remove",
-            type=PLACE,
+            type=LOCATION,
             multiple=True,
             metavar="DATA",
             help="Folder or statistics file of pairs to take out again; may be repeated.",
@@ -194,7 +193,7 @@ def training_data(output: str) -> Callable[[Command], Command]:
         ),
         click.option(
             "--like",
-            type=PLACE,
+            type=LOCATION,
             metavar="FILE",
             help="best: statistics file whose templates to register faces to.  [default: the first "
             "statistics file in DATA, or new templates]",
@@ -234,12 +233,12 @@ def verbosity(command: Command) -> Command:
 
 
 def console(quiet: bool, verbose: bool) -> ConsoleReport:
-    """Return a report that writes to stderr as much as was asked for."""
+    """Return a report that writes to stderr."""
     import warnings
 
     from mlr.utils.progress import ConsoleReport
 
-    warnings.filterwarnings("ignore", module="PIL")  # odd metadata, nothing that a user could mend
+    warnings.filterwarnings("ignore", module="PIL")  # odd metadata
     return ConsoleReport(0 if quiet else 2 if verbose else 1)
 
 
@@ -270,5 +269,5 @@ def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> i
     if result is not None:
         result["failures"] = [{"path": str(p), "cause": c} for p, c in report.failures]
         print_json(result)
-    report.note(what + report.left_out())
+    report.note(what + report.failure_summary())
     return 1 if report.failures else 0

@@ -92,14 +92,14 @@ def synthesize(
     Clips come out as clips, with their sound, and need mlr[video]; their faces are followed from
     frame to frame, or stay where --eyes says.
     """
-    from mlr.core.model import load
+    from mlr.io.model_file import load_model
     from mlr.synthesis.files import synthesize
     from mlr.utils.progress import counted
 
     report = options.console(quiet, verbose)
     start = time.perf_counter()
     with options.executor(cluster, report) as executor:
-        written = synthesize(load(model), executor=executor, report=report, **keywords)
+        written = synthesize(load_model(model), executor=executor, report=report, **keywords)
     seconds = time.perf_counter() - start
     folders = sorted({str(path.parent) for path in written})
     more = f" and {len(folders) - 1} more" if folders[1:] else ""

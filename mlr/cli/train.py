@@ -48,7 +48,7 @@ def train(
         model = train_model(data, output, executor=executor, report=report, **keywords)
     seconds = time.perf_counter() - start
     summary = {"model": str(output), "seconds": seconds} | model.summary()
-    pairs = sum(model.meta["pairs"].values())
+    pairs = sum(model.info.pairs.values())
     names = ", ".join(model.expressions)
     what = f"{output}: {names} from {counted(pairs, 'pair')} in {seconds:.1f} s"
     return options.finish(report, summary if as_json else None, what)

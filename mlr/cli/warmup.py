@@ -11,16 +11,16 @@ from mlr.cli import options
 @options.as_json
 @options.verbosity
 def warmup(as_json: bool, quiet: bool, verbose: bool) -> int:
-    """Compile what training needs ahead of time: the first training does it otherwise."""
+    """Compile the kernels ahead of time; otherwise the first training does."""
     from mlr.training.warmup import warm_up
 
     report = options.console(quiet, verbose)
     result = warm_up(report)
     if as_json:
         options.print_json(result)
-    done = "compiled" if result["compiled"] else "had been compiled before, and loaded"
+    done = "compiled" if result["compiled"] else "loaded from the cache"
     where = f"kept in {result['folder']}"
     if result["folder"] is None:
-        where = "but there is no folder to keep them in: let NUMBA_CACHE_DIR name one"
+        where = "but there is no folder to keep them in: set NUMBA_CACHE_DIR"
     report.note(f"kernels {done} in {result['seconds']:.1f} s, {where}")
     return 0

@@ -21,8 +21,8 @@ try:
     import dask
     from distributed import Client, LocalCluster
 
-    from mlr.cluster.executor import Cluster
-    from mlr.cluster.worker import version
+    from mlr.cluster.executor import Cluster, as_mlr_errors
+    from mlr.cluster.worker import discard_output, version
 except ImportError as error:
     raise MlrError("--cluster needs Dask: pip install 'mlr[cluster]'") from error
 
@@ -81,10 +81,12 @@ def connect(
             client.wait_for_workers(number or 1, timeout=PATIENCE)
         except Exception as error:
             raise MlrError(f"{address}: no Dask scheduler with a worker answers there") from error
-        _check_versions(client, address)
-        if number is None or find_spec("bokeh") is not None:
+        with as_mlr_errors():
+            _check_versions(client, address)
+            has_dashboard = "dashboard" in client.scheduler_info()["services"]
+        if has_dashboard and (number is None or find_spec("bokeh") is not None):
             report.note(f"dashboard: {client.dashboard_link}")
-        yield Cluster(client, memory, compiled=number is not None)
+        yield Cluster(client, memory, local=number is not None)
 
 
 def local_processes(address: str) -> int | None:
@@ -114,21 +116,23 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(_BLAS, str(threads)),
         "distributed.scheduler.allowed-failures": FAILURES,
         "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.target": False,
         "distributed.worker.memory.terminate": False,
         "distributed.worker.profile.enabled": False,
     }
     before = set(multiprocessing.active_children())
 
     def end() -> None:
-        for process in set(multiprocessing.active_children()) - before:
+        ours = set(multiprocessing.active_children()) - before
+        for process in ours:
             process.terminate()
+        for process in ours:
+            process.join(1)
 
     at_end.append(end)
     try:
-        with (
-            dask.config.set(settings),
-            _without_output(),
-        ):
+        with dask.config.set(settings), _without_output():
             cluster = LocalCluster(
                 n_workers=number,
                 threads_per_worker=threads,
@@ -136,7 +140,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
                 memory_limit="auto" if memory is None else 2 * memory,
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL + 1,
-                timeout=PATIENCE,
+                death_timeout=PATIENCE,
             )
         try:
             yield cluster.scheduler_address
@@ -157,9 +161,7 @@ def _without_output() -> Iterator[None]:
     """Discard stdout and stderr of processes that are started in the block."""
     kept = [os.dup(number) for number in (1, 2)]
     try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            for number in (1, 2):
-                os.dup2(nowhere.fileno(), number)
+        discard_output()
         yield
     finally:
         for number, file in zip((1, 2), kept, strict=True):

@@ -7,10 +7,10 @@ import time
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from distributed import Client, Future
+from distributed import Client, Future, wait
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
@@ -22,9 +22,10 @@ Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
 UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
-AHEAD = 3  # tasks submitted for each worker
+AHEAD = 2  # tasks submitted for each worker: one that runs, and a result that waits
 WATCH = 5  # seconds between checks whether there are workers
 LOST = 60  # seconds without workers after which the cluster is lost
+TRANSFER = 600  # seconds that a result may take to arrive before it is asked for again
 
 
 class Cluster:
@@ -36,12 +37,12 @@ class Cluster:
         Connected to the scheduler.
     memory : int, optional
         Bytes that each worker may use; by default half of its limit.
-    compiled : bool
-        The workers share this process's cache of compiled kernels.
+    local : bool
+        The workers are local: they share the cache of compiled kernels.
     """
 
-    def __init__(self, client: Client, memory: int | None, compiled: bool) -> None:
-        self._client, self._memory, self._compiled = client, memory, compiled
+    def __init__(self, client: Client, memory: int | None, local: bool) -> None:
+        self._client, self._memory, self._local = client, memory, local
 
     @property
     def workers(self) -> int:
@@ -67,10 +68,10 @@ class Cluster:
         size = max(1, min(batch, len(items) // (4 * max(1, threads))))
         trim = self._memory is not None
         waiting: deque[Future] = deque()
-        with _as_mlr_errors():
+        with as_mlr_errors():
             # Unpickled by a task, so that a lost worker's copy can be computed again.
             sent = self._client.submit(
-                pickle.loads, pickle.dumps((function, shared, self._compiled, trim)), pure=False
+                pickle.loads, pickle.dumps((function, shared, self._local, trim)), pure=False
             )
             for at in range(0, len(items), size):
                 task = self._client.submit(run_batch, sent, items[at : at + size], pure=False)
@@ -84,11 +85,9 @@ class Cluster:
         """Return a result; raise if there are no workers for a while."""
         last = time.monotonic()
         while True:
-            try:
-                return future.result(timeout=WATCH)
-            except TimeoutError:
-                if future.done():
-                    raise
+            with suppress(TimeoutError), self._client.as_current():
+                wait(future, timeout=WATCH)
+                return future.result(timeout=TRANSFER)
             if self._client.nthreads():
                 last = time.monotonic()
             elif time.monotonic() - last > LOST:
@@ -96,7 +95,7 @@ class Cluster:
 
 
 @contextmanager
-def _as_mlr_errors() -> Iterator[None]:
+def as_mlr_errors() -> Iterator[None]:
     """Turn Dask's errors about a lost cluster into one line.
 
     Raises

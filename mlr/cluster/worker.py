@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from mlr.utils.threads import limited, ordered_map
 _alone = threading.Lock()  # held by the task that uses the worker's threads
 _ready = False
 
-#: A function, what is shared by all items, whether kernels are compiled, whether to trim memory.
+#: A function, what is shared by all items, whether the worker is local, whether to trim memory.
 Task = tuple[Callable[[Any, Any], Any], Any, bool, bool]
 
 
@@ -28,14 +29,14 @@ def version() -> str:
 def run_batch(task: Task, items: Sequence[Any]) -> list[Any]:
     """Return the results of a function for some items, computed in all threads of the worker.
 
-    Kernels are compiled first, by one process at a time: several that write into one cache can
-    damage it.
+    First, a local worker is silenced, and others compile the kernels, one process at a time:
+    several that write into one cache can damage it.
     """
     global _ready
-    function, shared, compiled, trim = task
+    function, shared, local, trim = task
     with _alone, limited(get_worker().state.nthreads):
-        if not (_ready or compiled):
-            compile_alone()
+        if not _ready:
+            discard_output() if local else compile_alone()
         _ready = True
         if len(items) == 1:
             results = [function(items[0], shared)]
@@ -44,3 +45,10 @@ def run_batch(task: Task, items: Sequence[Any]) -> list[Any]:
         if trim:
             trim_memory()
         return results
+
+
+def discard_output() -> None:
+    """Discard what this process writes to stdout and stderr from now on."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)

@@ -24,10 +24,9 @@ from mlr.core.statistics import (
     StyleSums,
     TargetSums,
 )
-from mlr.kernels.pack import at_line, clear_from, pack, samples_shape
-from mlr.kernels.parallel import share_out
+from mlr.kernels.pack import BLOCK, at_line, clear_from, pack, samples_shape
+from mlr.kernels.parallel import parallel_for
 from mlr.kernels.products import add_products, sums_of
-from mlr.kernels.vectors import BLOCK
 
 Pixels = npt.NDArray[Any]
 
@@ -374,7 +373,7 @@ def _together(
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     memory = np.empty(ends[-1], dtype)
     if zeros:  # in all threads: to touch memory for the first time takes longer than to sum up
-        share_out(
+        parallel_for(
             lambda begin, end: memory[begin * PIECE : end * PIECE].fill(0),
             -(-memory.size // PIECE),
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-#: The eyes' centres, left and right as seen, as (x, y) in units of the image's sides.
-EYES = ((0.32, 0.36), (0.68, 0.36))
+Eyes = tuple[tuple[float, float], tuple[float, float]]
+
+#: Centres of the left and the right eye as seen, (x, y) as fractions of the sides.
+EYES: Eyes = ((0.32, 0.36), (0.68, 0.36))
 
 #: The face is a superellipse: its middle and half-axes, in units of the image's sides.
 MIDDLE = (0.5, 0.52)

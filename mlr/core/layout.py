@@ -1,4 +1,4 @@
-"""The layout of statistics: which planes there are."""
+"""The layout of statistics: which planes they hold."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mlr.core.receptive_field import ReceptiveField
 
 @dataclass(frozen=True)
 class Layout:
-    """Which sums over the training pairs are kept.
+    """Which planes statistics hold.
 
     Attributes
     ----------
     receptive_field : ReceptiveField
         The taps: one cross plane for each.
     pooled : bool
-        The channels of a pixel are samples alike, summed up in one plane.
+        The channels of a pixel are samples of one plane.
     """
 
     receptive_field: ReceptiveField
@@ -27,20 +27,20 @@ class Layout:
 
     @classmethod
     def of(cls, spec: Layout | ReceptiveField) -> Layout:
-        """Return a layout as it is, or that of a receptive field: its taps and their lags."""
+        """Return the layout of a receptive field, or a layout unchanged."""
         return spec if isinstance(spec, Layout) else cls(spec)
 
     @property
     def lags(self) -> npt.NDArray[np.int64]:
-        """The differences (dy, dx) of the lag planes, those of two taps: int64, (lags, 2)."""
+        """The lags (dy, dx), differences of two taps: int64, shape (lags, 2)."""
         return self.receptive_field.lag_table.lags
 
     def channels(self, of_images: int) -> int:
-        """Return how many planes there are of each kind for images of so many channels."""
+        """Return the number of channels of the planes, given that of the images."""
         return 1 if self.pooled else of_images
 
     def planes(self, expressions: int) -> int:
-        """Return how many planes so many expressions of the same sources have, of each channel.
+        """Return the number of planes of a group with so many expressions, for each channel.
 
         Lag planes and a sum for the sources; cross planes, a sum and squares for each expression.
         """

@@ -28,9 +28,13 @@ class RegionScores(TypedDict):
     mse : float
         Mean squared error; NaN if the region has no pixel.
     ssim : float
-        Mean structural similarity; NaN if no pixel's window lies inside the image.
+        Structural similarity (Wang et al. 2004), averaged over the channels and the pixels of the
+        region whose windows lie inside the image; NaN if there is none. That of a whole image
+        equals scikit-image's with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        data_range=1``.
     sharpness : float
-        Mean pixel-to-pixel difference over that of the target; NaN where the target is flat.
+        Mean absolute difference of adjacent pixels of the region over that of the target; NaN where
+        the target is of one colour.
     """
 
     mse: float
@@ -44,9 +48,9 @@ class Scores(RegionScores):
     Attributes
     ----------
     psnr : float
-        Peak signal-to-noise ratio of the whole image, in dB.
+        Peak signal-to-noise ratio of the whole image, in dB; infinite for equal images.
     face, mouth : RegionScores
-        Measures of `mlr.core.regions.face` and `mlr.core.regions.mouth`.
+        Of the regions `mlr.core.regions.face` and `mlr.core.regions.mouth`.
     """
 
     psnr: float
@@ -57,79 +61,37 @@ class Scores(RegionScores):
 def scores(output: Image, target: Image) -> Scores:
     """Return all measures of an output.
 
-    Structural similarity is averaged over the pixels of a region whose windows lie inside the
-    image, and may reach beyond the region. Sharpness counts differences of two pixels of a region.
-
     Parameters
     ----------
     output, target : ndarray of float64, shape (height, width, channels)
         Intensities in [0, 1].
     """
+    height, width, _ = target.shape
     error = np.square(output - target).mean(axis=2)
-    mean_error = float(error.mean())
     similarity = _ssim_map(output, target)
     steps = _steps(output), _steps(target)
-    height, width = error.shape
 
-    def within(region: Region) -> RegionScores:
+    def within(region: Region | None) -> RegionScores:
+        own, wanted = (_total(each, region) for each in steps)
         return {
-            "mse": _mean(error[region]),
-            "ssim": _mean(similarity[_inner(region)]),
-            "sharpness": _ratio(*(_total(each, region) for each in steps)),
+            "mse": _mean(error if region is None else error[region]),
+            "ssim": _mean(similarity if region is None else similarity[_inner(region)]),
+            "sharpness": own / wanted if wanted > 0 else math.nan,
         }
 
+    whole = within(None)
     return {
-        "mse": mean_error,
-        "psnr": psnr(mean_error),
-        "ssim": _mean(similarity),
-        "sharpness": _ratio(*(_total(each) for each in steps)),
+        "mse": whole["mse"],
+        "psnr": 10 * math.log10(1 / whole["mse"]) if whole["mse"] > 0 else math.inf,
+        "ssim": whole["ssim"],
+        "sharpness": whole["sharpness"],
         "face": within(regions.face(height, width)),
         "mouth": within(regions.mouth(height, width)),
     }
 
 
-def mse(output: Image, target: Image) -> float:
-    """Return the mean squared difference over all pixels and channels."""
-    return float(np.square(output - target).mean())
-
-
-def psnr(error: float) -> float:
-    """Return the peak signal-to-noise ratio in dB for a mean squared error; infinite for 0."""
-    return 10 * math.log10(1 / error) if error > 0 else math.inf
-
-
-def sharpness(output: Image, target: Image) -> float:
-    """Return the mean absolute pixel-to-pixel difference of the output over that of the target.
-
-    Differences are taken between horizontal and between vertical neighbours. NaN where the target
-    is of one colour.
-    """
-    return _ratio(_total(_steps(output)), _total(_steps(target)))
-
-
-def ssim(output: Image, target: Image) -> float:
-    """Return the structural similarity of Wang et al. 2004, averaged over pixels and channels.
-
-    Equal to scikit-image's with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-    data_range=1``: only pixels whose window lies inside the image count. NaN for images with a side
-    below 11 px.
-
-    Parameters
-    ----------
-    output, target : ndarray of float64, shape (height, width, channels)
-        Intensities in [0, 1].
-    """
-    return _mean(_ssim_map(output, target))
-
-
 def _ssim_map(output: Image, target: Image) -> Map:
-    """Return the structural similarity of each pixel whose window lies inside the image.
-
-    Returns
-    -------
-    ndarray of float64, shape (max(height - 10, 0), max(width - 10, 0))
-        Averaged over the channels, at most 1.
-    """
+    """Return the structural similarity of each pixel whose window lies inside the image."""
     x, y = output, target
     mean_x, mean_y = _blurred(x), _blurred(y)
     variance_x = _blurred(x * x) - mean_x**2
@@ -138,8 +100,7 @@ def _ssim_map(output: Image, target: Image) -> Map:
     c1, c2 = _K1**2, _K2**2
     numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     denominator = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
-    similarity: Map = (numerator / denominator).mean(axis=2)
-    return similarity
+    return np.asarray((numerator / denominator).mean(axis=2))
 
 
 def _inner(region: Region) -> Region:
@@ -154,22 +115,15 @@ def _steps(image: Image) -> tuple[Map, Map]:
     return across.sum(axis=2), down.sum(axis=2)
 
 
-def _total(steps: tuple[Map, Map], region: Region | None = None) -> float:
+def _total(steps: tuple[Map, Map], region: Region | None) -> float:
     """Return the sum of differences, of a region only those between two of its pixels."""
     across, down = steps
     if region is not None:
-        across = across[region[:, 1:] & region[:, :-1]]
-        down = down[region[1:] & region[:-1]]
+        across, down = across[region[:, 1:] & region[:, :-1]], down[region[1:] & region[:-1]]
     return float(across.sum() + down.sum())
 
 
-def _ratio(output: float, target: float) -> float:
-    """Return a ratio of sums over as many differences, which is that of their means."""
-    return output / target if target > 0 else math.nan
-
-
 def _mean(values: Map) -> float:
-    """Return the mean, NaN of nothing."""
     return float(values.mean()) if values.size else math.nan
 
 

@@ -1,7 +1,7 @@
-"""The planes of statistics: sums over samples, one number for each pixel, and what they are of.
+"""Planes of statistics: sums over samples for each pixel.
 
-Those of 8-bit images are int32 for up to `NARROW_SAMPLES` samples and int64 for more, those of
-16-bit and of floating-point images float64.
+Planes of 8-bit images are int32 for up to `NARROW_SAMPLES` samples and int64 for more; planes of
+16-bit and floating-point images are float64.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ NARROW_SAMPLES = (2**31 - 1) // 255**2
 
 
 def plane_dtypes(data_range: float) -> tuple[npt.DTypeLike, ...]:
-    """Return what the planes may be of: integers for 8-bit images."""
+    """Return the dtypes that planes may have: integers for 8-bit images."""
     return (np.int32, np.int64) if data_range == DATA_RANGE["uint8"] else (np.float64,)
 
 
 def narrowed(planes: Planes, samples: int) -> Planes:
-    """Return planes of so many samples in the one dtype that statistics have for them."""
+    """Return planes in the dtype for their number of samples."""
     if planes.dtype == np.int64 and samples <= NARROW_SAMPLES:
         return planes.astype(np.int32)
     return planes
 
 
 def summed(parts: Sequence[Planes], samples: int) -> Planes:
-    """Return the sum of at least two planes, of so many samples."""
+    """Return the sum of at least two planes, with their number of samples in total."""
     result = np.add(parts[0], parts[1], dtype=_dtype(parts[0], samples))
     for part in parts[2:]:
         np.add(result, part, out=result)
@@ -42,21 +42,21 @@ def summed(parts: Sequence[Planes], samples: int) -> Planes:
 
 
 def minus(a: Planes, b: Planes, samples: int) -> Planes:
-    """Return a - b, planes of so many samples."""
+    """Return a - b, with the number of samples left."""
     wide = np.int64 if a.dtype.kind == "i" else np.float64
     return narrowed(np.subtract(a, b, dtype=wide), samples)
 
 
 def _dtype(planes: Planes, samples: int) -> npt.DTypeLike:
-    """Return what planes of so many samples are of."""
+    """Return the dtype of planes with so many samples."""
     if planes.dtype.kind == "f":
         return np.float64
     return np.int32 if samples <= NARROW_SAMPLES else np.int64
 
 
-def taken(planes: Planes, places: Sequence[int]) -> Planes:
-    """Return some of the planes (channels, planes, height, width); `take` copies all of a view."""
-    result = np.empty((len(planes), len(places), *planes.shape[2:]), planes.dtype)
-    for k, place in enumerate(places):
-        result[:, k] = planes[:, place]
+def taken(planes: Planes, indices: Sequence[int]) -> Planes:
+    """Return some planes of (channels, planes, height, width); `take` copies all of a view."""
+    result = np.empty((len(planes), len(indices), *planes.shape[2:]), planes.dtype)
+    for k, index in enumerate(indices):
+        result[:, k] = planes[:, index]
     return result

@@ -1,48 +1,44 @@
-"""Regions of an aligned face, in which images are compared: the face and the mouth."""
+"""Regions of an aligned face that are measured on their own: the face and the mouth."""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Region = npt.NDArray[np.bool_]
 
-#: The face is an ellipse: its middle and half-axes (y, x), in units of the image's sides.
-FACE_MIDDLE = (0.54, 0.5)
+FACE_MIDDLE = (0.54, 0.5)  # (y, x), in units of the image's sides
 FACE_HALF_AXES = (0.42, 0.33)
-
-#: The mouth is a rectangle: its first row and the row after its last one, and so the columns.
 MOUTH_ROWS = (0.62, 0.85)
 MOUTH_COLUMNS = (0.28, 0.72)
 
 
+def in_face(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> Region:
+    """Return which positions, in units of the image's sides, lie in the ellipse of the face."""
+    down = (y - FACE_MIDDLE[0]) / FACE_HALF_AXES[0]
+    across = (x - FACE_MIDDLE[1]) / FACE_HALF_AXES[1]
+    return np.asarray(down**2 + across**2 < 1)
+
+
 @cache
 def face(height: int, width: int) -> Region:
-    """Return the pixels of an aligned image that lie in the face.
+    """Return the pixels of the face, (height, width), read-only.
 
-    Returns
-    -------
-    ndarray of bool, shape (height, width)
-        Where ((y / height - 0.54) / 0.42)^2 + ((x / width - 0.5) / 0.33)^2 < 1, for a pixel's row y
-        and column x. Read-only.
+    Those where ((y / height - 0.54) / 0.42)^2 + ((x / width - 0.5) / 0.33)^2 < 1.
     """
     y, x = np.ogrid[:height, :width]
-    down = (y / height - FACE_MIDDLE[0]) / FACE_HALF_AXES[0]
-    across = (x / width - FACE_MIDDLE[1]) / FACE_HALF_AXES[1]
-    return _read_only(down**2 + across**2 < 1)
+    return _read_only(in_face(y / height, x / width))
 
 
 @cache
 def mouth(height: int, width: int) -> Region:
-    """Return the pixels of an aligned image that lie around the mouth.
+    """Return the pixels of the mouth, (height, width), read-only.
 
-    Returns
-    -------
-    ndarray of bool, shape (height, width)
-        True in the rectangle from row 0.62 height up to 0.85 height and from column 0.28 width up
-        to 0.72 width, each rounded down; the ends are excluded. Read-only.
+    Rows from 0.62 to 0.85 of the height and columns from 0.28 to 0.72 of the width, rounded down;
+    the ends are excluded.
     """
     region = np.zeros((height, width), dtype=bool)
     rows = slice(*(int(share * height) for share in MOUTH_ROWS))

@@ -1,4 +1,4 @@
-"""The minimum-norm solution of the pixels whose matrix is singular: without a penalty."""
+"""The minimum-norm solution of pixels with a singular matrix, which takes a penalty of 0."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ _CHUNK_BYTES = 1 << 25
 def solve_singular(
     equations: NormalEquations, weights: NDArray[np.float64], singular: NDArray[np.bool_]
 ) -> None:
-    """Overwrite the weights of singular pixels by the ones of smallest deviation from the prior.
+    """Overwrite the weights of singular pixels by those closest to the prior.
 
         w = w0 + (G + s^2 D)^+ (b - G w0)
 
@@ -33,8 +33,8 @@ def solve_singular(
     ys, xs = np.nonzero(singular)
     for start in range(0, len(ys), chunk):
         within = ys[start : start + chunk], xs[start : start + chunk]
-        y, x = (place + margin for place in within)
-        gram, inside = gather_gram(equations, y, x)
+        y, x = (index + margin for index in within)
+        gram, inside = gram_of_pixels(equations, y, x)
         near = np.where(inside, prior, 0.0)  # (n, K + 1)
         right = np.concatenate([cross[:, :, y, x], scale * target_sums[:, None, y, x]], axis=1)
         right = np.where(inside, right.transpose(0, 2, 1), 0.0)  # (E, n, K + 1)
@@ -48,15 +48,15 @@ def solve_singular(
         weights[:, :, *within] = np.where(inside, near + deviation, 0.0).transpose(0, 2, 1)
 
 
-def gather_gram(
+def gram_of_pixels(
     equations: NormalEquations, y: NDArray[np.int64], x: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Gather the matrices G of some pixels.
+    """Return the matrices G of some pixels.
 
     Parameters
     ----------
     equations : NormalEquations
-        Where to read them off.
+        Holds the planes of the statistics.
     y, x : int64 (n,)
         Pixels.
 

@@ -1,201 +1,90 @@
-"""What a model has learnt, as arrays to look at."""
+"""Pictures and figures of what a model has learnt; needs the extra ``mlr[plot]``."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mlr.core.exposure import Exposure
 from mlr.core.model import Model
-from mlr.core.registration.fields import enlarged, inverse, moved
-from mlr.core.registration.synthesis import Look
-from mlr.errors import ModelError, OptionError
+from mlr.errors import MlrError
+from mlr.evaluation import maps
+from mlr.io.files import check_free, replacing
 
-Float = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32]
-
-STYLES = (-1.0, 0.0, 1.0, 2.0)  # that pictures show
-SMOOTHNESS = 1 / 8  # distance at which pixels still have something in common, in sides
-GRID = 16  # frequencies along an axis that the sharpness is measured at
+DPI = 150
 
 
-class MeanFace(NamedTuple):
-    """The mean source face, and what becomes of it.
+def inspect(
+    model: Model,
+    output: str | Path,
+    *,
+    at: tuple[int, int] | None = None,
+    target: Sequence[str] = (),
+    force: bool = False,
+) -> dict[str, Any]:
+    """Draw what a model has learnt, as ``<expression>-<what>.png``.
 
-    Attributes
+    Parameters
     ----------
-    source : ndarray of float32, shape (channels, height, width)
-        In [0, 1].
-    outputs : dict of (float or None) to ndarray of float32, shape (channels, height, width)
-        For each style, None for the default; not clipped.
-    motion : ndarray of float32, shape (2, height, width)
-        (dy, dx) in pixels, at the default style: the output at q shows source(q + motion(q)).
-    """
-
-    source: Floats
-    outputs: dict[float | None, Floats]
-    motion: Floats
-
-
-def look_of(model: Model, expression: str) -> Look | None:
-    """Return what was learnt of an expression in its frame, None without registration."""
-    model.require(expression)
-    return None if model.registered is None else model.registered.looks[expression]
-
-
-def mean_face(model: Model, expression: str) -> MeanFace | None:
-    """Return the mean source face and its outputs, None without registration.
-
-    The mean of the sources is known in the frame of the expression. The inverse of the mean motion
-    moves it back into the frame of the sources; from there on it is a face like any other.
-    """
-    look = look_of(model, expression)
-    if look is None:
-        return None
-    framed = look.face.astype(np.float32) / np.float32(255)
-    source = np.clip(moved(framed, enlarged(inverse(look.motion), *model.shape[1:])), 0, 1)
-    changes = {
-        style: model.face(source, {expression: 1.0}, {expression: style}).change(1.0)
-        for style in (*(STYLES if look.styled else ()), None)
-    }
-    outputs = {style: found.applied(source) for style, found in changes.items()}
-    return MeanFace(source, outputs, changes[None].motion)
-
-
-def change(model: Model, expression: str) -> Float:
-    """Return by how much each pixel changes, as the root of the mean square over the channels.
-
-    With registration this is the change of the mean source face, at the default style. Without, it
-    is expected, sqrt(E (f(x) - x)^2), for images whose pixels have the mean m and the standard
-    deviation s of the training images, and the correlation exp(-d / l) at a distance d, with l =
-    `SMOOTHNESS` of the side. With e the weights of the taps less the copy,
-
-        E (f(x) - x)^2 = s^2 e'Ce + (bias + m sum e)^2,        mean over channels.
-
-    Returns
-    -------
-    ndarray of float64, shape (height, width)
-        In intensities.
-    """
-    face = mean_face(model, expression)
-    if face is not None:
-        return difference(face.source, face.outputs[None])
-    _, height, width = model.shape
-    mean, deviation = _exposure(model)
-    taps = np.vstack([model.receptive_field.taps, (0, 0)])  # the last one is the copy
-    apart = np.hypot(*(taps[:, None] - taps).transpose(2, 0, 1))
-    correlation = np.exp(-apart / (SMOOTHNESS * np.sqrt(height * width)))
-    weights = _taps(model, expression)
-    own = np.concatenate([weights, np.full_like(weights[:, :1], -1.0)], axis=1)
-    spread = np.einsum("cayx,ab,cbyx->cyx", own, correlation, own, optimize=True)
-    shift = bias(model, expression) + mean * own.sum(axis=1)
-    return np.asarray(np.sqrt(np.mean(deviation**2 * spread + shift**2, axis=0)))
-
-
-def difference(source: Floats, output: Floats) -> Float:
-    """Return the root mean square difference over the channels, (height, width)."""
-    squares = np.square(output.astype(np.float64) - source)
-    return np.asarray(np.sqrt(squares.mean(axis=0)))
-
-
-def _exposure(model: Model) -> tuple[float, float]:
-    """Return mean and standard deviation of the intensities that the model has seen."""
-    try:
-        seen = Exposure.from_meta(model.meta.get("exposure"), model.shape[0])
-    except ModelError:
-        return 0.5, 0.25
-    return float(np.mean(seen.brightness)), float(np.mean(seen.contrast))
-
-
-def bias(model: Model, expression: str) -> Float:
-    """Return what is added to each pixel whatever the input is, (channels, height, width)."""
-    return model.weights[model.require(expression), :, -1].astype(np.float64)
-
-
-def tap_weights(model: Model, expression: str) -> tuple[Float, Float]:
-    """Return the mean weight of each tap over all pixels and channels, and the mean of its size.
-
-    Returns
-    -------
-    tuple of ndarray of float64, shape (taps,)
-    """
-    weights = _taps(model, expression)
-    return weights.mean(axis=(0, 2, 3)), np.abs(weights).mean(axis=(0, 2, 3))
-
-
-def sharpness(model: Model, expression: str) -> Float:
-    """Return the gain of each pixel's weights for the finest detail.
-
-    The mean of |sum_k w_k exp(i f . o_k)| over the frequencies f = (f_y, f_x), on a grid, of which
-    one is at least half of the highest; mean over channels.
-
-    Returns
-    -------
-    ndarray of float64, shape (height, width)
-        1 keeps the detail of the input, less blurs, more sharpens.
-    """
-    weights = _taps(model, expression)
-    frequencies = 2 * np.pi * np.fft.fftfreq(GRID)
-    total, count = np.zeros(weights.shape[2:]), 0
-    for fy in frequencies:
-        for fx in frequencies:
-            if max(abs(fy), abs(fx)) >= np.pi / 2:
-                wave = np.exp(1j * (model.receptive_field.taps @ np.array([fy, fx])))
-                total += np.abs(np.einsum("ckyx,k->cyx", weights, wave)).mean(axis=0)
-                count += 1
-    return total / count
-
-
-def at(model: Model, expression: str, x: int, y: int) -> dict[str, Float]:
-    """Return all coefficients of one pixel.
+    model : Model
+        The model to draw.
+    output : path
+        Folder for the pictures.
+    at : (x, y), optional
+        Draw the receptive field of this pixel alone.
+    target : sequence of str
+        Expressions; by default all.
+    force : bool
+        Overwrite existing files.
 
     Returns
     -------
     dict
-        ``weights``: (channels, taps); ``bias``: (channels,); with registration ``mean`` and
-        ``spread``: (channels,), of the residual.
+        ``pictures``: paths. ``expressions``: for each the means over the pixels of ``change``
+        (RMS, in intensities), ``bias`` (absolute) and ``sharpness`` (1 keeps the input's), and
+        ``farthest``, the largest motion in pixels.
 
     Raises
     ------
-    OptionError
-        If the pixel is not in the image.
+    MlrError
+        If matplotlib is missing, the model has no such expression or pixel, or a file exists and
+        ``force`` is false.
     """
-    _, height, width = model.shape
-    if not (0 <= x < width and 0 <= y < height):
-        raise OptionError(f"there is no pixel {x},{y} in {width}x{height} px")
-    found = {
-        "weights": _taps(model, expression)[:, :, y, x],
-        "bias": bias(model, expression)[:, y, x],
+    try:
+        from mlr.evaluation.plots import draw_model, draw_pixel
+    except ImportError as error:
+        raise MlrError("drawing needs mlr[plot]: pip install 'mlr[plot]'") from error
+    expressions = target or model.expressions
+    figures = {
+        Path(output) / f"{name}-{what}.png": figure
+        for name in expressions
+        for what, figure in (
+            draw_model(model, name)
+            if at is None
+            else {f"at-{at[0]}-{at[1]}": draw_pixel(model, name, *at)}
+        ).items()
     }
-    look = look_of(model, expression)
-    if look is not None:
-        found["mean"] = look.mean[:, y, x].astype(np.float64)
-        found["spread"] = look.spread[:, y, x].astype(np.float64)
-    return found
-
-
-def as_window(model: Model, values: Float) -> Float:
-    """Return one value for each tap as a picture of the window; NaN where there is no tap."""
-    taps = model.receptive_field.taps
-    reach = int(np.abs(taps).max())
-    window = np.full((2 * reach + 1, 2 * reach + 1), np.nan)
-    window[taps[:, 0] + reach, taps[:, 1] + reach] = values
-    return window
-
-
-def summary(model: Model, expression: str) -> dict[str, Any]:
-    """Return the means of the maps, and the farthest motion in pixels, ready for JSON."""
-    face = mean_face(model, expression)
+    for path in figures:
+        check_free(path, force=force)
+    for path, figure in figures.items():
+        with replacing(path, force=force) as file, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks a name's letters
+            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": "mlr"})
     return {
-        "change": float(change(model, expression).mean()),
-        "bias": float(np.abs(bias(model, expression)).mean()),
-        "sharpness": float(sharpness(model, expression).mean()),
+        "pictures": [str(path) for path in figures],
+        "expressions": {name: summarize(model, name) for name in expressions},
+    }
+
+
+def summarize(model: Model, expression: str) -> dict[str, float]:
+    """Return the figures of an expression that `inspect` describes."""
+    face = maps.mean_face(model, expression)
+    return {
+        "change": float(maps.change(model, expression).mean()),
+        "bias": float(np.abs(maps.bias(model, expression)).mean()),
+        "sharpness": float(maps.sharpness(model, expression).mean()),
         "farthest": 0.0 if face is None else float(np.hypot(*face.motion).max()),
     }
-
-
-def _taps(model: Model, expression: str) -> Float:
-    """Return the weights without the bias, (channels, taps, height, width)."""
-    return model.weights[model.require(expression), :, :-1].astype(np.float64)

@@ -1,20 +1,18 @@
-"""Films: the expression of the faces in every frame of a clip, a few frames in memory.
-
-Frames are decoded and encoded by ffmpeg, which the wheel of ``imageio-ffmpeg`` ships: the extra
-``mlr[video]``.
-"""
+"""Clips, decoded and encoded by imageio with ffmpeg, which needs the extra ``mlr[video]``."""
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import secrets
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3 as iio
 import numpy as np
 
 from mlr.errors import ImageError, MlrError
@@ -25,123 +23,82 @@ from mlr.io.provenance import NO_RECORD, Record, from_json, to_json
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: Kinds of file that are written, all with H.264 in them.
+#: Suffixes of clips that are written, all with H.264.
 WRITTEN = frozenset({".mp4", ".mov", ".mkv", ".m4v"})
-#: Kinds of file that are taken for clips.
+#: Suffixes of clips that are read.
 CLIPS = WRITTEN | {".webm", ".avi"}
-#: Changes the frames of a clip, given their height and width.
-Film = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
+#: Changes video frames, given their height and width.
+FrameChange = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
 
-UNKNOWN_RATE = 25  # frames a second
-QUALITY = 8  # of 10; the eye hardly tells it from the frames
-#: Without these ffmpeg darkens frames by one of 255 levels in reading and writing them.
-EXACT = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-#: Matrices between RGB and what is stored, as ffmpeg prints them and as its filter calls them.
+UNKNOWN_RATE = 25  # assumed frames per second
+QUALITY = 8  # out of 10; visually lossless
+#: Without these flags ffmpeg darkens video frames by one of 255 levels.
+ACCURATE = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+#: imageio's plug-in; the extension is fixed since it does not know all suffixes.
+PLUGIN: dict[str, Any] = {"plugin": "FFMPEG", "extension": ".mp4"}
+#: Colour matrices: ffmpeg's names in descriptions of streams, and those of its scale filter.
 MATRICES = {"bt709": "bt709", "bt2020nc": "bt2020", "smpte170m": "smpte170m", "bt470bg": "bt601"}
 
 
 def is_clip(path: Path) -> bool:
-    """Tell from its suffix whether a path is one of a clip."""
+    """Return whether the suffix of a file is that of a clip."""
     return path.suffix.lower() in CLIPS
 
 
 def change_clip(
     source: Path,
     path: Path,
-    change: Film,
+    change: FrameChange,
     *,
     record: Record | None = None,
     force: bool = False,
 ) -> int:
-    """Change every frame of a clip; its rate and its sound are kept.
+    """Change every video frame of a clip, keep its rate and sound, and return their number.
 
-    Parameters
-    ----------
-    source : Path
-        The clip.
-    path : Path
-        File to write; its suffix is one of `WRITTEN`.
-    change : function of an iterator and (height, width)
-        Is given the frames, uint8 of shape (height, width, 3), and their size; yields changed ones,
-        as many and all of one size.
-    record : mapping, optional
-        What the file shall say of itself, see `mlr.io.provenance`.
-    force : bool
-        Replace an existing file.
+    ``change`` gets an iterator of video frames, uint8 of shape (height, width, 3), and their
+    (height, width). It yields as many changed ones, which may have another size.
 
-    Returns
-    -------
-    int
-        Number of frames.
-
-    Raises
-    ------
-    ImageError
-        If the clip cannot be read, or the extra is not installed.
-    OutputExistsError
-        If the file exists and ``force`` is false.
-    MlrError
-        If it cannot be written.
+    `ImageError` is raised if the clip cannot be read or written, `OutputExistsError` if ``path``
+    exists and ``force`` is false, `MlrError` if the extra is not installed.
     """
     _check_regular(source)
     ffmpeg = _ffmpeg()
     if path.suffix.lower() not in WRITTEN:
-        raise ImageError(f"{path}: cannot hold a clip; use {', '.join(sorted(WRITTEN))}")
+        raise ImageError(f"{path}: cannot store a clip; use {', '.join(sorted(WRITTEN))}")
     check_free(path, force=force)
-    # ffmpeg writes to a path and not to an open file, and looks at its suffix.
+    # ffmpeg cannot write to an open file, and needs the suffix.
     temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        options = ["-sws_flags", EXACT]
-        with closing(ffmpeg.read_frames(os.fspath(source), output_params=options)) as reader:
-            about = next(reader)
+        with _reader(source, output_params=["-sws_flags", ACCURATE]) as reader:
+            about = reader.get_meta_data()
             width, height = about["size"]
-            changed = change(_frames(reader, height, width), (height, width))
-            count = _write(ffmpeg, temporary, changed, source, about, record)
-        if not count:
-            raise ImageError(f"{source}: has no frames")
-        if ffmpeg.count_frames_and_secs(os.fspath(temporary))[0] != count:  # the disk is full
+            changed = change(map(np.asarray, reader), (height, width))
+            count = _write(temporary, changed, source, about, record)
+        if ffmpeg.count_frames_and_secs(str(temporary))[0] != count:  # such as on a full disk
             raise ImageError(f"{path}: cannot be written completely")
         check_free(path, force=force)
         temporary.replace(path)
     except MlrError:
         raise
     except (OSError, RuntimeError, StopIteration) as error:
-        raise ImageError(f"{source}: cannot be read, or not be written, as a clip") from error
+        raise ImageError(f"{source}: cannot be read or written as a clip") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
     return count
 
 
-def _check_regular(path: Path) -> None:
-    """Raise unless this is a file: ffmpeg would wait for the other end of a pipe."""
-    with decoding(path), open_regular(path):
-        pass
-
-
 def describe_clip(path: Path) -> dict[str, Any]:
-    """Return what a clip is, ready for JSON: its size and rate, and its record if it has one.
-
-    Raises
-    ------
-    ImageError
-        If it is no clip.
-    MlrError
-        If the extra is not installed.
-    """
-    import subprocess
-
+    """Return size, rate, duration and record of a clip for JSON, or raise `ImageError`."""
     _check_regular(path)
-    ffmpeg = _ffmpeg()
-    command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", os.fspath(path)]
-    command += ["-f", "ffmetadata", "-"]
-    done = subprocess.run(command, capture_output=True, check=False)
+    command = [_ffmpeg().get_ffmpeg_exe(), "-v", "error", "-i", str(path.absolute())]
+    done = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
     try:
-        with closing(ffmpeg.read_frames(os.fspath(path))) as reader:
-            about = next(reader)
+        with _reader(path) as reader:
+            about = reader.get_meta_data()
     except (OSError, RuntimeError, StopIteration):
-        raise ImageError(f"{path}: is not a clip, or damaged") from None
+        raise ImageError(f"{path}: is not a clip, or a damaged one") from None
     width, height = about["size"]
     found = {
         "kind": "clip",
@@ -156,63 +113,66 @@ def describe_clip(path: Path) -> dict[str, Any]:
     return found | NO_RECORD
 
 
-def _frames(reader: Iterator[bytes], height: int, width: int) -> Iterator[Pixels]:
-    """Yield frames of uint8, shape (height, width, 3)."""
-    for data in reader:
-        yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+def _check_regular(path: Path) -> None:
+    """Raise `ImageError` unless this is a regular file: ffmpeg would block on a pipe."""
+    with decoding(path), open_regular(path):
+        pass
+
+
+@contextmanager
+def _reader(path: Path, **options: Any) -> Iterator[Any]:
+    """Open a clip to read it, and end ffmpeg after the block, which imageio forgets."""
+    with (
+        iio.imopen(path.absolute(), "r", **PLUGIN) as file,
+        closing(file.legacy_get_reader(**options)) as reader,
+    ):
+        yield reader
 
 
 def _write(
-    ffmpeg: ModuleType,
     path: Path,
     frames: Iterator[Pixels],
     source: Path,
     about: dict[str, Any],
     record: Record | None,
 ) -> int:
-    """Write frames with the sound of the source and return their number."""
-    writer: Generator[None, Any, None] | None = None
-    count = 0
+    """Write video frames with the sound of the source and return their number."""
+    first = next(frames, None)
+    if first is None:
+        raise ImageError(f"{source}: has no video frames")
     params = _colours(about.get("pix_fmt", ""))
     params += ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     if record is not None:
         params += ["-metadata", f"comment={to_json(record)}"]
-    try:
-        for frame in frames:
-            if writer is None:
-                height, width, _ = frame.shape
-                even = width % 2 == height % 2 == 0  # as half the colour resolution needs
-                writer = ffmpeg.write_frames(
-                    os.fspath(path),
-                    (width, height),
-                    fps=about["fps"] or UNKNOWN_RATE,
-                    quality=QUALITY,
-                    pix_fmt_out="yuv420p" if even else "yuv444p",
-                    macro_block_size=1,
-                    ffmpeg_log_level="quiet",
-                    audio_path=os.fspath(source) if about.get("audio_codec") else None,
-                    audio_codec="copy" if path.suffix == source.suffix else None,
-                    output_params=params,
-                )
-                writer.send(None)
-            writer.send(np.ascontiguousarray(frame))
+    even = first.shape[0] % 2 == first.shape[1] % 2 == 0  # as 4:2:0 needs
+    options = {
+        "fps": about["fps"] or UNKNOWN_RATE,
+        "quality": QUALITY,
+        "pixelformat": "yuv420p" if even else "yuv444p",
+        "macro_block_size": 1,
+        "ffmpeg_log_level": "quiet",
+        "audio_path": str(source.absolute()) if about.get("audio_codec") else None,
+        "audio_codec": "copy" if path.suffix == source.suffix else None,
+        "output_params": params,
+    }
+    count = 0
+    with (
+        iio.imopen(path.absolute(), "w", **PLUGIN) as file,
+        closing(file.legacy_get_writer(**options)) as writer,
+    ):
+        for frame in chain([first], frames):
+            writer.append_data(frame)
             count += 1
-    finally:
-        if writer is not None:
-            writer.close()
     return count
 
 
 def _colours(stored: str) -> list[str]:
-    """Return options that store colours as the source does, for players go by its size otherwise.
+    """Return ffmpeg's options for the colour space of the source, which players would guess.
 
-    Parameters
-    ----------
-    stored : str
-        What ffmpeg says of the source, as ``yuv420p(tv, bt709/unknown/unknown, progressive)``.
+    ffmpeg describes it as ``yuv420p(tv, bt709/unknown/unknown, progressive)``.
     """
     found = re.search(rf"[(, ]({'|'.join(MATRICES)})(?:/([\w-]+)/([\w-]+))?", stored)
-    scale = f"scale=flags={EXACT}"
+    scale = f"scale=flags={ACCURATE}"
     if found is None:
         return ["-vf", scale]
     matrix, primaries, transfer = (name or found[1] for name in found.groups())
@@ -224,7 +184,7 @@ def _ffmpeg() -> ModuleType:
     try:
         import imageio_ffmpeg
     except ImportError:
-        raise MlrError("a clip needs mlr[video]: pip install 'mlr[video]'") from None
-    logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # of turned clips
+        raise MlrError("clips need mlr[video]: pip install 'mlr[video]'") from None
+    logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # rotated clips
     module: ModuleType = imageio_ffmpeg
     return module

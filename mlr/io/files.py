@@ -1,4 +1,4 @@
-"""Writing files so that a reader only ever sees the old one or the new one, whole."""
+"""Opening files safely, and writing them atomically."""
 
 from __future__ import annotations
 
@@ -8,101 +8,79 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from mlr.errors import MlrError, OutputExistsError, first_line
 
-LARGEST = 1 << 30  # bytes of an image file or a manifest; those that subjects have are far smaller
+LARGEST = 1 << 30  # maximum size of an image file or a manifest, in bytes
 
-_unfinished: set[Path] = set()  # temporary files and folders in use
-_beginning = threading.RLock()  # held while one is added to them, or taken off
+Created = TypeVar("Created")
 
-at_end: list[Callable[[], None]] = []  # to be called before the program ends at once
+_unfinished: set[Path] = set()  # temporary files and folders
+_changing = threading.RLock()  # held while a temporary file or folder is created or deleted
+
+at_end: list[Callable[[], None]] = []  # called before a signal ends the program
 
 
 def is_folder_name(name: str) -> bool:
-    """Tell whether a folder in plain sight can be called so, in any other folder and system."""
+    """Return whether a name is valid for a visible folder on every system."""
     return name.isprintable() and name[:1] not in ("", ".") and not {"/", "\\"} & set(name)
 
 
-def located(place: str | Path) -> Path:
-    """Return the path of a place: a file or folder here, or behind an address of fsspec.
+def located(address: str | Path) -> Path:
+    """Return a path or, for an fsspec address such as ``s3://bucket/faces``, a `upath.UPath`.
 
-    Addresses, as ``s3://bucket/faces``, become a `upath.UPath`, which does what a path does but is
-    none: it has no place in this file system.
-
-    Raises
-    ------
-    MlrError
-        If the address is of no kind that can be reached.
+    A `UPath` has the methods of a `Path` but is not an instance of it. `MlrError` is raised if the
+    address cannot be reached.
     """
-    if isinstance(place, Path) or "://" not in str(place):
-        return Path(place)
+    if isinstance(address, Path) or "://" not in str(address):
+        return Path(address)
     try:
         from upath import UPath
     except ImportError as error:
-        raise MlrError(f"{place}: needs pip install 'mlr[cluster]'") from error
+        raise MlrError(f"{address}: needs pip install 'mlr[cluster]'") from error
     try:
-        path: Path = UPath(place)
-        path.exists()  # whoever cannot be reached, says so now
-    except Exception as error:  # each kind of place has errors of its own
-        raise MlrError(f"{place}: cannot be reached: {first_line(error)}") from error
+        path: Path = UPath(address)
+        path.exists()  # fails now if it cannot be reached
+    except Exception as error:  # each file system has errors of its own
+        raise MlrError(f"{address}: cannot be reached: {first_line(error)}") from error
     return path
 
 
 def is_here(path: Path) -> bool:
-    """Tell whether a path is one of this file system, and not behind an address."""
+    """Return whether a path is on this machine, rather than an fsspec address."""
     return isinstance(path, Path)
 
 
 @contextmanager
 def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
-    """Open a file to read, but no pipe and no device: they may keep us waiting, or never end.
+    """Open a regular file of at most ``largest`` bytes; raise `OSError` for anything else.
 
-    Parameters
-    ----------
-    path : Path
-        The file, or a link to it.
-    largest : int, optional
-        Bytes that it may have.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened, is not a regular file or is larger than that.
+    Pipes and devices are refused since reading them may block or never end.
     """
-    if not is_here(path):
-        with _open_there(path, largest) as file:
-            yield file
-        return
-    with open(path, "rb", opener=_open_at_once) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        if largest is not None and found.st_size > largest:
-            raise OSError(errno.EFBIG, f"larger than {largest >> 20} MiB")
-        yield file
-
-
-@contextmanager
-def _open_there(path: Path, largest: int | None) -> Iterator[IO[bytes]]:
-    """Open a file behind an address."""
-    with ExitStack() as stack:
+    file: IO[bytes]
+    if is_here(path):
+        file = open(path, "rb", opener=_open_without_blocking)  # noqa: SIM115
+    else:
         try:
-            if largest is not None and path.stat().st_size > largest:
-                raise OSError(errno.EFBIG, f"larger than {largest >> 20} MiB")
-            file = stack.enter_context(path.open("rb"))
+            file = path.open("rb")
         except OSError:
             raise
-        except Exception as error:  # each kind of place has errors of its own
+        except Exception as error:  # each file system has errors of its own
             raise OSError(errno.EIO, first_line(error)) from error
+    with file:
+        if is_here(path) and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if largest is not None and file.seek(0, os.SEEK_END) > largest:
+            raise OSError(errno.EFBIG, f"larger than {largest >> 20} MiB")
+        file.seek(0)
         yield file
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for the other end of a pipe."""
+def _open_without_blocking(path: str, flags: int) -> int:
+    """Open a file; a pipe without a writer does not block."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -116,19 +94,9 @@ def file_digest(path: Path) -> str | None:
 
 
 def lock(file: IO[bytes], *, wait: bool) -> None:
-    """Lock a file until it is closed, where that can be done.
+    """Lock an open file until it is closed, where the system has locks.
 
-    Parameters
-    ----------
-    file : file
-        Open.
-    wait : bool
-        Until nobody else has locked it.
-
-    Raises
-    ------
-    BlockingIOError
-        If somebody else has, without ``wait``.
+    If another process holds the lock, wait for it or raise `BlockingIOError`.
     """
     try:
         import fcntl
@@ -136,29 +104,31 @@ def lock(file: IO[bytes], *, wait: bool) -> None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            raise  # otherwise, it is a file system without locks
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # a file system without locks
 
 
-def check_free(path: Path, *, force: bool) -> None:
-    """Raise unless ``path`` may be written.
+def check_free(path: Path, *, force: bool, folder: bool = False) -> None:
+    """Raise an error unless a file, or a ``folder``, can be written to ``path``.
 
-    Raises
-    ------
-    OutputExistsError
-        If it exists and ``force`` is false.
-    MlrError
-        If it is a folder, a device or a name that no file can have, or where nothing may be
-        written.
+    `OutputExistsError` is raised if it exists and ``force`` is false, `MlrError` if it is of the
+    wrong kind, has an invalid name, or its parent is not writable.
     """
     with _writing(path):
-        _check_above(path)
-        if path.is_dir():
-            raise MlrError(f"{path}: is a folder, and a file is to be written there")
+        above = path.absolute().parent
+        while not above.exists():
+            above = above.parent
+        if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         if not path.exists():
             return
-        if not path.is_file():  # renaming a file over /dev/null would do away with it
+        if folder and not path.is_dir():
+            raise MlrError(f"{path}: is a file; expected a folder to write to")
+        if not folder and path.is_dir():
+            raise MlrError(f"{path}: is a folder; expected a file to write to")
+        if not folder and not path.is_file():  # renaming a file to /dev/null would replace it
             raise MlrError(f"{path}: is not a regular file; give another name")
         if not force:
             raise OutputExistsError(f"{path}: exists already; give --force to overwrite it")
@@ -166,114 +136,48 @@ def check_free(path: Path, *, force: bool) -> None:
 
 @contextmanager
 def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` that takes its place when the block succeeds.
+    """Open a temporary file that is renamed to ``path`` when the block succeeds.
 
-    Parameters
-    ----------
-    path : Path
-        Where the file shall be. Missing folders are made.
-    force : bool
-        Replace an existing file.
-    durable : bool
-        Wait until the bytes are on the disk before renaming: for results that took long.
-
-    Raises
-    ------
-    OutputExistsError
-        If the file exists and ``force`` is false.
-    MlrError
-        If it cannot be written; what was there before still is.
+    Parent folders are created, and errors are those of `check_free`. A ``durable`` file is on the
+    disk before it is renamed.
     """
     check_free(path, force=force)
-    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
-    try:
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _begun(temporary) as file:
-                yield file
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            check_free(path, force=force)
-            _rename(temporary, path, force=force)
-    finally:
-        with _beginning:
-            with suppress(OSError):  # gone after success, never made where the folder is read-only
-                temporary.unlink()
-            _unfinished.discard(temporary)
-
-
-def _check_above(path: Path) -> None:
-    """Raise PermissionError unless the folder for ``path``, or one for that, may be written to."""
-    above = path.absolute().parent
-    while not above.exists():
-        above = above.parent
-    if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-
-
-def check_free_folder(path: Path, *, force: bool) -> None:
-    """Raise unless a folder ``path`` of outputs may be written.
-
-    Raises
-    ------
-    OutputExistsError
-        If it exists and ``force`` is false.
-    MlrError
-        If it is a file or a name that no folder can have, or where nothing may be written.
-    """
-    with _writing(path):
-        _check_above(path)
-        if not path.exists():
-            return
-        if not path.is_dir():
-            raise MlrError(f"{path}: is a file, and a folder is to be written there")
-        if not force:
-            raise OutputExistsError(f"{path}: exists already; give --force to overwrite it")
+    with _temporary(path) as temporary, _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _create(temporary, lambda: temporary.open("xb")) as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        check_free(path, force=force)
+        _rename(temporary, path, force=force)
 
 
 @contextmanager
 def replacing_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """Make a temporary folder beside ``path`` that takes its place when the block succeeds.
+    """Create a temporary folder that is renamed to ``path`` when the block succeeds.
 
-    In a folder that exists, if ``force`` allows it, files of the same names are replaced one by
-    one, and others stay.
-
-    Raises
-    ------
-    OutputExistsError
-        If it exists and ``force`` is false.
-    MlrError
-        If it cannot be written.
+    If ``path`` exists and ``force`` is true, its files of the same names are replaced one by one.
     """
-    import shutil  # here, for every help would wait for it
-
-    check_free_folder(path, force=force)
-    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
-    try:
+    check_free(path, force=force, folder=True)
+    with _temporary(path) as temporary:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _beginning:
-                _unfinished.add(temporary)
-                temporary.mkdir()
+            _create(temporary, temporary.mkdir)
         yield temporary
-        check_free_folder(path, force=force)
+        check_free(path, force=force, folder=True)
         with _writing(path):
             if not path.exists():
                 temporary.rename(path)
                 return
             for file in sorted(temporary.iterdir()):
                 file.replace(path / file.name)
-    finally:
-        with _beginning:
-            shutil.rmtree(temporary, ignore_errors=True)
-            _unfinished.discard(temporary)
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Make a folder for the time of the block."""
-    import tempfile  # here, for every help would wait for it
+    """Create a folder that is deleted after the block."""
+    import tempfile  # here, since printing the help does not need it
 
     with tempfile.TemporaryDirectory(prefix="mlr-") as name:
         _unfinished.add(Path(name))
@@ -284,39 +188,54 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def discard_unfinished() -> None:
-    """Delete all that is temporary, and let nothing be begun: the program ends at once."""
-    import shutil
-
+    """Delete all temporary files and block the creation of new ones, before the program ends."""
     for call in list(at_end):
         with suppress(Exception):
             call()
-    _beginning.acquire(timeout=1)  # a thread that hangs in a file system may keep its own file
+    _changing.acquire(timeout=1)  # a thread may hang in a file system
     for path in list(_unfinished):
-        with suppress(OSError):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+        _delete(path)
 
 
-def _begun(path: Path) -> IO[bytes]:
-    """Create a file that `discard_unfinished` knows of."""
-    with _beginning:
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file or folder next to ``path``; delete it after the block."""
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
+    try:
+        yield temporary
+    finally:
+        with _changing:
+            _delete(temporary)
+            _unfinished.discard(temporary)
+
+
+def _create(path: Path, create: Callable[[], Created]) -> Created:
+    """Create a file or folder that `discard_unfinished` deletes."""
+    with _changing:
         _unfinished.add(path)
-        return path.open("xb")
+        return create()
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or folder if it exists."""
+    import shutil
+
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def _rename(temporary: Path, path: Path, *, force: bool) -> None:
-    """Give a file its name; without ``force`` in a way that fails if another one has it by now."""
+    """Rename a file; without ``force``, fail if another process has created ``path``."""
     if not force:
         try:
-            os.link(temporary, path)
+            os.link(temporary, path)  # never replaces a file, unlike a rename
         except FileExistsError:
-            raise OutputExistsError(
-                f"{path}: exists by now; give --force to overwrite it"
-            ) from None
+            raise OutputExistsError(f"{path}: exists now; give --force to overwrite it") from None
         except (OSError, AttributeError):
-            pass  # no links in this file system: `check_free` has just looked
+            pass  # a file system without links
         else:
             return
     temporary.replace(path)
@@ -324,7 +243,7 @@ def _rename(temporary: Path, path: Path, *, force: bool) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn what the file system says into an error that names the file."""
+    """Convert errors of the file system to `MlrError` with the path."""
     try:
         yield
     except MlrError:

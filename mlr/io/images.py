@@ -1,11 +1,8 @@
-"""Reading and writing image files: 8- or 16-bit pixels, grey or colour, alpha set aside.
+"""Image files: 8- or 16-bit pixels, grey or colour, with separate alpha.
 
-Files are read and written with Pillow itself. Going through imageio, which calls Pillow, takes
-0.3 ms more for each file, as long as a JPEG file of 128 pixels takes altogether, most of it holding
-up the other threads: at each file it looks for other plug-ins to import.
-
-No help for JPEG files: Pillow's draft mode, which saves work only where an image is to be halved at
-least, and letting Pillow keep its memory from one image to the next.
+imageio reads and writes them with its Pillow plug-in, which does not support 16-bit colour. With
+the extra ``mlr[deep]``, imagecodecs and tifffile read and write 16-bit colour in PNG and TIFF
+files; without it, 16-bit colour is reduced to 8 bits.
 """
 
 from __future__ import annotations
@@ -13,88 +10,72 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import struct
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageFile
+from imageio.core.request import Request
+from imageio.core.v3_plugin_api import PluginV3
+from imageio.plugins.pillow import PillowPlugin
 from PIL.ExifTags import Base
+from PIL.PngImagePlugin import putchunk
 
 from mlr.errors import ImageError
-from mlr.io import deep
 from mlr.io.files import LARGEST, open_regular, replacing
 
-QUALITY = 95  # of JPEG and WebP, up to 100
-PNG_LEVEL = 4  # up to 9; faces get 2 % larger than with 6, the usual one, in half the time
+QUALITY = 95  # of JPEG and WebP, from 1 to 100
+PNG_LEVEL = 4  # from 0 to 9; takes half the time of 6, the common default, for 2 % larger files
 
-#: What Pillow calls each kind of file that we read and write, and how it is encoded.
-ENCODINGS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {"compress_level": PNG_LEVEL}),
-    ".jpg": ("JPEG", {"quality": QUALITY, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": QUALITY, "subsampling": 0}),
-    ".bmp": ("BMP", {}),
-    ".tif": ("TIFF", {"compression": "tiff_deflate"}),
-    ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
-    ".webp": ("WEBP", {"quality": QUALITY}),
+#: Pillow's formats of the files that are written, by suffix.
+ENCODINGS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
 }
-#: Kinds of file that are looked at in a folder: a GIF is read, but never written.
-SUFFIXES = frozenset({*ENCODINGS, ".gif"})
+SUFFIXES = frozenset({*ENCODINGS, ".gif"})  # of image files in folders
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # formats that are read
 
-_DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L"})
-_GREY = frozenset({"1", "L", "LA", "La"}) | _DEEP_GREY
-DEEP_COLOUR = "16-bit colour, which is read with 8 bits"
-DEEP_HINT = f"{DEEP_COLOUR}; to keep all: {deep.HINT}"
-_OTHER_SPACES = {
-    name: f"{name} colours, which become RGB by Pillow's plain formula, without their profile"
+EXTRA = "pip install 'mlr[deep]'"
+REDUCED = "16-bit colour, which is reduced to 8 bits"
+_EXTRA_MISSING = f"{REDUCED}; to keep 16 bits: {EXTRA}"
+_CONVERTED = {
+    name: f"{name} colours, which Pillow converts to RGB without their profile"
     for name in ("CMYK", "LAB", "HSV")
 }
-_UNSUPPORTED = frozenset({"I", "F"})
-#: What files are opened as, whatever their suffix: not the dozens of other formats of Pillow.
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-
-#: What the decoders raise for files that are not what they say.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    RuntimeError,  # those of imagecodecs, and NotImplementedError, are such
-    PIL.Image.DecompressionBombError,
-)
+_GREY_16_BIT = frozenset({"I;16", "I;16B", "I;16L"})  # modes of Pillow
+_GREY = frozenset({"1", "L", "LA", "La"}) | _GREY_16_BIT
+_32_BIT = frozenset({"I", "F"})
+# Pillow's decoder modes of 16-bit colour without premultiplied alpha.
+_COLOUR_16_BIT = re.compile(r"\bRGBA?;16[BLN]")
+_PNG_HEAD = 8 + 12 + 13  # bytes of the signature and the header chunk; metadata goes after them
 
 Pixels = npt.NDArray[Any]
 
-# Without a handler the logging module shows Pillow's errors on stderr; they are raised as well.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+# These libraries raise errors and also log them to stderr.
+for _name in ("PIL", "imagecodecs", "tifffile"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says of itself before its pixels are decoded.
+    """Properties of an image file that are known before its pixels are decoded.
 
-    Attributes
-    ----------
-    height, width : int
-        Pixels, upright (EXIF orientation applied).
-    channels : int
-        1 for grey, 3 for colour; alpha is not counted.
-    bits : int
-        8 or 16 for each channel, as far as they are decoded.
-    loss : str
-        What the file holds that is not decoded, to be told to the user; mostly empty.
+    Height and width have the EXIF orientation applied, the 1 or 3 channels do not include alpha,
+    ``bits`` is 8 or 16 per channel, and ``loss`` tells the user what decoding loses, if anything.
     """
 
     height: int
@@ -116,13 +97,13 @@ class Image:
     pixels : ndarray of uint8 or uint16, shape (height, width, channels)
         1 or 3 channels, sRGB as stored.
     alpha : ndarray of the same dtype, shape (height, width), or None
-        Opacity, where the file has any.
+        Opacity, if the file has any.
     digest : bytes
         SHA-256 of the file.
     loss : str
         As in `Header`.
     icc : bytes or None
-        ICC colour profile of the pixels, where the file has one.
+        ICC colour profile of the pixels, if the file has one.
     """
 
     pixels: Pixels
@@ -133,50 +114,48 @@ class Image:
 
 
 def is_image(path: Path) -> bool:
-    """Tell from its suffix whether a path is one of an image that we read."""
+    """Return whether the suffix of a file is that of an image."""
     return path.suffix.lower() in SUFFIXES
 
 
-def read_header(path: Path) -> Header:
-    """Read what an image file says of itself.
+def has_16_bit_extra() -> bool:
+    """Return whether the extra for 16-bit colour is installed."""
+    return find_spec("imagecodecs") is not None and find_spec("tifffile") is not None
 
-    Raises
-    ------
-    ImageError
-        If it is no image, or of a kind that cannot be used.
-    """
-    with (
-        decoding(path),
-        open_regular(path, LARGEST) as file,
-        PIL.Image.open(file, formats=FORMATS) as image,
-    ):
+
+def read_header(path: Path) -> Header:
+    """Read the header of an image file; errors are those of `read_image`."""
+    with opened(path) as image:
         return _header(image)[0]
 
 
 def read_image(path: Path) -> Image:
-    """Decode an image file, upright.
+    """Decode an image file and apply its EXIF orientation.
 
-    Palettes are looked up, CMYK and other colour spaces converted to RGB, bits to grey.
-
-    Raises
-    ------
-    ImageError
-        If it is no image, is damaged, or of a kind that cannot be used.
+    Palettes and colour spaces such as CMYK are converted to RGB, 1-bit images to grey. `ImageError`
+    is raised if the file is no image, is damaged, or has several frames or 32 bits per channel.
     """
     with decoding(path):
         with open_regular(path, LARGEST) as file:
             data = file.read()
-        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _plugin(data) as plugin:
+            image = plugin.image
             header, mode = _header(image)
-            array = _decoded(image, data, header, mode)
-            orientation = image.getexif().get(Base.Orientation, 1)  # it may lie behind the pixels
-            icc = _profile(image, header.channels)
-    array = _upright(array, orientation)
-    pixels = array if array.ndim == 3 else array[..., None]
+            if header.bits == 16 and header.channels == 3:
+                pixels = _decode_16_bit(data, image, len(mode))
+            else:
+                converted = None if mode == image.mode else mode
+                pixels = plugin.read(index=0, mode=converted, writeable_output=False)
+            orientation = image.getexif().get(Base.Orientation, 1)  # may follow the pixels
+            icc = image.info.get("icc_profile")
+    pixels = _upright(pixels if pixels.ndim == 3 else pixels[..., None], orientation)
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint16)
-    alpha = pixels[..., header.channels] if pixels.shape[2] > header.channels else None
-    pixels = np.ascontiguousarray(pixels[..., : header.channels])
+    channels = header.channels
+    alpha = pixels[..., channels] if pixels.shape[2] > channels else None
+    if not isinstance(icc, bytes) or icc[16:20] != {1: b"GRAY", 3: b"RGB "}[channels]:
+        icc = None  # such as a CMYK profile, which does not describe the converted pixels
+    pixels = np.ascontiguousarray(pixels[..., :channels])
     return Image(pixels, alpha, hashlib.sha256(data).digest(), header.loss, icc)
 
 
@@ -191,77 +170,50 @@ def write_image(
     png_level: int = PNG_LEVEL,
     force: bool = False,
 ) -> None:
-    """Encode an image in the format that the suffix of ``path`` names.
+    """Write an image in the format that the suffix of ``path`` names, one of `ENCODINGS`.
 
-    Parameters
-    ----------
-    path : Path
-        One of `ENCODINGS`.
-    pixels : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
-        What to write.
-    alpha : ndarray of the same dtype, shape (height, width), optional
-        Opacity.
-    icc : bytes, optional
-        ICC colour profile.
-    exif : Exif, optional
-        Metadata; BMP cannot hold any.
-    quality : int
-        Of JPEG and WebP, from 1 to 100; with 100 WebP keeps every pixel.
-    png_level : int
-        How hard to compress a PNG, from 0 to 9; the pixels are the same.
-    force : bool
-        Replace an existing file.
+    Pixels are uint8 or uint16 of shape (height, width, 1 or 3), alpha of the same dtype and shape
+    (height, width); ``icc`` is a colour profile. BMP cannot store metadata. The quality of JPEG
+    and WebP is 1 to 100, where WebP of 100 is lossless; compression levels of PNG are 0 to 9.
 
-    Raises
-    ------
-    ImageError
-        If the format is unknown or cannot hold such an image.
-    OutputExistsError
-        If the file exists and ``force`` is false.
+    `ImageError` is raised if the format is unknown or cannot store such an image,
+    `OutputExistsError` if the file exists and ``force`` is false.
     """
     suffix = path.suffix.lower()
     if suffix not in ENCODINGS:
         known = ", ".join(ENCODINGS)
         raise ImageError(f"{path}: cannot write {suffix or 'a file without suffix'}; use {known}")
-    kind, options = ENCODINGS[suffix]
-    wanted = {"quality": quality, "compress_level": png_level}
-    options = options | {name: wanted[name] for name in wanted.keys() & options.keys()}
-    if kind == "WEBP" and quality == 100:
-        options |= {"lossless": True, "exact": True}
-    if icc:
-        options["icc_profile"] = icc
-    if exif:
-        options["exif"] = exif
+    kind = ENCODINGS[suffix]
+    by_format: dict[str, dict[str, Any]] = {
+        "PNG": {"compress_level": png_level},
+        "JPEG": {"quality": quality, "subsampling": 0},
+        "TIFF": {"compression": "tiff_deflate"},
+        "WEBP": {"quality": quality, "lossless": quality == 100, "exact": quality == 100},
+    }
+    options = by_format.get(kind, {})
+    options |= {"icc_profile": icc} if icc else {}
+    options |= {"exif": exif} if exif else {}
     if alpha is not None:
         pixels = np.dstack([pixels, alpha])
     encoded = io.BytesIO()
     try:
         if pixels.dtype == np.uint16 and pixels.shape[2] >= 3:
-            encoded.write(deep.encode(pixels, kind, png_level=png_level, icc=icc, exif=exif))
+            _encode_16_bit(encoded, pixels, kind, options)
         else:
-            array = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-            PIL.Image.fromarray(array).save(encoded, kind, **options)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImageError) as error:
+            encode(encoded, pixels[..., 0] if pixels.shape[2] == 1 else pixels, kind, **options)
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImageError) as error:
         raise ImageError(f"{path}: cannot be encoded: {error}") from error
     with replacing(path, force=force) as file:
         file.write(encoded.getbuffer())
 
 
+def encode(file: IO[bytes], pixels: Pixels, kind: str, **options: Any) -> None:
+    """Encode an image, of shape (height, width[, channels]), with Pillow's options."""
+    iio.imwrite(file, pixels, plugin=_Plugin, is_batch=False, format=kind, **options)
+
+
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Return an image in another size, filtered so that shrinking does not alias.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
-        What to resize.
-    height, width : int
-        The size wanted, in pixels.
-
-    Returns
-    -------
-    ndarray of the same dtype, shape (height, width, channels)
-        Lanczos-filtered, rounded and clipped to the range of the dtype.
-    """
+    """Resize uint8 or uint16 pixels of shape (height, width, channels) with a Lanczos filter."""
     planes = [
         np.asarray(
             PIL.Image.fromarray(pixels[..., c].astype(np.float32)).resize(
@@ -270,27 +222,67 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
         )
         for c in range(pixels.shape[2])
     ]
-    white = np.iinfo(pixels.dtype).max
-    result: Pixels = np.clip(np.rint(np.dstack(planes)), 0, white).astype(pixels.dtype)
+    data_range = np.iinfo(pixels.dtype).max
+    result: Pixels = np.clip(np.rint(np.dstack(planes)), 0, data_range).astype(pixels.dtype)
     return result
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[PIL.ImageFile.ImageFile]:
+    """Open an image file to read its metadata; errors are those of `read_image`."""
+    with (
+        decoding(path),
+        open_regular(path, LARGEST) as file,
+        PIL.Image.open(file, formats=FORMATS) as image,
+    ):
+        yield image
+
+
 def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
-    """Return width and height of an opened image as it is seen: EXIF orientation applied."""
+    """Return width and height of an opened image with its EXIF orientation applied."""
     width, height = image.size
-    turned = _orientation(image) >= 5  # on its side
-    return (height, width) if turned else (width, height)
+    # Pillow applies it to TIFF already. In PNG it would decode all pixels in search of EXIF.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return width, height
+    sideways = image.getexif().get(Base.Orientation, 1) >= 5
+    return (height, width) if sideways else (width, height)
+
+
+class _Plugin(PillowPlugin):
+    """imageio's Pillow plug-in, restricted to `FORMATS`.
+
+    The original searches for HEIF and AVIF plug-ins, which takes longer than decoding a small JPEG.
+    """
+
+    def __init__(self, request: Request) -> None:
+        PluginV3.__init__(self, request)
+        self._image: Any = None
+        self.images_to_write: list[PIL.Image.Image] = []
+        self.save_args: dict[str, Any] = {}
+        if request.mode.io_mode == "r":
+            self._image = PIL.Image.open(request.get_file(), formats=FORMATS)
+
+    @property
+    def image(self) -> PIL.ImageFile.ImageFile:
+        """Pillow's image of the open file."""
+        return self._image
+
+    def metadata(self, index: int | None = None, exclude_applied: bool = True) -> dict[str, Any]:
+        """Return nothing, since a damaged EXIF tag would make `read` fail."""
+        return {}
+
+
+def _plugin(data: bytes) -> Any:
+    """Open an image with imageio, but raise Pillow's errors."""
+    try:
+        return iio.imopen(data, "r", plugin=_Plugin)
+    except OSError as error:
+        raise error.__cause__ or error from None
 
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises in the block into an `ImageError` that names the file.
-
-    Raises
-    ------
-    ImageError
-        If the file cannot be opened or decoded.
-    """
+    """Convert the errors of decoders to `ImageError` with the path."""
     try:
         yield
     except ImageError as error:
@@ -305,68 +297,88 @@ def decoding(path: Path) -> Iterator[None]:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path}: is larger than {limit} megapixels; make it smaller") from None
     except MemoryError:
-        raise ImageError(f"{path}: needs more memory than there is") from None
-    except _DECODE_ERRORS as error:
-        if isinstance(error, OSError) and error.strerror:  # of the file system, not of the decoder
+        raise ImageError(f"{path}: needs more memory than available") from None
+    except Exception as error:  # decoders raise all kinds for damaged files
+        if isinstance(error, OSError) and error.strerror:  # from the file system
             raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
         raise ImageError(f"{path}: is damaged or truncated: {error}") from error
 
 
-def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str | None]:
-    """Return what the file says, and the mode to convert it to (None: none needed)."""
+def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str]:
+    """Return the header of an image, and Pillow's mode for decoding it."""
     mode = image.mode
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # phones write previews as further frames of an MPO
-        raise ImageError(f"has {frames} frames; expected a still image: save one frame by itself")
-    if mode in _UNSUPPORTED:
-        raise ImageError(f"has 32 bits a pixel ({mode}); expected 8 or 16: convert it first")
+    if frames > 1 and image.format != "MPO":  # phones store previews as frames of an MPO
+        raise ImageError(f"has {frames} frames; expected a still image: save a single frame")
+    if mode in _32_BIT:
+        raise ImageError(f"has 32 bits per channel ({mode}); expected 8 or 16: convert it first")
     width, height = upright_size(image)
     channels = 1 if mode in _GREY else 3
-    whole = mode in _DEEP_GREY
-    loss = _OTHER_SPACES.get(mode, "")
-    if not whole and image.format in ("PNG", "TIFF") and ";16" in str(image.tile):
-        whole = deep.is_deep(image) and deep.is_available()
-        if not whole:
-            loss = DEEP_HINT if deep.is_deep(image) else DEEP_COLOUR
+    if mode in _GREY_16_BIT:
+        return Header(height, width, channels, 16), mode
+    bits, loss = 8, _CONVERTED.get(mode, "")
+    if image.format in ("PNG", "TIFF") and ";16" in (stored := str(image.tile)):
+        if not _COLOUR_16_BIT.search(stored):
+            loss = REDUCED
+        elif has_16_bit_extra():
+            bits = 16
+        else:
+            loss = _EXTRA_MISSING
     alpha = mode.endswith(("A", "a")) or "transparency" in image.info
-    wanted = None if mode in _DEEP_GREY else {1: "L", 3: "RGB"}[channels] + ("A" if alpha else "")
-    return Header(height, width, channels, 16 if whole else 8, loss), wanted
+    decoded = ("L" if channels == 1 else "RGB") + ("A" if alpha else "")
+    return Header(height, width, channels, bits, loss), decoded
 
 
-def _decoded(
-    image: PIL.ImageFile.ImageFile, data: bytes, header: Header, mode: str | None
-) -> Pixels:
-    """Return the pixels as they are stored, in a mode of Pillow's, with 16 bits where it has 8."""
-    if header.bits == 16 and mode is not None:
-        width, height = image.size
-        if image.format == "TIFF" and image.getexif().get(Base.Orientation, 1) >= 5:
-            width, height = height, width  # Pillow says the upright size
-        return deep.decode(data, str(image.format), (height, width, len(mode)))
-    return np.asarray(image if mode in (None, image.mode) else image.convert(mode))
+def _decode_16_bit(data: bytes, image: PIL.ImageFile.ImageFile, channels: int) -> Pixels:
+    """Decode 16-bit colour into an array of the header's size, which bounds the memory."""
+    import imagecodecs
+
+    width, height = image.size
+    if image.format == "TIFF" and image.getexif().get(Base.Orientation, 1) >= 5:
+        width, height = height, width  # Pillow has applied it to the size
+    pixels = np.empty((height, width, channels), np.uint16)
+    decode = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
+    decode(data, out=pixels)
+    return pixels
 
 
-def _profile(image: PIL.Image.Image, channels: int) -> bytes | None:
-    """Return the ICC profile of an image, unless it is of another colour space than the pixels.
+def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[str, Any]) -> None:
+    """Encode 16-bit colour; TIFF stores only description and software of the EXIF metadata."""
+    if kind not in ("PNG", "TIFF"):
+        raise ImageError(f"{kind} files cannot store 16-bit colour; use .png or .tif")
+    if not has_16_bit_extra():
+        raise ImageError(f"16-bit colour needs {EXTRA}")
+    icc, exif = options.get("icc_profile"), options.get("exif", PIL.Image.Exif())
+    if kind == "TIFF":
+        iio.imwrite(
+            file,
+            pixels,
+            plugin="tifffile",
+            photometric="rgb",
+            planarconfig="contig",
+            extrasamples=("unassalpha",) if pixels.shape[2] == 4 else None,
+            compression="adobe_deflate",
+            iccprofile=icc,
+            description=exif.get(Base.ImageDescription),
+            software=exif.get(Base.Software, False),
+            metadata=None,
+        )
+        return
+    import imagecodecs
 
-    One of CMYK says nothing about the RGB made of it.
-    """
-    profile = image.info.get("icc_profile")
-    space = {1: b"GRAY", 3: b"RGB "}[channels]
-    return profile if isinstance(profile, bytes) and profile[16:20] == space else None
+    encoded = imagecodecs.png_encode(np.ascontiguousarray(pixels), level=options["compress_level"])
+    file.write(encoded[:_PNG_HEAD])
+    if icc:
+        putchunk(file, b"iCCP", b"ICC Profile\0\0", zlib.compress(icc))
+    if exif:
+        putchunk(file, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    file.write(encoded[_PNG_HEAD:])
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Return a view of an image, turned and mirrored as its EXIF orientation says."""
+    """Return a view of an image, rotated and flipped according to its EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
     return pixels[rows, columns]
-
-
-def _orientation(image: PIL.Image.Image) -> int:
-    """Return the EXIF orientation that the size leaves out, without decoding any pixel."""
-    # Pillow says the upright size of a TIFF by itself. In a PNG it would look past the pixels.
-    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
-        return 1
-    return int(image.getexif().get(Base.Orientation, 1))

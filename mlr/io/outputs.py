@@ -1,4 +1,4 @@
-"""Which file becomes which: where the outputs of images and clips go, so that none collide."""
+"""Planning where outputs of images and clips are written, without collisions."""
 
 from __future__ import annotations
 
@@ -12,106 +12,103 @@ from mlr.io.images import ENCODINGS, is_image
 from mlr.io.pairs import images_under
 from mlr.utils.progress import Report
 
-#: Suffix of a folder that holds an animation as numbered PNG files.
+#: Suffix of a folder that contains an animation as numbered PNG files.
 FRAMES_FOLDER = ".frames"
-_ITSELF = "would be replaced by its own output; give another place or --force"
+_OVERWRITES_ITSELF = "would be overwritten by its own output; give another output or --force"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One input image and the file that each expression of it is written to."""
+class FilePlan:
+    """An input file, and the output file of each expression."""
 
-    face: Path
+    source: Path
     outputs: dict[str, Path]
 
 
 def check_skipping(skip_existing: bool, force: bool) -> None:
-    """Raise unless it is clear what becomes of outputs that exist.
-
-    Raises
-    ------
-    OptionError
-        If they are to be both skipped and overwritten.
-    """
+    """Raise `OptionError` if existing outputs are to be both skipped and overwritten."""
     if skip_existing and force:
         raise OptionError("existing outputs are either skipped or overwritten; give one of the two")
 
 
-def plan(
-    faces: Sequence[Path],
+def plan_outputs(
+    inputs: Sequence[Path],
     output: str | Path | None,
     expressions: Sequence[str],
     report: Report,
     suffix: str | None = None,
     *,
     force: bool = False,
-) -> list[Job]:
-    """Decide where each output goes.
+) -> list[FilePlan]:
+    """Choose the output files of images, clips and folders of them, one for each expression.
 
-    Those that would collide, or overwrite another one of the faces, are named and left out; so are
-    those that would replace their own face, unless forced. Images are written with the suffix, if
-    there is one, and clips as clips.
+    ``output`` is a file, for one input and one expression, or a folder; by default outputs are
+    written next to each input. ``suffix`` is that of output images, by default that of each input.
+    Outputs that would collide or overwrite an input fail, unless ``force`` allows an input to be
+    overwritten by its own output.
 
-    Raises
-    ------
-    DataError
-        If there is no image in ``faces``.
-    MlrError
-        If one file is to hold several outputs.
+    `DataError` is raised if there are no images or clips, `MlrError` if ``output`` is a file but
+    there are several outputs.
     """
     destination = None if output is None else Path(output)
-    folders = [face for face in faces if face.is_dir()]
     several = len(expressions) > 1
-    if destination is not None and _is_one(destination):
-        if len(faces) == 1 and not folders and not several:
-            if destination.resolve() == faces[0].resolve() and not force:
-                report.fail(faces[0], _ITSELF)
-                return []
-            return [Job(faces[0], {expressions[0]: destination})]
-        raise MlrError(
-            f"{destination}: one file cannot hold several outputs; give a folder, "
-            "or one face and one --target"
-        )
-    jobs: list[Job] = []
-    taken: dict[Path, Path] = {}
-    named = list(_named(faces, _output_folders(destination, expressions), report))
-    inputs = {face.resolve() for face, _, _ in named}
-    for face, name, root in named:
-        if destination is not None and root is not None and len(folders) > 1:
+    if destination is not None and _is_file_name(destination):
+        if len(inputs) != 1 or inputs[0].is_dir() or several:
+            raise MlrError(
+                f"{destination}: a file cannot hold several outputs; give a folder, "
+                "or one face and one --target"
+            )
+        if destination.resolve() == inputs[0].resolve() and not force:
+            report.fail(inputs[0], _OVERWRITES_ITSELF)
+            return []
+        return [FilePlan(inputs[0], {expressions[0]: destination})]
+    skipped = []  # folders of earlier outputs
+    if destination is not None:
+        skipped = [destination.resolve() / name for name in (expressions if several else ("",))]
+    files = list(_input_files(inputs, skipped, report))
+    sources = {source.resolve() for source, _, _ in files}
+    several_folders = sum(path.is_dir() for path in inputs) > 1
+    taken: dict[Path, Path] = {}  # sources by their outputs
+    plans: list[FilePlan] = []
+    for source, name, root in files:
+        if destination is not None and root is not None and several_folders:
             name = Path(root.resolve().name) / name
+        name = _with_suffix(name, suffix)
         outputs: dict[str, Path] = {}
-        named_as = _in_format(name, suffix)
         for expression in expressions:
-            path = _output(face, named_as, root, destination, expression, several)
-            place = path.resolve()
-            if place in taken:
-                report.fail(face, f"would be written to {path}, as {taken[place]} is")
-            elif place in inputs and place != face.resolve():
-                report.fail(face, f"would be written to {path}, which is one of the faces")
-            elif place in inputs and not force:
-                report.fail(face, _ITSELF)
+            if destination is not None:
+                path = destination / (expression if several else "") / name
             else:
-                taken[place] = face
+                path = _next_to(source, name, root, expression)
+            resolved = path.resolve()
+            if resolved in taken:
+                report.fail(source, f"has the same output as {taken[resolved]}: {path}")
+            elif resolved in sources and resolved != source.resolve():
+                report.fail(source, f"its output {path} is one of the inputs")
+            elif resolved in sources and not force:
+                report.fail(source, _OVERWRITES_ITSELF)
+            else:
+                taken[resolved] = source
                 outputs[expression] = path
         if outputs:
-            jobs.append(Job(face, outputs))
-    if not jobs and not report.failures:
-        raise DataError(f"{', '.join(map(str, faces))}: no images in there")
-    return jobs
+            plans.append(FilePlan(source, outputs))
+    if not plans and not report.failures:
+        raise DataError(f"{', '.join(map(str, inputs))}: no images found")
+    return plans
 
 
-def _is_face(path: Path) -> bool:
+def _is_input(path: Path) -> bool:
     return is_image(path) or is_clip(path)
 
 
-def _is_one(destination: Path) -> bool:
-    """Tell whether outputs are to be written to a place that holds one, rather than below it."""
+def _is_file_name(destination: Path) -> bool:
+    """Return whether the destination is a single output rather than a folder of outputs."""
     if destination.suffix.lower() == FRAMES_FOLDER:
         return True
-    return _is_face(destination) and not destination.is_dir()
+    return _is_input(destination) and not destination.is_dir()
 
 
-def _in_format(name: Path, suffix: str | None) -> Path:
+def _with_suffix(name: Path, suffix: str | None) -> Path:
     """Return the name of an output with a suffix that can be written."""
     kind = name.suffix.lower()
     if is_clip(name):
@@ -121,51 +118,31 @@ def _in_format(name: Path, suffix: str | None) -> Path:
     return name if kind in ENCODINGS else name.with_suffix(".png")
 
 
-def _output_folders(destination: Path | None, expressions: Sequence[str]) -> list[Path]:
-    """Return the folders that outputs go to, resolved; none without a destination."""
-    if destination is None:
-        return []
-    folder = destination.resolve()
-    return [folder / name for name in expressions] if len(expressions) > 1 else [folder]
-
-
-def _named(
-    faces: Sequence[Path], output_folders: Sequence[Path], report: Report
+def _input_files(
+    inputs: Sequence[Path], skipped: Sequence[Path], report: Report
 ) -> Iterator[tuple[Path, Path, Path | None]]:
-    """Yield each image with its name below its folder, and that folder; None for a single file.
-
-    Output folders inside of a folder of faces hold earlier outputs, and are not looked into.
-    """
-    for face in faces:
-        if not face.is_dir():
-            yield face, Path(face.name), None
+    """Yield each file, its path relative to its input folder, and that folder, or None."""
+    for path in inputs:
+        if not path.is_dir():
+            yield path, Path(path.name), None
             continue
-        root = face.resolve()
-        skipped = [o.relative_to(root) for o in output_folders if root in o.parents]
+        root = path.resolve()
+        inside = [folder.relative_to(root) for folder in skipped if root in folder.parents]
         try:
-            names = [path.relative_to(face) for path in images_under(face, _is_face)]
+            names = [file.relative_to(path) for file in images_under(path, _is_input)]
         except DataError as error:
-            report.fail(face, str(error))
+            report.fail(path, str(error))
             continue
-        names = [name for name in names if not any(name.is_relative_to(s) for s in skipped)]
+        names = [name for name in names if not any(name.is_relative_to(each) for each in inside)]
         if not names:
-            report.fail(face, "no images in there")
+            report.fail(path, "no images found")
         for name in names:
-            yield face / name, name, face
+            yield path / name, name, path
 
 
-def _output(
-    face: Path,
-    name: Path,
-    root: Path | None,
-    destination: Path | None,
-    expression: str,
-    several: bool,
-) -> Path:
-    """Return where one expression of a face goes."""
-    if destination is not None:
-        return destination / expression / name if several else destination / name
+def _next_to(source: Path, name: Path, root: Path | None, expression: str) -> Path:
+    """Return the path of an output next to its source, or next to the input folder ``root``."""
     if root is None:
-        return face.with_name(f"{name.stem}-{expression}{name.suffix}")
+        return source.with_name(f"{name.stem}-{expression}{name.suffix}")
     folder = root.resolve()
     return folder.with_name(f"{folder.name}-{expression}") / name

@@ -1,8 +1,8 @@
-"""Finding the pairs of training or test images in the layouts that subjects have them in.
+"""Finding the pairs of a data set, which has one of three layouts.
 
 1. expression folders: ``DATA/neutral/ann.png``, ``DATA/happy/ann.png``, ...
-2. two sides: ``DATA/trainA/1.png`` and ``DATA/trainB/1.png`` (``testA``/``testB``), or ``A``/``B``;
-   the expressions are then called A and B
+2. two folders: ``DATA/trainA/1.png`` and ``DATA/trainB/1.png`` (``testA``/``testB``), or
+   ``A``/``B``; the expressions are called A and B
 3. a manifest: ``DATA/pairs.csv`` with the columns ``source,target`` and optionally ``expression``
 """
 
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import NamedTuple
 
 from mlr.errors import DataError
 from mlr.io.files import LARGEST, is_folder_name, is_here, located, open_regular
@@ -26,19 +24,19 @@ MANIFEST = "pairs.csv"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One source image and the target images that belong to it.
+    """A source image and its target images.
 
     Attributes
     ----------
     name : str
-        What the files of the subject have in common; unique within a data set.
+        Name, unique within a data set.
     folder : Path
-        That of the data set.
+        Folder of the data set.
     files : tuple of str
-        The source image and the targets, by their paths in the folder. A path of its own for each
-        would take ten times the memory.
+        Paths of the source image and of the targets, relative to the folder. Strings take a tenth
+        of the memory of `Path` objects.
     expressions : tuple of str
-        Names of the targets' expressions, in the same order.
+        Expressions of the targets, in the same order.
     """
 
     name: str
@@ -48,19 +46,19 @@ class Subject:
 
     @property
     def source(self) -> Path:
-        """The source image."""
+        """Path of the source image."""
         return self.folder / self.files[0]
 
     @property
     def targets(self) -> dict[str, Path]:
-        """Target image of each expression that there is one of."""
+        """Paths of the target images by expression."""
         names = zip(self.expressions, self.files[1:], strict=True)
         return {expression: self.folder / file for expression, file in names}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that is left out, and why, in one line."""
+    """A file that cannot be used, and the cause in one line."""
 
     path: Path
     cause: str
@@ -68,18 +66,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class PairList:
-    """What a data folder holds.
+    """The pairs of a data set.
 
     Attributes
     ----------
     source : str
         Name of the source expression.
     subjects : tuple of Subject
-        In the order of their names.
+        Sorted by name.
     problems : tuple of Problem
-        Files without a partner.
+        Files that cannot be used.
     notes : tuple of str
-        What else is worth knowing.
+        Notes to the user.
     """
 
     source: str
@@ -103,24 +101,14 @@ def find_pairs(
     target: str | Sequence[str] = (),
     split: str = "train",
 ) -> PairList:
-    """Find the pairs in a data folder.
+    """Find the pairs of a data set in a folder, or at an fsspec address.
 
-    Parameters
-    ----------
-    data : path
-        Folder in one of the three layouts.
-    source : str
-        Folder of the source images (layout 1).
-    target : str or sequence of str
-        Expressions wanted; none means all that there are.
-    split : {"train", "test"}
-        Which of ``trainA``/``testA`` (layout 2) to prefer.
+    ``source`` is the name of the folder of source images in layout 1. ``target`` names target
+    expressions, by default all. ``split``, "train" or "test", tells which of ``trainA`` and
+    ``testA`` is preferred in layout 2.
 
-    Raises
-    ------
-    DataError
-        If the folder is none of the layouts, cannot be read, lacks an expression or has one whose
-        name will not do, or there is not one pair in it.
+    `DataError` is raised if the folder cannot be read, has none of the layouts, lacks an
+    expression, has one with an invalid name, or contains no pair.
     """
     target = (target,) if isinstance(target, str) else tuple(target)
     root = located(data)
@@ -131,127 +119,90 @@ def find_pairs(
     if (root / MANIFEST).is_file():
         name = "source"
         subjects, problems = _from_manifest(root / MANIFEST, target)
-    elif sides := _two_sides(root, split):
-        name = "A"
-        subjects, problems = _from_folders(sides[0], _chosen(root, {"B": sides[1]}, target))
     else:
-        folders = {p.name: p for p in _subfolders(root)}
-        if source not in folders:
-            raise DataError(_what_is_there(root, source))
-        name = source
-        source_folder = folders.pop(source)
-        made = [other for other in folders if other.startswith(f"{source}-")]
-        if not target and made:  # what synthesize wrote beside its input
-            notes.append(f"note: left out {', '.join(made)}, as made from {source}; else --target")
-            folders = {other: path for other, path in folders.items() if other not in made}
-        subjects, problems = _from_folders(source_folder, _chosen(root, folders, target))
+        name, folder, targets = _folders(root, source, split)
+        outputs = [other for other in targets if other.startswith(f"{source}-")]  # of synthesize
+        if outputs and not target:
+            notes.append(
+                f"note: skipped {', '.join(outputs)}: outputs for {source}; else give --target"
+            )
+            targets = {other: path for other, path in targets.items() if other not in outputs}
+        _check_expressions(root, targets, target)
+        targets = {other: targets[other] for other in target or targets}
+        subjects, problems = _from_folders(folder, targets)
     if not subjects:
         if problems:
-            raise DataError(f"{problems[0].path}: {problems[0].cause}; not one pair is left")
+            raise DataError(f"{problems[0].path}: {problems[0].cause}; no pairs are left")
         raise DataError(
-            f"{root}: not one pair of images; expected the same file name in {name} and in a "
+            f"{root}: no pairs of images; expected the same file name in {name} and in the "
             "folder of another expression"
         )
     subjects.sort(key=lambda subject: subject.name)
     return PairList(name, tuple(subjects), tuple(problems), tuple(notes))
 
 
-def _subfolders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _two_sides(root: Path, split: str) -> tuple[Path, Path] | None:
-    other = "test" if split == "train" else "train"
-    for prefix in (split, "", other):
+def _folders(root: Path, source: str, split: str) -> tuple[str, Path, dict[str, Path]]:
+    """Return the name and folder of the source expression, and the folders of the targets."""
+    for prefix in (split, "", "test" if split == "train" else "train"):
         a, b = root / f"{prefix}A", root / f"{prefix}B"
         if a.is_dir() and b.is_dir():
-            return a, b
-    return None
+            return "A", a, {"B": b}
+    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    targets = {folder.name: folder for folder in folders}
+    if source not in targets:
+        raise DataError(
+            f"{root}: contains {', '.join(targets) or 'no folders'}; expected a folder {source!r} "
+            f"and one for each target expression, or trainA and trainB, or {MANIFEST} "
+            "(name another source folder with --source)"
+        )
+    return source, targets.pop(source), targets
 
 
-def _chosen(root: Path, folders: dict[str, Path], target: Sequence[str]) -> dict[str, Path]:
-    """Return the folders of the wanted expressions."""
-    _check_expressions(root, folders, target)
-    return {name: folders[name] for name in target} if target else folders
-
-
-def _check_expressions(root: Path, there: Collection[str], target: Sequence[str]) -> None:
-    """Raise unless all wanted expressions are there, under names that a folder can have."""
+def _check_expressions(root: Path, found: Collection[str], target: Sequence[str]) -> None:
+    """Raise `DataError` unless all targets are found and are valid names of folders."""
     for name in target:
-        if name not in there:
-            names = ", ".join(there) or "none"
-            raise DataError(f"{root}: no expression {name!r}; target expressions there: {names}")
-    for name in target or there:
+        if name not in found:
+            names = ", ".join(found) or "none"
+            raise DataError(f"{root}: no expression {name!r}; target expressions found: {names}")
+    for name in target or found:
         if not is_folder_name(name):
             raise DataError(
                 f"{root}: the expression {name!r} cannot be the name of a folder; rename it"
             )
 
 
-def _what_is_there(root: Path, source: str) -> str:
-    there = ", ".join(p.name for p in _subfolders(root)) or "no folders"
-    return (
-        f"{root}: holds {there}; expected a folder {source!r} and one for each target expression, "
-        f"or trainA and trainB, or {MANIFEST} (another source folder: --source NAME)"
-    )
+def images_under(folder: Path, is_wanted: Callable[[Path], bool] = is_image) -> list[Path]:
+    """Return the sorted paths of images, or other files, in a folder and its subfolders.
 
-
-def images_under(folder: Path, wanted: Callable[[Path], bool] = is_image) -> list[Path]:
-    """Return the image files in a folder and its subfolders, hidden ones left out, in order.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to look.
-    wanted : function of Path
-        Tells what else but an image is meant.
-
-    Raises
-    ------
-    DataError
-        If one of the folders cannot be read.
+    Hidden files and folders are skipped. `DataError` is raised if a folder cannot be read.
     """
-    return sorted(_images_under(folder, wanted))
+    return sorted(_images_under(folder, is_wanted))
 
 
-def _images_under(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    if not is_here(folder):
-        yield from _images_there(folder, wanted)
-        return
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(parent, name)
-            # A broken link is kept: it is named when it cannot be read.
-            if not name.startswith(".") and wanted(path) and (path.is_file() or path.is_symlink()):
-                yield path
-
-
-def _images_there(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    """Yield the images in a folder behind an address."""
+def _images_under(folder: Path, is_wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    here = is_here(folder)
     try:
-        found = list(folder.iterdir())
-    except Exception as error:  # each kind of place has errors of its own
-        raise DataError(f"{folder}: cannot be read: {error}") from error
-    for path in found:
-        if not path.name.startswith("."):
+        for path in folder.iterdir():
+            if path.name.startswith("."):
+                continue
+            link = here and path.is_symlink()
             if path.is_dir():
-                yield from _images_there(path, wanted)
-            elif wanted(path):
+                if not link:  # which may be circular
+                    yield from _images_under(path, is_wanted)
+            # A broken link is kept, so that it fails when it is read.
+            elif is_wanted(path) and (link or not here or path.is_file()):
                 yield path
+    except DataError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        cause = getattr(error, "strerror", None) or error
+        raise DataError(f"{folder}: cannot be read: {cause}") from error
 
 
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
-    """Return the images of a folder, by their path in it without the suffix.
-
-    They are told by the folder's name and their path in it.
-    """
+    """Return images, relative to the parent folder, by their path in the folder without suffix."""
     names = [path.relative_to(folder).as_posix() for path in _images_under(folder, is_image)]
-    names.sort(key=lambda name: name.replace("/", "\0"))  # as paths are, and without their memory
+    names.sort(key=lambda name: name.replace("/", "\0"))  # the order of paths
     found: dict[str, str] = {}
     for name in names:
         stem = PurePosixPath(name).with_suffix("").as_posix()
@@ -268,69 +219,54 @@ def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Subject]
     sources = _by_stem(source, problems)
     found: dict[str, dict[str, str]] = {}
     for expression, folder in targets.items():
-        found[expression] = there = _by_stem(folder, problems)
-        for images, others, other in ((there, sources, source), (sources, there, folder)):
+        found[expression] = images = _by_stem(folder, problems)
+        for files, others, other in ((images, sources, source), (sources, images, folder)):
             problems += [
                 Problem(root / file, f"has no partner {stem}.* in {other}")
-                for stem, file in images.items()
+                for stem, file in files.items()
                 if stem not in others
             ]
-    shown = _Same()
     subjects: list[Subject] = []
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for equal tuples
     for stem, file in sources.items():
-        names = shown[tuple(name for name, there in found.items() if stem in there)]
+        names = tuple(name for name, images in found.items() if stem in images)
         if names:
-            files = (file, *(found[name][stem] for name in names))
-            subjects.append(Subject(stem, root, files, names))
+            paths = (file, *(found[name][stem] for name in names))
+            subjects.append(Subject(stem, root, paths, shared.setdefault(names, names)))
     return subjects, problems
 
 
-class _Same(dict[tuple[str, ...], tuple[str, ...]]):
-    """Gives the same object for equal ones."""
-
-    def __missing__(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        return self.setdefault(names, names)
-
-
 def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Subject], list[Problem]]:
-    """Read a CSV of pairs; rows that name the same source are one subject.
+    """Read a CSV file of pairs; rows with the same source belong to one subject.
 
-    A further target of the same expression is a further pair, and so a further subject: the source
-    counts once more.
+    A second target of the same expression belongs to a second subject with the same source.
     """
     rows = _rows(manifest)
-    _check_expressions(manifest, dict.fromkeys(row.expression for row in rows), target)
-    subjects: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
+    _check_expressions(manifest, dict.fromkeys(expression for *_, expression in rows), target)
+    found: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
     counts = Counter[tuple[str, str]]()
     problems: list[Problem] = []
-    for row in rows:
-        if target and row.expression not in target:
+    for line, source, image, expression in rows:
+        if target and expression not in target:
             continue
-        if not row.source or not row.target:
-            problems.append(Problem(manifest, f"line {row.line}: names no source or no target"))
+        if not source or not image:
+            problems.append(Problem(manifest, f"line {line}: names no source or no target"))
             continue
-        source = PurePath(row.source).as_posix()
-        number = counts[source, row.expression]
-        _, targets = subjects.setdefault((source, number), (f"{row.source}#{number}", {}))
-        targets[row.expression] = row.target
-        counts[source, row.expression] += 1
-    shown = _Same()
-    return [
-        Subject(name, manifest.parent, (source, *targets.values()), shown[tuple(targets)])
-        for (source, _), (name, targets) in subjects.items()
-    ], problems
+        path = PurePath(source).as_posix()
+        number = counts[path, expression]
+        _, targets = found.setdefault((path, number), (f"{source}#{number}", {}))
+        targets[expression] = image
+        counts[path, expression] += 1
+    subjects: list[Subject] = []
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for equal tuples
+    for (path, _), (name, targets) in found.items():
+        names = shared.setdefault(tuple(targets), tuple(targets))
+        subjects.append(Subject(name, manifest.parent, (path, *targets.values()), names))
+    return subjects, problems
 
 
-class _Row(NamedTuple):
-    """One line of a manifest; empty where it says nothing."""
-
-    line: int
-    source: str
-    target: str
-    expression: str
-
-
-def _rows(manifest: Path) -> list[_Row]:
+def _rows(manifest: Path) -> list[tuple[int, str, str, str]]:
+    """Return number, source, target and expression of each line; missing ones are empty."""
     try:
         with (
             open_regular(manifest, LARGEST) as file,
@@ -338,14 +274,12 @@ def _rows(manifest: Path) -> list[_Row]:
         ):
             reader = csv.DictReader(text, restval="")
             if not {"source", "target"} <= set(reader.fieldnames or ()):
-                there = ",".join(reader.fieldnames or ()) or "nothing"
+                found = ",".join(reader.fieldnames or ()) or "empty"
                 raise DataError(
-                    f"{manifest}: its first line is {there}; expected the columns source,target"
+                    f"{manifest}: its first line is {found}; expected the columns source,target"
                 )
             return [
-                _Row(
-                    reader.line_num, row["source"], row["target"], row.get("expression") or "target"
-                )
+                (reader.line_num, row["source"], row["target"], row.get("expression") or "target")
                 for row in reader
             ]
     except (UnicodeDecodeError, csv.Error) as error:

@@ -1,8 +1,8 @@
-"""What a synthesized file says of itself: a record in its metadata, written and read back.
+"""Provenance: a record of the synthesis in the metadata of output files.
 
-The record is one JSON object in ASCII. It is the EXIF ImageDescription of PNG, JPEG, TIFF and WebP,
-where every viewer shows it, beside EXIF Software; and the comment of GIF and of films. BMP
-has no place for it. There is no time in it: the same pixels and settings give the same bytes.
+The record is a JSON object in ASCII: EXIF ImageDescription (together with EXIF Software) in PNG,
+JPEG, TIFF and WebP files, the comment in GIF files and clips. BMP cannot store it. It contains no
+time, so that the same pixels and settings give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import PIL.Image
 from PIL.ExifTags import Base
 
 from mlr._version import __version__
-from mlr.io.files import LARGEST, open_regular
-from mlr.io.images import FORMATS, decoding, upright_size
+from mlr.io.images import opened, upright_size
 
 KIND = "synthesized"
 
-#: What is said of a file without a record.
-NO_RECORD = {"record": "none: nothing says that mlr synthesized it"}
+#: Describes a file without a record.
+NO_RECORD = {"record": "none: not known to be synthesized by mlr"}
 
 Record = Mapping[str, Any]
 
@@ -30,45 +29,29 @@ Record = Mapping[str, Any]
 def new_record(
     expression: str, strength: float, model: str, style: object = None
 ) -> dict[str, Any]:
-    """Return the record of an image synthesized now by this program.
+    """Return the record of an output of this version of the program.
 
-    Parameters
-    ----------
-    expression : str
-        Name of the expression, or of the mix.
-    strength : float
-        Strength of the change.
-    model : str
-        SHA-256 of the model file in hexadecimal digits, as ``sha256sum`` prints it; empty for a
-        model that is in no file, and then left out.
-    style : object, optional
-        The style given, a number or one for each expression; left out if there is none.
+    ``model`` is the SHA-256 of the model file in hexadecimal digits, omitted if empty; ``style`` is
+    a number or a number for each expression, omitted if None.
     """
-    record = {
+    record: dict[str, Any] = {
         "kind": KIND,
         "software": f"mlr {__version__}",
         "expression": expression,
         "strength": float(strength),
     }
-    chosen = {} if style is None else {"style": style}
-    return record | chosen | ({"model": model} if model else {})
+    if style is not None:
+        record["style"] = style
+    return record | ({"model": model} if model else {})
 
 
 def to_json(record: Record) -> str:
-    """Return a record as text: ASCII, on one line."""
+    """Return a record as one line of ASCII."""
     return json.dumps(record)
 
 
 def to_exif(record: Record | None, exif: PIL.Image.Exif | None = None) -> PIL.Image.Exif:
-    """Return EXIF metadata with a record in it; without a record, as it was.
-
-    Parameters
-    ----------
-    record : mapping, optional
-        As of `new_record`.
-    exif : Exif, optional
-        Metadata to add it to, which are changed; by default empty ones.
-    """
+    """Return EXIF metadata, by default empty, with the record added unless it is None."""
     exif = PIL.Image.Exif() if exif is None else exif
     if record is not None:
         exif[Base.Software], exif[Base.ImageDescription] = str(record["software"]), to_json(record)
@@ -76,7 +59,7 @@ def to_exif(record: Record | None, exif: PIL.Image.Exif | None = None) -> PIL.Im
 
 
 def from_json(text: object) -> dict[str, Any] | None:
-    """Return the record that a text is, or None if it is anything else."""
+    """Return the record in a text, or None if it contains something else."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     try:
@@ -87,25 +70,15 @@ def from_json(text: object) -> dict[str, Any] | None:
 
 
 def describe_image(path: Path) -> dict[str, Any]:
-    """Return what an image file is, ready for JSON: its size, and its record if it has one.
-
-    Raises
-    ------
-    ImageError
-        If it is no image, or is damaged.
-    """
-    with (
-        decoding(path),
-        open_regular(path, LARGEST) as file,
-        PIL.Image.open(file, formats=FORMATS) as image,
-    ):
+    """Return size, format and record of an image file for JSON, or raise `ImageError`."""
+    with opened(path) as image:
+        text = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
         width, height = upright_size(image)
-        said = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
         found = {
             "kind": "image",
             "format": str(image.format),
             "size": f"{width}x{height}",
             "frames": int(getattr(image, "n_frames", 1)),
         }
-    record = from_json(said)
+    record = from_json(text)
     return found | (record or NO_RECORD)

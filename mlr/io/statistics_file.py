@@ -1,4 +1,4 @@
-"""Statistics files: ``.npz`` files with all planes, and a JSON string, ``meta``, with the rest."""
+"""Statistics files: ``.npz`` files of planes, with everything else in a JSON string, ``meta``."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from mlr.errors import DataError, MlrError, ModelError
 from mlr.io.files import is_folder_name, located, replacing
 from mlr.io.npz import read_npz, write_npz
 
-FORMAT = 3  # 2 had sums for displacements, 1 no folds
-TEMPLATES = "templates_"  # prefix of their arrays' names
-PREFIX = "fold0_"  # prefix of the planes' names; other folds are not written any more
+FORMAT = 3
+TEMPLATES = "templates_"  # prefix of the names of template arrays
+PREFIX = "fold0_"  # prefix of the names of planes; files of format 3 have a single fold
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -42,23 +42,10 @@ def save_statistics(
     force: bool = False,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write statistics to an ``.npz`` file.
+    """Write statistics to an ``.npz`` file, with ``more`` metadata for JSON.
 
-    Parameters
-    ----------
-    statistics : Statistics
-    path : path
-    force : bool
-        Overwrite an existing file.
-    more : mapping of str to object, optional
-        Further metadata, ready for JSON.
-
-    Raises
-    ------
-    OutputExistsError
-        If the file exists and ``force`` is false.
-    MlrError
-        If it cannot be written.
+    `OutputExistsError` is raised if the file exists and ``force`` is false, `MlrError` if it cannot
+    be written.
     """
     arrays: Arrays = {}
     details = _to_arrays(statistics, arrays)
@@ -81,24 +68,14 @@ def save_statistics(
 
 
 def load_statistics(path: str | Path, *, mapped: bool = False) -> Statistics:
-    """Read statistics.
+    """Read a file of `save_statistics`; ``mapped`` planes stay in the file until they are used.
 
-    Parameters
-    ----------
-    path : path
-        A file of `save_statistics`.
-    mapped : bool
-        Leave the planes in the file, to be read when they are used.
-
-    Raises
-    ------
-    ModelError
-        If the file is damaged, of another version, or something else.
+    `ModelError` is raised if the file is damaged, of another version or of another kind.
     """
     path = located(path)
     arrays, meta = read_npz(path, kind="statistics", newest=FORMAT, mapped=mapped)
     if meta["format"] < FORMAT:
-        raise ModelError(f"{path}: statistics of an older version of mlr; make them again")
+        raise ModelError(f"{path}: statistics of an older version of mlr; compute them again")
     try:
         layout = Layout(
             ReceptiveField.of([tuple(offset) for offset in meta["offsets"]]), bool(meta["pooled"])
@@ -124,19 +101,19 @@ def _templates(
 ) -> Templates | None:
     if "templates" not in meta:
         return None
-    own = {
+    found = {
         name.removeprefix(TEMPLATES): array
         for name, array in arrays.items()
         if name.startswith(TEMPLATES)
     }
-    templates = Templates.from_arrays(own, meta["templates"])
+    templates = Templates.from_arrays(found, meta["templates"])
     if templates.geometry.size != size:
         raise DataError(f"its templates are for {templates.geometry.size}, its images {size}")
     return templates
 
 
 def _to_arrays(statistics: Statistics, arrays: Arrays) -> dict[str, Any]:
-    """Add the planes to the arrays of a file, and return the rest, ready for JSON."""
+    """Add the planes to the arrays of a file, and return everything else for JSON."""
     for index, group in enumerate(statistics.groups):
         arrays[f"{PREFIX}source{index}_lags"] = group.source.lags
         arrays[f"{PREFIX}source{index}_sums"] = group.source.sums
@@ -169,13 +146,13 @@ def _to_arrays(statistics: Statistics, arrays: Arrays) -> dict[str, Any]:
 def _from_arrays(
     empty: Statistics, details: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> Statistics:
-    """Return the statistics, having checked that the arrays are what they need."""
+    """Fill empty statistics with the arrays, after checking dtypes, shapes and names."""
     data_range = float(details["white"])
     if data_range not in DATA_RANGE.values():
         raise DataError(f"its data range is {data_range:g}")
     expressions = [str(name) for name in details["expressions"]]
     for name in expressions:
-        if not is_folder_name(name):  # outputs go into folders of these names
+        if not is_folder_name(name):  # names folders of outputs
             raise DataError(f"expression {name!r} cannot be the name of a folder")
     if any(name not in empty.templates.frames for name in expressions if empty.templates):
         raise DataError("its templates lack an expression")
@@ -208,7 +185,7 @@ def _from_arrays(
             int(group.get("digest", "0"), 16),
         )
         if source.count < 1:
-            raise DataError(f"it says to hold {source.count} pairs")
+            raise DataError(f"its number of pairs is {source.count}")
         groups.append(Group(source, {name: targets[name] for name in group["expressions"]}))
     if sorted(name for group in groups for name in group.targets) != sorted(targets):
         raise DataError("its groups and its expressions disagree")
@@ -222,7 +199,7 @@ def _styles(
     prefix: str,
     arrays: Mapping[str, Any],
 ) -> StyleSums | None:
-    """Return the sums weighted by light and style of a target, checked."""
+    """Return the style statistics of a target, after checking dtypes and shapes."""
     if (empty.templates is None) != (numbers is None):
         raise DataError("its templates and its styles disagree")
     if empty.templates is None or numbers is None:
@@ -234,5 +211,5 @@ def _styles(
     if shape.dtype != np.int64 or shape.shape != (2, *empty.templates.geometry.fields):
         raise DataError(f"{PREFIX}{prefix}shape is {shape.dtype} {shape.shape}")
     if len(numbers) != NUMBERS:
-        raise DataError(f"it has {len(numbers)} sums of light and style")
+        raise DataError(f"it has {len(numbers)} style numbers, expected {NUMBERS}")
     return StyleSums(planes, shape, tuple(int(number) for number in numbers))

@@ -1,13 +1,13 @@
 """Weighted sums over the taps of every pixel, for many images at once.
 
 To the bias, one product after the other is added in float32, and each step is rounded: so the bits
-are the same however many images and threads there are, and NumPy computes them too.
+are the same however many images and threads there are.
 
-A single image takes 1.0 to 1.1 times as long as reading its weights from memory, or 1.25 at 64 px,
-where Python takes 4 us of 15: nine taps are done at a time, for the processor follows so many runs
-of the memory and no more, and what comes next is fetched ahead. Six images share each weight that
-is loaded, or three: of a colour image whose channels share their weights, these are the channels.
-Batches took 1.03 to 1.15 times as long with three, and no less with eight to twelve.
+A single image takes 1.0 to 1.1 times as long as reading its weights from memory, or 1.25 at 64 px:
+nine taps are processed at a time, because the processor follows so many runs of the memory and no
+more, and what comes next is fetched ahead. Six images share each weight that is loaded, or three:
+of a colour image whose channels share their weights, these are the channels. Batches took 1.03 to
+1.15 times as long with three, and no less with eight to twelve.
 
 Tried and dropped, with times per image of 128 px, 3x3:
 
@@ -23,45 +23,67 @@ Tried and dropped, with times per image of 128 px, 3x3:
   13 us against 11.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mlr.kernels import jit
-from mlr.kernels.parallel import share_out
-from mlr.kernels.vectors import WEIGHED, weigh
+from mlr.kernels._llvm import RUN, weigh
+from mlr.kernels.parallel import parallel_for
 
-IMAGES = 6  # images treated together: each weight is loaded once for them
+IMAGES = 6  # images processed together: each weight is loaded once for them
 COLOURS = 3  # where there are fewer, as the channels of one
 BAND_BYTES = 128 << 10  # weights of some rows that stay in the second-level cache
-TAPS = 9  # whose weights are read side by side, from as many places of the memory
+TAPS = 9  # whose weights are read side by side, from as many runs of the memory
 MANY = 1 << 30  # or of a copy, which the cache holds
 APART = 16  # elements between the weights of one tap and those of the next
 
+Floats = NDArray[np.float32]
 
-def apply_weights(weights, neighbours, images, edge, output):
+
+class Neighbours(NamedTuple):
+    """Where the taps of a pixel are in images of some size.
+
+    Attributes
+    ----------
+    down, across : int
+        Margins of an image with pixels for all taps.
+    starts : ndarray of int64, shape (taps,)
+        Index of each tap of the first pixel in that image.
+    """
+
+    down: int
+    across: int
+    starts: NDArray[np.int64]
+
+
+def apply_weights(
+    weights: Floats, neighbours: Neighbours, images: Floats, edge: bool, output: Floats
+) -> None:
     """Compute sum_k w_k(p) x(p + o_k) + w_bias(p).
 
     Parameters
     ----------
     weights : ndarray of float32, shape (C, K + 1, H, W), C-contiguous
         Bias last.
-    neighbours : mlr.core.apply.Neighbours
+    neighbours : Neighbours
         The taps o_k.
     images : ndarray of float32, shape (N, C, H, W), C-contiguous
     edge : bool
-        Outside the frame an image goes on with its last pixel, instead of with zeros.
+        Pixels outside the image repeat the nearest one inside, instead of being 0.
     output : ndarray of float32, shape (N, C, H, W), C-contiguous
     """
     channels, planes, height, width = weights.shape
-    down, across, starts = neighbours
     rows = max(1, min(height, BAND_BYTES // (4 * planes * width)))
     bands = channels * -(-height // rows)
-    weights = _read_only(weights.reshape(channels, planes, height * width))
-    output = output.reshape(len(output), channels, height * width)
-    arrays = weights, _read_only(images), edge, output
-    share_out(_apply_bands, bands, *arrays, rows, down, across, starts, jit.PLAIN_KERNELS)
+    flat = _read_only(weights.reshape(channels, planes, height * width))
+    result = output.reshape(len(output), channels, height * width)
+    how = rows, edge, jit.PLAIN_KERNELS
+    parallel_for(_apply_bands, bands, flat, tuple(neighbours), _read_only(images), result, how)
 
 
-def _read_only(array):
+def _read_only(array: Floats) -> Floats:
     """Return a view that cannot be written to, as that of a loaded model: one type to compile."""
     view = array.view()
     view.setflags(write=False)
@@ -69,16 +91,18 @@ def _read_only(array):
 
 
 @jit.serial
-def _apply_bands(begin, end, weights, images, edge, output, rows, down, across, starts, plain):
+def _apply_bands(begin, end, weights, neighbours, images, output, how):
     """Compute some bands of rows, `IMAGES` images at a time, or as many as there are.
 
     Of each image the rows are first copied with margins, so that starts[k] is where the first
     output pixel of a band finds its tap k.
     """
+    down, across, starts = neighbours
+    rows, edge, plain = how
     count, _, height, width = images.shape
     pitch = width + 2 * across
     framed = np.empty((min(count, IMAGES), (rows + 2 * down) * pitch), np.float32)
-    vectors = width >= WEIGHED and not plain
+    vectors = width >= RUN and not plain
     copied = vectors and count >= IMAGES
     band = np.empty((len(starts) + 1, rows * width + APART if copied else 0), np.float32)
     bands = -(-height // rows)
@@ -95,7 +119,8 @@ def _apply_bands(begin, end, weights, images, edge, output, rows, down, across, 
             if vectors and count - n >= COLOURS:
                 together = IMAGES if count - n >= IMAGES else COLOURS
             for i in range(together):
-                _frame(images, n + i, c, top - down, shape[0] + 2 * down, across, edge, framed, i)
+                source = n + i, c, top - down
+                _frame(images, source, shape[0] + 2 * down, across, edge, framed, i)
             place = n, c, top * width
             if together == IMAGES:
                 _weigh_many(band, starts, framed, shape, output, place)
@@ -117,11 +142,12 @@ def _copy_band(weights, c, first, count, band):
 
 
 @jit.helper
-def _frame(images, n, c, top, rows, margin, edge, framed, m):
-    """Copy rows of an image, and what counts for pixels outside the frame.
+def _frame(images, source, rows, margin, edge, framed, m):
+    """Copy rows of an image, and what counts for pixels outside of it.
 
     Slices of arrays would be counted references to them, which costs more than the copy.
     """
+    n, c, top = source
     _, _, height, width = images.shape
     pitch = width + 2 * margin
     for i in range(rows):
@@ -146,16 +172,17 @@ def _weigher(images, taps):
         rows, width, pitch = shape
         n, c, q = place
         for first in range(0, len(starts), taps):
-            last = min(first + taps, len(starts))
+            some = first, min(first + taps, len(starts))
             for y in range(rows):
-                for x in range(0, width - WEIGHED + 1, WEIGHED):
-                    p, i = y * width + x, y * pitch + x
-                    weigh(weights, p, first, last, starts, framed, i, output, n, c, q + p, images)
-        x, last = width - WEIGHED, len(starts)
-        if width % WEIGHED:  # some pixels are computed once more with those that are left
+                for x in range(0, width - RUN + 1, RUN):
+                    p = y * width + x
+                    at = p, y * pitch + x, n, c, q + p
+                    weigh(weights, starts, some, framed, output, at, images)
+        if width % RUN:  # some pixels are computed once more with those that are left
             for y in range(rows):
-                p, i = y * width + x, y * pitch + x
-                weigh(weights, p, 0, last, starts, framed, i, output, n, c, q + p, images)
+                p = y * width + width - RUN
+                at = p, y * pitch + width - RUN, n, c, q + p
+                weigh(weights, starts, (0, len(starts)), framed, output, at, images)
 
     return weigh_rows
 

@@ -1,104 +1,94 @@
-"""A Gaussian blur of planes; the value at the edge goes on beyond it."""
+"""Gaussian blur of planes; the value at the edge goes on beyond it."""
+
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from mlr.kernels import jit
-from mlr.kernels.lanes import LANES, fill, load, plus, store, times
-from mlr.kernels.parallel import share_out
+from mlr.kernels._llvm import RUN, fill_run, load_run, store_run
+from mlr.kernels.parallel import parallel_for
 
 TRUNCATE = 3.0  # standard deviations
-TILE = 4 * LANES  # adjacent pixels treated together
 
 
-def radius_of(sigma):
-    """Return how many pixels to each side a blur looks at."""
+def radius_of(sigma: float) -> int:
+    """Return how many pixels to each side a blur depends on."""
     return int(TRUNCATE * sigma + 0.5)
 
 
-def gaussian(sigma):
-    """Return the weights of a Gaussian at whole pixels, cut off at `TRUNCATE` sigma, of sum 1."""
-    if sigma == 0:
-        return np.ones(1)
+def gaussian(sigma: float, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """Return half of a Gaussian kernel cut at 3 sigma, centre first; the whole has the sum 1."""
     radius = radius_of(sigma)
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return weights / weights.sum()
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
+    return (weights / weights.sum())[radius:].astype(dtype)
 
 
-def blur(planes, sigma, cut=0):
+def blur(
+    planes: NDArray[np.floating], sigma: float, cut: int = 0, *, threads: bool = True
+) -> NDArray[Any]:
     """Return planes convolved with a Gaussian, along rows and along columns.
 
     Parameters
     ----------
-    planes : ndarray of float64, shape (..., H, W)
+    planes : ndarray of float32 or float64, shape (..., H, W)
         Any number of planes.
     sigma : float
         Standard deviation in pixels.
     cut : int
-        Pixels to leave out at each edge.
+        Pixels to omit at each edge of the result.
+    threads : bool
+        Compute in parallel.
 
     Returns
     -------
-    ndarray of float64, shape (..., H - 2 cut, W - 2 cut)
+    ndarray of the same dtype, shape (..., H - 2 cut, W - 2 cut)
     """
-    height, width = planes.shape[-2:]
-    stack = np.ascontiguousarray(planes, np.float64).reshape(-1, height, width)
-    result = np.empty((len(stack), height - 2 * cut, width - 2 * cut))
-    weights = gaussian(sigma)
-    shares = weights[len(weights) // 2 :].copy()  # of each of two pixels on both sides
-    shares[0] /= 2.0
-    arrays = stack.reshape(-1), shares, result.reshape(-1)
-    share_out(_blur_planes, len(stack), *arrays, height, width, cut)
-    return result.reshape(*planes.shape[:-2], *result.shape[1:])
+    height, width = planes.shape[-2] - 2 * cut, planes.shape[-1] - 2 * cut
+    stack = np.ascontiguousarray(planes).reshape(-1, *planes.shape[-2:])
+    if width < RUN:  # rows shorter than vectors
+        stack = np.pad(stack, ((0, 0), (0, 0), (0, RUN - width)), mode="edge")
+    result = np.empty((len(stack), height, max(width, RUN)), planes.dtype)
+    arguments = stack, gaussian(sigma, planes.dtype), result, cut
+    if threads:
+        parallel_for(_blur_planes, len(stack), *arguments)
+    else:
+        _blur_planes(0, len(stack), *arguments)
+    return result[..., :width].reshape(*planes.shape[:-2], height, width)
 
 
 @jit.serial
-def _blur_planes(begin, end, planes, shares, result, height, width, cut):
-    """Blur the planes begin .. end, row by row: down into a row with margins, then along it."""
-    radius = len(shares) - 1
-    row = np.empty(width + 2 * radius)
-    pairs = np.empty((radius + 1, 2), np.int64)  # where rows begin that have the same weight
-    high, wide = height - 2 * cut, width - 2 * cut
-    for plane in range(begin, end):
-        for y in range(cut, height - cut):
-            for k in range(radius + 1):
-                pairs[k, 0] = (plane * height + max(y - k, 0)) * width
-                pairs[k, 1] = (plane * height + min(y + k, height - 1)) * width
-            _weigh(planes, pairs, shares, row, radius, width)
-            row[:radius] = row[radius]
-            row[radius + width :] = row[radius + width - 1]
-            for k in range(radius + 1):
-                pairs[k, 0], pairs[k, 1] = cut + radius - k, cut + radius + k
-            _weigh(row, pairs, shares, result, (plane * high + y - cut) * wide, wide)
+def _blur_planes(begin, end, planes, half, result, cut):
+    row = np.empty(planes.shape[2] + 2 * len(half), planes.dtype)
+    for n in range(begin, end):
+        blur_plane(planes[n], half, row, result[n], cut)
 
 
 @jit.helper
-def _weigh(source, pairs, shares, result, first, size):
-    """Set result[first + x] = sum_k shares[k] (source[pairs[k, 0] + x] + source[pairs[k, 1] + x]).
+def blur_plane(plane, half, row, result, cut):
+    """Blur a plane row by row: down into a row with margins, then along it.
 
     Sums stay in registers from one k to the next: row by row, all takes 1.5 times as long.
     """
-    if size < TILE:
-        for x in range(size):
-            total = 0.0
-            for k in range(len(shares)):
-                total += shares[k] * (source[pairs[k, 0] + x] + source[pairs[k, 1] + x])
-            result[first + x] = total
-        return
-    for left in range(0, size, TILE):
-        x = min(left, size - TILE)
-        s0 = s1 = s2 = s3 = fill(0.0)
-        for k in range(len(shares)):
-            a, b, share = pairs[k, 0] + x, pairs[k, 1] + x, fill(shares[k])
-            s0 = _more(s0, share, source, a, b)
-            s1 = _more(s1, share, source, a + LANES, b + LANES)
-            s2 = _more(s2, share, source, a + 2 * LANES, b + 2 * LANES)
-            s3 = _more(s3, share, source, a + 3 * LANES, b + 3 * LANES)
-        store(result, first + x, s0)
-        store(result, first + x + LANES, s1)
-        store(result, first + x + 2 * LANES, s2)
-        store(result, first + x + 3 * LANES, s3)
-
-
-@jit.inlined
-def _more(sums, share, source, a, b):
-    return plus(sums, times(share, plus(load(source, a), load(source, b))))
+    height, width = plane.shape
+    radius = len(half) - 1
+    for y in range(cut, height - cut):
+        for left in range(0, width, RUN):
+            x = min(left, width - RUN)
+            total = fill_run(half[0]) * load_run(plane, (y, x))
+            for k in range(1, len(half)):
+                above, below = max(y - k, 0), min(y + k, height - 1)
+                both = load_run(plane, (above, x)) + load_run(plane, (below, x))
+                total += fill_run(half[k]) * both
+            store_run(row, (radius + x,), total)
+        for k in range(radius):
+            row[k] = row[radius]
+            row[radius + width + k] = row[radius + width - 1]
+        for left in range(0, width - 2 * cut, RUN):
+            x = min(left, width - 2 * cut - RUN)
+            middle = radius + cut + x
+            total = fill_run(half[0]) * load_run(row, (middle,))
+            for k in range(1, len(half)):
+                both = load_run(row, (middle - k,)) + load_run(row, (middle + k,))
+                total += fill_run(half[k]) * both
+            store_run(result, (y - cut, x), total)

@@ -32,6 +32,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlr.kernels import jit
+from mlr.kernels._llvm import (
+    LANES,
+    empty_lines,
+    fill,
+    inverse_above,
+    load,
+    minus_product,
+    smaller,
+    store,
+)
 from mlr.kernels.gram import (
     BLOCK,
     assemble_matrix,
@@ -41,18 +51,7 @@ from mlr.kernels.gram import (
     find_margin,
     row_begin,
 )
-from mlr.kernels.lanes import (
-    LANES,
-    empty_lines,
-    fill,
-    inverse_above,
-    load,
-    minus_product,
-    smaller,
-    store,
-    times,
-)
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 
 #: A pivot must exceed this fraction of the diagonal element it was left of, times K + 1.  Rounding
 #: leaves up to some 1e5 eps of the zero pivots of singular matrices, as its errors grow with the
@@ -74,7 +73,7 @@ class NormalEquations(NamedTuple):
         G[a, K] = s source_sums(p + o_a)                     b[K] = s target_sums(p)
         G[K, K] = s^2 samples
 
-    Taps outside the frame are left out of the system of their pixel; their weight is 0.
+    Taps outside the image are omitted from the system of their pixel; their weight is 0.
 
     Attributes
     ----------
@@ -135,13 +134,12 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     """
     lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = equations[:8]
     penalty, prior, scale, margin = equations[8:]
-    width = source_sums.shape[1]
     targets, unknowns = len(cross), len(penalty)
-    wanted = tuple(side - 2 * margin for side in source_sums.shape)
-    if weights.shape != (targets, unknowns, *wanted) or not weights.flags.c_contiguous:
+    height, width = (side - 2 * margin for side in source_sums.shape)
+    if weights.shape != (targets, unknowns, height, width) or not weights.flags.c_contiguous:
         raise ValueError("the weights must be a C-contiguous array (E, K + 1, h, w)")
-    singular = np.zeros(wanted, dtype=np.bool_)
-    shifts = taps[:, 0] * width + taps[:, 1]
+    singular = np.zeros((height, width), dtype=np.bool_)
+    shifts = taps[:, 0] * source_sums.shape[1] + taps[:, 1]
     starts = np.empty((unknowns, unknowns - 1), dtype=np.int64)
     starts[:-1] = lag_of * source_sums.size + shifts[base_of]
     starts[-1] = shifts
@@ -149,36 +147,18 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     pull = sum(row * weight for row, weight in zip(ridge, prior, strict=True))  # as kernels add it
     ridge = np.concatenate([ridge, [prior, pull]])
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
-    planes = [np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums)]
+    planes = (np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums))
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars)
-    share_out(_solve_rows, wanted[0], *system, margin, weights.reshape(-1), weights.shape, singular)
+    parallel_for(_solve_rows, height, system, margin, weights.reshape(-1), weights.shape, singular)
     return singular
 
 
 @jit.serial
-def _solve_rows(
-    begin,
-    end,
-    lags,
-    source_sums,
-    cross,
-    target_sums,
-    taps,
-    starts,
-    ridge,
-    scalars,
-    frame,
-    weights,
-    shape,
-    singular,
-):
-    """Solve the rows begin <= y < end, group by group, in work arrays of their own."""
-    targets, unknowns, height, width = (
-        shape[0],
-        shape[1],
-        shape[2] + 2 * frame,
-        shape[3] + 2 * frame,
-    )
+def _solve_rows(begin, end, system, margin, weights, shape, singular):
+    """Solve the rows begin <= y < end, `LANES` pixels at a time, in work arrays of their own."""
+    taps = system[4]
+    targets, unknowns, height, width = shape
+    height, width = height + 2 * margin, width + 2 * margin  # of the planes
     columns = (unknowns + BLOCK - 1) // BLOCK
     rows = (unknowns + targets + BLOCK - 1) // BLOCK
     matrix = empty_lines(block_row_begin(rows))
@@ -191,33 +171,20 @@ def _solve_rows(
         store(matrix, i, fill(0.0))
     for j in range(unknowns, columns * BLOCK):
         store(floor, j, fill(np.inf))
-    for y in range(begin + frame, end + frame):
-        margin = find_margin(y, height, taps)
-        for x in range(frame, width - frame, LANES):
-            whole = margin <= x < width - margin - LANES + 1
+    for y in range(begin + margin, end + margin):
+        border = find_margin(y, height, taps)
+        for x in range(margin, width - margin, LANES):
+            whole = border <= x < width - border - LANES + 1
             if not whole:
                 find_inside(y, x, height, width, taps, inside)
             pixel = y * width + x
-            assemble_matrix(
-                pixel, whole, lags, source_sums, starts, ridge, scalars, inside, matrix, floor
-            )
-            assemble_targets(
-                pixel,
-                whole,
-                targets,
-                source_sums.size,
-                cross,
-                target_sums,
-                ridge,
-                scalars,
-                inside,
-                matrix,
-            )
+            assemble_matrix(pixel, whole, system, inside, matrix, floor)
+            assemble_targets(pixel, whole, targets, system, inside, matrix)
             _factor(rows, columns, matrix, floor, inverse, scaled)
-            _note_singular(y - frame, x - frame, unknowns, inverse, solution, singular)
+            _note_singular(y - margin, x - margin, unknowns, inverse, solution, singular)
             for e in range(targets):
                 _substitute_back(unknowns + e, columns, matrix, inverse, solution)
-                _copy_weights(solution, shape, e, y - frame, x - frame, weights)
+                _copy_weights(solution, shape, e, y - margin, x - margin, weights)
 
 
 @jit.inlined
@@ -239,7 +206,7 @@ def _factor(rows, columns, matrix, floor, inverse, scaled):
         for k in range(BLOCK * q):
             for r in range(BLOCK):
                 element = load(matrix, first + r * length + k)
-                store(scaled, BLOCK * k + r, times(element, load(inverse, k)))
+                store(scaled, BLOCK * k + r, element * load(inverse, k))
         row_a, row_b, row_c = _subtract_products(matrix, first, length, scaled, BLOCK * q)
         at = first + BLOCK * q
         m10, m20, m21 = _factor_block(
@@ -295,10 +262,10 @@ def _factor_block(a, b, c, floor, inverse, j, matrix, at, length):
     """
     v10, v20 = b[0], c[0]
     e0 = inverse_above(a[0], load(floor, j))
-    m10, m20 = times(v10, e0), times(v20, e0)
+    m10, m20 = v10 * e0, v20 * e0
     e1 = inverse_above(minus_product(b[1], m10, v10), load(floor, j + 1))
     v21 = minus_product(c[1], m10, v20)
-    m21 = times(v21, e1)
+    m21 = v21 * e1
     pivot = minus_product(minus_product(c[2], m20, v20), m21, v21)
     _store3(inverse, j, e0, e1, inverse_above(pivot, load(floor, j + 2)))
     store(matrix, at + length, v10)
@@ -329,12 +296,12 @@ def _substitute_back(row, columns, matrix, inverse, solution):
                 w0, w1 = minus_product(w0, v0, u), minus_product(w1, v1, u)
                 w2 = minus_product(w2, v2, u)
         at, length = block_row_begin(q) + j, BLOCK * (q + 1)
-        w2 = times(w2, load(inverse, j + 2))
+        w2 = w2 * load(inverse, j + 2)
         w1 = minus_product(w1, load(matrix, at + 2 * length + 1), w2)
-        w1 = times(w1, load(inverse, j + 1))
+        w1 = w1 * load(inverse, j + 1)
         w0 = minus_product(w0, load(matrix, at + 2 * length), w2)
         w0 = minus_product(w0, load(matrix, at + length), w1)
-        _store3(solution, j, times(w0, load(inverse, j)), w1, w2)
+        _store3(solution, j, w0 * load(inverse, j), w1, w2)
 
 
 @jit.inlined

@@ -1,19 +1,22 @@
-"""Lookups at moved places: fields, planes and images.
+"""Looking up fields, planes and images at moved positions.
 
-Places are (y + dy, x + dx) in pixels, kept inside the image, so that edges repeat.
+Positions are (y + dy, x + dx) in pixels, kept inside the image, so that edges repeat.
 """
 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlr.kernels import jit
 
 POLE = math.sqrt(3) - 2  # of the filter that makes the coefficients of a cubic B-spline
 
+Floats = NDArray[np.float32]
+
 
 @jit.serial
-def look_up(begin, end, planes, field, output):
+def look_up(begin: int, end: int, planes: Floats, field: Floats, output: Floats) -> None:
     """Fill in output[n, p] = planes[n, p + field(p)] for the planes begin .. end; bilinear.
 
     Parameters
@@ -40,7 +43,7 @@ def look_up(begin, end, planes, field, output):
 
 
 @jit.serial
-def enlarge(begin, end, planes, factors, output):
+def enlarge(begin: int, end: int, planes: Floats, factors: Floats, output: Floats) -> None:
     """Resample planes (N, h, w) bilinearly about pixel centres into output (N, H, W).
 
     Plane n is multiplied by factors[n].
@@ -69,7 +72,7 @@ def enlarge(begin, end, planes, factors, output):
 
 
 @jit.serial
-def area_average(begin, end, image, output):
+def area_average(begin: int, end: int, image: Floats, output: Floats) -> None:
     """Fill in rows begin .. end of output (H, W, C): means of image (h, w, C) over each pixel."""
     height, width, channels = image.shape
     tall, wide, _ = output.shape
@@ -93,7 +96,7 @@ def area_average(begin, end, image, output):
 
 
 @jit.serial
-def spline_coefficients(begin, end, planes, output):
+def spline_coefficients(begin: int, end: int, planes: Floats, output: Floats) -> None:
     """Fill in the cubic B-spline coefficients of the planes begin .. end, with a margin of a pixel.
 
     The spline passes through the pixels; the image is taken to repeat its edges for ever.
@@ -142,47 +145,44 @@ def spline_coefficients(begin, end, planes, output):
 
 
 @jit.serial
-def cubic(begin, end, coefficients, field, output):
+def cubic(begin: int, end: int, coefficients: Floats, field: Floats, output: Floats) -> None:
     """Fill in rows begin .. end of output[n, p] = image[n, p + field(p)], by its cubic B-spline.
 
     Parameters
     ----------
     coefficients : ndarray of float32, shape (N, H + 2, W + 2)
-        As `spline_coefficients` makes them.
+        From `spline_coefficients`.
     field : ndarray of float32, shape (2, H, W)
     output : ndarray of float32, shape (N, H, W)
     """
     count, height, width = output.shape
     bottom, right = np.float32(height - 1), np.float32(width - 1)
-    one, two, three, four, sixth = (
-        np.float32(1),
-        np.float32(2),
-        np.float32(3),
-        np.float32(4),
-        np.float32(1 / 6),
-    )
     for y in range(begin, end):
         for x in range(width):
             py = min(max(np.float32(y) + field[0, y, x], np.float32(0)), bottom)
             px = min(max(np.float32(x) + field[1, y, x], np.float32(0)), right)
             y0, x0 = max(min(int(py), height - 2), 0), max(min(int(px), width - 2), 0)
-            t, s = py - np.float32(y0), px - np.float32(x0)
-            d0 = (one - t) * (one - t) * (one - t) * sixth
-            d1 = (four + three * t * t * (t - two)) * sixth
-            d3 = t * t * t * sixth
-            d2 = one - d0 - d1 - d3
-            a0 = (one - s) * (one - s) * (one - s) * sixth
-            a1 = (four + three * s * s * (s - two)) * sixth
-            a3 = s * s * s * sixth
-            a2 = one - a0 - a1 - a3
+            d0, d1, d2, d3 = _spline_weights(py - np.float32(y0))
+            a0, a1, a2, a3 = _spline_weights(px - np.float32(x0))
             i, j = np.uintp(y0), np.uintp(x0)
-            k, m = np.uintp(min(y0 + 3, height + 1)), np.uintp(min(x0 + 3, width + 1))
+            i1, i2, j1, j2 = i + np.uintp(1), i + np.uintp(2), j + np.uintp(1), j + np.uintp(2)
+            i3, j3 = np.uintp(min(y0 + 3, height + 1)), np.uintp(min(x0 + 3, width + 1))
             for n in range(count):
                 p = coefficients[n]
-                i1, i2, j1, j2 = i + np.uintp(1), i + np.uintp(2), j + np.uintp(1), j + np.uintp(2)
                 output[n, y, x] = (
-                    d0 * (a0 * p[i, j] + a1 * p[i, j1] + a2 * p[i, j2] + a3 * p[i, m])
-                    + d1 * (a0 * p[i1, j] + a1 * p[i1, j1] + a2 * p[i1, j2] + a3 * p[i1, m])
-                    + d2 * (a0 * p[i2, j] + a1 * p[i2, j1] + a2 * p[i2, j2] + a3 * p[i2, m])
-                    + d3 * (a0 * p[k, j] + a1 * p[k, j1] + a2 * p[k, j2] + a3 * p[k, m])
+                    d0 * (a0 * p[i, j] + a1 * p[i, j1] + a2 * p[i, j2] + a3 * p[i, j3])
+                    + d1 * (a0 * p[i1, j] + a1 * p[i1, j1] + a2 * p[i1, j2] + a3 * p[i1, j3])
+                    + d2 * (a0 * p[i2, j] + a1 * p[i2, j1] + a2 * p[i2, j2] + a3 * p[i2, j3])
+                    + d3 * (a0 * p[i3, j] + a1 * p[i3, j1] + a2 * p[i3, j2] + a3 * p[i3, j3])
                 )
+
+
+@jit.inlined
+def _spline_weights(t):
+    """Return the weights of four coefficients, for a position t beyond the second one."""
+    one, two, three, four = np.float32(1), np.float32(2), np.float32(3), np.float32(4)
+    sixth = np.float32(1 / 6)
+    first = (one - t) * (one - t) * (one - t) * sixth
+    second = (four + three * t * t * (t - two)) * sixth
+    last = t * t * t * sixth
+    return first, second, one - first - second - last, last

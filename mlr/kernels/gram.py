@@ -8,7 +8,7 @@ the blocks of the diagonal are whole.
 import numpy as np
 
 from mlr.kernels import jit
-from mlr.kernels.lanes import LANES, fill, load, minus_product, plus, store, times
+from mlr.kernels._llvm import LANES, fill, load, minus_product, store
 
 #: Rows and columns of a block: nine sums, three factors and what is loaded next fill 16 registers.
 #: The bodies of the loops that factor are written out for 3.
@@ -30,7 +30,7 @@ def row_begin(i):
 
 @jit.inlined
 def find_margin(y, height, taps):
-    """Find how many pixels at the ends of row y may have taps out of the frame."""
+    """Find how many pixels at the ends of row y may have taps outside the image."""
     margin = 0
     for a in range(len(taps)):
         if not 0 <= y + taps[a, 0] < height:
@@ -41,7 +41,7 @@ def find_margin(y, height, taps):
 
 @jit.inlined
 def find_inside(y, x, height, width, taps, inside):
-    """Write 1 to the lanes whose tap, or bias, lies in the frame, 0 to the others."""
+    """Write 1 to the lanes whose tap, or bias, lies in the image, 0 to the others."""
     for a in range(len(taps) + 1):
         dy, dx = (taps[a, 0], taps[a, 1]) if a < len(taps) else (0, 0)
         for i in range(LANES):
@@ -57,9 +57,9 @@ def _gather(source, start, whole, inside, a, b):
     """
     if whole:
         return load(source, start)
-    both = times(load(inside, a), load(inside, b))
+    both = load(inside, a) * load(inside, b)
     if 0 <= start <= source.size - LANES:
-        return times(load(source, start), both)
+        return load(source, start) * both
     scratch = len(inside) - 1
     store(inside, scratch, both)
     for i in range(LANES):
@@ -75,18 +75,17 @@ def _penalised(element, a, b, whole, ridge, inside):
         return element
     more = fill(ridge[a, b])
     if not whole:
-        more = times(more, times(load(inside, a), load(inside, b)))
-    return plus(element, more)
+        more = more * (load(inside, a) * load(inside, b))
+    return element + more
 
 
 @jit.inlined
-def assemble_matrix(pixel, whole, lags, source_sums, starts, ridge, scalars, inside, matrix, floor):
-    """Gather the lower triangle of G + s^2 D, and ones on the diagonal out of the frame.
-
-    The last two rows of `ridge` are not of D.
+def assemble_matrix(pixel, whole, system, inside, matrix, floor):
+    """Assemble the lower triangle of G + s^2 D, with ones on the diagonal outside the image.
 
     Also set the pivots up to which the matrix counts as singular.
     """
+    lags, source_sums, _, _, _, starts, ridge, scalars = system
     bias = starts.shape[1]
     for a in range(bias):
         row = row_begin(a)
@@ -96,7 +95,7 @@ def assemble_matrix(pixel, whole, lags, source_sums, starts, ridge, scalars, ins
     row = row_begin(bias)
     for b in range(bias):
         sums = _gather(source_sums, pixel + starts[bias, b], whole, inside, b, b)
-        sums = times(sums, fill(scalars[0]))
+        sums = sums * fill(scalars[0])
         store(matrix, row + b, _penalised(sums, bias, b, whole, ridge, inside))
     count = _penalised(fill(scalars[1]), bias, bias, whole, ridge, inside)
     store(matrix, row + bias, count)
@@ -104,14 +103,14 @@ def assemble_matrix(pixel, whole, lags, source_sums, starts, ridge, scalars, ins
         pivot = load(matrix, row_begin(a) + a)
         if not whole:
             both = load(inside, a)
-            pivot = plus(times(both, pivot), minus_product(fill(1.0), both, both))
+            pivot = both * pivot + minus_product(fill(1.0), both, both)
             store(matrix, row_begin(a) + a, pivot)
-        store(floor, a, times(fill(scalars[2]), pivot))
+        store(floor, a, fill(scalars[2]) * pivot)
 
 
 @jit.inlined
 def _pull(b, whole, ridge, inside):
-    """Return s^2 (D w0)[b], of the taps inside the frame.
+    """Return s^2 (D w0)[b], of the taps inside the image.
 
     The last rows of `ridge` are w0, and s^2 D w0 of all taps.
     """
@@ -122,16 +121,15 @@ def _pull(b, whole, ridge, inside):
     for a in range(bias + 1):
         if ridge[a, b] != 0.0 and ridge[bias + 1, a] != 0.0:
             pull = fill(ridge[a, b] * ridge[bias + 1, a])
-            total = plus(total, times(pull, times(load(inside, a), load(inside, b))))
+            total = total + pull * (load(inside, a) * load(inside, b))
     return total
 
 
 @jit.inlined
-def assemble_targets(
-    pixel, whole, targets, size, cross, target_sums, ridge, scalars, inside, matrix
-):
-    """Append b + s^2 D w0 of each target as a row; a plane has so many pixels."""
-    bias = ridge.shape[1] - 1
+def assemble_targets(pixel, whole, targets, system, inside, matrix):
+    """Append b + s^2 D w0 of each target as a row."""
+    _, source_sums, cross, target_sums, _, _, ridge, scalars = system
+    bias, size = ridge.shape[1] - 1, source_sums.size
     for e in range(targets):
         row = row_begin(bias + 1 + e)
         for b in range(bias + 1):
@@ -139,7 +137,7 @@ def assemble_targets(
                 right = _gather(cross, (e * bias + b) * size + pixel, whole, inside, b, b)
             else:
                 right = _gather(target_sums, e * size + pixel, whole, inside, b, b)
-                right = times(right, fill(scalars[0]))
-            store(matrix, row + b, plus(right, _pull(b, whole, ridge, inside)))
+                right = right * fill(scalars[0])
+            store(matrix, row + b, right + _pull(b, whole, ridge, inside))
         for b in range(bias + 1, bias + 2 + e):
             store(matrix, row + b, fill(0.0))

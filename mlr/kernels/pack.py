@@ -4,35 +4,35 @@ Samples lie in blocks of four, those of adjacent pixels side by side: a vector t
 samples of a tile of pixels, and a vector of sums those of the same pixels.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from mlr.kernels import jit
-from mlr.kernels.parallel import share_out
-from mlr.kernels.vectors import BLOCK, LINE, address, fetch, interleave
+from mlr.kernels._llvm import BLOCK as BLOCK
+from mlr.kernels._llvm import LINE, RUN, address, fetch, interleave
+from mlr.kernels.parallel import parallel_for
 
 #: The rows of a block have an odd multiple of so many pixels, lines of the cache: those that are a
 #: power of two apart would get in each other's way there (1.2 times the time), and of those of an
 #: odd multiple of 8 every other one would begin in the middle of a line (1.15 times).
 SPREAD = 16
-PIXELS = 16  # that `interleave` treats together
 
 
-def samples_shape(channels, height, width, count):
+def samples_shape(
+    channels: int, height: int, width: int, count: int
+) -> tuple[int, int, int, int, int]:
     """Return the shape (C, H, B, R, BLOCK) of an array for so many samples of each pixel.
 
     There are B blocks, and rows of R pixels, at least the width. Kernels are fastest where memory
     begins at a line of the cache, see `at_line`.
     """
-    return (
-        channels,
-        height,
-        -(-count // BLOCK),
-        width + (SPREAD - width) % (2 * SPREAD),
-        BLOCK,
-    )
+    row = width + (SPREAD - width) % (2 * SPREAD)
+    return channels, height, -(-count // BLOCK), row, BLOCK
 
 
-def at_line(size, dtype):
+def at_line(size: int, dtype: DTypeLike) -> NDArray[Any]:
     """Return an array of so many elements, with anything in them, that begins at a cache line."""
     dtype = np.dtype(dtype)
     memory = np.empty(size * dtype.itemsize + LINE, np.uint8)
@@ -40,14 +40,14 @@ def at_line(size, dtype):
     return memory[first : first + size * dtype.itemsize].view(dtype)
 
 
-def clear_from(samples, count):
+def clear_from(samples: NDArray[Any], count: int) -> None:
     """Set the samples from number ``count`` on to zero; they do not count then."""
     block, rest = divmod(count, BLOCK)
     samples[:, :, block : block + 1, :, rest:] = 0
     samples[:, :, block + 1 :] = 0
 
 
-def pack(images, samples, start):
+def pack(images: NDArray[Any], samples: NDArray[Any], start: int) -> None:
     """Copy images so that the samples of a pixel lie side by side, in blocks.
 
         samples[c, y, m // BLOCK, x, m % BLOCK] = images[n, y, x, c],    m = start + n
@@ -56,8 +56,13 @@ def pack(images, samples, start):
     ----------
     images : ndarray of uint8 or float64, shape (N, H, W, C), C-contiguous
     samples : ndarray of the same dtype, shape (C, H, B, R, BLOCK), C-contiguous
-        As `samples_shape` tells for at least start + N. The other samples stay as they are.
+        Of the `samples_shape` for at least start + N. The other samples stay as they are.
     start : int
+
+    Raises
+    ------
+    ValueError
+        If there is no room.
     """
     count, height, width, channels = images.shape
     blocks = samples.shape[2]
@@ -65,21 +70,21 @@ def pack(images, samples, start):
     if samples.shape != expected or start + count > blocks * BLOCK:
         raise ValueError(f"no room for {images.shape} at {start} of {samples.shape}")
     if images.dtype == np.float64:
-        share_out(_pack_float64, height, images, samples, start)
+        parallel_for(_pack_float64, height, images, samples, start)
     else:
         flat = (images.reshape(-1), samples.reshape(-1), images.shape, samples.shape)
-        share_out(_pack_uint8, height, *flat, start, jit.PLAIN_KERNELS)
+        parallel_for(_pack_uint8, height, *flat, start, jit.PLAIN_KERNELS)
 
 
 @jit.serial
 def _pack_uint8(begin, end, images, samples, shape, packed, start, plain):
-    places = np.empty(shape[3], np.int64)
+    starts = np.empty(shape[3], np.int64)
     for y in range(begin, end):
-        _pack_row(images, samples, shape, packed, start, y, plain, places)
+        _pack_row(images, samples, shape, packed, start, y, plain, starts)
 
 
 @jit.helper
-def _pack_row(images, samples, shape, packed, start, y, plain, places):
+def _pack_row(images, samples, shape, packed, start, y, plain, starts):
     """Interleave row y of all images, a block at a time.
 
     What the next block needs is fetched ahead: each row begins where no processor expects it.
@@ -88,8 +93,8 @@ def _pack_row(images, samples, shape, packed, start, y, plain, places):
     count, height, width, channels = shape
     _, _, blocks, pitch, _ = packed
     for c in range(channels):
-        places[c] = (c * height + y) * blocks * pitch * BLOCK
-    vectors = not plain and width >= PIXELS and channels in (1, 3)
+        starts[c] = (c * height + y) * blocks * pitch * BLOCK
+    vectors = not plain and width >= RUN and channels in (1, 3)
     first = 0
     while first < count:
         block, inside = divmod(start + first, BLOCK)
@@ -99,26 +104,24 @@ def _pack_row(images, samples, shape, packed, start, y, plain, places):
             for n in range(following, min(following + BLOCK, count) if row < height else 0):
                 begin = (n * height + row) * width * channels
                 for i in range(begin, begin + width * channels, LINE):
-                    fetch(images, (i,))
+                    fetch(images, i)
         source, target = (first * height + y) * width * channels, block * pitch * BLOCK + inside
         stride = height * width * channels
         if vectors and last - first == BLOCK:
-            for left in range(0, width, PIXELS):
-                x = min(left, width - PIXELS)
-                pixels, to = (
-                    address(images, source + x * channels),
-                    address(samples, target + x * BLOCK),
-                )
+            for left in range(0, width, RUN):
+                x = min(left, width - RUN)
+                pixels = address(images, source + x * channels)
+                to = address(samples, target + x * BLOCK)
                 if channels == 1:
-                    interleave(pixels, stride, to, places, 1)
+                    interleave(pixels, stride, to, starts, 1)
                 else:
-                    interleave(pixels, stride, to, places, 3)
+                    interleave(pixels, stride, to, starts, 3)
         else:
             for c in range(channels):
                 for x in range(width):
                     for n in range(last - first):
-                        place = places[c] + target + x * BLOCK + n
-                        samples[place] = images[source + n * stride + x * channels + c]
+                        i = starts[c] + target + x * BLOCK + n
+                        samples[i] = images[source + n * stride + x * channels + c]
         first = last
 
 

@@ -15,29 +15,35 @@ the same rows again in the first-level cache, but wait for each (1.6 times the t
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlr.kernels import jit
-from mlr.kernels.parallel import Loop, share_out_all
-from mlr.kernels.vectors import BIAS, BLOCK, LINE, TALL, TILE, WIDE, add_up, address, multiply
+from mlr.kernels._llvm import BIAS, BLOCK, LINE, TALL, WIDE, add_up, address, multiply
+from mlr.kernels._llvm import TILE as TILE
+from mlr.kernels.parallel import Loop, parallel_for_all
 
 ROWS = 16  # of pixels, the work of one task
-BLOCKS = 64  # of samples, treated together: what a tile needs of them stays in the cache
+BLOCKS = 64  # of samples, processed together: what a tile needs of them stays in the cache
 MOST = 33025  # samples: 255^2 MOST < 2^31
-NONE = -(2**62)  # instead of the place of an offset
+NONE = -(2**62)  # instead of the shift of an offset
+
+Array = NDArray[Any]
 
 
-def add_products(jobs):
+def add_products(terms: Sequence[tuple[Array, Array, Array, Array, Array]]) -> None:
     """Add the products of all pixels with their neighbours, summed over the samples.
 
         planes[c, l, y, x] += sum_n a_n(c, y, x) b_n(c, y + offsets[l, 0], x + offsets[l, 1])
 
-    Neighbours outside the frame count as zero. The result does not depend on the number of threads.
+    Neighbours outside the image count as zero. The result does not depend on the number of threads.
 
     Parameters
     ----------
-    jobs : sequence of tuple
+    terms : sequence of tuple
         Any number of (a, b, offsets, totals, planes):
 
         a, b : ndarray of uint8 or float64, shape (P, H, B, R, BLOCK), C-contiguous
@@ -48,16 +54,19 @@ def add_products(jobs):
             What `sums_of` returns for b.
         planes : ndarray of int32 or float64, shape (P, L, H, W), C-contiguous
             Sums to add to: int32 for uint8 samples, exact for up to `MOST` of them; float64 for
-            float64 samples. Each job has its own.
+            float64 samples. Each term has its own.
+
+    Raises
+    ------
+    ValueError
+        If there are more samples than `MOST`.
     """
-    narrow = any(
-        a.dtype == np.uint8 for a, *_ in jobs
-    )  # a row is too little work to be done in turn
-    share_out_all([loop for job in jobs for loop in _products(*job)], in_turn=narrow)
+    in_turn = any(a.dtype == np.uint8 for a, *_ in terms)  # others have little work in a row
+    parallel_for_all([loop for term in terms for loop in _products(*term)], in_turn)
 
 
-def _products(a, b, offsets, totals, planes):
-    """Return the loop for a job, or nothing if there is nothing to do."""
+def _products(a: Array, b: Array, offsets: Array, totals: Array, planes: Array) -> list[Loop]:
+    """Return the loop for a term, or nothing if there is nothing to do."""
     rows, width = a.shape[0] * planes.shape[2], planes.shape[3]
     if not (offsets.size and a.size):
         return []
@@ -65,15 +74,16 @@ def _products(a, b, offsets, totals, planes):
         return [(_add_products_float64, rows, (a, b, offsets, planes))]
     if a.shape[2] * BLOCK > MOST + BLOCK - 1:
         raise ValueError(f"{a.shape[2] * BLOCK} samples at once are too many")
-    samples = (a.reshape(-1), b.reshape(-1), a.shape, totals.reshape(-1))
+    first, second = a.reshape(-1), b.reshape(-1)
     if jit.PLAIN_KERNELS or width < TILE:
-        return [(_add_products_plain, rows, (*samples[:3], offsets, planes))]
+        return [(_add_products_plain, rows, (first, second, a.shape, offsets, planes))]
     table = _rectangles(offsets.tobytes(), planes.shape[2:])
     tasks = a.shape[0] * -(-planes.shape[2] // ROWS) if len(table[0]) else 0
-    return [(_add_products_uint8, tasks, (*samples, *table, planes))]
+    samples = first, second, totals.reshape(-1)
+    return [(_add_products_uint8, tasks, (samples, a.shape, table, planes))]
 
 
-def sums_of(arrays):
+def sums_of(arrays: Sequence[Array]) -> list[Array]:
     """Return the sums of the samples of all pixels.
 
     Parameters
@@ -89,63 +99,62 @@ def sums_of(arrays):
     found = []
     for a in arrays:
         rows = a.shape[0] * a.shape[1]
-        if a.dtype == np.float64:
-            sums = np.empty((*a.shape[:2], a.shape[3]))
-            loops.append((_sums_float64, rows, (a, sums)))
-        else:
-            sums = np.empty((*a.shape[:2], a.shape[3]), np.int32)
+        exact = a.dtype == np.uint8
+        sums = np.empty((*a.shape[:2], a.shape[3]), np.int32 if exact else np.float64)
+        if exact:
             plain = jit.PLAIN_KERNELS or a.shape[3] < TILE
-            flat = (a.reshape(-1), a.shape, sums.reshape(-1), plain)
-            loops.append((_sums_uint8, rows, flat))
+            loops.append((_sums_uint8, rows, (a.reshape(-1), a.shape, sums.reshape(-1), plain)))
+        else:
+            loops.append((_sums_float64, rows, (a, sums)))
         found.append(sums)
-    share_out_all(loops)
+    parallel_for_all(loops)
     return found
 
 
 @functools.lru_cache(maxsize=64)
-def _rectangles(table, frame):
-    """Cover those of a table of offsets that stay in the frame by rectangles of `TALL` x `WIDE`.
+def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """Cover the offsets that stay in images of a size by rectangles of `TALL` x `WIDE` at most.
 
     Parameters
     ----------
     table : bytes
-        The int64 (L, 2) table.
-    frame : tuple of int
+        Of the offsets, int64 (L, 2).
+    size : tuple of int
         (height, width) of the planes.
 
     Returns
     -------
     rectangles : ndarray of int64, shape (R, 4)
         dy, dx, height, width: the offsets (dy, dx) ... (dy + height - 1, dx + width - 1).
-    places : ndarray of int64, shape (R, TALL, WIDE)
+    shifts : ndarray of int64, shape (R, TALL, WIDE)
         How many elements of the planes lie between pixel (y, x) of the first, and the pixel of each
         offset's plane whose neighbour that is; `NONE` where a rectangle has no offset.
     masks : ndarray of int32, shape (T, R, WIDE, TILE)
-        -1 for the pixels of a tile that have a neighbour in the frame, and are in no tile before.
+        -1 for the pixels of a tile that have a neighbour in the image, and are in no tile before.
     """
     offsets = np.frombuffer(table, np.int64).reshape(-1, 2)
-    height, width = frame
-    near = np.flatnonzero((np.abs(offsets) < frame).all(axis=1))
+    height, width = size
+    near = np.flatnonzero((np.abs(offsets) < size).all(axis=1))
     offsets = offsets[near]
     parts = np.stack([_parts(offsets[:, 0], TALL), _parts(offsets[:, 1], WIDE)], axis=1)
     cells, cell = np.unique(parts, axis=0, return_inverse=True)
     rectangles = np.empty((len(cells), 4), np.int64)
-    places = np.full((len(cells), TALL, WIDE), NONE, np.int64)
+    shifts = np.full((len(cells), TALL, WIDE), NONE, np.int64)
     for number in range(len(cells)):
         index = np.flatnonzero(cell.reshape(-1) == number)
         corner = offsets[index].min(axis=0)
         i, j = (offsets[index] - corner).T
         rectangles[number] = *corner, i.max() + 1, j.max() + 1
-        places[number, i, j] = (near[index] * height - offsets[index, 0]) * width
+        shifts[number, i, j] = (near[index] * height - offsets[index, 0]) * width
     left = np.arange(0, width, TILE)[:, None]
     x = np.minimum(left, width - TILE) + np.arange(TILE)
     neighbour = x[:, None, None] + rectangles[:, 1, None, None] + np.arange(WIDE)[:, None]
     inside = (x >= left)[:, None, None] & (neighbour >= 0) & (neighbour < width)
-    return rectangles, places, -inside.astype(np.int32)
+    return rectangles, shifts, -inside.astype(np.int32)
 
 
-def _parts(values, most):
-    """Return the part that each value belongs to: runs of integers, cut up where they are long."""
+def _parts(values: Array, most: int) -> Array:
+    """Return the part that each value belongs to: runs of integers, cut where they are long."""
     unique, index = np.unique(values, return_inverse=True)
     run = np.cumsum(np.diff(unique, prepend=unique[:1]) != 1)
     parts = []
@@ -156,60 +165,61 @@ def _parts(values, most):
 
 
 @jit.serial
-def _add_products_uint8(begin, end, a, b, shape, totals, rectangles, places, masks, planes):
-    """Add to the planes what the neighbours in some rows make, those of the tasks begin .. end."""
+def _add_products_uint8(begin, end, samples, shape, table, planes):
+    """Add to the planes the products with the neighbours in some rows: the tasks begin .. end."""
     _, height, blocks, pitch, _ = shape
     down, chunks = -(-height // ROWS), -(-blocks // BLOCKS)
     rows, targets = np.empty(TALL, np.int64), np.empty(TALL * WIDE, np.int64)
     edge = np.empty((BLOCKS * pitch + TILE + WIDE) * BLOCK, np.uint8)
-    edge_totals, nobody = np.empty(TILE + WIDE, np.int32), np.zeros(TILE, np.int32)
-    scratch = rows, targets, edge, edge_totals, nobody
+    edge_totals, unused = np.empty(TILE + WIDE, np.int32), np.zeros(TILE, np.int32)
+    scratch = rows, targets, edge, edge_totals, unused
     for task in range(begin, end):
         c, part = divmod(task, down)
         for chunk in range(chunks):
             first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
             for y in range(part * ROWS, min((part + 1) * ROWS, height)):
-                row = c, y, first, last - first
-                _add_row(a, b, shape, totals, rectangles, places, masks, planes, row, scratch)
+                _add_row(samples, shape, table, planes, (c, y, first, last - first), scratch)
 
 
 @jit.helper
-def _add_row(a, b, shape, totals, rectangles, places, masks, planes, row, scratch):
-    """Add what the neighbours in a row make of some blocks of samples."""
+def _add_row(samples, shape, table, planes, row, scratch):
+    """Add the products with the neighbours in a row, of some blocks of samples."""
+    a, b, totals = samples
     _, height, blocks, pitch, _ = shape
+    rectangles, shifts, masks = table
     c, y, first, count = row
-    rows, targets, edge, edge_totals, nobody = scratch
+    rows, targets, edge, edge_totals, unused = scratch
+    step = pitch * BLOCK
     for tile in range(len(masks)):
         x = min(tile * TILE, planes.shape[3] - TILE)
+        origin = address(planes, (c, 0, y, x))
         for r in range(len(rectangles)):
             dy, dx, tall, wide = rectangles[r]
             for i in range(tall):
                 above = c * height + min(max(y - dy - i, 0), height - 1)
                 rows[i] = address(a, ((above * blocks + first) * pitch + x) * BLOCK)
             below = rows[0] + (blocks * pitch - x) * BLOCK + tile * count * LINE
-            _aim(places[r], tall, c, y, dy, x, planes, nobody, targets)
+            _aim(shifts[r], tall, y - dy, height, origin, unused, targets)
             t = (c * height + y) * pitch + x + dx
             j = (((c * height + y) * blocks + first) * pitch + x + dx) * BLOCK
-            step = pitch * BLOCK
             neighbours, sums = address(b, j), address(totals, t)
             last, last_sum = j + (count - 1) * step + (TILE + WIDE) * BLOCK, t + TILE + WIDE
             if min(j, t) < 0 or last > b.size or last_sum > totals.size:
                 _copy_edge(b, j, step, count, totals, t, edge, edge_totals)
                 neighbours, sums = address(edge, 0), address(edge_totals, 0)
             bias = BIAS if first == 0 else 0
-            mask = masks[tile, r]
-            multiply(rows, neighbours, step, count, below, tall, wide, sums, bias, mask, targets)
+            size = tall, wide, count, step
+            multiply(size, rows, targets, neighbours, below, sums, bias, masks[tile, r])
 
 
 @jit.helper
-def _aim(places, tall, c, y, dy, x, planes, nobody, targets):
-    """Set targets to the addresses of the sums of the pixels whose neighbours are in row y."""
-    origin = address(planes, (c, 0, y, x))
+def _aim(shifts, tall, y, height, origin, unused, targets):
+    """Set targets to the addresses of the sums of the pixels in the rows y, y - 1, ..."""
     for i in range(tall):
-        inside = 0 <= y - dy - i < planes.shape[2]
+        inside = 0 <= y - i < height
         for j in range(WIDE):
-            found = inside and places[i, j] != NONE
-            targets[i * WIDE + j] = origin + 4 * places[i, j] if found else address(nobody, 0)
+            found = inside and shifts[i, j] != NONE
+            targets[i * WIDE + j] = origin + 4 * shifts[i, j] if found else address(unused, 0)
 
 
 @jit.helper

@@ -24,7 +24,7 @@ from mlr.io.images import (
     read_image,
     write_image,
 )
-from mlr.io.outputs import Job, check_skipping, plan
+from mlr.io.outputs import FilePlan, check_skipping, plan_outputs
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, read_table
 from mlr.photo.faces import FaceFinder
 from mlr.photo.similarity import warp
@@ -114,7 +114,7 @@ def align(
     check_skipping(skip_existing, force)
     check_free(folder / TABLE, force=force or skip_existing)  # before the work, not after
     paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
-    jobs = plan(paths, folder, ["aligned"], report)
+    jobs = plan_outputs(paths, folder, ["aligned"], report)
     rows = _rows_of_existing(folder) if skip_existing else {}
     missing = [job for job in jobs if _name(job.outputs["aligned"], folder) not in rows]
     report.skipped += len(jobs) - len(missing)
@@ -130,7 +130,7 @@ def align(
         losses.append(outcome.loss)
         report.skipped += bool(outcome.crops) and not any(c.written for c in outcome.crops)
         for cause in outcome.failures:
-            report.fail(job.face, cause)
+            report.fail(job.source, cause)
     report.note_losses(losses)
     written = [crop for crop in crops if crop.written]
     enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in written)
@@ -205,21 +205,21 @@ class _Outcome:
     loss: str = ""  # what it holds that was not decoded
 
 
-def _align_photo(job: Job, task: _Task) -> _Outcome:
+def _align_photo(job: FilePlan, task: _Task) -> _Outcome:
     """Read a photograph, find its faces and write their crops."""
     first, outcome = job.outputs["aligned"], _Outcome()
     try:
         check_free(first, force=task.encoding["force"] or task.skip_existing)  # before the work
-        image = read_image(job.face)
+        image = read_image(job.source)
         outcome.loss = image.loss
-        for number, eyes in enumerate(task.finder.find(job.face, image.pixels), 1):
+        for number, eyes in enumerate(task.finder.find(job.source, image.pixels), 1):
             path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
             try:
                 if number > 1 and path in task.planned:
                     cause = f"face {number} would be written to {path}, as another photograph is"
                     raise MlrError(cause)
                 written = _write_crop(path, image, eyes, task)
-                outcome.crops.append(_Crop(job.face, path, eyes, written))
+                outcome.crops.append(_Crop(job.source, path, eyes, written))
             except MlrError as error:
                 outcome.failures.append(str(error))
     except MlrError as error:

@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.alignment import BORDER, EYES, face_share
+from mlr.core.alignment import BORDER, face_share
 from mlr.core.exposure import Exposure
 from mlr.core.model import LUMA, Model, check_strength
-from mlr.errors import ModelError
 from mlr.io.images import Pixels
 from mlr.photo.eyes import Eyes
 from mlr.photo.similarity import Box, Similarity, warp
@@ -226,32 +225,18 @@ def exposure_match(model: Model, face: Floats) -> tuple[Floats, Floats]:
     face : ndarray of float32, shape (height, width, channels)
         An aligned face, in [0, 1].
     """
-    noted = model.meta.get("exposure")
-    if noted is None:
+    wanted = model.info.exposure
+    if wanted is None:
         return np.ones(1, np.float32), np.zeros(1, np.float32)
     channels = model.shape[0]
     measured = face if face.shape[2] == channels else (face @ LUMA)[..., None]
-    wanted = Exposure.from_meta(noted, channels)
     pooled = len(wanted.brightness) < measured.shape[2]
     return Exposure.of_image(measured, pooled).to(wanted)
 
 
 def eye_positions(model: Model) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the eyes in the images of a model, as (x, y) in units of the sides.
-
-    Raises
-    ------
-    ModelError
-        If what the model's file says is no such thing.
-    """
-    noted = model.meta.get("eyes", EYES)
-    try:
-        (x0, y0), (x1, y1) = noted
-        if math.isfinite(x0 + y0 + x1 + y1) and (x0, y0) != (x1, y1):
-            return ((x0, y0), (x1, y1))
-    except (TypeError, ValueError):
-        pass
-    raise ModelError(f"the model's eyes are {noted!r}, expected two positions") from None
+    """Return the eyes in the images of a model, as (x, y) in units of the sides."""
+    return model.info.eyes
 
 
 def _border_fade(height: int, width: int) -> Floats:

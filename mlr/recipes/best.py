@@ -1,23 +1,23 @@
-"""The default recipe: faces are registered first, then regressed, then the change is moved back.
+"""The default recipe: register faces, regress in the common frame, move the change back.
 
 In the common frame of an expression mouths coincide, so that a small ridge regression on the
-framed pairs, with weights that all channels share, keeps what they have in common sharp:
+framed pairs, whose channels share the weights, stays sharp:
 
-- each pixel shares the samples of its neighbours (a Gaussian blur of the sums);
+- each pixel shares the samples of its neighbours (a Gaussian blur of the statistics);
 - the penalty pulls to the identity, the middle tap; the light l of the face stands for the bias;
 - the residual of the ridge is regressed, for each pixel and channel, on two features of the pair:
   l, and g = e (s - s_0), the light e on teeth times the style s beyond that without teeth, s_0;
-- what is added with g was learnt over the lips of the training set: the share of it that takes
-  their colour away is subtracted of the face's own lips instead.
+- the part of c that removes the colour of the training subjects' lips is replaced by a share of the
+  face's own lips.
 
-None of the choices depends on the data: on held-out subjects others were better by less than half a
+No parameter depends on the data: on held-out subjects others were better by less than half a
 percent, see ``benchmarks/results/registration.md``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -26,15 +26,15 @@ import numpy.typing as npt
 from mlr.core.bands import Band
 from mlr.core.exposure import Exposure
 from mlr.core.layout import Layout
-from mlr.core.model import Model, new_meta
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.fields import STEP, halved, symmetric, symmetric_field
 from mlr.core.registration.geometry import SIDE
-from mlr.core.registration.synthesis import Look, Registered
+from mlr.core.registration.synthesis import Appearance, Registered
 from mlr.core.registration.templates import UNITS
 from mlr.core.statistics import Statistics, StyleSums
 from mlr.errors import DataError, MlrError, OptionError
-from mlr.kernels.register import blur_planes, gaussian
+from mlr.kernels.blur import blur
 from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, solved
 from mlr.recipes.options import BestOptions
 from mlr.utils.options import check_options
@@ -174,20 +174,22 @@ class Best(BestOptions):
         templates, taps = head.templates, head.receptive_field
         assert templates is not None
         flipped = templates.geometry.symmetric and mirrored_taps(taps) is not None
-        looks = {}
+        appearances = {}
         for index, name in enumerate(head.expressions):
             if flipped:  # flip augmentation: what flipped pairs give is the mirror image
                 make_symmetric(weights[index, 0, :-1], taps)
                 added[index], faces[index] = symmetric(added[index]), symmetric(faces[index])
-            looks[name] = _look(head, name, added[index], faces[index], flipped)
+            appearances[name] = _appearance(head, name, added[index], faces[index], flipped)
         return Model(
             weights=weights,
             receptive_field=taps,
             expressions=head.expressions,
-            registered=Registered(templates.geometry, templates.source, templates.white, looks),
+            registered=Registered(
+                templates.geometry, templates.source, templates.eye_white, appearances
+            ),
             edge=True,
             channels=head.shape[0],
-            meta=new_meta(
+            info=ModelInfo(
                 source=head.source,
                 recipe="best",
                 prior="input",
@@ -196,19 +198,19 @@ class Best(BestOptions):
                 pairs=head.pairs,
                 digest=head.hexdigest,
                 templates=templates.digest,
-                exposure=asdict(exposure),
-            )
-            | {"eyes": templates.geometry.eyes},
+                exposure=exposure,
+                eyes=templates.geometry.eyes,
+            ),
         )
 
 
-def _look(
+def _appearance(
     head: Statistics,
     name: str,
     added: npt.NDArray[np.float32],
     face: npt.NDArray[np.float32],
     flipped: bool,
-) -> Look:
+) -> Appearance:
     """Return what is learnt of an expression; changes ``added`` in place."""
     assert head.templates is not None
     frame, target = head.templates.frames[name], head.targets[name]
@@ -219,7 +221,7 @@ def _look(
     own = face * np.float32(light * UNITS / square)  # sum l x / sum l^2
     share = replaced_share(added[1], own)
     added[1] += share * own
-    return Look(
+    return Appearance(
         template=halved(frame.template),
         variation=halved(frame.variation),
         motion=frame.motion,
@@ -236,15 +238,15 @@ def _look(
     )
 
 
-def style_note(name: str, look: Look, pairs: int) -> str:
+def style_note(name: str, appearance: Appearance, pairs: int) -> str:
     """Return a line about the style of an expression."""
-    if not look.styled:
+    if not appearance.styled:
         return f"{name}: no style, which takes at least 8 pairs (there are {pairs})"
     groups = "in one group"
-    if look.groups is not None:
-        groups = "in two groups about {:.2f} and {:.2f}".format(*look.groups)
-    share = f"the style is {look.explained:.0%} of what varies"
-    return f"{name}: {share}, {groups}; default style {round(look.style, 2):g}"
+    if appearance.groups is not None:
+        groups = "in two groups about {:.2f} and {:.2f}".format(*appearance.groups)
+    share = f"the style is {appearance.explained:.0%} of what varies"
+    return f"{name}: {share}, {groups}; default style {round(appearance.style, 2):g}"
 
 
 def replaced_share(
@@ -263,8 +265,7 @@ def replaced_share(
     """
     apart = [planes - planes.mean(axis=0, dtype=np.float32) for planes in (spread, face)]
     products = np.stack([(apart[0] * apart[1]).sum(axis=0), (apart[1] * apart[1]).sum(axis=0)])
-    products = np.ascontiguousarray(products, np.float32)
-    blur_planes(0, 2, products, gaussian(SPREAD * min(face.shape[1:]) / SIDE))
+    products = blur(products, SPREAD * min(face.shape[1:]) / SIDE)
     share = -products[0] / (products[1] + np.float32(FLOOR))
     return np.clip(share, 0, np.float32(REPLACED))
 

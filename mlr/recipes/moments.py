@@ -1,11 +1,11 @@
-"""Second moments of framed pairs, channels pooled, each pixel sharing those of its neighbours.
+"""Second moments of framed pairs, with pooled channels and blurred over neighbouring pixels.
 
-With x the sources, whose edge pixels repeat outside of the image, and t the targets,
+With x the sources, whose edge pixels repeat outside the image, and t the targets,
 
     lags[d](q) = sum_n x_n(q) x_n(q + d)      cross[k](p) = sum_n x_n(p + o_k) t_n(p)
 
-and sum_n l_n x_n, sum_n l_n t_n with the light l, for intensities in [0, 1]. Blurred, they are sums
-over the samples of a neighbourhood with the weights of a Gaussian.
+and sum_n l_n x_n, sum_n l_n t_n with the light l, for intensities in [0, 1]. The blur
+makes them sums over the samples of a neighbourhood, weighted by a Gaussian.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Index = npt.NDArray[np.int64]
 
 
 def halo_for(field: ReceptiveField, sigma: float) -> int:
-    """Return how many rows around those of a band its moments depend on."""
+    """Return how many rows around a band its moments depend on."""
     return radius_of(sigma) + 3 * _reach(field)
 
 
 def moments_bytes(field: ReceptiveField, sigma: float, width: int, rows: int) -> int:
-    """Return the bytes that `solved` takes for a band of so many rows."""
+    """Return the bytes that `solved` allocates for a band of so many rows."""
     margin = 2 * (radius_of(sigma) + _reach(field))
     planes = len(field.lag_table.lags) + len(field) + 2
     around = (rows + margin) * (width + margin)
@@ -46,11 +46,11 @@ def solved(
     prior: Float,
     band: Band,
 ) -> Float:
-    """Solve the ridge regression of an expression that every pixel shares with its neighbours.
+    """Solve the ridge regression of an expression for blurred moments.
 
         w(p) = (G(p) + D)^-1 (b(p) + D w0),      G, b blurred
 
-    The last regressor is the light l_n of the pair, in the place of the 1 of a bias.
+    The last regressor is the light l_n of the pair, instead of the 1 of a bias.
 
     Parameters
     ----------
@@ -141,16 +141,16 @@ def residual(
 
 
 class _Extended:
-    """Look-up of planes as if images went on beyond their edges with the pixels there.
+    """Reads planes as if edge pixels repeated outside the image.
 
     Parameters
     ----------
     band : Band
-        Rows wanted, whose crop the planes are of.
+        The planes are those of its crop.
     width : int
         Of the image.
     margin : int
-        Pixels around the rows wanted.
+        Pixels to extend the band by.
     """
 
     def __init__(self, band: Band, width: int, margin: int) -> None:
@@ -166,32 +166,32 @@ class _Extended:
     def products(
         self, planes: npt.NDArray[np.generic], offsets: Index, offset: Index, symmetric: bool
     ) -> Float:
-        """Return sum_n x_n(p) y_n(p + offset), extended, out of such planes.
+        """Return sum_n x_n(p) y_n(p + offset), extended.
 
-        Where one of the two pixels lies beyond an edge, they are nearer to each other.
+        Outside the image both pixels are clipped to its edge, so that their offset is smaller.
 
         Parameters
         ----------
         planes : ndarray, shape (offsets, rows of the crop, width)
         offsets : ndarray of int64, shape (offsets, 2)
-            Of which there are planes; with each also all between it and (0, 0).
+            Of the planes; with each offset those between it and (0, 0) are needed.
         offset : ndarray of int64, shape (2,)
             One of them.
         symmetric : bool
-            x and y are the same, and planes stand for -offset, seen from the other pixel, too.
+            x and y are the same, so that a plane also serves -offset.
         """
         y, x = self._at(0, 0)
-        there_y, there_x = self._at(*offset.tolist())
-        down, across = there_y - y, there_x - x
-        place = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
+        other_y, other_x = self._at(*offset.tolist())
+        down, across = other_y - y, other_x - x
+        planes_at = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
         result = np.empty((len(y), len(x)))
         for dy in np.unique(down).tolist():
             for dx in np.unique(across).tolist():
                 rows, columns = np.flatnonzero(down == dy), np.flatnonzero(across == dx)
-                if (dy, dx) in place:
-                    plane, v, u = planes[place[dy, dx]], y, x
+                if (dy, dx) in planes_at:
+                    plane, v, u = planes[planes_at[dy, dx]], y, x
                 elif symmetric:
-                    plane, v, u = planes[place[-dy, -dx]], there_y, there_x
+                    plane, v, u = planes[planes_at[-dy, -dx]], other_y, other_x
                 else:
                     raise KeyError((dy, dx))
                 found = plane[v[rows, None] - self._above, u[columns]]
@@ -199,7 +199,7 @@ class _Extended:
         return result
 
     def _at(self, dy: int, dx: int) -> tuple[Index, Index]:
-        """Return the pixels that those at an offset repeat."""
+        """Return the pixels inside the image that are nearest to those at an offset."""
         return (
             np.clip(self._rows + dy, 0, self._height - 1),
             np.clip(self._columns + dx, 0, self._width - 1),
@@ -207,7 +207,7 @@ class _Extended:
 
 
 def is_closed(field: ReceptiveField) -> bool:
-    """Tell whether a field has, with each tap, those between it and the middle one."""
+    """Return whether a field has, with each tap, those between it and the middle one."""
     taps = set(field.offsets)
     return (0, 0) in taps and all(
         (dy - _sign(dy), dx) in taps and (dy, dx - _sign(dx)) in taps for dy, dx in taps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mlr.core.bands import Band
 from mlr.core.exposure import Exposure
 from mlr.core.layout import Layout
-from mlr.core.model import Model, new_meta
+from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve, solving_bytes
 from mlr.core.statistics import Statistics
@@ -110,13 +110,13 @@ class Paper(PaperOptions):
             weights=solved[0],
             receptive_field=head.receptive_field,
             expressions=head.expressions,
-            meta=new_meta(
+            info=ModelInfo(
                 source=head.source,
                 recipe="paper" if as_published else "custom",
                 penalty=self.penalty,
                 prior="zero",
                 pairs=head.pairs,
                 digest=head.hexdigest,
-                exposure=asdict(exposure),
+                exposure=exposure,
             ),
         )

@@ -1,1 +1,1 @@
-"""From a model and images to images: folders, photographs, animations and clips."""
+"""Synthesis of images, photographs, animations and clips with a model."""

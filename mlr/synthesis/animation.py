@@ -2,195 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 
-from mlr.errors import ImageError
+from mlr.errors import ImageError, MlrError
 from mlr.io.files import replacing, replacing_folder
-from mlr.io.images import PNG_LEVEL, QUALITY, Pixels, write_image
+from mlr.io.images import PNG_LEVEL, QUALITY, Image, Pixels, encode, write_image
 from mlr.io.outputs import FRAMES_FOLDER
 from mlr.io.provenance import Record, to_exif, to_json
 
-#: Kinds of file that hold an animation: what Pillow calls them, None for a folder.
+#: Pillow's formats of animations by suffix; None for a folder.
 ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
-FRAMES = 24  # in one run there and back
-PALETTE_PIXELS = 50_000  # that the colours of a GIF are chosen from
-SECONDS = 2.0  # that it takes
-KEPT = 100 << 20  # bytes of frames that are kept for the way back
+FRAMES = 24
+SECONDS = 2.0
+PALETTE_PIXELS = 50_000  # number of pixels that the palette of a GIF is computed from
+CACHE_BYTES = 100 << 20  # size of the changed images that are cached
 
 Change = Callable[[float], Pixels]
 
 
 def eased_strengths(frames: int = FRAMES, peak: float = 1.0) -> list[float]:
-    """Return the strength of each frame: peak (1 - cos(2 pi k / frames)) / 2, which starts gently.
-
-    The first is 0 and the one half-way is the peak, if their number is even. The last one leads to
-    the first, so that the animation runs on without a jolt.
-    """
-    way = np.arange(frames)
-    turn = 2 * np.pi * np.minimum(way, frames - way) / frames  # the same bits there and back
-    return [float(strength) for strength in peak * (1 - np.cos(turn)) / 2]
+    """Return the strength of each image: peak (1 - cos(2 pi k / frames)) / 2, a smooth loop."""
+    index = np.arange(frames)
+    angle = 2 * np.pi * np.minimum(index, frames - index) / frames  # rises and falls identically
+    return [float(strength) for strength in peak * (1 - np.cos(angle)) / 2]
 
 
 def write_animation(
     path: Path,
     change: Change,
-    alpha: Pixels | None = None,
+    image: Image,
     *,
     strength: float = 1.0,
-    frames: int = FRAMES,
-    seconds: float = SECONDS,
-    icc: bytes | None = None,
     record: Record | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     force: bool = False,
 ) -> None:
-    """Write an animation that runs from the input to an expression and back, for ever.
+    """Write an endless animation from an image to an expression and back.
 
-    GIF has 256 colours. WebP and folders take frames as they are made, and frames of the way there
-    are kept for the way back while there is room; of the other two Pillow keeps all in memory until
-    they are written. A folder has ``00.png``, ``01.png`` and so on, which
-    keep 16 bits, and each of which says its own strength.
-
-    Parameters
-    ----------
-    path : Path
-        File or folder to write; its suffix is one of `ANIMATED`.
-    change : function of float
-        Returns the image with so much of the expression: uint8 or uint16, shape (height, width, 1
-        or 3). Files show 16 bits with 8.
-    alpha : ndarray, shape (height, width), optional
-        Opacity of every frame; left out of GIF.
-    strength : float
-        Strength of the expression half-way.
-    frames : int
-        How many there are.
-    seconds : float
-        How long they take together.
-    icc : bytes, optional
-        Colour profile; not for GIF.
-    record : mapping, optional
-        What the file shall say of itself, see `mlr.io.provenance`.
-    quality : int
-        Of WebP, from 1 to 100.
-    png_level : int
-        How hard to compress PNG, from 0 to 9.
-    force : bool
-        Replace an existing file.
-
-    Raises
-    ------
-    ImageError
-        If the suffix is another one.
-    OutputExistsError
-        If the file exists and ``force`` is false.
-    MlrError
-        If it cannot be written.
+    The suffix of ``path`` is one of `ANIMATED`. A folder gets numbered files such as ``00.png``, of
+    the same bit depth as the image, each with the record of its own strength. Other animations have
+    8 bits; GIF has 256 colours, no alpha and no colour profile. ``change`` returns the image with
+    an expression of a strength; the largest one is ``strength``. Further parameters and errors are
+    those of `write_image`.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
-        raise ImageError(f"{path}: cannot hold an animation; use {', '.join(ANIMATED)}")
-    strengths, change = eased_strengths(frames, strength), _remembered(change)
+        raise ImageError(f"{path}: cannot store an animation; use {', '.join(ANIMATED)}")
+    strengths, alpha, icc = eased_strengths(peak=strength), image.alpha, image.icc
+    change = lru_cache(CACHE_BYTES // image.pixels.nbytes)(change)  # each strength occurs twice
     kind = ANIMATED[suffix]
     if kind is None:
-        _write_frames(path, change, alpha, strengths, icc, record, png_level, force)
+        with replacing_folder(path, force=force) as folder:
+            for number, each in enumerate(strengths):
+                exif = to_exif(None if record is None else {**record, "strength": each})
+                file = folder / f"{number:02}.png"
+                write_image(file, change(each), alpha, icc=icc, exif=exif, png_level=png_level)
         return
-    options: dict[str, Any] = {
-        "GIF": {},
-        "WEBP": {"quality": quality},
-        "PNG": {"compress_level": png_level},
-    }[kind]
+    options: dict[str, Any] = {"duration": round(1000 * SECONDS / FRAMES), "loop": 0}
+    options |= {"WEBP": {"quality": quality}, "PNG": {"compress_level": png_level}}.get(kind, {})
+    palette = None
     if kind == "GIF":
-        alpha = None
+        alpha, palette = None, _palette(change, strength)
         options |= {} if record is None else {"comment": to_json(record).encode()}
     else:
         options |= {"exif": to_exif(record)} | ({"icc_profile": icc} if icc else {})
-    pictures: Iterator[PIL.Image.Image] = (_picture(change(each), alpha) for each in strengths)
-    if kind == "GIF":
-        pictures = _with_one_palette(pictures, change, strength)
-    with replacing(path, force=force) as file:
+    images = (_to_pillow(change(each), alpha, palette) for each in strengths)
+    if palette is not None:
+        options |= {"mode": "P", "palette": bytes(palette.getpalette() or [])}
+    with replacing(path, force=force) as output:
         try:
-            first = next(pictures)
-            first.save(
-                file,
-                kind,
-                save_all=True,
-                append_images=list(pictures) if kind == "PNG" else pictures,  # runs through twice
-                duration=round(1000 * seconds / frames),
-                loop=0,
-                **options,
-            )
+            first = np.asarray(next(images))
+            others = list(images) if kind == "PNG" else images  # its encoder iterates twice
+            encode(output, first, kind, save_all=True, append_images=others, **options)
+        except MlrError:
+            raise
         except (ValueError, TypeError, KeyError) as error:
             raise ImageError(f"{path}: cannot be encoded: {error}") from error
 
 
-def _remembered(change: Change) -> Change:
-    """Return the same function, but it keeps what it returns while there is room."""
-    kept: dict[float, Pixels] = {}
-
-    def remembered(strength: float) -> Pixels:
-        if strength in kept:
-            return kept[strength]
-        pixels = change(strength)
-        if (len(kept) + 1) * pixels.nbytes <= KEPT:
-            kept[strength] = pixels
-        return pixels
-
-    return remembered
-
-
-def _write_frames(
-    path: Path,
-    change: Change,
-    alpha: Pixels | None,
-    strengths: list[float],
-    icc: bytes | None,
-    record: Record | None,
-    png_level: int,
-    force: bool,
-) -> None:
-    """Write a folder of numbered PNG files."""
-    digits = len(str(len(strengths) - 1))
-    with replacing_folder(path, force=force) as folder:
-        for number, strength in enumerate(strengths):
-            exif = to_exif(None if record is None else {**record, "strength": strength})
-            file = folder / f"{number:0{digits}}.png"
-            write_image(file, change(strength), alpha, icc=icc, exif=exif, png_level=png_level)
-
-
-def _picture(pixels: Pixels, alpha: Pixels | None = None) -> PIL.Image.Image:
-    """Return pixels, and their opacity if there is any, as Pillow holds them."""
-    pixels = _eight_bits(pixels)
+def _to_pillow(
+    pixels: Pixels, alpha: Pixels | None, palette: PIL.Image.Image | None
+) -> PIL.Image.Image:
+    """Return an 8-bit image for Pillow, in the colours of a palette unless it is None."""
+    pixels = _to_8_bit(pixels)
     if alpha is not None:
-        pixels = np.dstack([pixels, _eight_bits(alpha)])
-    return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        pixels = np.dstack([pixels, _to_8_bit(alpha)])
+    image = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if palette is None:
+        return image
+    return image.quantize(palette=palette, dither=PIL.Image.Dither.NONE)  # dither would flicker
 
 
-def _with_one_palette(
-    pictures: Iterator[PIL.Image.Image], change: Change, strength: float
-) -> Iterator[PIL.Image.Image]:
-    """Yield frames in the colours of the input, of the expression and of what lies between.
+def _palette(change: Change, strength: float) -> PIL.Image.Image | None:
+    """Return an image whose palette a GIF uses, or None for grey images.
 
-    One palette for all does not flicker, and makes half the file of one for each frame. Colours are
-    chosen by how much of the range they cover: by how many pixels they have, lips turn grey. No
-    dithering, which would crawl.
+    A common palette avoids flicker. Its colours are chosen by how much of the colour range they
+    cover; chosen by the number of pixels, they would turn lips grey.
     """
-    extremes = np.vstack([_eight_bits(change(share * strength)) for share in (0, 0.5, 1)])
+    extremes = np.vstack([_to_8_bit(change(share * strength)) for share in (0, 0.5, 1)])
     if extremes.shape[2] == 1:
-        yield from pictures
-        return
+        return None
     step = max(1, round((extremes.size / 3 / PALETTE_PIXELS) ** 0.5))
-    palette = PIL.Image.fromarray(extremes[::step, ::step]).quantize(
+    return PIL.Image.fromarray(extremes[::step, ::step]).quantize(
         256, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=1
     )
-    for picture in pictures:
-        yield picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE)
 
 
-def _eight_bits(pixels: Pixels) -> Pixels:
+def _to_8_bit(pixels: Pixels) -> Pixels:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels

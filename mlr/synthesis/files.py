@@ -1,4 +1,4 @@
-"""Synthesis of files: faces are found in images and clips, changed, composited and written."""
+"""Synthesis from files to files: images, photographs, animations and clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from mlr.core.model import Model, check_shares, check_strength, mix_name
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.io.clips import change_clip, is_clip
-from mlr.io.files import check_free, check_free_folder
+from mlr.io.files import check_free
 from mlr.io.images import (
     ENCODINGS,
     PNG_LEVEL,
@@ -23,7 +23,7 @@ from mlr.io.images import (
     resized,
     write_image,
 )
-from mlr.io.outputs import FRAMES_FOLDER, Job, check_skipping, plan
+from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, plan_outputs
 from mlr.io.provenance import new_record, to_exif
 from mlr.photo.composite import change_frame, changer, eye_positions
 from mlr.photo.eyes import Eyes
@@ -37,7 +37,7 @@ Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Style = float | Mapping[str, float] | None
 Size = tuple[int, ...]  # height and width, in pixels
 
-BATCH = 32  # files of a task of the executor
+BATCH = 32  # files per task of an executor
 
 
 def synthesize(
@@ -65,14 +65,14 @@ def synthesize(
 ) -> list[Path]:
     """Change the expression of faces in image files, clips and folders of them.
 
-    An image of the model's size is an aligned face, and so is every image with ``resize``. Any
-    other, and every one that the table of eyes lists, is a photograph: its faces are changed where
-    they are, see `mlr.photo.composite`, and it keeps its size. The same holds for the frames of
-    clips, in which faces are followed, see `mlr.photo.track`.
+    Images of the model's size are aligned faces; with ``resize`` all images are. Other images, and
+    those listed in the table of eyes, are photographs: faces are found, and changed in place, see
+    `mlr.photo.composite`. The same holds for clips, in which faces are tracked, see
+    `mlr.photo.track`.
 
-    Names and subfolders are kept. Without ``output``, the images of a folder ``F`` go to the folder
-    ``F-<expression>`` next to it, and a file ``face.png`` to ``face-<expression>.png``. The name of
-    a mix of expressions is that of `mlr.core.model.mix_name`.
+    Names and subfolders are kept. Without ``output``, the images of a folder ``F`` are written to
+    the folder ``F-<expression>`` next to it, and a file ``face.png`` to ``face-<expression>.png``.
+    Mixes of expressions are named by `mlr.core.model.mix_name`.
 
     Parameters
     ----------
@@ -89,38 +89,38 @@ def synthesize(
     strength : float
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     style : float or mapping of str to float, optional
-        For all expressions, or for each: see `Model.synthesize`.
+        Style of all expressions, or of each: see `Model.synthesize`.
     resize : bool
-        Resize aligned faces of another size to that of the model.
+        Resize aligned faces to the size of the model.
     align : bool
-        Treat every image as a photograph, even one of the model's size.
+        Treat all images as photographs, even those of the model's size.
     eyes : path, optional
-        CSV file of eyes, see `mlr.photo.eyes.EyeTable`. Eyes in photographs that it does not list
-        are detected, which needs ``mlr[align]``.
+        CSV file of eyes, see `mlr.photo.eyes.EyeTable`. Eyes that it does not list are detected,
+        which needs ``mlr[align]``.
     face : "all", "largest" or int
-        Which of several faces in a photograph: all, or one by its rank in size.
+        Which faces of a photograph to change: all, or one by its rank in size.
     animate : bool
-        Write an animation from the face to the expression and back: GIF, unless the suffix in
-        ``format`` or ``output`` is that of WebP, PNG or ``frames``, a folder of PNG files.
+        Write an animation from the face to the expression and back: GIF, unless ``format`` or the
+        suffix of ``output`` is that of WebP, PNG or ``frames``, a folder of PNG files.
     format : str, optional
-        Suffix of the images to write, as "jpg"; by default that of each input.
+        Suffix of the images to write, such as "jpg"; by default that of each input.
     quality : int
-        Of JPEG and WebP files, from 1 to 100.
+        Quality of JPEG and WebP files, from 1 to 100.
     png_level : int
         Compression level of PNG files, from 0 to 9.
     metadata : bool
-        Record in each file how it was made, see `mlr.io.provenance`.
+        Write a record of the synthesis to each file, see `mlr.io.provenance`.
     executor : Executor, optional
-        Runs the synthesis in other processes, as for `mlr.train`; by default it runs in threads.
-        The workers must see the same folders.
+        Runs the synthesis in other processes, which must see the same folders; by default it runs
+        in threads.
     threads : int, optional
-        By default one for each processor.
+        Number of threads; by default that of processors.
     skip_existing : bool
-        Skip existing outputs, which do not count as failures.
+        Skip existing outputs.
     force : bool
-        Overwrite existing files, the inputs too if they are the outputs.
+        Overwrite existing files, even inputs that are their own outputs.
     report : Report, optional
-        Receives progress, notes and the files that fail.
+        Shows progress and notes, and collects the files that fail.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def synthesize(
     OptionError
         If the strength, a style, a share or another option is invalid.
     MlrError
-        If one ``output`` file would hold several outputs.
+        If ``output`` is a file, but there are several outputs.
     """
     check_strength(strength)
     check_skipping(skip_existing, force)
@@ -150,58 +150,52 @@ def synthesize(
     targets = _targets(model, target)
     model.styles_of(style, model.expressions)
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    if executor is not None:  # its workers may be in other folders
+    if executor is not None:  # its workers may have other working directories
         paths = [path.absolute() for path in paths]
         output = None if output is None else Path(output).absolute()
-    jobs = plan(paths, output, list(targets), report, suffix, force=force)
+    plans = plan_outputs(paths, output, list(targets), report, suffix, force=force)
     encoding = {"quality": quality, "png_level": png_level, "force": force}
-    saving = _Saving(animate, metadata, skip_existing, encoding)
     aligned = True if resize else False if align else None
-    task = _Task(model, targets, strength, style, finder, aligned, saving)
+    settings = _Settings(
+        *(model, targets, strength, style, finder, aligned),
+        *(animate, metadata, skip_existing, encoding),
+    )
     outcomes: list[_Outcome] = []
     with limited(threads):
-        results = map_items(executor, _synthesize_file, jobs, task, BATCH)
-        progress = report.progress(results, len(jobs), "synthesizing")
-        for job, outcome in zip(jobs, progress, strict=True):
+        results = map_items(executor, _synthesize_file, plans, settings, BATCH)
+        progress = report.progress(results, len(plans), "synthesizing")
+        for plan, outcome in zip(plans, progress, strict=True):
             outcomes.append(outcome)
             report.skipped += outcome.skipped
             for cause, path in outcome.failures:
-                report.fail(job.face, cause, path)
+                report.fail(plan.source, cause, path)
     written = [path for outcome in outcomes for path in outcome.written]
     report.done += len(written)
     report.note_losses(outcome.loss for outcome in outcomes)
     _note_faces(report, [o.faces for o in outcomes if o.faces is not None], model)
     bare = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
     if bare:
-        report.note(f"note: {counted(bare, 'output')} in BMP, which cannot say how it was made")
+        report.note(f"note: {counted(bare, 'output')} in BMP, which cannot store the record")
     return written
 
 
 @dataclass(frozen=True)
-class _Saving:
-    """How outputs are written."""
-
-    animate: bool
-    metadata: bool
-    skip_existing: bool
-    encoding: dict[str, Any]  # quality, png_level and force of `write_image`
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What to do with every file."""
+class _Settings:
+    """Settings that all files share."""
 
     model: Model
     targets: dict[str, Target]  # by the names of their outputs
     strength: float
     style: Style
     finder: FaceFinder
-    aligned: bool | None  # whether all images are aligned faces; None: those of the model's size
-    saving: _Saving
+    aligned: bool | None  # whether images are aligned faces; None: those of the model's size are
+    animate: bool
+    metadata: bool
+    skip_existing: bool
+    encoding: dict[str, Any]  # quality, png_level and force of `write_image`
 
     @property
     def size(self) -> Size:
-        """Height and width of the model's images."""
         return self.model.shape[1:]
 
     def is_photograph(self, file: Path, size: Size) -> bool:
@@ -210,46 +204,43 @@ class _Task:
         return self.finder.knows(file) or not aligned
 
     def record(self, name: str) -> dict[str, Any] | None:
-        """Return the record of how an output is made, if it is to be written."""
-        if not self.saving.metadata:
-            return None
-        return new_record(name, self.strength, self.model.sha256, self.style)
+        """Return the record of an output, unless records are disabled."""
+        record = new_record(name, self.strength, self.model.sha256, self.style)
+        return record if self.metadata else None
 
 
 @dataclass
 class _Outcome:
-    """What became of a file."""
+    """Results of a file."""
 
     written: list[Path] = field(default_factory=list)
-    skipped: int = 0  # outputs that existed already
-    failures: list[tuple[str, Path]] = field(default_factory=list)  # cause, and output
-    loss: str = ""  # what the input holds that was not decoded
-    faces: list[Eyes] | None = None  # of a photograph
+    skipped: int = 0  # number of outputs that existed
+    failures: list[tuple[str, Path]] = field(default_factory=list)  # causes and outputs
+    loss: str = ""  # of `Image`
+    faces: list[Eyes] | None = None  # in a photograph
 
 
-def _synthesize_file(job: Job, task: _Task) -> _Outcome:
-    """Read an image, find its faces, and write it with each expression; or change a clip."""
-    outputs = job.outputs
-    if task.saving.skip_existing:
+def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
+    """Write all outputs of an image or clip."""
+    outputs = plan.outputs
+    if settings.skip_existing:
         outputs = {name: path for name, path in outputs.items() if not path.exists()}
-    outcome = _Outcome(skipped=len(job.outputs) - len(outputs))
+    outcome = _Outcome(skipped=len(plan.outputs) - len(outputs))
     if not outputs:
         return outcome
-    if is_clip(job.face):
-        write = partial(_write_clip, task, job.face)
+    if is_clip(plan.source):
+        write = partial(_write_clip, settings, plan.source)
     else:
-        path = next(iter(outputs.values()))
         try:
-            for path in outputs.values():  # before the work, not after
-                folder = task.saving.animate and path.suffix.lower() == FRAMES_FOLDER
-                check = check_free_folder if folder else check_free
-                check(path, force=task.saving.encoding["force"])
-            image, faces = _read(job.face, task)
+            for path in outputs.values():  # fails before the computation
+                folder = settings.animate and path.suffix.lower() == FRAMES_FOLDER
+                check_free(path, force=settings.encoding["force"], folder=folder)
+            image, faces = _read(plan.source, settings)
         except MlrError as error:
             outcome.failures.append((str(error), path))
             return outcome
         outcome.loss, outcome.faces = image.loss, faces
-        write = partial(_write_image, task, image, faces)
+        write = partial(_write_image, settings, image, faces)
     for name, path in outputs.items():
         try:
             write(name, path)
@@ -259,95 +250,95 @@ def _synthesize_file(job: Job, task: _Task) -> _Outcome:
     return outcome
 
 
-def _read(file: Path, task: _Task) -> tuple[Image, list[Eyes] | None]:
-    """Return a photograph and its faces; or an aligned face in the model's size, and None."""
+def _read(file: Path, settings: _Settings) -> tuple[Image, list[Eyes] | None]:
+    """Return a photograph and its faces, or an aligned face in the model's size and None."""
     image = read_image(file)
     size = image.pixels.shape[:2]
-    if not task.is_photograph(file, size):
+    if not settings.is_photograph(file, size):
         alpha = image.alpha
         if alpha is not None:
-            alpha = _fitted(alpha[..., None], task.size)[..., 0]
-        return replace(image, pixels=_fitted(image.pixels, task.size), alpha=alpha), None
-    with _hint_to_resize(size, task.size):
-        return image, task.finder.find(file, image.pixels)
+            alpha = _fitted(alpha[..., None], settings.size)[..., 0]
+        return replace(image, pixels=_fitted(image.pixels, settings.size), alpha=alpha), None
+    with _hint_to_resize(size, settings.size):
+        return image, settings.finder.find(file, image.pixels)
 
 
 def _write_image(
-    task: _Task, image: Image, faces: list[Eyes] | None, name: str, path: Path
+    settings: _Settings, image: Image, faces: list[Eyes] | None, name: str, path: Path
 ) -> None:
-    """Write an image with one expression: still, or as an animation."""
-    target, record = task.targets[name], task.record(name)
+    """Write an image with one expression, or an animation to it."""
+    target, record = settings.targets[name], settings.record(name)
+    strength, encoding = settings.strength, settings.encoding
     if faces is None:
-        change = task.model.changer(image.pixels, target, task.style)
+        change = settings.model.changer(image.pixels, target, settings.style)
     else:
-        change = changer(task.model, image.pixels, faces, target, task.style)
-    common = {"icc": image.icc, **task.saving.encoding}
-    if task.saving.animate:
-        write_animation(path, change, image.alpha, strength=task.strength, record=record, **common)
+        change = changer(settings.model, image.pixels, faces, target, settings.style)
+    if settings.animate:
+        write_animation(path, change, image, strength=strength, record=record, **encoding)
     else:
-        write_image(path, change(task.strength), image.alpha, exif=to_exif(record), **common)
+        exif = to_exif(record)
+        write_image(path, change(strength), image.alpha, icc=image.icc, exif=exif, **encoding)
 
 
-def _write_clip(task: _Task, clip: Path, name: str, path: Path) -> None:
-    """Write a clip with one expression, frame by frame."""
-    if task.saving.animate:
-        raise ImageError("is a clip, which moves already; --animate is for images")
-    model, wanted = task.model, (task.targets[name], task.strength, task.style)
+def _write_clip(settings: _Settings, clip: Path, name: str, path: Path) -> None:
+    """Write a clip with one expression."""
+    if settings.animate:
+        raise ImageError("is a clip; --animate is for images")
+    model = settings.model
+    change = (settings.targets[name], settings.strength, settings.style)
 
     def changed(frames: Iterator[Pixels], size: Size) -> Iterator[Pixels]:
-        if task.is_photograph(clip, size):
-            with _hint_to_resize(size, task.size):
-                tracked = task.finder.follow(clip, frames)
-                yield from ordered_map(lambda each: change_frame(model, each, *wanted), tracked, 1)
+        if settings.is_photograph(clip, size):
+            with _hint_to_resize(size, settings.size):
+                tracked = settings.finder.follow(clip, frames)
+                yield from ordered_map(lambda each: change_frame(model, each, *change), tracked, 1)
         else:
-            yield from ordered_map(
-                lambda frame: model.synthesize(_fitted(frame, task.size), *wanted), frames, 1
-            )
+            fitted = (_fitted(frame, settings.size) for frame in frames)
+            yield from ordered_map(lambda frame: model.synthesize(frame, *change), fitted, 1)
 
-    force = task.saving.encoding["force"]
-    change_clip(clip, path, changed, record=task.record(name), force=force)
+    force = settings.encoding["force"]
+    change_clip(clip, path, changed, record=settings.record(name), force=force)
 
 
 @contextmanager
-def _hint_to_resize(size: Size, wanted: Size) -> Iterator[None]:
-    """Add to what goes wrong with a photograph that it might be an aligned face of another size."""
+def _hint_to_resize(size: Size, expected: Size) -> Iterator[None]:
+    """Add to errors of a photograph that it might be an aligned face of another size."""
     try:
         yield
     except ImageError as error:
-        if size == wanted:
+        if size == expected:
             raise
         raise ImageError(
-            f"is {size[1]}x{size[0]} px, but the model works on {wanted[1]}x{wanted[0]} px; "
+            f"is {size[1]}x{size[0]} px, but the model works on {expected[1]}x{expected[0]} px; "
             f"give --resize if it is an aligned face; as a photograph: {error}"
         ) from error
 
 
 def _fitted(pixels: Pixels, size: Size) -> Pixels:
-    """Return an image resized to the model's size."""
+    """Return an image in the model's size."""
     return pixels if pixels.shape[:2] == size else resized(pixels, size[0], size[1])
 
 
 def _suffix(format: str | None, animate: bool) -> str | None:
-    """Return the suffix of the outputs; None if each input decides."""
+    """Return the suffix of outputs, or None for that of each input."""
     if format is None:
         return ".gif" if animate else None
     suffix = f".{format.lower().removeprefix('.')}"
-    written_as = ANIMATED if animate else ENCODINGS
-    if suffix not in written_as:
-        names = ", ".join(each.removeprefix(".") for each in written_as)
-        what = "animations" if animate else "images"
-        raise OptionError(f"{what} cannot be written as {suffix[1:]}; there is: {names}")
+    kinds, known = ("animations", ANIMATED) if animate else ("images", ENCODINGS)
+    if suffix not in known:
+        names = ", ".join(each.removeprefix(".") for each in known)
+        raise OptionError(f"{kinds} cannot be written as {suffix[1:]}; use {names}")
     return suffix
 
 
 def _targets(model: Model, target: Target | Sequence[Target]) -> dict[str, Target]:
     """Return each expression or mix by the name of its outputs; by default all expressions."""
-    wanted = [target] if isinstance(target, str | Mapping) else list(target) or model.expressions
+    targets = [target] if isinstance(target, str | Mapping) else list(target) or model.expressions
     named: dict[str, Target] = {}
-    for each in wanted:
+    for each in targets:
         name = each if isinstance(each, str) else mix_name(each)
         if named.setdefault(name, each) != each:
-            raise OptionError(f"two different outputs would be called {name!r}; make one at a time")
+            raise OptionError(f"two different outputs would be named {name!r}; write one at a time")
     for each in named.values():
         if not isinstance(each, str):
             check_shares(each)
@@ -357,7 +348,7 @@ def _targets(model: Model, target: Target | Sequence[Target]) -> dict[str, Targe
 
 
 def _note_faces(report: Report, photographs: Sequence[Sequence[Eyes]], model: Model) -> None:
-    """Note how many faces are in the photographs, and how many are smaller than the model."""
+    """Note the number of faces in photographs, and of those smaller than the model's size."""
     if not photographs:
         return
     faces = [eyes for photograph in photographs for eyes in photograph]

@@ -1,7 +1,7 @@
-"""Checkpoints: finished shards of a training set, kept so that a killed run goes on from there.
+"""Checkpoints: finished shards of a training set, from which a killed run continues.
 
-A checkpoint is a folder with ``manifest.json``, which says what the sums are, and a statistics file
-for each finished shard, whose metadata name its subjects and the SHA-256 of each of their files.
+A checkpoint is a folder with ``manifest.json``, which describes the statistics, and a statistics
+file for each finished shard, whose metadata hold its subjects and the SHA-256 of their files.
 Nothing is used unchecked: a shard counts if its checksums hold and all its files have the digests
 they had. Forged statistics with correct checksums are not detected.
 """
@@ -22,7 +22,7 @@ from mlr._version import __version__
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import digest_of as digest_of_templates
 from mlr.errors import DataError, MlrError, ModelError
-from mlr.io.files import file_digest, lock, open_regular, replacing
+from mlr.io.files import at_end, file_digest, lock, open_regular, replacing
 from mlr.io.npz import meta_of, read_npz, write_npz
 from mlr.io.pairs import Subject
 from mlr.io.statistics_file import load_statistics, save_statistics
@@ -81,11 +81,15 @@ class Checkpoint:
                     )
             self._keep_templates()
             self._tidy_up()
-            yield
-            self._tidy_up()
+            at_end.append(self._tidy_up)
+            try:
+                yield
+            finally:
+                at_end.remove(self._tidy_up)
+                self._tidy_up()
 
     def _keep_templates(self) -> None:
-        """Write the templates for runs that go on from here."""
+        """Write the templates for runs that continue from here."""
         path, templates = self.folder / TEMPLATES, self.plan.templates
         if templates is None or path.exists():
             return

@@ -36,7 +36,7 @@ class Format:
 
 @dataclass(frozen=True)
 class DecodedSubject:
-    """A subject with the pixels of those images that could be decoded.
+    """A subject with its decoded images.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ def as_channels(pixels: Pixels, channels: int) -> Pixels:
 def _fitting(
     subject: Subject, headers: dict[str, Header], size: tuple[int, int], report: Report
 ) -> Subject | None:
-    """Return the subject with the images that have the set's size, or None if no pair is left."""
+    """Return the subject with the images of the set's size, or None if no pair is left."""
     first, *others = subject.files
     source = headers.get(first)
     if source is None:
@@ -167,7 +167,7 @@ def _fitting(
 
 
 def _fitted(image: Image, image_format: Format) -> Image:
-    """Return the image with the channels of the set; its header may have lied about its size."""
+    """Return the image with the channels of the set; raise if its header was wrong."""
     height, width, channels = image.pixels.shape
     if (height, width) != (image_format.height, image_format.width):
         raise ImageError(f"is {width}x{height} px when decoded, expected {image_format}")

@@ -15,13 +15,13 @@ from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import area_averaged
 from mlr.core.registration.geometry import feature_size
 from mlr.core.registration.groupwise import templates_of
-from mlr.core.registration.templates import FramedPair, Templates, framed, white_of
+from mlr.core.registration.templates import FramedPair, Templates, eye_white_of, framed
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError
 from mlr.io.files import file_digest
 from mlr.io.images import Pixels
 from mlr.io.pairs import Subject
-from mlr.kernels.parallel import share_out
+from mlr.kernels.parallel import parallel_for
 from mlr.training.decode import DecodedSubject, Format, decoded
 from mlr.utils.progress import Report, Silent
 from mlr.utils.threads import ordered_map
@@ -69,7 +69,7 @@ def framed_arrays(
     before = _unit(source)
     features = features_of(before)
     field = templates.source_field(features)
-    white = white_of(templates.geometry, features, field) / templates.white
+    eye_white = eye_white_of(templates.geometry, features, field) / templates.eye_white
     pairs = {}
     for name, image in sorted(targets.items()):
         if name not in templates.frames:
@@ -82,7 +82,7 @@ def framed_arrays(
             _planar(before),
             features,
             field,
-            white,
+            eye_white,
             _planar(after),
             features_of(after),
         )
@@ -218,7 +218,7 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
         for n in range(begin, end):
             (pairs[n],) = framed_arrays(sources[n], {name: images[n]}, templates).values()
 
-    share_out(fill, len(sources))
+    parallel_for(fill, len(sources))
     ordered = [pairs[n] for n in range(len(sources))]
     return statistics_of_arrays(
         np.stack([as_pixels(pair.source, sources.dtype) for pair in ordered]),

@@ -66,8 +66,3 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         check_options(self)
-
-    @property
-    def in_shards(self) -> bool:
-        """Whether subjects are accumulated in shards."""
-        return any(value is not None for value in (self.checkpoint, self.shard, self.executor))

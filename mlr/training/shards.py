@@ -10,7 +10,7 @@ from pathlib import Path
 from mlr.core.statistics import Statistics
 from mlr.io.files import file_digest, is_here
 from mlr.io.pairs import Subject
-from mlr.training.accumulate import Plan, accumulate
+from mlr.training.accumulate import Plan
 from mlr.training.decode import DecodedSubject
 from mlr.utils.progress import Silent
 
@@ -52,13 +52,6 @@ def default_size(plan: Plan) -> int:
     statistics = 4 * layout.planes(plan.expressions) * layout.channels(channels)  # bytes a pixel
     images = channels * (1 + plan.expressions)
     return max(LEAST, -(-statistics // images))
-
-
-def accumulate_shard(shard: Shard, plan: Plan) -> Part:
-    """Decode and accumulate the subjects of a shard."""
-    decoding = Decoding(shard, plan)
-    statistics = accumulate(decoding, shard, plan)
-    return Part(statistics, tuple(decoding.failures), decoding.digests())
 
 
 class Decoding:

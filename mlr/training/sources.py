@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import add
@@ -25,18 +24,11 @@ from mlr.training.budget import WORK, WORK_SHARE, Budget, load_all, loading_byte
 from mlr.training.checkpoint import Checkpoint
 from mlr.training.pixels import PixelStore
 from mlr.training.settings import RunSettings
-from mlr.training.shards import (
-    Decoding,
-    Part,
-    Shard,
-    accumulate_shard,
-    cut,
-    default_size,
-)
-from mlr.utils.executor import Executor, map_items
+from mlr.training.shards import Decoding, Part, Shard, cut, default_size
+from mlr.utils.executor import Executor
 from mlr.utils.mapped import release
 from mlr.utils.memory import return_freed_memory
-from mlr.utils.progress import Report
+from mlr.utils.progress import Report, Silent
 
 
 class MappedStatistics:
@@ -81,7 +73,7 @@ class Combination:
     @cached_property
     def head(self) -> Statistics:
         """The statistics of the first row, with the shape of the whole images."""
-        return self.rows(0, 1).with_shape(self._added[0].head.shape)
+        return self._combined(_first_row).with_shape(self._added[0].head.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return the statistics of the rows first, ..., end - 1.
@@ -91,10 +83,13 @@ class Combination:
         DataError
             If pairs to take out are not in there.
         """
-        result = reduce(add, (source.rows(first, end) for source in self._added))
+        return self._combined(lambda source: source.rows(first, end))
+
+    def _combined(self, rows_of: Callable[[RowSource], Statistics]) -> Statistics:
+        result = reduce(add, map(rows_of, self._added))
         for name, source in self._removed:
             try:
-                result = result - source.rows(first, end)
+                result = result - rows_of(source)
             except DataError as error:
                 raise DataError(f"{name}: {error}") from error
         return result
@@ -107,25 +102,60 @@ class Combination:
 
 
 class RemoteShards:
-    """Statistics of shards that an executor computes, for some rows at a time; a `RowSource`."""
+    """Statistics of shards that an executor computes, for some rows at a time; a `RowSource`.
 
-    def __init__(self, executor: Executor, shards: Sequence[Shard], plan: Plan) -> None:
-        self._executor, self._shards, self._plan = executor, shards, plan
+    Parameters
+    ----------
+    executor : Executor
+    shards : sequence of Shard
+    task : ShardTask
+        What to do with them.
+    budget : Budget
+        Of this process.
+    report : Report
+        Told, now, about progress and files that are skipped.
+    """
 
-    @cached_property
-    def head(self) -> Statistics:
-        """The statistics of the first row, with the shape of the whole images."""
-        return self.rows(0, 1).with_shape(self._plan.shape)
+    def __init__(
+        self,
+        executor: Executor,
+        shards: Sequence[Shard],
+        task: ShardTask,
+        budget: Budget,
+        report: Report,
+    ) -> None:
+        self._executor, self._shards, self._task, self._budget = executor, shards, task, budget
+        subjects = [subject for shard in shards for subject in shard]
+        self._least = least_batch_bytes(subjects, replace(task.plan, rows=(0, 1)))
+        self.head = self._total(0, 1, report).with_shape(task.plan.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
-        """Return the statistics of the rows first, ..., end - 1; images are decoded again."""
-        plan = replace(self._plan, rows=(first, end))
-        parts = self._executor.map(accumulate_shard, self._shards, plan)
-        return reduce(add, (part.statistics for part in parts), plan.empty)
+        """Return the statistics of the rows first, ..., end - 1; images are decoded again.
+
+        Raises
+        ------
+        DataError
+            If images have changed.
+        """
+        total = self._total(first, end, Silent())
+        if total.hexdigest != self.head.hexdigest:
+            raise DataError("images have changed during the training; start it again")
+        return total
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows, here or on a worker."""
-        return 4.0 * rows * row_bytes(self.head)
+        """Return the bytes that `rows` allocates for so many rows, or more if workers have less."""
+        batch = max(rows * self._least, Budget(self._task.memory).batch_bytes)
+        needed = 4.0 * rows * row_bytes(self.head) + batch
+        return needed * self._budget.memory / self._task.memory
+
+    def _total(self, first: int, end: int, report: Report) -> Statistics:
+        task = replace(self._task, plan=replace(self._task.plan, rows=(first, end)))
+        parts = self._executor.map(run_shard, self._shards, task)
+        return total_of(report.progress(parts, len(self._shards), "decoding"), task.plan, report)
+
+
+def _first_row(source: RowSource) -> Statistics:
+    return source.head.rows(0, 1)
 
 
 def combined(
@@ -225,10 +255,10 @@ def of_folder(
         If a checkpoint cannot be written, or a disk is full.
     """
     subjects, plan = prepare(pairs, layout, templates, report)
-    if settings.in_shards:
-        found = _sharded(subjects, plan, budget, report, settings, check)
-    else:
+    if settings.executor is None and settings.checkpoint is None:
         found = _at_once(subjects, plan, budget, report, check)
+    else:
+        found = _sharded(subjects, plan, budget, report, settings)
     if not found.head.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(found.head.pairs.values())
@@ -262,32 +292,56 @@ def _at_once(
 
 
 @dataclass(frozen=True)
-class _ShardTask:
-    """What to do with shards, sent to workers once."""
+class ShardTask:
+    """What to do with shards, sent to workers once.
+
+    Attributes
+    ----------
+    plan : Plan
+        What to accumulate.
+    checkpoint : Checkpoint, optional
+        Where to keep finished shards.
+    memory : int
+        Bytes that a worker may use.
+    fits : bool
+        Whether the statistics fit in there; otherwise they are only kept, and not returned.
+    """
 
     plan: Plan
     checkpoint: Checkpoint | None
-    budget: Budget | None  # if the statistics do not fit
+    memory: int
+    fits: bool = True
 
 
-def _run_shard(shard: Shard, task: _ShardTask) -> Part:
-    """Load or compute a shard, and keep it; only the failures are returned if it does not fit."""
+def run_shard(shard: Shard, task: ShardTask) -> Part:
+    """Load or compute a shard, and keep it."""
     store, plan = task.checkpoint, task.plan
-    part = store.load(shard, mapped=task.budget is not None) if store else None
+    budget = Budget(task.memory, store.folder if store else None)
+    part = store.load(shard, mapped=not task.fits) if store else None
     if part is None:
-        if task.budget is None:
-            part = accumulate_shard(shard, plan)
+        decoding = Decoding(shard, plan)
+        if task.fits:
+            statistics = accumulate(decoding, shard, plan, min(budget.batch_bytes, BATCH_BYTES))
         else:
-            pixels = PixelStore(plan, task.budget.batch_bytes, task.budget.folder)
-            decoding = Decoding(shard, plan)
+            pixels = PixelStore(plan, budget.batch_bytes, budget.folder)
             for found in decoding:
                 for subject in found:
                     pixels.add(subject)
-            statistics = load_all(pixels, task.budget)
-            part = Part(statistics, tuple(decoding.failures), decoding.digests())
+            statistics = load_all(pixels, budget)
+        part = Part(statistics, tuple(decoding.failures), decoding.digests())
         if store:
             store.save(shard, part)
-    return part if task.budget is None else replace(part, statistics=plan.empty)
+    return part if task.fits else replace(part, statistics=plan.empty)
+
+
+def total_of(parts: Iterable[Part], plan: Plan, report: Report) -> Statistics:
+    """Return the statistics of all shards, and name the files that cannot be read."""
+    total = plan.empty
+    for part in parts:
+        for path, cause in part.failures:
+            report.fail(path, cause)
+        total += part.statistics
+    return total
 
 
 def _sharded(
@@ -296,46 +350,35 @@ def _sharded(
     budget: Budget,
     report: Report,
     settings: RunSettings,
-    check: Callable[[RowSource], object],
 ) -> RowSource:
-    executor, store = settings.executor, None
+    executor, folder = settings.executor, settings.checkpoint
     size = settings.shard or default_size(plan)
-    if settings.checkpoint is not None:
-        store = Checkpoint(Path(settings.checkpoint).absolute(), plan)
-    elif executor is None:
-        return _at_once(subjects, plan, budget, report, check)
     memory = budget.memory if executor is None else min(budget.memory, executor.memory)
-    fits = 3 * statistics_bytes(subjects, plan) + WORK <= memory
-    with store.opened() if store else nullcontext():
-        shards = store.shards(subjects, size) if store else cut(subjects, size)
-        task = _ShardTask(plan, store, None if fits else Budget(memory, budget.folder))
-        if not (fits or store):
-            return _remote(shards, plan, executor, report)
-        total = plan.empty
-        parts = (
-            map_items(executor, _run_shard, shards, task)
-            if executor is not None
-            else (_run_shard(shard, task) for shard in shards)
-        )
-        for part in report.progress(parts, len(shards), "accumulating shards"):
-            for path, cause in part.failures:
-                report.fail(path, cause)
-            total = total + part.statistics
+    batch = max(Budget(memory).batch_bytes, least_batch_bytes(subjects, plan))
+    # A total, the shard added to it, and the result; with workers, copies that are sent, too.
+    copies = 3 if executor is None else 6
+    fits = copies * statistics_bytes(subjects, plan) + 2 * batch + WORK <= memory
+    if folder is None:
+        task, shards = ShardTask(plan, None, memory), cut(subjects, size)
+        if executor is not None and not fits:
+            return RemoteShards(executor, shards, task, budget, report)
+        return _run_shards(executor, shards, task, report)
+    store = Checkpoint(Path(folder).absolute(), plan)
+    with store.opened():
+        shards = store.shards(subjects, size)
+        total = _run_shards(executor, shards, ShardTask(plan, store, memory, fits), report)
         if fits:
             return total
-        assert store is not None
         kept = [load_statistics(store.path(shard), mapped=True) for shard in shards]
-        return Combination([MappedStatistics(one) for one in kept if one.groups])
+        return Combination([MappedStatistics(one) for one in kept if one.groups] or [total])
 
 
-def _remote(
-    shards: Sequence[Shard], plan: Plan, executor: Executor | None, report: Report
-) -> RowSource:
-    """Return shards that are accumulated when rows are asked for; name failures now."""
-    assert executor is not None
-    first = replace(plan, rows=(0, 1))
-    parts = executor.map(accumulate_shard, shards, first)
-    for part in report.progress(parts, len(shards), "decoding"):
-        for path, cause in part.failures:
-            report.fail(path, cause)
-    return RemoteShards(executor, shards, plan)
+def _run_shards(
+    executor: Executor | None, shards: Sequence[Shard], task: ShardTask, report: Report
+) -> Statistics:
+    parts = (
+        (run_shard(shard, task) for shard in shards)
+        if executor is None
+        else executor.map(run_shard, shards, task)
+    )
+    return total_of(report.progress(parts, len(shards), "accumulating shards"), task.plan, report)

@@ -16,6 +16,7 @@ from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError, OptionError
 from mlr.io.files import check_free, is_here, located
+from mlr.io.model_file import save_model
 from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
 from mlr.io.statistics_file import load_statistics, save_statistics
@@ -134,10 +135,10 @@ def train(
             lambda bands: run.report.progress(run.budget.track(bands), len(bands), "solving"),
         )
     if model.registered is not None:
-        for name, look in model.registered.looks.items():
-            run.report.note(style_note(name, look, found.head.pairs[name]))
+        for name, appearance in model.registered.appearances.items():
+            run.report.note(style_note(name, appearance, found.head.pairs[name]))
     if output is not None:
-        model.save(output, force=force)
+        save_model(model, output, force=force)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Compiling the kernels: before the first training, or ahead of it."""
+"""Compiling the kernels."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.io.files import lock
 from mlr.kernels import jit
-from mlr.kernels.vectors import TILE
+from mlr.kernels.products import TILE
 from mlr.recipes.best import Best
 from mlr.recipes.fit import fit
 from mlr.training.register import framed_statistics
 from mlr.utils.progress import Report
 
 LOCK = "mlr-compiling.lock"
-SECONDS = "fifteen"  # that compiling takes, in words
-_announcing: list[Report] = []  # told already, in a block that goes on
+SECONDS = "twenty"
+_announcing: list[Report] = []  # of the enclosing blocks
 
 
 @contextmanager
 def announced(report: Report) -> Iterator[None]:
-    """Say so, once, if kernels have to be compiled in the block; the outermost block does."""
+    """Show a note, once, if kernels are compiled in the block."""
     if any(other is report for other in _announcing):
         yield
         return
 
     def announce() -> None:
-        how_often = "this once" if jit.cache_folder() else "for want of a folder to keep them in"
+        how_often = "this once" if jit.cache_folder() else "without a folder to keep them in"
         report.note(f"compiling the kernels, {how_often}: about {SECONDS} seconds")
 
     _announcing.append(report)
@@ -51,13 +51,13 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
     Parameters
     ----------
     report : Report, optional
-        Told if something has to be compiled.
+        Shows a note if kernels are compiled.
 
     Returns
     -------
     dict
-        ``folder``: where compiled kernels are kept, None if they cannot be kept. ``seconds``: the
-        time it took. ``compiled``: false if all of them were in the cache.
+        ``folder``: the cache, None if there is none. ``seconds``: the time it took. ``compiled``:
+        whether some were not in the cache.
     """
     compiled: list[bool] = []
     field = ReceptiveField.square(3)
@@ -83,19 +83,8 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
     }
 
 
-def compiled() -> bool:
-    """Tell whether `compile_alone` has compiled these kernels before."""
-    folder = jit.cache_folder()
-    with suppress(OSError):
-        return folder is not None and (folder / LOCK).read_bytes() == jit.version().encode()
-    return False
-
-
 def compile_alone() -> None:
-    """Compile all kernels like `warm_up`, while no other process does so into the same cache.
-
-    The file that is locked meanwhile says which kernels were compiled last, to know at once.
-    """
+    """Compile all kernels, one process at a time; a locked file records the version compiled."""
     with ExitStack() as stack:
         folder, file = jit.cache_folder(), None
         if folder is not None:

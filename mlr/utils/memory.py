@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mlr.errors import OptionError
 
-SHARE = 0.5  # of the memory at hand that is taken unless told otherwise
-UNKNOWN = 2 << 30  # bytes at hand where the system does not say
+SHARE = 0.5  # of the available memory, the default limit
+UNKNOWN = 2 << 30  # bytes available where the system does not say
 
-LARGE = 4 << 20  # bytes of an array whose memory is given back
+LARGE = 4 << 20  # bytes of an array whose memory is returned when it is freed
 _MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -53,12 +53,12 @@ def format_bytes(amount: float) -> str:
 
 
 def return_freed_memory() -> None:
-    """Let this process give the memory of large arrays back to the system when they are freed.
+    """Return the memory of large arrays to the system when they are freed.
 
-    By itself, glibc keeps what is smaller than the largest array freed so far, up to 32 MB: bands
-    for 60 MB then took 81.
+    By default, glibc keeps arrays smaller than the largest one freed so far, up to 32 MB: bands for
+    60 MB then took 81.
     """
-    import ctypes  # here, for every help would wait for it
+    import ctypes  # slow to import
 
     with suppress(OSError, AttributeError, TypeError):  # another system, another C library
         library = ctypes.CDLL(None)
@@ -67,7 +67,7 @@ def return_freed_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Give all memory that is free in this process back to the system."""
+    """Return all memory that is free in this process to the system."""
     import ctypes
 
     with suppress(OSError, AttributeError):
@@ -75,13 +75,13 @@ def trim_memory() -> None:
 
 
 def available() -> int:
-    """Return the bytes that this process can take without swapping, as far as can be told."""
+    """Return the bytes that this process can use without swapping, as far as is known."""
     amounts = [_system(), *_groups(), _limit()]
     return min((amount for amount in amounts if amount is not None), default=UNKNOWN)
 
 
 def _system() -> int | None:
-    """Return what the system calls available, or else all that it has."""
+    """Return the memory that the system calls available, or all of it."""
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
@@ -91,7 +91,7 @@ def _system() -> int | None:
 
 
 def _groups() -> list[int]:
-    """Return what is left of the limits that a container has."""
+    """Return the memory left in each control group."""
     left = []
     for limit, used in (
         ("memory.max", "memory.current"),

@@ -1,4 +1,4 @@
-"""What was done, left out and failed in work over many files."""
+"""Progress of work on many files: what succeeded, was skipped and failed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _BAR = (
 
 @dataclass
 class Report:
-    """Collects the outcome for each file; by default each failure is a Python warning.
+    """Collects the outcome of work on many files; by default each failure is a Python warning.
 
     Attributes
     ----------
     done : int
-        Files or subjects that went through.
+        Number of files or pairs that succeeded.
     failures : list of (Path, str)
-        What did not, and why, in one line each.
+        Files that failed, and the cause in one line.
     skipped : int
-        Outputs that were there already and asked to be left alone.
+        Number of existing outputs that were skipped.
     """
 
     done: int = 0
@@ -41,44 +41,44 @@ class Report:
     _reasons: Counter[str] = field(default_factory=Counter)
 
     def fail(self, path: Path, cause: str, output: Path | None = None) -> None:
-        """Note that a file is left out.
+        """Record that a file failed.
 
         Parameters
         ----------
         path : Path
             The file.
         cause : str
-            Why, in one line, which may begin with the path.
+            One line, which may begin with the path.
         output : Path, optional
-            What it was to become, if this is what the cause begins with.
+            The output that failed, if the cause begins with its path.
         """
         cause = cause.removeprefix(f"{path}: ")
         self.failures.append((path, cause))
         self._reasons[cause.removeprefix(f"{output}: ").partition(";")[0]] += 1
         self.show_failure(f"{path}: {cause}")
 
-    def left_out(self) -> str:
-        """Return how many files were left out, and the reasons that several share, or nothing."""
+    def failure_summary(self) -> str:
+        """Return the number of failures and their most frequent causes, or an empty string."""
         if not self.failures:
             return ""
         shared = [(text, n) for text, n in self._reasons.most_common(SHOWN) if n > 1]
         reasons = "".join(f", {n} times: {text}" for text, n in shared)
-        return f"; {len(self.failures)} left out, see above{reasons}"
+        return f"; {len(self.failures)} failed, see above{reasons}"
 
     def show_failure(self, line: str) -> None:
-        """Tell the user of a failure as it happens."""
+        """Show a failure when it happens."""
         warnings.warn(line, MlrWarning, stacklevel=3)
 
     def note(self, line: str) -> None:
-        """Tell the user something worth knowing; nothing is shown by default."""
+        """Show a note; does nothing by default."""
 
     def note_losses(self, losses: Iterable[str]) -> None:
-        """Note what images hold that was not decoded: `mlr.io.images.Image.loss` of each."""
+        """Show what was not decoded of images: `mlr.io.images.Image.loss` of each."""
         for loss, images in Counter(filter(None, losses)).items():
             self.note(f"note: {counted(images, 'image holds', 'images hold')} {loss}")
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """Yield the items, showing how far it is; nothing is shown by default."""
+        """Yield the items and show progress; shows nothing by default."""
         yield from items
 
 
@@ -95,7 +95,7 @@ class ConsoleReport(Report):
     Parameters
     ----------
     verbosity : int
-        0 for failures alone, 1 for progress and the summary too, 2 for details.
+        0 shows failures, 1 progress and summaries too, 2 details too.
     """
 
     def __init__(self, verbosity: int = 1) -> None:
@@ -107,14 +107,14 @@ class ConsoleReport(Report):
         self._write(f"mlr: {line}")
 
     def note(self, line: str) -> None:
-        """Write a line to stderr unless told to be quiet."""
+        """Write a line to stderr unless the verbosity is 0."""
         if self.verbosity > 0:
             self._write(line)
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """Yield the items under a progress bar, which vanishes where stderr is no terminal."""
+        """Yield the items and show a progress bar if stderr is a terminal."""
         if self.verbosity == 0 or not sys.stderr.isatty():
-            yield from items  # importing tqdm takes longer than changing a face
+            yield from items  # importing tqdm takes longer than synthesizing a face
             return
         from tqdm import tqdm
 
@@ -123,7 +123,7 @@ class ConsoleReport(Report):
 
     @staticmethod
     def _write(line: str) -> None:
-        if "tqdm" not in sys.modules:  # and so no bar
+        if "tqdm" not in sys.modules:  # no bar
             print(printable(line), file=sys.stderr)
             return
         from tqdm import tqdm
@@ -132,17 +132,17 @@ class ConsoleReport(Report):
 
 
 def printable(text: str) -> str:
-    """Return text on one line, with what cannot be printed, as in odd file names, escaped."""
+    """Return text with unprintable characters, as in odd file names, escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number and what it counts, as "1 face" and "2 faces"; an s makes many of one."""
+    """Return a count with its noun, such as "1 face" or "2 faces"."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def listed(value: object) -> str:
-    """Return a value for subjects to read: the parts of a mapping or a list with commas between."""
+    """Return a value as text, with commas between the parts of a mapping or sequence."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {part}" for key, part in value.items())
     if isinstance(value, list | tuple):

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.alignment import EYES
-from mlr.core.registration.geometry import Eyes
+from mlr.core.alignment import EYES, Eyes
 
 Float = npt.NDArray[np.float64]
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from mlr.core.registration.fields import area_averaged, halved
 from mlr.core.registration.geometry import feature_size
-from mlr.kernels.register import FEATURES, blur_planes, gaussian
+from mlr.kernels.blur import blur
+from mlr.kernels.register import FEATURES
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,13 +71,9 @@ def features_of_reduced(image: Floats) -> Features:
     planes[0] = luminance
     if not grey:
         planes[1] = (image[..., 0] - image[..., 1]) / (luminance + np.float32(0.15))
-    half = gaussian(SIGMA)
-    smooth = planes.copy()
-    blur_planes(0, len(smooth) - grey, smooth, half)
-    planes -= smooth
-    np.square(planes, out=smooth)
-    blur_planes(0, len(smooth) - grey, smooth, half)
-    planes /= np.sqrt(smooth) + np.float32(FLOOR)
+    used = planes[: FEATURES - grey]
+    used -= blur(used, SIGMA, threads=False)
+    used /= np.sqrt(blur(np.square(used), SIGMA, threads=False)) + np.float32(FLOOR)
     whole = np.ascontiguousarray(planes.transpose(1, 2, 0))
     light = halved(luminance[..., None])[..., 0]
     return Features(whole, halved(whole), luminance, light, grey)

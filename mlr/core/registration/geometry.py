@@ -12,13 +12,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.alignment import EYES
+from mlr.core.alignment import EYES, Eyes
+from mlr.core.regions import in_face
 
 SIDE = 128  # pixels of the shorter side of the images that features are taken from
 ASIDE = 0.01  # of the width: farther from the middle a face is not mirrored
 
 Floats = npt.NDArray[np.float32]
-Eyes = tuple[tuple[float, float], tuple[float, float]]
 
 
 def feature_size(height: int, width: int) -> tuple[int, int]:
@@ -91,9 +91,7 @@ class Geometry:
 
     def oval(self, height: int, width: int) -> npt.NDArray[np.bool_]:
         """Return which pixels belong to the face, (height, width)."""
-        y, x = self.canonical(height, width)
-        inside: npt.NDArray[np.bool_] = ((y - 0.54) / 0.42) ** 2 + ((x - 0.5) / 0.33) ** 2 < 1
-        return inside
+        return in_face(*self.canonical(height, width))
 
     def mask(self, height: int, width: int) -> Floats:
         """Return how much of the change each pixel of the frame gets, 0 to 1, (height, width)."""

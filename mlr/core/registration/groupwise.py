@@ -1,14 +1,15 @@
-"""How templates, motions and styles are made of a training set, once, to be frozen.
+"""Making templates, motions and styles from a training set.
 
-Source images are registered to their own mean; the targets of an expression to theirs, and then
-once more to the template of their own style. In the frame, most of what subjects do differently is
-one component, the style: teeth or none in a smile.
+Source images are registered to their own mean, and so are the targets of each expression; targets
+are then registered again, each to the template of its own style. In the frame, most of the
+variation over subjects is one component, the style: with or without teeth in a smile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,39 +30,58 @@ from mlr.core.registration.register import Template
 from mlr.core.registration.templates import (
     Frame,
     Templates,
+    eye_white_of,
+    first_feature,
     light_of,
-    luminance_in,
     styled_field,
-    white_of,
 )
-from mlr.kernels.parallel import share_out
-from mlr.kernels.register import blur_planes, gaussian
+from mlr.kernels.blur import blur
+from mlr.kernels.parallel import parallel_for
 
 Floats = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Reduced = npt.NDArray[np.uint8]  # an image of a shorter side of 128 px, (height, width, channels)
+T = TypeVar("T")
 
 ROUNDS = (2.0, 1.0, 0.0)  # blur of the template in each round, in pixels of the half size
-LEAST_PAIRS = 8  # that a style is told from
+LEAST_PAIRS = 8  # for a style
 LEAST_FACES = 5  # whose mean is clear enough to find the eyes in
-GROUPS = 0.80  # of the variance that two groups explain at least; of even scores they do .75
-SMALLEST = 0.2  # share of the pairs in the smaller group, at least
+GROUPS = 0.80  # least share of the variance that two groups explain; of even scores they do .75
+SMALLEST = 0.2  # least share of the pairs in the smaller group
 ITERATIONS = 300  # of the power method
 
 
-def _features(images: Sequence[Reduced]) -> list[Features]:
-    """Return the features of images."""
-    found: dict[int, Features] = {}
+def templates_of(
+    size: tuple[int, int],
+    sources: Sequence[Reduced],
+    targets: Mapping[str, tuple[Sequence[int], Sequence[Reduced]]],
+) -> Templates:
+    """Make the templates of a training set.
 
-    def fill(begin: int, end: int) -> None:
-        for n in range(begin, end):
-            found[n] = features_of_reduced(images[n] * np.float32(1 / 255))
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the images before they were reduced.
+    sources : sequence of ndarray of uint8, shape (height, width, channels)
+        The sources, each once, reduced to `geometry.feature_size`.
+    targets : mapping of str to (sequence of int, sequence of ndarray)
+        For each expression, the indices of its sources, and its targets.
+    """
+    features = _features_of_all(sources)
+    geometry = Geometry(size)
+    if len(features) >= LEAST_FACES:
+        mean = sum(each.whole[..., 0].astype(np.float64) for each in features) / len(features)
+        geometry = Geometry(size, find_eyes(np.asarray(mean, np.float32)))
+    fields, source = register_to_mean(geometry, features)
+    whites = [eye_white_of(geometry, *each) for each in zip(features, fields, strict=True)]
+    frames = {
+        name: frame_of(geometry, source, [features[n] for n in indices], fields[indices], images)
+        for name, (indices, images) in sorted(targets.items())
+    }
+    return Templates(geometry, source, float(np.mean(whites)), frames)
 
-    share_out(fill, len(images))
-    return [found[n] for n in range(len(images))]
 
-
-def group(geometry: Geometry, features: Sequence[Features]) -> tuple[Floats, Floats]:
+def register_to_mean(geometry: Geometry, features: Sequence[Features]) -> tuple[Floats, Floats]:
     """Register images to their own mean.
 
     Returns
@@ -72,52 +92,21 @@ def group(geometry: Geometry, features: Sequence[Features]) -> tuple[Floats, Flo
         Mean of the moved features.
     """
     fields = np.zeros((len(features), 2, *geometry.fields), np.float32)
-    halves = [each.half for each in features]
     for sigma in ROUNDS:
-        mean = _mean_features(geometry, halves, fields)
-        planes = np.ascontiguousarray(mean.transpose(2, 0, 1))
-        blur_planes(0, len(planes), planes, gaussian(sigma))
-        template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
-        found = np.empty_like(fields)
-        _fill(found, partial(_registered, template, features))
-        back = inverse(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
-        _fill(fields, partial(_composed, found, back))
-    return fields, _mean_features(geometry, halves, fields)
+        fields = _registered_again(geometry, features, fields, sigma)
+    return fields, _mean_features(geometry, [each.half for each in features], fields)
 
 
-def _registered(template: Template, features: Sequence[Features], n: int) -> Floats:
-    return template.register(features[n])
-
-
-def _composed(fields: Floats, inner: Floats, n: int) -> Floats:
-    return composed(fields[n], inner)
-
-
-def _mean_features(
-    geometry: Geometry, features: Sequence[Floats], fields: Floats, scores: Float | None = None
+def _registered_again(
+    geometry: Geometry, features: Sequence[Features], fields: Floats, sigma: float
 ) -> Floats:
-    """Return the mean of moved features, (height, width, 2), of any size; times scores if given.
-
-    Where mirroring keeps the face, the mirror images count, too: flip augmentation.
-    """
-    total = np.zeros(features[0].shape, np.float64)
-    height, width = features[0].shape[:2]
-    for n, (each, field) in enumerate(zip(features, fields, strict=True)):
-        planes = np.ascontiguousarray(each.transpose(2, 0, 1))
-        found = looked_up(planes, enlarged(field, height, width)).transpose(1, 2, 0)
-        total += found if scores is None else scores[n] * found
-    mean = np.asarray(total / len(features), np.float32)
-    return symmetric(mean, axis=1) if geometry.symmetric else mean
-
-
-def _fill(output: Floats, make: Callable[[int], Floats]) -> None:
-    """Fill in output[n] = make(n), in all threads."""
-
-    def fill(begin: int, end: int) -> None:
-        for n in range(begin, end):
-            output[n] = make(n)
-
-    share_out(fill, len(output))
+    """Return fields to the blurred mean of the moved images, their own mean field taken out."""
+    mean = _mean_features(geometry, [each.half for each in features], fields)
+    planes = blur(mean.transpose(2, 0, 1), sigma)
+    template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
+    found = _for_each(lambda n: template.register(features[n]), len(features))
+    back = inverse(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
+    return _for_each(lambda n: composed(found[n], back), len(features))
 
 
 def frame_of(
@@ -137,47 +126,41 @@ def frame_of(
         Template of the sources.
     sources : sequence of Features
         Of the sources of the pairs.
-    targets : sequence of ndarray of uint8, shape (height, width, channels)
-        Their targets, of the size of features.
     source_fields : ndarray of float32, shape (N, 2, half height, half width)
         Fields of the sources.
+    targets : sequence of ndarray of uint8, shape (height, width, channels)
+        Their targets, reduced to `geometry.feature_size`.
     """
-    count = len(targets)
-    grey = not source[..., 1].any()
-    features = _features(targets)
-    fields, half = group(geometry, features)
-    template = Template(geometry, half)
-    light = source[..., 0]  # which a template has none of, and registration does not need
-    motion = template.register(Features(source, source, light, light, grey))
-    motion = rounded(symmetric_field(motion) if geometry.symmetric else motion)
-    wholes = [composed(field, motion) for field in source_fields]
-    before = [luminance_in(each, whole) for each, whole in zip(sources, wholes, strict=True)]
-    lights = [light_of(geometry, *each) for each in zip(sources, wholes, strict=True)]
-    brightness = float(np.mean(lights))
+    features = _features_of_all(targets)
+    wholes = [each.whole for each in features]
+    fields, half = register_to_mean(geometry, features)
+    motion = _motion(geometry, source, half)
+    moved = list(zip(sources, [composed(field, motion) for field in source_fields], strict=True))
+    before = np.stack([first_feature(*each) for each in moved])
+    change, changes = _changes(geometry, features, fields, before)
+    frame = Frame(
+        template=_mean_features(geometry, wholes, fields),
+        variation=np.zeros(features[0].whole.shape, np.float32),
+        motion=motion,
+        light=float(np.mean([light_of(geometry, *each) for each in moved])),
+        change=change,
+        component=np.zeros(geometry.fields, np.float32),
+        explained=0.0,
+        groups=None,
+    )
+    if len(targets) < LEAST_PAIRS:
+        return frame
+    scores, component, _ = main_variation(geometry, changes, change)
+    variation = _mean_features(geometry, wholes, fields, scores)
+    frame = replace(frame, variation=variation, component=component)
 
-    def changes_with(fields: Floats) -> tuple[Floats, Floats]:
-        """Return the changes of the first feature, and their mean."""
-        changes = np.empty((count, *geometry.fields), np.float32)
-        _fill(changes, lambda n: luminance_in(features[n], fields[n]) - before[n])
-        if geometry.symmetric:
-            changes = symmetric(changes)
-        return changes, np.asarray(changes.mean(axis=0, dtype=np.float64), np.float32)
+    def styled(n: int) -> Floats:
+        return styled_field(geometry, frame, features[n], fields[n], scores[n])
 
-    wholes_of = [each.whole for each in features]
-    whole = _mean_features(geometry, wholes_of, fields)
-    changes, mean = changes_with(fields)
-    zeros = np.zeros(geometry.fields, np.float32)
-    if count < LEAST_PAIRS:
-        return Frame(whole, np.zeros_like(whole), motion, brightness, mean, zeros, 0.0, None)
-    scores, component, explained = main_variation(geometry, changes, mean)
-    variation = _mean_features(geometry, wholes_of, fields, scores)
-    common = variation, motion, brightness
-    first = Frame(whole, *common, mean, component, explained, None)
-    refined = np.empty_like(fields)
-    _fill(refined, lambda n: styled_field(geometry, first, features[n], fields[n], scores[n]))
-    changes, mean = changes_with(refined)
-    scores, component, explained = main_variation(geometry, changes, mean)
-    return Frame(whole, *common, mean, component, explained, groups_of(scores))
+    change, changes = _changes(geometry, features, _for_each(styled, len(targets)), before)
+    scores, component, explained = main_variation(geometry, changes, change)
+    groups = groups_of(scores)
+    return replace(frame, change=change, component=component, explained=explained, groups=groups)
 
 
 def main_variation(
@@ -198,9 +181,9 @@ def main_variation(
         Share of the sum of squares.
     """
     _, oval = planes_of(geometry)
-    apart = (changes - mean).astype(np.float64)[:, oval]
-    variance = (apart * apart).mean(axis=0)
-    weighted = apart * variance
+    deviations = (changes - mean).astype(np.float64)[:, oval]
+    variance = (deviations * deviations).mean(axis=0)
+    weighted = deviations * variance
     # Dot products without BLAS, whose sums depend on its threads.
     gram = np.einsum("ik,jk->ij", weighted, weighted, optimize=False)
     vector = gram[int(np.argmax(gram.diagonal()))].copy()
@@ -218,10 +201,9 @@ def main_variation(
     energy = (changes.astype(np.float64) ** 2)[:, oval].sum(axis=1)
     if ((scores - scores.mean()) * (energy - energy.mean())).sum() < 0:
         direction = -direction
-    deviation = float(scores.std())
     component = np.zeros(geometry.fields, np.float32)
-    component[oval] = variance * direction / deviation
-    scores = (apart * component[oval]).sum(axis=1)
+    component[oval] = variance * direction / float(scores.std())
+    scores = (deviations * component[oval]).sum(axis=1)
     return scores, component, value / float(gram.trace())
 
 
@@ -244,31 +226,57 @@ def groups_of(scores: Float) -> tuple[float, float] | None:
     return float(low[best]), float(high[best])
 
 
-def templates_of(
-    size: tuple[int, int],
-    sources: Sequence[Reduced],
-    targets: Mapping[str, tuple[Sequence[int], Sequence[Reduced]]],
-) -> Templates:
-    """Make the templates of a training set.
+def _motion(geometry: Geometry, source: Floats, target: Floats) -> Floats:
+    """Return the field between two templates (half height, half width, 2), in steps of 1/64."""
+    luminance = source[..., 0]  # templates have none, and registration does not need it
+    features = Features(source, source, luminance, luminance, grey=not source[..., 1].any())
+    motion = Template(geometry, target).register(features)
+    return rounded(symmetric_field(motion) if geometry.symmetric else motion)
 
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width of the images themselves.
-    sources : sequence of ndarray of uint8, shape (height, width, channels)
-        The sources, each once, of the size of features.
-    targets : mapping of str to (sequence of int, sequence of ndarray)
-        For each expression, the numbers of its sources, and the targets.
+
+def _changes(
+    geometry: Geometry, features: Sequence[Features], fields: Floats, before: Floats
+) -> tuple[Floats, Floats]:
+    """Return the mean change of the first feature, and the change of each pair."""
+    changes = _for_each(lambda n: first_feature(features[n], fields[n]) - before[n], len(features))
+    if geometry.symmetric:
+        changes = symmetric(changes)
+    return np.asarray(changes.mean(axis=0, dtype=np.float64), np.float32), changes
+
+
+def _mean_features(
+    geometry: Geometry, features: Sequence[Floats], fields: Floats, scores: Float | None = None
+) -> Floats:
+    """Return the mean of moved features, (height, width, 2), of any size; times scores if given.
+
+    Where flipping keeps the face, flipped features count, too.
     """
-    features = _features(sources)
-    geometry = Geometry(size)
-    if len(features) >= LEAST_FACES:
-        mean = sum(each.whole[..., 0].astype(np.float64) for each in features) / len(features)
-        geometry = Geometry(size, find_eyes(np.asarray(mean, np.float32)))
-    fields, source = group(geometry, features)
-    whites = [white_of(geometry, *each) for each in zip(features, fields, strict=True)]
-    frames = {
-        name: frame_of(geometry, source, [features[n] for n in numbers], fields[numbers], images)
-        for name, (numbers, images) in sorted(targets.items())
-    }
-    return Templates(geometry, source, float(np.mean(whites)), frames)
+    total = np.zeros(features[0].shape, np.float64)
+    height, width = features[0].shape[:2]
+    for n, (each, field) in enumerate(zip(features, fields, strict=True)):
+        planes = np.ascontiguousarray(each.transpose(2, 0, 1))
+        moved = looked_up(planes, enlarged(field, height, width)).transpose(1, 2, 0)
+        total += moved if scores is None else scores[n] * moved
+    mean = np.asarray(total / len(features), np.float32)
+    return symmetric(mean, axis=1) if geometry.symmetric else mean
+
+
+def _features_of_all(images: Sequence[Reduced]) -> list[Features]:
+    return _in_parallel(lambda n: features_of_reduced(images[n] * np.float32(1 / 255)), len(images))
+
+
+def _for_each(function: Callable[[int], Floats], count: int) -> Floats:
+    """Return the arrays function(0), ..., function(count - 1), stacked."""
+    return np.stack(_in_parallel(function, count))
+
+
+def _in_parallel(function: Callable[[int], T], count: int) -> list[T]:
+    """Return [function(0), ..., function(count - 1)], computed in all threads."""
+    found: dict[int, T] = {}
+
+    def fill(begin: int, end: int) -> None:
+        for n in range(begin, end):
+            found[n] = function(n)
+
+    parallel_for(fill, count)
+    return [found[n] for n in range(count)]

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from mlr.core.registration.features import Features
 from mlr.core.registration.fields import enlarged, halved, looked_up
 from mlr.core.registration.geometry import Geometry, planes_of
-from mlr.kernels.register import VALUES, gauss_newton, gaussian, with_derivatives
+from mlr.kernels.blur import gaussian
+from mlr.kernels.register import VALUES, gauss_newton, with_derivatives
 
 Floats = npt.NDArray[np.float32]
 
 DAMPING = np.float32(0.05)
-#: Of the starts for strangers: how far the lower face is moved, in sides of the canonical crop.
+#: Starts for faces of strangers: shifts of the lower face, in sides of the canonical crop.
 STARTS = (0.0, -0.05, 0.05, 0.10)
 HANDICAP = 0.03  # of every start but the first, in correlation
 
-
-@dataclass(frozen=True)
-class _Level:
-    """Half kernels and number of the steps at one size."""
-
-    window: Floats
-    prior: Floats
-    smooth: Floats
-    steps: int
-
-
-_QUARTER = _Level(gaussian(4.0), gaussian(1.875), gaussian(2.0), 6)
-_HALF = _Level(gaussian(3.0), gaussian(2.5), gaussian(2.0), 6)
-_WHOLE = _Level(gaussian(2.5), gaussian(5.0), gaussian(1.5), 4)
+#: At a quarter, half and all of the features' size: standard deviations of the blurs of the normal
+#: equations, of the prior and of the field, in pixels; and the number of steps.
+LEVELS = (((4.0, 1.875, 2.0), 6), ((3.0, 2.5, 2.0), 6), ((2.5, 5.0, 1.5), 4))
 
 
 class Template:
@@ -50,10 +38,10 @@ class Template:
 
     def __init__(self, geometry: Geometry, half: Floats, whole: Floats | None = None) -> None:
         self.geometry, self.half = geometry, half
-        self._weights, self._oval = planes_of(geometry)
-        self._quarter_values = _values(halved(half))
-        self._half_values = _values(half)
-        self._whole_values = None if whole is None else _values(whole)
+        weights, self._oval = planes_of(geometry)
+        self._quarter = _Level(0, halved(half), weights[0])
+        self._half = _Level(1, half, weights[1])
+        self._whole = None if whole is None else _Level(2, whole, weights[2])
 
     def register(self, features: Features, start: Floats | None = None) -> Floats:
         """Return the field u with features(p + u(p)) close to the template.
@@ -68,7 +56,7 @@ class Template:
         Returns
         -------
         ndarray of float32, shape (2, *geometry.fields)
-            In pixels of its own grid, each at most a pixel from the smoothest that fits.
+            In pixels of its own grid.
         """
         height, width = self.half.shape[:2]
         quarter = height // 2, width // 2
@@ -76,32 +64,27 @@ class Template:
             field = np.zeros((2, *quarter), np.float32)
         else:
             field = np.array(enlarged(start, *quarter), np.float32)
-        second = np.float32(not features.grey)
-        moving = _values(halved(features.half))
-        _steps(_QUARTER, moving, self._quarter_values, self._weights[0], second, field)
+        self._quarter.refine(halved(features.half), features.grey, field)
         field = enlarged(field, height, width)
-        _steps(_HALF, _values(features.half), self._half_values, self._weights[1], second, field)
+        self._half.refine(features.half, features.grey, field)
         return field
 
     def refined(self, features: Features, field: Floats) -> Floats:
         """Return a field of the half size that was refined at full size."""
-        assert self._whole_values is not None
+        assert self._whole is not None
         whole = enlarged(field, *features.whole.shape[:2])
-        second = np.float32(not features.grey)
-        moving = _values(features.whole)
-        _steps(_WHOLE, moving, self._whole_values, self._weights[2], second, whole)
+        self._whole.refine(features.whole, features.grey, whole)
         mean = halved(np.ascontiguousarray(whole.transpose(1, 2, 0)))
         return np.ascontiguousarray(mean.transpose(2, 0, 1)) * np.float32(0.5)
 
     def best(self, features: Features, starts: tuple[float, ...] = STARTS) -> tuple[Floats, float]:
         """Return the field of the start that fits best, and its correlation."""
         quarter = self.half.shape[0] // 2, self.half.shape[1] // 2
-        found: list[tuple[float, Floats]] = []
+        found: list[tuple[Floats, float]] = []
         for shift in starts:
             field = self.register(features, self.geometry.start(*quarter, shift))
-            found.append((self.correlation(features, field) - HANDICAP * (shift != 0), field))
-        best = max(range(len(found)), key=lambda k: found[k][0])
-        return found[best][1], found[best][0]
+            found.append((field, self.correlation(features, field) - HANDICAP * (shift != 0)))
+        return max(found, key=lambda each: each[1])
 
     def correlation(self, features: Features, field: Floats) -> float:
         """Return the correlation of moved features with the template over the oval."""
@@ -115,30 +98,30 @@ class Template:
         return float((moved * wanted).sum() / scale) if scale > 0 else 0.0
 
 
-def _values(features: Floats) -> Floats:
-    """Return features (height, width, 2) with their derivatives, as steps take them."""
+class _Level:
+    """A template at one size."""
+
+    def __init__(self, number: int, features: Floats, weight: Floats) -> None:
+        (window, prior, smooth), self._steps = LEVELS[number]
+        self._kernels = gaussian(window), gaussian(prior), gaussian(smooth)
+        self._fixed, self._weight = _with_derivatives(features), weight
+
+    def refine(self, features: Floats, grey: bool, field: Floats) -> None:
+        """Change the field (2, height, width) of features (height, width, 2), in place."""
+        gauss_newton(
+            _with_derivatives(features),
+            self._fixed,
+            self._weight,
+            np.float32(not grey),
+            field,
+            self._kernels,
+            DAMPING,
+            self._steps,
+        )
+
+
+def _with_derivatives(features: Floats) -> Floats:
+    """Return features (height, width, 2) with their derivatives, (`VALUES`, height, width)."""
     values = np.empty((VALUES, *features.shape[:2]), np.float32)
     with_derivatives(np.ascontiguousarray(features, np.float32), values)
     return values
-
-
-def _steps(
-    level: _Level,
-    moving: Floats,
-    fixed: Floats,
-    weight: Floats,
-    second: np.float32,
-    field: Floats,
-) -> None:
-    gauss_newton(
-        moving,
-        fixed,
-        weight,
-        second,
-        field,
-        level.window,
-        level.prior,
-        level.smooth,
-        DAMPING,
-        level.steps,
-    )

@@ -1,4 +1,17 @@
-"""Motion and change of a face, out of its registration and what was learnt in the frames."""
+"""Motion and change of a face, from its registration and what was learnt in the frames.
+
+With u the field that registers the face to the template of the sources, and for each expression m
+its motion, d1 its shape by style, b and c its residuals, s the style and k the amount:
+
+    W = m + u(p + m)                          from the frame to the face
+    M = k mask (m - s d1)                     motion in the frame
+    D = k mask (ridge(x~) - x~ + l b + (s - s_0) (e c - share x~)),       x~ = x(p + W)
+
+where l is the light on the face and e that on its teeth. With P = inverse(W), the motions of all
+expressions are N(y) = sum M(y + P(y)) on the face; n(q) = N(q + n(q)) follows them back, and
+
+    output(q) = x(q + n) + sum D(q + n + P(q + n))
+"""
 
 from __future__ import annotations
 
@@ -11,51 +24,45 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.registration.features import Features, features_of
-from mlr.core.registration.fields import (
-    INVERSIONS,
-    composed,
-    enlarged,
-    inverse,
-    looked_up,
-    moved,
-)
+from mlr.core.registration.fields import INVERSIONS, composed, enlarged, inverse, looked_up, moved
 from mlr.core.registration.geometry import Geometry
 from mlr.core.registration.register import STARTS, Template
-from mlr.core.registration.templates import LIGHTS, light_of, light_on_teeth, white_of
+from mlr.core.registration.templates import LIGHTS, eye_white_of, light_of, light_on_teeth
 
 Floats = npt.NDArray[np.float32]
-Ridge = Callable[[str, Floats], Floats]  # output of an expression's regression for a framed image
+Ridge = Callable[[str, Floats], Floats]  # an expression's regression of an image in its frame
 
-UNFIT, FIT = 0.33, 0.45  # correlations at which a face gets nothing, and all
-OPENING = 0.4  # strength from which the style follows
+UNFIT, FIT = 0.33, 0.45  # correlations at which a face is left alone, and changed completely
+OPENING = 0.4  # strength above which the style follows the strength
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Appearance:
     """What was learnt of an expression in its frame.
 
     Attributes
     ----------
     template, variation : ndarray of float32, shape (half height, half width, 2)
-        T_e and C_e.
+        Mean features of the targets, and their change with the style.
     motion : ndarray of float32, shape (2, half height, half width)
-        m, the mean face's motion, in pixels of the half size.
-    shape : ndarray of float32, of the same shape
-        d1, how the shape varies with the style.
+        m, the motion of the mean face, in pixels of the half size.
+    shape : ndarray of float32, shape (2, half height, half width)
+        d1, the change of the shape with the style.
     mean, spread : ndarray of float32, shape (channels, height, width)
-        b and c: what is added to the ridge's output, for a face as bright as the training set's.
+        b and c: mean residual of the ridge, and its change with the style, for a face as bright as
+        those of the training set.
     share : ndarray of float32, shape (height, width)
         Share of the face that is subtracted for each unit of style.
     face : ndarray of uint8, shape (channels, height, width)
-        The mean face in the frame.
+        The mean face of the sources.
     light : float
-        Mean brightness of the training set's sources.
+        Mean brightness of the sources, in [0, 1].
     style, other : float
-        Default style; and the one that weak strengths begin with.
+        Default style, and the one that weak strengths begin with.
     plain : float
         s_0, the style from which c counts.
     explained : float
-        Share of the variation that the style explains; 0 if there is none.
+        Share of the variation that the style explains; 0 if there is no style.
     """
 
     template: Floats
@@ -79,18 +86,18 @@ class Look:
 
     @property
     def groups(self) -> tuple[float, float] | None:
-        """Centres of the two groups of styles, that with more change last, if there are two."""
+        """Centres of two groups of styles, that with more change last; None if there is one."""
         return (self.other, self.style) if self.styled and self.style != self.other else None
 
     def summary(self) -> dict[str, Any] | None:
-        """Return what the style is, ready for JSON; None if there is none."""
+        """Return a description of the style, ready for JSON; None if there is none."""
         if not self.styled:
             return None
         groups = None if self.groups is None else list(self.groups)
         return {"explained": self.explained, "groups": groups, "default": self.style}
 
     def style_at(self, strength: float, style: float | None) -> float:
-        """Return the style for a strength: the one given, or the default led along by it."""
+        """Return the style for a strength: the one given, or the default that follows it."""
         if style is not None:
             return style
         share = min(max((strength - OPENING) / (1 - OPENING), 0.0), 1.0)
@@ -98,8 +105,8 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Face:
-    """A face that was registered.
+class Registration:
+    """A face and its registration to the template of the sources.
 
     Attributes
     ----------
@@ -108,9 +115,9 @@ class Face:
     features : Features
         Of the image.
     field : ndarray of float32, shape (2, half height, half width)
-        u, to the template of the sources.
+        u, in pixels of the half size.
     fit : float
-        Correlation with that template.
+        Correlation with the template.
     """
 
     image: Floats
@@ -125,29 +132,40 @@ class Part:
 
     Attributes
     ----------
-    look : Look
+    appearance : Appearance
         Of the expression.
+    share : float
+        Of the expression in the mix.
+    style : float, optional
+        None for the default.
     back : ndarray of float32, shape (2, half height, half width)
-        P, the inverse of W: from the face to the frame.
+        P, from the face to the frame.
     added, spread : ndarray of float32, shape (channels, height, width)
         What is added in the frame for style 0, and for each unit of style.
     """
 
-    look: Look
+    appearance: Appearance
+    share: float
+    style: float | None
     back: Floats
     added: Floats
     spread: Floats
 
+    def style_at(self, strength: float) -> np.float32:
+        """Return the style for a strength of the mix."""
+        return np.float32(self.appearance.style_at(strength * self.share, self.style))
+
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What becomes of an image: out(q) = x(q + motion(q)) + added(q).
+    """The change of an image: output(q) = x(q + motion(q)) + added(q).
 
     Attributes
     ----------
     motion : ndarray of float32, shape (2, height, width)
         (dy, dx) in pixels of the image; exactly 0 where nothing moves.
     added : ndarray of float32, shape (channels, height, width)
+        In intensities.
     fit : float
         Correlation of the registered face with the template.
     """
@@ -157,7 +175,7 @@ class Change:
     fit: float
 
     def faded(self, share: Floats) -> Change:
-        """Return the change by a share (height, width) at each pixel."""
+        """Return a share (height, width) of the change."""
         return Change(self.motion * share, self.added * share, self.fit)
 
     def applied(self, image: Floats) -> Floats:
@@ -171,24 +189,24 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """What synthesis needs of the templates, and of all expressions' frames.
+    """What a model knows of registered faces.
 
     Attributes
     ----------
     geometry : Geometry
         Of the images.
     source : ndarray of float32, shape (half height, half width, 2)
-        T_source.
-    white : float
-        Mean brightness of the whites of the sources' eyes.
-    looks : dict of str to Look
-        For each expression.
+        Template of the sources.
+    eye_white : float
+        Mean brightness of the whites of the sources' eyes, in [0, 1].
+    appearances : dict of str to Appearance
+        Of each expression.
     """
 
     geometry: Geometry
     source: Floats
-    white: float
-    looks: dict[str, Look]
+    eye_white: float
+    appearances: dict[str, Appearance]
 
     @cached_property
     def template(self) -> Template:
@@ -197,75 +215,67 @@ class Registered:
 
     @cached_property
     def _masks(self) -> tuple[Floats, Floats]:
-        """The soft mask at the half size and whole."""
+        """The soft mask at the half size and at full size."""
         half, whole = self.geometry.fields, self.geometry.size
         return self.geometry.mask(*half), self.geometry.mask(*whole)
 
-    def register(self, image: Floats, starts: tuple[float, ...] = STARTS) -> Face:
-        """Return a face registered to the template of the sources.
+    def register(self, image: Floats, starts: tuple[float, ...] = STARTS) -> Registration:
+        """Register a face to the template of the sources.
 
         Parameters
         ----------
         image : ndarray of float32, shape (channels, height, width)
             In [0, 1].
         starts : tuple of float
-            How far the lower face is moved to begin with; the best fit wins.
+            Initial shifts of the lower face, in sides of the canonical crop; the best fit wins.
         """
         features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
         field, fit = self.template.best(features, starts)
-        return Face(image, features, field, fit)
+        return Registration(image, features, field, fit)
 
-    def part(self, face: Face, name: str, ridge: Ridge) -> Part:
-        """Return what an expression makes of a face in its frame, at full strength."""
-        look, (_, mask) = self.looks[name], self._masks
-        whole = composed(face.field, look.motion)  # W
-        framed = moved(face.image, enlarged(whole, *self.geometry.size))
-        brightness = light_of(self.geometry, face.features, whole) / look.light
-        light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
-        white = white_of(self.geometry, face.features, face.field) / self.white
-        on_teeth = np.float32(light_on_teeth(brightness, white))
-        spread = mask * (on_teeth * look.spread - look.share * framed)
-        added = mask * (ridge(name, framed) - framed + light * look.mean)
-        added -= np.float32(look.plain) * spread
-        if face.features.grey:
-            added, spread = (
-                np.repeat(plane.mean(axis=0, keepdims=True), len(plane), axis=0)
-                for plane in (added, spread)
-            )
-        return Part(look, inverse(whole), added, spread)
-
-    def change(
+    def part(
         self,
-        face: Face,
-        parts: Sequence[tuple[Part, float, float | None]],
-        strength: float,
-    ) -> Change:
-        """Return what becomes of a face.
+        face: Registration,
+        expression: str,
+        ridge: Ridge,
+        share: float = 1.0,
+        style: float | None = None,
+    ) -> Part:
+        """Return what an expression makes of a face in its frame, before the strength."""
+        appearance, (_, mask) = self.appearances[expression], self._masks
+        to_face = composed(face.field, appearance.motion)  # W
+        framed = moved(face.image, enlarged(to_face, *self.geometry.size))
+        brightness = light_of(self.geometry, face.features, to_face) / appearance.light
+        light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
+        eye_white = eye_white_of(self.geometry, face.features, face.field) / self.eye_white
+        on_teeth = np.float32(light_on_teeth(brightness, eye_white))
+        spread = mask * (on_teeth * appearance.spread - appearance.share * framed)
+        added = mask * (ridge(expression, framed) - framed + light * appearance.mean)
+        added -= np.float32(appearance.plain) * spread
+        if face.features.grey:
+            added, spread = _grey(added), _grey(spread)
+        return Part(appearance, share, style, inverse(to_face), added, spread)
 
-        Parameters
-        ----------
-        face : Face
-            From `register`.
-        parts : sequence of (Part, float, float or None)
-            What each expression makes of it, with its share and its style, None for the default.
-        strength : float
-            Of the whole.
-        """
+    def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:
+        """Return the change of a face by the parts of all expressions, for a strength."""
         size, (mask, _) = self.geometry.size, self._masks
         confidence = min(max((face.fit - UNFIT) / (FIT - UNFIT), 0.0), 1.0)
-        amounts = [np.float32(strength * share * confidence) for _, share, _ in parts]
-        styles = [
-            np.float32(part.look.style_at(strength * share, style)) for part, share, style in parts
-        ]
-        total = np.zeros((2, *self.geometry.fields), np.float32)  # N(y)
-        for (part, _, _), amount, style in zip(parts, amounts, styles, strict=True):
-            motion = amount * mask * (part.look.motion - style * part.look.shape)  # M
-            total += looked_up(motion, part.back)
-        field = np.zeros_like(total)  # n(q) = N(q + n(q))
+        amounts = [np.float32(strength * part.share * confidence) for part in parts]
+        styles = [part.style_at(strength) for part in parts]
+        total = np.zeros((2, *self.geometry.fields), np.float32)  # N
+        for part, amount, style in zip(parts, amounts, styles, strict=True):
+            motion = part.appearance.motion - style * part.appearance.shape
+            total += looked_up(amount * mask * motion, part.back)
+        field = np.zeros_like(total)  # n
         for _ in range(INVERSIONS):
             field = looked_up(total, field)
         added = np.zeros_like(face.image)
-        for (part, _, _), amount, style in zip(parts, amounts, styles, strict=True):
+        for part, amount, style in zip(parts, amounts, styles, strict=True):
             change = amount * (part.added + style * part.spread)
             added += looked_up(change, enlarged(composed(part.back, field), *size))
         return Change(enlarged(field, *size), added, face.fit)
+
+
+def _grey(planes: Floats) -> Floats:
+    """Return the mean over the channels as each of them."""
+    return np.repeat(planes.mean(axis=0, keepdims=True), len(planes), axis=0)

@@ -1,7 +1,7 @@
-"""Templates and what a pair becomes in their frames.
+"""Templates, and pairs moved into their frames.
 
-Once templates, motions and styles are frozen, what becomes of a pair depends on that pair alone, so
-that statistics stay exact, additive and splittable. See `groupwise` for how they are made.
+Once templates, motions and styles are frozen, each pair is framed on its own, so that statistics
+stay exact, additive and splittable. `groupwise` makes templates.
 """
 
 from __future__ import annotations
@@ -35,21 +35,26 @@ Floats = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 
 GAIN = 1.05  # of the templates that targets are registered to a second time
-MOST_STYLE = 1.7  # deviations that such a template shows at most
+MOST_STYLE = 1.7  # largest style of such a template, in standard deviations
 UNITS = 256  # light and style are rounded to parts of this number
-PLAIN = -1.0  # style without teeth, or the like, where there are not two groups
+PLAIN = -1.0  # style without teeth (or the like) where there are not two groups
 LIGHTS = (0.2, 1.3)  # bounds of a face's brightness over that of the training set
-#: Boxes of the whites of the eyes around (.32, .36) and (.68, .36) of the canonical crop: half
-#: width and half height; and the percentile of brightness in them.
-WHITES = (0.06, 0.02)
+DARKEST = 1 / 255  # lower bound of measured brightness
+
+#: The whites of the eyes lie in boxes around (.32, .36) and (.68, .36) of the canonical crop: half
+#: width and half height; and the percentile of the brightness in them that counts.
+EYE_BOX = (0.06, 0.02)
 BRIGHTEST = 95
+
+_ARRAYS = ("template", "variation", "motion", "change", "component")
+_NUMBERS = ("light", "explained", "groups")
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The common frame of an expression: all that is frozen of it.
+    """The frame of an expression.
 
-    Arrays are float32; fields and planes have the half size, that of fields.
+    Arrays are float32. Those of "half" size have the size of fields.
 
     Attributes
     ----------
@@ -58,7 +63,7 @@ class Frame:
     variation : ndarray, shape (height, width, 2)
         Mean of the features times the scores, C_e, at full size.
     motion : ndarray, shape (2, half height, half width)
-        The mean face's motion m_e, in pixels of the half size and steps of 1/64.
+        Motion of the mean face, m_e, in pixels of the half size and steps of 1/64.
     light : float
         Mean brightness of the sources in the oval.
     change : ndarray, shape (half height, half width)
@@ -87,14 +92,15 @@ class Frame:
 
     @property
     def plain(self) -> float:
-        """The style s_0 at which the face shows no teeth, or the like: the lower group's centre."""
+        """The style s_0 at which the face shows no teeth (or the like)."""
         if not self.styled:
             return 0.0
         return PLAIN if self.groups is None else self.groups[0]
 
-
-_ARRAYS = ("template", "variation", "motion", "change", "component")
-_NUMBERS = ("light", "explained", "groups")
+    def score_of(self, change: Floats) -> float:
+        """Return the score of a change of the first feature, in standard deviations."""
+        difference = change.astype(np.float64) - self.change
+        return float((difference * self.component).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +113,7 @@ class Templates:
         Where faces lie in the images.
     source : ndarray of float32, shape (half height, half width, 2)
         Mean features of the sources, T_source, at the half size.
-    white : float
+    eye_white : float
         Mean brightness of the whites of the sources' eyes.
     frames : dict of str to Frame
         The frame of each expression.
@@ -115,14 +121,13 @@ class Templates:
 
     geometry: Geometry
     source: Floats
-    white: float
+    eye_white: float
     frames: dict[str, Frame]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: without what can be made of it, but for the digest."""
-        return {
-            key: getattr(self, key) for key in ("geometry", "source", "white", "frames", "digest")
-        }
+        """Return what is pickled: of what is cached, the digest alone."""
+        names = ("geometry", "source", "eye_white", "frames", "digest")
+        return {name: getattr(self, name) for name in names}
 
     @cached_property
     def source_template(self) -> Template:
@@ -140,12 +145,12 @@ class Templates:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that is frozen, 64 hexadecimal digits."""
-        found = hashlib.sha256(repr(self.geometry).encode())
+        digest = hashlib.sha256(repr(self.geometry).encode())
         arrays, numbers = self.to_arrays()
         for name, array in sorted(arrays.items()):
-            found.update(name.encode() + np.ascontiguousarray(array).tobytes())
-        found.update(json.dumps(numbers, sort_keys=True).encode())
-        return found.hexdigest()
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        digest.update(json.dumps(numbers, sort_keys=True).encode())
+        return digest.hexdigest()
 
     def to_arrays(self) -> tuple[dict[str, Floats], dict[str, Any]]:
         """Return the arrays by name, and all else ready for JSON."""
@@ -154,26 +159,28 @@ class Templates:
         for index, (name, frame) in enumerate(sorted(self.frames.items())):
             arrays |= {f"{key}{index}": getattr(frame, key) for key in _ARRAYS}
             frames[name] = {key: getattr(frame, key) for key in _NUMBERS}
-        numbers = {"size": self.geometry.size, "eyes": self.geometry.eyes, "white": self.white}
+        numbers = {"size": self.geometry.size, "eyes": self.geometry.eyes, "white": self.eye_white}
         return arrays, {**numbers, "frames": frames}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Floats], details: Mapping[str, Any]) -> Templates:
-        """Return the templates that `to_arrays` took apart.
+        """Return the templates that `to_arrays` was called on.
 
         Raises
         ------
         LookupError, TypeError, ValueError
-            If something is missing or not what it should be.
+            If something is missing or invalid.
         """
         height, width = (int(side) for side in details["size"])
         (x0, y0), (x1, y1) = details["eyes"]
         eyes = ((float(x0), float(y0)), (float(x1), float(y1)))
-        if not all(math.isfinite(value) for eye in eyes for value in eye) or x0 == x1:
+        if not math.isfinite(sum(map(sum, eyes))) or x0 == x1:
             raise ValueError(f"its eyes are {eyes}")
+        eye_white = float(details["white"])
+        if not eye_white > 0:
+            raise ValueError(f"the white of its eyes is {eye_white}")
         geometry = Geometry((height, width), eyes)
         whole, half = (*geometry.features, 2), geometry.fields
-        shapes = dict(zip(_ARRAYS, (whole, whole, (2, *half), half, half), strict=True))
 
         def checked(name: str, shape: tuple[int, ...]) -> Floats:
             array = np.array(arrays[name])
@@ -181,6 +188,7 @@ class Templates:
                 raise ValueError(f"template {name} is {array.dtype} {array.shape}, not {shape}")
             return array
 
+        shapes = dict(zip(_ARRAYS, (whole, whole, (2, *half), half, half), strict=True))
         frames = {}
         for index, (name, numbers) in enumerate(sorted(details["frames"].items())):
             groups = numbers["groups"]
@@ -192,10 +200,7 @@ class Templates:
             )
             if not frames[name].light > 0:
                 raise ValueError(f"the light of {name} is {numbers['light']}")
-        white = float(details["white"])
-        if not white > 0:
-            raise ValueError(f"the white of its eyes is {white}")
-        return cls(geometry, checked("source", (*half, 2)), white, frames)
+        return cls(geometry, checked("source", (*half, 2)), eye_white, frames)
 
     def source_field(self, features: Features) -> Floats:
         """Return the field of a training source, in steps of 1/64."""
@@ -215,9 +220,9 @@ class FramedPair:
     style : int
         Score s of the pair, in parts of 1/256.
     teeth : int
-        What teeth, or the like, count with: the light on them times s - s_0, in parts of 1/256.
+        The light on the teeth times (s - s_0), in parts of 1/256.
     shape : ndarray of int32, shape (2, half height, half width)
-        Field of the target less the shape of the subject, in parts of 1/64.
+        Field of the target minus the shape of the subject, in parts of 1/64.
     """
 
     source: Floats
@@ -234,11 +239,11 @@ def framed(
     source: Floats,
     source_features: Features,
     source_field: Floats,
-    white: float,
+    eye_white: float,
     target: Floats,
     target_features: Features,
 ) -> FramedPair:
-    """Return a pair moved into the frame of an expression.
+    """Move a pair into the frame of an expression.
 
     Parameters
     ----------
@@ -249,28 +254,27 @@ def framed(
     source, target : ndarray of float32, shape (channels, height, width)
         In [0, 1].
     source_features, target_features : Features
-        Theirs.
+        Of the images.
     source_field : ndarray of float32, shape (2, half height, half width)
-        As `Templates.source_field` returns it.
-    white : float
+        From `Templates.source_field`.
+    eye_white : float
         Brightness of the whites of the source's eyes over the templates'.
     """
     geometry = template.geometry
-    size = geometry.size
-    whole = composed(source_field, frame.motion)
-    before = luminance_in(source_features, whole)
-    field = rounded(template.register(target_features))
+    to_source = composed(source_field, frame.motion)
+    before = first_feature(source_features, to_source)
+    to_target = rounded(template.register(target_features))
     score = 0.0
     if frame.styled:
-        score = score_of(frame, luminance_in(target_features, field) - before)
-        field = rounded(styled_field(geometry, frame, target_features, field, score))
-        score = score_of(frame, luminance_in(target_features, field) - before)
-    shape = field - rounded(whole - frame.motion)
-    light = light_of(geometry, source_features, whole) / frame.light
-    teeth = light_on_teeth(light, white) * (score - frame.plain) if frame.styled else 0.0
+        score = frame.score_of(first_feature(target_features, to_target) - before)
+        to_target = rounded(styled_field(geometry, frame, target_features, to_target, score))
+        score = frame.score_of(first_feature(target_features, to_target) - before)
+    shape = to_target - rounded(to_source - frame.motion)
+    light = light_of(geometry, source_features, to_source) / frame.light
+    teeth = light_on_teeth(light, eye_white) * (score - frame.plain) if frame.styled else 0.0
     return FramedPair(
-        moved(source, enlarged(whole, *size)),
-        moved(target, enlarged(field, *size)),
+        moved(source, enlarged(to_source, *geometry.size)),
+        moved(target, enlarged(to_target, *geometry.size)),
         round(UNITS * light),
         round(UNITS * score),
         round(UNITS * teeth),
@@ -281,53 +285,47 @@ def framed(
 def styled_field(
     geometry: Geometry, frame: Frame, features: Features, start: Floats, score: float
 ) -> Floats:
-    """Return the field of a target registered to the template of its style, from a field."""
-    clipped = np.float32(min(max(score, -MOST_STYLE), MOST_STYLE))
-    whole = np.float32(GAIN) * (frame.template + clipped * frame.variation)
+    """Return the field from a target to the template of its style, refined from a start."""
+    style = np.float32(min(max(score, -MOST_STYLE), MOST_STYLE))
+    whole = np.float32(GAIN) * (frame.template + style * frame.variation)
     template = Template(geometry, halved(whole), whole)
     return template.refined(features, template.register(features, start))
+
+
+def first_feature(features: Features, field: Floats) -> Floats:
+    """Return the first feature moved by a field, (half height, half width)."""
+    return looked_up(np.ascontiguousarray(features.half[None, ..., 0]), field)[0]
 
 
 def light_of(geometry: Geometry, features: Features, field: Floats) -> float:
     """Return the mean brightness in the oval of an image moved by a field, in [0, 1]."""
     _, oval = planes_of(geometry)
     framed = looked_up(features.light[None], field)[0]
-    return max(float(framed[oval].mean(dtype=np.float64)), 1 / 255)
+    return max(float(framed[oval].mean(dtype=np.float64)), DARKEST)
 
 
-def white_of(geometry: Geometry, features: Features, field: Floats) -> float:
+def eye_white_of(geometry: Geometry, features: Features, field: Floats) -> float:
     """Return the brightness of the whites of the eyes of a source with a field, in [0, 1]."""
     luminance = features.luminance
     y, x = geometry.canonical(*luminance.shape)
     (left, level), (right, _) = EYES
-    across = np.minimum(np.abs(x - left), np.abs(x - right)) < WHITES[0]
-    box = (np.abs(y - level) < WHITES[1]) & across
+    across = np.minimum(np.abs(x - left), np.abs(x - right)) < EYE_BOX[0]
+    box = (np.abs(y - level) < EYE_BOX[1]) & across
     if not box.any():
-        return 1 / 255
+        return DARKEST
     framed = looked_up(luminance[None], enlarged(field, *luminance.shape))[0]
-    return max(float(np.percentile(framed[box], BRIGHTEST)), 1 / 255)
+    return max(float(np.percentile(framed[box], BRIGHTEST)), DARKEST)
 
 
-def light_on_teeth(light: float, white: float) -> float:
-    """Return the light on the teeth of a face.
+def light_on_teeth(light: float, eye_white: float) -> float:
+    """Return the light on the teeth of a face, at most that of the training set.
 
-    Teeth do not darken with skin, but do in dim light. A dark face whose eyes are bright has dark
-    skin: the light is what the eyes say, and more. It is at most that of the training set.
+    Teeth do not darken with skin, but do in dim light. A dark face with bright eyes has dark skin:
+    then the light is what the eyes say, and more.
 
     Parameters
     ----------
-    light, white : float
+    light, eye_white : float
         Brightness of the face and of the whites of its eyes, over those of the training set.
     """
-    return max(min(1.0, max(light, 2 * white - light)), LIGHTS[0])
-
-
-def luminance_in(features: Features, field: Floats) -> Floats:
-    """Return the first feature moved by a field, (half height, half width)."""
-    return looked_up(np.ascontiguousarray(features.half[None, ..., 0]), field)[0]
-
-
-def score_of(frame: Frame, change: Floats) -> float:
-    """Return the score of a change of the first feature, in standard deviations."""
-    difference = change.astype(np.float64) - frame.change
-    return float((difference * frame.component).sum())
+    return max(min(1.0, max(light, 2 * eye_white - light)), LIGHTS[0])

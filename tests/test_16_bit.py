@@ -8,23 +8,25 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mlr.core.model import load
+from mlr import load
 from mlr.errors import ImageError
-from mlr.io import deep
+from mlr.io import images
 from mlr.io.images import Image, read_header, read_image, write_image
 from mlr.io.provenance import describe_image
 from mlr.photo.eyes import Eyes
 from tests.conftest import draw, draw_pairs
-from tests.test_images import UPRIGHT, deep_colour_png, png
+from tests.test_images import UPRIGHT, colour_png_of_16_bits, png
 from tests.test_photo import profile, scene, write_table
 
-DEEP, OPACITY = draw(1, dtype=np.uint16), draw(2, channels=1, dtype=np.uint16)[..., 0]
+COLOUR, OPACITY = draw(1, dtype=np.uint16), draw(2, channels=1, dtype=np.uint16)[..., 0]
 LARGE = 30_000  # px each way
 
-with_extra = pytest.mark.skipif(not deep.is_available(), reason=f"needs the extra: {deep.HINT}")
+with_extra = pytest.mark.skipif(
+    not images.has_16_bit_extra(), reason=f"needs the extra: {images.EXTRA}"
+)
 
 
-def tiff(pixels=DEEP, **options) -> bytes:
+def tiff(pixels=COLOUR, **options) -> bytes:
     tifffile = pytest.importorskip("tifffile")
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, photometric="rgb", **({"metadata": None} | options))
@@ -46,16 +48,16 @@ def stored(tmp_path, name: str, data: bytes) -> Image:
 @pytest.mark.parametrize("alpha", [None, OPACITY], ids=["opaque", "alpha"])
 def test_pixels_alpha_and_profile_come_back(tmp_path, suffix, alpha):
     path = tmp_path / f"x{suffix}"
-    write_image(path, DEEP, alpha, icc=profile())
+    write_image(path, COLOUR, alpha, icc=profile())
     image = read_image(path)
-    np.testing.assert_array_equal(image.pixels, DEEP)
+    np.testing.assert_array_equal(image.pixels, COLOUR)
     assert image.pixels.dtype == np.uint16
     assert (image.alpha is None) == (alpha is None)
     if alpha is not None:
         np.testing.assert_array_equal(image.alpha, alpha)
     assert (image.icc, image.loss) == (profile(), "")
     with PIL.Image.open(path) as seen:  # by others, too
-        assert np.abs(np.asarray(seen)[..., :3].astype(int) - (DEEP >> 8)).max() <= 1
+        assert np.abs(np.asarray(seen)[..., :3].astype(int) - (COLOUR >> 8)).max() <= 1
 
 
 @with_extra
@@ -71,34 +73,35 @@ def test_pixels_alpha_and_profile_come_back(tmp_path, suffix, alpha):
     ids=str,
 )
 def test_every_layout_of_tiff_is_read(tmp_path, options):
-    np.testing.assert_array_equal(stored(tmp_path, "x.tif", tiff(**options)).pixels, DEEP)
+    np.testing.assert_array_equal(stored(tmp_path, "x.tif", tiff(**options)).pixels, COLOUR)
 
 
 @with_extra
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_orientation_is_honoured(tmp_path, suffix, orientation):
-    low = DEEP[:10]
+    low = COLOUR[:10]
     if suffix == ".tif":
         data = tiff(low, extratags=[(0x0112, 3, 1, orientation, True)])
     else:
         exif = PIL.Image.Exif()
         exif[0x0112] = orientation
-        data = deep.encode(low, "PNG", png_level=4, exif=exif)
+        write_image(tmp_path / "y.png", low, exif=exif)
+        data = (tmp_path / "y.png").read_bytes()
     image = stored(tmp_path, f"x{suffix}", data)
     np.testing.assert_array_equal(image.pixels, UPRIGHT[orientation](low))
 
 
 @with_extra
 def test_what_is_not_decoded_here_is_read_as_before(tmp_path):
-    premultiplied = tiff(np.dstack([DEEP, OPACITY]), extrasamples=["assocalpha"])
-    unspecified = tiff(np.dstack([DEEP, OPACITY]), extrasamples=["unspecified"])
-    rows = np.dstack([DEEP[..., 0], OPACITY]).astype(">u2")
+    premultiplied = tiff(np.dstack([COLOUR, OPACITY]), extrasamples=["assocalpha"])
+    unspecified = tiff(np.dstack([COLOUR, OPACITY]), extrasamples=["unspecified"])
+    rows = np.dstack([COLOUR[..., 0], OPACITY]).astype(">u2")
     grey_alpha = png(16, 16, 16, 4, b"".join(b"\0" + row.tobytes() for row in rows))
     for name, data in (("a.tif", premultiplied), ("b.tif", unspecified), ("c.png", grey_alpha)):
         image = stored(tmp_path, name, data)
         assert image.pixels.dtype == np.uint8
-        assert image.loss == "16-bit colour, which is read with 8 bits"
+        assert image.loss == "16-bit colour, which is reduced to 8 bits"
 
 
 @with_extra
@@ -106,7 +109,7 @@ def test_what_is_not_decoded_here_is_read_as_before(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_damage_is_an_error_of_one_line(tmp_path, suffix, capfd):
     path = tmp_path / f"x{suffix}"
-    data = deep_colour_png(DEEP) if suffix == ".png" else tiff(compression="lzw")
+    data = colour_png_of_16_bits(COLOUR) if suffix == ".png" else tiff(compression="lzw")
     path.write_bytes(data[: len(data) // 2] if suffix == ".png" else data[:-200])
     with pytest.raises(ImageError) as error:
         read_image(path)
@@ -129,7 +132,7 @@ def test_damage_is_an_error_of_one_line(tmp_path, suffix, capfd):
 
 @with_extra
 def test_a_bomb_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(deep, "decode", None)
+    monkeypatch.setattr(images, "_decode_16_bit", None)
     (tmp_path / "x.png").write_bytes(png(LARGE, LARGE, 16, 2, b""))
     for read in (read_header, read_image):
         with pytest.raises(ImageError, match=r"is larger than .* megapixels"):
@@ -138,17 +141,19 @@ def test_a_bomb_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
 
 @with_extra
 def test_no_more_is_decoded_than_the_header_says():
-    for kind, data in (("PNG", deep_colour_png(DEEP)), ("TIFF", tiff())):
-        for shape in ((16, 15, 3), (8, 16, 3), (16, 16, 4)):
-            with pytest.raises((ValueError, RuntimeError)):
-                deep.decode(data, kind, shape)
+    for data in (colour_png_of_16_bits(COLOUR), tiff()):
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            for size, channels in (((15, 16), 3), ((16, 8), 3), ((16, 16), 4)):
+                image._size = size
+                with pytest.raises((ValueError, RuntimeError)):
+                    images._decode_16_bit(data, image, channels)
 
 
 @with_extra
 @pytest.mark.parametrize("name", ["x.jpg", "x.bmp", "x.webp"])
 def test_formats_that_cannot_hold_it_say_so(tmp_path, name):
-    with pytest.raises(ImageError, match=r"cannot hold 16-bit colour; use \.png or \.tif"):
-        write_image(tmp_path / name, DEEP)
+    with pytest.raises(ImageError, match=r"cannot store 16-bit colour; use \.png or \.tif"):
+        write_image(tmp_path / name, COLOUR)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,13 +205,13 @@ def test_a_photograph_keeps_its_pixels(run, paper_model, tmp_path, suffix):
 
 
 def test_without_the_extra_a_note_names_it(run, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(deep, "is_available", lambda: False)
+    monkeypatch.setattr(images, "has_16_bit_extra", lambda: False)
     face = tmp_path / "x.png"
-    face.write_bytes(deep_colour_png(DEEP))
+    face.write_bytes(colour_png_of_16_bits(COLOUR))
     result = run("synthesize", model, face, "-o", tmp_path / "out.png", "--strength", 0)
     assert result.code == 0
     (note,) = (line for line in result.lines if line.startswith("note:"))
-    assert note.endswith(f"with 8 bits; to keep all: {deep.HINT}")
-    np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, DEEP >> 8)
+    assert note.endswith(f"to 8 bits; to keep 16 bits: {images.EXTRA}")
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, COLOUR >> 8)
     with pytest.raises(ImageError, match=r"needs pip install 'mlr\[deep\]'"):
-        write_image(tmp_path / "y.png", DEEP)
+        write_image(tmp_path / "y.png", COLOUR)

@@ -1,0 +1,145 @@
+"""The files of a report: contact sheets, an overview and a page of all pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from mlr.core.model import Model
+from mlr.evaluation.report_page import choose_pictured, render_page
+from mlr.evaluation.scores import PairScores, as_rgb8, by_expression
+from mlr.evaluation.sheet import ERROR_GAIN, draw_sheet, pair_pictures
+from mlr.io.files import check_free, replacing
+from mlr.io.images import Pixels, read_image, write_image
+from mlr.io.pairs import Subject
+from mlr.io.provenance import new_record, to_exif
+from mlr.utils.threads import ordered_map
+
+Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
+
+PAGE = "report.html"
+FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256")
+SHOWN = 3  # pairs of each kind on a contact sheet: worst, median, best
+
+
+class Outputs(NamedTuple):
+    """A model and the style of its outputs."""
+
+    model: Model
+    style: Style
+
+    def of(self, source: Pixels, expression: str) -> Pixels:
+        """Return the output for a source image."""
+        return self.model.synthesize(source, expression, style=self.style)
+
+
+def check_report(folder: Path, expressions: Sequence[str], *, force: bool) -> None:
+    """Raise if a file of the report exists and may not be overwritten."""
+    for name in (*(f"{each}.png" for each in (*expressions, "overview")), PAGE):
+        check_free(folder / name, force=force)
+
+
+@dataclass(frozen=True)
+class ReportWriter:
+    """Writes a report.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder to write to.
+    outputs : Outputs
+        The model and the style.
+    subjects : sequence of Subject
+        Their files.
+    force : bool
+        Overwrite existing files.
+    """
+
+    folder: Path
+    outputs: Outputs
+    subjects: Sequence[Subject]
+    force: bool
+
+    def write(self, title: str, pairs: Sequence[PairScores]) -> Iterator[Path]:
+        """Write all files; yield their paths.
+
+        Raises
+        ------
+        MlrError
+            If a file exists and ``force`` is false, or cannot be written.
+        """
+        groups = by_expression(pairs)
+        for name, of_one in groups.items():
+            yield self._write_picture(name, self._contact_sheet(name, of_one), name)
+        names, first = list(groups), next(iter(groups.values()))
+        overview = self._overview(names, sorted(pair.subject for pair in first)[:SHOWN])
+        yield self._write_picture("overview", overview, ", ".join(names))
+        ranked = sorted(
+            pairs, key=lambda pair: (-pair.output["mse"], pair.expression, pair.subject)
+        )
+        chosen = choose_pictured(ranked)
+        pictures = ordered_map(lambda index: self._pictures(ranked[index]), chosen)
+        page = render_page(title, self._facts(), ranked, zip(chosen, pictures, strict=True))
+        with replacing(self.folder / PAGE, force=self.force) as file:
+            file.write(page.encode())
+        yield self.folder / PAGE
+
+    def _contact_sheet(self, expression: str, pairs: Sequence[PairScores]) -> Pixels:
+        """Return the pictures of the worst, median and best pairs."""
+        ranked = sorted(pairs, key=lambda pair: -pair.output["mse"])
+        rows = [
+            (f"{rank}: {pair.subject}, MSE {pair.output['mse']:.4f}", self._pictures(pair))
+            for rank, pair in _worst_median_best(ranked)
+        ]
+        title, (model, style) = f"output: {expression}", self.outputs
+        if style is not None:
+            chosen = model.styles_of(style, [expression])[expression]
+            title += f", style {'by default' if chosen is None else f'{chosen:g}'}"
+        return draw_sheet(["input", title, "target", f"error x{ERROR_GAIN}"], rows)
+
+    def _overview(self, expressions: Sequence[str], subjects: Sequence[str]) -> Pixels:
+        """Return the inputs of some subjects with all their outputs."""
+        rows = []
+        for name in subjects:
+            source = read_image(self._files[name].source).pixels
+            images = (source, *(self.outputs.of(source, each) for each in expressions))
+            rows.append(("", [as_rgb8(image) for image in images]))
+        return draw_sheet(["input", *expressions], rows)
+
+    def _write_picture(self, name: str, sheet: Pixels, expression: str) -> Path:
+        """Write a picture of outputs, with its provenance."""
+        path, (model, style) = self.folder / f"{name}.png", self.outputs
+        exif = to_exif(new_record(expression, 1, model.sha256, style))
+        write_image(path, sheet, exif=exif, force=self.force)
+        return path
+
+    def _pictures(self, pair: PairScores) -> list[Pixels]:
+        """Return input, output, target and error of a pair as 8-bit colour."""
+        files = self._files[pair.subject]
+        source = read_image(files.source).pixels
+        target = read_image(files.targets[pair.expression]).pixels
+        return pair_pictures(source, self.outputs.of(source, pair.expression), target)
+
+    def _facts(self) -> dict[str, object]:
+        """Return what the page tells about the model."""
+        summary = self.outputs.model.summary()
+        facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
+        return facts | ({} if self.outputs.style is None else {"style": self.outputs.style})
+
+    @cached_property
+    def _files(self) -> dict[str, Subject]:
+        return {subject.name: subject for subject in self.subjects}
+
+
+def _worst_median_best(ranked: Sequence[PairScores]) -> Iterator[tuple[str, PairScores]]:
+    """Yield up to `SHOWN` pairs of each kind out of those ranked by error, each pair once."""
+    shown = min(SHOWN, -(-len(ranked) // 3))
+    middle, last = (len(ranked) - shown) // 2, len(ranked) - shown
+    ranks = dict.fromkeys(range(middle, middle + shown), "median")
+    ranks |= dict.fromkeys(range(last, len(ranked)), "best")
+    ranks |= dict.fromkeys(range(shown), "worst")
+    for index in sorted(ranks):
+        yield ranks[index], ranked[index]

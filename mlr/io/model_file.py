@@ -1,0 +1,229 @@
+"""Model files: ``.npz`` archives with the weights, the taps, and metadata as a JSON string."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.core.alignment import Eyes
+from mlr.core.exposure import Exposure
+from mlr.core.model import Model, ModelInfo
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.geometry import Geometry
+from mlr.core.registration.synthesis import Appearance, Registered
+from mlr.errors import MlrError, ModelError
+from mlr.io.files import is_folder_name, replacing
+from mlr.io.npz import read_npz, write_npz
+
+FORMAT = 3
+WITHOUT_TEMPLATES = 2  # format of models without registration
+
+Array = npt.NDArray[Any]
+
+#: Fields of `ModelInfo` whose values are stored as they are, and their types.
+_PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
+    "source": (str,),
+    "recipe": (str,),
+    "penalty": (int, float),
+    "prior": (str,),
+    "blur": (int, float),
+    "pairs": (dict,),
+    "digest": (str,),
+    "templates": (str,),
+    "version": (str,),
+}
+#: Arrays and numbers of an `Appearance`. Files number the arrays by expression.
+_ARRAYS = ("template", "variation", "motion", "shape", "mean", "spread", "share", "face")
+_NUMBERS = ("light", "style", "other", "plain", "explained")
+
+
+def save_model(model: Model, path: str | Path, *, force: bool = False) -> None:
+    """Write a model to an ``.npz`` file.
+
+    Parameters
+    ----------
+    model : Model
+        What to write.
+    path : path
+        Where to.
+    force : bool
+        Overwrite an existing file.
+
+    Raises
+    ------
+    OutputExistsError
+        If the file exists and ``force`` is false.
+    MlrError
+        If it cannot be written.
+    """
+    meta = model.info.to_json() | {
+        "kind": "model",
+        "format": WITHOUT_TEMPLATES if model.registered is None else FORMAT,
+        "expressions": model.expressions,
+        "edge": model.edge,
+        "channels": model.channels,
+    }
+    taps = [(0, dy, dx) for dy, dx in model.receptive_field.offsets]
+    arrays: dict[str, Array] = {"weights": model.weights, "taps": np.array(taps, np.int16)}
+    if model.registered is not None:
+        more, meta["registered"] = _registered_to_arrays(model.registered)
+        arrays |= more
+    arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
+    with replacing(Path(path), force=force, durable=True) as file:
+        write_npz(file, arrays)
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a model.
+
+    Parameters
+    ----------
+    path : path
+        A file that `save_model` wrote. Unknown metadata is ignored.
+
+    Returns
+    -------
+    Model
+        With the SHA-256 of the file.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, of a newer format, or not a model.
+    """
+    path = Path(path)
+    arrays, meta = read_npz(path, kind="model", newest=FORMAT)
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return _model_from_arrays(arrays, meta, sha256)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: not a model file, or a damaged one: {error}") from error
+    except MlrError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _model_from_arrays(arrays: Mapping[str, Array], meta: Mapping[str, Any], sha256: str) -> Model:
+    weights, taps = arrays["weights"], arrays["taps"]
+    expressions = tuple(str(name) for name in meta["expressions"])
+    channels = meta.get("channels")
+    _check_weights(weights, taps, expressions)
+    if channels is not None and (channels not in (1, 3) or weights.shape[1] != 1):
+        raise ModelError(f"weights of shape {weights.shape} do not serve {channels!r} channels")
+    registered = None
+    if meta.get("registered") is not None:
+        size = weights.shape[3], weights.shape[4]
+        registered = _registered_from_arrays(arrays, meta["registered"], size, channels)
+        if set(registered.appearances) != set(expressions):
+            raise ModelError("its templates and its expressions disagree")
+    return Model(
+        weights=weights,
+        receptive_field=ReceptiveField.of([(int(dy), int(dx)) for _, dy, dx in taps]),
+        expressions=expressions,
+        info=_info_from_json(meta, channels or weights.shape[1]),
+        registered=registered,
+        edge=bool(meta.get("edge", False)),
+        channels=channels,
+        sha256=sha256,
+    )
+
+
+def _check_weights(weights: Array, taps: Array, expressions: tuple[str, ...]) -> None:
+    if weights.dtype != np.float32 or weights.ndim != 5:
+        raise ModelError(
+            f"weights are {weights.dtype} of shape {weights.shape}, expected float32, 5-d"
+        )
+    if taps.dtype != np.int16 or taps.ndim != 2 or taps.shape[1] != 3 or taps[:, 0].any():
+        raise ModelError(f"taps are {taps.dtype} of shape {taps.shape}, expected int16 (taps, 3)")
+    if weights.shape[0] != len(expressions) or weights.shape[2] != len(taps) + 1:
+        raise ModelError(
+            f"weights of shape {weights.shape} do not fit "
+            f"{len(expressions)} expressions and {len(taps)} taps"
+        )
+    if weights.shape[1] not in (1, 3):
+        raise ModelError(f"weights are for {weights.shape[1]} channels, expected 1 or 3")
+    if not math.isfinite(float(np.abs(weights).max())):
+        raise ModelError("some weights are not finite numbers; train the model again")
+    if len(set(expressions)) != len(expressions):
+        raise ModelError("it has the same expression twice")
+    for name in expressions:
+        if not is_folder_name(name):
+            raise ModelError(f"expression {name!r} cannot be the name of a folder")
+
+
+def _info_from_json(meta: Mapping[str, Any], channels: int) -> ModelInfo:
+    fields = {name: meta[name] for name in _PLAIN_FIELDS if meta.get(name) is not None}
+    for name, value in fields.items():
+        if not isinstance(value, _PLAIN_FIELDS[name]) or isinstance(value, bool):
+            expected = " or ".join(kind.__name__ for kind in _PLAIN_FIELDS[name])
+            raise ModelError(f"its {name} is {value!r}, expected {expected}")
+    if meta.get("eyes") is not None:
+        fields["eyes"] = _eyes_from_json(meta["eyes"])
+    if meta.get("exposure") is not None:
+        fields["exposure"] = Exposure.from_meta(meta["exposure"], channels)
+    return ModelInfo(**fields)
+
+
+def _eyes_from_json(eyes: Any) -> Eyes:
+    try:
+        (x0, y0), (x1, y1) = ((float(x), float(y)) for x, y in eyes)
+    except (TypeError, ValueError):
+        x0 = y0 = x1 = y1 = math.nan
+    if not math.isfinite(x0 + y0 + x1 + y1) or x0 == x1:
+        raise ModelError(f"its eyes are {eyes!r}, expected two positions (x, y) side by side")
+    return (x0, y0), (x1, y1)
+
+
+def _registered_to_arrays(registered: Registered) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return named arrays, and all else ready for JSON."""
+    appearances = sorted(registered.appearances.items())
+    arrays: dict[str, Array] = {"source_template": registered.source}
+    for index, (_, appearance) in enumerate(appearances):
+        arrays |= {f"{key}{index}": getattr(appearance, key) for key in _ARRAYS}
+    numbers = {name: {key: getattr(each, key) for key in _NUMBERS} for name, each in appearances}
+    return arrays, {
+        "eyes": registered.geometry.eyes,
+        "white": registered.eye_white,
+        "looks": numbers,
+    }
+
+
+def _registered_from_arrays(
+    arrays: Mapping[str, Array], noted: Mapping[str, Any], size: tuple[int, int], channels: Any
+) -> Registered:
+    """Return what `_registered_to_arrays` was given."""
+    geometry = Geometry(size, _eyes_from_json(noted["eyes"]))
+    half, whole = geometry.fields, (channels, *size)
+    features, field = (*half, 2), (2, *half)
+    shapes = (features, features, field, field, whole, whole, size, whole)
+    appearances = {}
+    for index, name in enumerate(sorted(noted["looks"])):
+        numbers = {key: float(noted["looks"][name][key]) for key in _NUMBERS}
+        if not all(map(math.isfinite, numbers.values())) or numbers["light"] <= 0:
+            raise ModelError(f"the style of {name} is {numbers}")
+        own: dict[str, Any] = {
+            key: _checked(arrays, f"{key}{index}", shape)
+            for key, shape in zip(_ARRAYS, shapes, strict=True)
+        }
+        if max(float(np.abs(own[key]).max()) for key in ("motion", "shape")) > max(half):
+            raise ModelError("it moves pixels farther than the image is large")
+        appearances[name] = Appearance(**own | numbers)
+    eye_white = float(noted["white"])
+    if not 0 < eye_white < math.inf:
+        raise ModelError(f"the white of its eyes is {eye_white}")
+    source = _checked(arrays, "source_template", features)
+    return Registered(geometry, source, eye_white, appearances)
+
+
+def _checked(arrays: Mapping[str, Array], name: str, shape: Iterable[int]) -> Array:
+    array, dtype = arrays[name], np.uint8 if name.startswith("face") else np.float32
+    if array.dtype != dtype or array.shape != tuple(shape) or not np.isfinite(array).all():
+        raise ModelError(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")
+    return array

@@ -1,0 +1,52 @@
+"""Compiled code on disk: the only module that uses private parts of Numba.
+
+Numba's own ``cache=True`` tells versions of a kernel apart by its function alone, not by what it
+calls in other files, and fails where a file is damaged or the disk is full.
+"""
+
+import pickle
+from contextlib import suppress
+
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+_DAMAGED = (OSError, EOFError, pickle.UnpicklingError)  # what unusable files raise
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """A cache that does without where its folder is full or read-only, or a file is damaged."""
+
+    kept = True
+
+    def __init__(self, function, key):
+        super().__init__(function)
+        # The key is in all names and in the index: no file is ever taken for that of other
+        # kernels, whatever has been killed between writing the one and the other.
+        name = f"{self._impl.filename_base}-{key}"
+        self._cache_file = IndexDataCacheFile(self.cache_path, name, source_stamp=key)
+
+    def load_overload(self, sig, target_context):
+        with suppress(*_DAMAGED):
+            return super().load_overload(sig, target_context)
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except _DAMAGED:
+            self.kept = False
+
+
+def attach(kernel, key):
+    """Keep the code of a kernel on disk; return its cache, or None if there is no folder for it.
+
+    Parameters
+    ----------
+    kernel : Dispatcher
+        What `numba.njit` returned.
+    key : str
+        What the code depends on.
+    """
+    try:
+        kernel._cache = _Cache(kernel.py_func, key)
+    except (RuntimeError, AttributeError, TypeError):  # no folder to write to; another Numba
+        return None
+    return kernel._cache
