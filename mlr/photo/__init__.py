@@ -1,1 +1,1 @@
-"""Faces in photographs: detection, aligned crops, and compositing of changes."""
+"""Photographs: detect faces, follow them through clips, align crops, composite changes."""
