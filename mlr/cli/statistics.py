@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from mlr.cli import options
-from mlr.recipes.options import PaperOptions
+from mlr.recipes.options import StatisticsOptions
 from mlr.training.settings import RunSettings
 
 
 @click.command()
 @options.training_data("Statistics file to write.")
-@options.of_settings(PaperOptions, RunSettings)
+@options.of_settings(StatisticsOptions, RunSettings)
 @options.force
 @options.as_json
 @options.verbosity

@@ -16,18 +16,23 @@ _PENALTY = option("Ridge penalty.", type=float, least=0)
 
 
 @dataclass(frozen=True)
-class PaperOptions:
-    """Options of `mlr.recipes.paper.Paper`, see there."""
+class StatisticsOptions:
+    """Options that statistics depend on."""
 
     receptive_field: Any = field(default=None, metadata=_RECEPTIVE_FIELD)
+
+
+@dataclass(frozen=True)
+class PaperOptions(StatisticsOptions):
+    """Options of `mlr.recipes.paper.Paper`, see there."""
+
     penalty: float = field(default=0.4, metadata=_PENALTY)
 
 
 @dataclass(frozen=True)
-class BestOptions:
+class BestOptions(StatisticsOptions):
     """Options of `mlr.recipes.best.Best`, see there."""
 
-    receptive_field: Any = field(default=None, metadata=_RECEPTIVE_FIELD)
     penalty: float = field(default=0.006, metadata=_PENALTY)
     blur: float | None = field(
         default=None,
