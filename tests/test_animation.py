@@ -155,6 +155,20 @@ def test_each_strength_is_computed_once_if_memory_allows(
     assert len(calls) == computed
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_animation_takes_two_seconds_and_repeats(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    write_animation(path, lambda strength: np.full_like(draw(1), round(200 * strength)), IMAGE)
+    durations = []
+    with PIL.Image.open(path) as image:
+        for index in range(image.n_frames):
+            image.seek(index)
+            image.load()
+            durations.append(image.info["duration"])
+        assert image.info["loop"] == 0
+    assert sum(durations) == pytest.approx(2000, rel=0.05)  # GIF rounds to hundredths of a second
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_16_bit_and_grey_images_are_animated(tmp_path, suffix, channels):

@@ -14,12 +14,12 @@ import pytest
 from mlr import load
 from mlr.errors import ImageError, MlrError, ModelError, OutputExistsError
 from mlr.io.clips import describe_clip
-from mlr.io.files import replacing
+from mlr.io.files import open_regular, replacing
 from mlr.io.images import read_header, read_image, write_image
 from mlr.io.pairs import find_pairs
 from mlr.io.provenance import describe_image
 from mlr.kernels import parallel
-from mlr.utils.threads import ordered_map
+from mlr.utils.threads import limited, ordered_map
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]
@@ -334,10 +334,10 @@ def no_threads(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_without_threads_kernels_run_in_the_one_there_is(monkeypatch):
-    monkeypatch.setattr(parallel, "_threads", 4)
+def test_without_threads_kernels_run_in_the_calling_one():
     done = []
-    parallel.parallel_for(lambda begin, end: done.extend(range(begin, end)), 100)
+    with limited(4):
+        parallel.parallel_for(lambda begin, end: done.extend(range(begin, end)), 100)
     assert sorted(done) == list(range(100))
 
 
@@ -363,6 +363,14 @@ def test_pipes_and_devices_do_not_block(faces, tmp_path):
     result = run_process("train", data, "-o", tmp_path / "m.npz")
     assert result.code == 1
     assert result.lines[0] == f"mlr: {pipe}: cannot be read: not a regular file"
+
+
+def test_size_limit_is_exact(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    with open_regular(tmp_path / "x", 3) as file:
+        assert file.read() == b"abc"
+    with pytest.raises(OSError, match="larger than"), open_regular(tmp_path / "x", 2):
+        pass
 
 
 def test_image_file_over_the_size_limit_is_not_read(tmp_path):

@@ -11,13 +11,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from mlr.errors import DataError
 from mlr.io.images import read_image, write_image
+from mlr.io.outputs import plan_outputs
+from mlr.utils.progress import Silent
 from tests.conftest import PEOPLE, draw, names
 
 
 @pytest.fixture
 def folder(faces, tmp_path):
-    """A folder of faces to be written to."""
+    """A folder of faces."""
     return shutil.copytree(faces / "neutral", tmp_path / "in")
 
 
@@ -72,6 +75,14 @@ def test_inputs_are_overwritten_by_their_outputs_only_with_force(run, model, fol
         assert contents(folder) == before
     assert run("synthesize", model, folder / "0.png", "-o", folder / "0.png", "--force").code == 0
     assert contents(folder) != before
+
+
+def test_empty_folder_fails_and_no_inputs_are_an_error(tmp_path):
+    report = Silent()
+    assert plan_outputs([tmp_path], None, ["happy"], report) == []
+    assert report.failures == [(tmp_path, "no images found")]
+    with pytest.raises(DataError, match="no inputs"):
+        plan_outputs([], None, ["happy"], Silent())
 
 
 def test_summary_counts_failures_by_cause(run, model, folder, tmp_path):

@@ -207,6 +207,23 @@ def test_lossy_files_are_close(tmp_path, suffix):
     assert np.abs(again - RGB).mean() < 10
 
 
+def test_webp_of_quality_100_preserves_pixels_and_alpha(tmp_path):
+    write_image(tmp_path / "x.webp", RGB, RGBA[..., 3], quality=100)
+    image = read_image(tmp_path / "x.webp")
+    np.testing.assert_array_equal(image.pixels, RGB)
+    np.testing.assert_array_equal(image.alpha, RGBA[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "space", "kept"),
+    [(RGB, b"RGB ", True), (RGB, b"CMYK", False), (GREY, b"GRAY", True), (GREY, b"RGB ", False)],
+)
+def test_colour_profile_is_read_if_it_fits_the_pixels(tmp_path, pixels, space, kept):
+    profile = bytes(16) + space + bytes(108)
+    pil(pixels).save(tmp_path / "x.png", icc_profile=profile)
+    assert read_image(tmp_path / "x.png").icc == (profile if kept else None)
+
+
 @pytest.mark.parametrize("name", ["x", "x.gif", "x.eps", "x.npz"])
 def test_unknown_suffixes_are_refused_with_the_known_ones(tmp_path, name):
     with pytest.raises(ImageError, match=r"cannot write.*use \.png"):

@@ -200,16 +200,12 @@ def write_image(
         if pixels.dtype == np.uint16 and pixels.shape[2] >= 3:
             _encode_16_bit(encoded, pixels, kind, options)
         else:
-            encode(encoded, pixels[..., 0] if pixels.shape[2] == 1 else pixels, kind, **options)
+            pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+            iio.imwrite(encoded, pixels, plugin=_Plugin, is_batch=False, format=kind, **options)
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImageError) as error:
         raise ImageError(f"{path}: cannot be encoded: {error}") from error
     with replacing(path, force=force) as file:
         file.write(encoded.getbuffer())
-
-
-def encode(file: IO[bytes], pixels: Pixels, kind: str, **options: Any) -> None:
-    """Encode an image, of shape (height, width[, channels]), with Pillow's options."""
-    iio.imwrite(file, pixels, plugin=_Plugin, is_batch=False, format=kind, **options)
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -47,9 +47,11 @@ def plan_outputs(
     Outputs that would collide or overwrite an input fail, unless ``force`` allows an input to be
     overwritten by its own output.
 
-    `DataError` is raised if there are no images or clips, `MlrError` if ``output`` is a file but
-    there are several outputs.
+    `DataError` is raised if there are no inputs, `MlrError` if ``output`` is a file but there are
+    several outputs.
     """
+    if not inputs:
+        raise DataError("no inputs; expected images, clips or folders of them")
     destination = None if output is None else Path(output)
     several = len(expressions) > 1
     if destination is not None and _is_file_name(destination):
@@ -92,8 +94,6 @@ def plan_outputs(
                 outputs[expression] = path
         if outputs:
             plans.append(FilePlan(source, outputs))
-    if not plans and not report.failures:
-        raise DataError(f"{', '.join(map(str, inputs))}: no images found")
     return plans
 
 

@@ -12,7 +12,7 @@ import PIL.Image
 
 from mlr.errors import ImageError, MlrError
 from mlr.io.files import replacing, replacing_folder
-from mlr.io.images import PNG_LEVEL, QUALITY, Image, Pixels, encode, write_image
+from mlr.io.images import PNG_LEVEL, QUALITY, Image, Pixels, write_image
 from mlr.io.outputs import FRAMES_FOLDER
 from mlr.io.provenance import Record, to_exif, to_json
 
@@ -74,13 +74,11 @@ def write_animation(
     else:
         options |= {"exif": to_exif(record)} | ({"icc_profile": icc} if icc else {})
     images = (_to_pillow(change(each), alpha, palette) for each in strengths)
-    if palette is not None:
-        options |= {"mode": "P", "palette": bytes(palette.getpalette() or [])}
     with replacing(path, force=force) as output:
         try:
-            first = np.asarray(next(images))
+            first = next(images)
             others = list(images) if kind == "PNG" else images  # its encoder iterates twice
-            encode(output, first, kind, save_all=True, append_images=others, **options)
+            first.save(output, kind, save_all=True, append_images=others, **options)
         except MlrError:
             raise
         except (ValueError, TypeError, KeyError) as error:

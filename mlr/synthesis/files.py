@@ -130,7 +130,7 @@ def synthesize(
     Raises
     ------
     DataError
-        If there is no image in ``inputs``.
+        If ``inputs`` is empty.
     ModelError
         If the model lacks an expression.
     OptionError
