@@ -86,7 +86,7 @@ $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 # An extra that cannot be installed here is named, and its tests are skipped.
 $(VENV)/test-all.stamp: pyproject.toml | $(VENV)/test.stamp
 	@: > $(VENV)/missing
-	$(PIP) -e ".[$(EXTRAS)]" || for extra in $$(echo $(EXTRAS) | tr , ' '); do \
+	@$(PIP) -e ".[$(EXTRAS)]" || for extra in $$(echo $(EXTRAS) | tr , ' '); do \
 	  $(PIP) -e ".[$$extra]" || \
 	    echo "WARNING: NOT TESTED: mlr[$$extra], which cannot be installed" | tee -a $(VENV)/missing; \
 	done

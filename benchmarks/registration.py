@@ -38,8 +38,8 @@ from benchmarks.tables import machine, table
 from mlr.bench.stages import PAUSE
 from mlr.core.alignment import EYES
 from mlr.core.registration.features import features_of_reduced
-from mlr.core.registration.fields import area_averaged, composed, enlarged, inverse, moved
-from mlr.core.registration.geometry import feature_size, planes_of
+from mlr.core.registration.fields import area_averaged, compose, invert, resize_field, warp
+from mlr.core.registration.geometry import feature_size, weights_and_oval
 from mlr.core.registration.groupwise import register_to_mean, templates_of
 from mlr.core.registration.register import Template
 from mlr.io.files import replacing
@@ -222,7 +222,7 @@ def displacements(count, shape):
 def displaced(image, field):
     """Return the grey features of an image warped by a field."""
     grey = unit(image).mean(axis=2)[None]
-    after = moved(grey, enlarged(field, *grey.shape[1:]))
+    after = warp(grey, resize_field(field, *grey.shape[1:]))
     return features_of_reduced(np.ascontiguousarray(np.clip(after, 0, 1).transpose(1, 2, 0)))
 
 
@@ -233,7 +233,7 @@ def length(field, oval):
 
 def undone(faces, geometry, make, template):
     """Return the residual of known displacements: to the face itself, and to the mean face."""
-    _, oval = planes_of(geometry)
+    _, oval = weights_and_oval(geometry)
     register = make(template)
     alone, mean = [], []
     for image, features, w in zip(
@@ -241,8 +241,8 @@ def undone(faces, geometry, make, template):
     ):
         after = displaced(image, w)
         itself = make(Template(geometry, features.half))(after)
-        alone.append(length(itself - inverse(w), oval))
-        mean.append(length(composed(w, register(after)) - register(features), oval))
+        alone.append(length(itself - invert(w), oval))
+        mean.append(length(compose(w, register(after)) - register(features), oval))
     return float(np.mean(alone)), float(np.mean(mean))
 
 
@@ -270,7 +270,7 @@ def registered(features, make, templates, parts):
 
 def alignment(geometry, expressions, parts):
     """Return the rows of the table by title: cells by column."""
-    _, oval = planes_of(geometry)
+    _, oval = weights_and_oval(geometry)
     templates = {
         (name, kind): means(geometry, getattr(faces, kind), parts)
         for name, faces in expressions.items()
@@ -303,7 +303,7 @@ def alignment(geometry, expressions, parts):
         if faces.mouths is not None:
             before[name] = before[f"{name}, held out"] = spread(faces.mouths)
     known = displacements(len(faces.grey), geometry.fields)
-    moved_by = np.mean([[length(inverse(w), oval), length(w, oval)] for w in known], axis=0)
+    moved_by = np.mean([[length(invert(w), oval), length(w, oval)] for w in known], axis=0)
     before |= dict(zip(("to itself", "to the mean"), map("{:.2f}".format, moved_by), strict=True))
     return rows
 

@@ -1,6 +1,7 @@
 """Measure how `mlr train` scales: at once, with a checkpoint, and in two processes.
 
-    python benchmarks/scale.py [--repeat 3] [--only growth | limit] [--write]
+    python -m benchmarks.scale [--repeat 3] [--only growth | limit] [--folder FOLDER]
+        [--write]
 
 First, drawn colour pairs, fewer and more of them, small and large: medians of the wall-clock time
 and of the time of all processors, and the most memory that the program and one of its workers have
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from mlr.bench.machine import describe
+from benchmarks.tables import machine, table
 from mlr.utils.threads import thread_count
 
 RESULTS = Path(__file__).parent / "results" / "scale.md"
@@ -126,13 +127,9 @@ def trainings(
     return medians, {way: found == models["at once"] for way, found in models.items()}
 
 
-def growth(folder: Path, repeat: int) -> list[str]:
+def growth(folder: Path, repeat: int) -> str:
     """Return the table of time and memory."""
-    lines = [
-        "| images | pairs | recipe | | seconds | ratio | of all processors | program | a worker "
-        "| model file |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for recipe in RECIPES:
         for size, pairs in GROWTH:
             medians, same = trainings(drawn(folder, size, pairs), recipe, repeat)
@@ -141,29 +138,21 @@ def growth(folder: Path, repeat: int) -> list[str]:
                 cells = [f"{size} px", pairs, recipe, way, f"{each.seconds:.1f} s"]
                 cells += [f"{each.seconds / first:.2f}", f"{each.processors:.1f} s"]
                 cells += [megabytes(each.program), megabytes(each.worker)]
-                lines.append(row(*cells, "the same" if same[way] else "DIFFERENT"))
-                print(lines[-1], flush=True)
-    return lines
+                rows.append([*cells, "the same" if same[way] else "DIFFERENT"])
+                print(*rows[-1], flush=True)
+    heads = ["images", "pairs", "recipe", "", "time", "ratio", "all processors", "program"]
+    return table([*heads, "a worker", "model file"], rows)
 
 
-def limit(folder: Path, repeat: int) -> list[str]:
+def limit(folder: Path, repeat: int) -> str:
     """Return the table with a memory limit."""
     size, pairs, memory = LIMIT
-    lines = [
-        "",
-        f"{pairs} pairs of {size} px, `--shard {pairs // 8}`, `--memory {memory // 10**6}MB`; the "
-        f"program and a worker, in addition to what they hold for {FEW[1]} pairs of {FEW[0]} px:",
-        "",
-        "| recipe | statistics | | seconds | program | a worker | model file |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for recipe in RECIPES:
         options = ["--memory", memory, "--shard", pairs // 8]
         few, _ = trainings(drawn(folder, *FEW), recipe, 1, *options)
-        data = drawn(folder, size, pairs)
-        file = folder / "statistics.npz"
+        data, file, plain = drawn(folder, size, pairs), folder / "s.npz", folder / "plain.npz"
         run("statistics", data, "-o", file, "--force", "--recipe", recipe)
-        plain = folder / "plain.npz"
         run("train", file, "-o", plain, "--force")
         medians, same = trainings(data, recipe, repeat, *options)
         same["at once"] = plain.read_bytes() == (folder / f"{recipe}.npz").read_bytes()
@@ -171,19 +160,19 @@ def limit(folder: Path, repeat: int) -> list[str]:
             cells = [recipe, megabytes(file.stat().st_size), way, f"{each.seconds:.1f} s"]
             cells += [megabytes(each.program - few[way].program)]
             cells += [megabytes(each.worker - few[way].worker)]
-            lines.append(row(*cells, "the same" if same[way] else "DIFFERENT"))
-            print(lines[-1], flush=True)
-    return lines
+            rows.append([*cells, "the same" if same[way] else "DIFFERENT"])
+            print(*rows[-1], flush=True)
+    heads = ["recipe", "statistics", "", "time", "program", "a worker", "model file"]
+    return (
+        f"{pairs} pairs of {size} px, `--shard {pairs // 8}`, `--memory {memory // 10**6}MB`; the "
+        f"program and a worker,\nin addition to what they hold for {FEW[1]} pairs of {FEW[0]} px:"
+        f"\n\n{table(heads, rows)}"
+    )
 
 
 def megabytes(count: int) -> str:
     """Return bytes in MB, or nothing where there are none."""
     return f"{count / 1e6:.0f} MB" if count else ""
-
-
-def row(*cells: object) -> str:
-    """Return a line of a table."""
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
@@ -193,25 +182,20 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep what is drawn there for another run")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    found = describe(thread_count())
-    lines = [
+    parts = [
         "# Scaling",
-        "",
-        "Made by `python benchmarks/scale.py --write`.",
-        "",
-        f"{found['processor']}, {found['usable_processors']} processors, Python {found['python']}, "
-        f"NumPy {found['numpy']}, Dask {version('dask')}; drawn colour pairs, PNG, one expression, "
-        f"medians of {options.repeat} runs:",
-        "",
+        "Made by `python -m benchmarks.scale --write`.",
+        f"{machine(thread_count())}, Dask {version('dask')}; drawn colour pairs, PNG, one "
+        f"expression,\nmedians of {options.repeat} runs.",
     ]
     with tempfile.TemporaryDirectory(prefix="mlr-scale-") as name:
         folder = (options.folder or Path(name)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         for part in (growth, limit):
             if options.only in (None, part.__name__):
-                lines += part(folder, options.repeat)
+                parts.append(part(folder, options.repeat))
     if options.write:
-        RESULTS.write_text("\n".join(lines) + "\n")
+        RESULTS.write_text("\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class Moving:
         return name
 
     def change(self, face, parts, strength):
-        return Change(np.float32(strength) * self.motion, np.zeros_like(face), 1.0)
+        return Change(np.float32(strength) * self.motion, np.zeros_like(face))
 
 
 def moving(motion):

@@ -73,6 +73,13 @@ def test_no_face_in_a_cat_or_a_single_pixel(detector):
     assert detector.find(np.zeros((1, 1, 3), np.uint8)) == []
 
 
+def test_searched_copy_has_at_most_1_2_megapixels(detector, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(Detector, "_search", lambda self, copy, *_: sizes.append(copy.size) or [])
+    assert detector.find(np.zeros((4000, 1000, 3), np.uint8)) == []
+    assert sizes[0] == pytest.approx(1_200_000, rel=0.01)
+
+
 @pytest.fixture(scope="module")
 def london():
     """A model of photographs."""

@@ -19,7 +19,7 @@ from mlr.io.images import read_header, read_image, write_image
 from mlr.io.pairs import find_pairs
 from mlr.io.provenance import describe_image
 from mlr.kernels import parallel
-from mlr.utils.threads import ordered_map
+from mlr.utils.threads import limited, ordered_map
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]
@@ -334,10 +334,10 @@ def no_threads(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_without_threads_kernels_run_in_the_one_there_is(monkeypatch):
-    monkeypatch.setattr(parallel, "_threads", 4)
+def test_without_threads_kernels_run_in_the_calling_one():
     done = []
-    parallel.parallel_for(lambda begin, end: done.extend(range(begin, end)), 100)
+    with limited(4):
+        parallel.parallel_for(lambda begin, end: done.extend(range(begin, end)), 100)
     assert sorted(done) == list(range(100))
 
 

@@ -12,7 +12,7 @@ from mlr import load
 from mlr.core.exposure import Exposure
 from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
-from mlr.core.registration.fields import enlarged, moved
+from mlr.core.registration.fields import resize_field, warp
 from mlr.errors import OptionError
 from mlr.evaluation import inspect, maps
 from mlr.samples.folder import sample
@@ -93,9 +93,9 @@ def styled(tmp_path_factory):
 def test_mean_face_is_that_of_the_sources_and_changes_like_any_other(styled):
     appearance = styled.registered.appearances["happy"]
     found = maps.mean_face(styled, "happy")
-    whole = enlarged(appearance.motion, *styled.shape[1:])
+    whole = resize_field(appearance.motion, *styled.shape[1:])
     oval = styled.registered.geometry.oval(*styled.shape[1:])
-    again = moved(found.source, whole) - appearance.face / np.float32(255)
+    again = warp(found.source, whole) - appearance.face / np.float32(255)
     assert np.abs(again[:, oval]).mean() < 0.01
     assert list(found.outputs) == [*maps.STYLES, None]
     image = np.ascontiguousarray(found.source.transpose(1, 2, 0))

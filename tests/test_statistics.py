@@ -275,7 +275,7 @@ def changed(meta, change):
         ({"expressions": [3]}, "happy"),
         ({"expressions": ["sad"]}, "happy"),
         ({"expressions": ["happy", "sad"]}, "target1"),
-        ({"groups": [{"count": 0, "expressions": ["happy"]}]}, "0 pairs"),
+        ({"groups": [{"count": 0, "expressions": ["happy"]}]}, "number of pairs is 0"),
         ({"groups": [{}]}, "count"),
         ({"groups": 3}, "int"),
         ({"deep": []}, "index out of range"),

@@ -18,7 +18,7 @@ from mlr.core.apply import apply
 from mlr.core.model import LUMA, Model
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.features import features_of
-from mlr.core.registration.fields import enlarged, moved
+from mlr.core.registration.fields import resize_field, warp
 from mlr.core.solve import solve
 from mlr.core.statistics import Statistics
 from mlr.errors import MlrError
@@ -212,11 +212,11 @@ def _time_registration(problem: Problem, repeat: int) -> Iterator[Entry]:
     unit = image.astype(np.float32) / np.float32(255)
     (planes,) = as_planes(image[None])
     face = registered.register(planes)
-    field = enlarged(face.field, size, size)
+    field = resize_field(face.field, size, size)
     steps: dict[str, Callable[[], object]] = {
         "features": lambda: features_of(unit),
         "register": lambda: registered.template.best(face.features),
-        "warp": lambda: moved(planes, field),
+        "warp": lambda: warp(planes, field),
         "change": lambda: model.synthesize(image),
     }
     what, amount = f"1 face of {size} px, 1 thread", (image.size / 1e6, "Mpx/s")

@@ -123,6 +123,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             process.terminate()
         for process in ours:
             process.join(1)
+            process.kill()  # if it hangs
 
     at_end.append(end)
     try:

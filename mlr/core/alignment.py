@@ -14,12 +14,12 @@ EYES: Eyes = ((0.32, 0.36), (0.68, 0.36))
 MIDDLE = (0.5, 0.52)
 HALF_AXES = (0.4, 0.46)
 EXPONENT = 2.5
-SOFT = 0.4  # share of the half-axes over which the face fades into what is around it
+SOFT = 0.4  # share of the half-axes over which the face fades out
 BORDER = 2  # pixels
 
 
 def face_share(height: int, width: int, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
-    """Return how much each pixel of an aligned image, or of some of its rows, belongs to the face.
+    """Return how much each pixel of an aligned image (or of some rows) belongs to the face.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def face_share(height: int, width: int, rows: slice = slice(None)) -> npt.NDArra
     powers = np.abs(y / HALF_AXES[1])[:, None] ** EXPONENT + np.abs(x / HALF_AXES[0]) ** EXPONENT
     inward = np.clip((1 - powers ** (1 / EXPONENT)) / SOFT, 0, 1)
     share: npt.NDArray[np.float32] = (inward * inward * (3 - 2 * inward)).astype(np.float32)
-    # Enough of nothing at the border that bicubic interpolation of the share stays inside of it.
+    # A border of zeros, so that bicubic interpolation of the share stays inside the image.
     if min(height, width) > 4 * BORDER:
         share[(at < BORDER) | (at >= height - BORDER)] = 0
         share[:, :BORDER] = share[:, -BORDER:] = 0

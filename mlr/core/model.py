@@ -209,9 +209,10 @@ class Model:
         data_range = np.float32(_data_range(images.dtype))
         integer = images.dtype.kind != "f"
         chunk = max(1, CHUNK_BYTES // (4 * math.prod(batch.shape[1:])))
-        faces: list[RegisteredFace] | None = None
+        faces: list[tuple[Floats, Callable[[float], Change]]] | None = None
         if self.registered is not None:
-            faces = [self.face(image, shares, styles) for image in _planes(batch, data_range)]
+            planes = _planes(batch, data_range)
+            faces = [(image, self.face_change(image, shares, styles)) for image in planes]
 
         def change(strength: float) -> Pixels:
             if faces is not None and strength == 0:
@@ -222,7 +223,8 @@ class Model:
                 if faces is None:
                     output = self._changed(_planes(batch[part], data_range), shares, strength)
                 else:
-                    output = np.stack([face.output(strength) for face in faces[part]])
+                    some = faces[part]
+                    output = np.stack([change_at(strength).applied(x) for x, change_at in some])
                 if integer:
                     np.clip(output, 0, 1, out=output)
                     np.rint(np.multiply(output, data_range, out=output), out=output)
@@ -232,10 +234,10 @@ class Model:
 
         return change
 
-    def face(
+    def face_change(
         self, image: Floats, shares: Mapping[str, float], styles: Mapping[str, float | None]
-    ) -> RegisteredFace:
-        """Return a face registered to the template, ready to be changed.
+    ) -> Callable[[float], Change]:
+        """Register a face; return its change as a function of the strength.
 
         Parameters
         ----------
@@ -245,8 +247,28 @@ class Model:
             Share of each expression.
         styles : mapping of str to float or None
             Style of each expression, None for the default.
+
+        Returns
+        -------
+        function
+            Its results have the channels of the image.
         """
-        return RegisteredFace(self, image, shares, styles)
+        registered = self.registered
+        assert registered is not None
+        own = _with_channels(image[None], self.shape[0])[0]
+        face = registered.register(np.ascontiguousarray(own))
+        parts = [
+            registered.part(face, name, self.ridge, share, styles.get(name))
+            for name, share in shares.items()
+        ]
+
+        def change(strength: float) -> Change:
+            change = registered.change(face, parts, strength)
+            if len(image) < len(change.added):
+                return replace(change, added=_luma(change.added[None])[0])
+            return change  # that of the luma is that of all channels
+
+        return change
 
     def ridge(self, expression: str, image: Floats) -> Floats:
         """Return an expression's regression of one image (channels, height, width)."""
@@ -370,50 +392,6 @@ class Model:
         """Return f(x) for planar images (N, channels, height, width)."""
         weights = self.weights[self.expressions.index(expression)]
         return apply(weights, self.receptive_field, images, edge=self.edge)
-
-
-class RegisteredFace:
-    """A face registered to the template of a model, with what each expression makes of it.
-
-    Parameters
-    ----------
-    model : Model
-        With registration.
-    image, shares, styles
-        As for `Model.face`.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        image: Floats,
-        shares: Mapping[str, float],
-        styles: Mapping[str, float | None],
-    ) -> None:
-        assert model.registered is not None
-        self._image, self._registered = image, model.registered
-        own = _with_channels(image[None], model.shape[0])[0]
-        self._face = self._registered.register(np.ascontiguousarray(own))
-        self._parts = [
-            self._registered.part(self._face, name, model.ridge, share, styles.get(name))
-            for name, share in shares.items()
-        ]
-
-    @property
-    def fit(self) -> float:
-        """Correlation of the registered face with the template."""
-        return self._face.fit
-
-    def change(self, strength: float) -> Change:
-        """Return motion and change for a strength, in the channels of the image."""
-        change = self._registered.change(self._face, self._parts, strength)
-        if len(self._image) < len(change.added):
-            return replace(change, added=_luma(change.added[None])[0])
-        return change  # that of the luma is that of all channels
-
-    def output(self, strength: float) -> Floats:
-        """Return the changed image, (channels, height, width)."""
-        return self.change(strength).applied(self._image)
 
 
 def check_strength(strength: float) -> None:

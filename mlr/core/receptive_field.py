@@ -14,12 +14,10 @@ from mlr.errors import OptionError
 
 Offset = tuple[int, int]
 
-#: What a model file can hold: int16.
-FARTHEST = 32767
-#: Nobody can wait for more; the tables of their differences grow with the square.
-MOST_TAPS = 2048
+FARTHEST = 32767  # pixels of an offset; model files hold int16
+MOST_TAPS = 2048  # the tables of lags grow with the square
 
-#: Shapes that have a name of their own, as offsets (dy, dx).
+#: Named receptive fields, as offsets (dy, dx).
 PRESETS: dict[str, tuple[Offset, ...]] = {
     "plus": ((-1, 0), (0, -1), (0, 0), (0, 1), (1, 0)),
     "disc": tuple(
@@ -30,7 +28,7 @@ PRESETS: dict[str, tuple[Offset, ...]] = {
 
 @dataclass(frozen=True)
 class LagTable:
-    """How the Gram matrix of a pixel is read out of the lag planes.
+    """How the Gram matrix of a pixel is read off the lag planes.
 
     With C_d(q) = sum_n x_n(q) x_n(q + d), the entry for taps a and b at pixel p is
     ``G(p)[a, b] = C_d(p + o)`` where ``d = lags[lag_of[a, b]]`` and
@@ -64,7 +62,7 @@ class ReceptiveField:
     Raises
     ------
     OptionError
-        If there is no tap or are too many, one occurs twice, or one lies too far away.
+        If there are no taps or too many, one occurs twice, or one lies too far away.
     """
 
     offsets: tuple[Offset, ...]
@@ -99,18 +97,18 @@ class ReceptiveField:
 
     @classmethod
     def of(cls, spec: ReceptiveField | int | str | Iterable[Offset]) -> ReceptiveField:
-        """Return the receptive field that ``spec`` describes.
+        """Return a receptive field from any description of it.
 
         Parameters
         ----------
         spec : ReceptiveField, int, str or iterable of (dy, dx)
-            A field as it is, the odd side of a square window, the name of a preset
-            (or the side as text), or the taps themselves.
+            The field itself, the odd side of a square window (a number or text), the name of a
+            preset, or the taps.
 
         Raises
         ------
         OptionError
-            If it describes none.
+            If it is none of these.
         """
         if isinstance(spec, ReceptiveField):
             return spec
@@ -148,7 +146,7 @@ class ReceptiveField:
 
     @cached_property
     def lag_table(self) -> LagTable:
-        """The distinct differences of two taps, and where each pair of taps finds its own."""
+        """The lags, and the lag of each two taps."""
         taps = self.taps
         difference = taps[None, :] - taps[:, None]  # [a, b] = o_b - o_a
         dy, dx = difference[..., 0], difference[..., 1]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.model import Model
-from mlr.core.registration.fields import enlarged, inverse, moved
+from mlr.core.registration.fields import invert, resize_field, warp
 from mlr.core.registration.synthesis import Appearance
 from mlr.errors import OptionError
 
@@ -54,9 +54,9 @@ def mean_face(model: Model, expression: str) -> MeanFace | None:
     if appearance is None:
         return None
     framed = appearance.face.astype(np.float32) / np.float32(255)
-    source = np.clip(moved(framed, enlarged(inverse(appearance.motion), *model.shape[1:])), 0, 1)
+    source = np.clip(warp(framed, resize_field(invert(appearance.motion), *model.shape[1:])), 0, 1)
     changes = {
-        style: model.face(source, {expression: 1.0}, {expression: style}).change(1.0)
+        style: model.face_change(source, {expression: 1.0}, {expression: style})(1.0)
         for style in (*(STYLES if appearance.styled else ()), None)
     }
     outputs = {style: found.applied(source) for style, found in changes.items()}

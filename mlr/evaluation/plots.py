@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from mlr.core.model import Model
-from mlr.core.registration.fields import moved
+from mlr.core.registration.fields import warp
 from mlr.core.registration.synthesis import Appearance
 from mlr.evaluation import maps
 from mlr.evaluation.maps import MeanFace
@@ -121,7 +121,7 @@ def _motion(expression: str, face: MeanFace) -> Figure:
     figure, axes = _figure(1, 2, 5.2, 5.2)
     left, right = axes[0]
     farthest = np.hypot(*face.motion).max()
-    after = moved(face.source, face.motion)
+    after = warp(face.source, face.motion)
     _show_image(left, face.source, f"{expression}: mean source face")
     _show_image(right, after, f"its motion alone, by up to {farthest:.1f} px")
     positions = np.indices((height, width))

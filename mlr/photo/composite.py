@@ -22,6 +22,7 @@ import numpy.typing as npt
 from mlr.core.alignment import BORDER, face_share
 from mlr.core.exposure import Exposure
 from mlr.core.model import LUMA, Model, check_strength
+from mlr.core.registration import fields
 from mlr.io.images import Pixels
 from mlr.photo.eyes import Eyes
 from mlr.photo.similarity import Box, Similarity, warp
@@ -108,8 +109,9 @@ class _Face:
         self._planes = np.ascontiguousarray(self._matched.transpose(2, 0, 1))
         shares = model.shares_of(target)
         styles = model.styles_of(style, shares)
-        registered = model.registered is not None
-        self._registered = model.face(self._planes, shares, styles) if registered else None
+        self._face_change = None
+        if model.registered is not None:
+            self._face_change = model.face_change(self._planes, shares, styles)
 
     def composite(self, result: Pixels, strength: float) -> None:
         """Add the change to the photograph, in place."""
@@ -126,12 +128,12 @@ class _Face:
         """Return the change of the crop; and motion and kept share of finer detail, if any."""
         height, width = self._crop.shape[:2]
         detail = None
-        if self._registered is None:
+        if self._face_change is None:
             output = self._model.synthesize(self._matched, self._target, strength)
             output = self._matched + face_share(height, width)[..., None] * (output - self._matched)
         else:
             # Fading the field rather than the output avoids a double image.
-            change = self._registered.change(strength).faded(_border_fade(height, width))
+            change = self._face_change(strength).faded(_border_fade(height, width))
             output = change.applied(self._planes).transpose(1, 2, 0)
             if self._to_crop.scale < 1:  # otherwise the crop has all detail
                 detail = change.motion, _kept_detail(change.added / self._gain.mean())
@@ -148,8 +150,6 @@ def moved_detail(
     (2, height, width) of the crop, as (dy, dx) in its pixels; ``kept`` is a, the share of the
     detail that is kept. The result, in units of the data range, is 0 where a = 1 and u = 0.
     """
-    from mlr.core.registration.fields import moved  # imports the compiler
-
     to_tile = to_crop.inverse.into(tile)
     down, across = motion
     turned = (across + 1j * down) * to_tile.factor
@@ -166,7 +166,7 @@ def moved_detail(
     inner = Box(top, top + tile.size[0], left, left + tile.size[1]).slices
     wide_field = np.zeros((2, *wide.size), np.float32)
     wide_field[:, *inner] = field.transpose(2, 0, 1)
-    found = moved(np.ascontiguousarray(detail.transpose(2, 0, 1)), wide_field)
+    found = fields.warp(np.ascontiguousarray(detail.transpose(2, 0, 1)), wide_field)
     change: Floats = (1 - lost) * found.transpose(1, 2, 0)[inner] - detail[inner]
     change[still] = 0
     return change

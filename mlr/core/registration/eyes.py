@@ -1,8 +1,8 @@
-"""Where the eyes are in a set of aligned faces, found in the mean of their first feature.
+"""Finding the eyes in a set of aligned faces, by the mean of their first feature.
 
 Faces that are aligned by their eyes agree there and, roughly, in brows, nose, mouth and chin. The
 mean is correlated with an analytic face of Gaussian spots, over positions and sizes; then each eye
-is found again at full size.
+is located again at full size.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mlr.core.alignment import EYES, Eyes
 
 Float = npt.NDArray[np.float64]
 
-#: Spots of a face, in units of the distance of the eyes from their middle: x, y, deviations across
-#: and down, and height. Those beside the middle stand for two.
+#: Spots of a face, from the middle between the eyes and in units of their distance: x, y, standard
+#: deviations across and down, and height. Each spot off the middle stands for two.
 SPOTS = (
     (0.50, 0.00, 0.055, 0.060, -1.10),  # eyes
     (0.37, 0.01, 0.045, 0.040, 0.70),
@@ -33,20 +33,20 @@ SPOTS = (
     (0.14, 1.03, 0.170, 0.050, -0.80),  # mouth
     (0.10, 1.18, 0.140, 0.060, 0.15),
 )
-OF_AN_EYE = 4  # of the spots
-SIZES = (0.20, 0.58)  # least and largest distance of the eyes, in widths of the image
-ASIDE = 0.1  # of the width: the farthest that the face's middle lies from the image's
-WINDOW = (0.34, 1.2, 0.82)  # above, below and beside the eyes' middle, in their distances
-LEAST = 0.4  # correlation of what is taken for a face
-CLOSE = 0.04  # of the sides: faces about where the canonical one is
-DOUBT = 0.15  # of the correlation, by which others must be better than those
-SNAP = 0.015  # of the sides: eyes so close to the canonical places are there
-RAISE = 0.033  # distances of the eyes: so far below the pupils the spots of an eye fit best
+EYE_SPOTS = 4  # the first ones
+DISTANCES = (0.20, 0.58)  # least and largest distance of the eyes, in widths of the image
+ASIDE = 0.1  # of the width: largest distance of the face's middle from the image's
+WINDOW = (0.34, 1.2, 0.82)  # above, below and beside the middle, in distances of the eyes
+LEAST = 0.4  # correlation of a face
+CLOSE = 0.04  # of the sides: largest distance of a canonical face from where it should be
+DOUBT = 0.15  # by which the correlation of other faces must be better
+SNAP = 0.015  # of the sides: eyes this close to the canonical positions are taken to be there
+RAISE = 0.033  # distances of the eyes: how far below the pupils the spots of an eye fit best
 FLOOR = 0.02  # added to the variance
 
 
 def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
-    """Return where the eyes are, (x, y) as fractions of the sides.
+    """Find the eyes, (x, y) as fractions of the sides.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
     Returns
     -------
     pair of (float, float)
-        The left and the right eye as seen, on one level; the canonical places where nothing looks
-        enough like a face.
+        The left and the right eye as seen, at the same height; the canonical positions if nothing
+        is enough like a face.
     """
     height, width = mean.shape
     whole = mean.astype(np.float64)
     half = whole.reshape(height // 2, 2, width // 2, 2).mean((1, 3))
     best, near = _faces(half)
-    if best.fit < LEAST:
+    if best.correlation < LEAST:
         return EYES
-    if near.fit >= best.fit - DOUBT and _eyes(whole, near) == EYES:
+    if near.correlation >= best.correlation - DOUBT and _eyes(whole, near) == EYES:
         return EYES
     return _eyes(whole, best) or EYES
 
@@ -73,7 +73,7 @@ def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
 class _Face(NamedTuple):
     """A face at half size: its correlation, the middle of the eyes, and their distance."""
 
-    fit: float
+    correlation: float
     y: float
     x: float
     apart: float
@@ -83,7 +83,7 @@ def _eyes(whole: Float, face: _Face) -> Eyes | None:
     """Return the eyes of a face found at half size, or None if the two do not agree."""
     height, width = whole.shape
     y, x, apart = 2 * face.y + 0.5, 2 * face.x + 0.5, 2 * face.apart
-    kernel = _normalised(_spots(apart, SPOTS[:OF_AN_EYE], (0.15, 0.15, 0.24), -0.5, False))
+    kernel = _normalised(_spots(apart, SPOTS[:EYE_SPOTS], (0.15, 0.15, 0.24), -0.5, False))
     fits = _correlation(whole, kernel)
     found = [_eye(fits, kernel, y, x + side * apart / 2, apart) for side in (-1, 1)]
     (left_y, left_x), (right_y, right_x) = found
@@ -100,7 +100,7 @@ def _faces(half: Float) -> tuple[_Face, _Face]:
     best = near = _Face(-1.0, 0.0, 0.0, 1.0)
     canonical = EYES[1][0] - EYES[0][0]
     above, _, aside = WINDOW
-    for apart in np.arange(max(8.0, SIZES[0] * width), SIZES[1] * width).tolist():
+    for apart in np.arange(max(8.0, DISTANCES[0] * width), DISTANCES[1] * width).tolist():
         kernel = _normalised(_spots(apart, SPOTS, WINDOW, 0.0, True))
         if kernel.shape[0] > height or kernel.shape[1] > width:
             continue
@@ -130,16 +130,9 @@ def _spots(
     shift: float,
     both: bool,
 ) -> Float:
-    """Return spots around a point, for eyes so many pixels apart.
+    """Draw spots for eyes this many pixels apart, in a window above, below and beside a point.
 
-    Parameters
-    ----------
-    window : tuple of float
-        How far the window extends above, below and to each side, in distances of the eyes.
-    shift : float
-        Added to x of all spots.
-    both : bool
-        Spots beside the middle stand for two.
+    The shift is added to x of all spots; both: those off the middle are drawn on both sides.
     """
     above, below, side = (round(share * apart) for share in window)
     y = np.arange(-above, below + 1)[:, None] / apart
@@ -178,7 +171,7 @@ def _box_sums(plane: Float, tall: int, wide: int) -> Float:
 
 
 def _eye(fits: Float, kernel: Float, y: float, x: float, apart: float) -> tuple[float, float]:
-    """Return where an eye fits best around a place, to parts of a pixel; else far from there."""
+    """Return where an eye fits best near (y, x), to parts of a pixel; infinity if out of range."""
     top, left = (side // 2 for side in kernel.shape)
     reach = int(np.ceil(0.08 * apart))
     rows, columns = (
@@ -187,7 +180,7 @@ def _eye(fits: Float, kernel: Float, y: float, x: float, apart: float) -> tuple[
     )
     if not rows or not columns:
         return np.inf, np.inf
-    i, j = max(product(rows, columns), key=lambda place: fits[place])
+    i, j = max(product(rows, columns), key=lambda index: fits[index])
     down, across = _vertex(*fits[i - 1 : i + 2, j]), _vertex(*fits[i, j - 1 : j + 2])
     return i + top + down, j + left + across
 

@@ -1,4 +1,4 @@
-"""What registration sees of a face: local luminance and local redness, free of light and skin.
+"""Features that registration compares: local luminance and redness, free of light and skin.
 
 With L the mean of the channels and G8 a Gaussian of 8 px, for a shorter side of 128 px,
 
@@ -64,7 +64,7 @@ def features_of(image: Floats) -> Features:
 
 
 def features_of_reduced(image: Floats) -> Features:
-    """Return the features of an image of a shorter side of 128 px."""
+    """Return the features of an image (height, width, 1 or 3) whose shorter side is 128 px."""
     luminance = image.mean(axis=2, dtype=np.float32)
     grey = is_grey(image)
     planes = np.zeros((FEATURES, *luminance.shape), np.float32)
@@ -80,7 +80,7 @@ def features_of_reduced(image: Floats) -> Features:
 
 
 def is_grey(image: Floats) -> bool:
-    """Tell whether an image (height, width, 1 or 3) is grey, or grey stored as colour."""
+    """Return whether an image (height, width, 1 or 3) is grey, or grey stored as colour."""
     if image.shape[2] == 1:
         return True
     green = image[..., 1]

@@ -17,7 +17,7 @@ STEP = 64  # fields are rounded to parts of a pixel of this number
 INVERSIONS = 12
 
 
-def looked_up(planes: Floats, field: Floats) -> Floats:
+def look_up(planes: Floats, field: Floats) -> Floats:
     """Return planes(p + field(p)), bilinear.
 
     Parameters
@@ -30,16 +30,16 @@ def looked_up(planes: Floats, field: Floats) -> Floats:
     return output
 
 
-def composed(outer: Floats, inner: Floats) -> Floats:
+def compose(outer: Floats, inner: Floats) -> Floats:
     """Return the field inner(p) + outer(p + inner(p)), which moves by both."""
-    return inner + looked_up(outer, inner)
+    return inner + look_up(outer, inner)
 
 
-def inverse(field: Floats, iterations: int = INVERSIONS) -> Floats:
+def invert(field: Floats, iterations: int = INVERSIONS) -> Floats:
     """Return v with v(q) = -field(q + v(q)), by fixed-point iteration."""
     found = -field
     for _ in range(iterations):
-        found = -looked_up(field, found)
+        found = -look_up(field, found)
     return found
 
 
@@ -48,7 +48,7 @@ def rounded(field: Floats) -> Floats:
     return np.rint(field * np.float32(STEP)) * np.float32(1 / STEP)
 
 
-def enlarged(field: Floats, height: int, width: int) -> Floats:
+def resize_field(field: Floats, height: int, width: int) -> Floats:
     """Return a field for images of another size, in their pixels."""
     factors = np.array([height / field.shape[1], width / field.shape[2]], np.float32)
     output = np.empty((len(field), height, width), np.float32)
@@ -56,7 +56,7 @@ def enlarged(field: Floats, height: int, width: int) -> Floats:
     return output
 
 
-def moved(planes: Floats, field: Floats) -> Floats:
+def warp(planes: Floats, field: Floats) -> Floats:
     """Return the image planes(p + field(p)), by cubic B-splines that pass through its pixels.
 
     Parameters

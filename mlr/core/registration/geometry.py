@@ -1,7 +1,7 @@
-"""Where the face lies in aligned images: grids, weights and masks, placed by the eyes.
+"""Where the face lies in aligned images: weights and masks, placed by the eyes.
 
-All shapes are given for the canonical crop, whose eyes are at (.32, .36) and (.68, .36) of its
-sides; other crops get them moved and scaled.
+Shapes are given for the canonical crop, with the eyes at (.32, .36) and (.68, .36) of its sides;
+for other crops they are moved and scaled.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import EYES, Eyes
-from mlr.core.regions import in_face
+from mlr.core.regions import Region, in_face
 
 SIDE = 128  # pixels of the shorter side of the images that features are taken from
-ASIDE = 0.01  # of the width: farther from the middle a face is not mirrored
+ASIDE = 0.01  # of the width: a face farther from the middle is not flipped
 
 Floats = npt.NDArray[np.float32]
 
@@ -59,12 +59,12 @@ class Geometry:
 
     @property
     def symmetric(self) -> bool:
-        """Whether the middle of the face is that of the images, so that mirroring keeps it."""
+        """Whether the face is in the middle of the images, so that flipping keeps it there."""
         (x0, _), (x1, _) = self.eyes
         return abs(x0 + x1 - 1) < ASIDE
 
     def canonical(self, height: int, width: int) -> tuple[Floats, Floats]:
-        """Return the places of pixels in the canonical crop, as fractions of its side.
+        """Return the positions of pixels in the canonical crop, as fractions of its side.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Geometry:
         weight = 1.5 - ((y - 0.55) / 0.46) ** 2 - ((x - 0.5) / 0.36) ** 2
         return np.clip(weight, 0.03, 1).astype(np.float32)
 
-    def oval(self, height: int, width: int) -> npt.NDArray[np.bool_]:
+    def oval(self, height: int, width: int) -> Region:
         """Return which pixels belong to the face, (height, width)."""
         return in_face(*self.canonical(height, width))
 
@@ -101,19 +101,9 @@ class Geometry:
         return (inward * inward * (3 - 2 * inward)).astype(np.float32)
 
     def start(self, height: int, width: int, shift: float) -> Floats:
-        """Return a field that moves the lower face down, a start of registration.
+        """Return a field (2, height, width) that moves the lower face down, to register from.
 
-        Parameters
-        ----------
-        height, width : int
-            Size of the field.
-        shift : float
-            How far, in units of the side of the canonical crop.
-
-        Returns
-        -------
-        ndarray of float32, shape (2, height, width)
-            (dy, dx) in pixels of the field.
+        The shift is in units of the side of the canonical crop, the field in its own pixels.
         """
         y, _ = self.canonical(height, width)
         (x0, _), (x1, _) = self.eyes
@@ -124,7 +114,9 @@ class Geometry:
 
 
 @lru_cache(8)
-def planes_of(geometry: Geometry) -> tuple[tuple[Floats, Floats, Floats], npt.NDArray[np.bool_]]:
+def weights_and_oval(
+    geometry: Geometry,
+) -> tuple[tuple[Floats, Floats, Floats], npt.NDArray[np.bool_]]:
     """Return the weights at a quarter, half and all of the features' size, and the oval at half."""
     tall, wide = geometry.features
     whole = geometry.weight(tall, wide)

@@ -17,15 +17,15 @@ import numpy.typing as npt
 from mlr.core.registration.eyes import find_eyes
 from mlr.core.registration.features import Features, features_of_reduced
 from mlr.core.registration.fields import (
-    composed,
-    enlarged,
-    inverse,
-    looked_up,
+    compose,
+    invert,
+    look_up,
+    resize_field,
     rounded,
     symmetric,
     symmetric_field,
 )
-from mlr.core.registration.geometry import Geometry, planes_of
+from mlr.core.registration.geometry import Geometry, weights_and_oval
 from mlr.core.registration.register import Template
 from mlr.core.registration.templates import (
     Frame,
@@ -105,8 +105,8 @@ def _registered_again(
     planes = blur(mean.transpose(2, 0, 1), sigma)
     template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
     found = _for_each(lambda n: template.register(features[n]), len(features))
-    back = inverse(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
-    return _for_each(lambda n: composed(found[n], back), len(features))
+    back = invert(np.asarray(found.mean(axis=0, dtype=np.float64), np.float32))
+    return _for_each(lambda n: compose(found[n], back), len(features))
 
 
 def frame_of(
@@ -135,7 +135,7 @@ def frame_of(
     wholes = [each.whole for each in features]
     fields, half = register_to_mean(geometry, features)
     motion = _motion(geometry, source, half)
-    moved = list(zip(sources, [composed(field, motion) for field in source_fields], strict=True))
+    moved = list(zip(sources, [compose(field, motion) for field in source_fields], strict=True))
     before = np.stack([first_feature(*each) for each in moved])
     change, changes = _changes(geometry, features, fields, before)
     frame = Frame(
@@ -180,7 +180,7 @@ def main_variation(
     explained : float
         Share of the sum of squares.
     """
-    _, oval = planes_of(geometry)
+    _, oval = weights_and_oval(geometry)
     deviations = (changes - mean).astype(np.float64)[:, oval]
     variance = (deviations * deviations).mean(axis=0)
     weighted = deviations * variance
@@ -255,7 +255,7 @@ def _mean_features(
     height, width = features[0].shape[:2]
     for n, (each, field) in enumerate(zip(features, fields, strict=True)):
         planes = np.ascontiguousarray(each.transpose(2, 0, 1))
-        moved = looked_up(planes, enlarged(field, height, width)).transpose(1, 2, 0)
+        moved = look_up(planes, resize_field(field, height, width)).transpose(1, 2, 0)
         total += moved if scores is None else scores[n] * moved
     mean = np.asarray(total / len(features), np.float32)
     return symmetric(mean, axis=1) if geometry.symmetric else mean

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.registration.features import Features
-from mlr.core.registration.fields import enlarged, halved, looked_up
-from mlr.core.registration.geometry import Geometry, planes_of
+from mlr.core.registration.fields import halved, look_up, resize_field
+from mlr.core.registration.geometry import Geometry, weights_and_oval
 from mlr.kernels.blur import gaussian
 from mlr.kernels.register import VALUES, gauss_newton, with_derivatives
 
@@ -38,7 +38,7 @@ class Template:
 
     def __init__(self, geometry: Geometry, half: Floats, whole: Floats | None = None) -> None:
         self.geometry, self.half = geometry, half
-        weights, self._oval = planes_of(geometry)
+        weights, self._oval = weights_and_oval(geometry)
         self._quarter = _Level(0, halved(half), weights[0])
         self._half = _Level(1, half, weights[1])
         self._whole = None if whole is None else _Level(2, whole, weights[2])
@@ -63,16 +63,16 @@ class Template:
         if start is None:
             field = np.zeros((2, *quarter), np.float32)
         else:
-            field = np.array(enlarged(start, *quarter), np.float32)
+            field = np.array(resize_field(start, *quarter), np.float32)
         self._quarter.refine(halved(features.half), features.grey, field)
-        field = enlarged(field, height, width)
+        field = resize_field(field, height, width)
         self._half.refine(features.half, features.grey, field)
         return field
 
     def refined(self, features: Features, field: Floats) -> Floats:
         """Return a field of the half size that was refined at full size."""
         assert self._whole is not None
-        whole = enlarged(field, *features.whole.shape[:2])
+        whole = resize_field(field, *features.whole.shape[:2])
         self._whole.refine(features.whole, features.grey, whole)
         mean = halved(np.ascontiguousarray(whole.transpose(1, 2, 0)))
         return np.ascontiguousarray(mean.transpose(2, 0, 1)) * np.float32(0.5)
@@ -90,7 +90,7 @@ class Template:
         """Return the correlation of moved features with the template over the oval."""
         kept = 1 if features.grey else 2
         planes = np.ascontiguousarray(features.half[..., :kept].transpose(2, 0, 1))
-        moved = looked_up(planes, field)[:, self._oval].astype(np.float64)
+        moved = look_up(planes, field)[:, self._oval].astype(np.float64)
         wanted = self.half[..., :kept].transpose(2, 0, 1)[:, self._oval].astype(np.float64)
         moved -= moved.mean(axis=1, keepdims=True)
         wanted -= wanted.mean(axis=1, keepdims=True)

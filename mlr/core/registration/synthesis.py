@@ -7,7 +7,7 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
     M = k mask (m - s d1)                     motion in the frame
     D = k mask (ridge(x~) - x~ + l b + (s - s_0) (e c - share x~)),       x~ = x(p + W)
 
-where l is the light on the face and e that on its teeth. With P = inverse(W), the motions of all
+where l is the light on the face and e that on its teeth. With P = invert(W), the motions of all
 expressions are N(y) = sum M(y + P(y)) on the face; n(q) = N(q + n(q)) follows them back, and
 
     output(q) = x(q + n) + sum D(q + n + P(q + n))
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.registration.features import Features, features_of
-from mlr.core.registration.fields import INVERSIONS, composed, enlarged, inverse, looked_up, moved
+from mlr.core.registration.fields import INVERSIONS, compose, invert, look_up, resize_field, warp
 from mlr.core.registration.geometry import Geometry
 from mlr.core.registration.register import STARTS, Template
 from mlr.core.registration.templates import LIGHTS, eye_white_of, light_of, light_on_teeth
@@ -116,14 +116,14 @@ class Registration:
         Of the image.
     field : ndarray of float32, shape (2, half height, half width)
         u, in pixels of the half size.
-    fit : float
-        Correlation with the template.
+    correlation : float
+        With the template.
     """
 
     image: Floats
     features: Features
     field: Floats
-    fit: float
+    correlation: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,22 +166,19 @@ class Change:
         (dy, dx) in pixels of the image; exactly 0 where nothing moves.
     added : ndarray of float32, shape (channels, height, width)
         In intensities.
-    fit : float
-        Correlation of the registered face with the template.
     """
 
     motion: Floats
     added: Floats
-    fit: float
 
     def faded(self, share: Floats) -> Change:
         """Return a share (height, width) of the change."""
-        return Change(self.motion * share, self.added * share, self.fit)
+        return Change(self.motion * share, self.added * share)
 
     def applied(self, image: Floats) -> Floats:
         """Return the changed image (channels, height, width); where nothing moves, x + added."""
         still = ~(self.motion[0].astype(bool) | self.motion[1].astype(bool))
-        output = moved(image, self.motion) if not still.all() else image.copy()
+        output = warp(image, self.motion) if not still.all() else image.copy()
         output[:, still] = image[:, still]
         output += self.added
         return output
@@ -230,8 +227,7 @@ class Registered:
             Initial shifts of the lower face, in sides of the canonical crop; the best fit wins.
         """
         features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
-        field, fit = self.template.best(features, starts)
-        return Registration(image, features, field, fit)
+        return Registration(image, features, *self.template.best(features, starts))
 
     def part(
         self,
@@ -243,8 +239,8 @@ class Registered:
     ) -> Part:
         """Return what an expression makes of a face in its frame, before the strength."""
         appearance, (_, mask) = self.appearances[expression], self._masks
-        to_face = composed(face.field, appearance.motion)  # W
-        framed = moved(face.image, enlarged(to_face, *self.geometry.size))
+        to_face = compose(face.field, appearance.motion)  # W
+        framed = warp(face.image, resize_field(to_face, *self.geometry.size))
         brightness = light_of(self.geometry, face.features, to_face) / appearance.light
         light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
         eye_white = eye_white_of(self.geometry, face.features, face.field) / self.eye_white
@@ -254,26 +250,26 @@ class Registered:
         added -= np.float32(appearance.plain) * spread
         if face.features.grey:
             added, spread = _grey(added), _grey(spread)
-        return Part(appearance, share, style, inverse(to_face), added, spread)
+        return Part(appearance, share, style, invert(to_face), added, spread)
 
     def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:
         """Return the change of a face by the parts of all expressions, for a strength."""
         size, (mask, _) = self.geometry.size, self._masks
-        confidence = min(max((face.fit - UNFIT) / (FIT - UNFIT), 0.0), 1.0)
+        confidence = min(max((face.correlation - UNFIT) / (FIT - UNFIT), 0.0), 1.0)
         amounts = [np.float32(strength * part.share * confidence) for part in parts]
         styles = [part.style_at(strength) for part in parts]
         total = np.zeros((2, *self.geometry.fields), np.float32)  # N
         for part, amount, style in zip(parts, amounts, styles, strict=True):
             motion = part.appearance.motion - style * part.appearance.shape
-            total += looked_up(amount * mask * motion, part.back)
+            total += look_up(amount * mask * motion, part.back)
         field = np.zeros_like(total)  # n
         for _ in range(INVERSIONS):
-            field = looked_up(total, field)
+            field = look_up(total, field)
         added = np.zeros_like(face.image)
         for part, amount, style in zip(parts, amounts, styles, strict=True):
             change = amount * (part.added + style * part.spread)
-            added += looked_up(change, enlarged(composed(part.back, field), *size))
-        return Change(enlarged(field, *size), added, face.fit)
+            added += look_up(change, resize_field(compose(part.back, field), *size))
+        return Change(resize_field(field, *size), added)
 
 
 def _grey(planes: Floats) -> Floats:

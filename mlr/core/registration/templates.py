@@ -21,14 +21,14 @@ from mlr.core.alignment import EYES
 from mlr.core.registration.features import Features
 from mlr.core.registration.fields import (
     STEP,
-    composed,
-    enlarged,
+    compose,
     halved,
-    looked_up,
-    moved,
+    look_up,
+    resize_field,
     rounded,
+    warp,
 )
-from mlr.core.registration.geometry import Geometry, planes_of
+from mlr.core.registration.geometry import Geometry, weights_and_oval
 from mlr.core.registration.register import Template
 
 Floats = npt.NDArray[np.float32]
@@ -261,7 +261,7 @@ def framed(
         Brightness of the whites of the source's eyes over the templates'.
     """
     geometry = template.geometry
-    to_source = composed(source_field, frame.motion)
+    to_source = compose(source_field, frame.motion)
     before = first_feature(source_features, to_source)
     to_target = rounded(template.register(target_features))
     score = 0.0
@@ -273,8 +273,8 @@ def framed(
     light = light_of(geometry, source_features, to_source) / frame.light
     teeth = light_on_teeth(light, eye_white) * (score - frame.plain) if frame.styled else 0.0
     return FramedPair(
-        moved(source, enlarged(to_source, *geometry.size)),
-        moved(target, enlarged(to_target, *geometry.size)),
+        warp(source, resize_field(to_source, *geometry.size)),
+        warp(target, resize_field(to_target, *geometry.size)),
         round(UNITS * light),
         round(UNITS * score),
         round(UNITS * teeth),
@@ -294,13 +294,13 @@ def styled_field(
 
 def first_feature(features: Features, field: Floats) -> Floats:
     """Return the first feature moved by a field, (half height, half width)."""
-    return looked_up(np.ascontiguousarray(features.half[None, ..., 0]), field)[0]
+    return look_up(np.ascontiguousarray(features.half[None, ..., 0]), field)[0]
 
 
 def light_of(geometry: Geometry, features: Features, field: Floats) -> float:
     """Return the mean brightness in the oval of an image moved by a field, in [0, 1]."""
-    _, oval = planes_of(geometry)
-    framed = looked_up(features.light[None], field)[0]
+    _, oval = weights_and_oval(geometry)
+    framed = look_up(features.light[None], field)[0]
     return max(float(framed[oval].mean(dtype=np.float64)), DARKEST)
 
 
@@ -313,7 +313,7 @@ def eye_white_of(geometry: Geometry, features: Features, field: Floats) -> float
     box = (np.abs(y - level) < EYE_BOX[1]) & across
     if not box.any():
         return DARKEST
-    framed = looked_up(luminance[None], enlarged(field, *luminance.shape))[0]
+    framed = look_up(luminance[None], resize_field(field, *luminance.shape))[0]
     return max(float(np.percentile(framed[box], BRIGHTEST)), DARKEST)
 
 
