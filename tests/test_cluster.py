@@ -182,13 +182,11 @@ def test_command_line_writes_the_same_model(data, tmp_path, workers):
 
 
 def test_synthesis_and_evaluation_are_the_same(data, two, model, tmp_path):
-    from mlr.synthesis.files import synthesize_files
-
     outcomes = []
     for executor in (None, two):
         options = {"executor": executor, "report": (report := Silent())}
         out = tmp_path / str(bool(executor))
-        written = synthesize_files(mlr.load(model), [data / "neutral"], out, **options)
+        written = mlr.synthesize(mlr.load(model), [data / "neutral"], out, **options)
         scores = mlr.evaluate(mlr.load(model), data, **options)
         images = {path.name: path.read_bytes() for path in written}
         assert len(images) == 9
