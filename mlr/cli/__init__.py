@@ -102,6 +102,10 @@ def _failed(cause: str, code: int = 1) -> int:
     from mlr.utils.progress import printable
 
     click.echo(printable(f"mlr: error: {cause}"), err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at exit, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
