@@ -221,11 +221,11 @@ main(sys.argv[2:])
 WITH_FILES_OPEN = """
 import os, sys
 from mlr.cli import _ended_by_signals
-from mlr.io.files import replacing, temporary_beside, temporary_folder
+from mlr.io.files import replacing, temporary_path, temporary_folder
 from pathlib import Path
 path = Path(sys.argv[2])
 with _ended_by_signals(), replacing(path, force=True) as file:
-    with temporary_folder() as folder, temporary_beside(path, ".mp4") as clip:
+    with temporary_folder() as folder, temporary_path(path, ".mp4") as clip:
         file.write(b"half")
         clip.write_bytes(b"half")
         (folder / "x").write_bytes(b"x")
