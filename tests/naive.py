@@ -5,7 +5,7 @@ from scipy.ndimage import correlate, correlate1d, map_coordinates
 
 
 def naive_neighbour(image, y, x, offset):
-    """Return the pixel at (y, x) + offset, 0 outside the frame."""
+    """Return the pixel at (y, x) + offset, 0 outside the image."""
     height, width = image.shape
     v, u = y + offset[0], x + offset[1]
     return image[v, u] if 0 <= v < height and 0 <= u < width else 0.0
@@ -15,7 +15,7 @@ def naive_masked_regression(X, T, offsets, penalty):
     """Solve the paper's normal equations pixel by pixel.
 
     X, T: float arrays (N, H, W) in [0, 1]. Returns weights (taps + 1, H, W), bias last; a tap
-    outside the frame is left out of the equations (the window is clipped) and weighs 0.
+    outside the image is omitted from the equations (the window is clipped) and weighs 0.
     """
     count, height, width = X.shape
     weights = np.zeros((len(offsets) + 1, height, width))
@@ -55,7 +55,7 @@ def naive_solve(X, T, offsets, penalty, prior):
     X, T: float arrays (N, H, W) in [0, 1]; penalty (D): (taps + 1, taps + 1); prior (w0):
     (taps + 1,).
     Returns weights (taps + 1, H, W), bias last, and a bool array (H, W): where G + D is singular.
-    Taps outside the frame are pixels of value 0 whose weight in w0 is 0.
+    Taps outside the image are pixels of value 0 whose weight in w0 is 0.
     """
     count, height, width = X.shape
     size = len(offsets) + 1
@@ -85,7 +85,7 @@ def naive_solve(X, T, offsets, penalty, prior):
 
 
 def naive_products(a, b, offsets):
-    """Return sum_n a[c, y, x, n] b[c, y + dy, x + dx, n], 0 outside the frame: (P, L, H, W)."""
+    """Return sum_n a[c, y, x, n] b[c, y + dy, x + dx, n], 0 outside the image: (P, L, H, W)."""
     planes, height, width, _ = a.shape
     wide = np.float64 if a.dtype == np.float64 else np.int64
     output = np.zeros((planes, len(offsets), height, width), wide)
@@ -267,18 +267,18 @@ def naive_features(image, grey):
     return d / (np.sqrt(naive_blur(d**2, 8)) + 0.03)
 
 
-def naive_places(field):
+def naive_positions(field):
     """Return p + field(p)."""
     return np.indices(field.shape[1:]) + field
 
 
 def naive_look_up(planes, field):
     """Return planes(p + field(p)), bilinear; edges repeat."""
-    at = naive_places(field)
+    at = naive_positions(field)
     return np.stack([map_coordinates(plane, at, order=1, mode="nearest") for plane in planes])
 
 
-def naive_moved(planes, field):
+def naive_warp(planes, field):
     """Return planes(p + field(p)), by cubic B-splines through all pixels; edges repeat.
 
     The planes are continued by 20 pixels before splines are put through them: none of that
@@ -287,16 +287,16 @@ def naive_moved(planes, field):
     margin = 20
     wide = np.pad(planes, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
     bounds = np.array(planes.shape[1:]).reshape(2, 1, 1) - 1
-    at = np.clip(naive_places(field), 0, bounds) + margin
+    at = np.clip(naive_positions(field), 0, bounds) + margin
     return np.stack([map_coordinates(plane, at, order=3, mode="nearest") for plane in wide])
 
 
-def naive_composed(outer, inner):
+def naive_compose(outer, inner):
     """Return the field that moves by the outer one where the inner one has moved to."""
     return inner + naive_look_up(outer, inner)
 
 
-def naive_inverse(field):
+def naive_invert(field):
     """Return v with v(q) = -field(q + v(q)), after 12 iterations."""
     v = -field
     for _ in range(12):
@@ -340,17 +340,17 @@ def naive_canonical(size, eyes, height, width):
 
 
 def naive_weight(y, x):
-    """Return the weight in registration of places in the canonical crop."""
+    """Return the weight in registration of positions in the canonical crop."""
     return np.clip(1.5 - ((y - 0.55) / 0.46) ** 2 - ((x - 0.5) / 0.36) ** 2, 0.03, 1)
 
 
 def naive_oval(y, x):
-    """Tell which places in the canonical crop belong to the face."""
+    """Return which positions in the canonical crop belong to the face."""
     return ((y - 0.54) / 0.42) ** 2 + ((x - 0.5) / 0.33) ** 2 < 1
 
 
 def naive_mask(y, x):
-    """Return how much of the change places in the canonical crop get."""
+    """Return how much of the change positions in the canonical crop get."""
     r = np.sqrt(((y - 0.55) / 0.46) ** 2 + ((x - 0.5) / 0.37) ** 2)
     t = np.clip((1 - r) / 0.16 + 0.5, 0, 1)
     return t**2 * (3 - 2 * t)
@@ -445,14 +445,14 @@ def naive_group(features, weight, symmetric=True):
 
     def mean():
         moved = [naive_look_up(*pair) for pair in zip(features, fields, strict=True)]
-        mirrored = [each[..., ::-1] for each in moved] if symmetric else []
-        return np.mean(moved + mirrored, axis=0)
+        flipped = [each[..., ::-1] for each in moved] if symmetric else []
+        return np.mean(moved + flipped, axis=0)
 
     for sigma in (2, 1, 0):
         template = naive_blur(mean(), sigma)
         fields = [naive_register(each, template, weight) for each in features]
-        back = naive_inverse(np.mean(fields, axis=0))
-        fields = [naive_composed(field, back) for field in fields]
+        back = naive_invert(np.mean(fields, axis=0))
+        fields = [naive_compose(field, back) for field in fields]
     return np.array(fields), mean()
 
 
@@ -497,7 +497,7 @@ def naive_framed_light(light, field, oval):
     return naive_look_up(light[None], field)[0][oval].mean()
 
 
-def naive_white(luminance, field, y, x):
+def naive_eye_white(luminance, field, y, x):
     """Return the brightness of the whites of the eyes of a face moved by a field of any size.
 
     luminance: (H, W), at full size; y, x: where its pixels lie in the canonical crop. Of all pixels
@@ -538,7 +538,7 @@ def naive_frame(source, sources, source_fields, targets, weight, oval):
     fields, mean = naive_group([half for _, half in targets], weight)
     m = naive_register(source, mean, weight)
     m = naive_rounded(np.stack([m[0] + m[0, :, ::-1], m[1] - m[1, :, ::-1]]) / 2)
-    W = [naive_composed(u, m) for u in source_fields]
+    W = [naive_compose(u, m) for u in source_fields]
     before = [naive_look_up(F[:1], w)[0] for (F, _), w in zip(sources, W, strict=True)]
 
     def changes(fields):
@@ -586,7 +586,7 @@ def naive_framed_pair(frame, source, target, weight, oval):
     x, F, L, u, white = source
     t, whole, half = target
     m = frame["motion"]
-    W = naive_composed(u, m)
+    W = naive_compose(u, m)
 
     def score(field):
         change = naive_look_up(half[:1], field)[0] - naive_look_up(F[:1], W)[0]
@@ -598,8 +598,8 @@ def naive_framed_pair(frame, source, target, weight, oval):
     light, style = naive_framed_light(L, W, oval) / frame["light"], score(field)
     plain = naive_plain(frame["groups"])
     return (
-        naive_moved(x, naive_enlarged(W, *x.shape[1:])),
-        naive_moved(t, naive_enlarged(field, *x.shape[1:])),
+        naive_warp(x, naive_enlarged(W, *x.shape[1:])),
+        naive_warp(t, naive_enlarged(field, *x.shape[1:])),
         light,
         style,
         naive_light_on_teeth(light, white) * (style - plain),
@@ -620,7 +620,7 @@ def naive_change(x, u, shares, strength, masks, sizes):
     for e in shares:
         k = strength * e["share"]
         W = e["m"] + naive_look_up(u, e["m"])
-        framed = naive_moved(x, naive_enlarged(W, *full))
+        framed = naive_warp(x, naive_enlarged(W, *full))
         light = e["light"](W)
         teeth = naive_light_on_teeth(light, e["white"]) * e["c"] - e["replaced"] * framed
         D = e["ridge"](framed) - framed + np.clip(light, 0.2, 1.3) * e["b"]
@@ -629,7 +629,7 @@ def naive_change(x, u, shares, strength, masks, sizes):
             D = np.broadcast_to(D.mean(axis=0), D.shape)
         motions.append(k * masks[0] * (e["m"] - e["style"] * e["d1"]))
         changes.append(k * masks[1] * D)
-        back.append(naive_inverse(W))
+        back.append(naive_invert(W))
     N = sum(naive_look_up(M, P) for M, P in zip(motions, back, strict=True))
     n = np.zeros((2, *half))
     for _ in range(12):

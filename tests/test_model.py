@@ -36,7 +36,7 @@ def test_strength_scales_the_change():
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan")])
-def test_a_strength_that_makes_no_sense_is_refused(strength):
+def test_a_strength_out_of_range_is_refused(strength):
     with pytest.raises(OptionError, match="between 0 and 2"):
         model().synthesize(image(), strength=strength)
 
@@ -44,7 +44,7 @@ def test_a_strength_that_makes_no_sense_is_refused(strength):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [0, 1, 3])
 @pytest.mark.parametrize("model_channels", [1, 3])
-def test_strength_0_returns_the_very_input(model_channels, channels, dtype):
+def test_strength_0_returns_the_input(model_channels, channels, dtype):
     x = image(channels, dtype=dtype)
     assert np.array_equal(model(model_channels).synthesize(x, strength=0), x)
 
@@ -54,7 +54,7 @@ def test_integers_are_rounded_and_clipped():
     exact = m.synthesize(x / 255) * 255
     expected = np.clip(np.rint(exact), 0, 255)
     assert np.abs(m.synthesize(x).astype(float) - expected).max() <= 1
-    assert exact.min() < 0  # or the clipping was not tried
+    assert exact.min() < 0  # otherwise clipping is not tested
 
 
 def test_a_stack_is_synthesized_image_by_image():
@@ -65,7 +65,7 @@ def test_a_stack_is_synthesized_image_by_image():
     assert result.shape == stack.shape
 
 
-def test_a_stack_of_as_many_grey_images_as_they_have_pixels_across_is_a_stack():
+def test_a_stack_of_n_grey_images_of_n_by_n_pixels_is_a_stack():
     m = model(1, height=6, width=6)
     stack = np.stack([image(0, 6, 6) // (n + 1) for n in range(6)])
     assert np.array_equal(m.synthesize(stack)[2], m.synthesize(stack[2]))
@@ -85,7 +85,7 @@ def test_colour_goes_through_a_grey_model_by_its_luma():
     assert np.allclose(m.synthesize(x), x + change[..., None], atol=1e-5)
 
 
-def test_of_several_expressions_one_must_be_named():
+def test_one_of_several_expressions_must_be_named():
     m = model(expressions=("happy", "sad"))
     assert not np.array_equal(m.synthesize(image(), "happy"), m.synthesize(image(), "sad"))
     with pytest.raises(ModelError, match="name one of: happy, sad"):
@@ -129,7 +129,7 @@ def test_mix_of_one_whole_expression_is_that_expression(dtype):
         ({"happy": 0.5, "calm": 0.5}, "no expression 'calm'; it has: happy, sad"),
     ],
 )
-def test_mix_that_makes_no_sense_is_refused(shares, reason):
+def test_an_invalid_mix_is_refused(shares, reason):
     with pytest.raises(MlrError, match=reason):
         model(expressions=("happy", "sad")).synthesize(image(), shares)
 
@@ -143,12 +143,12 @@ def test_mix_that_makes_no_sense_is_refused(shares, reason):
         (np.zeros(7, np.uint8), "shape"),
     ],
 )
-def test_images_that_do_not_fit_are_refused_with_the_reason(images, reason):
+def test_images_that_do_not_fit_are_refused(images, reason):
     with pytest.raises(ModelError, match=reason):
         model().synthesize(images)
 
 
-def test_shown_it_is_one_line():
+def test_repr_is_one_line():
     assert repr(model(expressions=("happy", "sad"))) == (
         "Model(happy, sad: 7x6, channels 3, receptive field 3x3, 2,076 parameters)"
     )
@@ -160,22 +160,22 @@ def styled(tmp_path_factory):
     return train(data)
 
 
-def test_the_summary_says_what_the_style_is(styled):
-    look = styled.registered.appearances["happy"]
-    assert styled.summary()["styles"]["happy"]["explained"] == look.explained
+def test_the_summary_describes_the_style(styled):
+    appearance = styled.registered.appearances["happy"]
+    assert styled.summary()["styles"]["happy"]["explained"] == appearance.explained
     assert ", registered, " in repr(styled)
     for style, groups in ((1.5, [-0.5, 1.5]), (-0.5, None)):
-        own = {"happy": replace(look, style=style, other=-0.5, explained=0.9)}
+        own = {"happy": replace(appearance, style=style, other=-0.5, explained=0.9)}
         found = replace(styled, registered=replace(styled.registered, appearances=own))
         said = {"explained": 0.9, "groups": groups, "default": style}
         assert found.summary()["styles"] == {"happy": said}
-    own = {"happy": replace(look, explained=0.0)}
+    own = {"happy": replace(appearance, explained=0.0)}
     found = replace(styled, registered=replace(styled.registered, appearances=own))
     assert found.summary()["styles"] == {"happy": None}
     assert "styles" not in model().summary()
 
 
-def test_parameters_do_not_count_taps_off_the_frame():
+def test_parameters_do_not_count_taps_outside_the_image():
     assert model(1, height=1, width=1).parameters == 2
     assert model(3, ("happy", "sad"), 2, 2).parameters == 2 * 3 * 4 * 5
 

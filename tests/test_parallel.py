@@ -85,17 +85,17 @@ def test_an_error_in_a_worker_reaches_the_caller():
 )
 def test_workers_are_kept_off_the_processor_of_the_caller():
     both = threading.Barrier(2)
-    places = {}
+    affinities = {}
 
     def kernel(begin, end):
         if begin < 2:
             both.wait(timeout=60)
-        places[threading.current_thread()] = os.sched_getaffinity(0)
+        affinities[threading.current_thread()] = os.sched_getaffinity(0)
 
     with limited(2):
         parallel_for(kernel, 2)
-    processors = places.pop(threading.main_thread())
-    (worker,) = places.values()
+    processors = affinities.pop(threading.main_thread())
+    (worker,) = affinities.values()
     assert processors == os.sched_getaffinity(0)
     assert worker < processors
     assert len(worker) == len(processors) - 1

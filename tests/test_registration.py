@@ -185,10 +185,10 @@ def test_identity_gives_the_image(size, seed):
 
 @few
 @given(st.tuples(sides, sides), st.floats(0.1, 20), st.integers(0, 99))
-def test_images_are_moved_by_cubic_splines(size, reach, seed):
+def test_images_are_warped_by_cubic_splines(size, reach, seed):
     image = noise(seed, 3, *size)
     field = (noise(seed + 1, 2, *size) - np.float32(0.5)) * np.float32(reach)
-    expected = naive.naive_moved(image.astype(float), field.astype(float))
+    expected = naive.naive_warp(image.astype(float), field.astype(float))
     np.testing.assert_allclose(fields.warp(image, field), expected, atol=2e-5 + 1e-5 * reach)
 
 
@@ -213,15 +213,15 @@ def test_splines_give_back_cubic_polynomials_and_fine_waves():
 def test_compose_and_inverse(seed):
     outer, inner = (smooth(seed + k, 2, 30, 36, sigma=5, largest=2) for k in (0, 1))
     wide = outer.astype(float), inner.astype(float)
-    np.testing.assert_allclose(fields.compose(outer, inner), naive.naive_composed(*wide), atol=1e-5)
+    np.testing.assert_allclose(fields.compose(outer, inner), naive.naive_compose(*wide), atol=1e-5)
     back = fields.invert(outer)
-    np.testing.assert_allclose(back, naive.naive_inverse(wide[0]), atol=1e-5)
+    np.testing.assert_allclose(back, naive.naive_invert(wide[0]), atol=1e-5)
     for pair in ((outer, back), (back, outer)):
         assert np.abs(fields.compose(*pair))[:, 4:-4, 4:-4].max() < 0.05
     assert np.abs(outer + fields.look_up(back, outer))[:, 4:-4, 4:-4].max() < 0.05
 
 
-def test_moving_twice_is_moving_by_the_composition():
+def test_warping_twice_is_warping_by_the_composition():
     image = 0.5 + smooth(5, 1, 40, 40, sigma=4, largest=0.4)
     outer, inner = (smooth(seed, 2, 40, 40, sigma=5, largest=2) for seed in (6, 7))
     twice = fields.warp(fields.warp(image, outer), inner)
@@ -486,7 +486,7 @@ def test_the_best_of_several_starts(geometry, kind):
 
 
 @pytest.mark.parametrize(("pixels", "shift"), [(-16, -0.05), (16, 0.10)])
-def test_a_face_far_off_needs_another_start_and_pays_for_it(pixels, shift):
+def test_a_distant_face_needs_another_start_with_a_handicap(pixels, shift):
     moved = -naive_start(SQUARE, 128, 128, pixels / 128).astype(np.float32)
     image = planes(face(3)).astype(np.float32)
     far = features_of(interleaved(fields.warp(image, moved)))
@@ -514,7 +514,7 @@ def test_a_known_field_is_found_again(kind, most):
         template = Template(SQUARE, features_of(image).half, features_of(image).whole)
         found = template.register(features_of(moved))
         refined = template.refined(features_of(moved), found)
-        expected = naive.naive_enlarged(naive.naive_inverse(known.astype(float)), 64, 64)
+        expected = naive.naive_enlarged(naive.naive_invert(known.astype(float)), 64, 64)
         before, off, after = (
             root_mean_square(each) for each in (expected, found - expected, refined - expected)
         )
@@ -533,8 +533,8 @@ def test_half_the_light_changes_little():
 # --- templates ----------------------------------------------------------------------------------
 
 
-#: Eight people whose eyes are found in the mean of their faces, and in that of seven of them.
-PEOPLE = range(22, 30)
+#: Eight subjects; the eyes are found in the mean of their faces, and of seven of them.
+SUBJECTS = range(22, 30)
 
 
 @lru_cache
@@ -544,7 +544,7 @@ def drawn(subject, expression="neutral"):
 
 
 def templates_for(subjects, threads=1, **expressions):
-    """Return the templates of people, and of some of them for each expression."""
+    """Return the templates of subjects, and of some of them for each expression."""
     with limited(threads):
         return groupwise.templates_of(
             SQUARE.size,
@@ -558,8 +558,8 @@ def templates_for(subjects, threads=1, **expressions):
 
 @lru_cache
 def trained():
-    """Return templates of eight people, six of whom look sad as well."""
-    return templates_for(PEOPLE, happy=PEOPLE, sad=PEOPLE[1:7])
+    """Return templates of eight subjects, six of them sad as well."""
+    return templates_for(SUBJECTS, happy=SUBJECTS, sad=SUBJECTS[1:7])
 
 
 def contents(kept):
@@ -701,23 +701,23 @@ def test_style_counts_from_that_without_teeth():
     assert none.plain == 0
 
 
-def place_of(geometry):
+def positions_of(geometry):
     """Return where the pixels of the features' size lie in the canonical crop."""
     return naive.naive_canonical(geometry.size, geometry.eyes, *geometry.features)
 
 
 @pytest.mark.parametrize("geometry", [SQUARE, TALL, SMALL], ids=["square", "tall", "small"])
-def test_white_of_the_eyes(geometry):
+def test_eye_white(geometry):
     height, width = geometry.features
     own = features_of(picture(5, height, width))
     field = smooth(6, 2, *geometry.fields, sigma=6, largest=2)
-    expected = naive.naive_white(own.luminance.astype(float), field, *place_of(geometry))
+    expected = naive.naive_eye_white(own.luminance.astype(float), field, *positions_of(geometry))
     assert templates.eye_white_of(geometry, own, field) == pytest.approx(expected, abs=1e-5)
     dark = replace(own, luminance=np.zeros_like(own.luminance))
     assert templates.eye_white_of(geometry, dark, field) == 1 / 255
 
 
-def test_the_whites_lie_beside_the_pupils():
+def test_eye_whites_are_next_to_the_pupils():
     luminance = np.zeros((128, 128), np.float32)
     still = np.zeros((2, 64, 64), np.float32)
     for y, x, expected in (
@@ -731,7 +731,7 @@ def test_the_whites_lie_beside_the_pupils():
         assert white == (1 / 255 if not expected else pytest.approx(1)), (y, x)
 
 
-def test_eyes_outside_of_the_image_have_no_white():
+def test_eyes_outside_the_image_have_no_white():
     outside = Geometry((128, 128), ((1.4, 0.3), (1.8, 0.3)))
     still = np.zeros((2, 64, 64), np.float32)
     assert templates.eye_white_of(outside, features(1), still) == 1 / 255
@@ -817,10 +817,10 @@ def test_framed_pair(share, white, groups):
     assert found.shape.dtype == np.int32
 
 
-def test_scores_of_those_who_made_the_templates_have_deviation_1():
+def test_scores_of_the_training_subjects_have_deviation_1():
     kept = trained()
     scores = []
-    for subject in PEOPLE:
+    for subject in SUBJECTS:
         source, known, field, target, wanted = pair_of(subject)
         pair = templates.framed(
             kept.frames["happy"],
@@ -853,17 +853,17 @@ def test_fewer_than_eight_pairs_have_no_style():
     own = fields.compose(field, frame.motion) - frame.motion
     expected = fields.rounded(template.register(wanted)) - fields.rounded(own)
     assert np.array_equal(pair.shape, 64 * expected)
-    seven = templates_for(PEOPLE[:7], happy=PEOPLE[:7])
+    seven = templates_for(SUBJECTS[:7], happy=SUBJECTS[:7])
     assert not seven.frames["happy"].styled
 
 
-def test_templates_depend_on_their_images_alone():
+def test_templates_depend_on_the_images_alone():
     expected = contents(trained())
-    assert contents(templates_for(PEOPLE, 3, sad=PEOPLE[1:7], happy=PEOPLE)) == expected
-    alone = contents(templates_for(PEOPLE, 2, sad=PEOPLE[1:7]))
+    assert contents(templates_for(SUBJECTS, 3, sad=SUBJECTS[1:7], happy=SUBJECTS)) == expected
+    alone = contents(templates_for(SUBJECTS, 2, sad=SUBJECTS[1:7]))
     assert alone[0] == expected[0]
     assert alone[1]["sad"] == expected[1]["sad"]
-    other = contents(templates_for(PEOPLE, 1, sad=PEOPLE[2:8]))
+    other = contents(templates_for(SUBJECTS, 1, sad=SUBJECTS[2:8]))
     assert other[0] == expected[0]
     assert other[1]["sad"] != expected[1]["sad"]
 
@@ -876,13 +876,13 @@ def test_templates_of_grey_images_have_one_feature():
     assert kept.source[..., 0].any()
 
 
-def test_white_of_a_training_set_is_the_mean():
+def test_eye_white_of_a_training_set_is_the_mean():
     kept = trained()
     assert kept.geometry == SQUARE
-    known = [features(subject) for subject in PEOPLE]
+    known = [features(subject) for subject in SUBJECTS]
     registered, _ = groupwise.register_to_mean(SQUARE, known)
     whites = [
-        naive.naive_white(each.luminance.astype(float), field, *place_of(SQUARE))
+        naive.naive_eye_white(each.luminance.astype(float), field, *positions_of(SQUARE))
         for each, field in zip(known, registered, strict=True)
     ]
     assert kept.eye_white == pytest.approx(np.mean(whites), rel=1e-4)
@@ -939,8 +939,7 @@ def test_eyes_of_reduced_and_enlarged_faces_are_canonical(size):
     assert eyes.find_eyes(mean_feature(ten(1, size))) == EYES
 
 
-# Drawn faces are drawings: of most people, and in tighter crops, something else looks more like a
-# face than they do. In these crops of these people, nothing does.
+# In other crops, and for most other subjects, something else in the drawings is more like a face.
 @pytest.mark.parametrize("crop", CROPS)
 def test_eyes_of_crops(crop):
     images, expected = cut(ten(1), crop)
@@ -1001,7 +1000,7 @@ def test_templates_are_placed_by_the_eyes(crop):
 # --- synthesis ----------------------------------------------------------------------------------
 
 
-def look(seed, geometry=SQUARE, channels=3, **parts):
+def appearance(seed, geometry=SQUARE, channels=3, **parts):
     """Return what might have been learnt of an expression."""
     half, whole = geometry.fields, geometry.size
     known = Appearance(
@@ -1032,10 +1031,10 @@ def nothing(name, image):
     return image
 
 
-def registered(geometry=SQUARE, subject=2, white=0.6, **looks):
+def registered(geometry=SQUARE, subject=2, eye_white=0.6, **appearances):
     """Return what synthesis needs, with a face as the template."""
     image = fields.area_averaged(face(subject), *geometry.size)
-    return Registered(geometry, features_of(image).half, white, looks)
+    return Registered(geometry, features_of(image).half, eye_white, appearances)
 
 
 def changed(known, image, ridge, shares, strength, styles):
@@ -1067,22 +1066,22 @@ def test_change(geometry, kind, lights, white):
     own = features_of(interleaved(image))
     grey = kind != "colour"
     u, fit = naive_best(geometry, own.half, registered(geometry).source, grey)
-    # A face that is darker than the whites of its eyes; too bright or dark for the other look.
-    looks = {}
+    # A face that is darker than the whites of its eyes; too bright or dark for the other one.
+    appearances = {}
     for k, name, light in ((10, "happy", lights[0]), (20, "sad", lights[1])):
-        kept = look(k, geometry, len(image), plain=-0.1 * k + 0.2)
-        W = naive.naive_composed(u, kept.motion.astype(float))
+        kept = appearance(k, geometry, len(image), plain=-0.1 * k + 0.2)
+        W = naive.naive_compose(u, kept.motion.astype(float))
         brightness = naive.naive_framed_light(own.light, W, oval(geometry))
-        looks[name] = replace(kept, light=brightness / light)
-    seen = naive.naive_white(own.luminance.astype(float), u, *place_of(geometry))
-    known = registered(geometry, white=seen / white, **looks)
+        appearances[name] = replace(kept, light=brightness / light)
+    seen = naive.naive_eye_white(own.luminance.astype(float), u, *positions_of(geometry))
+    known = registered(geometry, eye_white=seen / white, **appearances)
     shares, styles = {"happy": 0.7, "sad": 0.5}, {"happy": 1.0, "sad": -0.5}
     found = changed(known, image, ridge, shares, 0.9, styles)
     confidence = np.clip((fit - 0.33) / 0.12, 0, 1)
     assert confidence == 1
 
     def plain(name):
-        kept = looks[name]
+        kept = appearances[name]
         parts = (kept.motion, kept.shape, kept.mean, kept.spread)
         m, d1, b, c = (part.astype(float) for part in parts)
         return {
@@ -1112,7 +1111,7 @@ def test_change(geometry, kind, lights, white):
     np.testing.assert_allclose(found.added, added, atol=3e-3)
     assert known.register(image).correlation == pytest.approx(fit, abs=1e-3)
     assert np.abs(motion).max() > 1
-    expected = naive.naive_moved(image.astype(float), found.motion.astype(float)) + found.added
+    expected = naive.naive_warp(image.astype(float), found.motion.astype(float)) + found.added
     np.testing.assert_allclose(found.applied(image), expected, atol=2e-5)
     if kind == "grey as RGB":
         assert np.array_equal(found.added[0], found.added[1])
@@ -1122,14 +1121,14 @@ def test_change(geometry, kind, lights, white):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_strength_changes_nothing(kind):
     image = face_planes(1, kind=kind)
-    known = registered(happy=look(1, channels=len(image)))
+    known = registered(happy=appearance(1, channels=len(image)))
     change = changed(known, image, ridge, {"happy": 1.0}, 0.0, {})
     assert np.array_equal(change.applied(image), image)
     assert not change.motion.any()
 
 
-def test_two_half_shares_of_one_look_are_the_whole():
-    one = look(1)
+def test_two_half_shares_of_one_appearance_are_the_whole():
+    one = appearance(1)
     known = registered(happy=one, glad=one)
     image = face_planes(1)
     whole = changed(known, image, nothing, {"happy": 1.0}, 1.0, {"happy": 0.8})
@@ -1140,17 +1139,17 @@ def test_two_half_shares_of_one_look_are_the_whole():
     assert np.abs(whole.motion).max() > 1
 
 
-def test_outside_of_the_mask_nothing_changes():
-    known = registered(happy=look(1, mean=np.ones((3, 128, 128), np.float32)))
+def test_nothing_changes_outside_the_mask():
+    known = registered(happy=appearance(1, mean=np.ones((3, 128, 128), np.float32)))
     image = face_planes(1)
     change = changed(known, image, ridge, {"happy": 1.0}, 1.0, {})
     field, _ = known.template.best(features_of(interleaved(image)))
-    back = naive.naive_inverse(
-        naive.naive_composed(field.astype(float), known.appearances["happy"].motion.astype(float))
+    back = naive.naive_invert(
+        naive.naive_compose(field.astype(float), known.appearances["happy"].motion.astype(float))
     )
     half, whole = masks(SQUARE)
     n = naive.naive_enlarged(change.motion.astype(float), 64, 64)
-    at = naive.naive_composed(back, n)
+    at = naive.naive_compose(back, n)
     reached = [
         naive.naive_look_up(whole[None], naive.naive_enlarged(at, 128, 128))[0],
         naive.naive_resampled(naive.naive_look_up(half[None], at), 128, 128)[0],
@@ -1162,7 +1161,7 @@ def test_outside_of_the_mask_nothing_changes():
     assert other[~outside].mean() > 0.8
 
 
-def test_what_stands_still_keeps_its_bits():
+def test_pixels_without_motion_keep_their_bits():
     image = face_planes(4)
     motion = np.zeros((2, 128, 128), np.float32)
     motion[0, 30:60, 40:90] = 0.5
@@ -1171,7 +1170,7 @@ def test_what_stands_still_keeps_its_bits():
     found = Change(motion, added).applied(image)
     still = (motion == 0).all(axis=0)
     assert np.array_equal(found[:, still], (image + added)[:, still])
-    expected = naive.naive_moved(image.astype(float), motion.astype(float))
+    expected = naive.naive_warp(image.astype(float), motion.astype(float))
     np.testing.assert_allclose(found[:, ~still], expected[:, ~still], atol=2e-5)
     assert np.array_equal(Change(0 * motion, added).applied(image), image + added)
 
@@ -1180,7 +1179,7 @@ def test_no_teeth_are_added_at_the_style_without():
     image = face_planes(1)
     motionless = {"motion": np.zeros((2, 64, 64), np.float32)}
     motionless["shape"] = motionless["motion"]
-    some = look(1, **motionless)
+    some = appearance(1, **motionless)
     none = replace(some, spread=0 * some.spread, share=0 * some.share)
     for style, same in ((some.plain, True), (0.0, False)):
         found, expected = (
@@ -1197,15 +1196,17 @@ def test_no_teeth_are_added_at_the_style_without():
         (0.1, 0.4, 0.7), (0.1, 0.1, 0.2),
     ],
 )  # fmt: skip
-def test_teeth_are_lit_as_the_whites_of_the_eyes_say(light, white, expected):
+def test_light_on_teeth_depends_on_the_whites_of_the_eyes(light, white, expected):
     image = face_planes(1)
     own = features_of(interleaved(image))
     field, _ = registered().template.best(own)
     brightness = naive.naive_framed_light(own.light, field.astype(float), oval(SQUARE))
-    seen = naive.naive_white(own.luminance.astype(float), field.astype(float), *place_of(SQUARE))
+    seen = naive.naive_eye_white(
+        own.luminance.astype(float), field.astype(float), *positions_of(SQUARE)
+    )
     known = constant(brightness / light)
     known = replace(known, mean=0 * known.mean, spread=known.mean, plain=-0.5)
-    whole = registered(white=seen / white, happy=known)
+    whole = registered(eye_white=seen / white, happy=known)
     change = changed(whole, image, nothing, {"happy": 1.0}, 1.0, {"happy": 1.0})
     assert change.added.max() == pytest.approx(1.5 * expected * 0.2, rel=1e-3)
 
@@ -1215,17 +1216,17 @@ def test_lips_are_replaced_by_their_share_for_each_unit_of_style():
     still, share = np.zeros((2, 64, 64), np.float32), np.zeros((128, 128), np.float32)
     share[60:110, 40:90] = 0.25
     nil = np.zeros((3, 128, 128), np.float32)
-    kept = look(1, motion=still, shape=still, mean=nil, spread=nil, share=share)
+    kept = appearance(1, motion=still, shape=still, mean=nil, spread=nil, share=share)
     found = changed(registered(happy=kept), image, nothing, {"happy": 1.0}, 1.0, {"happy": 1.2})
     inner = np.s_[:, 64:106, 44:86]
     np.testing.assert_allclose(found.added[inner], -2 * 0.25 * image[inner], atol=0.01)
 
 
 def constant(light):
-    """Return a look that adds .2 everywhere, times the face's brightness over a light."""
+    """Return an appearance that adds .2 everywhere, times the face's brightness over a light."""
     none = np.zeros((2, 64, 64), np.float32)
     same = np.zeros((3, 128, 128), np.float32)
-    return look(
+    return appearance(
         1,
         motion=none,
         shape=none,
@@ -1237,7 +1238,7 @@ def constant(light):
 
 
 def test_noise_is_left_as_it_is():
-    known = registered(happy=look(1))
+    known = registered(happy=appearance(1))
     for seed in range(3):
         image = noise(seed, 3, 128, 128)
         change = changed(known, image, ridge, {"happy": 1.0}, 1.0, {})
@@ -1257,7 +1258,7 @@ def test_the_effect_fades_out_where_a_face_fits_less():
     assert any(between)
 
 
-def test_what_is_added_follows_the_light_of_a_face_within_bounds():
+def test_the_added_change_follows_the_light_of_a_face_within_bounds():
     image = face_planes(1)
     own = features_of(interleaved(image))
     field, _ = registered().template.best(own)
@@ -1272,7 +1273,7 @@ def test_what_is_added_follows_the_light_of_a_face_within_bounds():
 
 
 def test_the_style_follows_the_strength():
-    known = look(1)
+    known = appearance(1)
     for strength, expected in (
         (0, -0.6),
         (0.4, -0.6),
@@ -1291,7 +1292,7 @@ def test_the_style_follows_the_strength():
 
 
 def test_light_changes_the_motion_little():
-    known = registered(happy=look(1))
+    known = registered(happy=appearance(1))
     image = face_planes(1)
     bright, dim = (
         changed(known, image * np.float32(share), nothing, {"happy": 1.0}, 1.0, {}).motion

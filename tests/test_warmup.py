@@ -1,4 +1,4 @@
-"""Compiling the kernels: said once, kept where possible, and done without where not."""
+"""Compiling kernels: announced once, and kept in a cache where there is one."""
 
 import inspect
 import json
@@ -52,7 +52,7 @@ def test_compiling_is_announced_once_and_loading_is_not(folder):
 
 @pytest.mark.parametrize("damage", [b"", b"\x80\x04nonsense"])
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-def test_damaged_cache_is_as_good_as_none(folder, suffix, damage):
+def test_a_damaged_cache_is_ignored(folder, suffix, damage):
     compiles()
     for path in folder.rglob(f"*.{suffix}"):
         path.write_bytes(damage)
@@ -92,7 +92,7 @@ def test_code_of_an_older_version_is_not_run_after_a_kill(folder, monkeypatch):
         assert array[0] == value
 
 
-def test_full_folder_is_done_without(folder, monkeypatch):
+def test_a_full_disk_is_no_error(folder, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
@@ -104,7 +104,7 @@ def test_full_folder_is_done_without(folder, monkeypatch):
 @pytest.mark.skipif(
     not hasattr(numba.config, "CACHE_LOCATOR_CLASSES"), reason="needs Numba 0.62 or later"
 )
-def test_no_folder_is_done_without(folder, monkeypatch):
+def test_kernels_work_without_a_folder(folder, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_DIR", os.devnull + "/nowhere")
     monkeypatch.setattr(numba.config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
     assert [compiles(), compiles()] == [1, 1]
@@ -115,7 +115,7 @@ def test_no_folder_is_done_without(folder, monkeypatch):
     "change",
     ["del caching.IndexDataCacheFile", "caching.FunctionCache.__init__ = lambda self: None"],
 )
-def test_without_the_private_parts_of_numba_kernels_work_and_nothing_is_kept(change):
+def test_kernels_work_without_the_private_parts_of_numba(change):
     program = f"""
 import numpy as np
 from numba.core import caching
@@ -155,7 +155,7 @@ def test_every_kernel_is_warmed_up():
     assert set(found.values()) == {1}, found
 
 
-def test_warmup_says_where_compiled_kernels_are(run):
+def test_warmup_names_the_folder(run):
     run("warmup", "-q")
     result = run("warmup")
     assert (result.code, result.out) == (0, "")
@@ -165,28 +165,28 @@ def test_warmup_says_where_compiled_kernels_are(run):
     assert '"compiled": false' in run("warmup", "--json", "-q").out
 
 
-def test_folder_that_cannot_be_made_is_no_error():
+def test_a_folder_that_cannot_be_made_is_no_error():
     variables = {**os.environ, "NUMBA_CACHE_DIR": os.devnull + "/nowhere"}
     result = run_process("warmup", "-q", env=variables)  # Numba takes another folder
     assert result == (0, "", "")
 
 
 @pytest.mark.slow
-def test_first_training_says_that_it_compiles_and_others_are_silent(faces, tmp_path):
+def test_only_the_first_training_announces_compiling(faces, tmp_path):
     variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     train = ["train", faces, "-o", tmp_path / "m.npz", "--force"]
     lines = [run_process(*train, env=variables).lines for _ in range(2)]
     assert [LINE in found for found in lines] == [True, False]
     assert lines[0][1:-1] == lines[1][:-1]  # the last one tells the seconds
     assert run_process("warmup", env=variables).lines[0] == LINE  # the kernels for 16 bits
-    draw_pairs(tmp_path / "deep", channels=1)
-    write_image(tmp_path / "deep/neutral/0.png", draw(0, channels=1, dtype=np.uint16), force=True)
-    train[1] = tmp_path / "deep"
+    draw_pairs(tmp_path / "16-bit", channels=1)
+    write_image(tmp_path / "16-bit/neutral/0.png", draw(0, channels=1, dtype=np.uint16), force=True)
+    train[1] = tmp_path / "16-bit"
     assert LINE not in run_process(*train, env=variables).lines
 
 
 @pytest.mark.slow
-def test_first_training_without_any_folder_is_quiet_and_works(faces, tmp_path):
+def test_the_first_training_works_without_a_folder(faces, tmp_path):
     variables = {
         **os.environ,
         "NUMBA_CACHE_DIR": os.devnull + "/nowhere",
@@ -201,7 +201,7 @@ def test_first_training_without_any_folder_is_quiet_and_works(faces, tmp_path):
 
 
 @pytest.mark.slow
-def test_first_training_where_no_file_can_grow_works(faces, tmp_path):
+def test_the_first_training_works_where_no_file_can_grow(faces, tmp_path):
     script = (
         "import resource, sys\nfrom mlr.cli import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\nmain()"

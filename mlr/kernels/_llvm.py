@@ -6,7 +6,7 @@ instruction it does not find by itself and is named here, for processors that ha
 products of bytes (`DOT`).
 
 Vectors hold the numbers of some adjacent pixels; ``+`` and ``*`` of two vectors are single
-instructions. With plain kernels they are small arrays.
+instructions. With plain kernels they are single numbers.
 """
 
 import operator
@@ -26,8 +26,8 @@ from numba.extending import (
 from mlr.kernels import jit
 
 #: Pixels solved together: the float64 numbers of a register of 512 bits, or 256.
-LANES = 8 if jit.processor_has("avx512f") else 4
-RUN = 16  # adjacent pixels of images and planes that are processed together
+LANES = 1 if jit.PLAIN_KERNELS else 8 if jit.processor_has("avx512f") else 4
+RUN = 1 if jit.PLAIN_KERNELS else 16  # adjacent pixels of planes that are processed together
 LINE = 64  # bytes of a line of the cache
 
 #: Whether the processor multiplies 64 pairs of bytes and adds each four products to a sum, in one
@@ -181,51 +181,40 @@ if not jit.PLAIN_KERNELS:
     fill, fill_run = _filler(LANES), _filler(RUN)
     store = store_run = _store
     minus_product, smaller, inverse_above = _minus_product, _smaller, _inverse_above
-else:  # without the fused rounding
+else:  # single numbers, without the fused rounding
 
     @jit.inlined
     def load(array, index):
-        return array[index].copy() if array.ndim == 2 else array[index : index + LANES].copy()
-
-    @jit.inlined
-    def load_run(array, index):
-        if array.ndim == 2:
-            return array[index[0], index[1] : index[1] + RUN].copy()
-        return array[index[0] : index[0] + RUN].copy()
+        return array[index, 0] if array.ndim == 2 else array[index]
 
     @jit.inlined
     def store(array, index, a):
         if array.ndim == 2:
-            array[index] = a
+            array[index, 0] = a
         else:
-            array[index : index + LANES] = a
+            array[index] = a
+
+    @jit.inlined
+    def load_run(array, index):
+        return array[index]
 
     @jit.inlined
     def store_run(array, index, a):
-        if array.ndim == 2:
-            array[index[0], index[1] : index[1] + RUN] = a
-        else:
-            array[index[0] : index[0] + RUN] = a
+        array[index] = a
 
     @jit.inlined
     def fill(x):
-        return np.full(LANES, x)
-
-    @jit.inlined
-    def fill_run(x):
-        return np.full(RUN, x)
+        return x
 
     @jit.inlined
     def minus_product(c, a, b):
         return c - a * b
 
     @jit.inlined
-    def smaller(a, b):
-        return np.minimum(a, b)
-
-    @jit.inlined
     def inverse_above(a, floor):
-        return np.where(a > floor, 1.0 / np.where(a > floor, a, 1.0), 0.0)
+        return 1.0 / a if a > floor else 0.0
+
+    smaller, fill_run = min, fill
 
 
 @jit.maker
@@ -406,16 +395,16 @@ def _add_pairs(builder, sums, a, b):
 
 
 @intrinsic(prefer_literal=True)
-def interleave(context, source, stride, samples, places, channels):
-    """Set samples[places[c] + BLOCK x + n] = source[n stride + channels x + c], x < `RUN`.
+def interleave(context, source, stride, samples, starts, channels):
+    """Set samples[starts[c] + BLOCK x + n] = source[n stride + channels x + c], x < `RUN`.
 
-    ``source`` and ``samples`` are addresses, ``places`` is an array of offsets, and ``channels`` a
+    ``source`` and ``samples`` are addresses, ``starts`` is an array of offsets, and ``channels`` a
     literal number.
     """
     number = channels.literal_value
 
     def generate(context, builder, signature, arguments):
-        source, stride, samples, places, _ = arguments
+        source, stride, samples, starts, _ = arguments
         kind = ir.VectorType(_BYTE, RUN * number)
         images = [builder.add(source, builder.mul(stride, _INDEX(n))) for n in range(BLOCK)]
         pixels = [builder.load(_at(builder, image, kind), align=1) for image in images]
@@ -425,12 +414,12 @@ def interleave(context, source, stride, samples, places, channels):
             own = range(c, RUN * number, number)
             columns = [_choose(builder, image, image, own) for image in pixels]
             low, high = (_choose(builder, columns[n], columns[n + 1], pair) for n in (0, 2))
-            place = builder.load(_pointer(context, builder, signature.args[3], places, _INDEX(c)))
+            place = builder.load(_pointer(context, builder, signature.args[3], starts, _INDEX(c)))
             target = _at(builder, builder.add(samples, place), ir.VectorType(_BYTE, RUN * BLOCK))
             builder.store(_choose(builder, low, high, block), target, align=1)
         return context.get_dummy_value()
 
-    return types.void(source, stride, samples, places, channels), generate
+    return types.void(source, stride, samples, starts, channels), generate
 
 
 # --- weights ------------------------------------------------------------------------------------

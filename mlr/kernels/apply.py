@@ -3,24 +3,14 @@
 To the bias, one product after the other is added in float32, and each step is rounded: so the bits
 are the same however many images and threads there are.
 
-A single image takes 1.0 to 1.1 times as long as reading its weights from memory, or 1.25 at 64 px:
-nine taps are processed at a time, because the processor follows so many runs of the memory and no
-more, and what comes next is fetched ahead. Six images share each weight that is loaded, or three:
-of a colour image whose channels share their weights, these are the channels. Batches took 1.03 to
-1.15 times as long with three, and no less with eight to twelve.
+A single image takes little longer than reading its weights from memory, nine taps at a time, as
+the processor follows no more runs of the memory. Six images share each weight that is loaded, or
+three: of a colour image whose channels share their weights, these are the channels.
 
-Tried and dropped, with times per image of 128 px, 3x3:
-
-- Batches with weights straight from the model: 39 us against 16, for a batch of 16. The weights of
-  a pixel often lie a power of two apart, so that few lines of a cache may hold them, and they are
-  gone before the next images need them.
-- Batches with the weights of 16 pixels packed together: as fast, but packing takes 1.6 times as
-  long as the copy of rows.
-- A bias that is copied to the output beforehand, and slices of arrays in `_frame`: 18 us against
-  15; copying a batch alone takes 5.
-- A single image with all taps at once: 7x7 at 256 px takes 2.8 times as long.
-- Frames whose rows begin at lines of the cache, so that a third of the loads need no second one:
-  13 us against 11.
+Tried and dropped (times per image of 128 px, 3x3): batches with weights straight from the model,
+which lie a power of two apart and get in each other's way in the cache (39 us instead of 16);
+packing the weights of 16 pixels together (packing takes 1.6 times as long as copying rows); a
+single image with all taps at once (7x7 at 256 px takes 2.8 times as long).
 """
 
 from collections.abc import Sequence
@@ -128,15 +118,15 @@ def _apply_bands(begin, end, weights, neighbours, images, output, how):
             for i in range(together):
                 source = n + i, c, top - down
                 _frame(images, source, shape[0] + 2 * down, across, edge, framed, i)
-            place = n, c, top * width
+            position = n, c, top * width
             if together == IMAGES:
-                _weigh_many(band, starts, framed, shape, output, place)
+                _weigh_many(band, starts, framed, shape, output, position)
             elif together == COLOURS:
-                _weigh_colours(own, starts, framed, shape, output, place)
+                _weigh_colours(own, starts, framed, shape, output, position)
             elif vectors:
-                _weigh_alone(own, starts, framed, shape, output, place)
+                _weigh_alone(own, starts, framed, shape, output, position)
             else:
-                _weigh_plain(own, starts, framed, shape, output, place)
+                _weigh_plain(own, starts, framed, shape, output, position)
             n += together
 
 
@@ -175,9 +165,9 @@ def _weigher(images, taps):
     """Return a helper that computes rows of so many images, so many taps at a time."""
 
     @jit.helper
-    def weigh_rows(weights, starts, framed, shape, output, place):
+    def weigh_rows(weights, starts, framed, shape, output, position):
         rows, width, pitch = shape
-        n, c, q = place
+        n, c, q = position
         for first in range(0, len(starts), taps):
             some = first, min(first + taps, len(starts))
             for y in range(rows):
@@ -199,10 +189,10 @@ _weigh_alone = _weigher(1, TAPS)
 
 
 @jit.helper
-def _weigh_plain(weights, starts, framed, shape, output, place):
+def _weigh_plain(weights, starts, framed, shape, output, position):
     """Compute rows of one image."""
     rows, width, pitch = shape
-    n, c, q = place
+    n, c, q = position
     for y in range(rows):
         for x in range(width):
             p = y * width + x

@@ -5,25 +5,15 @@ algorithm becomes a vector with one lane per pixel, and every operation one vect
 
 The lower triangle of the n x n matrix A, n = K + 1, with the right-hand sides b_0, b_1, ...
 appended as further rows, is factored without square roots, A = L D L' (L unit lower triangular, D
-diagonal).  What is kept is V = L D: column by column,
+diagonal). What is kept is V = L D: column by column,
 
     V[i, j] = A[i, j] - sum_{k < j} V[i, k] L[j, k],        L[j, k] = V[j, k] / D[k],
     D[j] = V[j, j].
 
-The appended rows thereby become L^-1 b (forward substitution); the weights follow from the last to
-the first, w[j] = (V[b, j] - sum_{i > j} V[i, j] w[i]) / D[j].  To reuse what is loaded, all this
-works on blocks of 3 x 3 elements, whose nine sums stay in registers.
-
-Slower, in times per pixel against this version (n = 10, 26, 50):
-
-- 8 lanes in registers of 256 bits: 1.2, 1.1, 1.3; the sums of a block no longer fit those.
-- 4 lanes in registers of 512 bits: 1.4, 1.2, 1.6.
-- Lines of the planes that the next row needs fetched ahead: 1, .98, .97 with planes that have left
-  the cache, 1.03, 1.03, 1 with others.
-- Loops over 16 lanes that the compiler vectorises, blocks of 4 x 4: 1.9, 1.6, 2 or more; a loop
-  over lanes cannot keep the sums in registers from one product to the next, and first has to
-  check that its arrays do not overlap.  8 lanes do not repay that check and stay scalar.
-- Functions of a group that are called rather than inlined: 1.2, 1, 1, for the many arguments.
+The appended rows thus become L^-1 b (forward substitution); the weights follow from the last to
+the first, w[j] = (V[b, j] - sum_{i > j} V[i, j] w[i]) / D[j]. To reuse what is loaded, all this
+works on blocks of 3 x 3 elements, whose nine sums stay in registers. Loops over 16 lanes that the
+compiler vectorises take 1.6 to 2 times as long: they cannot keep the sums in registers.
 """
 
 from typing import NamedTuple
@@ -53,10 +43,9 @@ from mlr.kernels.gram import (
 )
 from mlr.kernels.parallel import parallel_for
 
-#: A pivot must exceed this fraction of the diagonal element it was left of, times K + 1.  Rounding
-#: leaves up to some 1e5 eps of the zero pivots of singular matrices, as its errors grow with the
-#: condition of the columns before.  The larger bound is safe: the minimum-norm solution that pixels
-#: below it get instead is right for regular matrices too.
+#: A pivot must exceed this fraction of the diagonal element it was left of, times K + 1. Rounding
+#: errors leave up to 1e5 eps of the zero pivots of singular matrices. The larger bound is safe: the
+#: minimum-norm solution that pixels below it get instead is right for regular matrices too.
 PIVOT_TOLERANCE = 1e6 * float(np.finfo(np.float64).eps)
 
 
@@ -67,7 +56,7 @@ class NormalEquations(NamedTuple):
 
         (G + s^2 D) w = b + s^2 D w0,        G = sum_n z z',    b = sum_n z t,
 
-    which is w = w0 + (G + s^2 D)^-1 (b - G w0).  The matrices are read off the planes,
+    which is w = w0 + (G + s^2 D)^-1 (b - G w0). The matrices are read off the planes,
 
         G[a, b] = lags[lag_of[a, b]](p + o_base_of[a, b])    b[a] = cross[e, a](p)
         G[a, K] = s source_sums(p + o_a)                     b[K] = s target_sums(p)
@@ -129,7 +118,7 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     -------
     singular : bool (h, w)
         True where a pivot is not above (K + 1) `PIVOT_TOLERANCE` times the diagonal element it was
-        left of: the matrix is singular or close to it.  The weights there are finite, but not to
+        left of: the matrix is singular or close to it. The weights there are finite, but not to
         be used.
     """
     lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = equations[:8]
@@ -309,9 +298,9 @@ def _copy_weights(solution, shape, e, y, x, weights):
     """Copy the weights of the pixels from (y, x)."""
     _, unknowns, height, width = shape
     for j in range(unknowns):
-        place = ((e * unknowns + j) * height + y) * width + x
+        first = ((e * unknowns + j) * height + y) * width + x
         if x + LANES <= width:
-            store(weights, place, load(solution, j))
+            store(weights, first, load(solution, j))
         else:
             for i in range(width - x):
-                weights[place + i] = solution[j, i]
+                weights[first + i] = solution[j, i]

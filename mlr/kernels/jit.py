@@ -33,9 +33,9 @@ PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or boo
     numba.config.DISABLE_JIT
 )
 
-# Helpers make no arrays (those of the plain kernels do) and count no references to those that they
-# are given: that took a third of the time to solve 3x3.
-_NO_ARRAYS = {"_nrt": PLAIN_KERNELS}
+# Helpers make no arrays and count no references to those that they are given: that took a third of
+# the time to solve 3x3.
+_NO_ARRAYS = {"_nrt": False}
 
 _caches: list[Any] = []  # of each kernel, None where there is none
 

@@ -14,9 +14,8 @@ from mlr.kernels._llvm import BLOCK as BLOCK
 from mlr.kernels._llvm import LINE, RUN, address, fetch, interleave
 from mlr.kernels.parallel import parallel_for
 
-#: The rows of a block have an odd multiple of so many pixels, lines of the cache: those that are a
-#: power of two apart would get in each other's way there (1.2 times the time), and of those of an
-#: odd multiple of 8 every other one would begin in the middle of a line (1.15 times).
+#: The rows of a block have an odd multiple of this number of pixels, whole lines of the cache: rows
+#: that are a power of two apart would get in each other's way there (1.2 times the time).
 SPREAD = 16
 
 
@@ -25,15 +24,14 @@ def samples_shape(
 ) -> tuple[int, int, int, int, int]:
     """Return the shape (C, H, B, R, BLOCK) of an array for so many samples of each pixel.
 
-    There are B blocks, and rows of R pixels, at least the width. Kernels are fastest where memory
-    begins at a line of the cache, see `at_line`.
+    There are B blocks, and rows of R pixels, at least the width. Allocate it with `at_line`.
     """
     row = width + (SPREAD - width) % (2 * SPREAD)
     return channels, height, -(-count // BLOCK), row, BLOCK
 
 
 def at_line(size: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array of so many elements, with anything in them, that begins at a cache line."""
+    """Return an uninitialised array (size,) that begins at a line of the cache."""
     dtype = np.dtype(dtype)
     memory = np.empty(size * dtype.itemsize + LINE, np.uint8)
     first = -memory.ctypes.data % LINE

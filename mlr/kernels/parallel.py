@@ -30,10 +30,8 @@ def parallel_for(kernel: Callable[..., None], count: int, *arguments: Any) -> No
     The kernel releases the GIL, and what it writes for one range no other range reads or writes,
     so the result does not depend on the threads.
 
-    The calling thread takes part and never blocks on workers that have not started. Numba's
-    ``prange`` waits for every thread, even for one that a busy machine has not let run yet: with
-    one of two processors taken by another program, each loop cost 8 ms at least; and it takes five
-    times as long to compile.
+    The calling thread takes part and never blocks on workers that have not started, as Numba's
+    ``prange`` does: with one of two processors busy, each of its loops took 8 ms at least.
 
     Parameters
     ----------
@@ -57,9 +55,7 @@ def parallel_for_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
     reads, the others find in the cache.
 
     A thread that sleeps takes a tenth of a millisecond to wake up, as long as a small loop, so that
-    workers are called by a simple queue, which is faster than `concurrent.futures`. A caller that
-    stays awake for them, without the GIL, saves a tenth at 64 px and 2 % from 128 px on; workers
-    that stay awake as well stand in its way (1.17 times).
+    workers are called by a simple queue, which is faster than `concurrent.futures`.
     """
     tasks = _tasks(loops, in_turn)
     if current_threads() == 1 or len(tasks) == 1:
@@ -140,8 +136,7 @@ def _move_workers() -> None:
     """Keep workers off the processor of the calling thread.
 
     Linux likes to wake a thread where it is called from, and lets it wait there while another
-    processor sleeps: sums over 200 pairs of 128 px then took 1.06 ms instead of 0.70, those over
-    256 px 3.4 instead of 2.6.
+    processor sleeps: sums over 200 pairs of 128 px then took 1.06 ms instead of 0.70.
     """
     if _processor is None:
         return
