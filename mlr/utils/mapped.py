@@ -35,24 +35,14 @@ def mapped_zeros(
     """Return zeros in a temporary file."""
     dtype = np.dtype(dtype)
     size = max(1, math.prod(shape) * dtype.itemsize)
-    with reserved_file(size, folder) as file:
+    with temporary_file(folder) as file:
         try:
+            file.truncate(size)
+            _reserve(file, size)
             memory = mmap.mmap(file.fileno(), size)
         except OSError as error:
             raise no_room(folder, size, error) from error
     return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
-
-
-def reserved_file(size: int, folder: Path | None) -> IO[bytes]:
-    """Open a file as `temporary_file` does, and reserve so many bytes."""
-    file = temporary_file(folder)
-    try:
-        file.truncate(size)
-        _reserve(file, size)
-    except OSError as error:
-        file.close()
-        raise no_room(folder, size, error) from error
-    return file
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

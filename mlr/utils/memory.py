@@ -15,9 +15,8 @@ UNKNOWN = 2 << 30  # bytes available where the system does not say
 LARGE = 4 << 20  # bytes of an array whose memory is returned when it is freed
 _MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?\s*", re.IGNORECASE)
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_limit(amount: int | float | str | None) -> int:
@@ -28,8 +27,8 @@ def memory_limit(amount: int | float | str | None) -> int:
         found = _AMOUNT.fullmatch(amount)
         if found is None:
             raise OptionError(f"memory {amount!r}: expected bytes, or an amount such as 2GB")
-        unit = (found[2] or "").lower()
-        amount = float(found[1]) * (_UNITS | _BINARY)[unit]
+        power = " kmgt".index((found[2] or " ").lower())
+        amount = float(found[1]) * (1024.0 if found[3] else 1000.0) ** power
     if not 0 < amount < 1 << 60:
         raise OptionError(f"the memory must be a positive number of bytes, not {amount}")
     return int(amount)
@@ -65,13 +64,16 @@ def trim_memory() -> None:
 
 def available() -> int:
     """Return the bytes that this process can use without swapping, as far as is known."""
-    amounts = [_system(), *_groups(), _limit()]
-    return min((amount for amount in amounts if amount is not None), default=UNKNOWN)
+    groups = [
+        _left_in_group("memory.max", "memory.current"),
+        _left_in_group("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ]
+    return min(filter(None, [_system(), *groups, _left_of_addresses()]), default=UNKNOWN)
 
 
 def _system() -> int | None:
     """Return the memory that the system calls available, or all of it."""
-    with suppress(OSError, ValueError, IndexError):
+    with suppress(OSError, ValueError, IndexError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
     with suppress(OSError, ValueError, AttributeError):
@@ -79,20 +81,14 @@ def _system() -> int | None:
     return None
 
 
-def _groups() -> list[int]:
-    """Return the memory left in each control group."""
-    left = []
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        folder = Path("/sys/fs/cgroup")
-        with suppress(OSError, ValueError):
-            left.append(int((folder / limit).read_text()) - int((folder / used).read_text()))
-    return [amount for amount in left if amount > 0]
+def _left_in_group(limit: str, used: str) -> int | None:
+    with suppress(OSError, ValueError):
+        limit, used = ((_CONTROL_GROUPS / name).read_text() for name in (limit, used))
+        return max(0, int(limit) - int(used))
+    return None
 
 
-def _limit() -> int | None:
+def _left_of_addresses() -> int | None:
     """Return what is left of the limit on addresses, if there is one."""
     with suppress(ImportError, OSError, ValueError, IndexError):
         import resource

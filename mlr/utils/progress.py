@@ -23,21 +23,11 @@ _BAR = (
 
 @dataclass
 class Report:
-    """Collects the outcome of work on many files; by default each failure is a Python warning.
+    """Collects the outcome of work on many files; by default each failure is a Python warning."""
 
-    Attributes
-    ----------
-    done : int
-        Number of files or pairs that succeeded.
-    failures : list of (Path, str)
-        Files that failed, and the cause in one line.
-    skipped : int
-        Number of existing outputs that were skipped.
-    """
-
-    done: int = 0
-    failures: list[tuple[Path, str]] = field(default_factory=list)
-    skipped: int = 0
+    done: int = 0  # files or pairs that succeeded
+    failures: list[tuple[Path, str]] = field(default_factory=list)  # with the cause in one line
+    skipped: int = 0  # existing outputs
     _reasons: Counter[str] = field(default_factory=Counter)
 
     def fail(self, path: Path, cause: str, output: Path | None = None) -> None:
@@ -80,13 +70,7 @@ class Silent(Report):
 
 
 class ConsoleReport(Report):
-    """Shows progress, notes and failures on stderr.
-
-    Parameters
-    ----------
-    verbosity : int
-        0 shows failures, 1 progress and summaries too, 2 details too.
-    """
+    """Shows failures on stderr, with verbosity 1 progress and notes too, with 2 details too."""
 
     def __init__(self, verbosity: int = 1) -> None:
         super().__init__()
