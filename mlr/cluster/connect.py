@@ -21,8 +21,7 @@ try:
     import dask
     from distributed import Client, LocalCluster
 
-    from mlr.cluster.executor import Cluster, as_mlr_errors
-    from mlr.cluster.worker import discard_output, version
+    from mlr.cluster.executor import Cluster, as_mlr_errors, discard_output
 except ImportError as error:
     raise MlrError("--cluster needs Dask: pip install 'mlr[cluster]'") from error
 
@@ -38,30 +37,15 @@ def connect(
 ) -> Iterator[Cluster]:
     """Start processes here or connect to a scheduler, until the block ends.
 
-    Parameters
-    ----------
-    address : str
-        ``local:N`` for N processes here, or that of a Dask scheduler, ``tcp://HOST:PORT``. Its
-        workers need this version of mlr and must see the same files.
-    report : Report, optional
-        Told where the cluster can be watched.
-    memory : int, optional
-        Bytes that each process may use.
+    ``address`` is ``local:N`` for N processes here, or that of a Dask scheduler,
+    ``tcp://HOST:PORT``, whose workers need this version of mlr and must see the same files.
+    ``memory`` is what each process may use in bytes. The address of the dashboard is noted.
 
-    Yields
-    ------
-    Cluster
-        An `mlr.utils.executor.Executor`.
-
-    Raises
-    ------
-    OptionError
-        If the address is neither.
-    MlrError
-        If there is no scheduler, it has no workers, or they have another version of mlr.
+    `OptionError` is raised if the address is neither, `MlrError` if there is no scheduler, it has
+    no workers, or they have another version of mlr.
     """
     report = report or Report()
-    number = local_processes(address)
+    number = _local_processes(address)
     _silence("asyncio", "distributed", "tornado")  # what matters is raised as well
     with ExitStack() as stack:
         scheduler = address
@@ -89,7 +73,7 @@ def connect(
         yield Cluster(client, memory, local=number is not None)
 
 
-def local_processes(address: str) -> int | None:
+def _local_processes(address: str) -> int | None:
     """Return the N of local:N, or None for the address of a scheduler."""
     kind, _, rest = address.partition(":")
     if kind == "local" and rest.isdecimal() and 1 <= int(rest) <= MOST:
@@ -171,10 +155,14 @@ def _silence(*libraries: str) -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
+def _version() -> str:
+    return __version__
+
+
 def _check_versions(client: Client, address: str) -> None:
     """Raise unless all workers have this version of mlr."""
     try:
-        versions = client.run(version)
+        versions = client.run(_version)
     except (ImportError, AttributeError, pickle.UnpicklingError) as error:
         raise MlrError(f"{address}: its workers need mlr {__version__}: {error}") from error
     for worker, found in versions.items():

@@ -1,8 +1,13 @@
-"""The executor: tasks are submitted to Dask, and their results come back in order."""
+"""The executor: tasks are submitted to Dask, and their results come back in order.
+
+Everything that a task needs is in its arguments.
+"""
 
 from __future__ import annotations
 
+import os
 import pickle
+import threading
 import time
 from asyncio import CancelledError
 from collections import deque
@@ -10,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from distributed import Client, Future, wait
+from distributed import Client, Future, get_worker, wait
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from mlr.cluster.worker import run_batch
 from mlr.errors import MlrError, first_line
+from mlr.training.warmup import compile_alone
+from mlr.utils.memory import trim_memory
+from mlr.utils.threads import limited, ordered_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,27 +34,19 @@ WATCH = 5  # seconds between checks whether there are workers
 LOST = 60  # seconds without workers after which the cluster is lost
 TRANSFER = 600  # seconds that a result may take to arrive before it is asked for again
 
+_alone = threading.Lock()  # held by the task that uses the worker's threads
+_ready = False
+
 
 class Cluster:
     """An `mlr.utils.executor.Executor` that runs on the workers of a Dask scheduler.
 
-    Parameters
-    ----------
-    client : Client
-        Connected to the scheduler.
-    memory : int, optional
-        Bytes that each worker may use; by default half of its limit.
-    local : bool
-        The workers are local: they share the cache of compiled kernels.
+    ``memory`` is what each worker may use in bytes, by default half of its limit. Workers that are
+    ``local`` share the cache of compiled kernels.
     """
 
     def __init__(self, client: Client, memory: int | None, local: bool) -> None:
         self._client, self._memory, self._local = client, memory, local
-
-    @property
-    def workers(self) -> int:
-        """Number of processes, at least 1."""
-        return max(1, len(self._client.nthreads()))
 
     @property
     def memory(self) -> int:
@@ -74,9 +73,9 @@ class Cluster:
                 pickle.loads, pickle.dumps((function, shared, self._local, trim)), pure=False
             )
             for at in range(0, len(items), size):
-                task = self._client.submit(run_batch, sent, items[at : at + size], pure=False)
+                task = self._client.submit(_run_batch, sent, items[at : at + size], pure=False)
                 waiting.append(task)
-                if len(waiting) >= AHEAD * self.workers:
+                if len(waiting) >= AHEAD * max(1, len(self._client.nthreads())):
                     yield from self._result(waiting.popleft())
             while waiting:
                 yield from self._result(waiting.popleft())
@@ -106,9 +105,37 @@ def as_mlr_errors() -> Iterator[None]:
             "the cluster gave up: every worker that was given one of the shards has died; they may "
             "need more memory, or smaller shards"
         ) from error
-    except (CommClosedError, CancelledError, TimeoutError) as error:
+    except (CommClosedError, CancelledError, TimeoutError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "thread" not in str(error):
+            raise  # other than that the system gives no more threads
         raise MlrError(f"the cluster is lost: {first_line(error)}") from error
-    except RuntimeError as error:
-        if "thread" not in str(error):  # the system gives no more threads
-            raise
-        raise MlrError(f"the cluster is lost: {first_line(error)}") from error
+
+
+def _run_batch(
+    task: tuple[Callable[[Any, Any], Any], Any, bool, bool], items: Sequence[Any]
+) -> list[Any]:
+    """Return the results of a function for some items, computed in all threads of the worker.
+
+    First, a local worker is silenced, and others compile the kernels, one process at a time:
+    several that write into one cache can damage it.
+    """
+    global _ready
+    function, shared, local, trim = task
+    with _alone, limited(get_worker().state.nthreads):
+        if not _ready:
+            discard_output() if local else compile_alone()
+        _ready = True
+        if len(items) == 1:
+            results = [function(items[0], shared)]
+        else:
+            results = list(ordered_map(lambda item: function(item, shared), items))
+        if trim:
+            trim_memory()
+        return results
+
+
+def discard_output() -> None:
+    """Discard what this process writes to stdout and stderr from now on."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
