@@ -71,46 +71,39 @@ for _name in ("PIL", "imagecodecs", "tifffile"):
 
 
 @dataclass(frozen=True)
-class Header:
-    """Properties of an image file that are known before its pixels are decoded.
-
-    Height and width have the EXIF orientation applied, the 1 or 3 channels do not include alpha,
-    ``bits`` is 8 or 16 per channel, and ``loss`` describes what decoding loses, for a note.
-    """
+class Format:
+    """Height and width with the EXIF orientation applied, and 1 or 3 channels without alpha."""
 
     height: int
     width: int
     channels: int
-    bits: int
-    loss: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height} px"
 
 
 @dataclass(frozen=True)
+class Header(Format):
+    """Properties of an image file that are known before its pixels are decoded."""
+
+    bits: int  # 8 or 16 per channel
+    loss: str = ""  # what is not decoded, for a note
+
+
+@dataclass(frozen=True)
 class Image:
-    """A decoded image file.
+    """A decoded image file."""
 
-    Attributes
-    ----------
-    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
-        1 or 3 channels, sRGB as stored.
-    alpha : ndarray of the same dtype, shape (height, width), or None
-        Opacity, if the file has any.
-    digest : bytes
-        SHA-256 of the file.
-    loss : str
-        As in `Header`.
-    icc : bytes or None
-        ICC colour profile of the pixels, if the file has one.
-    """
-
-    pixels: Pixels
-    alpha: Pixels | None
-    digest: bytes
-    loss: str = ""
-    icc: bytes | None = None
+    pixels: Pixels  # uint8 or uint16, (height, width, 1 or 3), sRGB as stored
+    alpha: Pixels | None  # of the same dtype, (height, width)
+    digest: bytes  # SHA-256 of the file
+    loss: str = ""  # as in `Header`
+    icc: bytes | None = None  # colour profile of the pixels
 
 
 def is_image(path: Path) -> bool:

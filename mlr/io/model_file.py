@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,8 +18,8 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.geometry import Geometry
 from mlr.core.registration.synthesis import Appearance, Registered
 from mlr.errors import MlrError, ModelError
-from mlr.io.files import is_folder_name, replacing
-from mlr.io.npz import read_npz, write_npz
+from mlr.io.files import is_folder_name
+from mlr.io.npz import read_npz, save_npz
 
 FORMAT = 3
 WITHOUT_TEMPLATES = 2  # format of models without registration
@@ -45,16 +44,7 @@ _NUMBERS = ("light", "style", "other", "plain", "explained")
 
 
 def save_model(model: Model, path: str | Path, *, force: bool = False) -> None:
-    """Write a model to an ``.npz`` file.
-
-    Parameters
-    ----------
-    model : Model
-        What to write.
-    path : path
-        Where to.
-    force : bool
-        Overwrite an existing file.
+    """Write a model to an ``.npz`` file; with ``force``, overwrite an existing file.
 
     Raises
     ------
@@ -75,23 +65,11 @@ def save_model(model: Model, path: str | Path, *, force: bool = False) -> None:
     if model.registered is not None:
         more, meta["registered"] = _registered_to_arrays(model.registered)
         arrays |= more
-    arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
-    with replacing(Path(path), force=force, durable=True) as file:
-        write_npz(file, arrays)
+    save_npz(Path(path), arrays, meta, force=force)
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model.
-
-    Parameters
-    ----------
-    path : path
-        A file that `save_model` wrote. Unknown metadata is ignored.
-
-    Returns
-    -------
-    Model
-        With the SHA-256 of the file.
+    """Read a model that `save_model` has written; unknown metadata is ignored.
 
     Raises
     ------

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from mlr.errors import ModelError, first_line
-from mlr.io.files import open_regular
+from mlr.io.files import open_regular, replacing
 from mlr.utils.mapped import release
 
 _META = "meta.npy"
@@ -39,6 +39,15 @@ def write_npz(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
                 for start in range(0, flat.size, step):
                     member.write(flat[start : start + step].data)
                     release(flat)
+
+
+def save_npz(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any], *, force: bool
+) -> None:
+    """Write arrays and metadata to a file, whole and durable; errors are those of `replacing`."""
+    text = np.array(json.dumps(meta, sort_keys=True))
+    with replacing(path, force=force, durable=True) as file:
+        write_npz(file, {**arrays, "meta": text})
 
 
 def read_npz(

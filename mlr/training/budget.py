@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,27 +27,12 @@ BATCH_SHARE = 0.15  # a mini-batch of pixels
 ARRAY_SHARE = 0.1  # results; more are kept in a temporary file
 
 
-class LoadedRows(RowSource, Protocol):
-    """Statistics that are not in memory."""
-
-    def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows."""
-
-
 @dataclass
 class Budget:
-    """The memory limit of a run.
+    """The memory limit of a run."""
 
-    Attributes
-    ----------
-    memory : int
-        Bytes, in addition to those of the program.
-    folder : Path, optional
-        Where temporary files take up room; by default the system's folder for temporary files.
-    """
-
-    memory: int
-    folder: Path | None = None
+    memory: int  # bytes, in addition to those of the program
+    folder: Path | None = None  # where temporary files take up room; by default the system's
     _kept: int = 0
     _mapped: list[npt.NDArray[Any]] = field(default_factory=list)
 
@@ -109,10 +94,8 @@ class Budget:
 
 def loading_bytes(source: RowSource, rows: int) -> float:
     """Return the bytes that loading so many rows allocates: none where they are in memory."""
-    if isinstance(source, Statistics):
-        return 0.0
-    loaded: LoadedRows = source  # type: ignore[assignment]
-    return loaded.loading_bytes(rows)
+    known: Any = source  # all sources but `Statistics` tell
+    return 0.0 if isinstance(source, Statistics) else float(known.loading_bytes(rows))
 
 
 def row_bytes(statistics: Statistics) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,40 +19,29 @@ from mlr.core.registration.templates import FramedPair, Templates, eye_white_of,
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError
 from mlr.io.files import file_digest
-from mlr.io.images import Pixels
+from mlr.io.images import Format, Pixels
 from mlr.io.pairs import Subject
 from mlr.kernels.parallel import parallel_for
-from mlr.training.decode import DecodedSubject, Format, decoded
+from mlr.training.decode import DecodedSubject, decoded
 from mlr.utils.progress import Report, Silent
 from mlr.utils.threads import ordered_map
 
 MOST_SUBJECTS = 300  # that templates are made of
 
-
-@dataclass(frozen=True)
-class FramedSubject(DecodedSubject):
-    """A subject with one target, both moved into the frame of its expression.
-
-    Attributes
-    ----------
-    weights : Weights, optional
-        Weights of the pair in the statistics.
-    """
-
-    weights: Weights | None = None
+Floats = npt.NDArray[np.float32]
 
 
-def into_frames(subject: DecodedSubject, templates: Templates) -> Iterator[FramedSubject]:
+def into_frames(subject: DecodedSubject, templates: Templates) -> Iterator[DecodedSubject]:
     """Yield the pairs of a subject, each in the frame of its expression."""
     for name, image in sorted(subject.targets.items()):
         source = subject.source.pixels
         dtype = np.result_type(source, image.pixels)
         (pair,) = framed_arrays(source, {name: image.pixels}, templates).values()
-        yield FramedSubject(
-            subject.name,
-            replace(subject.source, pixels=as_pixels(pair.source, dtype)),
-            {name: replace(image, pixels=as_pixels(pair.target, dtype))},
-            weights_of(pair),
+        yield DecodedSubject(
+            subject.subject,
+            replace(subject.source, pixels=_as_pixels(pair.source, dtype)),
+            {name: replace(image, pixels=_as_pixels(pair.target, dtype))},
+            _weights_of(pair),
         )
 
 
@@ -83,12 +72,11 @@ def framed_arrays(
     return pairs
 
 
-def weights_of(pair: FramedPair) -> Weights:
-    """Return the weights of a framed pair."""
+def _weights_of(pair: FramedPair) -> Weights:
     return Weights(pair.light, pair.style, pair.teeth, pair.shape)
 
 
-def as_pixels(planes: npt.NDArray[np.float32], dtype: npt.DTypeLike) -> Pixels:
+def _as_pixels(planes: Floats, dtype: npt.DTypeLike) -> Pixels:
     """Return planes (channels, height, width) in [0, 1] as an image, rounded if of integers."""
     dtype = np.dtype(dtype)
     image = np.ascontiguousarray(planes.transpose(1, 2, 0))
@@ -99,29 +87,21 @@ def as_pixels(planes: npt.NDArray[np.float32], dtype: npt.DTypeLike) -> Pixels:
     return image.astype(dtype)
 
 
-def _unit(pixels: Pixels) -> npt.NDArray[np.float32]:
+def _unit(pixels: Pixels) -> Floats:
     """Return an image in [0, 1]."""
     return np.multiply(pixels, np.float32(1 / DATA_RANGE[pixels.dtype.name]), dtype=np.float32)
 
 
-def _planar(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _planar(image: Floats) -> Floats:
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
-@dataclass(frozen=True)
-class _Reduced:
-    """Images of a subject at the size of features, and where they come in the order of all."""
-
-    key: bytes
-    source: npt.NDArray[np.uint8]
-    targets: dict[str, npt.NDArray[np.uint8]]
-
-
-def reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
+def _reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
     """Return an image (height, width, channels) at the size of features, with 8 bits."""
-    if pixels.dtype == np.uint8 and feature_size(*pixels.shape[:2]) == pixels.shape[:2]:
+    size = feature_size(*pixels.shape[:2])
+    if pixels.dtype == np.uint8 and size == pixels.shape[:2]:
         return pixels
-    small = area_averaged(_unit(pixels), *feature_size(*pixels.shape[:2]))
+    small = area_averaged(_unit(pixels), *size)
     image: npt.NDArray[np.uint8] = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
     return image
 
@@ -130,60 +110,45 @@ def make_templates(subjects: Sequence[Subject], image_format: Format, report: Re
     """Make templates of at most `MOST_SUBJECTS` subjects, by the digests of their files."""
     if len(subjects) > MOST_SUBJECTS:
         digests = ordered_map(lambda subject: file_digest(subject.source) or "~", subjects)
-        found_digests = dict(zip(subjects, digests, strict=True))
-        subjects = sorted(subjects, key=lambda subject: (found_digests[subject], subject.files))
-        subjects = subjects[:MOST_SUBJECTS]
+        keys = {s: (digest, s.files) for s, digest in zip(subjects, digests, strict=True)}
+        subjects = sorted(subjects, key=keys.__getitem__)[:MOST_SUBJECTS]
     stream = decoded(subjects, image_format, Silent())
-    found = [
-        _Reduced(
-            _key(subject),
-            reduced(subject.source.pixels),
-            {name: reduced(image.pixels) for name, image in subject.targets.items()},
-        )
-        for (subject,) in report.progress(stream, len(subjects), "registering")
-    ]
+    found = []
+    for (subject,) in report.progress(stream, len(subjects), "registering"):
+        targets = sorted(subject.targets.items())
+        names = b"".join(name.encode() + image.digest for name, image in targets)
+        small = {name: _reduced(image.pixels) for name, image in targets}
+        found.append((subject.source.digest + names, _reduced(subject.source.pixels), small))
     if not found:
         raise DataError("not one pair of images could be decoded")
-    found.sort(key=lambda subject: subject.key)
-    return templates_of_reduced(
-        (image_format.height, image_format.width),
-        [subject.source for subject in found],
-        [subject.targets for subject in found],
-    )
+    found.sort(key=lambda each: each[0])
+    _, sources, all_targets = zip(*found, strict=True)
+    return _templates_of_reduced(image_format.size, sources, all_targets)
 
 
-def templates_of_reduced(
+def _templates_of_reduced(
     size: tuple[int, int],
     sources: Sequence[npt.NDArray[np.uint8]],
     targets: Sequence[Mapping[str, npt.NDArray[np.uint8]]],
 ) -> Templates:
-    """Return templates of subjects' images at the size of features, in this order.
-
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width of the images themselves.
-    sources : sequence of ndarray of uint8, shape (height, width, channels)
-    targets : sequence of mapping of str to ndarray
-        Those of each subject by expression.
-    """
-    names = sorted({name for subject in targets for name in subject})
-    numbers = {name: [n for n, own in enumerate(targets) if name in own] for name in names}
-    return templates_of(
-        size,
-        sources,
-        {name: (some, [targets[n][name] for n in some]) for name, some in numbers.items()},
-    )
+    """Return templates of reduced images, in this order; ``size`` is the images' own."""
+    by_expression: dict[str, tuple[list[int], list[npt.NDArray[np.uint8]]]] = {}
+    for number, images in enumerate(targets):
+        for name, image in images.items():
+            numbers, of_expression = by_expression.setdefault(name, ([], []))
+            numbers.append(number)
+            of_expression.append(image)
+    return templates_of(size, sources, by_expression)
 
 
 def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: Layout) -> Statistics:
     """Return the statistics of images in memory, registered to templates made of them."""
     ((name, images),) = targets.items()
     chosen = slice(MOST_SUBJECTS)
-    templates = templates_of_reduced(
+    templates = _templates_of_reduced(
         sources.shape[1:3],
-        [reduced(image) for image in sources[chosen]],
-        [{name: reduced(image)} for image in images[chosen]],
+        [_reduced(image) for image in sources[chosen]],
+        [{name: _reduced(image)} for image in images[chosen]],
     )
     pairs: dict[int, FramedPair] = {}
 
@@ -194,15 +159,9 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
     parallel_for(fill, len(sources))
     ordered = [pairs[n] for n in range(len(sources))]
     return statistics_of_arrays(
-        np.stack([as_pixels(pair.source, sources.dtype) for pair in ordered]),
-        {name: np.stack([as_pixels(pair.target, sources.dtype) for pair in ordered])},
+        np.stack([_as_pixels(pair.source, sources.dtype) for pair in ordered]),
+        {name: np.stack([_as_pixels(pair.target, sources.dtype) for pair in ordered])},
         layout,
         templates,
-        [weights_of(pair) for pair in ordered],
+        [_weights_of(pair) for pair in ordered],
     )
-
-
-def _key(subject: DecodedSubject) -> bytes:
-    """Return what puts subjects in order: the digests of their files."""
-    targets = [name.encode() + image.digest for name, image in sorted(subject.targets.items())]
-    return b"".join([subject.source.digest, *targets])

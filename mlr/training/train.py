@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError, OptionError
 from mlr.io.files import check_free, is_here, located
+from mlr.io.images import Format
 from mlr.io.model_file import save_model
 from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
@@ -23,6 +25,7 @@ from mlr.io.statistics_file import load_statistics, save_statistics
 from mlr.recipes.best import style_note
 from mlr.recipes.fit import DEFAULT, Recipe, fit
 from mlr.recipes.fit import recipe as named_recipe
+from mlr.training.accumulate import Plan
 from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
 from mlr.training.decode import common_format
@@ -31,7 +34,7 @@ from mlr.training.settings import RunSettings
 from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
-from mlr.utils.progress import Report, Silent
+from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 
 Paths = str | Path | Iterable[str | Path]
@@ -121,16 +124,16 @@ def train(
     options = {"receptive_field": receptive_field, "penalty": penalty, "blur": blur}
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
     run = _Run.of(data, remove, recipe, options, output, settings, report)
-    wanted = _Wanted(source, target, like)
     if output is not None:
         check_free(Path(output), force=force)
     with limited(threads), announced(run.report):
-        found = run.row_source(wanted, lambda source: run.budget.bands(run.recipe, source))
-        bands = run.budget.bands(run.recipe, found)
+        found = run.row_source(
+            source, target, like, lambda source: run.budget.bands(run.recipe, source)
+        )
         model = fit(
             run.recipe,
             found,
-            bands,
+            run.budget.bands(run.recipe, found),
             run.budget.zeros,
             lambda bands: run.report.progress(run.budget.track(bands), len(bands), "solving"),
         )
@@ -192,31 +195,21 @@ def statistics(
     MlrError
         If an option is out of range or the statistics cannot be written.
     """
-    options = {"receptive_field": receptive_field}
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
+    options = {"receptive_field": receptive_field}
     run = _Run.of(data, remove, recipe, options, output, settings, report)
-    wanted = _Wanted(source, target, like)
     if output is not None:
         check_free(Path(output), force=force)
     with limited(threads), announced(run.report):
-        found = load_all(run.row_source(wanted), run.budget)
+        found = load_all(run.row_source(source, target, like), run.budget)
     if output is not None:
         save_statistics(found, output, force=force)
-        if run.recipe.registers and like is None and all(path in run.folders for path in run.added):
+        if run.recipe.registers and like is None and not any(map(_is_file, run.added)):
             run.report.note(
                 "the pairs were registered to templates of their own; for more that add up to "
                 f"these: mlr statistics --like {output}"
             )
     return found
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """Which statistics are wanted; as for `train`."""
-
-    source: str | None
-    target: Sequence[str]
-    like: str | Path | None
 
 
 @dataclass(frozen=True)
@@ -244,56 +237,48 @@ class _Run:
         added, removed = _paths(data), _paths(remove)
         if not added:
             raise DataError("no training data given")
-        made = named_recipe(recipe or _recipe_of([*added, *removed]), options)
+        chosen = named_recipe(recipe or _recipe_of([*added, *removed]), options)
         budget = Budget.of(settings.memory, output)
-        return cls(added, removed, made, settings, budget, report or Report())
-
-    @property
-    def folders(self) -> set[Path]:
-        """Data that are not statistics files."""
-        return {path for path in (*self.added, *self.removed) if not path.is_file()}
+        return cls(added, removed, chosen, settings, budget, report or Report())
 
     def row_source(
-        self, wanted: _Wanted, check: Callable[[RowSource], object] = lambda source: None
+        self,
+        source: str | None,
+        target: Sequence[str],
+        like: str | Path | None,
+        check: Callable[[RowSource], object] = lambda source: None,
     ) -> RowSource:
-        """Return the statistics that are wanted."""
-        if wanted.like is not None and not self.recipe.registers:
+        """Return the statistics that are wanted, as for `train`; ``check`` is as in `of_folder`."""
+        if like is not None and not self.recipe.registers:
             raise OptionError("the recipe paper has no templates; --like is for the recipe best")
         remote = self.settings.executor is not None  # its workers may be in other folders
+        data = [*self.added, *self.removed]
         pairs = {
             path: find_pairs(
-                path.absolute() if remote else path,
-                source=wanted.source or "neutral",
-                target=wanted.target,
+                path.absolute() if remote else path, source=source or "neutral", target=target
             )
-            for path in self.folders
+            for path in dict.fromkeys(data)
+            if not path.is_file()
         }
-        templates = self._templates(pairs, wanted) if self.recipe.registers and pairs else None
-        # Statistics files first: they are quick to refuse, and tell the taps unless they are given.
-        first, *rest = sorted(self.added, key=pairs.__contains__)
-        alone = len(self.added) + len(self.removed) == 1
-        share = Budget(
-            self.budget.memory // (len(self.added) + len(self.removed)), self.budget.folder
-        )
+        usable = cache(lambda path: self._usable(pairs[path]))
+        templates = self._templates(like, usable) if self.recipe.registers and pairs else None
+        share = Budget(self.budget.memory // len(data), self.budget.folder)
 
         def term(path: Path, layout: Layout | None) -> RowSource:
             if path not in pairs:
-                return of_file(
-                    path,
-                    wanted.target,
-                    wanted.source,
-                    self.recipe.layout_within if layout is None else lambda found: layout,
-                    share,
+                within = self.recipe.layout_within if layout is None else lambda found: layout
+                return of_file(path, target, source, within, share)
+            found, (subjects, image_format) = pairs[path], usable(path)
+            if templates is not None and templates.geometry.size != image_format.size:
+                height, width = templates.geometry.size
+                raise DataError(
+                    f"images of {image_format}, but the templates are for {width}x{height} px; "
+                    "resize them"
                 )
-            return of_folder(
-                pairs[path],
-                layout or self.recipe.layout(),
-                templates,
-                share,
-                self.report,
-                self.settings,
-                check if alone else lambda source: None,
-            )
+            layout = layout or self.recipe.layout()
+            plan = Plan(found.source, image_format, layout, len(found.expressions), templates)
+            first_check = check if len(data) == 1 else lambda source: None
+            return of_folder(subjects, plan, share, self.report, self.settings, first_check)
 
         def fitting(path: Path, layout: Layout | None) -> RowSource:
             found = term(path, layout)
@@ -303,6 +288,8 @@ class _Run:
                 raise DataError(f"{first} and {path}: {error}") from error
             return found
 
+        # Statistics files first: they are quick to refuse, and tell the taps unless they are given.
+        first, *rest = sorted(self.added, key=pairs.__contains__)
         added = [term(first, None)]
         head = added[0].head
         added += [fitting(path, head.layout if path in pairs else None) for path in rest]
@@ -321,14 +308,22 @@ class _Run:
             raise DataError("all pairs are taken out, nothing is left to learn from")
         return result
 
-    def _templates(self, pairs: dict[Path, PairList], wanted: _Wanted) -> Templates | None:
-        """Return the templates to register pairs to, or None if no image can be read.
+    def _usable(self, pairs: PairList) -> tuple[list[Subject], Format]:
+        """Return the subjects whose images fit each other, and name other files."""
+        for note in pairs.notes:
+            self.report.note(note)
+        for problem in pairs.problems:
+            self.report.fail(problem.path, problem.cause)
+        return common_format(pairs, self.report)
+
+    def _templates(
+        self, like: str | Path | None, usable: Callable[[Path], tuple[list[Subject], Format]]
+    ) -> Templates | None:
+        """Return the templates to register pairs to, or None if no image can be decoded.
 
         They are those of a statistics file, or of a checkpoint, or else made of the pairs to add.
         """
-        files = [path for path in self.added if path not in pairs]
-        if wanted.like is not None:
-            files = [located(wanted.like)]
+        files = list(filter(_is_file, self.added)) if like is None else [located(like)]
         if files:
             found = load_statistics(files[0], mapped=is_here(files[0])).templates
             if found is None:
@@ -337,29 +332,29 @@ class _Run:
         store = self.settings.checkpoint
         if store is not None and (kept := kept_templates(Path(store))) is not None:
             return kept
-        subjects: list[Subject] = []
-        formats = []
-        for path in self.added:
-            with suppress(DataError):  # raised, and its files named, when they are accumulated
-                usable, image_format = common_format(pairs[path], Silent())
-                subjects += usable
-                formats.append(image_format)
-        if len({(one.height, one.width) for one in formats}) > 1:
-            sizes = " and ".join(sorted({str(one) for one in formats}))
+        folders = [usable(path) for path in self.added]
+        formats = [image_format for _, image_format in folders]
+        if len({each.size for each in formats}) > 1:
+            sizes = " and ".join(sorted({str(each) for each in formats}))
             raise DataError(f"images of {sizes} do not go together; resize them")
-        with suppress(DataError):
-            if subjects:
-                widest = max(formats, key=lambda one: one.channels)
-                return make_templates(subjects, widest, self.report)
+        subjects = [subject for found, _ in folders for subject in found]
+        with suppress(DataError):  # raised, and the files named, when they are accumulated
+            widest = max(formats, key=lambda each: each.channels)
+            return make_templates(subjects, widest, self.report)
         return None
 
 
 def _recipe_of(paths: Sequence[Path]) -> str:
     """Return the recipe that the first statistics file is for, or the default."""
-    for path in paths:
-        if path.is_file():
-            return "best" if meta_of(path, "statistics").get("pooled") else "paper"
-    return DEFAULT
+    file = next(filter(_is_file, paths), None)
+    if file is None:
+        return DEFAULT
+    return "best" if meta_of(file, "statistics").get("pooled") else "paper"
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether data are a statistics file."""
+    return path.is_file()
 
 
 def _paths(data: Paths) -> list[Path]:
