@@ -24,7 +24,7 @@ from tests.conftest import draw_pairs, names, run_process
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
-connecting = importlib.import_module("mlr.cluster.connect")
+connecting = importlib.import_module("mlr.cluster")
 
 BOTH = ("best", "paper")
 

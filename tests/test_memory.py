@@ -19,8 +19,7 @@ from mlr.io.images import write_image
 from mlr.io.statistics_file import load_statistics
 from mlr.training import budget
 from mlr.training import decode as stream
-from mlr.utils.mapped import mapped_zeros
-from mlr.utils.memory import available, format_bytes, memory_limit
+from mlr.utils.memory import available, format_bytes, mapped_zeros, memory_limit
 from tests.conftest import draw, draw_pairs, names
 
 SIZE = 24

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,8 @@ WITHOUT_TEMPLATES = 2  # format of models without registration
 
 Array = npt.NDArray[Any]
 
-#: Fields of `ModelInfo` whose values are stored as they are, and their types.
-_PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
-    "source": (str,),
-    "recipe": (str,),
-    "penalty": (int, float),
-    "prior": (str,),
-    "blur": (int, float),
-    "pairs": (dict,),
-    "digest": (str,),
-    "templates": (str,),
-    "version": (str,),
-}
+#: Types of the fields of `ModelInfo` that are stored as they are but are no text.
+_TYPES = {"penalty": (int, float), "blur": (int, float), "pairs": (dict,)}
 #: Arrays and numbers of an `Appearance`. Files number the arrays by expression.
 _ARRAYS = ("template", "variation", "motion", "shape", "mean", "spread", "share", "face")
 _NUMBERS = ("light", "style", "other", "plain", "explained")
@@ -137,16 +128,18 @@ def _check_weights(weights: Array, taps: Array, expressions: tuple[str, ...]) ->
 
 
 def _info_from_json(meta: Mapping[str, Any], channels: int) -> ModelInfo:
-    fields = {name: meta[name] for name in _PLAIN_FIELDS if meta.get(name) is not None}
-    for name, value in fields.items():
-        if not isinstance(value, _PLAIN_FIELDS[name]) or isinstance(value, bool):
-            expected = " or ".join(kind.__name__ for kind in _PLAIN_FIELDS[name])
+    names = [field.name for field in fields(ModelInfo)]
+    found = {name: meta[name] for name in names if meta.get(name) is not None}
+    for name, value in found.items():
+        kinds = _TYPES.get(name, (str,))
+        if name == "eyes":
+            found[name] = _eyes_from_json(value)
+        elif name == "exposure":
+            found[name] = Exposure.from_meta(value, channels)
+        elif not isinstance(value, kinds) or isinstance(value, bool):
+            expected = " or ".join(kind.__name__ for kind in kinds)
             raise ModelError(f"its {name} is {value!r}, expected {expected}")
-    if meta.get("eyes") is not None:
-        fields["eyes"] = _eyes_from_json(meta["eyes"])
-    if meta.get("exposure") is not None:
-        fields["exposure"] = Exposure.from_meta(meta["exposure"], channels)
-    return ModelInfo(**fields)
+    return ModelInfo(**found)
 
 
 def _eyes_from_json(eyes: Any) -> Eyes:
@@ -161,16 +154,13 @@ def _eyes_from_json(eyes: Any) -> Eyes:
 
 def _registered_to_arrays(registered: Registered) -> tuple[dict[str, Array], dict[str, Any]]:
     """Return named arrays, and all else ready for JSON."""
-    appearances = sorted(registered.appearances.items())
     arrays: dict[str, Array] = {"source_template": registered.source}
-    for index, (_, appearance) in enumerate(appearances):
+    looks = {}
+    for index, (name, appearance) in enumerate(sorted(registered.appearances.items())):
         arrays |= {f"{key}{index}": getattr(appearance, key) for key in _ARRAYS}
-    numbers = {name: {key: getattr(each, key) for key in _NUMBERS} for name, each in appearances}
-    return arrays, {
-        "eyes": registered.geometry.eyes,
-        "white": registered.eye_white,
-        "looks": numbers,
-    }
+        looks[name] = {key: getattr(appearance, key) for key in _NUMBERS}
+    eyes = registered.geometry.eyes
+    return arrays, {"eyes": eyes, "white": registered.eye_white, "looks": looks}
 
 
 def _registered_from_arrays(

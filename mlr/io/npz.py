@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 
 from mlr.errors import ModelError, first_line
 from mlr.io.files import open_regular, replacing
-from mlr.utils.mapped import release
+from mlr.utils.memory import release
 
 _META = "meta.npy"
 _CHUNK = 1 << 20  # bytes read or written at a time
@@ -53,11 +53,10 @@ def save_npz(
 def read_npz(
     path: Path, *, kind: str, newest: int, mapped: bool = False
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Return the read-only arrays and the metadata of a file that `write_npz` has written.
+    """Return the read-only arrays and the metadata of a file that `save_npz` has written.
 
-    ``mapped`` arrays are mapped into memory, and may be unaligned. `ModelError` is raised if the
-    file cannot be read, is damaged, is not of the ``kind`` that its metadata must name, or has a
-    format version above ``newest``.
+    ``mapped`` arrays may be unaligned. `ModelError` is raised if the file cannot be read, is
+    damaged, is not of this kind, or has a format version above ``newest``.
     """
     with _opened(path, kind) as (file, archive):
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if mapped else None

@@ -32,7 +32,7 @@ from mlr.io.pairs import Subject
 from mlr.kernels.pack import samples_shape
 from mlr.training.decode import DecodedSubject, decoded
 from mlr.training.register import into_frames
-from mlr.utils.mapped import no_room, temporary_file
+from mlr.utils.memory import no_room, temporary_file
 from mlr.utils.progress import Report
 
 PACK = 16  # subjects added at once: one at a time takes a sixth more of a training

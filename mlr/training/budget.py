@@ -15,8 +15,7 @@ from mlr.core.bands import Band, RowSource, bands, rows_within
 from mlr.core.statistics import Statistics
 from mlr.errors import OptionError
 from mlr.recipes.fit import Recipe
-from mlr.utils.mapped import mapped_zeros, release
-from mlr.utils.memory import format_bytes, memory_limit, return_freed_memory
+from mlr.utils.memory import format_bytes, mapped_zeros, release, return_freed_memory
 
 LEAST_ROWS = 4  # of a band: fewer would mostly be halo
 WORK = 10 << 20  # bytes that solving may allocate where all statistics are in memory, or
@@ -35,12 +34,6 @@ class Budget:
     folder: Path | None = None  # where temporary files take up room; by default the system's
     _kept: int = 0
     _mapped: list[npt.NDArray[Any]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, memory: int | str | None, output: str | Path | None) -> Budget:
-        """Return the limit asked for, with temporary files next to the output."""
-        folder = None if output is None else Path(output).parent
-        return cls(memory_limit(memory), folder)
 
     def bands(self, recipe: Recipe, source: RowSource) -> list[Band]:
         """Return the bands to solve the statistics in."""
@@ -113,14 +106,13 @@ def load_all(source: RowSource, budget: Budget) -> Statistics:
     result: Statistics | None = None
     for band in budget.track(budget.bands_within(source, halo)):
         rows = source.rows(band.above, band.below).rows(band.inner.start, band.inner.stop)
-        if len(range(height)[band.rows]) == height:
+        if band.end - band.first == height:
             return rows
         if result is None:
-            result = rows.map_planes(
-                lambda planes, degree, samples: budget.zeros(
-                    (*planes.shape[:-2], height, width), planes.dtype
-                )
-            ).with_shape((channels, height, width))
+            empty = rows.map_planes(
+                lambda planes, *_: budget.zeros((*planes.shape[:-2], height, width), planes.dtype)
+            )
+            result = empty.with_shape((channels, height, width))
         for whole, part in zip(result.planes(), rows.planes(), strict=True):
             whole[..., band.rows, :] = part
         del rows  # before the next are loaded

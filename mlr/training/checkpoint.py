@@ -59,7 +59,9 @@ class Checkpoint:
         """Create the folder or check that it fits the plan, and lock it."""
         path, wanted = self.folder / MANIFEST, self._manifest()
         if not path.exists():
-            if self.folder.exists() and not _is_empty(self.folder):
+            inside = self.folder.iterdir() if self.folder.is_dir() else [self.folder]
+            unfinished = f".{MANIFEST}.*.tmp"  # of killed programs
+            if self.folder.exists() and not all(each.match(unfinished) for each in inside):
                 raise DataError(f"{self.folder}: is neither a checkpoint nor an empty folder")
             with replacing(path, force=True, durable=True) as file:
                 file.write(json.dumps(wanted, indent=1, sort_keys=True).encode() + b"\n")
@@ -68,7 +70,7 @@ class Checkpoint:
                 if found.get(key) != value:
                     raise DataError(
                         f"{self.folder}: was made with another {key.replace('_', ' ')}: "
-                        f"{_short(found.get(key))}, this run has {_short(value)}; give another "
+                        f"{str(found.get(key))[:80]}, this run has {str(value)[:80]}; give another "
                         "folder, or delete this one"
                     )
             templates = self.plan.templates
@@ -211,17 +213,6 @@ def _subjects_in(path: Path) -> dict[str, list[str]]:
 
 def _hash(what: Any) -> str:
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
-
-
-def _short(value: Any) -> str:
-    """Return a value of a manifest in a few words."""
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def _is_empty(folder: Path) -> bool:
-    """Return whether a folder holds nothing but unfinished files of killed programs."""
-    return folder.is_dir() and all(p.match(f".{MANIFEST}.*.tmp") for p in folder.iterdir())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from itertools import chain
 from operator import add
 from pathlib import Path
 
@@ -24,8 +25,7 @@ from mlr.training.checkpoint import Checkpoint, Part, Shard, address, cut, files
 from mlr.training.decode import DecodedSubject
 from mlr.training.settings import RunSettings
 from mlr.utils.executor import Executor
-from mlr.utils.mapped import release
-from mlr.utils.memory import return_freed_memory
+from mlr.utils.memory import release, return_freed_memory
 from mlr.utils.progress import Report, Silent
 
 LEAST = 128  # subjects of a shard
@@ -136,47 +136,36 @@ def of_folder(
 
     ``check`` may refuse statistics that do not fit in memory, before images are decoded.
     """
-    if settings.executor is None and settings.checkpoint is None:
-        found = _at_once(subjects, plan, budget, report, check)
-    else:
+    found: RowSource
+    if settings.executor is not None or settings.checkpoint is not None:
         found = _sharded(subjects, plan, budget, report, settings)
+    elif batch_bytes := _batch_bytes(subjects, plan, budget):
+        stream = report.progress(plan.decoded(subjects, report), len(subjects), "accumulating")
+        found = accumulate(stream, subjects, plan, batch_bytes)
+    else:
+        check(PixelStore.expected(subjects, plan, budget.batch_bytes))
+        found = store = PixelStore(plan, budget.batch_bytes, budget.folder)
+        return_freed_memory()
+        store.add(report.progress(plan.decoded(subjects, report), len(subjects), "decoding"))
     if not found.head.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(found.head.pairs.values())
     return found
 
 
-def _at_once(
-    subjects: Sequence[Subject],
-    plan: Plan,
-    budget: Budget,
-    report: Report,
-    check: Callable[[RowSource], object],
-) -> RowSource:
-    """Accumulate subjects as they are decoded if the statistics fit, else keep the pixels."""
-    stream = plan.decoded(subjects, report)
+def _batch_bytes(subjects: Sequence[Subject], plan: Plan, budget: Budget) -> int:
+    """Return the bytes left for a mini-batch, or 0 if the statistics do not fit in memory."""
     size = plan.statistics_bytes(subjects)
     channels, height, width = plan.shape
     weights = 4 * plan.expressions * (len(plan.layout.receptive_field) + 1)
     weights *= height * width * plan.layout.channels(channels)
     left = (budget.memory - size) // 2  # the other half is for decoded subjects
     fits = size + max(WORK, WORK_SHARE * size) + weights <= budget.memory
-    if fits and left >= plan.least_batch_bytes(subjects):
-        stream = report.progress(stream, len(subjects), "accumulating")
-        return accumulate(stream, subjects, plan, min(left, BATCH_BYTES))
-    check(PixelStore.expected(subjects, plan, budget.batch_bytes))
-    store = PixelStore(plan, budget.batch_bytes, budget.folder)
-    return_freed_memory()
-    store.add(report.progress(stream, len(subjects), "decoding"))
-    return store
+    return min(left, BATCH_BYTES) if fits and left >= plan.least_batch_bytes(subjects) else 0
 
 
 def _sharded(
-    subjects: Sequence[Subject],
-    plan: Plan,
-    budget: Budget,
-    report: Report,
-    settings: RunSettings,
+    subjects: Sequence[Subject], plan: Plan, budget: Budget, report: Report, settings: RunSettings
 ) -> RowSource:
     executor, folder = settings.executor, settings.checkpoint
     size = settings.shard or _default_size(plan)
@@ -215,8 +204,8 @@ class RemoteShards:
         report: Report,
     ) -> None:
         self._executor, self._shards, self._task, self._budget = executor, shards, task, budget
-        subjects = [subject for shard in shards for subject in shard]
-        self._least = replace(task.plan, rows=(0, 1)).least_batch_bytes(subjects)
+        one_row = replace(task.plan, rows=(0, 1))
+        self._least = one_row.least_batch_bytes(list(chain.from_iterable(shards)))
         self.head = self._rows(0, 1, report).with_shape(task.plan.shape)
 
     def rows(self, first: int, end: int) -> Statistics:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
 from mlr.io.statistics_file import load_statistics, save_statistics
 from mlr.recipes.best import style_note
-from mlr.recipes.fit import DEFAULT, Recipe, fit
+from mlr.recipes.fit import DEFAULT, fit
 from mlr.recipes.fit import recipe as named_recipe
 from mlr.training.accumulate import Plan
 from mlr.training.budget import Budget, load_all
@@ -34,6 +33,7 @@ from mlr.training.settings import RunSettings
 from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
+from mlr.utils.memory import memory_limit
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 
@@ -70,11 +70,11 @@ def train(
     output : path, optional
         ``.npz`` file to write the model to.
     recipe : str, optional
-        "best", which is the default and registers faces first, or "paper". Statistics files know
-        which of them they are for.
+        "best", the default, which registers faces first, or "paper". Statistics files know which of
+        them they are for.
     receptive_field : ReceptiveField, int or str, optional
         The taps: the odd side of a square window, a preset's name, or a field. By default those of
-        the statistics files, or the recipe's if there are none.
+        the statistics files, or the recipe's.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
     blur : float, optional
@@ -82,13 +82,10 @@ def train(
     like : path, optional
         Statistics file with the templates to register the pairs to; by default those of the first
         statistics file in ``data``, or new ones.
-    source : str, optional
-        Folder of the source images, by default "neutral".
-    target : sequence of str
-        Target expressions; none means all.
+    source, target : str and sequence of str, optional
+        Source expression, by default "neutral", and target expressions, by default all.
     checkpoint : path, optional
-        Folder to keep finished shards of the pairs in, see `mlr.training.checkpoint`: a run that
-        was killed goes on from there.
+        Folder to keep finished shards in: a run that was killed continues from there.
     shard : int, optional
         Most subjects in a shard.
     executor : Executor, optional
@@ -107,8 +104,8 @@ def train(
     Returns
     -------
     Model
-        The same bits for any number of threads, any order of the files, any split of the pairs and
-        any amount of memory. Large weights may be mapped to a temporary file.
+        The same bits for any threads, order of the files, split of the pairs and memory. Large
+        weights may be mapped to a temporary file.
 
     Raises
     ------
@@ -123,9 +120,7 @@ def train(
     """
     options = {"receptive_field": receptive_field, "penalty": penalty, "blur": blur}
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
-    run = _Run.of(data, remove, recipe, options, output, settings, report)
-    if output is not None:
-        check_free(Path(output), force=force)
+    run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
         found = run.row_source(
             source, target, like, lambda source: run.budget.bands(run.recipe, source)
@@ -165,41 +160,32 @@ def statistics(
 ) -> Statistics:
     """Accumulate the statistics of image pairs: all that training needs to know of them.
 
+    The other parameters are those of `train`.
+
     Parameters
     ----------
     data : path or several
-        Folders of pairs (see `find_pairs`) and statistics files, here or at an address of fsspec,
+        Folders of pairs (see `mlr.io.pairs`) and statistics files, here or at an address of fsspec,
         such as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
-        different pairs even if they have the same name; a pair given twice counts twice.
+        different pairs even if they have the same name; a pair given twice counts twice. Of a
+        statistics file only the taps and expressions that are asked for are used.
     output : path, optional
         ``.npz`` file to write the statistics to.
     remove : path or several
         Folders and statistics files of pairs in ``data`` to take out again: the result has the very
         bits of statistics that never contained them.
-    recipe, receptive_field, like, source, target, checkpoint, shard, executor, memory, threads,
-    report
-        As for `train`. Of a statistics file with more taps and expressions only those asked for are
-        used.
-    force : bool
-        Overwrite ``output`` if it exists.
 
     Raises
     ------
     DataError
         If there is no usable pair, the data do not fit together, or not all of ``remove`` can be
         taken out.
-    ModelError
-        If a statistics file cannot be read.
-    OutputExistsError
-        If ``output`` exists and ``force`` is false.
-    MlrError
-        If an option is out of range or the statistics cannot be written.
+    ModelError, OutputExistsError, MlrError
+        As for `train`.
     """
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
     options = {"receptive_field": receptive_field}
-    run = _Run.of(data, remove, recipe, options, output, settings, report)
-    if output is not None:
-        check_free(Path(output), force=force)
+    run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
         found = load_all(run.row_source(source, target, like), run.budget)
     if output is not None:
@@ -212,34 +198,29 @@ def statistics(
     return found
 
 
-@dataclass(frozen=True)
 class _Run:
     """A run of training: its data, recipe and limits."""
 
-    added: list[Path]
-    removed: list[Path]
-    recipe: Recipe
-    settings: RunSettings
-    budget: Budget
-    report: Report
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         data: Paths,
         remove: Paths,
         recipe: str | None,
         options: dict[str, Any],
-        output: str | Path | None,
         settings: RunSettings,
         report: Report | None,
-    ) -> _Run:
-        added, removed = _paths(data), _paths(remove)
-        if not added:
+        output: str | Path | None,
+        force: bool,
+    ) -> None:
+        self.added, self.removed = _paths(data), _paths(remove)
+        if not self.added:
             raise DataError("no training data given")
-        chosen = named_recipe(recipe or _recipe_of([*added, *removed]), options)
-        budget = Budget.of(settings.memory, output)
-        return cls(added, removed, chosen, settings, budget, report or Report())
+        self.recipe = named_recipe(recipe or _recipe_of([*self.added, *self.removed]), options)
+        self.settings, self.report = settings, report or Report()
+        folder = None if output is None else Path(output).parent  # of temporary files
+        self.budget = Budget(memory_limit(settings.memory), folder)
+        if output is not None:
+            check_free(Path(output), force=force)
 
     def row_source(
         self,
@@ -270,10 +251,9 @@ class _Run:
                 return of_file(path, target, source, within, share)
             found, (subjects, image_format) = pairs[path], usable(path)
             if templates is not None and templates.geometry.size != image_format.size:
-                height, width = templates.geometry.size
+                size = "{1}x{0} px".format(*templates.geometry.size)
                 raise DataError(
-                    f"images of {image_format}, but the templates are for {width}x{height} px; "
-                    "resize them"
+                    f"images of {image_format}, but the templates are for {size}; resize them"
                 )
             layout = layout or self.recipe.layout()
             plan = Plan(found.source, image_format, layout, len(found.expressions), templates)
@@ -295,10 +275,9 @@ class _Run:
         added += [fitting(path, head.layout if path in pairs else None) for path in rest]
         removed = []
         for path in self.removed:
-            failures = len(self.report.failures)
+            known = len(self.report.failures) + (len(pairs[path].problems) if path in pairs else 0)
             removed.append((str(path), fitting(path, head.layout)))
-            known = len(pairs[path].problems) if path in pairs else 0
-            if len(self.report.failures) > failures + known:
+            if len(self.report.failures) > known:
                 raise DataError(
                     f"{path}: some of its images cannot be read, see above, so their pairs cannot "
                     "be taken out; mend or delete the files"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -22,26 +21,16 @@ from mlr.utils.progress import Report
 
 LOCK = "mlr-compiling.lock"
 SECONDS = "twenty"
-_announcing: list[Report] = []  # of the enclosing blocks
 
 
-@contextmanager
-def announced(report: Report) -> Iterator[None]:
+def announced(report: Report) -> AbstractContextManager[None]:
     """Show a note, once, if kernels are compiled in the block."""
-    if any(other is report for other in _announcing):
-        yield
-        return
 
     def announce() -> None:
         how_often = "this once" if jit.cache_folder() else "without a folder to keep them in"
         report.note(f"compiling the kernels, {how_often}: about {SECONDS} seconds")
 
-    _announcing.append(report)
-    try:
-        with jit.announced(announce):
-            yield
-    finally:
-        _announcing.pop()
+    return jit.announced(announce)
 
 
 def warm_up(report: Report | None = None) -> dict[str, Any]:

@@ -97,12 +97,8 @@ class ConsoleReport(Report):
 
     @staticmethod
     def _write(line: str) -> None:
-        if "tqdm" not in sys.modules:  # no bar
-            print(printable(line), file=sys.stderr)
-            return
-        from tqdm import tqdm
-
-        tqdm.write(printable(line), file=sys.stderr)
+        write = sys.modules["tqdm"].tqdm.write if "tqdm" in sys.modules else print  # above a bar
+        write(printable(line), file=sys.stderr)
 
 
 def printable(text: str) -> str:
