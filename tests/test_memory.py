@@ -94,6 +94,17 @@ def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, mo
         assert len(names(folder)) == 2  # nothing temporary is left
 
 
+@pytest.mark.parametrize(("recipe", "samples"), [("paper", 17), ("best", 51)])
+def test_digests_of_more_samples_than_a_narrow_plane_holds(
+    recipe, samples, paper, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mlr.core.accumulate.NARROW_SAMPLES", samples)
+    mlr.statistics(paper / "faces", tmp_path / "whole.npz", recipe=recipe)
+    monkeypatch.setattr("mlr.training.sources.WORK", 1 << 40)  # they do not fit
+    mlr.statistics(paper / "faces", tmp_path / "banded.npz", recipe=recipe, memory="9MB")
+    assert (tmp_path / "banded.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
 def test_each_image_is_decoded_once(paper, cuts, monkeypatch):
     options = {"recipe": "best", "like": paper / "best.npz"}
     memory = least(mlr.train, paper / "faces", **options)

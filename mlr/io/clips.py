@@ -118,11 +118,7 @@ def _reader(path: Path, **options: Any) -> Iterator[Any]:
 
 
 def _write(
-    path: Path,
-    frames: Iterator[Pixels],
-    source: Path,
-    about: dict[str, Any],
-    record: Record | None,
+    path: Path, frames: Iterator[Pixels], source: Path, about: Any, record: Record | None
 ) -> int:
     """Write video frames with the sound of the source and return their number."""
     first = next(frames, None)
@@ -143,11 +139,11 @@ def _write(
         "audio_codec": "copy" if path.suffix == source.suffix else None,
         "output_params": params,
     }
+    count = 0
     with (
         iio.imopen(path.absolute(), "w", **PLUGIN) as file,
         closing(file.legacy_get_writer(**options)) as writer,
     ):
-        count = 0
         for frame in chain([first], frames):
             writer.append_data(frame)
             count += 1
@@ -174,5 +170,4 @@ def _ffmpeg() -> ModuleType:
     except ImportError:
         raise MlrError("clips need mlr[video]: pip install 'mlr[video]'") from None
     logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # rotated clips
-    module: ModuleType = imageio_ffmpeg
-    return module
+    return imageio_ffmpeg

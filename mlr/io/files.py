@@ -31,7 +31,7 @@ def is_folder_name(name: str) -> bool:
 def located(address: str | Path) -> Path:
     """Return a path or, for an fsspec address such as ``s3://bucket/faces``, a `upath.UPath`.
 
-    It has the methods of a `Path` but is none. `MlrError` is raised if it cannot be reached.
+    This has the methods of a `Path`. `MlrError` is raised if the address cannot be reached.
     """
     if isinstance(address, Path) or "://" not in str(address):
         return Path(address)
@@ -48,7 +48,7 @@ def located(address: str | Path) -> Path:
 
 
 def is_here(path: Path) -> bool:
-    """Return whether a path is on this machine, rather than an fsspec address."""
+    """Return whether a path is local, rather than an fsspec address."""
     return isinstance(path, Path)
 
 
@@ -111,7 +111,9 @@ def check_free(path: Path, *, force: bool, folder: bool = False) -> None:
     `OutputExistsError` is raised if it exists and ``force`` is false, `MlrError` if it cannot be.
     """
     with _writing(path):
-        above = next(folder for folder in path.absolute().parents if folder.exists())
+        above = path.absolute().parent
+        while not above.exists():
+            above = above.parent
         if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         if not path.exists():

@@ -53,9 +53,13 @@ def save_model(model: Model, path: str | Path, *, force: bool = False) -> None:
     }
     taps = [(0, dy, dx) for dy, dx in model.receptive_field.offsets]
     arrays: dict[str, Array] = {"weights": model.weights, "taps": np.array(taps, np.int16)}
-    if model.registered is not None:
-        more, meta["registered"] = _registered_to_arrays(model.registered)
-        arrays |= more
+    if (registered := model.registered) is not None:
+        arrays["source_template"], looks = registered.source, {}
+        for index, (name, appearance) in enumerate(sorted(registered.appearances.items())):
+            arrays |= {f"{key}{index}": getattr(appearance, key) for key in _ARRAYS}
+            looks[name] = {key: getattr(appearance, key) for key in _NUMBERS}
+        eyes = registered.geometry.eyes
+        meta["registered"] = {"eyes": eyes, "white": registered.eye_white, "looks": looks}
     save_npz(Path(path), arrays, meta, force=force)
 
 
@@ -105,17 +109,14 @@ def _model_from_arrays(arrays: Mapping[str, Array], meta: Mapping[str, Any], sha
 
 
 def _check_weights(weights: Array, taps: Array, expressions: tuple[str, ...]) -> None:
+    of_shape = f"of shape {weights.shape}"
     if weights.dtype != np.float32 or weights.ndim != 5:
-        raise ModelError(
-            f"weights are {weights.dtype} of shape {weights.shape}, expected float32, 5-d"
-        )
+        raise ModelError(f"weights are {weights.dtype} {of_shape}, expected float32, 5-d")
     if taps.dtype != np.int16 or taps.ndim != 2 or taps.shape[1] != 3 or taps[:, 0].any():
         raise ModelError(f"taps are {taps.dtype} of shape {taps.shape}, expected int16 (taps, 3)")
     if weights.shape[0] != len(expressions) or weights.shape[2] != len(taps) + 1:
-        raise ModelError(
-            f"weights of shape {weights.shape} do not fit "
-            f"{len(expressions)} expressions and {len(taps)} taps"
-        )
+        known = f"{len(expressions)} expressions and {len(taps)} taps"
+        raise ModelError(f"weights {of_shape} do not fit {known}")
     if weights.shape[1] not in (1, 3):
         raise ModelError(f"weights are for {weights.shape[1]} channels, expected 1 or 3")
     if not math.isfinite(float(np.abs(weights).max())):
@@ -152,21 +153,9 @@ def _eyes_from_json(eyes: Any) -> Eyes:
     return (x0, y0), (x1, y1)
 
 
-def _registered_to_arrays(registered: Registered) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return named arrays, and all else ready for JSON."""
-    arrays: dict[str, Array] = {"source_template": registered.source}
-    looks = {}
-    for index, (name, appearance) in enumerate(sorted(registered.appearances.items())):
-        arrays |= {f"{key}{index}": getattr(appearance, key) for key in _ARRAYS}
-        looks[name] = {key: getattr(appearance, key) for key in _NUMBERS}
-    eyes = registered.geometry.eyes
-    return arrays, {"eyes": eyes, "white": registered.eye_white, "looks": looks}
-
-
 def _registered_from_arrays(
     arrays: Mapping[str, Array], noted: Mapping[str, Any], size: tuple[int, int], channels: Any
 ) -> Registered:
-    """Return what `_registered_to_arrays` was given."""
     geometry = Geometry(size, _eyes_from_json(noted["eyes"]))
     half, whole = geometry.fields, (channels, *size)
     features, field = (*half, 2), (2, *half)

@@ -7,7 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,8 @@ from mlr.errors import MlrError
 from mlr.io.images import Format, Image, Pixels
 from mlr.io.pairs import Subject
 from mlr.kernels.pack import samples_shape
-from mlr.training.decode import DecodedSubject, decoded
-from mlr.training.register import into_frames
+from mlr.training.decode import DecodedSubject
 from mlr.utils.memory import no_room, temporary_file
-from mlr.utils.progress import Report
 
 PACK = 16  # subjects added at once: one at a time takes a sixth more of a training
 
@@ -61,18 +59,7 @@ class Plan:
     def empty(self) -> Statistics:
         """The statistics of no pair."""
         white = DATA_RANGE["uint8"]
-        return Statistics(
-            self.layout, white, self.shape, source=self.source, templates=self.templates
-        )
-
-    def decoded(
-        self, subjects: Iterable[Subject], report: Report
-    ) -> Iterator[list[DecodedSubject]]:
-        """Yield subjects as they are decoded, framed if there are templates."""
-        if self.templates is None:
-            return decoded(subjects, self.format, report)
-        then = partial(into_frames, templates=self.templates)
-        return decoded(subjects, self.format, report, then)
+        return Statistics(self.layout, white, self.shape, (), self.source, self.templates)
 
     def groups(self, subjects: Iterable[Subject]) -> Counter[tuple[str, ...]]:
         """Return how many subjects have the same expressions; framed pairs are on their own."""
@@ -94,9 +81,8 @@ class Plan:
 
     def least_batch_bytes(self, subjects: Iterable[Subject]) -> int:
         """Return the bytes of the smallest mini-batches of subjects with 8-bit images."""
-        return (
-            LEAST * math.prod(self.shape) * sum(1 + len(names) for names in self.groups(subjects))
-        )
+        images = sum(1 + len(names) for names in self.groups(subjects))
+        return LEAST * math.prod(self.shape) * images
 
 
 def accumulate(
@@ -160,9 +146,11 @@ class PixelStore:
             for subject in subjects:
                 for kind, part in _split_by_dtype(subject):
                     stored = self._stored.setdefault(kind, _Stored())
+                    if len(stored.offsets) % PACK == 0:
+                        stored.digests.append(NO_DIGESTS)
                     stored.offsets.append(self._end)
                     stored.weights += _weights_of([part])
-                    stored.digests += _digests_of(part)
+                    stored.digests[-1] += _digests_of(part)
                     for image in (part.source, *(part.targets[name] for name in kind[0])):
                         self._write(_with_dtype(image.pixels, np.dtype(kind[1])))
 
@@ -192,17 +180,14 @@ class PixelStore:
         return float(rows * planes * (1 + (len(self._stored) > 1)) + batch)
 
     def _accumulated(self, kind: Kind, plan: Plan) -> Statistics:
-        (names, dtype), stored = kind, self._stored[kind]
+        stored = self._stored[kind]
         count = len(stored.offsets)
         accumulator = _accumulator(kind, plan, count, self._batch_bytes)
-        for start in range(0, count, PACK):
+        for start, digests in zip(range(0, count, PACK), stored.digests, strict=True):
             some = slice(start, start + PACK)
-            sources, *targets = self._images(stored.offsets[some], kind, plan)
-            accumulator.add(
-                sources, dict(zip(names, targets, strict=True)), weights=stored.weights[some]
-            )
-        nothing = np.empty((0, *plan.shape[1:], plan.shape[0]), dtype)
-        accumulator.add(nothing, dict.fromkeys(names, nothing), stored.digests)
+            sources, *images = self._images(stored.offsets[some], kind, plan)
+            targets = dict(zip(kind[0], images, strict=True))
+            accumulator.add(sources, targets, digests, stored.weights[some])
         return accumulator.statistics()
 
     def _images(self, offsets: list[int], kind: Kind, plan: Plan) -> Iterator[Pixels]:
@@ -233,7 +218,7 @@ class _Stored:
 
     offsets: list[int] = field(default_factory=list)
     weights: list[Weights] = field(default_factory=list)
-    digests: PairDigests = NO_DIGESTS
+    digests: list[PairDigests] = field(default_factory=list)  # of `PACK` subjects each
 
 
 def _accumulator(kind: Kind, plan: Plan, subjects: int, batch_bytes: int) -> Accumulator:

@@ -22,7 +22,7 @@ from mlr.io.statistics_file import load_statistics
 from mlr.training.accumulate import PixelStore, Plan, accumulate
 from mlr.training.budget import WORK, WORK_SHARE, Budget, load_all, loading_bytes, row_bytes
 from mlr.training.checkpoint import Checkpoint, Part, Shard, address, cut, files_of
-from mlr.training.decode import DecodedSubject
+from mlr.training.decode import DecodedSubject, decoded
 from mlr.training.settings import RunSettings
 from mlr.utils.executor import Executor
 from mlr.utils.memory import release, return_freed_memory
@@ -137,16 +137,17 @@ def of_folder(
     ``check`` may refuse statistics that do not fit in memory, before images are decoded.
     """
     found: RowSource
+    stream = decoded(subjects, plan.format, report, plan.templates)
     if settings.executor is not None or settings.checkpoint is not None:
         found = _sharded(subjects, plan, budget, report, settings)
     elif batch_bytes := _batch_bytes(subjects, plan, budget):
-        stream = report.progress(plan.decoded(subjects, report), len(subjects), "accumulating")
+        stream = report.progress(stream, len(subjects), "accumulating")
         found = accumulate(stream, subjects, plan, batch_bytes)
     else:
         check(PixelStore.expected(subjects, plan, budget.batch_bytes))
         found = store = PixelStore(plan, budget.batch_bytes, budget.folder)
         return_freed_memory()
-        store.add(report.progress(plan.decoded(subjects, report), len(subjects), "decoding"))
+        store.add(report.progress(stream, len(subjects), "decoding"))
     if not found.head.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(found.head.pairs.values())
@@ -260,7 +261,8 @@ def run_shard(shard: Shard, task: ShardTask) -> Part:
     part = store.load(shard, mapped=not task.fits) if store else None
     if part is None:
         report, digests = Silent(), dict[str, str]()
-        stream = _noting_digests(plan.decoded(shard, report), digests)
+        stream = decoded(shard, plan.format, report, plan.templates)
+        stream = _noting_digests(stream, digests)
         if task.fits:
             statistics = accumulate(stream, shard, plan, min(budget.batch_bytes, BATCH_BYTES))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from mlr.recipes.fit import recipe as named_recipe
 from mlr.training.accumulate import Plan
 from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
-from mlr.training.decode import common_format
-from mlr.training.register import make_templates
+from mlr.training.decode import common_format, make_templates
 from mlr.training.settings import RunSettings
 from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
@@ -38,6 +38,8 @@ from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 
 Paths = str | Path | Iterable[str | Path]
+
+_is_statistics_file = methodcaller("is_file")  # other data are folders
 
 
 def train(
@@ -190,7 +192,7 @@ def statistics(
         found = load_all(run.row_source(source, target, like), run.budget)
     if output is not None:
         save_statistics(found, output, force=force)
-        if run.recipe.registers and like is None and not any(map(_is_file, run.added)):
+        if run.recipe.registers and like is None and not any(map(_is_statistics_file, run.added)):
             run.report.note(
                 "the pairs were registered to templates of their own; for more that add up to "
                 f"these: mlr statistics --like {output}"
@@ -302,7 +304,7 @@ class _Run:
 
         They are those of a statistics file, or of a checkpoint, or else made of the pairs to add.
         """
-        files = list(filter(_is_file, self.added)) if like is None else [located(like)]
+        files = list(filter(_is_statistics_file, self.added)) if like is None else [located(like)]
         if files:
             found = load_statistics(files[0], mapped=is_here(files[0])).templates
             if found is None:
@@ -325,15 +327,10 @@ class _Run:
 
 def _recipe_of(paths: Sequence[Path]) -> str:
     """Return the recipe that the first statistics file is for, or the default."""
-    file = next(filter(_is_file, paths), None)
+    file = next(filter(_is_statistics_file, paths), None)
     if file is None:
         return DEFAULT
     return "best" if meta_of(file, "statistics").get("pooled") else "paper"
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether data are a statistics file."""
-    return path.is_file()
 
 
 def _paths(data: Paths) -> list[Path]:

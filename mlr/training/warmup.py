@@ -16,7 +16,7 @@ from mlr.kernels import jit
 from mlr.kernels.products import TILE
 from mlr.recipes.best import Best
 from mlr.recipes.fit import fit
-from mlr.training.register import framed_statistics
+from mlr.training.decode import framed_statistics
 from mlr.utils.progress import Report
 
 LOCK = "mlr-compiling.lock"

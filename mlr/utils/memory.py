@@ -72,11 +72,9 @@ def trim_memory() -> None:
 
 def available() -> int:
     """Return the bytes that this process can use without swapping, as far as is known."""
-    groups = [
-        _left_in_group("memory.max", "memory.current"),
-        _left_in_group("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ]
-    return min(filter(None, [_system(), *groups, _left_of_addresses()]), default=UNKNOWN)
+    group = _left_in_group("memory.max", "memory.current")
+    older = _left_in_group("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+    return min(filter(None, [_system(), group, older, _left_of_addresses()]), default=UNKNOWN)
 
 
 def _system() -> int | None:

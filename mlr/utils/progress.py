@@ -92,8 +92,8 @@ class ConsoleReport(Report):
             return
         from tqdm import tqdm
 
-        bar = {"desc": what, "bar_format": _BAR, "unit": "", "leave": False, "file": sys.stderr}
-        yield from tqdm(items, total=total, **bar)
+        bar = {"bar_format": _BAR, "unit": "", "leave": False, "file": sys.stderr}
+        yield from tqdm(items, what, total, **bar)
 
     @staticmethod
     def _write(line: str) -> None:
@@ -114,7 +114,5 @@ def counted(count: int, one: str, many: str = "") -> str:
 def listed(value: object) -> str:
     """Return a value as text, with commas between the parts of a mapping or sequence."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+        value = [f"{key} {part}" for key, part in value.items()]
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
