@@ -17,12 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any
 
 from mlr._version import __version__
 from mlr.errors import MlrError, OptionError, first_line
 from mlr.io.files import at_end
 from mlr.training.warmup import announced, compile_alone
+from mlr.utils.executor import Item, Result, Shared
 from mlr.utils.memory import trim_memory
 from mlr.utils.progress import Report
 from mlr.utils.threads import limited, ordered_map, thread_count
@@ -34,10 +35,6 @@ try:
     from distributed.scheduler import KilledWorker
 except ImportError as error:
     raise MlrError("--cluster needs Dask: pip install 'mlr[cluster]'") from error
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Shared = TypeVar("Shared")
 
 MOST = 256  # processes
 PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker

@@ -111,7 +111,13 @@ def _from_arrays(arrays: Arrays, meta: Mapping[str, Any]) -> Statistics:
     if channels not in (1, 3):
         raise DataError(f"it is for {channels} channels")
     (fold,) = meta["folds"]
-    templates = _templates(arrays, meta, (height, width))
+    templates = None
+    if "templates" in meta:
+        names = [name for name in arrays if name.startswith(TEMPLATES)]
+        found = {name.removeprefix(TEMPLATES): arrays[name] for name in names}
+        templates = Templates.from_arrays(found, meta["templates"])
+        if (size := templates.geometry.size) != (height, width):
+            raise DataError(f"its templates are for {size}, its images {(height, width)}")
     data_range = float(fold["white"])
     if data_range not in DATA_RANGE.values():
         raise DataError(f"its data range is {data_range:g}")
@@ -156,20 +162,6 @@ def _from_arrays(arrays: Arrays, meta: Mapping[str, Any]) -> Statistics:
     if sorted(name for group in groups for name in group.targets) != sorted(targets):
         raise DataError("its groups and its expressions disagree")
     return replace(empty, groups=tuple(groups))
-
-
-def _templates(arrays: Arrays, meta: Mapping[str, Any], size: tuple[int, int]) -> Templates | None:
-    if "templates" not in meta:
-        return None
-    named = {
-        name.removeprefix(TEMPLATES): array
-        for name, array in arrays.items()
-        if name.startswith(TEMPLATES)
-    }
-    templates = Templates.from_arrays(named, meta["templates"])
-    if templates.geometry.size != size:
-        raise DataError(f"its templates are for {templates.geometry.size}, its images {size}")
-    return templates
 
 
 def _styles(

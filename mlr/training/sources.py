@@ -30,6 +30,10 @@ from mlr.utils.progress import Report, Silent
 
 LEAST = 128  # subjects of a shard
 
+Choice = Callable[[Layout], Layout]  # of the planes of statistics
+#: May refuse statistics that do not fit in memory, before images are decoded.
+Check = Callable[[RowSource], object]
+
 
 class MappedStatistics:
     """Some expressions and planes of statistics in a file, read row by row; a `RowSource`."""
@@ -103,11 +107,7 @@ def combined(
 
 
 def of_file(
-    path: Path,
-    expressions: Sequence[str],
-    source: str | None,
-    layout: Callable[[Layout], Layout],
-    budget: Budget,
+    path: Path, expressions: Sequence[str], source: str | None, layout: Choice, budget: Budget
 ) -> RowSource:
     """Return the statistics of a file."""
     size = path.stat().st_size if is_here(path) else 0
@@ -130,12 +130,9 @@ def of_folder(
     budget: Budget,
     report: Report,
     settings: RunSettings,
-    check: Callable[[RowSource], object],
+    check: Check,
 ) -> RowSource:
-    """Return the statistics of image files; the same bits in shards or not.
-
-    ``check`` may refuse statistics that do not fit in memory, before images are decoded.
-    """
+    """Return the statistics of image files; the same bits in shards or not."""
     found: RowSource
     stream = decoded(subjects, plan.format, report, plan.templates)
     if settings.executor is not None or settings.checkpoint is not None:
@@ -178,7 +175,7 @@ def _sharded(
     if folder is None:
         task, shards = ShardTask(plan, None, memory), cut(subjects, size)
         if executor is not None and not fits:
-            return RemoteShards(executor, shards, task, budget, report)
+            return RemoteShards(executor, shards, task, budget.memory, report)
         return _total(executor, shards, task, report, "accumulating shards")
     store = Checkpoint(Path(folder).absolute(), plan)
     with store.opened():
@@ -197,14 +194,9 @@ class RemoteShards:
     """
 
     def __init__(
-        self,
-        executor: Executor,
-        shards: Sequence[Shard],
-        task: ShardTask,
-        budget: Budget,
-        report: Report,
+        self, executor: Executor, shards: list[Shard], task: ShardTask, memory: int, report: Report
     ) -> None:
-        self._executor, self._shards, self._task, self._budget = executor, shards, task, budget
+        self._executor, self._shards, self._task, self._memory = executor, shards, task, memory
         one_row = replace(task.plan, rows=(0, 1))
         self._least = one_row.least_batch_bytes(list(chain.from_iterable(shards)))
         self.head = self._rows(0, 1, report).with_shape(task.plan.shape)
@@ -220,7 +212,7 @@ class RemoteShards:
         """Return the bytes that `rows` allocates for so many rows, or more if workers have less."""
         batch = max(rows * self._least, Budget(self._task.memory).batch_bytes)
         needed = 4.0 * rows * row_bytes(self.head) + batch
-        return needed * self._budget.memory / self._task.memory
+        return needed * self._memory / self._task.memory
 
     def _rows(self, first: int, end: int, report: Report) -> Statistics:
         task = replace(self._task, plan=replace(self._task.plan, rows=(first, end)))

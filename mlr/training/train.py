@@ -30,7 +30,7 @@ from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
 from mlr.training.decode import common_format, make_templates
 from mlr.training.settings import RunSettings
-from mlr.training.sources import combined, of_file, of_folder
+from mlr.training.sources import Check, combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
 from mlr.utils.memory import memory_limit
@@ -229,9 +229,9 @@ class _Run:
         source: str | None,
         target: Sequence[str],
         like: str | Path | None,
-        check: Callable[[RowSource], object] = lambda source: None,
+        check: Check = lambda source: None,
     ) -> RowSource:
-        """Return the statistics that are wanted, as for `train`; ``check`` is as in `of_folder`."""
+        """Return the statistics that are wanted, as for `train`."""
         if like is not None and not self.recipe.registers:
             raise OptionError("the recipe paper has no templates; --like is for the recipe best")
         remote = self.settings.executor is not None  # its workers may be in other folders
