@@ -60,12 +60,12 @@ def connect(
     ``tcp://HOST:PORT``, whose workers need this version of mlr and must see the same files.
     ``memory`` is what each process may use in bytes. The address of the dashboard is noted.
 
-    `OptionError` is raised if the address is neither, `MlrError` if there is no scheduler, it has
-    no workers, or they have another version of mlr.
+    `OptionError` is raised if the address is neither, `MlrError` if no scheduler answers, or its
+    workers are missing or have another version of mlr.
     """
     report = report or Report()
     number = _local_processes(address)
-    _silence("asyncio", "distributed", "tornado")  # what matters is raised as well
+    _silence("asyncio", "distributed", "tornado")  # their errors are raised as well
     with ExitStack() as stack:
         scheduler = address
         if number is not None:
@@ -146,7 +146,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
 
 
 def _close(closable: Client | LocalCluster) -> None:
-    with suppress(Exception):  # the work is done all the same
+    with suppress(Exception):  # the results have arrived
         closable.close(timeout=10)
 
 

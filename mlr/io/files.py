@@ -42,7 +42,7 @@ def located(address: str | Path) -> Path:
     try:
         path: Path = UPath(address)
         path.exists()  # fails now if it cannot be reached
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # file systems raise various errors
         raise MlrError(f"{address}: cannot be reached: {first_line(error)}") from error
     return path
 
@@ -62,7 +62,7 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
         file = _open_here(path) if is_here(path) else path.open("rb")
     except OSError:
         raise
-    except Exception as error:  # each file system raises errors of its own kinds
+    except Exception as error:  # file systems raise various errors
         raise OSError(errno.EIO, first_line(error)) from error
     with file:
         if is_here(path) and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

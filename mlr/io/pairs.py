@@ -173,7 +173,7 @@ def _images_under(folder: Path, is_wanted: Callable[[Path], bool]) -> Iterator[P
                 yield path
     except DataError:
         raise
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # file systems raise various errors
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"{folder}: cannot be read: {cause}") from error
 

@@ -125,7 +125,7 @@ class PixelStore:
 
     @classmethod
     def expected(cls, subjects: Iterable[Subject], plan: Plan, batch_bytes: int) -> PixelStore:
-        """Return what is known before decoding of a store of 8-bit images: without any images."""
+        """Return a store without images that tells the memory for 8-bit images of the subjects."""
         store, groups = cls(plan, batch_bytes), []
         layout, (channels, _, width) = plan.layout, plan.shape
         row = np.zeros((layout.channels(channels), 1, width), np.int32)
@@ -214,7 +214,7 @@ class PixelStore:
 
 @dataclass
 class _Stored:
-    """Subjects of a kind: where their images begin in the file, and what is known of them."""
+    """Subjects of a kind; ``offsets`` are where their images begin in the file."""
 
     offsets: list[int] = field(default_factory=list)
     weights: list[Weights] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The memory limit of a run: what fits, in which bands to solve, and where results are kept."""
+"""The memory limit of a run: bands that fit, and results in memory or temporary files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Budget:
     def bands_within(
         self, source: RowSource, halo: int, cost: Any = lambda rows: 0.0
     ) -> list[Band]:
-        """Return bands of rows that can be loaded, for work of some cost in bytes."""
+        """Return bands of rows that can be loaded and processed at a cost in bytes."""
         height = source.head.shape[1]
 
         def needed(rows: int) -> float:
@@ -69,7 +69,7 @@ class Budget:
         return int(BATCH_SHARE * self.memory)
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-        """Return zeros, in a temporary file if there are too many."""
+        """Return zeros, in a temporary file if they are large."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if self._kept + size <= ARRAY_SHARE * self.memory:
             self._kept += size

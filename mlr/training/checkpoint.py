@@ -87,7 +87,7 @@ class Checkpoint:
                 self._tidy_up()
 
     def _tidy_up(self) -> None:
-        """Delete what killed programs or workers have left half-written."""
+        """Delete unfinished files of killed programs or workers."""
         for pattern in (".shard-*.tmp", f".{MANIFEST}.*.tmp", f".{TEMPLATES}.*.tmp"):
             for left in self.folder.glob(pattern):
                 with suppress(OSError):
@@ -122,7 +122,7 @@ class Checkpoint:
         return self.folder / f"shard-{_hash([_key(subject) for subject in shard])[:24]}.npz"
 
     def load(self, shard: Shard, mapped: bool = False) -> Part | None:
-        """Return what was kept of a shard if all its files are what they were."""
+        """Return the statistics of a shard if it is finished and its files are unchanged."""
         path, files = self.path(shard), {address(file): file for file in files_of(shard)}
         if not path.exists():
             return None
@@ -138,7 +138,7 @@ class Checkpoint:
         return Part(statistics, failures, record["digests"]) if known else None
 
     def save(self, shard: Shard, part: Part) -> None:
-        """Keep what was computed of a shard."""
+        """Write the statistics of a shard."""
         record = {
             "people": [json.loads(_key(subject)) for subject in shard],
             "digests": part.digests,
@@ -147,7 +147,7 @@ class Checkpoint:
         save_statistics(part.statistics, self.path(shard), force=True, more={"shard": record})
 
     def _manifest(self) -> dict[str, Any]:
-        """Return what is accumulated, ready for JSON."""
+        """Return a description of the statistics, ready for JSON."""
         layout = self.plan.layout
         offsets = json.dumps(layout.receptive_field.offsets)
         return {

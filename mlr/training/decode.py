@@ -112,7 +112,7 @@ def decoded(
 
 
 def as_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Return grey pixels (height, width, 1) as colour where there are to be 3 channels."""
+    """Return pixels (height, width, channels), grey ones as colour if 3 channels are wanted."""
     return pixels.repeat(channels, axis=2) if pixels.shape[2] < channels else pixels
 
 

@@ -190,7 +190,7 @@ def _sharded(
 class RemoteShards:
     """Statistics of shards that an executor computes, for some rows at a time; a `RowSource`.
 
-    Only the first time progress and files that are skipped are reported.
+    Progress and files that are skipped are reported only the first time.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class ShardTask:
     plan: Plan
     checkpoint: Checkpoint | None  # where to keep finished shards
     memory: int  # bytes that a worker may use
-    fits: bool = True  # the statistics in there; otherwise they are only kept, and not returned
+    fits: bool = True  # the statistics in memory; otherwise they are kept, but not returned
 
 
 def _total(
@@ -261,7 +261,7 @@ def run_shard(shard: Shard, task: ShardTask) -> Part:
             pixels = PixelStore(plan, budget.batch_bytes, budget.folder)
             pixels.add(stream)
             statistics = load_all(pixels, budget)
-        for path in files_of(shard):  # those that could not be decoded, too
+        for path in files_of(shard):  # also if they could not be decoded
             if address(path) not in digests and (digest := file_digest(path)) is not None:
                 digests[address(path)] = digest
         part = Part(statistics, tuple(report.failures), digests)

@@ -334,5 +334,5 @@ def _recipe_of(paths: Sequence[Path]) -> str:
 
 
 def _paths(data: Paths) -> list[Path]:
-    """Return paths, and addresses as those of fsspec."""
+    """Return data as paths, which may be those of fsspec."""
     return [located(path) for path in ([data] if isinstance(data, str | Path) else data)]

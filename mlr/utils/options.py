@@ -20,7 +20,7 @@ class Option(NamedTuple):
 
 
 def option(value: Any, help: str, **known: Any) -> Any:
-    """Return a dataclass field that is an option with a default value; takes what `Option` does."""
+    """Return a dataclass field that is an option, with its default value and `Option` fields."""
     return field(default=value, metadata={"option": Option(help, **known)})
 
 

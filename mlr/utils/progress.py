@@ -1,4 +1,4 @@
-"""Progress of work on many files: what succeeded, was skipped and failed."""
+"""Progress of processing many files: which succeeded, were skipped and failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BAR = (
 
 @dataclass
 class Report:
-    """Collects the outcome of work on many files; by default each failure is a Python warning."""
+    """Collects the outcome for many files; by default each failure is a Python warning."""
 
     done: int = 0  # files or pairs that succeeded
     failures: list[tuple[Path, str]] = field(default_factory=list)  # with the cause in one line
@@ -53,7 +53,7 @@ class Report:
         """Show a note; does nothing by default."""
 
     def note_losses(self, losses: Iterable[str]) -> None:
-        """Show what was not decoded of images: `mlr.io.images.Image.loss` of each."""
+        """Show how many images have each loss, see `mlr.io.images.Header`."""
         for loss, images in Counter(filter(None, losses)).items():
             self.note(f"note: {counted(images, 'image holds', 'images hold')} {loss}")
 
