@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import time
 from contextlib import AbstractContextManager, ExitStack, suppress
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -56,18 +57,15 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
 def compile_alone() -> None:
     """Compile all kernels, one process at a time; a locked file records the version compiled."""
     with ExitStack() as stack:
-        folder, file = jit.cache_folder(), None
-        if folder is not None:
+        file: IO[bytes] = io.BytesIO()  # if there is no folder
+        if (folder := jit.cache_folder()) is not None:
             with suppress(OSError):  # a folder that is read-only, or gone
                 folder.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context((folder / LOCK).open("a+b"))
                 lock(file, wait=True)
         version = jit.version().encode()
-        if file is not None:
-            file.seek(0)
-            if file.read() == version:
-                return
-        warm_up()
-        if file is not None:
+        file.seek(0)
+        if file.read() != version:
+            warm_up()
             file.truncate(0)
             file.write(version)
