@@ -69,7 +69,15 @@ def cli() -> None:
 
 
 #: Signals that end the program, and the message.
-ENDINGS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+ENDINGS = {
+    getattr(signal, name): message
+    for name, message in (
+        ("SIGINT", "interrupted"),
+        ("SIGTERM", "terminated"),
+        ("SIGHUP", "hung up"),
+    )
+    if hasattr(signal, name)  # Windows has fewer
+}
 
 
 def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
@@ -112,11 +120,11 @@ def _failed(cause: str, code: int = 1) -> int:
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """Let signals end the program in the block, unless they are ignored."""
-    before = {}
-    for name in ENDINGS:
-        number = getattr(signal, name, None)  # Windows has fewer
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, _end)
+    before = {
+        number: signal.signal(number, _end)
+        for number in ENDINGS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
@@ -131,10 +139,9 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     modules turn it into other errors, and threads blocked on a slow disk would have to be joined.
     """
     try:
-        for name in ENDINGS:  # a second signal must not start this again
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        for each in ENDINGS:  # a second signal must not start this again
+            signal.signal(each, signal.SIG_IGN)
         discard_unfinished()
-        os.write(2, f"\nmlr: {ENDINGS[signal.Signals(number).name]}\n".encode())
+        os.write(2, f"\nmlr: {ENDINGS[number]}\n".encode())
     finally:  # even where memory is gone
         os._exit(128 + number)

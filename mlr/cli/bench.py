@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
@@ -18,9 +17,7 @@ from mlr.cli import options
     multiple=True,
     help="Side of the images in pixels; may be repeated.  [default: 64, 128, 256]",
 )
-@click.option(
-    "--pairs", type=click.IntRange(1), default=200, show_default=True, help="Training pairs."
-)
+@options.number("--pairs", 1, default=200, help="Training pairs.")
 @click.option(
     "--receptive-field",
     metavar="SIDE|NAME",
@@ -28,21 +25,15 @@ from mlr.cli import options
     "[default: 3; without --size also 5 at 128 pixels]",
 )
 @options.threads
-@click.option(
-    "--repeat", type=click.IntRange(1), default=5, show_default=True, help="Runs of each stage."
-)
-@options.as_json
-@options.verbosity
-def bench(as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
+@options.number("--repeat", 1, default=5, help="Runs of each stage.")
+@options.reported
+def bench(run: options.Run, **keywords: Any) -> int:
     """Time every stage on this machine, with generated faces."""
     from mlr import bench as benchmark
     from mlr.bench.table import table
 
-    report = options.console(quiet, verbose)
-    start = time.perf_counter()
-    result = benchmark.bench(report=report, **keywords)
-    seconds = time.perf_counter() - start
-    if not as_json:
+    result = benchmark.bench(report=run.report, **keywords)
+    what = f"all results agree with plain NumPy's; {run.seconds:.0f} s"
+    if not run.as_json:
         click.echo(table(result))
-    what = f"all results agree with plain NumPy's; {seconds:.0f} s"
-    return options.finish(report, result if as_json else None, what)
+    return run.finish(result, what)

@@ -26,47 +26,38 @@ from mlr.cli import options
 @options.cluster
 @options.threads
 @options.force
-@options.as_json
-@options.verbosity
-def evaluate(
-    model: Path,
-    data: Path,
-    cluster: str | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **keywords: Any,
-) -> int:
+@options.reported
+def evaluate(model: Path, run: options.Run, **keywords: Any) -> int:
     """Measure the error of MODEL on the pairs of images in DATA, laid out as for training.
 
     Prints MSE, PSNR, SSIM and sharpness of the whole image, of the face and of the mouth, also for
     the unchanged input; with mlr[align] also the identity, the distance of the face embeddings of
     output and input, which is mostly below 0.6 if both show the same subject.
     """
-    from mlr.evaluation import evaluate as evaluation
+    from mlr.evaluation.evaluate import evaluate
     from mlr.io.model_file import load_model
     from mlr.utils.progress import counted
 
-    report = options.console(quiet, verbose)
-    with options.executor(cluster, report) as executor:
-        loaded = load_model(model)
-        result = evaluation.evaluate(loaded, data, executor=executor, report=report, **keywords)
-    if not as_json:
+    result = evaluate(load_model(model), report=run.report, **keywords)
+    if not run.as_json:
         click.echo(_table(result))
-    what = f"{counted(result['pairs'], 'pair')} evaluated"
-    return options.finish(report, result if as_json else None, what)
+    return run.finish(result, f"{counted(result['pairs'], 'pair')} evaluated")
 
 
-_WHOLE = (("mse", "MSE", 8, 5), ("psnr", "PSNR", 7, 2), ("ssim", "SSIM", 6, 3))
-_PART = (("mse", "MSE", 9, 5), ("ssim", "SSIM", 6, 3))
 _SHARPNESS = ("sharpness", "sharp", 6, 2)
-#: Columns by region, "" for the whole image: measure, title, width, digits.
+_PART = (("mse", "MSE", 9, 5), ("ssim", "SSIM", 6, 3), _SHARPNESS)
+#: Columns by region: measure, title, width, digits.
 _COLUMNS = {
-    "": (*_WHOLE, _SHARPNESS),
-    "face": (*_PART, _SHARPNESS),
-    "mouth": (*_PART, _SHARPNESS),
+    "whole image": (
+        ("mse", "MSE", 8, 5),
+        ("psnr", "PSNR", 7, 2),
+        ("ssim", "SSIM", 6, 3),
+        _SHARPNESS,
+    ),
+    "face": _PART,
+    "mouth": _PART,
+    "": (("same_person", "identity", 9, 2),),
 }
-_IDENTITY = 9  # width
 
 
 def _table(result: dict[str, Any]) -> str:
@@ -74,11 +65,11 @@ def _table(result: dict[str, Any]) -> str:
 
     A line has 99 columns, or more if the name of an expression needs more than 21.
     """
-    regions, titles = "", ""
+    regions, titles = " " * 21, " " * 21
     for region, columns in _COLUMNS.items():
-        regions += f"{region or 'whole image':>{sum(width for _, _, width, _ in columns)}}"
+        regions += f"{region:>{sum(width for _, _, width, _ in columns)}}"
         titles += "".join(f"{title:>{width}}" for _, title, width, _ in columns)
-    lines = [f"{'':21}{regions}", f"{'':21}{titles}{'identity':>{_IDENTITY}}"]
+    lines = [regions.rstrip(), titles]
     for name, scores in result["targets"].items():
         lines.append(_row(name, scores))
         lines.append(_row("  copy of the input", scores["copy_input"]))
@@ -86,13 +77,9 @@ def _table(result: dict[str, Any]) -> str:
 
 
 def _row(name: str, scores: dict[str, Any]) -> str:
-    cells = [
-        _cell((scores[region] if region else scores)[measure], width, digits)
-        for region, columns in _COLUMNS.items()
-        for measure, _, width, digits in columns
-    ]
-    return f"{name:21}{''.join(cells)}{_cell(scores['same_person'], _IDENTITY, 2)}"
-
-
-def _cell(score: float | None, width: int, digits: int) -> str:
-    return f"{'-':>{width}}" if score is None else f"{score:{width}.{digits}f}"
+    line = f"{name:21}"
+    for region, columns in _COLUMNS.items():
+        for measure, _, width, digits in columns:
+            score = scores.get(region, scores)[measure]
+            line += f"{'-':>{width}}" if score is None else f"{score:{width}.{digits}f}"
+    return line

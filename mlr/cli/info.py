@@ -26,14 +26,12 @@ def info(file: Path, as_json: bool) -> int:
         options.print_json(summary)
         return 0
     for name, value in summary.items():
-        for line in _styles(value) if name == "styles" else [listed(value)]:
+        lines = [listed(value)]
+        if name == "styles":
+            lines = [f"{expression}: {_style(style)}" for expression, style in value.items()]
+        for line in lines:
             click.echo(printable(f"{name:18}{line}"))
     return 0
-
-
-def _styles(styles: dict[str, dict[str, Any] | None]) -> list[str]:
-    """Return a line about the style of each expression."""
-    return [f"{name}: {_style(style)}" for name, style in styles.items()]
 
 
 def _style(style: dict[str, Any] | None) -> str:

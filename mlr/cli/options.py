@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from mlr.utils.executor import Executor
     from mlr.utils.options import Option
-    from mlr.utils.progress import ConsoleReport
+    from mlr.utils.progress import Report
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,6 +38,14 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 
+def number(
+    name: str, least: int, most: int | None = None, *, default: int, help: str
+) -> Callable[[Command], Command]:
+    """Return an option that is an integer from ``least`` to ``most``."""
+    limits = click.IntRange(least, most)
+    return click.option(name, type=limits, default=default, show_default=True, help=help)
+
+
 cluster = click.option(
     "--cluster",
     metavar="ADDRESS",
@@ -47,19 +57,11 @@ threads = click.option(
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
 skip_existing = click.option("--skip-existing", is_flag=True, help="Skip existing outputs.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-quality = click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    default=95,
-    show_default=True,
-    help="Of JPEG and WebP files; with 100 WebP keeps every pixel.",
+quality = number(
+    "--quality", 1, 100, default=95, help="Of JPEG and WebP files; with 100 WebP keeps every pixel."
 )
-png_level = click.option(
-    "--png-level",
-    type=click.IntRange(0, 9),
-    default=4,
-    show_default=True,
-    help="Compression level of PNG files: 1 is quick, 9 small.",
+png_level = number(
+    "--png-level", 0, 9, default=4, help="Compression level of PNG files: 1 is quick, 9 small."
 )
 eyes = click.option(
     "--eyes",
@@ -70,26 +72,19 @@ eyes = click.option(
 )
 
 
-class _Face(click.ParamType):  # type: ignore[type-arg]  # older versions take none
-    """all, largest, or the rank of a face in size."""
-
-    name = "face"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> str | int:
-        if value in ("all", "largest") or isinstance(value, int):
-            return str(value) if isinstance(value, str) else value
-        if str(value).isdecimal() and int(value) >= 1:
-            return int(value)
-        self.fail(f"{value!r}: expected all, largest, or a number from 1", parameter, context)
+def _face(context: click.Context, parameter: click.Parameter, value: str) -> str | int:
+    if value in ("all", "largest"):
+        return value
+    if value.isdecimal() and int(value) >= 1:
+        return int(value)
+    raise click.BadParameter(f"{value!r}: expected all, largest, or a number from 1")
 
 
 def face(default: str) -> Callable[[Command], Command]:
     """Return the option ``--face``."""
     return click.option(
         "--face",
-        type=_Face(),
+        callback=_face,
         default=default,
         show_default=True,
         metavar="all|largest|N",
@@ -211,10 +206,8 @@ def training_data(output: str) -> Callable[[Command], Command]:
 
 
 @contextmanager
-def executor(
-    cluster: str | None, report: ConsoleReport, memory: str | None = None
-) -> Iterator[Executor | None]:
-    """Yield the executor that ``--cluster`` asks for, or None."""
+def _executor(cluster: str | None, report: Report, memory: str | None) -> Iterator[Executor | None]:
+    """Yield the executor that ``--cluster`` names, or None."""
     if cluster is None:
         yield None
         return
@@ -225,20 +218,58 @@ def executor(
         yield found
 
 
-def verbosity(command: Command) -> Command:
-    """Add ``-q`` and ``-v``."""
-    command = click.option("-q", "--quiet", is_flag=True, help="Print failures alone.")(command)
-    return click.option("-v", "--verbose", is_flag=True, help="Print details too.")(command)
+class Run:
+    """A run of a command: its report, its duration, and how it ends."""
+
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
+        import warnings
+
+        from mlr.utils.progress import ConsoleReport
+
+        warnings.filterwarnings("ignore", module="PIL")  # odd metadata
+        self.as_json = as_json
+        self.report = ConsoleReport(0 if quiet else 2 if verbose else 1)
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    def finish(self, result: dict[str, Any], what: str) -> int:
+        """Print the result if JSON is wanted, the summary to stderr; return the exit code."""
+        failures = self.report.failures
+        if self.as_json:
+            result["failures"] = [{"path": str(path), "cause": cause} for path, cause in failures]
+            print_json(result)
+        self.report.note(what + self.report.failure_summary())
+        return 1 if failures else 0
+
+    def finish_writing(self, written: Sequence[Path], what: str) -> int:
+        """`finish` a command that wrote files."""
+        if self.report.verbosity > 1:
+            for path in written:
+                self.report.note(f"wrote {path}")
+        paths = [str(path) for path in written]
+        result = {"written": paths, "skipped": self.report.skipped, "seconds": self.seconds}
+        return self.finish(result, what)
 
 
-def console(quiet: bool, verbose: bool) -> ConsoleReport:
-    """Return a report that writes to stderr."""
-    import warnings
+def reported(function: Callable[..., int]) -> Callable[..., int]:
+    """Add ``--json``, ``-q`` and ``-v``; pass a `Run`, and with ``--cluster`` its executor."""
 
-    from mlr.utils.progress import ConsoleReport
+    @click.option("-v", "--verbose", is_flag=True, help="Print details too.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print failures alone.")
+    @wraps(function)
+    def command(*, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
+        run = Run(as_json, quiet, verbose)
+        if "cluster" not in keywords:
+            return function(run=run, **keywords)
+        cluster, memory = keywords.pop("cluster"), keywords.get("memory")
+        with _executor(cluster, run.report, memory) as executor:
+            return function(run=run, executor=executor, **keywords)
 
-    warnings.filterwarnings("ignore", module="PIL")  # odd metadata
-    return ConsoleReport(0 if quiet else 2 if verbose else 1)
+    return as_json(command)
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -246,27 +277,3 @@ def print_json(result: dict[str, Any]) -> None:
     import json  # here, for every help would wait for it
 
     click.echo(json.dumps(result))
-
-
-def finish_writing(
-    report: ConsoleReport, written: Sequence[Path], seconds: float, what: str, as_json: bool
-) -> int:
-    """`finish` a command that wrote files."""
-    if report.verbosity > 1:
-        for path in written:
-            report.note(f"wrote {path}")
-    result = {
-        "written": [str(path) for path in written],
-        "skipped": report.skipped,
-        "seconds": seconds,
-    }
-    return finish(report, result if as_json else None, what)
-
-
-def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> int:
-    """Print the result as JSON if there is one, the summary to stderr, and return the exit code."""
-    if result is not None:
-        result["failures"] = [{"path": str(p), "cause": c} for p, c in report.failures]
-        print_json(result)
-    report.note(what + report.failure_summary())
-    return 1 if report.failures else 0

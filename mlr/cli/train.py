@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,8 @@ from mlr.training.settings import RunSettings
 @options.training_data("Model file to write.")
 @options.of_settings(*OPTIONS.values(), RunSettings)
 @options.force
-@options.as_json
-@options.verbosity
-def train(
-    data: tuple[Path, ...],
-    output: Path,
-    cluster: str | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **keywords: Any,
-) -> int:
+@options.reported
+def train(data: tuple[Path, ...], output: Path, run: options.Run, **keywords: Any) -> int:
     """Learn from the pairs of images in DATA: folders, and files that mlr statistics wrote.
 
     \b
@@ -39,16 +29,13 @@ def train(
     The pairs of several DATA are different pairs, even if their files have the same names; a pair
     given twice counts twice.
     """
-    from mlr.training.train import train as train_model
+    from mlr.training.train import train
     from mlr.utils.progress import counted
 
-    report = options.console(quiet, verbose)
-    start = time.perf_counter()
-    with options.executor(cluster, report, keywords["memory"]) as executor:
-        model = train_model(data, output, executor=executor, report=report, **keywords)
-    seconds = time.perf_counter() - start
+    model = train(data, output, report=run.report, **keywords)
+    seconds = run.seconds
     summary = {"model": str(output), "seconds": seconds} | model.summary()
     pairs = sum(model.info.pairs.values())
     names = ", ".join(model.expressions)
     what = f"{output}: {names} from {counted(pairs, 'pair')} in {seconds:.1f} s"
-    return options.finish(report, summary if as_json else None, what)
+    return run.finish(summary, what)
