@@ -137,7 +137,6 @@ def test_plus_has_holes_in_its_window():
 
 def test_missing_matplotlib_is_a_hint(run, model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "mlr.evaluation.plots", raising=False)
     result = run("inspect", model, "-o", tmp_path / "out")
     assert result.code == 1
     assert result.lines == ["mlr: error: drawing needs mlr[plot]: pip install 'mlr[plot]'"]

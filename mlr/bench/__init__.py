@@ -1,9 +1,4 @@
-"""The benchmark: how long each stage of the program takes on this machine.
-
-stages   what is computed and timed, and a check of the results
-machine  processor, versions and memory
-table    the result as text
-"""
+"""The benchmark: how long each stage of the program takes on this machine."""
 
 from __future__ import annotations
 
@@ -21,61 +16,44 @@ from mlr.utils.threads import limited
 __all__ = ["bench"]
 
 SIZES = (64, 128, 256)
-SIDE = 3
 EXTRA = (128, 5)  # size and window of one more problem, unless the user asks for either
-PAIRS = 200
-REPEAT = 5
 BUSY = 0.5  # processors that other programs use
 
 
 def bench(
     *,
     sizes: Sequence[int] = (),
-    pairs: int = PAIRS,
+    pairs: int = 200,
     receptive_field: ReceptiveField | int | str | None = None,
     threads: int | None = None,
-    repeat: int = REPEAT,
+    repeat: int = 5,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Time every stage on generated grey faces.
+    """Time every stage on square grey faces, with ``repeat`` runs of each.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Sides of the square images in pixels, at least 16; by default 64, 128 and 256.
-    pairs : int
-        Number of training pairs.
-    receptive_field : ReceptiveField, int or str, optional
-        The taps: the odd side of a square window, a preset's name, or a field. By default 3x3, and
-        5x5 as well if no size is given.
-    threads : int, optional
-        Threads to decode and to compute with; by default one for each processor.
-    repeat : int
-        Number of runs of each stage.
-    report : Report, optional
-        Receives progress and notes.
+    Without ``sizes`` they are 64, 128 and 256 pixels; without ``receptive_field`` it is 3x3, and
+    without either 5x5 is timed as well.
 
-    Returns
-    -------
-    dict
-        Ready for JSON. ``machine``: processor, versions, and ``load``, the number of processors
-        that were busy before. ``settings``: the arguments. ``first_calls``: ``name``, ``seconds``
-        and whether something was ``compiled``. ``stages``: for each ``stage`` and ``work``,
-        ``seconds`` as ``{"median", "min", "max", "runs"}``, ``items`` in a run and
-        ``items_per_second`` (None where neither images nor pairs are counted), and ``rate`` in
-        ``unit``. ``peak_memory``: bytes, None where unknown.
+    The result is ready for JSON. ``machine``: processor, versions, and ``load``, the number of
+    processors that were busy before. ``settings``: the arguments. ``first_calls``: ``name``,
+    ``seconds`` and whether something was ``compiled``. ``stages``: for each ``stage`` and ``work``,
+    ``seconds`` as ``{"median", "min", "max", "runs"}``, ``items`` in a run and ``items_per_second``
+    (None where neither images nor pairs are counted), and ``rate`` in ``unit``. ``peak_memory``:
+    bytes, None where unknown.
 
-    Raises
-    ------
-    OptionError
-        If an argument is out of range.
-    MlrError
-        If a result is wrong.
+    Raises `OptionError` if an argument is out of range, `MlrError` if a result is wrong.
     """
     report = report or Report()
-    problems = _problems(sizes, pairs, receptive_field)
-    if repeat < 1:
-        raise OptionError(f"the number of repetitions must be positive, not {repeat}")
+    for what, number in (("pairs", pairs), ("repetitions", repeat)):
+        if number < 1:
+            raise OptionError(f"the number of {what} must be positive, not {number}")
+    for size in sizes:
+        if size < 16:
+            raise OptionError(f"the size must be at least 16 pixels, not {size}")
+    field = ReceptiveField.of(3 if receptive_field is None else receptive_field)
+    problems = [(size, field) for size in dict.fromkeys(sizes or SIZES)]
+    if not sizes and receptive_field is None:
+        problems.append((EXTRA[0], ReceptiveField.of(EXTRA[1])))
     load = machine.load()
     if load is not None and load > BUSY:
         report.note(f"note: other programs keep {load:.1f} processors busy, which distorts times")
@@ -108,19 +86,3 @@ def bench(
         "stages": timed,
         "peak_memory": machine.peak_memory(),
     }
-
-
-def _problems(
-    sizes: Sequence[int], pairs: int, receptive_field: ReceptiveField | int | str | None
-) -> list[tuple[int, ReceptiveField]]:
-    """Return the sizes and receptive fields that the arguments ask for."""
-    if pairs < 1:
-        raise OptionError(f"the number of pairs must be positive, not {pairs}")
-    for size in sizes:
-        if size < 16:
-            raise OptionError(f"the size must be at least 16 pixels, not {size}")
-    field = ReceptiveField.of(SIDE if receptive_field is None else receptive_field)
-    problems = [(size, field) for size in dict.fromkeys(sizes or SIZES)]
-    if not sizes and receptive_field is None:
-        problems.append((EXTRA[0], ReceptiveField.of(EXTRA[1])))
-    return problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mlr.core.model import Model
 from mlr.errors import DataError, ImageError
@@ -41,7 +41,7 @@ def evaluate(
     model : Model
         The model to evaluate.
     data : path
-        Folder of pairs in any of the layouts; ``testA``/``testB`` are preferred.
+        Folder of pairs, as for `mlr.train`; ``testA``/``testB`` are preferred.
     source : str, optional
         Folder of the source images; by default that of the training.
     target : sequence of str
@@ -53,9 +53,8 @@ def evaluate(
     threads : int, optional
         By default one for each processor.
     report_dir : path, optional
-        Folder for a contact sheet of each expression with its worst, median and best pairs, for
-        ``overview.png`` with all expressions of a few subjects, and for ``report.html``, a page
-        with all pairs.
+        Folder for contact sheets of the worst, median and best pairs, for ``overview.png`` with all
+        expressions of a few subjects, and for ``report.html``, a page with all pairs.
     force : bool
         Overwrite files in that folder.
     report : Report, optional
@@ -97,7 +96,7 @@ def evaluate(
         check_report(Path(report_dir), expressions, force=force)
     outputs, scored = Outputs(model, style), list[PairScores]()
     with limited(threads):
-        task = _Task(outputs, expressions)
+        task = (outputs, expressions)
         results = map_items(executor, _score_subject, pairs.subjects, task, BATCH)
         for found, failures in report.progress(results, len(pairs.subjects), "evaluating"):
             scored += found
@@ -110,34 +109,28 @@ def evaluate(
     if any(scores["same_person"] is None for scores in means.values()):
         report.note(f"note: measuring the identity of outputs {NEEDS}")
     if report_dir is not None:
-        writer = ReportWriter(Path(report_dir), outputs, pairs.subjects, force)
-        title = f"Evaluation on {data.resolve().name}"
+        subjects = {subject.name: subject for subject in pairs.subjects}
+        writer = ReportWriter(Path(report_dir), outputs, subjects, force)
         with limited(threads):
-            for path in writer.write(title, scored):
+            for path in writer.write(f"Evaluation on {data.resolve().name}", scored):
                 report.note(f"wrote {path}")
     return {"pairs": len(scored), "targets": means, **({} if style is None else {"style": style})}
 
 
-class _Task(NamedTuple):
-    """What to score, the same for every subject."""
-
-    outputs: Outputs
-    expressions: Sequence[str]
-
-
 def _score_subject(
-    subject: Subject, task: _Task
+    subject: Subject, task: tuple[Outputs, Sequence[str]]
 ) -> tuple[list[PairScores], list[tuple[Path, str]]]:
     """Return the scores of a subject's expressions, and the images that failed with the cause."""
     scored: list[PairScores] = []
     failures: list[tuple[Path, str]] = []
-    size = task.outputs.model.shape[1:]
+    outputs, expressions = task
+    size = outputs.model.shape[1:]
     try:
         source = _read(subject.source, size)
     except ImageError as error:
         return [], [(subject.source, str(error))]
     distance = identity_distance(source)
-    for name in task.expressions:
+    for name in expressions:
         if name not in subject.targets:
             continue
         try:
@@ -145,7 +138,7 @@ def _score_subject(
         except ImageError as error:
             failures.append((subject.targets[name], str(error)))
             continue
-        output = task.outputs.of(source, name)
+        output = outputs.of(source, name)
         scores = score(output, target), score(source, target)
         scored.append(PairScores(subject.name, name, *scores, distance(output)))
     return scored, failures

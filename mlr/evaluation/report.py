@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +19,7 @@ from mlr.utils.threads import ordered_map
 Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
 
 PAGE = "report.html"
-FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256")
+FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256", "style")
 SHOWN = 3  # pairs of each kind on a contact sheet: worst, median, best
 
 
@@ -42,25 +40,12 @@ def check_report(folder: Path, expressions: Sequence[str], *, force: bool) -> No
         check_free(folder / name, force=force)
 
 
-@dataclass(frozen=True)
-class ReportWriter:
-    """Writes a report.
-
-    Attributes
-    ----------
-    folder : Path
-        Folder to write to.
-    outputs : Outputs
-        The model and the style.
-    subjects : sequence of Subject
-        Their files.
-    force : bool
-        Overwrite existing files.
-    """
+class ReportWriter(NamedTuple):
+    """Writes a report."""
 
     folder: Path
     outputs: Outputs
-    subjects: Sequence[Subject]
+    subjects: Mapping[str, Subject]  # by their names
     force: bool
 
     def write(self, title: str, pairs: Sequence[PairScores]) -> Iterator[Path]:
@@ -76,7 +61,10 @@ class ReportWriter:
         )
         chosen = choose_pictured(ranked)
         pictures = ordered_map(lambda index: self._pictures(ranked[index]), chosen)
-        page = render_page(title, self._facts(), ranked, zip(chosen, pictures, strict=True))
+        model, style = self.outputs
+        summary = model.summary() | ({} if style is None else {"style": style})
+        facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
+        page = render_page(title, facts, ranked, zip(chosen, pictures, strict=True))
         with replacing(self.folder / PAGE, force=self.force) as file:
             file.write(page.encode())
         yield self.folder / PAGE
@@ -94,11 +82,11 @@ class ReportWriter:
             title += f", style {'by default' if chosen is None else f'{chosen:g}'}"
         return draw_sheet(["input", title, "target", f"error x{ERROR_GAIN}"], rows)
 
-    def _overview(self, expressions: Sequence[str], subjects: Sequence[str]) -> Pixels:
+    def _overview(self, expressions: Sequence[str], names: Sequence[str]) -> Pixels:
         """Return the inputs of some subjects with all their outputs."""
         rows = []
-        for name in subjects:
-            source = read_image(self._files[name].source).pixels
+        for name in names:
+            source = read_image(self.subjects[name].source).pixels
             images = (source, *(self.outputs.of(source, each) for each in expressions))
             rows.append(("", [as_rgb8(image) for image in images]))
         return draw_sheet(["input", *expressions], rows)
@@ -112,28 +100,18 @@ class ReportWriter:
 
     def _pictures(self, pair: PairScores) -> list[Pixels]:
         """Return input, output, target and error of a pair as 8-bit colour."""
-        files = self._files[pair.subject]
+        files = self.subjects[pair.subject]
         source = read_image(files.source).pixels
         target = read_image(files.targets[pair.expression]).pixels
         return pair_pictures(source, self.outputs.of(source, pair.expression), target)
 
-    def _facts(self) -> dict[str, object]:
-        """Return what the page tells about the model."""
-        summary = self.outputs.model.summary()
-        facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
-        return facts | ({} if self.outputs.style is None else {"style": self.outputs.style})
-
-    @cached_property
-    def _files(self) -> dict[str, Subject]:
-        return {subject.name: subject for subject in self.subjects}
-
 
 def _worst_median_best(ranked: Sequence[PairScores]) -> Iterator[tuple[str, PairScores]]:
     """Yield up to `SHOWN` pairs of each kind out of those ranked by error, each pair once."""
-    shown = min(SHOWN, -(-len(ranked) // 3))
-    middle, last = (len(ranked) - shown) // 2, len(ranked) - shown
+    shown, count = min(SHOWN, -(-len(ranked) // 3)), len(ranked)
+    middle = (count - shown) // 2
     ranks = dict.fromkeys(range(middle, middle + shown), "median")
-    ranks |= dict.fromkeys(range(last, len(ranked)), "best")
+    ranks |= dict.fromkeys(range(count - shown, count), "best")
     ranks |= dict.fromkeys(range(shown), "worst")
-    for index in sorted(ranks):
-        yield ranks[index], ranked[index]
+    for index, rank in sorted(ranks.items()):
+        yield rank, ranked[index]

@@ -1,7 +1,6 @@
-"""The page of a report: one HTML file that needs no other file and no network.
+"""The page of a report: ``report_page.html`` with its placeholders, ``[[name]]``, filled.
 
-The page with its style and script is ``report_page.html``; its placeholders, ``[[name]]``, are
-filled here.
+It needs no other file and no network.
 """
 
 from __future__ import annotations
@@ -45,21 +44,18 @@ def render_page(
     pairs: Sequence[PairScores],
     pictures: Iterable[tuple[int, Sequence[Pixels]]],
 ) -> str:
-    """Return the page.
+    """Return the page of all pairs, in their order, with facts about the model.
 
-    Parameters
-    ----------
-    title : str
-        Heading.
-    facts : mapping of str to object
-        What to tell about the model.
-    pairs : sequence of PairScores
-        All pairs, in the order of the list.
-    pictures : iterable of (int, sequence of ndarray of uint8, shape (height, width, 3))
-        Indices of pairs with their input, output, target and error, which are reduced to `SIDE` px.
+    ``pictures`` are indices of pairs with their input, output, target and error, 8-bit colour.
     """
     shown = {index: [_data_uri(each) for each in images] for index, images in pictures}
     groups = by_expression(pairs)
+    pictured = "Choose a pair to see its pictures."
+    if len(shown) < len(pairs):
+        pictured = (
+            f"This page holds pictures of {len(shown)} of the {len(pairs)} pairs, those with a "
+            "link: for each expression the worst, the best and evenly spaced ones between."
+        )
     parts = {
         "generator": f"mlr {__version__}",
         "title": escape(title),
@@ -70,10 +66,7 @@ def render_page(
         ),
         "scores": "".join(_score_rows(name, of_one) for name, of_one in groups.items()),
         "histograms": "".join(_histogram(name, of_one) for name, of_one in groups.items()),
-        "pictured": "Choose a pair to see its pictures."
-        if len(shown) == len(pairs)
-        else f"This page holds pictures of {len(shown)} of the {len(pairs)} pairs, those with a "
-        "link: for each expression the worst, the best and evenly spaced ones between.",
+        "pictured": pictured,
         "options": "".join(f"<option>{escape(name)}</option>" for name in groups),
         "pairs": "".join(_pair_row(index, pair) for index, pair in enumerate(pairs)),
         "gain": str(ERROR_GAIN),
@@ -102,7 +95,7 @@ def choose_pictured(pairs: Sequence[PairScores], limit: int = PICTURED) -> list[
 
 
 def _score_rows(name: str, pairs: Sequence[PairScores]) -> str:
-    """Return the row of an expression, and that of its unchanged inputs."""
+    """Return the rows of an expression and of its unchanged inputs."""
     scores = summarize(pairs)
     return (
         f'<tr><td>{escape(name)}</td><td class="less">{len(pairs)}</td>{_mean_cells(scores)}</tr>\n'

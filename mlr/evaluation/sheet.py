@@ -22,11 +22,6 @@ def pair_pictures(source: Pixels, output: Pixels, target: Pixels) -> list[Pixels
 
     The error is the absolute difference, averaged over channels: black for none, then red and
     yellow, white for 1 / `ERROR_GAIN` of the data range and more.
-
-    Parameters
-    ----------
-    source, output, target : ndarray of uint8 or uint16, shape (height, width, 1 or 3)
-        Images of the same size.
     """
     source, output, target = map(as_rgb8, (source, output, target))
     error = np.abs(output.astype(np.float32) - target).mean(axis=2) / 255 * ERROR_GAIN
@@ -35,20 +30,7 @@ def pair_pictures(source: Pixels, output: Pixels, target: Pixels) -> list[Pixels
 
 
 def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
-    """Draw pictures in rows and columns.
-
-    Parameters
-    ----------
-    heads : sequence of str
-        A title for each column.
-    rows : sequence of (str, sequence of ndarray of uint8, shape (height, width, 3))
-        A caption for each row, empty for none, and pictures of the same size.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        The sheet.
-    """
+    """Draw 8-bit pictures of the same size, below heads and each row below its caption, if any."""
     pictures = [[_enlarge(picture) for picture in row] for _, row in rows]
     height, width, _ = pictures[0][0].shape
     columns = max(len(row) for row in pictures)
