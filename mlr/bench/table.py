@@ -43,10 +43,10 @@ def seconds(value: float) -> str:
     >>> seconds(0.01234), seconds(1.5), seconds(2e-05)
     ('12.3 ms', '1.50 s', '20.0 us')
     """
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if value >= size * 0.9995:
-            break
-    return f"{number(value / size)} {unit}"
+            return f"{number(value / size)} {unit}"
+    return f"{number(value / 1e-6)} us"
 
 
 def number(value: float) -> str:
