@@ -1,8 +1,7 @@
 """Sample faces: portraits of subjects who do not exist, drawn without a model or photographs.
 
 Subjects have random traits (`subjects`). Expressions consist of muscle actions (`expressions`) that
-move the parts of the face (`geometry`). The head is a lit relief (`head`); eyes, mouth, hair and
-surroundings are painted.
+move the parts of the face (`geometry`). The head is a lit relief (`head`); the rest is painted.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import numpy.typing as npt
 
 from mlr.core.alignment import EYES
 from mlr.errors import OptionError
-from mlr.samples.canvas import over, whole
+from mlr.samples.canvas import over, ramp, whole
 from mlr.samples.expressions import EXPRESSIONS, Shot
 from mlr.samples.eyes import draw_brow, draw_eye, draw_glasses
 from mlr.samples.geometry import Face
 from mlr.samples.hair import Hair, draw_beard
-from mlr.samples.head import face_layer, light_up, outline, skin_mask
+from mlr.samples.head import face_layer, light_up, outline
 from mlr.samples.mouth import Lips
 from mlr.samples.scene import develop, draw_backdrop, draw_body, draw_ears
 from mlr.samples.subjects import subject_of
@@ -67,7 +66,7 @@ def draw_face(
     draw_body(image, g, p, f)
     if not covered_ears:
         draw_ears(image, g, p, f)
-    head = skin_mask(e, g.px)
+    head = ramp((1.0 - e) * 0.2, 1.6 * g.px)
     over(image, head, lit)
     draw_glasses(image, g, p, f)
     hair.draw_front(image, head)

@@ -84,19 +84,14 @@ def whole(size: int) -> Grid:
 
 def bump(u: Array) -> Array:
     """Return a bell curve: close to exp(-u**2), exactly 0 beyond 2.83."""
-    b = u * u
-    b *= -0.125
-    b += 1
-    np.maximum(b, 0, out=b)
-    return power_8(b)
+    return power_8(np.maximum(u * u * -0.125 + 1, 0))
 
 
 def power_8(a: Array) -> Array:
     """Return the eighth power, with the same bytes on every machine."""
     a = a * a
-    for _ in range(2):
-        a *= a
-    return a
+    a = a * a
+    return a * a
 
 
 def blob(g: Grid, x: float, y: float, sx: float, sy: float) -> Array:
@@ -106,11 +101,7 @@ def blob(g: Grid, x: float, y: float, sx: float, sy: float) -> Array:
 
 def ramp(d: Array, width: float) -> Array:
     """Return a linear edge: 0 where ``d`` < -width/2, 1 where ``d`` > width/2."""
-    r = d * (1 / width)
-    r += 0.5
-    np.maximum(r, 0, out=r)
-    np.minimum(r, 1, out=r)
-    return r
+    return np.minimum(np.maximum(d * (1 / width) + 0.5, 0), 1)
 
 
 def smooth(d: Array, width: float) -> Array:
@@ -121,10 +112,8 @@ def smooth(d: Array, width: float) -> Array:
 
 def band(y: Array, top: Array, bottom: Array, edge: float) -> Array:
     """Return a mask of the area between two curves, 0 where they meet."""
-    m = ramp(y - top, edge)
-    m *= ramp(bottom - y, edge)
-    m *= np.clip((bottom - top) * (1 / edge), 0, 1)
-    return m
+    inside = ramp(y - top, edge) * ramp(bottom - y, edge)
+    return inside * np.clip((bottom - top) * (1 / edge), 0, 1)
 
 
 def layer(colour: tuple[float, ...]) -> Array:

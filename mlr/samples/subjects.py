@@ -43,9 +43,8 @@ def _mix(a: Colour, b: Colour, t: float) -> Colour:
 
 def _pick(rng: np.random.Generator, **odds: float) -> str:
     """Draw a name, with probability proportional to its odds."""
-    names, values = list(odds), list(odds.values())
-    cut = np.cumsum(values) / np.sum(values)
-    return names[min(int(np.searchsorted(cut, rng.random(), side="right")), len(names) - 1)]
+    values = np.array(list(odds.values()))
+    return str(rng.choice(list(odds), p=values / values.sum()))
 
 
 def _skin(tone: float) -> Colour:
