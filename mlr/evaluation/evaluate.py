@@ -48,10 +48,8 @@ def evaluate(
         Expressions to evaluate; by default all that both the model and the data have.
     style : float or mapping of str to float, optional
         Style of the outputs, as for `Model.synthesize`; by default the one that training chose.
-    executor : Executor, optional
-        Processes to run on, as for `mlr.train`; they see the same folder.
-    threads : int, optional
-        By default one for each processor.
+    executor, threads
+        As for `mlr.train`; the processes of an executor see the same folder.
     report_dir : path, optional
         Folder for contact sheets of the worst, median and best pairs, for ``overview.png`` with all
         expressions of a few subjects, and for ``report.html``, a page with all pairs.

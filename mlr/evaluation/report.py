@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
 from mlr.core.model import Model
-from mlr.evaluation.report_page import choose_pictured, render_page
+from mlr.evaluation.report_page import ERROR_GAIN, choose_pictured, pair_pictures, render_page
 from mlr.evaluation.scores import PairScores, as_rgb8, by_expression
-from mlr.evaluation.sheet import ERROR_GAIN, draw_sheet, pair_pictures
 from mlr.io.files import check_free, replacing
 from mlr.io.images import Pixels, read_image, write_image
 from mlr.io.pairs import Subject
@@ -21,6 +25,8 @@ Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
 PAGE = "report.html"
 FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256", "style")
 SHOWN = 3  # pairs of each kind on a contact sheet: worst, median, best
+CELL = 192  # smallest side of a picture on a sheet; small ones are enlarged
+_GAP, _CAPTION, _INK, _PAPER = 8, 22, (40, 40, 40), (250, 250, 250)
 
 
 class Outputs(NamedTuple):
@@ -115,3 +121,31 @@ def _worst_median_best(ranked: Sequence[PairScores]) -> Iterator[tuple[str, Pair
     ranks |= dict.fromkeys(range(shown), "worst")
     for index, rank in sorted(ranks.items()):
         yield rank, ranked[index]
+
+
+def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
+    """Draw 8-bit pictures of the same size, below heads and each row below its caption, if any."""
+    pictures = [[_enlarge(picture) for picture in row] for _, row in rows]
+    height, width, _ = pictures[0][0].shape
+    columns = max(len(row) for row in pictures)
+    captions = [_CAPTION if caption else 0 for caption, _ in rows]
+    bottom = _GAP + _CAPTION + sum(captions) + len(rows) * (height + _GAP)
+    sheet = PIL.Image.new("RGB", (_GAP + columns * (width + _GAP), bottom), _PAPER)
+    draw = PIL.ImageDraw.Draw(sheet)
+    font = PIL.ImageFont.load_default(size=15)
+    for column, text in enumerate(heads):
+        draw.text((_GAP + column * (width + _GAP), _GAP), text, _INK, font)
+    top = _GAP + _CAPTION
+    for (caption, _), room, row in zip(rows, captions, pictures, strict=True):
+        draw.text((_GAP, top), caption, _INK, font)
+        for column, picture in enumerate(row):
+            corner = (_GAP + column * (width + _GAP), top + room)
+            sheet.paste(PIL.Image.fromarray(picture), corner)
+        top += room + height + _GAP
+    return np.asarray(sheet)
+
+
+def _enlarge(picture: Pixels) -> Pixels:
+    """Return a picture a whole number of times as large, at least `CELL` px wide."""
+    times = max(1, -(-CELL // picture.shape[1]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)

@@ -24,16 +24,17 @@ from mlr.evaluation.scores import (
     REGION_MEASURES,
     REGIONS,
     PairScores,
+    as_rgb8,
     by_expression,
     summarize,
 )
-from mlr.evaluation.sheet import ERROR_GAIN
 from mlr.io.images import Pixels, resized
 from mlr.utils.progress import counted, listed
 
 PICTURED = 300  # pairs shown with pictures: a page of some 10 MB, which a phone still opens
 SIDE = 256  # largest side of a picture, in pixels
 QUALITY = 90  # of the pictures, JPEG: WebP is a quarter smaller and takes ten times as long
+ERROR_GAIN = 3  # in the picture of the error a third of the data range is white
 BINS = 24
 DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2, "same_person": 2}
 
@@ -75,6 +76,18 @@ def render_page(
     template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     # In one pass, so that names that look like placeholders stay.
     return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], template)
+
+
+def pair_pictures(source: Pixels, output: Pixels, target: Pixels) -> list[Pixels]:
+    """Return input, output, target and error of a pair as 8-bit colour.
+
+    The error is the absolute difference, averaged over channels: black for none, then red and
+    yellow, white for 1 / `ERROR_GAIN` of the data range and more.
+    """
+    source, output, target = map(as_rgb8, (source, output, target))
+    error = np.abs(output.astype(np.float32) - target).mean(axis=2) / 255 * ERROR_GAIN
+    ramp = [np.clip(3 * error - step, 0, 1) for step in range(3)]
+    return [source, output, target, np.rint(np.dstack(ramp) * 255).astype(np.uint8)]
 
 
 def choose_pictured(pairs: Sequence[PairScores], limit: int = PICTURED) -> list[int]:

@@ -32,7 +32,7 @@ def sample(
     pairs : int
         Number of subjects, at least 1.
     size : int
-        Side of the square images, in pixels, from 16.
+        Side of the square images, in pixels, at least 16.
     seed : int
         Not negative. Another seed gives other subjects, the same seed gives the same bytes.
     target : str or sequence of str
@@ -61,10 +61,10 @@ def sample(
     folder = Path(folder)
     report = report or Report()
     targets = [target] if isinstance(target, str) else list(target) or EXPRESSIONS[1:]
-    unknown = [name for name in targets if name not in EXPRESSIONS[1:]]
-    if unknown:
-        known = ", ".join(EXPRESSIONS[1:])
-        raise OptionError(f"no expression {unknown[0]!r}; expected one of: {known}")
+    for name in targets:
+        if name not in EXPRESSIONS[1:]:
+            known = ", ".join(EXPRESSIONS[1:])
+            raise OptionError(f"no expression {name!r}; expected one of: {known}")
     if pairs < 1:
         raise OptionError(f"the number of pairs must be positive, not {pairs}")
     if folder.exists() and not folder.is_dir():
@@ -74,16 +74,13 @@ def sample(
     digits = max(3, len(str(pairs - 1)))
 
     def draw(subject: int) -> list[Path]:
-        written = []
-        for expression in (EXPRESSIONS[0], *targets):
-            path = folder / expression / f"{subject:0{digits}d}.png"
+        name = f"{subject:0{digits}d}.png"
+        paths = {each: folder / each / name for each in (EXPRESSIONS[0], *targets)}
+        for expression, path in paths.items():
             write_image(path, draw_face(seed, subject, expression, size), force=True)
-            written.append(path)
-        return written
+        return list(paths.values())
 
-    written: list[Path] = []
     drawn = ordered_map(draw, range(pairs), thread_count(threads))
-    for paths in report.progress(drawn, pairs, "drawing"):
-        report.done += 1
-        written += paths
+    written = [path for paths in report.progress(drawn, pairs, "drawing") for path in paths]
+    report.done += pairs
     return written
