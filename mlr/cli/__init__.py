@@ -17,18 +17,18 @@ from mlr._version import __version__
 from mlr.errors import MlrError, OptionError
 from mlr.io.files import discard_unfinished
 
-#: Commands and what they do, for the help: each lives in the module of its name.
+#: Commands, their modules, and what they do, for the help.
 COMMANDS = {
-    "align": "Find faces in photographs, and write aligned crops of them.",
-    "bench": "Time every stage on this machine, with drawn faces.",
-    "evaluate": "Measure the error of a model on pairs of images.",
-    "info": "Describe a file.",
-    "inspect": "Draw what a model has learnt.",
-    "sample": "Draw faces of subjects who do not exist, as training data.",
-    "statistics": "Accumulate statistics of pairs of images, for training.",
-    "synthesize": "Change the expression of faces in files and folders.",
-    "train": "Learn from pairs of images.",
-    "warmup": "Compile the kernels ahead of time.",
+    "align": ("data", "Find faces in photographs, and write aligned crops of them."),
+    "bench": ("machine", "Time every stage on this machine, with drawn faces."),
+    "evaluate": ("models", "Measure the error of a model on pairs of images."),
+    "info": ("models", "Describe a file."),
+    "inspect": ("models", "Draw what a model has learnt."),
+    "sample": ("data", "Draw faces of subjects who do not exist, as training data."),
+    "statistics": ("training", "Accumulate statistics of pairs of images, for training."),
+    "synthesize": ("synthesize", "Change the expression of faces in files and folders."),
+    "train": ("training", "Learn from pairs of images."),
+    "warmup": ("machine", "Compile the kernels ahead of time."),
 }
 
 
@@ -41,12 +41,13 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"mlr.cli.{name}"), name)
+        module = importlib.import_module(f"mlr.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(

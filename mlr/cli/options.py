@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,9 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from mlr.utils.executor import Executor
     from mlr.utils.options import Option
-    from mlr.utils.progress import Report
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -140,35 +137,41 @@ def of_settings(*settings: type) -> Callable[[Command], Command]:
     """Return the options of some dataclasses; those of the same name are one option."""
     from mlr.utils.options import options_of
 
+    known: dict[str, Option] = {}
+    defaults: dict[str, list[str]] = {}
+    for one in settings:
+        owner = one.__name__.removesuffix("Options").lower()
+        for name, (option, default) in options_of(one).items():
+            known.setdefault(name, option)
+            text = option.default or ("" if default is None else f"{owner} {default:g}")
+            defaults.setdefault(name, []).append(text)
+
+    found = []
+    for name, option in known.items():
+        default = ", ".join(dict.fromkeys(filter(None, defaults[name])))
+        types = {int: click.IntRange(option.least), Path: OUTPUT}  # other ranges need the recipe
+        decorator = click.option(
+            f"--{name.replace('_', '-')}",
+            type=types.get(option.type, option.type),
+            metavar=option.metavar,
+            help=option.help + (f"  [default: {default}]" if default else ""),
+        )
+        found.append(decorator)
+    return _all_of(*found)
+
+
+def _all_of(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
-        found: dict[str, list[tuple[Option, str]]] = {}
-        for one in settings:
-            owner = one.__name__.removesuffix("Options").lower()
-            for name, (known, default) in options_of(one).items():
-                text = known.default or ("" if default is None else f"{owner} {default:g}")
-                found.setdefault(name, []).append((known, text))
-        for name, several in reversed(found.items()):
-            command = _option(name, several)(command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
         return command
 
     return decorate
 
 
-def _option(name: str, several: list[tuple[Option, str]]) -> Callable[[Command], Command]:
-    first = several[0][0]
-    default = ", ".join(dict.fromkeys(text for _, text in several if text))
-    known_types = {int: click.IntRange(first.least), Path: OUTPUT}  # other ranges need the recipe
-    return click.option(
-        f"--{name.replace('_', '-')}",
-        type=known_types.get(first.type, first.type),
-        metavar=first.metavar,
-        help=first.help + (f"  [default: {default}]" if default else ""),
-    )
-
-
 def training_data(output: str) -> Callable[[Command], Command]:
     """Return DATA, the output file and the options that say which statistics are wanted."""
-    decorators = [
+    return _all_of(
         click.argument("data", type=LOCATION, nargs=-1, required=True),
         click.option("-o", "--output", type=OUTPUT, required=True, help=output),
         click.option(
@@ -195,27 +198,7 @@ def training_data(output: str) -> Callable[[Command], Command]:
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),
         cluster,
-    ]
-
-    def decorate(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-@contextmanager
-def _executor(cluster: str | None, report: Report, memory: str | None) -> Iterator[Executor | None]:
-    """Yield the executor that ``--cluster`` names, or None."""
-    if cluster is None:
-        yield None
-        return
-    from mlr.cluster import connect
-    from mlr.utils.memory import memory_limit
-
-    with connect(cluster, report, None if memory is None else memory_limit(memory)) as found:
-        yield found
+    )
 
 
 class Run:
@@ -263,10 +246,14 @@ def reported(function: Callable[..., int]) -> Callable[..., int]:
     @wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
         run = Run(as_json, quiet, verbose)
-        if "cluster" not in keywords:
+        if (cluster := keywords.pop("cluster", None)) is None:
             return function(run=run, **keywords)
-        cluster, memory = keywords.pop("cluster"), keywords.get("memory")
-        with _executor(cluster, run.report, memory) as executor:
+        from mlr.cluster import connect
+        from mlr.utils.memory import memory_limit
+
+        memory = keywords.get("memory")
+        limit = None if memory is None else memory_limit(memory)
+        with connect(cluster, run.report, limit) as executor:
             return function(run=run, executor=executor, **keywords)
 
     return as_json(command)

@@ -1,4 +1,4 @@
-"""``mlr train``."""
+"""``mlr train`` and ``mlr statistics``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlr.cli import options
-from mlr.recipes.options import OPTIONS
+from mlr.recipes.options import OPTIONS, StatisticsOptions
 from mlr.training.settings import RunSettings
 
 
@@ -38,4 +38,30 @@ def train(data: tuple[Path, ...], output: Path, run: options.Run, **keywords: An
     pairs = sum(model.info.pairs.values())
     names = ", ".join(model.expressions)
     what = f"{output}: {names} from {counted(pairs, 'pair')} in {seconds:.1f} s"
+    return run.finish(summary, what)
+
+
+@click.command()
+@options.training_data("Statistics file to write.")
+@options.of_settings(StatisticsOptions, RunSettings)
+@options.force
+@options.reported
+def statistics(data: tuple[Path, ...], output: Path, run: options.Run, **keywords: Any) -> int:
+    """Accumulate statistics of the pairs of images in DATA: all that mlr train needs to know.
+
+    DATA is as for mlr train. The statistics of a single pair reveal its two images: keep the file
+    as you keep the images.
+
+    The recipe best registers faces to templates. These are made of the pairs, or taken from another
+    statistics file with --like. Only statistics with the same templates add up.
+    """
+    from mlr.training.train import statistics
+    from mlr.utils.progress import counted
+
+    found = statistics(data, output, report=run.report, **keywords)
+    seconds = run.seconds
+    summary = {"statistics": str(output), "seconds": seconds} | found.summary()
+    pairs = sum(found.pairs.values())
+    names = ", ".join(found.expressions)
+    what = f"{output}: {names}, {counted(pairs, 'pair')} accumulated in {seconds:.1f} s"
     return run.finish(summary, what)
