@@ -125,7 +125,8 @@ def _worst_median_best(ranked: Sequence[PairScores]) -> Iterator[tuple[str, Pair
 
 def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
     """Draw 8-bit pictures of the same size, below heads and each row below its caption, if any."""
-    pictures = [[_enlarge(picture) for picture in row] for _, row in rows]
+    times = max(1, -(-CELL // rows[0][1][0].shape[1]))  # a whole number
+    pictures = [[each.repeat(times, 0).repeat(times, 1) for each in row] for _, row in rows]
     height, width, _ = pictures[0][0].shape
     columns = max(len(row) for row in pictures)
     captions = [_CAPTION if caption else 0 for caption, _ in rows]
@@ -143,9 +144,3 @@ def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]
             sheet.paste(PIL.Image.fromarray(picture), corner)
         top += room + height + _GAP
     return np.asarray(sheet)
-
-
-def _enlarge(picture: Pixels) -> Pixels:
-    """Return a picture a whole number of times as large, at least `CELL` px wide."""
-    times = max(1, -(-CELL // picture.shape[1]))
-    return picture.repeat(times, axis=0).repeat(times, axis=1)

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 
 from mlr.samples.subjects import normal
 
-
-@dataclass(frozen=True)
-class Action:
-    """Strengths of muscle actions, 0 (at rest) to about 1 (strong)."""
-
-    inner_up: float  # inner ends of the brows raised
-    outer_up: float  # outer ends of the brows raised
-    brow_low: float  # brows lowered
-    knit: float  # brows drawn together
-    wide: float  # upper lids raised
-    tight: float  # lids narrowed
-    droop: float  # upper lids lowered
-    cheek: float  # cheeks raised
-    nose: float  # nose wrinkled
-    sneer: float  # upper lip raised
-    smile: float  # corners of the mouth pulled up and out
-    frown: float  # corners of the mouth pulled down
-    pout: float  # chin pushed up under the lower lip
-    stretch: float  # mouth stretched sideways
-    press: float  # lips pressed together
-    part: float  # lips parted
-    jaw: float  # jaw dropped
-
+#: Muscle actions; their strengths go from 0 (at rest) to about 1 (strong).
+ACTIONS = (
+    *("inner_up", "outer_up"),  # inner and outer ends of the brows raised
+    *("brow_low", "knit"),  # brows lowered, drawn together
+    *("wide", "tight", "droop"),  # upper lids raised, lids narrowed, upper lids lowered
+    *("cheek", "nose", "sneer"),  # cheeks raised, nose wrinkled, upper lip raised
+    *("smile", "frown"),  # corners of the mouth pulled up and out, pulled down
+    *("pout", "stretch"),  # chin pushed up under the lower lip, mouth stretched sideways
+    *("press", "part", "jaw"),  # lips pressed together, lips parted, jaw dropped
+)
 
 #: Strengths of actions in two manners of each expression. Most subjects clearly have one of them.
 MANNERS: dict[str, dict[str, tuple[float, float]]] = {
@@ -76,13 +63,13 @@ class Shot:
         t = min(1.0, max(0.0, (float(rng.random()) - 0.62) * 5 + 0.5))  # mostly 0 or 1
         strength = float(rng.uniform(0.84, 1.2))
         values = {}
-        for f in fields(Action):
-            a, b = MANNERS[expression].get(f.name, (0.0, 0.0))
-            values[f.name] = (a + (b - a) * t) * strength * float(rng.uniform(0.82, 1.15))
+        for name in ACTIONS:
+            a, b = MANNERS[expression].get(name, (0.0, 0.0))
+            values[name] = (a + (b - a) * t) * strength * float(rng.uniform(0.82, 1.15))
         # no face is completely relaxed
         for name in ("smile", "frown", "inner_up", "brow_low", "tight", "press"):
             values[name] += max(0.0, n(0.06))
-        self.action = Action(**values)
+        self.action = SimpleNamespace(**values)
         self.lean = n(0.1)  # how much stronger the actions of the right side are
         self.yaw = n(0.09)  # rotation of the head, roughly in radians
         self.nod = n(0.09)

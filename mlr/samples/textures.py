@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -57,15 +57,10 @@ def noise2(table: Array, size: int, cells: int, across: int = 0) -> Array:
     return stretch(table[: cells + 1, : nx + 1] * kept, size, rounded=True)
 
 
-@cache
-def _bells() -> Array:
-    """Return the matrix that smooths the lattice of `blur` along a side with a bell curve."""
-    at = np.linspace(0, 1, LATTICE)
-    bells = bump((at[None, :] - at[:, None]) / REACH)
-    return (bells / bells.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
 def blur(a: Array) -> Array:
     """Smooth an image with a bell curve of radius `REACH`, on a coarse lattice."""
-    near = np.linspace(0, a.shape[0] - 1, LATTICE).round().astype(np.intp)
-    return stretch(_bells() @ a[np.ix_(near, near)] @ _bells().T, a.shape[0])
+    at = np.linspace(0, 1, LATTICE)
+    bells = bump((at - at[:, None]) / REACH)
+    bells = (bells / bells.sum(axis=1, keepdims=True)).astype(np.float32)
+    near = np.linspace(0, len(a) - 1, LATTICE).round().astype(np.intp)
+    return stretch(bells @ a[np.ix_(near, near)] @ bells.T, len(a))
