@@ -70,15 +70,9 @@ def cli() -> None:
 
 
 #: Signals that end the program, and the message.
-ENDINGS = {
-    getattr(signal, name): message
-    for name, message in (
-        ("SIGINT", "interrupted"),
-        ("SIGTERM", "terminated"),
-        ("SIGHUP", "hung up"),
-    )
-    if hasattr(signal, name)  # Windows has fewer
-}
+ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    ENDINGS[signal.SIGHUP] = "hung up"
 
 
 def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
@@ -143,6 +137,6 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
         for each in ENDINGS:  # a second signal must not start this again
             signal.signal(each, signal.SIG_IGN)
         discard_unfinished()
-        os.write(2, f"\nmlr: {ENDINGS[number]}\n".encode())
+        os.write(2, f"\nmlr: {ENDINGS[signal.Signals(number)]}\n".encode())
     finally:  # even where memory is gone
         os._exit(128 + number)

@@ -32,10 +32,10 @@ def align(output: Path, run: options.Run, **keywords: Any) -> int:
     from mlr.utils.progress import counted
 
     written = align(output=output, report=run.report, **keywords)
-    what = f"{counted(len(written), 'crop')} written to {output} in {run.seconds:.1f} s"
+    message = f"{counted(len(written), 'crop')} written to {output} in {run.seconds:.1f} s"
     if skipped := run.report.skipped:
-        what += f"; {counted(skipped, 'photograph')} skipped, as their crops exist"
-    return run.finish_writing(written, what)
+        message += f"; {counted(skipped, 'photograph')} skipped, as their crops exist"
+    return run.finish_writing(written, message)
 
 
 @click.command()

@@ -33,10 +33,10 @@ def bench(run: options.Run, **keywords: Any) -> int:
     from mlr.bench.table import table
 
     result = benchmark.bench(report=run.report, **keywords)
-    what = f"all results agree with plain NumPy's; {run.seconds:.0f} s"
+    message = f"all results agree with plain NumPy's; {run.seconds:.0f} s"
     if not run.as_json:
         click.echo(table(result))
-    return run.finish(result, what)
+    return run.finish(result, message)
 
 
 @click.command()

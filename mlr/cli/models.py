@@ -164,5 +164,5 @@ def inspect(model: Path, output: Path, run: options.Run, **keywords: Any) -> int
     from mlr.utils.progress import counted
 
     result = inspect(load_model(model), output, **keywords)
-    what = f"{counted(len(result['pictures']), 'picture')} written to {output}"
-    return run.finish(result, what)
+    message = f"{counted(len(result['pictures']), 'picture')} written to {output}"
+    return run.finish(result, message)

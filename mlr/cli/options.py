@@ -219,23 +219,23 @@ class Run:
         """Seconds since the start."""
         return time.perf_counter() - self._start
 
-    def finish(self, result: dict[str, Any], what: str) -> int:
+    def finish(self, result: dict[str, Any], message: str) -> int:
         """Print the result if JSON is wanted, the summary to stderr; return the exit code."""
         failures = self.report.failures
         if self.as_json:
             result["failures"] = [{"path": str(path), "cause": cause} for path, cause in failures]
             print_json(result)
-        self.report.note(what + self.report.failure_summary())
+        self.report.note(message + self.report.failure_summary())
         return 1 if failures else 0
 
-    def finish_writing(self, written: Sequence[Path], what: str) -> int:
+    def finish_writing(self, written: Sequence[Path], message: str) -> int:
         """`finish` a command that wrote files."""
         if self.report.verbosity > 1:
             for path in written:
                 self.report.note(f"wrote {path}")
         paths = [str(path) for path in written]
         result = {"written": paths, "skipped": self.report.skipped, "seconds": self.seconds}
-        return self.finish(result, what)
+        return self.finish(result, message)
 
 
 def reported(function: Callable[..., int]) -> Callable[..., int]:

@@ -94,7 +94,7 @@ def synthesize(model: Path, run: options.Run, **keywords: Any) -> int:
     folders = sorted({str(path.parent) for path in written})
     more = f" and {len(folders) - 1} more" if folders[1:] else ""
     where = f" to {folders[0]}{more}" if folders else ""
-    what = f"{counted(len(written), 'image')} written{where} in {run.seconds:.1f} s"
+    message = f"{counted(len(written), 'image')} written{where} in {run.seconds:.1f} s"
     if run.report.skipped:
-        what += f"; {run.report.skipped} skipped, as they exist"
-    return run.finish_writing(written, what)
+        message += f"; {run.report.skipped} skipped, as they exist"
+    return run.finish_writing(written, message)

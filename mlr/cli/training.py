@@ -37,8 +37,8 @@ def train(data: tuple[Path, ...], output: Path, run: options.Run, **keywords: An
     summary = {"model": str(output), "seconds": seconds} | model.summary()
     pairs = sum(model.info.pairs.values())
     names = ", ".join(model.expressions)
-    what = f"{output}: {names} from {counted(pairs, 'pair')} in {seconds:.1f} s"
-    return run.finish(summary, what)
+    message = f"{output}: {names} from {counted(pairs, 'pair')} in {seconds:.1f} s"
+    return run.finish(summary, message)
 
 
 @click.command()
@@ -63,5 +63,5 @@ def statistics(data: tuple[Path, ...], output: Path, run: options.Run, **keyword
     summary = {"statistics": str(output), "seconds": seconds} | found.summary()
     pairs = sum(found.pairs.values())
     names = ", ".join(found.expressions)
-    what = f"{output}: {names}, {counted(pairs, 'pair')} accumulated in {seconds:.1f} s"
-    return run.finish(summary, what)
+    message = f"{output}: {names}, {counted(pairs, 'pair')} accumulated in {seconds:.1f} s"
+    return run.finish(summary, message)

@@ -103,7 +103,7 @@ def evaluate(
     if not scored:
         raise DataError(f"{data}: no pair could be evaluated")
     report.done += len(scored)
-    means = {name: summarize(of_one) for name, of_one in by_expression(scored).items()}
+    means = {name: summarize(its_pairs) for name, its_pairs in by_expression(scored).items()}
     if any(scores["same_person"] is None for scores in means.values()):
         report.note(f"note: measuring the identity of outputs {NEEDS}")
     if report_dir is not None:

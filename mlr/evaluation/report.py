@@ -57,8 +57,8 @@ class ReportWriter(NamedTuple):
     def write(self, title: str, pairs: Sequence[PairScores]) -> Iterator[Path]:
         """Write all files; yield their paths."""
         groups = by_expression(pairs)
-        for name, of_one in groups.items():
-            yield self._write_picture(name, self._contact_sheet(name, of_one), name)
+        for name, its_pairs in groups.items():
+            yield self._write_picture(name, self._contact_sheet(name, its_pairs), name)
         names, first = list(groups), next(iter(groups.values()))
         overview = self._overview(names, sorted(pair.subject for pair in first)[:SHOWN])
         yield self._write_picture("overview", overview, ", ".join(names))
@@ -129,18 +129,18 @@ def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]
     pictures = [[each.repeat(times, 0).repeat(times, 1) for each in row] for _, row in rows]
     height, width, _ = pictures[0][0].shape
     columns = max(len(row) for row in pictures)
-    captions = [_CAPTION if caption else 0 for caption, _ in rows]
-    bottom = _GAP + _CAPTION + sum(captions) + len(rows) * (height + _GAP)
+    caption_heights = [_CAPTION if caption else 0 for caption, _ in rows]
+    bottom = _GAP + _CAPTION + sum(caption_heights) + len(rows) * (height + _GAP)
     sheet = PIL.Image.new("RGB", (_GAP + columns * (width + _GAP), bottom), _PAPER)
     draw = PIL.ImageDraw.Draw(sheet)
     font = PIL.ImageFont.load_default(size=15)
     for column, text in enumerate(heads):
         draw.text((_GAP + column * (width + _GAP), _GAP), text, _INK, font)
     top = _GAP + _CAPTION
-    for (caption, _), room, row in zip(rows, captions, pictures, strict=True):
+    for (caption, _), caption_height, row in zip(rows, caption_heights, pictures, strict=True):
         draw.text((_GAP, top), caption, _INK, font)
         for column, picture in enumerate(row):
-            corner = (_GAP + column * (width + _GAP), top + room)
+            corner = (_GAP + column * (width + _GAP), top + caption_height)
             sheet.paste(PIL.Image.fromarray(picture), corner)
-        top += room + height + _GAP
+        top += caption_height + height + _GAP
     return np.asarray(sheet)

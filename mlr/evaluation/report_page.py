@@ -65,8 +65,8 @@ def render_page(
             f"<dt>{escape(name)}</dt><dd>{escape(listed(fact))}</dd>"
             for name, fact in facts.items()
         ),
-        "scores": "".join(_score_rows(name, of_one) for name, of_one in groups.items()),
-        "histograms": "".join(_histogram(name, of_one) for name, of_one in groups.items()),
+        "scores": "".join(_score_rows(name, its_pairs) for name, its_pairs in groups.items()),
+        "histograms": "".join(_histogram(name, its_pairs) for name, its_pairs in groups.items()),
         "pictured": pictured,
         "options": "".join(f"<option>{escape(name)}</option>" for name in groups),
         "pairs": "".join(_pair_row(index, pair) for index, pair in enumerate(pairs)),

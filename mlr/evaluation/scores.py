@@ -67,12 +67,12 @@ def embedding(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     face = PIL.Image.fromarray(pixels).resize((SIDE, SIDE), PIL.Image.Resampling.BICUBIC)
     around = ((PADDING, PADDING), (PADDING, PADDING), (0, 0))
     padded = np.pad(np.asarray(face), around, mode="edge")
-    with _one_at_a_time:
+    with _lock:
         points = predictor()(padded, dlib.rectangle(*RECTANGLE))
         return np.array(_network().compute_face_descriptor(padded, points))
 
 
-_one_at_a_time = threading.Lock()  # the network has state; it holds the GIL anyway
+_lock = threading.Lock()  # the network has state; it holds the GIL anyway
 
 
 @cache

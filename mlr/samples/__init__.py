@@ -54,10 +54,9 @@ def draw_face(
     draw_beard(surface, g, p, f, n)
     hair.shadow(surface.open)
     lit = light_up(surface, g.px, p, shot)
-    bright = 0.92
-    lips.inside(lit, bright)
+    lips.inside(lit)
     for eye in f.eyes:
-        draw_eye(lit, g, p, eye, bright)
+        draw_eye(lit, g, p, eye)
     image = draw_backdrop(g, p, shot)
     covered_ears = hair.cut.end > 0.2
     if covered_ears:

@@ -19,6 +19,7 @@ from mlr.core.alignment import EYES
 
 Array = npt.NDArray[Any]  # of float32; colour images have the shape (3, height, width)
 
+LIT = 0.92  # intensity of light on eyes and teeth
 EYE_X = (EYES[1][0] - EYES[0][0]) / 2  # distance of an eye from the axis of the face
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import Array, Grid, Surface, band, blob, bump, layer, over, ramp, smooth
+from mlr.samples.canvas import (
+    LIT,
+    Array,
+    Grid,
+    Surface,
+    band,
+    blob,
+    bump,
+    layer,
+    over,
+    ramp,
+    smooth,
+)
 from mlr.samples.geometry import Brow, Eye, Face
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import fade, noise1
@@ -14,7 +26,7 @@ LASH = (0.018, 0.012, 0.010)
 IRIS = 0.0345  # radius; an iris is 11.7 mm wide, pupils are 63 mm apart
 
 
-def draw_eye(image: Array, face: Grid, p: Subject, e: Eye, light: float) -> None:
+def draw_eye(image: Array, face: Grid, p: Subject, e: Eye) -> None:
     """Paint one eye with its lids and lashes onto the lit face."""
     g = face.crop(e.x - 0.13, e.x + 0.13, e.y - 0.11, e.y + 0.09)
     view = g.of(image)
@@ -29,18 +41,16 @@ def draw_eye(image: Array, face: Grid, p: Subject, e: Eye, light: float) -> None
     r = np.sqrt((g.x - e.x) ** 2 + (g.y - e.y) ** 2)
     # the eyeball curves back at both corners and is shaded by the upper lid
     shade = (1.0 - 0.38 * u * u) * (0.55 + 0.45 * smooth(g.y - upper - 0.010, 0.026))
-    sclera = layer(SCLERA) * (shade * light)
+    sclera = layer(SCLERA) * (shade * LIT)
     sclera[1:] *= 1 - 0.22 * np.maximum(np.abs(u) - 0.5, 0) * 2
     over(view, ball, sclera)
-    _iris(view, g, p, e, r, ball, shade, light)
+    _iris(view, g, p, e, r, ball, shade)
     caruncle = bump((u + 0.93) * 7) * bump((g.y - e.y - 0.005 - e.tilt) * 90) * within
-    over(view, 0.6 * caruncle, (0.42 * light, 0.17 * light, 0.15 * light))
+    over(view, 0.6 * caruncle, (0.42 * LIT, 0.17 * LIT, 0.15 * LIT))
     _lashes(view, g, p, e, u, upper, lower, within)
 
 
-def _iris(
-    view: Array, g: Grid, p: Subject, e: Eye, r: Array, ball: Array, shade: Array, light: float
-) -> None:
+def _iris(view: Array, g: Grid, p: Subject, e: Eye, r: Array, ball: Array, shade: Array) -> None:
     edge = max(1.3 * g.px, 0.004)
     disc = ramp(IRIS - r, edge) * ball
     rim = smooth(r - 0.82 * IRIS, 0.5 * IRIS)
@@ -51,7 +61,7 @@ def _iris(
         fibre = noise1(p.strands[:64], angle + 24) * (r * (1 / IRIS))
         glow = glow * (1 + 0.10 * fibre)
     ring = bump((r - 1.5 * p.pupil) * 110)
-    tone = glow * (1 - 0.62 * rim) * (1 + 0.25 * ring) * (0.55 + 0.45 * shade) * light
+    tone = glow * (1 - 0.62 * rim) * (1 + 0.25 * ring) * (0.55 + 0.45 * shade) * LIT
     over(view, disc, layer(p.iris) * tone)
     over(view, ramp(p.pupil - r, edge) * ball, (0.006, 0.005, 0.005))
     lx, ly = p.light[0], p.light[1]

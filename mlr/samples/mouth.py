@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import Array, Grid, Surface, band, bump, layer, over, ramp, smooth
+from mlr.samples.canvas import LIT, Array, Grid, Surface, band, bump, layer, over, ramp, smooth
 from mlr.samples.geometry import Mouth
 from mlr.samples.subjects import Subject
 
@@ -74,7 +74,7 @@ class Lips:
         pit = bump((np.abs(self.x) - 1.0) * 9) * bump((g.y - corner_y) * (1 / 0.011))
         s.open *= 1 - 0.40 * pit
 
-    def inside(self, image: Array, light: float) -> None:
+    def inside(self, image: Array) -> None:
         """Paint the opening with teeth and tongue onto the lit face."""
         m, g = self.m, self.g
         if m.open_up + m.open_down < 0.002:
@@ -87,9 +87,9 @@ class Lips:
             tongue = bump((g.x - m.x) * (1 / (0.62 * m.half))) * depth
             tongue *= bump((g.y - (m.y + m.open_down * 1.05)) * (1 / (0.36 * m.open_down)))
             over(view, 0.75 * hole * tongue, TONGUE)
-        self._teeth(view, hole, light)
+        self._teeth(view, hole)
 
-    def _teeth(self, view: Array, hole: Array, light: float) -> None:
+    def _teeth(self, view: Array, hole: Array) -> None:
         m, g = self.m, self.g
         x = g.x - m.x
         # teeth form an arch: they look narrower and darker towards the sides
@@ -98,7 +98,7 @@ class Lips:
         split = np.abs(index - np.floor(index) - 0.5) * 2  # 1 between two teeth
         fine = min(1.0, max(0.0, 0.0235 / g.px / 2.5 - 0.6))
         seam = 1 - 0.20 * fine * np.maximum(split * 5 - 4, 0) ** 2
-        dim = np.clip(1.12 - 0.75 * far * far, 0.25, 1.0) * seam * light
+        dim = np.clip(1.12 - 0.75 * far * far, 0.25, 1.0) * seam * LIT
         if m.teeth_upper > 0.012:
             curve = m.y - m.open_up + m.teeth_upper + (self.line - m.y) * 0.75
             tip = curve - fine * 0.0025 * np.maximum(split * 3 - 2, 0)
