@@ -4,19 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import (
-    LIT,
-    Array,
-    Grid,
-    Surface,
-    band,
-    blob,
-    bump,
-    layer,
-    over,
-    ramp,
-    smooth,
-)
+from mlr.samples.canvas import LIT, Array, Grid, Surface, band, bump, layer, over, ramp, smooth
 from mlr.samples.geometry import Brow, Eye, Face
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import fade, noise1
@@ -68,7 +56,7 @@ def _iris(view: Array, g: Grid, p: Subject, e: Eye, r: Array, ball: Array, shade
     spot = max(0.0066, 0.75 * g.px)
     bright = min(1.0, (0.0066 / spot) ** 2 * 1.4)
     cx, cy = e.x + (0.36 if lx > 0 else -0.36) * IRIS, e.y + (0.2 * ly - 0.32) * IRIS
-    catch = blob(g, cx, cy, spot, spot)
+    catch = bump((g.x - cx) * (1 / spot)) * bump((g.y - cy) * (1 / spot))
     over(view, np.minimum(1.6 * catch, 1.0) * bright * 0.92 * ball, (0.95, 0.95, 0.95))
     faint = bump((g.x - 2 * e.x + cx) * 90) * bump((g.y - e.y - 0.5 * IRIS) * 130)
     over(view, 0.16 * faint * ball, (0.9, 0.92, 0.95))
