@@ -642,7 +642,7 @@ def test_where_memory_ends_there_is_one_line(run, tmp_path, monkeypatch, error, 
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("mlr.samples.folder.sample", fail)
+    monkeypatch.setattr("mlr.samples.sample", fail)
     result = run("sample", tmp_path / "faces")
     assert result.code == 1
     (line,) = result.lines

@@ -15,7 +15,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.fields import resize_field, warp
 from mlr.errors import OptionError
 from mlr.evaluation import inspect, maps
-from mlr.samples.folder import sample
+from mlr.samples import sample
 from tests.conftest import names
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import platform
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from mlr.bench import machine
+import numpy as np
+
+from mlr._version import __version__
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import OptionError
 from mlr.utils.progress import Report
-from mlr.utils.threads import limited
+from mlr.utils.threads import limited, thread_count
 
 __all__ = ["bench"]
 
@@ -54,7 +61,7 @@ def bench(
     problems = [(size, field) for size in dict.fromkeys(sizes or SIZES)]
     if not sizes and receptive_field is None:
         problems.append((EXTRA[0], ReceptiveField.of(EXTRA[1])))
-    load = machine.load()
+    load = processors_busy()
     if load is not None and load > BUSY:
         report.note(f"note: other programs keep {load:.1f} processors busy, which distorts times")
     imported = "numba" in sys.modules
@@ -72,7 +79,7 @@ def bench(
         todo = [stages.Problem(field, *data[size]) for size, field in problems]
         timed = stages.time_all(todo, repeat, report)
     return {
-        "machine": machine.describe(count) | {"load": load},
+        "machine": describe(count) | {"load": load},
         "settings": {
             "sizes": sides,
             "receptive_fields": list(dict.fromkeys(str(field) for _, field in problems)),
@@ -84,5 +91,53 @@ def bench(
         },
         "first_calls": first[imported:],
         "stages": timed,
-        "peak_memory": machine.peak_memory(),
+        "peak_memory": peak_memory(),
     }
+
+
+def describe(threads: int) -> dict[str, Any]:
+    """Return the names and versions that times depend on, and the number of threads used."""
+    import numba
+
+    return {
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "usable_processors": thread_count(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "mlr": __version__,
+    }
+
+
+def processors_busy() -> float | None:
+    """Return the number of processors that were busy in the last minute, None if unknown."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # not on Windows
+
+
+def peak_memory() -> int | None:
+    """Return the peak resident memory of this process in bytes, None if unknown."""
+    try:
+        resource = importlib.import_module("resource")  # not on Windows
+    except ImportError:
+        return None
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _processor() -> str:
+    """Return the name of the processor."""
+    try:
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+            return done.stdout.strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return platform.processor() or platform.machine() or "unknown processor"

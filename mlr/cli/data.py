@@ -49,7 +49,7 @@ def align(output: Path, run: options.Run, **keywords: Any) -> int:
 @options.reported
 def sample(folder: Path, pairs: int, run: options.Run, **keywords: Any) -> int:
     """Draw faces of subjects who do not exist, with seven expressions, as training data in DIR."""
-    from mlr.samples.folder import sample
+    from mlr.samples import sample
     from mlr.utils.progress import counted
 
     written = sample(folder, pairs=pairs, report=run.report, **keywords)
