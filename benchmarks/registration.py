@@ -47,8 +47,7 @@ from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
 from mlr.photo.detect import load_dlib_model
 from mlr.samples import sample
-from mlr.samples.expressions import Shot
-from mlr.samples.geometry import Mouth
+from mlr.samples.expressions import Mouth, Shot
 from mlr.samples.subjects import subject_of
 from mlr.utils.threads import limited
 

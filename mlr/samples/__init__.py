@@ -1,7 +1,7 @@
 """Sample faces: portraits of subjects who do not exist, drawn without a model or photographs.
 
-Subjects have random traits (`subjects`). Expressions consist of muscle actions (`expressions`) that
-move the parts of the face (`geometry`). The head is a lit relief (`head`); the rest is painted.
+Subjects have random traits (`subjects`). Expressions consist of muscle actions that move the parts
+of the face (`expressions`). The head is a lit relief (`head`); the rest is painted.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from mlr.core.alignment import EYES
 from mlr.errors import MlrError, OptionError, OutputExistsError
 from mlr.io.images import write_image
 from mlr.samples.canvas import over, ramp, whole
-from mlr.samples.expressions import EXPRESSIONS, Shot
+from mlr.samples.expressions import EXPRESSIONS, Face, Shot
 from mlr.samples.eyes import draw_brow, draw_eye, draw_glasses
-from mlr.samples.geometry import Face
 from mlr.samples.hair import Hair, draw_beard
 from mlr.samples.head import face_layer, light_up, outline
 from mlr.samples.mouth import Lips

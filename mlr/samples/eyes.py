@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlr.samples.canvas import LIT, Array, Grid, Surface, band, bump, layer, over, ramp, smooth
-from mlr.samples.geometry import Brow, Eye, Face
+from mlr.samples.expressions import Brow, Eye, Face
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import fade, noise1
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, power_8, smooth
-from mlr.samples.expressions import Shot
-from mlr.samples.geometry import Eye, Face
+from mlr.samples.expressions import Eye, Face, Shot
 from mlr.samples.mouth import Lips
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import blur, noise1, noise2

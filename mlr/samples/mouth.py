@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlr.samples.canvas import LIT, Array, Grid, Surface, band, bump, layer, over, ramp, smooth
-from mlr.samples.geometry import Mouth
+from mlr.samples.expressions import Mouth
 from mlr.samples.subjects import Subject
 
 TEETH = (0.80, 0.74, 0.64)

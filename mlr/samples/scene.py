@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlr.samples.canvas import Array, Grid, blob, bump, layer, over, ramp, smooth
-from mlr.samples.expressions import Shot
-from mlr.samples.geometry import Face
+from mlr.samples.expressions import Face, Shot
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import noise1
 
