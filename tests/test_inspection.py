@@ -59,8 +59,8 @@ def test_expected_change_is_that_of_images_without_registration():
     black = model.synthesize(np.zeros((height, width), np.float32)).reshape(-1)
     units = np.eye(count, dtype=np.float32).reshape(count, height, width)
     change = (model.synthesize(units).reshape(count, count) - black).T - np.eye(count)
-    places = np.stack(np.indices((height, width)), -1).reshape(-1, 2)
-    apart = np.linalg.norm(places[:, None] - places, axis=-1)
+    positions = np.stack(np.indices((height, width)), -1).reshape(-1, 2)
+    apart = np.linalg.norm(positions[:, None] - positions, axis=-1)
     covariance = 0.2**2 * np.exp(-apart / (maps.SMOOTHNESS * np.sqrt(count)))
     expected = (change @ covariance * change).sum(axis=1) + (black + 0.4 * change.sum(axis=1)) ** 2
     found = maps.change(model, "happy")

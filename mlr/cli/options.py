@@ -134,7 +134,7 @@ style = click.option(
 
 
 def of_settings(*settings: type) -> Callable[[Command], Command]:
-    """Return the options of some dataclasses; those of the same name are one option."""
+    """Return the options of dataclasses; fields of the same name become one option."""
     from mlr.utils.options import options_of
 
     known: dict[str, Option] = {}

@@ -212,7 +212,7 @@ def _templates(expression: str, source: Floats, appearance: Appearance) -> Figur
 
 
 def _figure(rows: int, columns: int, width: float = 5.6, height: float = 4.8) -> tuple[Figure, Any]:
-    """Return a figure and its axes, a 2-d array; width and height are those of one of them."""
+    """Return a figure and a 2-d array of its axes, each ``width`` x ``height`` inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")

@@ -1,7 +1,7 @@
 """Scores of outputs against their targets, and whether they keep the identity of a face.
 
 dlib's residual network maps a face to 128 numbers, its embedding. Two pictures of one subject have
-close embeddings (King 2017: mostly below a distance of 0.6), those of two subjects do not.
+close embeddings (King 2017: mostly below a distance of 0.6), pictures of two subjects do not.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ class Mouth:
 
 
 class Face:
-    """All of a face; pairs are the left and the right side."""
+    """The parts of a face; pairs are those of the left and the right side."""
 
     def __init__(self, p: Subject, s: Shot) -> None:
         a = s.action
