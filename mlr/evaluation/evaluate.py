@@ -8,7 +8,7 @@ from typing import Any
 
 from mlr.core.model import Model
 from mlr.errors import DataError, ImageError
-from mlr.evaluation.report import Outputs, ReportWriter, Style, check_report
+from mlr.evaluation.report import ReportWriter, Style, check_report
 from mlr.evaluation.scores import PairScores, by_expression, identity_distance, score, summarize
 from mlr.io.files import located
 from mlr.io.images import Pixels, read_image
@@ -92,9 +92,9 @@ def evaluate(
         )
     if report_dir is not None:
         check_report(Path(report_dir), expressions, force=force)
-    outputs, scored = Outputs(model, style), list[PairScores]()
+    scored: list[PairScores] = []
     with limited(threads):
-        task = (outputs, expressions)
+        task = (model, style, expressions)
         results = map_items(executor, _score_subject, pairs.subjects, task, BATCH)
         for found, failures in report.progress(results, len(pairs.subjects), "evaluating"):
             scored += found
@@ -108,7 +108,7 @@ def evaluate(
         report.note(f"note: measuring the identity of outputs {NEEDS}")
     if report_dir is not None:
         subjects = {subject.name: subject for subject in pairs.subjects}
-        writer = ReportWriter(Path(report_dir), outputs, subjects, force)
+        writer = ReportWriter(Path(report_dir), model, style, subjects, force)
         with limited(threads):
             for path in writer.write(f"Evaluation on {data.resolve().name}", scored):
                 report.note(f"wrote {path}")
@@ -116,13 +116,13 @@ def evaluate(
 
 
 def _score_subject(
-    subject: Subject, task: tuple[Outputs, Sequence[str]]
+    subject: Subject, task: tuple[Model, Style, Sequence[str]]
 ) -> tuple[list[PairScores], list[tuple[Path, str]]]:
     """Return the scores of a subject's expressions, and the images that failed with the cause."""
     scored: list[PairScores] = []
     failures: list[tuple[Path, str]] = []
-    outputs, expressions = task
-    size = outputs.model.shape[1:]
+    model, style, expressions = task
+    size = model.shape[1:]
     try:
         source = _read(subject.source, size)
     except ImageError as error:
@@ -136,7 +136,7 @@ def _score_subject(
         except ImageError as error:
             failures.append((subject.targets[name], str(error)))
             continue
-        output = outputs.of(source, name)
+        output = model.synthesize(source, name, style=style)
         scores = score(output, target), score(source, target)
         scored.append(PairScores(subject.name, name, *scores, distance(output)))
     return scored, failures

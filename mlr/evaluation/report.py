@@ -46,17 +46,6 @@ BINS = 24
 DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2, "same_person": 2}
 
 
-class Outputs(NamedTuple):
-    """A model and the style of its outputs."""
-
-    model: Model
-    style: Style
-
-    def of(self, source: Pixels, expression: str) -> Pixels:
-        """Return the output for a source image."""
-        return self.model.synthesize(source, expression, style=self.style)
-
-
 def check_report(folder: Path, expressions: Sequence[str], *, force: bool) -> None:
     """Raise if a file of the report exists and may not be overwritten."""
     for name in (*(f"{each}.png" for each in (*expressions, "overview")), PAGE):
@@ -67,7 +56,8 @@ class ReportWriter(NamedTuple):
     """Writes a report."""
 
     folder: Path
-    outputs: Outputs
+    model: Model
+    style: Style
     subjects: Mapping[str, Subject]  # by their names
     force: bool
 
@@ -84,8 +74,7 @@ class ReportWriter(NamedTuple):
         )
         chosen = choose_pictured(ranked)
         pictures = ordered_map(lambda index: self._pictures(ranked[index]), chosen)
-        model, style = self.outputs
-        summary = model.summary() | ({} if style is None else {"style": style})
+        summary = self.model.summary() | ({} if self.style is None else {"style": self.style})
         facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
         page = render_page(title, facts, ranked, zip(chosen, pictures, strict=True))
         with replacing(self.folder / PAGE, force=self.force) as file:
@@ -99,9 +88,9 @@ class ReportWriter(NamedTuple):
             (f"{rank}: {pair.subject}, MSE {pair.output['mse']:.4f}", self._pictures(pair))
             for rank, pair in _worst_median_best(ranked)
         ]
-        title, (model, style) = f"output: {expression}", self.outputs
-        if style is not None:
-            chosen = model.styles_of(style, [expression])[expression]
+        title = f"output: {expression}"
+        if self.style is not None:
+            chosen = self.model.styles_of(self.style, [expression])[expression]
             title += f", style {'by default' if chosen is None else f'{chosen:g}'}"
         return draw_sheet(["input", title, "target", f"error x{ERROR_GAIN}"], rows)
 
@@ -110,14 +99,14 @@ class ReportWriter(NamedTuple):
         rows = []
         for name in names:
             source = read_image(self.subjects[name].source).pixels
-            images = (source, *(self.outputs.of(source, each) for each in expressions))
-            rows.append(("", [as_rgb8(image) for image in images]))
+            outputs = [self.model.synthesize(source, e, style=self.style) for e in expressions]
+            rows.append(("", [as_rgb8(image) for image in (source, *outputs)]))
         return draw_sheet(["input", *expressions], rows)
 
     def _write_picture(self, name: str, sheet: Pixels, expression: str) -> Path:
         """Write a picture of outputs, with its provenance."""
-        path, (model, style) = self.folder / f"{name}.png", self.outputs
-        exif = to_exif(new_record(expression, 1, model.sha256, style))
+        path = self.folder / f"{name}.png"
+        exif = to_exif(new_record(expression, 1, self.model.sha256, self.style))
         write_image(path, sheet, exif=exif, force=self.force)
         return path
 
@@ -126,7 +115,8 @@ class ReportWriter(NamedTuple):
         files = self.subjects[pair.subject]
         source = read_image(files.source).pixels
         target = read_image(files.targets[pair.expression]).pixels
-        return pair_pictures(source, self.outputs.of(source, pair.expression), target)
+        output = self.model.synthesize(source, pair.expression, style=self.style)
+        return pair_pictures(source, output, target)
 
 
 def _worst_median_best(ranked: Sequence[PairScores]) -> Iterator[tuple[str, PairScores]]:
