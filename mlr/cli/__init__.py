@@ -75,7 +75,7 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDINGS[signal.SIGHUP] = "hung up"
 
 
-def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the program and exit.
 
     The exit code is 0 on success, 1 if something failed, 2 for wrong usage, and 128 plus its
@@ -83,7 +83,7 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
     """
     try:
         with _ended_by_signals():
-            code = cli.main(args, prog_name=prog_name, standalone_mode=False)
+            code = cli.main(args, prog_name="mlr", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

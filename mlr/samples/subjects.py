@@ -43,8 +43,9 @@ def _mix(a: Colour, b: Colour, t: float) -> Colour:
 
 def _pick(rng: np.random.Generator, **odds: float) -> str:
     """Draw a name, with probability proportional to its odds."""
-    values = np.array(list(odds.values()))
-    return str(rng.choice(list(odds), p=values / values.sum()))
+    names, values = list(odds), list(odds.values())
+    cut = np.cumsum(values) / np.sum(values)
+    return names[min(int(np.searchsorted(cut, rng.random(), side="right")), len(names) - 1)]
 
 
 def _hair(rng: np.random.Generator, tone: float, age: float) -> Colour:
