@@ -33,12 +33,9 @@ def train(data: tuple[Path, ...], output: Path, run: options.Run, **keywords: An
     from mlr.utils.progress import counted
 
     model = train(data, output, report=run.report, **keywords)
-    seconds = run.seconds
-    summary = {"model": str(output), "seconds": seconds} | model.summary()
-    pairs = sum(model.info.pairs.values())
-    names = ", ".join(model.expressions)
-    message = f"{output}: {names} from {counted(pairs, 'pair')} in {seconds:.1f} s"
-    return run.finish(summary, message)
+    summary = {"model": str(output), "seconds": run.seconds} | model.summary()
+    names, pairs = ", ".join(model.expressions), counted(sum(model.info.pairs.values()), "pair")
+    return run.finish(summary, f"{output}: {names} from {pairs} in {run.seconds:.1f} s")
 
 
 @click.command()
@@ -59,9 +56,6 @@ def statistics(data: tuple[Path, ...], output: Path, run: options.Run, **keyword
     from mlr.utils.progress import counted
 
     found = statistics(data, output, report=run.report, **keywords)
-    seconds = run.seconds
-    summary = {"statistics": str(output), "seconds": seconds} | found.summary()
-    pairs = sum(found.pairs.values())
-    names = ", ".join(found.expressions)
-    message = f"{output}: {names}, {counted(pairs, 'pair')} accumulated in {seconds:.1f} s"
-    return run.finish(summary, message)
+    summary = {"statistics": str(output), "seconds": run.seconds} | found.summary()
+    names, pairs = ", ".join(found.expressions), counted(sum(found.pairs.values()), "pair")
+    return run.finish(summary, f"{output}: {names}, {pairs} accumulated in {run.seconds:.1f} s")
