@@ -104,13 +104,14 @@ def draw_model(model: Model, expression: str) -> dict[str, Figure]:
     """Return the figures of an expression, by what they show."""
     sharpness, axes = _figure(1, 1)
     title = f"{expression}: gain of the finest detail (1 keeps it)"
-    _show_signed(axes[0, 0], maps.sharpness(model, expression), title, middle=1.0)
+    gain = maps.sharpness(model, expression)
+    _show(axes[0, 0], gain, title, **_signed(gain, middle=1.0))
     figures = {"sharpness": sharpness, "taps": _taps(model, expression)}
     appearance, face = maps.appearance_of(model, expression), maps.mean_face(model, expression)
     if appearance is None or face is None or model.registered is None:
         change, axes = _figure(1, 1)
         title = f"{expression}: expected change of the input, in intensities"
-        _show(axes[0, 0], maps.change(model, expression), title, cmap="viridis")
+        _show(axes[0, 0], maps.change(model, expression), title)
         bias = _channel_maps(expression, {"bias": maps.bias(model, expression)})
         return figures | {"change": change, "bias": bias}
     residuals = {"residual b at style 0": appearance.mean, "residual c by style": appearance.spread}
@@ -125,8 +126,7 @@ def draw_model(model: Model, expression: str) -> dict[str, Figure]:
 def draw_pixel(model: Model, expression: str, x: int, y: int) -> Figure:
     """Return a figure of the receptive field of one pixel, a window for each channel."""
     found = maps.at(model, expression, x, y)
-    channels = len(found["weights"])
-    limit = float(np.abs(found["weights"]).max()) or 1.0
+    channels, colours = len(found["weights"]), _signed(found["weights"])
     figure, axes = _figure(1, channels, 5.2, 4.8)
     for ax, weights, bias, name in zip(
         axes[0], found["weights"], found["bias"], _channels(channels), strict=True
@@ -135,7 +135,7 @@ def draw_pixel(model: Model, expression: str, x: int, y: int) -> Figure:
         for what, key in (("b", "mean"), ("c", "spread")):
             if key in found:
                 title += f"\n{what} of the residual: {', '.join(f'{v:.3f}' for v in found[key])}"
-        _number_taps(_show_signed(ax, maps.as_window(model, weights), title, limit))
+        _number_taps(_show(ax, maps.as_window(model, weights), title, **colours))
     return figure
 
 
@@ -144,19 +144,19 @@ def _taps(model: Model, expression: str) -> Figure:
     mean, size = (maps.as_window(model, each) for each in maps.tap_weights(model, expression))
     figure, axes = _figure(1, 2)
     left, right = axes[0]
-    _number_taps(_show_signed(left, mean, f"{expression}: mean weight of each tap"))
-    _number_taps(_show(right, size, f"{expression}: mean absolute weight", cmap="viridis"))
+    _number_taps(_show(left, mean, f"{expression}: mean weight of each tap", **_signed(mean)))
+    _number_taps(_show(right, size, f"{expression}: mean absolute weight"))
     return figure
 
 
 def _channel_maps(expression: str, planes: Mapping[str, npt.NDArray[Any]]) -> Figure:
     """Return a figure of maps (channels, height, width): a row for each, all on one scale."""
     channels = len(next(iter(planes.values())))
-    limit = max(float(np.abs(values).max()) for values in planes.values()) or 1.0
+    colours = _signed(np.array(list(planes.values())))
     figure, axes = _figure(len(planes), channels)
     for row, (what, each) in zip(axes, planes.items(), strict=True):
         for ax, values, name in zip(row, each, _channels(channels), strict=True):
-            _show_signed(ax, values, f"{expression}: {what}, {name}, in intensities", limit)
+            _show(ax, values, f"{expression}: {what}, {name}, in intensities", **colours)
     return figure
 
 
@@ -188,9 +188,9 @@ def _motion(expression: str, face: MeanFace) -> Figure:
     figure, axes = _figure(1, 2, 5.2, 5.2)
     left, right = axes[0]
     farthest = np.hypot(*face.motion).max()
-    after = warp(face.source, face.motion)
     _show_image(left, face.source, f"{expression}: mean source face")
-    _show_image(right, after, f"its motion alone, by up to {farthest:.1f} px")
+    moved = warp(face.source, face.motion)
+    _show_image(right, moved, f"its motion alone, by up to {farthest:.1f} px")
     positions = np.indices((height, width))
     for ax, sources in ((left, positions), (right, positions + face.motion)):
         for values, side in zip(sources, (height, width), strict=True):
@@ -207,7 +207,8 @@ def _templates(expression: str, source: Floats, appearance: Appearance) -> Figur
     figure, axes = _figure(2, len(shown), 3.7, 3.4)
     for index, row in enumerate(axes):
         for ax, (what, planes) in zip(row, shown.items(), strict=True):
-            _show_signed(ax, planes[..., index], f"{what}: {FEATURES[index]}")
+            values = planes[..., index]
+            _show(ax, values, f"{what}: {FEATURES[index]}", **_signed(values))
     return figure
 
 
@@ -219,21 +220,18 @@ def _figure(rows: int, columns: int, width: float = 5.6, height: float = 4.8) ->
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _show(ax: Any, values: npt.NDArray[Any], title: str, **scale: Any) -> Any:
+def _show(ax: Any, values: npt.NDArray[Any], title: str, **colours: Any) -> Any:
     """Show a map with its colour bar; return the drawn image."""
-    image = ax.imshow(values, **scale)
+    image = ax.imshow(values, **{"cmap": "viridis"} | colours)
     ax.set_title(title, fontsize=10, parse_math=False)  # "$" is a letter of a name
     ax.figure.colorbar(image, ax=ax, shrink=0.9)
     return image
 
 
-def _show_signed(
-    ax: Any, values: npt.NDArray[Any], title: str, limit: float | None = None, middle: float = 0.0
-) -> Any:
-    """Show a map with as much colour on either side of the middle."""
-    if limit is None:
-        limit = float(np.nanmax(np.abs(values - middle))) or 1.0
-    return _show(ax, values, title, cmap="RdBu_r", vmin=middle - limit, vmax=middle + limit)
+def _signed(values: npt.NDArray[Any], middle: float = 0.0) -> dict[str, Any]:
+    """Return colours for values on either side of the middle."""
+    limit = float(np.nanmax(np.abs(values - middle))) or 1.0
+    return {"cmap": "RdBu_r", "vmin": middle - limit, "vmax": middle + limit}
 
 
 def _show_image(ax: Any, image: Floats, title: str) -> None:
