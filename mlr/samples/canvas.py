@@ -85,14 +85,18 @@ def whole(size: int) -> Grid:
 
 def bump(u: Array) -> Array:
     """Return a bell curve: close to exp(-u**2), exactly 0 beyond 2.83."""
-    return power_8(np.maximum(u * u * -0.125 + 1, 0))
+    b = u * u  # operations in place are up to a fifth faster, here and below
+    b *= -0.125
+    b += 1
+    return power_8(np.maximum(b, 0, out=b))
 
 
 def power_8(a: Array) -> Array:
     """Return the eighth power, with the same bytes on every machine."""
     a = a * a
-    a = a * a
-    return a * a
+    a *= a
+    a *= a
+    return a
 
 
 def blob(g: Grid, x: float, y: float, sx: float, sy: float) -> Array:
@@ -102,7 +106,9 @@ def blob(g: Grid, x: float, y: float, sx: float, sy: float) -> Array:
 
 def ramp(d: Array, width: float) -> Array:
     """Return a linear edge: 0 where ``d`` < -width/2, 1 where ``d`` > width/2."""
-    return np.minimum(np.maximum(d * (1 / width) + 0.5, 0), 1)
+    r = d * (1 / width)
+    r += 0.5
+    return np.minimum(np.maximum(r, 0, out=r), 1, out=r)
 
 
 def smooth(d: Array, width: float) -> Array:
@@ -113,8 +119,10 @@ def smooth(d: Array, width: float) -> Array:
 
 def band(y: Array, top: Array, bottom: Array, edge: float) -> Array:
     """Return a mask of the area between two curves, 0 where they meet."""
-    inside = ramp(y - top, edge) * ramp(bottom - y, edge)
-    return inside * np.clip((bottom - top) * (1 / edge), 0, 1)
+    m = ramp(y - top, edge)
+    m *= ramp(bottom - y, edge)
+    m *= np.clip((bottom - top) * (1 / edge), 0, 1)
+    return m
 
 
 def layer(colour: tuple[float, ...]) -> Array:

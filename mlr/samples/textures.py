@@ -45,7 +45,11 @@ def stretch(lattice: Array, size: int, rounded: bool = False) -> Array:
     upper = lattice[i]
     rows = upper + f[:, None] * (lattice[i + 1] - upper)
     left = rows.take(j, axis=1)
-    return left + t * (rows.take(j + 1, axis=1) - left)
+    field: Array = rows.take(j + 1, axis=1)
+    field -= left
+    field *= t
+    field += left
+    return field
 
 
 def noise2(table: Array, size: int, cells: int, across: int = 0) -> Array:
