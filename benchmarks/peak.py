@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from mlr.bench.machine import peak_memory
+from mlr.bench import peak_memory
 
 
 def main(folder: str, small: str, options: str) -> None:

@@ -18,7 +18,7 @@ import PIL.Image
 import PIL.ImageFilter
 
 from mlr import load
-from mlr.evaluation.sheet import draw_sheet
+from mlr.evaluation.report import draw_sheet
 from mlr.io.images import read_image, write_image
 from mlr.photo.eyes import COLUMNS
 from mlr.samples import EYES, draw_face

@@ -24,6 +24,7 @@ import mlr
 from benchmarks.tables import table
 from mlr.core import regions
 from mlr.core.model import LUMA
+from mlr.evaluation.report import draw_sheet
 from mlr.evaluation.scores import (
     MEASURES,
     REGION_MEASURES,
@@ -33,7 +34,6 @@ from mlr.evaluation.scores import (
     mean_scores,
     score,
 )
-from mlr.evaluation.sheet import draw_sheet
 from mlr.io.files import replacing
 from mlr.io.images import read_image, write_image
 from mlr.io.pairs import find_pairs

@@ -46,9 +46,8 @@ from mlr.io.files import replacing
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
 from mlr.photo.detect import load_dlib_model
-from mlr.samples.expressions import Shot
-from mlr.samples.folder import sample
-from mlr.samples.geometry import Mouth
+from mlr.samples import sample
+from mlr.samples.expressions import Mouth, Shot
 from mlr.samples.subjects import subject_of
 from mlr.utils.threads import limited
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mlr.bench.machine import describe
+from mlr.bench import describe
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -22,7 +22,7 @@ _HOME = {
     "evaluate": "mlr.evaluation.evaluate.evaluate",
     "inspect": "mlr.evaluation.inspect.inspect",
     "load": "mlr.io.model_file.load_model",
-    "sample": "mlr.samples.folder.sample",
+    "sample": "mlr.samples.sample",
     "save": "mlr.io.model_file.save_model",
     "statistics": "mlr.training.train.statistics",
     "synthesize": "mlr.synthesis.files.synthesize",
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mlr.evaluation.inspect import inspect as inspect
     from mlr.io import model_file
     from mlr.photo.align import align as align
-    from mlr.samples.folder import sample as sample
+    from mlr.samples import sample as sample
     from mlr.sklearn import MaskedRegression as MaskedRegression
     from mlr.synthesis.files import synthesize as synthesize
     from mlr.training.train import statistics as statistics

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the program and exit."""
     _open_missing_streams()
-    # Until the command line handles signals nothing needs clearing away: end without a word.
+    # Until the command line handles signals there is nothing to clean up: end silently.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from mlr.cli import main
@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def _open_missing_streams() -> None:
-    """Let what was closed lead nowhere: the next file opened would else get what is for stderr."""
+    """Open closed streams as /dev/null; else the next file opened would receive stderr's output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

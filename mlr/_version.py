@@ -1,3 +1,3 @@
-"""The version, for all to import: the package and whatever writes it into a file."""
+"""The version."""
 
 __version__ = "0.1.0"

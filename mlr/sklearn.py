@@ -11,12 +11,13 @@ from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.model import Model
 from mlr.core.planes import DATA_RANGE
 from mlr.errors import DataError, NotFittedError
-from mlr.recipes.fit import fit
-from mlr.recipes.fit import recipe as named_recipe
+from mlr.recipes.fit import fit, recipe
 from mlr.training.decode import framed_statistics
 from mlr.utils.threads import limited
 
 Pixels = npt.NDArray[Any]
+
+PARAMETERS = ("receptive_field", "penalty", "recipe", "threads")
 
 
 class MaskedRegression:
@@ -60,10 +61,8 @@ class MaskedRegression:
         recipe: str = "paper",
         threads: int | None = None,
     ) -> None:
-        self.receptive_field = receptive_field
-        self.penalty = penalty
-        self.recipe = recipe
-        self.threads = threads
+        self.receptive_field, self.penalty = receptive_field, penalty
+        self.recipe, self.threads = recipe, threads
 
     def fit(self, X: Pixels, T: Pixels) -> MaskedRegression:
         """Learn to turn X into T.
@@ -71,19 +70,14 @@ class MaskedRegression:
         Parameters
         ----------
         X, T : ndarray, shape (N, height, width[, 1 or 3])
-            Inputs and targets: uint8 or uint16 (summed up exactly), or floating point in [0, 1].
-
-        Returns
-        -------
-        MaskedRegression
-            Itself.
+            Inputs and targets: uint8 or uint16 (accumulated exactly), or floating point in [0, 1].
 
         Raises
         ------
         DataError
             If shapes or dtypes do not fit, or floating-point pixels are not finite.
         MlrError
-            If a parameter makes no sense.
+            If a parameter is invalid.
         """
         X, T = np.ascontiguousarray(X), np.ascontiguousarray(T)
         if X.shape != T.shape or X.ndim not in (3, 4) or X.shape[3:] not in ((), (1,), (3,)):
@@ -102,25 +96,17 @@ class MaskedRegression:
             raise DataError("X or T holds values that are not finite numbers")
         if X.ndim == 3:
             X, T = X[..., None], T[..., None]
-        choices = {"receptive_field": self.receptive_field, "penalty": self.penalty}
-        made = named_recipe(self.recipe, choices)
+        options = {"receptive_field": self.receptive_field, "penalty": self.penalty}
+        chosen = recipe(self.recipe, options)
         with limited(self.threads):
-            accumulate = framed_statistics if made.registers else statistics_of_arrays
-            self.model_: Model = fit(made, accumulate(X, {"target": T}, made.layout()))
+            accumulate = framed_statistics if chosen.registers else statistics_of_arrays
+            self.model_: Model = fit(chosen, accumulate(X, {"target": T}, chosen.layout()))
         return self
 
     def predict(self, X: Pixels) -> Pixels:
-        """Return the targets that the model expects for X.
+        """Return the outputs for X, shape ([N,] height, width[, 1 or 3]), in its shape.
 
-        Parameters
-        ----------
-        X : ndarray, shape ([N,] height, width[, 1 or 3])
-            As for `fit`.
-
-        Returns
-        -------
-        ndarray of the same shape
-            As `Model.synthesize`: integers clipped, of the same dtype; floating point as float32.
+        Integers keep their dtype and are clipped, floating point becomes float32.
 
         Raises
         ------
@@ -134,18 +120,10 @@ class MaskedRegression:
         return self.model_.synthesize(X)
 
     def score(self, X: Pixels, T: Pixels) -> float:
-        """Return the coefficient of determination R^2 over all pixels of all images.
+        """Return the coefficient of determination R^2 over all pixels of all images, at most 1.
 
-        Parameters
-        ----------
-        X, T : ndarray, shape (N, height, width[, 1 or 3])
-            As for `fit`.
-
-        Returns
-        -------
-        float
-            At most 1. As in scikit-learn NaN for a single pair, and for targets that are all the
-            same 1 if they are predicted exactly, else 0.
+        As in scikit-learn it is NaN for a single pair, and for targets that are all the same 1 if
+        they are predicted exactly, else 0.
 
         Raises
         ------
@@ -167,34 +145,23 @@ class MaskedRegression:
         return 1 - error / variation
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's parameters; ``deep`` is there for scikit-learn."""
-        return {
-            "receptive_field": self.receptive_field,
-            "penalty": self.penalty,
-            "recipe": self.recipe,
-            "threads": self.threads,
-        }
+        """Return the parameters of the constructor; ``deep`` has no effect."""
+        return {name: getattr(self, name) for name in PARAMETERS}
 
     def set_params(self, **params: Any) -> MaskedRegression:
-        """Set parameters of the constructor.
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter.
-        """
+        """Set parameters of the constructor; raises a ValueError if one is unknown."""
         for name, value in params.items():
-            if name not in self.get_params():
+            if name not in PARAMETERS:
                 raise ValueError(f"MaskedRegression has no parameter {name!r}")
             setattr(self, name, value)
         return self
 
     def __sklearn_tags__(self) -> Any:
-        """Return what scikit-learn asks of an estimator before it works on it, from 1.6 on."""
-        from sklearn.utils import RegressorTags, Tags, TargetTags  # who asks has it
+        """Return the tags that scikit-learn 1.6 and later asks for."""
+        from sklearn.utils import RegressorTags, Tags, TargetTags
 
         return Tags("regressor", TargetTags(required=True), regressor_tags=RegressorTags())
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"MaskedRegression({inside})"
+        parameters = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"MaskedRegression({parameters})"

@@ -1,4 +1,4 @@
-"""The benchmarks that are programs of their own: they run, and their checks hold."""
+"""The benchmark scripts: they run, and their checks hold."""
 
 import subprocess
 import sys

@@ -16,7 +16,7 @@ from mlr.io.statistics_file import load_statistics
 from mlr.recipes.best import Best
 from mlr.recipes.fit import fit
 from mlr.recipes.moments import is_closed
-from mlr.samples.folder import sample
+from mlr.samples import sample
 from mlr.training.decode import framed_pairs, framed_statistics
 from tests.conftest import draw, draw_pairs
 from tests.naive import naive_blur, naive_residual, naive_share, naive_shared_ridge

@@ -12,7 +12,7 @@ import pytest
 from mlr import load
 from mlr.errors import MlrError
 from mlr.evaluation.evaluate import evaluate
-from mlr.evaluation.identity import embedding
+from mlr.evaluation.scores import embedding
 from mlr.io.images import read_image
 from mlr.photo.detect import installed, load_dlib_model
 from tests.conftest import draw, draw_pairs

@@ -15,7 +15,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.fields import resize_field, warp
 from mlr.errors import OptionError
 from mlr.evaluation import inspect, maps
-from mlr.samples.folder import sample
+from mlr.samples import sample
 from tests.conftest import names
 
 
@@ -59,8 +59,8 @@ def test_expected_change_is_that_of_images_without_registration():
     black = model.synthesize(np.zeros((height, width), np.float32)).reshape(-1)
     units = np.eye(count, dtype=np.float32).reshape(count, height, width)
     change = (model.synthesize(units).reshape(count, count) - black).T - np.eye(count)
-    places = np.stack(np.indices((height, width)), -1).reshape(-1, 2)
-    apart = np.linalg.norm(places[:, None] - places, axis=-1)
+    positions = np.stack(np.indices((height, width)), -1).reshape(-1, 2)
+    apart = np.linalg.norm(positions[:, None] - positions, axis=-1)
     covariance = 0.2**2 * np.exp(-apart / (maps.SMOOTHNESS * np.sqrt(count)))
     expected = (change @ covariance * change).sum(axis=1) + (black + 0.4 * change.sum(axis=1)) ** 2
     found = maps.change(model, "happy")
@@ -137,7 +137,6 @@ def test_plus_has_holes_in_its_window():
 
 def test_missing_matplotlib_is_a_hint(run, model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "mlr.evaluation.plots", raising=False)
     result = run("inspect", model, "-o", tmp_path / "out")
     assert result.code == 1
     assert result.lines == ["mlr: error: drawing needs mlr[plot]: pip install 'mlr[plot]'"]

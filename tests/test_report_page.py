@@ -13,9 +13,8 @@ import pytest
 
 import mlr
 from mlr.evaluation.evaluate import evaluate
-from mlr.evaluation.report_page import SIDE, choose_pictured, render_page
+from mlr.evaluation.report import SIDE, choose_pictured, pair_pictures, render_page
 from mlr.evaluation.scores import PairScores
-from mlr.evaluation.sheet import pair_pictures
 from mlr.io.images import write_image
 from tests.conftest import PEOPLE, draw, draw_pairs
 

@@ -40,7 +40,7 @@ from benchmarks.comparison.sheet import rows_of_faces
 from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
 from benchmarks.tables import renew_readme
-from mlr.bench.machine import describe
+from mlr.bench import describe
 from mlr.errors import MlrError, OptionError
 from mlr.io.files import check_free, replacing
 from mlr.io.images import write_image

@@ -1,82 +1,67 @@
-"""The benchmark: how long each stage of the program takes on this machine.
-
-stages   what is computed and timed, and a check of the results
-machine  processor, versions and memory
-table    the result as text
-"""
+"""The benchmark: how long each stage of the program takes on this machine."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import platform
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from mlr.bench import machine
+import numpy as np
+
+from mlr._version import __version__
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import OptionError
 from mlr.utils.progress import Report
-from mlr.utils.threads import limited
+from mlr.utils.threads import limited, thread_count
 
 __all__ = ["bench"]
 
 SIZES = (64, 128, 256)
-SIDE = 3
 EXTRA = (128, 5)  # size and window of one more problem, unless the user asks for either
-PAIRS = 200
-REPEAT = 5
 BUSY = 0.5  # processors that other programs use
 
 
 def bench(
     *,
     sizes: Sequence[int] = (),
-    pairs: int = PAIRS,
+    pairs: int = 200,
     receptive_field: ReceptiveField | int | str | None = None,
     threads: int | None = None,
-    repeat: int = REPEAT,
+    repeat: int = 5,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Time every stage on generated grey faces.
+    """Time every stage on square grey faces, with ``repeat`` runs of each.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Sides of the square images in pixels, at least 16; by default 64, 128 and 256.
-    pairs : int
-        Number of training pairs.
-    receptive_field : ReceptiveField, int or str, optional
-        The taps: the odd side of a square window, a preset's name, or a field. By default 3x3, and
-        5x5 as well if no size is given.
-    threads : int, optional
-        Threads to decode and to compute with; by default one for each processor.
-    repeat : int
-        Number of runs of each stage.
-    report : Report, optional
-        Receives progress and notes.
+    Without ``sizes`` they are 64, 128 and 256 pixels; without ``receptive_field`` it is 3x3, and
+    without either 5x5 is timed as well.
 
-    Returns
-    -------
-    dict
-        Ready for JSON. ``machine``: processor, versions, and ``load``, the number of processors
-        that were busy before. ``settings``: the arguments. ``first_calls``: ``name``, ``seconds``
-        and whether something was ``compiled``. ``stages``: for each ``stage`` and ``work``,
-        ``seconds`` as ``{"median", "min", "max", "runs"}``, ``items`` in a run and
-        ``items_per_second`` (None where neither images nor pairs are counted), and ``rate`` in
-        ``unit``. ``peak_memory``: bytes, None where unknown.
+    The result is ready for JSON. ``machine``: processor, versions, and ``load``, the number of
+    processors that were busy before. ``settings``: the arguments. ``first_calls``: ``name``,
+    ``seconds`` and whether something was ``compiled``. ``stages``: for each ``stage`` and ``work``,
+    ``seconds`` as ``{"median", "min", "max", "runs"}``, ``items`` in a run and ``items_per_second``
+    (None where neither images nor pairs are counted), and ``rate`` in ``unit``. ``peak_memory``:
+    bytes, None where unknown.
 
-    Raises
-    ------
-    OptionError
-        If an argument is out of range.
-    MlrError
-        If a result is wrong.
+    Raises `OptionError` if an argument is out of range, `MlrError` if a result is wrong.
     """
     report = report or Report()
-    problems = _problems(sizes, pairs, receptive_field)
-    if repeat < 1:
-        raise OptionError(f"the number of repetitions must be positive, not {repeat}")
-    load = machine.load()
+    for what, number in (("pairs", pairs), ("repetitions", repeat)):
+        if number < 1:
+            raise OptionError(f"the number of {what} must be positive, not {number}")
+    for size in sizes:
+        if size < 16:
+            raise OptionError(f"the size must be at least 16 pixels, not {size}")
+    field = ReceptiveField.of(3 if receptive_field is None else receptive_field)
+    problems = [(size, field) for size in dict.fromkeys(sizes or SIZES)]
+    if not sizes and receptive_field is None:
+        problems.append((EXTRA[0], ReceptiveField.of(EXTRA[1])))
+    load = processors_busy()
     if load is not None and load > BUSY:
         report.note(f"note: other programs keep {load:.1f} processors busy, which distorts times")
     imported = "numba" in sys.modules
@@ -94,7 +79,7 @@ def bench(
         todo = [stages.Problem(field, *data[size]) for size, field in problems]
         timed = stages.time_all(todo, repeat, report)
     return {
-        "machine": machine.describe(count) | {"load": load},
+        "machine": describe(count) | {"load": load},
         "settings": {
             "sizes": sides,
             "receptive_fields": list(dict.fromkeys(str(field) for _, field in problems)),
@@ -106,21 +91,53 @@ def bench(
         },
         "first_calls": first[imported:],
         "stages": timed,
-        "peak_memory": machine.peak_memory(),
+        "peak_memory": peak_memory(),
     }
 
 
-def _problems(
-    sizes: Sequence[int], pairs: int, receptive_field: ReceptiveField | int | str | None
-) -> list[tuple[int, ReceptiveField]]:
-    """Return the sizes and receptive fields that the arguments ask for."""
-    if pairs < 1:
-        raise OptionError(f"the number of pairs must be positive, not {pairs}")
-    for size in sizes:
-        if size < 16:
-            raise OptionError(f"the size must be at least 16 pixels, not {size}")
-    field = ReceptiveField.of(SIDE if receptive_field is None else receptive_field)
-    problems = [(size, field) for size in dict.fromkeys(sizes or SIZES)]
-    if not sizes and receptive_field is None:
-        problems.append((EXTRA[0], ReceptiveField.of(EXTRA[1])))
-    return problems
+def describe(threads: int) -> dict[str, Any]:
+    """Return the names and versions that times depend on, and the number of threads used."""
+    import numba
+
+    return {
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "usable_processors": thread_count(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "mlr": __version__,
+    }
+
+
+def processors_busy() -> float | None:
+    """Return the number of processors that were busy in the last minute, None if unknown."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # not on Windows
+
+
+def peak_memory() -> int | None:
+    """Return the peak resident memory of this process in bytes, None if unknown."""
+    try:
+        resource = importlib.import_module("resource")  # not on Windows
+    except ImportError:
+        return None
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _processor() -> str:
+    """Return the name of the processor."""
+    try:
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+            return done.stdout.strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return platform.processor() or platform.machine() or "unknown processor"

@@ -49,18 +49,10 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Problem:
-    """Training on square grey images.
-
-    Attributes
-    ----------
-    field : ReceptiveField
-        The taps.
-    sources, targets : ndarray of uint8, shape (pairs, size, size, 1)
-        The images.
-    """
+    """Training on square grey images."""
 
     field: ReceptiveField
-    sources: Pixels
+    sources: Pixels  # (pairs, size, size, 1)
     targets: Pixels
 
     def __str__(self) -> str:
@@ -74,11 +66,8 @@ class Problem:
     @property
     def key(self) -> dict[str, Any]:
         """What distinguishes this problem, for JSON."""
-        return {
-            "size": self.size,
-            "pairs": len(self.sources),
-            "receptive_field": str(self.field),
-        }
+        pairs = len(self.sources)
+        return {"size": self.size, "pairs": pairs, "receptive_field": str(self.field)}
 
     def statistics(self) -> Statistics:
         """Return the statistics of all pairs."""
@@ -90,10 +79,9 @@ class Problem:
 
 
 def operations(problem: Problem) -> dict[str, int]:
-    """Return the additions and multiplications of a stage by its name.
+    """Return the additions and multiplications by stage, without those outside the image.
 
-    Those of pixels outside the image are not needed and do not count; solving n equations takes
-    n^3 / 3 + 2 n^2.
+    Solving n equations takes n^3 / 3 + 2 n^2.
     """
     size, taps = problem.size, problem.field.offsets
     lags: list[tuple[int, int]] = problem.field.lag_table.lags.tolist()
@@ -111,13 +99,7 @@ def operations(problem: Problem) -> dict[str, int]:
 
 
 def generate(size: int, pairs: int) -> tuple[Pixels, Pixels]:
-    """Draw a few subjects, and repeat them with noise.
-
-    Returns
-    -------
-    tuple of ndarray of uint8, shape (pairs, size, size, 1)
-        Sources and targets, grey.
-    """
+    """Return grey sources and targets: a few subjects, repeated with noise."""
     rng = np.random.default_rng(0)
 
     def draw(expression: str) -> Pixels:
@@ -154,8 +136,8 @@ def check(problem: Problem) -> None:
         raise MlrError(f"wrong result for {problem}: an 8-bit pixel is rounded wrongly")
 
 
-def compare(what: str, problem: Problem, ours: Any, expected: Any) -> float:
-    """Return the largest difference of two arrays."""
+def compare(what: str, problem: Problem, ours: Any, expected: Any) -> None:
+    """Raise if two arrays differ by more than `TOLERANCE`."""
     difference = float(np.abs(ours - expected).max())
     if not difference <= TOLERANCE:
         raise MlrError(
@@ -163,7 +145,6 @@ def compare(what: str, problem: Problem, ours: Any, expected: Any) -> float:
             f"{difference:.3g}, {TOLERANCE:g} is allowed; please report this with your "
             "processor and the versions of Numba and NumPy"
         )
-    return difference
 
 
 def time_all(problems: Sequence[Problem], repeat: int, report: Report) -> list[Entry]:
@@ -274,12 +255,6 @@ def run(function: Callable[[], object], calls: int = 1) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def summary(runs: Sequence[float]) -> dict[str, float | int]:
-    """Return median, min, max and number of the seconds of several runs."""
-    median = statistics.median(runs)
-    return {"median": median, "min": min(runs), "max": max(runs), "runs": len(runs)}
-
-
 def _entry(
     stage: str,
     work: str,
@@ -289,14 +264,14 @@ def _entry(
     amount: tuple[float, str],
 ) -> Entry:
     """Return the entry of a stage; ``amount`` is what a run does, and the unit of the rate."""
-    (done, unit), seconds = amount, summary(runs)
+    (done, unit), median = amount, statistics.median(runs)
     return {
         "stage": stage,
         "work": work,
         **key,
-        "seconds": seconds,
+        "seconds": {"median": median, "min": min(runs), "max": max(runs), "runs": len(runs)},
         "items": items,
-        "items_per_second": None if items is None else items / seconds["median"],
-        "rate": done / seconds["median"],
+        "items_per_second": None if items is None else items / median,
+        "rate": done / median,
         "unit": unit,
     }

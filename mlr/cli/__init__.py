@@ -17,18 +17,18 @@ from mlr._version import __version__
 from mlr.errors import MlrError, OptionError
 from mlr.io.files import discard_unfinished
 
-#: Commands and what they do, for the help: each lives in the module of its name.
+#: Commands, their modules, and what they do, for the help.
 COMMANDS = {
-    "align": "Find faces in photographs, and write aligned crops of them.",
-    "bench": "Time every stage on this machine, with drawn faces.",
-    "evaluate": "Measure the error of a model on pairs of images.",
-    "info": "Describe a file.",
-    "inspect": "Draw what a model has learnt.",
-    "sample": "Draw faces of subjects who do not exist, as training data.",
-    "statistics": "Accumulate statistics of pairs of images, for training.",
-    "synthesize": "Change the expression of faces in files and folders.",
-    "train": "Learn from pairs of images.",
-    "warmup": "Compile the kernels ahead of time.",
+    "align": ("data", "Find faces in photographs, and write aligned crops of them."),
+    "bench": ("machine", "Time every stage on this machine, with drawn faces."),
+    "evaluate": ("models", "Measure the error of a model on pairs of images."),
+    "info": ("models", "Describe a file."),
+    "inspect": ("models", "Draw what a model has learnt."),
+    "sample": ("data", "Draw faces of subjects who do not exist, as training data."),
+    "statistics": ("training", "Accumulate statistics of pairs of images, for training."),
+    "synthesize": ("synthesize", "Change the expression of faces in files and folders."),
+    "train": ("training", "Learn from pairs of images."),
+    "warmup": ("machine", "Compile the kernels ahead of time."),
 }
 
 
@@ -41,12 +41,13 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"mlr.cli.{name}"), name)
+        module = importlib.import_module(f"mlr.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(
@@ -69,10 +70,12 @@ def cli() -> None:
 
 
 #: Signals that end the program, and the message.
-ENDINGS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    ENDINGS[signal.SIGHUP] = "hung up"
 
 
-def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the program and exit.
 
     The exit code is 0 on success, 1 if something failed, 2 for wrong usage, and 128 plus its
@@ -80,7 +83,7 @@ def main(args: Sequence[str] | None = None, prog_name: str = "mlr") -> None:
     """
     try:
         with _ended_by_signals():
-            code = cli.main(args, prog_name=prog_name, standalone_mode=False)
+            code = cli.main(args, prog_name="mlr", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -112,11 +115,11 @@ def _failed(cause: str, code: int = 1) -> int:
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """Let signals end the program in the block, unless they are ignored."""
-    before = {}
-    for name in ENDINGS:
-        number = getattr(signal, name, None)  # Windows has fewer
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, _end)
+    before = {
+        number: signal.signal(number, _end)
+        for number in ENDINGS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
@@ -131,10 +134,9 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     modules turn it into other errors, and threads blocked on a slow disk would have to be joined.
     """
     try:
-        for name in ENDINGS:  # a second signal must not start this again
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        for each in ENDINGS:  # a second signal must not start this again
+            signal.signal(each, signal.SIG_IGN)
         discard_unfinished()
-        os.write(2, f"\nmlr: {ENDINGS[signal.Signals(number).name]}\n".encode())
+        os.write(2, f"\nmlr: {ENDINGS[signal.Signals(number)]}\n".encode())
     finally:  # even where memory is gone
         os._exit(128 + number)

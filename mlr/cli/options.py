@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from mlr.utils.executor import Executor
     from mlr.utils.options import Option
-    from mlr.utils.progress import ConsoleReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,6 +35,14 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 
+def number(
+    name: str, least: int, most: int | None = None, *, default: int, help: str
+) -> Callable[[Command], Command]:
+    """Return an option that is an integer from ``least`` to ``most``."""
+    limits = click.IntRange(least, most)
+    return click.option(name, type=limits, default=default, show_default=True, help=help)
+
+
 cluster = click.option(
     "--cluster",
     metavar="ADDRESS",
@@ -47,19 +54,11 @@ threads = click.option(
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
 skip_existing = click.option("--skip-existing", is_flag=True, help="Skip existing outputs.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-quality = click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    default=95,
-    show_default=True,
-    help="Of JPEG and WebP files; with 100 WebP keeps every pixel.",
+quality = number(
+    "--quality", 1, 100, default=95, help="Of JPEG and WebP files; with 100 WebP keeps every pixel."
 )
-png_level = click.option(
-    "--png-level",
-    type=click.IntRange(0, 9),
-    default=4,
-    show_default=True,
-    help="Compression level of PNG files: 1 is quick, 9 small.",
+png_level = number(
+    "--png-level", 0, 9, default=4, help="Compression level of PNG files: 1 is quick, 9 small."
 )
 eyes = click.option(
     "--eyes",
@@ -70,26 +69,19 @@ eyes = click.option(
 )
 
 
-class _Face(click.ParamType):  # type: ignore[type-arg]  # older versions take none
-    """all, largest, or the rank of a face in size."""
-
-    name = "face"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> str | int:
-        if value in ("all", "largest") or isinstance(value, int):
-            return str(value) if isinstance(value, str) else value
-        if str(value).isdecimal() and int(value) >= 1:
-            return int(value)
-        self.fail(f"{value!r}: expected all, largest, or a number from 1", parameter, context)
+def _face(context: click.Context, parameter: click.Parameter, value: str) -> str | int:
+    if value in ("all", "largest"):
+        return value
+    if value.isdecimal() and int(value) >= 1:
+        return int(value)
+    raise click.BadParameter(f"{value!r}: expected all, largest, or a number from 1")
 
 
 def face(default: str) -> Callable[[Command], Command]:
     """Return the option ``--face``."""
     return click.option(
         "--face",
-        type=_Face(),
+        callback=_face,
         default=default,
         show_default=True,
         metavar="all|largest|N",
@@ -142,38 +134,44 @@ style = click.option(
 
 
 def of_settings(*settings: type) -> Callable[[Command], Command]:
-    """Return the options of some dataclasses; those of the same name are one option."""
+    """Return the options of dataclasses; fields of the same name become one option."""
     from mlr.utils.options import options_of
 
+    known: dict[str, Option] = {}
+    defaults: dict[str, list[str]] = {}
+    for one in settings:
+        owner = one.__name__.removesuffix("Options").lower()
+        for name, (option, default) in options_of(one).items():
+            known.setdefault(name, option)
+            text = option.default or ("" if default is None else f"{owner} {default:g}")
+            defaults.setdefault(name, []).append(text)
+
+    found = []
+    for name, option in known.items():
+        default = ", ".join(dict.fromkeys(filter(None, defaults[name])))
+        types = {int: click.IntRange(option.least), Path: OUTPUT}  # other ranges need the recipe
+        decorator = click.option(
+            f"--{name.replace('_', '-')}",
+            type=types.get(option.type, option.type),
+            metavar=option.metavar,
+            help=option.help + (f"  [default: {default}]" if default else ""),
+        )
+        found.append(decorator)
+    return _all_of(*found)
+
+
+def _all_of(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
-        found: dict[str, list[tuple[Option, str]]] = {}
-        for one in settings:
-            owner = one.__name__.removesuffix("Options").lower()
-            for name, (known, default) in options_of(one).items():
-                text = known.default or ("" if default is None else f"{owner} {default:g}")
-                found.setdefault(name, []).append((known, text))
-        for name, several in reversed(found.items()):
-            command = _option(name, several)(command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
         return command
 
     return decorate
 
 
-def _option(name: str, several: list[tuple[Option, str]]) -> Callable[[Command], Command]:
-    first = several[0][0]
-    default = ", ".join(dict.fromkeys(text for _, text in several if text))
-    known_types = {int: click.IntRange(first.least), Path: OUTPUT}  # other ranges need the recipe
-    return click.option(
-        f"--{name.replace('_', '-')}",
-        type=known_types.get(first.type, first.type),
-        metavar=first.metavar,
-        help=first.help + (f"  [default: {default}]" if default else ""),
-    )
-
-
 def training_data(output: str) -> Callable[[Command], Command]:
     """Return DATA, the output file and the options that say which statistics are wanted."""
-    decorators = [
+    return _all_of(
         click.argument("data", type=LOCATION, nargs=-1, required=True),
         click.option("-o", "--output", type=OUTPUT, required=True, help=output),
         click.option(
@@ -200,45 +198,65 @@ def training_data(output: str) -> Callable[[Command], Command]:
         click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: neutral]"),
         target("Expression to learn; may be repeated.  [default: all]"),
         cluster,
-    ]
-
-    def decorate(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
+    )
 
 
-@contextmanager
-def executor(
-    cluster: str | None, report: ConsoleReport, memory: str | None = None
-) -> Iterator[Executor | None]:
-    """Yield the executor that ``--cluster`` asks for, or None."""
-    if cluster is None:
-        yield None
-        return
-    from mlr.cluster import connect
-    from mlr.utils.memory import memory_limit
+class Run:
+    """A run of a command: its report, its duration, and how it ends."""
 
-    with connect(cluster, report, None if memory is None else memory_limit(memory)) as found:
-        yield found
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
+        import warnings
+
+        from mlr.utils.progress import ConsoleReport
+
+        warnings.filterwarnings("ignore", module="PIL")  # odd metadata
+        self.as_json = as_json
+        self.report = ConsoleReport(0 if quiet else 2 if verbose else 1)
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    def finish(self, result: dict[str, Any], message: str) -> int:
+        """Print the result if JSON is wanted, the summary to stderr; return the exit code."""
+        failures = self.report.failures
+        if self.as_json:
+            result["failures"] = [{"path": str(path), "cause": cause} for path, cause in failures]
+            print_json(result)
+        self.report.note(message + self.report.failure_summary())
+        return 1 if failures else 0
+
+    def finish_writing(self, written: Sequence[Path], message: str) -> int:
+        """`finish` a command that wrote files."""
+        if self.report.verbosity > 1:
+            for path in written:
+                self.report.note(f"wrote {path}")
+        paths = [str(path) for path in written]
+        result = {"written": paths, "skipped": self.report.skipped, "seconds": self.seconds}
+        return self.finish(result, message)
 
 
-def verbosity(command: Command) -> Command:
-    """Add ``-q`` and ``-v``."""
-    command = click.option("-q", "--quiet", is_flag=True, help="Print failures alone.")(command)
-    return click.option("-v", "--verbose", is_flag=True, help="Print details too.")(command)
+def reported(function: Callable[..., int]) -> Callable[..., int]:
+    """Add ``--json``, ``-q`` and ``-v``; pass a `Run`, and with ``--cluster`` its executor."""
 
+    @click.option("-v", "--verbose", is_flag=True, help="Print details too.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print failures alone.")
+    @wraps(function)
+    def command(*, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
+        run = Run(as_json, quiet, verbose)
+        if (cluster := keywords.pop("cluster", None)) is None:
+            return function(run=run, **keywords)
+        from mlr.cluster import connect
+        from mlr.utils.memory import memory_limit
 
-def console(quiet: bool, verbose: bool) -> ConsoleReport:
-    """Return a report that writes to stderr."""
-    import warnings
+        memory = keywords.get("memory")
+        limit = None if memory is None else memory_limit(memory)
+        with connect(cluster, run.report, limit) as executor:
+            return function(run=run, executor=executor, **keywords)
 
-    from mlr.utils.progress import ConsoleReport
-
-    warnings.filterwarnings("ignore", module="PIL")  # odd metadata
-    return ConsoleReport(0 if quiet else 2 if verbose else 1)
+    return as_json(command)
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -246,27 +264,3 @@ def print_json(result: dict[str, Any]) -> None:
     import json  # here, for every help would wait for it
 
     click.echo(json.dumps(result))
-
-
-def finish_writing(
-    report: ConsoleReport, written: Sequence[Path], seconds: float, what: str, as_json: bool
-) -> int:
-    """`finish` a command that wrote files."""
-    if report.verbosity > 1:
-        for path in written:
-            report.note(f"wrote {path}")
-    result = {
-        "written": [str(path) for path in written],
-        "skipped": report.skipped,
-        "seconds": seconds,
-    }
-    return finish(report, result if as_json else None, what)
-
-
-def finish(report: ConsoleReport, result: dict[str, Any] | None, what: str) -> int:
-    """Print the result as JSON if there is one, the summary to stderr, and return the exit code."""
-    if result is not None:
-        result["failures"] = [{"path": str(p), "cause": c} for p, c in report.failures]
-        print_json(result)
-    report.note(what + report.failure_summary())
-    return 1 if report.failures else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,11 +78,8 @@ def _targets(
 @options.threads
 @options.skip_existing
 @options.force
-@options.as_json
-@options.verbosity
-def synthesize(
-    model: Path, cluster: str | None, as_json: bool, quiet: bool, verbose: bool, **keywords: Any
-) -> int:
+@options.reported
+def synthesize(model: Path, run: options.Run, **keywords: Any) -> int:
     """Change the expression of the faces in FACES, files or folders.
 
     Images of the model's size, and all with --resize, are aligned faces. Others are photographs:
@@ -94,15 +90,11 @@ def synthesize(
     from mlr.synthesis.files import synthesize
     from mlr.utils.progress import counted
 
-    report = options.console(quiet, verbose)
-    start = time.perf_counter()
-    with options.executor(cluster, report) as executor:
-        written = synthesize(load_model(model), executor=executor, report=report, **keywords)
-    seconds = time.perf_counter() - start
+    written = synthesize(load_model(model), report=run.report, **keywords)
     folders = sorted({str(path.parent) for path in written})
     more = f" and {len(folders) - 1} more" if folders[1:] else ""
     where = f" to {folders[0]}{more}" if folders else ""
-    what = f"{counted(len(written), 'image')} written{where} in {seconds:.1f} s"
-    if report.skipped:
-        what += f"; {report.skipped} skipped, as they exist"
-    return options.finish_writing(report, written, seconds, what, as_json)
+    message = f"{counted(len(written), 'image')} written{where} in {run.seconds:.1f} s"
+    if run.report.skipped:
+        message += f"; {run.report.skipped} skipped, as they exist"
+    return run.finish_writing(written, message)

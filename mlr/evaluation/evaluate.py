@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mlr.core.model import Model
 from mlr.errors import DataError, ImageError
-from mlr.evaluation.report import Outputs, ReportWriter, Style, check_report
+from mlr.evaluation.report import ReportWriter, Style, check_report
 from mlr.evaluation.scores import PairScores, by_expression, identity_distance, score, summarize
 from mlr.io.files import located
 from mlr.io.images import Pixels, read_image
@@ -41,21 +41,18 @@ def evaluate(
     model : Model
         The model to evaluate.
     data : path
-        Folder of pairs in any of the layouts; ``testA``/``testB`` are preferred.
+        Folder of pairs, as for `mlr.train`; ``testA``/``testB`` are preferred.
     source : str, optional
         Folder of the source images; by default that of the training.
     target : sequence of str
         Expressions to evaluate; by default all that both the model and the data have.
     style : float or mapping of str to float, optional
         Style of the outputs, as for `Model.synthesize`; by default the one that training chose.
-    executor : Executor, optional
-        Processes to run on, as for `mlr.train`; they see the same folder.
-    threads : int, optional
-        By default one for each processor.
+    executor, threads
+        As for `mlr.train`; the processes of an executor see the same folder.
     report_dir : path, optional
-        Folder for a contact sheet of each expression with its worst, median and best pairs, for
-        ``overview.png`` with all expressions of a few subjects, and for ``report.html``, a page
-        with all pairs.
+        Folder for contact sheets of the worst, median and best pairs, for ``overview.png`` with all
+        expressions of a few subjects, and for ``report.html``, a page with all pairs.
     force : bool
         Overwrite files in that folder.
     report : Report, optional
@@ -95,9 +92,9 @@ def evaluate(
         )
     if report_dir is not None:
         check_report(Path(report_dir), expressions, force=force)
-    outputs, scored = Outputs(model, style), list[PairScores]()
+    scored: list[PairScores] = []
     with limited(threads):
-        task = _Task(outputs, expressions)
+        task = (model, style, expressions)
         results = map_items(executor, _score_subject, pairs.subjects, task, BATCH)
         for found, failures in report.progress(results, len(pairs.subjects), "evaluating"):
             scored += found
@@ -106,38 +103,32 @@ def evaluate(
     if not scored:
         raise DataError(f"{data}: no pair could be evaluated")
     report.done += len(scored)
-    means = {name: summarize(of_one) for name, of_one in by_expression(scored).items()}
+    means = {name: summarize(its_pairs) for name, its_pairs in by_expression(scored).items()}
     if any(scores["same_person"] is None for scores in means.values()):
         report.note(f"note: measuring the identity of outputs {NEEDS}")
     if report_dir is not None:
-        writer = ReportWriter(Path(report_dir), outputs, pairs.subjects, force)
-        title = f"Evaluation on {data.resolve().name}"
+        subjects = {subject.name: subject for subject in pairs.subjects}
+        writer = ReportWriter(Path(report_dir), model, style, subjects, force)
         with limited(threads):
-            for path in writer.write(title, scored):
+            for path in writer.write(f"Evaluation on {data.resolve().name}", scored):
                 report.note(f"wrote {path}")
     return {"pairs": len(scored), "targets": means, **({} if style is None else {"style": style})}
 
 
-class _Task(NamedTuple):
-    """What to score, the same for every subject."""
-
-    outputs: Outputs
-    expressions: Sequence[str]
-
-
 def _score_subject(
-    subject: Subject, task: _Task
+    subject: Subject, task: tuple[Model, Style, Sequence[str]]
 ) -> tuple[list[PairScores], list[tuple[Path, str]]]:
     """Return the scores of a subject's expressions, and the images that failed with the cause."""
     scored: list[PairScores] = []
     failures: list[tuple[Path, str]] = []
-    size = task.outputs.model.shape[1:]
+    model, style, expressions = task
+    size = model.shape[1:]
     try:
         source = _read(subject.source, size)
     except ImageError as error:
         return [], [(subject.source, str(error))]
     distance = identity_distance(source)
-    for name in task.expressions:
+    for name in expressions:
         if name not in subject.targets:
             continue
         try:
@@ -145,7 +136,7 @@ def _score_subject(
         except ImageError as error:
             failures.append((subject.targets[name], str(error)))
             continue
-        output = task.outputs.of(source, name)
+        output = model.synthesize(source, name, style=style)
         scores = score(output, target), score(source, target)
         scored.append(PairScores(subject.name, name, *scores, distance(output)))
     return scored, failures

@@ -21,21 +21,11 @@ GRID = 16  # frequencies along an axis that the sharpness is measured at
 
 
 class MeanFace(NamedTuple):
-    """The mean source face and its outputs.
+    """The mean source face and its outputs, (channels, height, width)."""
 
-    Attributes
-    ----------
-    source : ndarray of float32, shape (channels, height, width)
-        In [0, 1].
-    outputs : dict of (float or None) to ndarray of float32, shape (channels, height, width)
-        For each style, None for the default; not clipped.
-    motion : ndarray of float32, shape (2, height, width)
-        (dy, dx) in pixels, at the default style: the output at q shows source(q + motion(q)).
-    """
-
-    source: Floats
-    outputs: dict[float | None, Floats]
-    motion: Floats
+    source: Floats  # in [0, 1]
+    outputs: dict[float | None, Floats]  # by style, None for the default; not clipped
+    motion: Floats  # (2, height, width) at the default style: output q shows source(q + motion(q))
 
 
 def appearance_of(model: Model, expression: str) -> Appearance | None:
@@ -48,7 +38,7 @@ def mean_face(model: Model, expression: str) -> MeanFace | None:
     """Return the mean source face and its outputs, None without registration.
 
     The mean of the sources is known in the frame of the expression. The inverse of the mean motion
-    moves it into the frame of the sources; from there on it is treated like any other face.
+    warps it into the frame of the sources.
     """
     appearance = appearance_of(model, expression)
     if appearance is None:
@@ -115,35 +105,26 @@ def sharpness(model: Model, expression: str) -> Float:
     which one is at least half of the highest.
     """
     weights = _taps(model, expression)
-    frequencies = 2 * np.pi * np.fft.fftfreq(GRID)
-    gains = [
-        np.abs(np.einsum("ckyx,k->cyx", weights, wave)).mean(axis=0)
-        for fy in frequencies
-        for fx in frequencies
-        if max(abs(fy), abs(fx)) >= np.pi / 2
-        for wave in [np.exp(1j * (model.receptive_field.taps @ np.array([fy, fx])))]
-    ]
+    along = 2 * np.pi * np.fft.fftfreq(GRID)
+    grid = np.array(
+        [(fy, fx) for fy in along for fx in along if max(abs(fy), abs(fx)) >= np.pi / 2]
+    )
+    waves = np.exp(1j * (grid @ model.receptive_field.taps.T))
+    gains = [np.abs(np.einsum("ckyx,k->cyx", weights, wave)).mean(axis=0) for wave in waves]
     return np.mean(gains, axis=0, dtype=np.float64)
 
 
 def at(model: Model, expression: str, x: int, y: int) -> dict[str, Float]:
-    """Return all coefficients of one pixel.
+    """Return ``weights`` (channels, taps) and ``bias`` (channels,) of one pixel.
 
-    Returns
-    -------
-    dict of str to ndarray of float64
-        ``weights``: (channels, taps); ``bias``: (channels,); with registration ``mean`` and
-        ``spread`` of the residual: (channels,).
+    With registration also ``mean`` and ``spread`` of the residual, (channels,).
     """
     _, height, width = model.shape
     if not (0 <= x < width and 0 <= y < height):
         raise OptionError(f"there is no pixel {x},{y} in {width}x{height} px")
-    found = {
-        "weights": _taps(model, expression)[:, :, y, x],
-        "bias": bias(model, expression)[:, y, x],
-    }
-    appearance = appearance_of(model, expression)
-    if appearance is not None:
+    weights, biases = _taps(model, expression), bias(model, expression)
+    found = {"weights": weights[:, :, y, x], "bias": biases[:, y, x]}
+    if (appearance := appearance_of(model, expression)) is not None:
         found["mean"] = appearance.mean[:, y, x].astype(np.float64)
         found["spread"] = appearance.spread[:, y, x].astype(np.float64)
     return found

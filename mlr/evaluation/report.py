@@ -1,39 +1,49 @@
-"""The files of a report: contact sheets, an overview and a page of all pairs."""
+"""The files of a report: contact sheets, an overview and a page of all pairs.
+
+The page is ``report.html`` with its placeholders, ``[[name]]``, filled. It needs no other file and
+no network.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from mlr._version import __version__
 from mlr.core.model import Model
-from mlr.evaluation.report_page import choose_pictured, render_page
-from mlr.evaluation.scores import PairScores, as_rgb8, by_expression
-from mlr.evaluation.sheet import ERROR_GAIN, draw_sheet, pair_pictures
+from mlr.evaluation.scores import PairScores, as_rgb8, by_expression, summarize
 from mlr.io.files import check_free, replacing
-from mlr.io.images import Pixels, read_image, write_image
+from mlr.io.images import Pixels, read_image, resized, write_image
 from mlr.io.pairs import Subject
 from mlr.io.provenance import new_record, to_exif
+from mlr.utils.progress import counted, listed
 from mlr.utils.threads import ordered_map
 
 Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
 
 PAGE = "report.html"
-FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256")
+FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256", "style")
 SHOWN = 3  # pairs of each kind on a contact sheet: worst, median, best
-
-
-class Outputs(NamedTuple):
-    """A model and the style of its outputs."""
-
-    model: Model
-    style: Style
-
-    def of(self, source: Pixels, expression: str) -> Pixels:
-        """Return the output for a source image."""
-        return self.model.synthesize(source, expression, style=self.style)
+CELL = 192  # smallest side of a picture on a sheet; small ones are enlarged
+_GAP, _CAPTION, _INK, _PAPER = 8, 22, (40, 40, 40), (250, 250, 250)
+PICTURED = 300  # pairs shown with pictures: a page of some 10 MB, which a phone still opens
+SIDE = 256  # largest side of a picture, in pixels
+QUALITY = 90  # of the pictures, JPEG: WebP is a quarter smaller and takes ten times as long
+ERROR_GAIN = 3  # in the picture of the error a third of the data range is white
+BINS = 24
+DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2, "same_person": 2}
 
 
 def check_report(folder: Path, expressions: Sequence[str], *, force: bool) -> None:
@@ -42,32 +52,20 @@ def check_report(folder: Path, expressions: Sequence[str], *, force: bool) -> No
         check_free(folder / name, force=force)
 
 
-@dataclass(frozen=True)
-class ReportWriter:
-    """Writes a report.
-
-    Attributes
-    ----------
-    folder : Path
-        Folder to write to.
-    outputs : Outputs
-        The model and the style.
-    subjects : sequence of Subject
-        Their files.
-    force : bool
-        Overwrite existing files.
-    """
+class ReportWriter(NamedTuple):
+    """Writes a report."""
 
     folder: Path
-    outputs: Outputs
-    subjects: Sequence[Subject]
+    model: Model
+    style: Style
+    subjects: Mapping[str, Subject]  # by their names
     force: bool
 
     def write(self, title: str, pairs: Sequence[PairScores]) -> Iterator[Path]:
         """Write all files; yield their paths."""
         groups = by_expression(pairs)
-        for name, of_one in groups.items():
-            yield self._write_picture(name, self._contact_sheet(name, of_one), name)
+        for name, its_pairs in groups.items():
+            yield self._write_picture(name, self._contact_sheet(name, its_pairs), name)
         names, first = list(groups), next(iter(groups.values()))
         overview = self._overview(names, sorted(pair.subject for pair in first)[:SHOWN])
         yield self._write_picture("overview", overview, ", ".join(names))
@@ -76,7 +74,9 @@ class ReportWriter:
         )
         chosen = choose_pictured(ranked)
         pictures = ordered_map(lambda index: self._pictures(ranked[index]), chosen)
-        page = render_page(title, self._facts(), ranked, zip(chosen, pictures, strict=True))
+        summary = self.model.summary() | ({} if self.style is None else {"style": self.style})
+        facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
+        page = render_page(title, facts, ranked, zip(chosen, pictures, strict=True))
         with replacing(self.folder / PAGE, force=self.force) as file:
             file.write(page.encode())
         yield self.folder / PAGE
@@ -88,52 +88,235 @@ class ReportWriter:
             (f"{rank}: {pair.subject}, MSE {pair.output['mse']:.4f}", self._pictures(pair))
             for rank, pair in _worst_median_best(ranked)
         ]
-        title, (model, style) = f"output: {expression}", self.outputs
-        if style is not None:
-            chosen = model.styles_of(style, [expression])[expression]
+        title = f"output: {expression}"
+        if self.style is not None:
+            chosen = self.model.styles_of(self.style, [expression])[expression]
             title += f", style {'by default' if chosen is None else f'{chosen:g}'}"
         return draw_sheet(["input", title, "target", f"error x{ERROR_GAIN}"], rows)
 
-    def _overview(self, expressions: Sequence[str], subjects: Sequence[str]) -> Pixels:
+    def _overview(self, expressions: Sequence[str], names: Sequence[str]) -> Pixels:
         """Return the inputs of some subjects with all their outputs."""
         rows = []
-        for name in subjects:
-            source = read_image(self._files[name].source).pixels
-            images = (source, *(self.outputs.of(source, each) for each in expressions))
-            rows.append(("", [as_rgb8(image) for image in images]))
+        for name in names:
+            source = read_image(self.subjects[name].source).pixels
+            outputs = [self.model.synthesize(source, e, style=self.style) for e in expressions]
+            rows.append(("", [as_rgb8(image) for image in (source, *outputs)]))
         return draw_sheet(["input", *expressions], rows)
 
     def _write_picture(self, name: str, sheet: Pixels, expression: str) -> Path:
         """Write a picture of outputs, with its provenance."""
-        path, (model, style) = self.folder / f"{name}.png", self.outputs
-        exif = to_exif(new_record(expression, 1, model.sha256, style))
+        path = self.folder / f"{name}.png"
+        exif = to_exif(new_record(expression, 1, self.model.sha256, self.style))
         write_image(path, sheet, exif=exif, force=self.force)
         return path
 
     def _pictures(self, pair: PairScores) -> list[Pixels]:
         """Return input, output, target and error of a pair as 8-bit colour."""
-        files = self._files[pair.subject]
+        files = self.subjects[pair.subject]
         source = read_image(files.source).pixels
         target = read_image(files.targets[pair.expression]).pixels
-        return pair_pictures(source, self.outputs.of(source, pair.expression), target)
-
-    def _facts(self) -> dict[str, object]:
-        """Return what the page tells about the model."""
-        summary = self.outputs.model.summary()
-        facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
-        return facts | ({} if self.outputs.style is None else {"style": self.outputs.style})
-
-    @cached_property
-    def _files(self) -> dict[str, Subject]:
-        return {subject.name: subject for subject in self.subjects}
+        output = self.model.synthesize(source, pair.expression, style=self.style)
+        return pair_pictures(source, output, target)
 
 
 def _worst_median_best(ranked: Sequence[PairScores]) -> Iterator[tuple[str, PairScores]]:
     """Yield up to `SHOWN` pairs of each kind out of those ranked by error, each pair once."""
-    shown = min(SHOWN, -(-len(ranked) // 3))
-    middle, last = (len(ranked) - shown) // 2, len(ranked) - shown
+    shown, count = min(SHOWN, -(-len(ranked) // 3)), len(ranked)
+    middle = (count - shown) // 2
     ranks = dict.fromkeys(range(middle, middle + shown), "median")
-    ranks |= dict.fromkeys(range(last, len(ranked)), "best")
+    ranks |= dict.fromkeys(range(count - shown, count), "best")
     ranks |= dict.fromkeys(range(shown), "worst")
-    for index in sorted(ranks):
-        yield ranks[index], ranked[index]
+    for index, rank in sorted(ranks.items()):
+        yield rank, ranked[index]
+
+
+def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
+    """Draw 8-bit pictures of the same size, below heads and each row below its caption, if any."""
+    times = max(1, -(-CELL // rows[0][1][0].shape[1]))  # a whole number
+    pictures = [[each.repeat(times, 0).repeat(times, 1) for each in row] for _, row in rows]
+    height, width, _ = pictures[0][0].shape
+    columns = max(len(row) for row in pictures)
+    caption_heights = [_CAPTION if caption else 0 for caption, _ in rows]
+    bottom = _GAP + _CAPTION + sum(caption_heights) + len(rows) * (height + _GAP)
+    sheet = PIL.Image.new("RGB", (_GAP + columns * (width + _GAP), bottom), _PAPER)
+    draw = PIL.ImageDraw.Draw(sheet)
+    font = PIL.ImageFont.load_default(size=15)
+    for column, text in enumerate(heads):
+        draw.text((_GAP + column * (width + _GAP), _GAP), text, _INK, font)
+    top = _GAP + _CAPTION
+    for (caption, _), caption_height, row in zip(rows, caption_heights, pictures, strict=True):
+        draw.text((_GAP, top), caption, _INK, font)
+        for column, picture in enumerate(row):
+            corner = (_GAP + column * (width + _GAP), top + caption_height)
+            sheet.paste(PIL.Image.fromarray(picture), corner)
+        top += caption_height + height + _GAP
+    return np.asarray(sheet)
+
+
+def render_page(
+    title: str,
+    facts: Mapping[str, object],
+    pairs: Sequence[PairScores],
+    pictures: Iterable[tuple[int, Sequence[Pixels]]],
+) -> str:
+    """Return the page of all pairs, in their order, with facts about the model.
+
+    ``pictures`` are indices of pairs with their input, output, target and error, 8-bit colour.
+    """
+    shown = {index: [_data_uri(each) for each in images] for index, images in pictures}
+    groups = by_expression(pairs)
+    pictured = "Choose a pair to see its pictures."
+    if len(shown) < len(pairs):
+        pictured = (
+            f"This page holds pictures of {len(shown)} of the {len(pairs)} pairs, those with a "
+            "link: for each expression the worst, the best and evenly spaced ones between."
+        )
+    parts = {
+        "generator": f"mlr {__version__}",
+        "title": escape(title),
+        "summary": f"{counted(len(pairs), 'pair')}, {counted(len(groups), 'expression')}",
+        "facts": "".join(
+            f"<dt>{escape(name)}</dt><dd>{escape(listed(fact))}</dd>"
+            for name, fact in facts.items()
+        ),
+        "scores": "".join(_score_rows(name, its_pairs) for name, its_pairs in groups.items()),
+        "histograms": "".join(_histogram(name, its_pairs) for name, its_pairs in groups.items()),
+        "pictured": pictured,
+        "options": "".join(f"<option>{escape(name)}</option>" for name in groups),
+        "pairs": "".join(_pair_row(index, pair) for index, pair in enumerate(pairs)),
+        "gain": str(ERROR_GAIN),
+        "pictures": json.dumps(shown, indent=0),
+    }
+    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    # In one pass, so that names that look like placeholders stay.
+    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], template)
+
+
+def pair_pictures(source: Pixels, output: Pixels, target: Pixels) -> list[Pixels]:
+    """Return input, output, target and error of a pair as 8-bit colour.
+
+    The error is the absolute difference, averaged over channels: black for none, then red and
+    yellow, white for 1 / `ERROR_GAIN` of the data range and more.
+    """
+    source, output, target = map(as_rgb8, (source, output, target))
+    error = np.abs(output.astype(np.float32) - target).mean(axis=2) / 255 * ERROR_GAIN
+    ramp = [np.clip(3 * error - step, 0, 1) for step in range(3)]
+    return [source, output, target, np.rint(np.dstack(ramp) * 255).astype(np.uint8)]
+
+
+def choose_pictured(pairs: Sequence[PairScores], limit: int = PICTURED) -> list[int]:
+    """Return the indices of up to ``limit`` of the pairs, the same number for each expression.
+
+    Of an expression, they are evenly spaced in the order given, with both ends.
+    """
+    ranks: dict[str, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        ranks.setdefault(pair.expression, []).append(index)
+    chosen: list[int] = []
+    # The expression with the fewest pairs first, so that others get what it does not use.
+    for done, indices in enumerate(sorted(ranks.values(), key=len)):
+        share = min(len(indices), max(1, (limit - len(chosen)) // (len(ranks) - done)))
+        steps = np.rint(np.linspace(0, len(indices) - 1, share)).astype(int)
+        chosen += [indices[step] for step in steps]
+    return sorted(chosen)
+
+
+def _score_rows(name: str, pairs: Sequence[PairScores]) -> str:
+    """Return the rows of an expression and of its unchanged inputs."""
+    means = summarize(pairs)
+    copied = means.pop("copy_input")
+    return (
+        f'<tr><td>{escape(name)}</td><td class="less">{len(pairs)}</td>{_mean_cells(means)}</tr>\n'
+        '<tr class="copy"><td>&emsp;copy of the input</td><td class="less"></td>'
+        f"{_mean_cells(copied)}</tr>\n"
+    )
+
+
+def _mean_cells(scores: Mapping[str, Any]) -> str:
+    """Return the cells of the whole image, each region, and the identity."""
+    cells = ""
+    for name, value in scores.items():
+        for measure, mean in (value if isinstance(value, dict) else {name: value}).items():
+            group = " class=group" if measure in ("mse", "same_person") else ""
+            cells += f"<td{group}>{_number(mean, DIGITS[measure])}</td>"
+    return cells
+
+
+def _pair_row(index: int, pair: PairScores) -> str:
+    """Return the row of a pair, each cell with its value to sort by."""
+    own, copy_mse = pair.output, pair.copy["mse"]
+    ratio = own["mse"] / copy_mse if copy_mse else math.nan
+    name, expression = escape(pair.subject), escape(pair.expression)
+    title = f"{name}, {expression}, MSE {own['mse']:.5f}"
+    cells = _cell(own["mse"], DIGITS["mse"]) + _cell(ratio, 2)
+    for value, measure in (  # narrow screens leave these out
+        (own["face"]["mse"], "mse"),
+        (own["mouth"]["mse"], "mse"),
+        (own["psnr"], "psnr"),
+        (own["ssim"], "ssim"),
+        (own["sharpness"], "sharpness"),
+        (math.nan if pair.same_person is None else pair.same_person, "same_person"),
+    ):
+        cells += _cell(value, DIGITS[measure], " class=less")
+    return (
+        f'<tr data-id="{index}" data-title="{title}"><td data-value="{name}">{name}</td>'
+        f'<td data-value="{expression}">{expression}</td>{cells}</tr>\n'
+    )
+
+
+def _cell(value: float, digits: int, kind: str = "") -> str:
+    spelt = repr(value).replace("inf", "Infinity").replace("nan", "NaN")  # as JavaScript does
+    return f'<td{kind} data-value="{spelt}">{_number(value, digits)}</td>'
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None or math.isnan(value):
+        return "&ndash;"
+    return "&infin;" if math.isinf(value) else f"{value:.{digits}f}"
+
+
+def _histogram(expression: str, pairs: Sequence[PairScores]) -> str:
+    """Return a histogram of the errors as SVG, those of the unchanged inputs as an outline."""
+    errors = np.array([[pair.output["mse"], pair.copy["mse"]] for pair in pairs])
+    largest = float(errors.max()) or 1.0
+    counts = [np.histogram(column, BINS, (0, largest))[0] for column in errors.T]
+    highest = max(int(count.max()) for count in counts)
+    width, height, left, bottom = 320, 150, 30, 130
+    right = width - 10
+    step, unit = (right - left) / BINS, (bottom - 12) / highest
+    bars = "".join(
+        f'<rect class="ours" x="{left + k * step + 0.5:.1f}" y="{bottom - n * unit:.1f}" '
+        f'width="{step - 1:.1f}" height="{n * unit:.1f}"/>'
+        for k, n in enumerate(counts[0])
+        if n
+    )
+    outline = f"M{left},{bottom}" + "".join(
+        f"V{bottom - n * unit:.1f}H{left + (k + 1) * step:.1f}" for k, n in enumerate(counts[1])
+    )
+    means = errors.mean(axis=0)
+    label = (
+        f"{expression}: mean squared errors of {counted(len(pairs), 'output')}, "
+        f"mean {means[0]:.5f}; of the unchanged inputs {means[1]:.5f}"
+    )
+    return (
+        f"<figure><figcaption>{escape(expression)}</figcaption>"
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+        f'{bars}<path class="copied" d="{outline}V{bottom}"/>'
+        f'<line class="axis" x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
+        f'<text x="{left - 4}" y="20" text-anchor="end">{highest}</text>'
+        f'<text x="{left - 4}" y="{bottom}" text-anchor="end">0</text>'
+        f'<text x="{left}" y="{height - 4}">0</text>'
+        f'<text x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">MSE</text>'
+        f'<text x="{right}" y="{height - 4}" text-anchor="end">{largest:.4f}</text>'
+        "</svg></figure>\n"
+    )
+
+
+def _data_uri(pixels: Pixels) -> str:
+    height, width, _ = pixels.shape
+    scale = SIDE / max(height, width)
+    if scale < 1:
+        pixels = resized(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

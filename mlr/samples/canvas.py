@@ -19,6 +19,7 @@ from mlr.core.alignment import EYES
 
 Array = npt.NDArray[Any]  # of float32; colour images have the shape (3, height, width)
 
+LIT = 0.92  # intensity of light on eyes and teeth
 EYE_X = (EYES[1][0] - EYES[0][0]) / 2  # distance of an eye from the axis of the face
 
 
@@ -84,18 +85,17 @@ def whole(size: int) -> Grid:
 
 def bump(u: Array) -> Array:
     """Return a bell curve: close to exp(-u**2), exactly 0 beyond 2.83."""
-    b = u * u
+    b = u * u  # operations in place are up to a fifth faster, here and below
     b *= -0.125
     b += 1
-    np.maximum(b, 0, out=b)
-    return power_8(b)
+    return power_8(np.maximum(b, 0, out=b))
 
 
 def power_8(a: Array) -> Array:
     """Return the eighth power, with the same bytes on every machine."""
     a = a * a
-    for _ in range(2):
-        a *= a
+    a *= a
+    a *= a
     return a
 
 
@@ -108,9 +108,7 @@ def ramp(d: Array, width: float) -> Array:
     """Return a linear edge: 0 where ``d`` < -width/2, 1 where ``d`` > width/2."""
     r = d * (1 / width)
     r += 0.5
-    np.maximum(r, 0, out=r)
-    np.minimum(r, 1, out=r)
-    return r
+    return np.minimum(np.maximum(r, 0, out=r), 1, out=r)
 
 
 def smooth(d: Array, width: float) -> Array:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import Array, Grid, Surface, band, bump, layer, over, ramp, smooth
-from mlr.samples.geometry import Brow, Eye, Face
+from mlr.samples.canvas import LIT, Array, Grid, Surface, band, bump, layer, over, ramp, smooth
+from mlr.samples.expressions import Brow, Eye, Face
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import fade, noise1
 
@@ -14,41 +14,31 @@ LASH = (0.018, 0.012, 0.010)
 IRIS = 0.0345  # radius; an iris is 11.7 mm wide, pupils are 63 mm apart
 
 
-def _lids(g: Grid, e: Eye) -> tuple[Array, Array, Array]:
-    """Return u, from -1 at the inner to 1 at the outer corner, and the curves of both lids."""
-    u = (g.x - e.x) * (e.side / e.half)
-    u2 = np.minimum(u * u, 1.0)
-    flat = 1.0 - u2
-    axis = e.y + 0.0035 - e.tilt * u - 0.004 * np.maximum(-u - 0.6, 0)
-    upper = axis - (e.upper + 0.0035) * flat * (1 + 0.45 * u2) * (1 - 0.10 * u)
-    lower = axis + (e.lower - 0.0035) * flat * (1 + 0.35 * u2) * (1 + 0.16 * u)
-    return u, upper, lower
-
-
-def draw_eye(image: Array, face: Grid, p: Subject, e: Eye, light: float) -> None:
+def draw_eye(image: Array, face: Grid, p: Subject, e: Eye) -> None:
     """Paint one eye with its lids and lashes onto the lit face."""
     g = face.crop(e.x - 0.13, e.x + 0.13, e.y - 0.11, e.y + 0.09)
     view = g.of(image)
-    u, upper, lower = _lids(g, e)
-    edge = 1.3 * g.px
+    u = (g.x - e.x) * (e.side / e.half)  # -1 at the inner, 1 at the outer corner
+    u2 = np.minimum(u * u, 1.0)
+    axis = e.y + 0.0035 - e.tilt * u - 0.004 * np.maximum(-u - 0.6, 0)
+    upper = axis - (e.upper + 0.0035) * (1.0 - u2) * (1 + 0.45 * u2) * (1 - 0.10 * u)
+    lower = axis + (e.lower - 0.0035) * (1.0 - u2) * (1 + 0.35 * u2) * (1 + 0.16 * u)
     within = smooth(1.06 - np.abs(u), 0.2)
-    _lid_skin(view, g, p, e, u, upper)
-    ball = band(g.y, upper, lower, edge)
+    _lid_skin(view, g, e, u, upper)
+    ball = band(g.y, upper, lower, 1.3 * g.px)
     r = np.sqrt((g.x - e.x) ** 2 + (g.y - e.y) ** 2)
     # the eyeball curves back at both corners and is shaded by the upper lid
     shade = (1.0 - 0.38 * u * u) * (0.55 + 0.45 * smooth(g.y - upper - 0.010, 0.026))
-    sclera = layer(SCLERA) * (shade * light)
+    sclera = layer(SCLERA) * (shade * LIT)
     sclera[1:] *= 1 - 0.22 * np.maximum(np.abs(u) - 0.5, 0) * 2
     over(view, ball, sclera)
-    _iris(view, g, p, e, r, ball, shade, light)
+    _iris(view, g, p, e, r, ball, shade)
     caruncle = bump((u + 0.93) * 7) * bump((g.y - e.y - 0.005 - e.tilt) * 90) * within
-    over(view, 0.6 * caruncle, (0.42 * light, 0.17 * light, 0.15 * light))
+    over(view, 0.6 * caruncle, (0.42 * LIT, 0.17 * LIT, 0.15 * LIT))
     _lashes(view, g, p, e, u, upper, lower, within)
 
 
-def _iris(
-    view: Array, g: Grid, p: Subject, e: Eye, r: Array, ball: Array, shade: Array, light: float
-) -> None:
+def _iris(view: Array, g: Grid, p: Subject, e: Eye, r: Array, ball: Array, shade: Array) -> None:
     edge = max(1.3 * g.px, 0.004)
     disc = ramp(IRIS - r, edge) * ball
     rim = smooth(r - 0.82 * IRIS, 0.5 * IRIS)
@@ -59,7 +49,7 @@ def _iris(
         fibre = noise1(p.strands[:64], angle + 24) * (r * (1 / IRIS))
         glow = glow * (1 + 0.10 * fibre)
     ring = bump((r - 1.5 * p.pupil) * 110)
-    tone = glow * (1 - 0.62 * rim) * (1 + 0.25 * ring) * (0.55 + 0.45 * shade) * light
+    tone = glow * (1 - 0.62 * rim) * (1 + 0.25 * ring) * (0.55 + 0.45 * shade) * LIT
     over(view, disc, layer(p.iris) * tone)
     over(view, ramp(p.pupil - r, edge) * ball, (0.006, 0.005, 0.005))
     lx, ly = p.light[0], p.light[1]
@@ -72,7 +62,7 @@ def _iris(
     over(view, 0.16 * faint * ball, (0.9, 0.92, 0.95))
 
 
-def _lid_skin(view: Array, g: Grid, p: Subject, e: Eye, u: Array, upper: Array) -> None:
+def _lid_skin(view: Array, g: Grid, e: Eye, u: Array, upper: Array) -> None:
     """Shade the fold above the eye and the lid below it."""
     wide = max(0.0055, 0.85 * g.px)
     fold = upper - e.fold * (1 - 0.25 * u * u) + 0.006 * np.maximum(np.abs(u) - 0.6, 0)
@@ -101,8 +91,8 @@ def _lashes(
     wide_low = max(0.0042, 0.85 * g.px)
     low = bump((g.y - lower - 0.003) * (1 / wide_low)) * (0.0042 / wide_low)
     over(view, (0.34 + 0.25 * p.lashes) * low * within, tuple(c * 0.30 for c in p.skin))
-    wet = bump((g.y - lower + 0.001) * (1 / 0.0032)) * within
     if g.px < 0.006:
+        wet = bump((g.y - lower + 0.001) * (1 / 0.0032)) * within
         over(view, 0.25 * wet, (0.62, 0.42, 0.38))
 
 
@@ -152,12 +142,11 @@ def draw_glasses(image: Array, g: Grid, p: Subject, f: Face) -> None:
         shadow = bump((d + 0.002 - 0.35 * (c.y > cy) * 0.02) * (1 / (2.2 * rim)))
         view *= 1 - 0.22 * shadow * (c.y > cy)
         over(view, 0.94 * ramp(rim * 0.5 - np.abs(d), 1.4 * g.px), metal)
+        c = g.crop_side(side, 0.187 + half, p.width + 0.01, -0.06, 0.04)
+        arm = ramp(rim * 0.6 - np.abs(c.y + 0.012), 1.4 * g.px)
+        over(c.of(image), 0.9 * arm, metal)
     c = g.crop(-0.1, 0.1, -0.06, 0.06)
     arch = c.y - (-0.012 + 2.2 * c.x * c.x)
     bridge = ramp(rim * 0.5 - np.abs(arch), 1.4 * g.px)
     bridge *= ramp(0.187 - half + 0.004 - np.abs(c.x), 0.008)
     over(c.of(image), 0.94 * bridge, metal)
-    for side in (-1, 1):
-        c = g.crop_side(side, 0.187 + half, p.width + 0.01, -0.06, 0.04)
-        arm = ramp(rim * 0.6 - np.abs(c.y + 0.012), 1.4 * g.px)
-        over(c.of(image), 0.9 * arm, metal)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlr.samples.canvas import Array, Grid, Surface, blob, bump, layer, over, smooth
-from mlr.samples.geometry import Face
+from mlr.samples.expressions import Face
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import fade, noise1, noise2
 
@@ -116,15 +116,13 @@ class Hair:
             curls += 0.16 * np.abs(g.of(noise2(p.lattice, self.size, 58))) - 0.30
             straight = straight * (1 - c.curl) + curls * c.curl
         # sheen where the hair faces the light, broken up by locks
-        lx, ly = p.light[0], p.light[1]
+        lx, ly, _ = p.light
         up = bump((g.y + 0.30 + 0.4 * g.x * g.x) * 8) + 0.55 * bump((g.y - 0.12) * 5)
         sheen = up * (1 + 0.9 * lx * np.sign(g.x) * np.minimum(np.abs(g.x) * 4, 1))
         level = (0.62 - 0.25 * ly) + straight + 0.55 * sheen * np.clip(0.5 + 0.6 * lock, 0, 1.4)
         level -= 0.25 * smooth(g.y - 0.30, 0.5)
         level = np.maximum(level, 0.12)
-        col: Array = layer(p.hair) * level
-        col += 0.018 * np.maximum(level - 0.8, 0)
-        return col
+        return layer(p.hair) * level + 0.018 * np.maximum(level - 0.8, 0)
 
     def draw_back(self, image: Array) -> None:
         """Paint the hair behind the head, in its own shadow."""
@@ -155,13 +153,12 @@ def draw_beard(s: Surface, g: Grid, p: Subject, f: Face, size: int) -> None:
         ax, ay = g.x * (1 / 0.345), (g.y - 0.06) * (1 / (m.y - 0.06 + 0.05))
         d = ax * ax * (0.75 + 0.25 * ax * ax) + ay * ay - 1.0 + 0.05 * rough
         mask = p.beard * smooth(d, 0.42) * smooth(g.y - 0.04, 0.12)
-    lip = m.y - m.open_up - m.lip_upper
-    base = f.nose[1] + 0.042
-    mid = (lip + base) / 2
+    lip, base = m.y - m.open_up - m.lip_upper, f.nose[1] + 0.042
     # as wide as the mouth, lower at its corners, thin under the nose
     out = np.abs(g.x - m.x)
+    middle = (lip + base) / 2
     bow = 0.012 + 1.5 * out * out
-    stache = bump((g.y - mid - bow) * (1 / max(0.013, (lip - base) * 0.52)))
+    stache = bump((g.y - middle - bow) * (1 / max(0.013, (lip - base) * 0.52)))
     stache = stache * smooth(m.half * 1.02 - out, 0.07)
     stache *= 1 - 0.55 * bump(out * 36)
     chin = blob(g, f.chin_x, f.chin - 0.055, 0.105, 0.062)
@@ -175,8 +172,7 @@ def draw_beard(s: Surface, g: Grid, p: Subject, f: Face, size: int) -> None:
     grain = noise2(p.lattice[:, ::-1], size, 42 if long else 120, 130)
     grain += 0.6 * noise2(p.lattice[::-1], size, 70 if long else 150, 156)
     mask *= np.clip(0.95 + 0.085 * grain, 0.3, 1.05)
-    tint = layer(p.hair) * (0.85 + 0.12 * grain)
-    tint += 0.05 * layer(p.skin)
+    tint = layer(p.hair) * (0.85 + 0.12 * grain) + 0.05 * layer(p.skin)
     over(s.albedo, np.minimum(mask, 0.97), tint)
     s.gloss *= 1 - 0.85 * np.minimum(mask, 1.0)
     if long:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, power_8, ramp, smooth
-from mlr.samples.expressions import Shot
-from mlr.samples.geometry import Eye, Face
+from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, power_8, smooth
+from mlr.samples.expressions import Eye, Face, Shot
 from mlr.samples.mouth import Lips
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import blur, noise1, noise2
@@ -18,17 +17,13 @@ def outline(g: Grid, p: Subject, f: Face) -> Array:
     v = g.y - mid_y
     low = np.maximum(v, 0) * (1 / (f.chin - mid_y))
     high = np.minimum(v, 0) * (1 / 0.66)
-    t = np.clip(low, 0, 1.2)
-    taper = 1 - (1 - p.jaw) * smooth(t - 0.60, 0.80)
-    taper = taper - 0.03 * (high * high) * 4
-    fuller = 0.012 * (f.cheek[0] + f.cheek[1]) * bump((g.y - 0.24) * 6)
-    half = p.width * taper + fuller
+    up2 = high * high
+    taper = 1 - (1 - p.jaw) * smooth(np.clip(low, 0, 1.2) - 0.60, 0.80) - 0.03 * up2 * 4
+    half = p.width * taper + 0.012 * (f.cheek[0] + f.cheek[1]) * bump((g.y - 0.24) * 6)
     middle = f.middle + (f.chin_x - f.middle) * np.clip(low, 0, 1)
     across = (g.x - middle) / half
-    low2 = low * low
-    firm = 0.32 + 0.30 * p.square
+    low2, firm = low * low, 0.32 + 0.30 * p.square
     down = low2 * ((1 - firm) + firm * low2)
-    up2 = high * high
     return across * across + (down + up2 * (0.55 + 0.45 * up2))
 
 
@@ -59,8 +54,7 @@ def relief(g: Grid, p: Subject, f: Face, e: Array) -> Array:
         )
     _raise(h, g, (0.010 * k, 0.0, -0.24, 0.16, 0.09))  # forehead
     h += _nose(g, p, f)
-    chin_y = f.chin - 0.072
-    groove = my + f.mouth.open_down + f.mouth.lip_lower + 0.030
+    chin_y, groove = f.chin - 0.072, my + f.mouth.open_down + f.mouth.lip_lower + 0.030
     _raise(
         h,
         g,
@@ -88,8 +82,7 @@ def _nose(g: Grid, p: Subject, f: Face) -> Array:
     rise = rise * rise * (1.9 - 0.9 * rise)
     fall = smooth(ny + 0.036 - g.y, 0.062)
     profile = (0.014 * smooth(g.y + 0.09, 0.12) + 0.048 * rise) * fall
-    spread = 0.040 + 0.009 * rise
-    ridge = bump((g.x - nx * rise) / spread) * profile
+    ridge = bump((g.x - nx * rise) / (0.040 + 0.009 * rise)) * profile
     ball = 0.024 * blob(g, nx, ny + 0.004, 0.036, 0.033)
     return (ridge + ball) * (p.relief * p.nose_high)
 
@@ -134,14 +127,12 @@ def creases(s: Surface, g: Grid, p: Subject, f: Face) -> None:
 def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
     """Carve the fold from a wing of the nose around a corner of the mouth."""
     m = f.mouth
-    corner = m.corners[0 if side < 0 else 1]
-    y0, y1 = f.nose[1] - 0.006 - f.flare, m.y + corner * 0.6 + 0.055
+    y0, y1 = f.nose[1] - 0.006 - f.flare, m.y + m.corners[side > 0] * 0.6 + 0.055
     x0 = side * f.nose[0] * 0.7 + f.ala * 1.30
     x1 = side * m.x + m.half + 0.036
     c = g.crop(-0.34, 0.34, y0 - 0.03, y1 + 0.05)
     t = (c.y - y0) * (1 / (y1 - y0))
-    out = x0 + (x1 - x0) * t * (1.8 - 0.8 * t)
-    at = side * c.x - out
+    at = side * c.x - (x0 + (x1 - x0) * t * (1.8 - 0.8 * t))
     ends = smooth(t - 0.16, 0.40) * smooth(0.86 - t, 0.50)
     _groove(s, c, at, ends, 0.020, 0.66 * min(1.2, strength))
     # the cheek bulges above the fold
@@ -150,10 +141,9 @@ def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
 
 def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
     """Carve the bag under an eye and crow's feet."""
-    low = e.y + e.lower
     c = g.crop(e.x - 0.14, e.x + 0.14, -0.06, 0.13)
     u = (c.x - e.x) * (1 / e.half)
-    bow = 0.018 * (1 - 0.8 * u * u)
+    low, bow = e.y + e.lower, 0.018 * (1 - 0.8 * u * u)
     _groove(s, c, c.y - (low + 0.008 + bow), bump(u * 1.15), 0.010, 0.40 * e.bag)
     s.height[c.box] += 0.005 * e.bag * bump((c.y - (low + 0.007 + 0.4 * bow)) * 90) * bump(u * 1.3)
     if e.feet > 0.05:
@@ -167,19 +157,17 @@ def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
 
 def skin(g: Grid, p: Subject, f: Face, size: int) -> Array:
     """Return the reflectance of the skin: blush, dark eye sockets, mottling and freckles."""
-    rest = 1.0 - 0.62 * (p.skin[1] < 0.12)
     red = 0.5 * blob(g, f.nose[0], f.nose[1], 0.05, 0.045)
     red += 0.28 * blob(g, f.chin_x, f.chin - 0.06, 0.08, 0.05)
     for i, side in enumerate((-1, 1)):
         glow = p.blush * (0.62 + 0.2 * f.cheek[i])
         red += glow * blob(g, side * 0.245, 0.165 - 0.015 * f.cheek[i], 0.095, 0.075)
         red += 0.35 * blob(g, side * EYE_X, 0.0, 0.11, 0.06)
-    red *= 0.30 * rest
+    red *= 0.30 * (1.0 - 0.62 * (p.skin[1] < 0.12))
     left, right = (blob(g, x, 0.012, 0.095, 0.055) for x in (-EYE_X, EYE_X))
-    dark = 0.16 * (left + right)
     mottle = 0.020 * noise2(p.lattice, size, 11) + 0.016 * noise2(p.lattice, size, 47)
     mottle += 0.018 * noise2(p.lattice, size, 140)
-    shade = 1.0 + mottle - dark
+    shade = 1.0 + mottle - 0.16 * (left + right)
     a = np.empty((3, size, size), np.float32)
     for c, loss in enumerate((0.10, 0.52, 0.46)):
         a[c] = (shade - loss * red) * p.skin[c]
@@ -208,8 +196,7 @@ def light_up(s: Surface, px: float, p: Subject, shot: Shot) -> Array:
     lx, ly, lz = p.light[0] + shot.light[0], p.light[1] + shot.light[1], p.light[2]
     facing = (lz - gx * lx - gy * ly) * nz
     # hollows receive less ambient light
-    hollow = blur(h, 0.042) - h
-    ambient = np.clip(1.0 - 9.0 * hollow, 0.35, 1.25) * s.open
+    ambient = np.clip(1.0 - 9.0 * (blur(h) - h), 0.35, 1.25) * s.open
     ambient *= (0.30 * p.fill) * (0.72 + 0.28 * (gy * nz + nz))
     direct = 0.5 + 0.5 * s.open
     out = np.empty_like(s.albedo)
@@ -229,13 +216,8 @@ def light_up(s: Surface, px: float, p: Subject, shot: Shot) -> Array:
 
 def face_layer(g: Grid, p: Subject, f: Face, lips: Lips, e: Array) -> Surface:
     """Return the surface of the face with its lips."""
-    size = e.shape[0]
-    s = Surface(
-        height=relief(g, p, f, e),
-        albedo=skin(g, p, f, size),
-        open=np.ones_like(e),
-        gloss=np.full_like(e, 0.55 * p.gloss),
-    )
+    gloss = np.full_like(e, 0.55 * p.gloss)
+    s = Surface(relief(g, p, f, e), skin(g, p, f, len(e)), np.ones_like(e), gloss)
     tip = 0.6 * blob(g, f.nose[0], f.nose[1] - 0.01, 0.04, 0.05)
     s.gloss += 0.5 * p.gloss * (tip + blob(g, 0.0, -0.2, 0.16, 0.07))  # and forehead
     creases(s, g, p, f)
@@ -246,10 +228,8 @@ def face_layer(g: Grid, p: Subject, f: Face, lips: Lips, e: Array) -> Surface:
 
 def _cast_shadows(s: Surface, g: Grid, p: Subject, f: Face) -> None:
     """Darken the shadows of nose, brows and lower lip."""
-    nx, ny = f.nose
-    away = -0.05 * p.light[0]
-    s.open *= 1 - 0.34 * blob(g, nx + away, ny + 0.056, 0.055, 0.020)
-    m = f.mouth
+    (nx, ny), m = f.nose, f.mouth
+    s.open *= 1 - 0.34 * blob(g, nx - 0.05 * p.light[0], ny + 0.056, 0.055, 0.020)
     s.open *= 1 - 0.28 * blob(g, m.x, m.y + m.open_down + m.lip_lower + 0.016, 0.075, 0.016)
     for side, eye in zip((-1, 1), f.eyes, strict=True):
         s.open *= 1 - 0.25 * blob(g, side * 0.135, -0.035, 0.06, 0.030)
@@ -263,12 +243,6 @@ def _cast_shadows(s: Surface, g: Grid, p: Subject, f: Face) -> None:
         s.open *= 1 - 0.85 * hole
         s.albedo *= 1 - 0.65 * hole
         # crease of the wing of the nose
-        out = side * (c.x - nx * 0.8) - f.ala * 1.28
-        bowed = out + 9.0 * (c.y - ny - 0.018 + f.flare) ** 2
+        bowed = side * (c.x - nx * 0.8) - f.ala * 1.28 + 9.0 * (c.y - ny - 0.018 + f.flare) ** 2
         wing = bump((c.y - ny - 0.020 + f.flare) * 34)
         s.open *= 1 - 0.38 * bump(bowed * 90) * wing
-
-
-def skin_mask(e: Array, px: float) -> Array:
-    """Return the mask of the head, given its `outline`."""
-    return ramp((1.0 - e) * 0.2, 1.6 * px)

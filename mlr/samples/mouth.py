@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlr.samples.canvas import Array, Grid, Surface, band, bump, layer, over, ramp, smooth
-from mlr.samples.geometry import Mouth
+from mlr.samples.canvas import LIT, Array, Grid, Surface, band, bump, layer, over, ramp, smooth
+from mlr.samples.expressions import Mouth
 from mlr.samples.subjects import Subject
 
 TEETH = (0.80, 0.74, 0.64)
@@ -18,8 +18,7 @@ def _roll(y: Array, top: Array, bottom: Array, peak: float) -> Array:
     thick = np.maximum(bottom - top, 1e-4)
     v = np.clip((y - top) / thick, 0, 1)
     v = v + (0.5 - peak) * 4 * v * (1 - v) * 0.6
-    roll: Array = 4 * v * (1 - v) * thick
-    return roll
+    return 4 * v * (1 - v) * thick
 
 
 class Lips:
@@ -37,9 +36,8 @@ class Lips:
         almond = flat * (0.75 + 0.25 * x2)
         opening = almond + m.round * (oval - almond)
         left, right = m.corners
-        side = smooth(x, 1.2)
-        corner = left + (right - left) * side
-        bend = np.minimum(x2, 1.0) * (0.62 + 0.38 * x2)
+        corner = left + (right - left) * smooth(x, 1.2)
+        bend = x2 * (0.62 + 0.38 * x2)
         # the line between closed lips is slightly lower in the middle
         rest = 0.0032 * (bump(x * 3.0) - 0.6 * bump((np.abs(x) - 0.42) * 3.6)) * (1 - 0.6 * m.press)
         self.line = line = m.y + corner * bend + rest
@@ -62,22 +60,21 @@ class Lips:
         lower = band(g.y, self.line, self.lower_out, soft)
         roll = _roll(g.y, self.upper_out, self.line, 0.62) * 0.62
         s.height += p.relief * (roll + _roll(g.y, self.line, self.lower_out, 0.45) * 0.62)
-        tone = 1.0 + 0.10 * bump(self.x * 2.0)
         over(s.albedo, 0.88 * upper, tuple(c * 0.80 for c in p.lips))
         over(s.albedo, 0.82 * lower, p.lips)
-        s.albedo *= 1 + (tone - 1) * lower
+        s.albedo *= 1 + 0.10 * bump(self.x * 2.0) * lower
         s.gloss += (0.25 * upper + 0.9 * lower) * p.gloss
         # closed lips meet in a soft dark line with pits at its ends
         wide = max(0.0048, 0.8 * g.px)
         depth = (0.0048 / wide) * (0.62 + 0.2 * m.press)
-        within = smooth(1.06 - np.abs(self.x), 0.16)
-        closed = m.open_down < 0.02
-        s.open *= 1 - depth * bump((g.y - self.line) * (1 / wide)) * within * closed
+        if m.open_down < 0.02:
+            within = smooth(1.06 - np.abs(self.x), 0.16)
+            s.open *= 1 - depth * bump((g.y - self.line) * (1 / wide)) * within
         corner_y = np.where(self.x < 0, m.y + m.corners[0], m.y + m.corners[1])
         pit = bump((np.abs(self.x) - 1.0) * 9) * bump((g.y - corner_y) * (1 / 0.011))
         s.open *= 1 - 0.40 * pit
 
-    def inside(self, image: Array, light: float) -> None:
+    def inside(self, image: Array) -> None:
         """Paint the opening with teeth and tongue onto the lit face."""
         m, g = self.m, self.g
         if m.open_up + m.open_down < 0.002:
@@ -90,9 +87,9 @@ class Lips:
             tongue = bump((g.x - m.x) * (1 / (0.62 * m.half))) * depth
             tongue *= bump((g.y - (m.y + m.open_down * 1.05)) * (1 / (0.36 * m.open_down)))
             over(view, 0.75 * hole * tongue, TONGUE)
-        self._teeth(view, hole, light)
+        self._teeth(view, hole)
 
-    def _teeth(self, view: Array, hole: Array, light: float) -> None:
+    def _teeth(self, view: Array, hole: Array) -> None:
         m, g = self.m, self.g
         x = g.x - m.x
         # teeth form an arch: they look narrower and darker towards the sides
@@ -101,7 +98,7 @@ class Lips:
         split = np.abs(index - np.floor(index) - 0.5) * 2  # 1 between two teeth
         fine = min(1.0, max(0.0, 0.0235 / g.px / 2.5 - 0.6))
         seam = 1 - 0.20 * fine * np.maximum(split * 5 - 4, 0) ** 2
-        dim = np.clip(1.12 - 0.75 * far * far, 0.25, 1.0) * seam * light
+        dim = np.clip(1.12 - 0.75 * far * far, 0.25, 1.0) * seam * LIT
         if m.teeth_upper > 0.012:
             curve = m.y - m.open_up + m.teeth_upper + (self.line - m.y) * 0.75
             tip = curve - fine * 0.0025 * np.maximum(split * 3 - 2, 0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlr.samples.canvas import Array, Grid, blob, bump, layer, over, ramp, smooth
-from mlr.samples.expressions import Shot
-from mlr.samples.geometry import Face
+from mlr.samples.expressions import Face, Shot
 from mlr.samples.subjects import Subject
 from mlr.samples.textures import noise1
 
@@ -14,8 +13,8 @@ from mlr.samples.textures import noise1
 def draw_backdrop(g: Grid, p: Subject, shot: Shot) -> Array:
     """Return a softly lit wall."""
     level = 0.86 + 0.10 * p.light[0] * g.x - 0.10 * g.y + 0.14 * blob(g, 0.0, 0.0, 0.5, 0.6)
+    wall: Array = layer(p.backdrop) * level
     warm = p.warmth + shot.warmth
-    wall: Array = layer(p.backdrop) * level.astype(np.float32)
     wall[0] *= 1 + warm
     wall[2] *= 1 - warm
     return wall
@@ -26,18 +25,14 @@ def draw_body(image: Array, g: Grid, p: Subject, f: Face) -> None:
     g = g.crop(-1.0, 1.0, 0.3, 1.0)
     view = g.of(image)
     neck = 0.250 + 0.050 * p.manly
-    half = neck + 1.4 * np.maximum(g.y - 0.60, 0) ** 2
-    edge = max(0.006, 1.5 * g.px)
-    d = half - np.abs(g.x - f.middle)
+    d = neck + 1.4 * np.maximum(g.y - 0.60, 0) ** 2 - np.abs(g.x - f.middle)
     round_ = np.clip(d * (1 / neck), 0, 1)
     level = 0.30 + 0.45 * round_ * (2 - round_) + 0.22 * p.light[0] * g.x / neck
-    under = smooth(g.y - f.chin - 0.01, 0.12) * 0.35 + 0.50
-    level = level * under
-    tendon = bump((np.abs(g.x) - 0.09 - 0.2 * (0.64 - g.y)) * 30)
-    level = level * (1 + 0.08 * tendon)
+    level = level * (smooth(g.y - f.chin - 0.01, 0.12) * 0.35 + 0.50)
+    level = level * (1 + 0.08 * bump((np.abs(g.x) - 0.09 - 0.2 * (0.64 - g.y)) * 30))  # tendons
     skin = layer(p.skin) * level
     skin[1:] *= 0.94
-    over(view, ramp(d, edge), skin)
+    over(view, ramp(d, max(0.006, 1.5 * g.px)), skin)
     top = 0.60 + 0.03 * p.collar - 0.30 * (np.abs(g.x) - 0.30)
     fabric = ramp(g.y - np.where(np.abs(g.x) < 0.18, 9.0, top), 0.012)
     weave = 0.55 + 0.12 * noise1(p.strands, g.x * 8 + g.y * 5 + 70)
@@ -73,5 +68,4 @@ def develop(light: Array, p: Subject, shot: Shot, size: int, rng: np.random.Gene
     shown += (0.8 * p.grain) * grain[1]
     shown *= 255
     shown += 0.5
-    image = np.clip(shown, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(image, 0, -1))
+    return np.ascontiguousarray(np.moveaxis(np.clip(shown, 0, 255).astype(np.uint8), 0, -1))

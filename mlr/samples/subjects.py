@@ -48,13 +48,6 @@ def _pick(rng: np.random.Generator, **odds: float) -> str:
     return names[min(int(np.searchsorted(cut, rng.random(), side="right")), len(names) - 1)]
 
 
-def _skin(tone: float) -> Colour:
-    """Return the skin colour at ``tone``, 0 (lightest) to 1 (darkest)."""
-    at = tone * (len(SKINS) - 1)
-    k = min(int(at), len(SKINS) - 2)
-    return _mix(SKINS[k], SKINS[k + 1], at - k)
-
-
 def _hair(rng: np.random.Generator, tone: float, age: float) -> Colour:
     if rng.random() < 0.9 * max(0.0, age - 0.55) * 2:
         return _mix(HAIRS["grey"], HAIRS["white"], float(rng.random()))
@@ -100,8 +93,10 @@ class Subject:
         woman = rng.random() < 0.5
         self.manly = manly = u(0.0, 0.3) if woman else u(0.65, 1.0)
         self.age = age = float(rng.uniform(0, 1) ** 1.4)
-        tone = float(rng.random() ** 1.25)
-        skin = _skin(tone)
+        tone = float(rng.random() ** 1.25)  # of the skin: 0 lightest, 1 darkest
+        at = tone * (len(SKINS) - 1)
+        k = min(int(at), len(SKINS) - 2)
+        skin = _mix(SKINS[k], SKINS[k + 1], at - k)
         warm = n(0, 0.04)
         # colours
         self.skin = skin = skin[0] * (1 + 0.4 * warm), skin[1], skin[2] * (1 - warm)

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from mlr.samples.canvas import Array, bump
 
+LATTICE, REACH = 48, 0.042  # of `blur`: points along a side, and the radius
+
 
 def fade(cell: float, px: float) -> float:
     """Return the contrast at which a texture with this cell size does not alias."""
@@ -23,8 +25,7 @@ def noise1(table: Array, s: Array) -> Array:
     i = whole_part.astype(np.int32)
     last = table.size - 1
     a = table.take(i & last)
-    noise: Array = a + f * (table.take((i + 1) & last) - a)
-    return noise
+    return a + f * (table.take((i + 1) & last) - a)
 
 
 @lru_cache(maxsize=64)
@@ -60,18 +61,10 @@ def noise2(table: Array, size: int, cells: int, across: int = 0) -> Array:
     return stretch(table[: cells + 1, : nx + 1] * kept, size, rounded=True)
 
 
-@lru_cache(maxsize=4)
-def _bells(n: int, reach: float) -> Array:
-    """Return the (n, n) matrix that smooths n values along a side with a bell curve."""
-    at = np.linspace(0, 1, n)
-    bells = bump((at[None, :] - at[:, None]) / reach)
-    bells /= bells.sum(axis=1, keepdims=True)
-    return bells.astype(np.float32)
-
-
-def blur(a: Array, reach: float) -> Array:
-    """Smooth an image with a bell curve whose radius is 0.04 or more, on a coarse lattice."""
-    n = 48
-    near = np.linspace(0, a.shape[0] - 1, n).round().astype(np.intp)
-    bells = _bells(n, reach)
-    return stretch(bells @ a[np.ix_(near, near)] @ bells.T, a.shape[0])
+def blur(a: Array) -> Array:
+    """Smooth an image with a bell curve of radius `REACH`, on a coarse lattice."""
+    at = np.linspace(0, 1, LATTICE)
+    bells = bump((at - at[:, None]) / REACH)
+    bells = (bells / bells.sum(axis=1, keepdims=True)).astype(np.float32)
+    near = np.linspace(0, len(a) - 1, LATTICE).round().astype(np.intp)
+    return stretch(bells @ a[np.ix_(near, near)] @ bells.T, len(a))

@@ -1,0 +1,168 @@
+"""Commands that look into models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlr.cli import options
+
+
+@click.command()
+@click.argument("model", type=options.FILE)
+@click.argument("data", type=options.LOCATION)
+@click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: as in training]")
+@options.target("Expression to evaluate; may be repeated.  [default: all]")
+@options.style
+@click.option(
+    "--report",
+    "report_dir",
+    type=options.OUTPUT,
+    help="Folder for report.html, which shows all pairs, and for pictures: the worst, median and "
+    "best pairs, and an overview.",
+)
+@options.cluster
+@options.threads
+@options.force
+@options.reported
+def evaluate(model: Path, run: options.Run, **keywords: Any) -> int:
+    """Measure the error of MODEL on the pairs of images in DATA, laid out as for training.
+
+    Prints MSE, PSNR, SSIM and sharpness of the whole image, of the face and of the mouth, also for
+    the unchanged input; with mlr[align] also the identity, the distance of the face embeddings of
+    output and input, which is mostly below 0.6 if both show the same subject.
+    """
+    from mlr.evaluation.evaluate import evaluate
+    from mlr.io.model_file import load_model
+    from mlr.utils.progress import counted
+
+    result = evaluate(load_model(model), report=run.report, **keywords)
+    if not run.as_json:
+        click.echo(_table(result))
+    return run.finish(result, f"{counted(result['pairs'], 'pair')} evaluated")
+
+
+_MSE, _SSIM, _SHARPNESS = ("mse", "MSE", 9, 5), ("ssim", "SSIM", 6, 3), ("sharpness", "sharp", 6, 2)
+#: Columns by region: measure, title, width, digits.
+_COLUMNS = {
+    "whole image": (("mse", "MSE", 8, 5), ("psnr", "PSNR", 7, 2), _SSIM, _SHARPNESS),
+    "face": (_MSE, _SSIM, _SHARPNESS),
+    "mouth": (_MSE, _SSIM, _SHARPNESS),
+    "": (("same_person", "identity", 9, 2),),
+}
+
+
+def _table(result: dict[str, Any]) -> str:
+    """Return a table of the scores: for each expression the outputs, then the unchanged inputs.
+
+    A line has 99 columns, or more if the name of an expression needs more than 21.
+    """
+    regions, titles = " " * 21, " " * 21
+    for region, columns in _COLUMNS.items():
+        regions += f"{region:>{sum(width for _, _, width, _ in columns)}}"
+        titles += "".join(f"{title:>{width}}" for _, title, width, _ in columns)
+    lines = [regions.rstrip(), titles]
+    for name, scores in result["targets"].items():
+        lines.append(_row(name, scores))
+        lines.append(_row("  copy of the input", scores["copy_input"]))
+    return "\n".join(lines)
+
+
+def _row(name: str, scores: dict[str, Any]) -> str:
+    line = f"{name:21}"
+    for region, columns in _COLUMNS.items():
+        for measure, _, width, digits in columns:
+            score = scores.get(region, scores)[measure]
+            line += f"{'-':>{width}}" if score is None else f"{score:{width}.{digits}f}"
+    return line
+
+
+@click.command()
+@click.argument("file", type=options.FILE)
+@options.as_json
+def info(file: Path, as_json: bool) -> int:
+    """Describe FILE, which is a model, statistics, an image or a clip.
+
+    Of an image that mlr synthesize wrote it prints the expression, its strength and the SHA-256 of
+    the model file.
+    """
+    from mlr.utils.progress import listed, printable
+
+    summary = _summary(file)
+    if as_json:
+        options.print_json(summary)
+        return 0
+    for name, value in summary.items():
+        lines = [listed(value)]
+        if name == "styles":
+            lines = [f"{expression}: {_style(style)}" for expression, style in value.items()]
+        for line in lines:
+            click.echo(printable(f"{name:18}{line}"))
+    return 0
+
+
+def _style(style: dict[str, Any] | None) -> str:
+    if style is None:
+        return "none, trained from fewer than 8 pairs"
+    groups = "one group"
+    if style["groups"] is not None:
+        groups = "groups about {:.2f} and {:.2f}".format(*style["groups"])
+    default = round(style["default"], 2)
+    return f"{style['explained']:.0%} of what varies, {groups}, default {default:g}"
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    """Return the description of a file of any kind."""
+    from mlr.io.clips import describe_clip, is_clip
+    from mlr.io.images import is_image
+    from mlr.io.model_file import load_model
+    from mlr.io.npz import meta_of
+    from mlr.io.provenance import describe_image
+    from mlr.io.statistics_file import load_statistics
+
+    if is_image(file):
+        return describe_image(file)
+    if is_clip(file):
+        return describe_clip(file)
+    if meta_of(file).get("kind") == "statistics":
+        return load_statistics(file).summary()
+    return load_model(file).summary()
+
+
+def _pixel(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        x, y = (int(part) for part in text.split(","))
+    except ValueError as error:
+        hint = "--at"
+        raise click.BadParameter(f"expected X,Y as 64,40, not {text!r}", param_hint=hint) from error
+    return x, y
+
+
+@click.command()
+@click.argument("model", type=options.FILE)
+@click.option("-o", "--output", type=options.OUTPUT, required=True, help="Folder for pictures.")
+@click.option(
+    "--at", metavar="X,Y", callback=_pixel, help="Draw the receptive field of this pixel alone."
+)
+@options.target("Expression to draw; may be repeated.  [default: all]")
+@options.force
+@options.reported
+def inspect(model: Path, output: Path, run: options.Run, **keywords: Any) -> int:
+    """Draw what MODEL has learnt: the mean face at several styles, its motion, templates, taps.
+
+    A model of the recipe paper has neither styles nor motion; where it changes a face and its bias
+    are drawn instead. Needs mlr[plot].
+    """
+    from mlr.evaluation.inspect import inspect
+    from mlr.io.model_file import load_model
+    from mlr.utils.progress import counted
+
+    result = inspect(load_model(model), output, **keywords)
+    message = f"{counted(len(result['pictures']), 'picture')} written to {output}"
+    return run.finish(result, message)
