@@ -51,8 +51,17 @@ def rounded(field: Floats) -> Floats:
 def resize_field(field: Floats, height: int, width: int) -> Floats:
     """Return a field for images of another size, in their pixels."""
     factors = np.array([height / field.shape[1], width / field.shape[2]], np.float32)
-    output = np.empty((len(field), height, width), np.float32)
-    kernels.enlarge(0, len(field), _contiguous(field), factors, output)
+    return _enlarged(field, height, width, factors)
+
+
+def enlarged(planes: Floats, height: int, width: int) -> Floats:
+    """Return planes (N, h, w) resized to (N, height, width), bilinear about pixel centres."""
+    return _enlarged(planes, height, width, np.ones(len(planes), np.float32))
+
+
+def _enlarged(planes: Floats, height: int, width: int, factors: Floats) -> Floats:
+    output = np.empty((len(planes), height, width), np.float32)
+    kernels.enlarge(0, len(planes), _contiguous(planes), factors, output)
     return output
 
 
