@@ -259,6 +259,7 @@ def finish_writing(
         "written": [str(path) for path in written],
         "skipped": report.skipped,
         "seconds": seconds,
+        **({"faces": report.faces} if report.faces else {}),
     }
     return finish(report, result if as_json else None, what)
 

@@ -46,6 +46,12 @@ def _targets(
 )
 @options.style
 @click.option(
+    "--region",
+    multiple=True,
+    type=click.Choice(["mouth", "eyes", "brows", "lower", "upper"]),
+    help="Part of the face to change; may be repeated.  [default: all of it]",
+)
+@click.option(
     "--resize",
     is_flag=True,
     help="Treat images as aligned faces, and resize them to the model's size.",

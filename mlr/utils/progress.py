@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlr.errors import MlrWarning
 
@@ -33,11 +33,14 @@ class Report:
         Files that failed, and the cause in one line.
     skipped : int
         Number of existing outputs that were skipped.
+    faces : list of dict
+        How the faces in the files fit those learned from, ready for JSON.
     """
 
     done: int = 0
     failures: list[tuple[Path, str]] = field(default_factory=list)
     skipped: int = 0
+    faces: list[dict[str, Any]] = field(default_factory=list)
     _reasons: Counter[str] = field(default_factory=Counter)
 
     def fail(self, path: Path, cause: str, output: Path | None = None) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mlr.core.regions import Region
 from mlr.core.registration.features import Features
 from mlr.core.registration.fields import halved, look_up, resize_field
 from mlr.core.registration.geometry import Geometry, weights_and_oval
-from mlr.core.regions import Region
 from mlr.kernels.blur import blur, gaussian
 from mlr.kernels.register import VALUES, gauss_newton, with_derivatives
 
@@ -82,15 +82,15 @@ class Template:
         self._half.refine(features.half, features.grey, field)
         return field
 
-    def correlation(
-        self, features: Features, field: Floats, region: Region | None = None
-    ) -> float:
+    def correlation(self, features: Features, field: Floats, region: Region | None = None) -> float:
         """Return the correlation of moved features with the template over a region or the oval.
 
         With redness or without, whichever is larger: light may have a colour.
         """
-        moved, fixed = (each[:, region if region is not None else self._oval]
-                        for each in self._planes(features, field))
+        moved, fixed = (
+            each[:, region if region is not None else self._oval]
+            for each in self._planes(features, field)
+        )
         moved = moved - moved.mean(axis=1, keepdims=True)
         fixed = fixed - fixed.mean(axis=1, keepdims=True)
         products, energy, wanted = (

@@ -8,8 +8,9 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
     D = k mask (ridge(x~) - x~ + l b + (s - s_0) (e c - share x~)),       x~ = x(p + W)
 
 where l is the light on the face and e that on its teeth. The mask is that of the frame, times the
-trust in the fit, see `mlr.core.registration.search`, and the regions to change. With P = invert(W), the motions of all
-expressions are N(y) = sum M(y + P(y)) on the face; n(q) = N(q + n(q)) follows them back, and
+trust in the fit, see `mlr.core.registration.search`, and the regions to change. With P = invert(W),
+the motions of all expressions are N(y) = sum M(y + P(y)) on the face; n(q) = N(q + n(q)) follows
+them back, and
 
     output(q) = x(q + n) + sum D(q + n + P(q + n))
 """
@@ -42,6 +43,7 @@ from mlr.core.registration.templates import LIGHTS, eye_white_of, light_of, ligh
 Floats = npt.NDArray[np.float32]
 Ridge = Callable[[str, Floats], Floats]  # an expression's regression of an image in its frame
 
+LOST = 0.1  # of the fit: a face that loses as much from one video frame to the next is searched
 OPENING = 0.4  # strength above which the style follows the strength
 
 
@@ -236,9 +238,10 @@ class Registered:
             Of the same face in the video frame before, which is followed.
         """
         features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
-        search = self.search
-        fit = search.find(features) if last is None else search.follow(features, last)
-        return Registration(image, features, fit)
+        fit = None if last is None else self.search.follow(features, last)
+        if fit is None or last is None or fit.value < last.value - LOST:
+            return Registration(image, features, self.search.find(features))
+        return Registration(image, features, fit.after(last))
 
     def part(
         self,
