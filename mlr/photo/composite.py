@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,7 @@ from mlr.core.model import LUMA, Changer, Model, WantedChange, check_strength
 from mlr.core.registration import fields
 from mlr.core.registration.search import STEADY, Fit
 from mlr.io.images import Pixels
+from mlr.kernels.fields import PLANES, enlarge_similar, move_and_add
 from mlr.photo.eyes import Eyes
 from mlr.photo.similarity import Box, Similarity, warp
 from mlr.photo.track import TrackedFace
@@ -38,7 +38,8 @@ Style = float | Mapping[str, float] | None
 
 FADE = 0.08  # share of the sides over which a change fades out towards the border of a crop
 LITTLE, MUCH = 0.05, 0.15  # of the data range: additions that keep all detail, and none
-TILE = 256  # side of the parts of a photograph that are changed at once, in pixels
+LOST, MOTION = 3, [4, 5]  # planes of a change, after those that are added
+TILE = 512  # side of the parts of a photograph that are changed at once, in pixels
 SPLINE_REACH = 8  # pixels; more distant ones weigh less than 1/40,000 in an interpolation
 EYE = 2  # pixels of the field around an eye whose mean says where it is
 ROUGH = 0.02  # of the crop's side: eyes this far from where registration finds them are corrected
@@ -172,79 +173,79 @@ class PhotoFace:
 
     def composite(self, result: Pixels, strength: float) -> None:
         """Change the face in the photograph, in place."""
-        change = self._change(strength)
-        to_photo = self._to_crop.inverse
-        for tile in _tiles(to_photo.bounds(*change.lost.shape), *result.shape[:2]):
-            moved = change.moved(self._pixels, self._to_crop, tile)
-            if moved is not None:
-                changed = result[tile.slices] + np.rint(moved * self._data_range)
+        planes = self._change(strength)
+        outline = self._to_crop.inverse.bounds(*planes.shape[:2])
+        for tile in _tiles(outline, *result.shape[:2]):
+            part = result[tile.slices]
+            change = changed_part(self._pixels, planes, self._to_crop, tile)
+            if change is not None:
+                changed = part + np.rint(change * self._data_range)
                 result[tile.slices] = np.clip(changed, 0, self._data_range).astype(result.dtype)
 
-    def _change(self, strength: float) -> CropChange:
-        _, height, width = self._crop.shape
-        motion = np.zeros((2, height, width), np.float32)
-        lost = np.zeros((height, width), np.float32)
+    def _change(self, strength: float) -> Floats:
+        """Return what `changed_part` needs, in pixels of the crop: (height, width, PLANES)."""
+        channels, height, width = self._crop.shape
+        planes = np.zeros((PLANES, height, width), np.float32)
         if self._face is None:
-            output = self._model.synthesize(self._matched, dict(self._wanted.shares), strength)
+            shares, regions = dict(self._wanted.shares), self._wanted.regions
+            output = self._model.synthesize(self._matched, shares, strength, region=regions)
             output = face_share(height, width)[..., None] * (output - self._matched)
             added = output.transpose(2, 0, 1) / self._gain
         else:
             # Fading the field rather than the output avoids a double image.
             change = self._face(strength).faded(_border_fade(height, width))
-            motion, added = change.motion, change.added / self._gain
+            planes[MOTION], added = change.motion, change.added / self._gain
             if self._to_crop.scale < 1:  # otherwise the crop has all detail
-                lost = _lost_detail(added)
+                planes[LOST] = _lost_detail(added)
         if self._grey_in_colour:
             added = np.tensordot(LUMA, added, 1)[None]
-        if lost.any():
-            added = added + lost * fields.warp(self._crop, motion)
-        return CropChange(added, lost, motion)
+        if planes[LOST].any():
+            added = added + planes[LOST] * fields.warp(self._crop, planes[MOTION])
+        planes[:channels] = added
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
-@dataclass(frozen=True, eq=False)
-class CropChange:
-    """The change of a crop: output(q) = (1 - lost(q)) photo(q + motion(q)) + added(q).
+def changed_part(pixels: Pixels, planes: Floats, to_crop: Similarity, tile: Box) -> Floats | None:
+    """Return how a tile of a photograph changes, in [-1, 1]; None if it does not.
 
-    Attributes
+    Parameters
     ----------
-    added : ndarray of float32, shape (channels, height, width)
-        In [0, 1], with what replaces lost detail.
-    lost : ndarray of float32, shape (height, width)
-        Share of the photograph that is replaced.
-    motion : ndarray of float32, shape (2, height, width)
-        (dy, dx) in pixels of the crop.
+    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
+        The photograph.
+    planes : ndarray of float32, shape (height, width, PLANES)
+        Of the crop: what is added, with what replaces lost detail, to each channel; the share of
+        the photograph that is lost (`LOST`); the motion (dy, dx) in pixels of the crop (`MOTION`).
+    to_crop : Similarity
+        From the photograph to the crop.
+    tile : Box
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns, channels)
+        (1 - lost) photo(q + motion) - photo(q) + added; exactly what is added where there is
+        neither motion nor loss.
     """
-
-    added: Floats
-    lost: Floats
-    motion: Floats
-
-    def moved(self, pixels: Pixels, to_crop: Similarity, tile: Box) -> Floats | None:
-        """Return how a tile of the photograph changes, in [-1, 1]; None if it does not.
-
-        Where there is neither motion nor loss, it is exactly what is added.
-        """
-        to_tile = to_crop.inverse.into(tile)
-        turned = (self.motion[1] + 1j * self.motion[0]) * to_tile.factor
-        planes = np.dstack([*self.added, self.lost, turned.imag, turned.real]).astype(np.float32)
-        planes = warp(planes, to_tile, *tile.size)
-        if not planes.any():
-            return None
-        added, lost, field = planes[..., :-3], planes[..., -3:-2], planes[..., -2:]
-        still = ~planes[..., -3:].any(axis=2)
-        if still.all():
-            return added
-        unit = np.float32(1 / np.iinfo(pixels.dtype).max)
-        wide = tile.grown(math.ceil(np.abs(field).max()) + SPLINE_REACH, *pixels.shape[:2])
-        photo = np.ascontiguousarray((pixels[wide.slices] * unit).transpose(2, 0, 1))
-        top, left = tile.top - wide.top, tile.left - wide.left
-        inner = Box(top, top + tile.size[0], left, left + tile.size[1]).slices
-        wide_field = np.zeros((2, *wide.size), np.float32)
-        wide_field[:, *inner] = field.transpose(2, 0, 1)
-        moved = fields.warp(photo, wide_field).transpose(1, 2, 0)[inner]
-        change: Floats = (1 - lost) * moved - photo.transpose(1, 2, 0)[inner]
-        change[still] = 0
-        return change + added
+    planes = planes.copy()
+    dy, dx = (planes[..., n] for n in MOTION)
+    turned = (dx + 1j * dy) / to_crop.factor
+    planes[..., MOTION] = np.stack([turned.imag, turned.real], axis=2)
+    if to_crop.scale < 1:
+        here = to_crop(complex(tile.left + 0.5, tile.top + 0.5)) - complex(0.5, 0.5)
+        factor = np.float32(to_crop.factor.real), np.float32(to_crop.factor.imag)
+        seen = np.empty((*tile.size, PLANES), np.float32)
+        enlarge_similar(planes, factor, np.array([here.imag, here.real], np.float32), seen)
+    else:
+        seen = warp(planes, to_crop.inverse.into(tile), *tile.size)
+    if not seen.any():
+        return None
+    reach = math.ceil(np.abs(seen[..., MOTION]).max()) + SPLINE_REACH
+    wide = tile.grown(reach, *pixels.shape[:2])
+    unit = np.float32(1 / np.iinfo(pixels.dtype).max)
+    around = np.ascontiguousarray((pixels[wide.slices] * unit).transpose(2, 0, 1))
+    corner = tile.top - wide.top, tile.left - wide.left
+    change = np.empty((pixels.shape[2], *tile.size), np.float32)
+    move_and_add(fields.coefficients(around), around, corner, seen, change)
+    return change.transpose(1, 2, 0)
 
 
 def eyes_found(model: Model, fit: Fit) -> EyePositions:

@@ -181,9 +181,7 @@ def synthesize(
     report.note_losses(outcome.loss for outcome in outcomes)
     shown = Counter(fit["shows"] for o in outcomes for fit in o.fits if fit.get("shown"))
     for name, count in shown.items():
-        report.note(
-            f"note: {counted(count, 'face')} with signs of {name} already, changed less"
-        )
+        report.note(f"note: {counted(count, 'face')} with signs of {name} already, changed less")
     _note_faces(report, [o.faces for o in outcomes if o.faces is not None], model)
     bare = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
     if bare:

@@ -46,11 +46,11 @@ PRICE = 0.01  # of unusual numbers, in correlation
 STEADY = np.float32(0.5)  # share of the last video frame in the fit of a clip
 STYLES = (-0.8, 1.2)  # of the templates of an expression
 
-#: Ramps from nothing to all. Of the fit: other pictures reach .44, aligned photographs .58 and more.
-#: Of the fit and the mean local correlation at the mouth: together .96 to 1.03 where a chin or a
-#: shadow was taken for the mouth, 1.09 and more elsewhere; on its own the mouth's is lower for dark
-#: skin. Of the local correlation. Of what the mouth's correlation loses when a face that shows an
-#: expression is registered to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
+#: Ramps from nothing to all. Of the fit: other pictures reach .44, aligned photographs .58. Of the
+#: sum of the fit and the mean local correlation at the mouth: .96 to 1.03 where a chin or a shadow
+#: was taken for the mouth, 1.09 and more elsewhere; the mouth's alone is low for dark skin, too. Of
+#: the local correlation. Of what the mouth's correlation loses when a face that shows an expression
+#: is registered to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
 FIT, MOUTH_FIT, LOCAL_FIT, SHOWN = (0.42, 0.50), (1.0, 1.1), (0.1, 0.35), (0.15, 0.45)
 LOCAL_SIGMA, TRUST_SIGMA = 5.0, 2.0  # blurs of the local correlation and of its ramp, half size
 
@@ -111,8 +111,8 @@ class Fit:
 
     def summary(self) -> dict[str, Any]:
         """Return a description of the fit, ready for JSON."""
-        shown = {} if self.expression is None else {"shows": self.expression, "shown": self.shown}
-        return {"fit": self.value, "trust": float(self.trust.max()), **shown}
+        shown = {} if self.expression is None else {"shows": self.expression, "shown": float(self.shown)}
+        return {"fit": float(self.value), "trust": float(self.trust.max()), **shown}
 
     def after(self, last: Fit) -> Fit:
         """Return the mean of this fit and of that of the video frame before, to steady a clip."""
