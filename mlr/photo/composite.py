@@ -105,7 +105,7 @@ class FrameChanger:
     def __call__(self, frame: tuple[Pixels, Sequence[TrackedFace]]) -> Pixels:
         """Return the changed video frame; faces change by their fades, one on top of another."""
         pixels, faces = frame
-        result = pixels.copy()
+        result = pixels.copy() if faces else pixels
         found: dict[int, PhotoFace] = {}
         for face in faces:
             last = self._last.get(face.track)

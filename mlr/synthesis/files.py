@@ -175,7 +175,7 @@ def synthesize(
             report.skipped += outcome.skipped
             for cause, path in outcome.failures:
                 report.fail(plan.source, cause, path)
-            _report_fits(report, plan.source, outcome.fits)
+            _report_fits(report, plan.source, outcome.fits if strength else [])
     written = [path for outcome in outcomes for path in outcome.written]
     report.done += len(written)
     report.note_losses(outcome.loss for outcome in outcomes)
