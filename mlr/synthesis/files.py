@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlr.core.model import Model, WantedChange, check_shares, check_strength, mix_name
+from mlr.core.model import Changer, Model, WantedChange, check_shares, check_strength, mix_name
 from mlr.core.registration.search import Fit
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.io.clips import change_clip, is_clip
@@ -56,6 +56,8 @@ def synthesize(
     eyes: str | Path | None = None,
     face: int | str = "all",
     animate: bool = False,
+    start: Target | None = None,
+    styles: tuple[float, float] | None = None,
     format: str | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
@@ -107,6 +109,10 @@ def synthesize(
     animate : bool
         Write an animation from the face to the expression and back: GIF, unless ``format`` or the
         suffix of ``output`` is that of WebP, PNG or ``frames``, a folder of PNG files.
+    start : str or mapping of str to float, optional
+        Expression, or mix of them, that animations begin with instead of the input.
+    styles : (float, float), optional
+        Styles that animations go through, at full strength.
     format : str, optional
         Suffix of the images to write, such as "jpg"; by default that of each input.
     quality : int
@@ -149,11 +155,18 @@ def synthesize(
         raise OptionError("--resize says that the images are aligned, --align that they are not")
     if not 1 <= quality <= 100 or not 0 <= png_level <= 9:
         raise OptionError("the quality must lie between 1 and 100, the PNG level between 0 and 9")
+    if (start is not None or styles is not None) and not animate:
+        raise OptionError("--start and --styles are for --animate")
+    if styles is not None and (style is not None or start is not None):
+        raise OptionError("--styles goes through styles; --style and --start do not go with it")
     finder = FaceFinder(eyes, face)
     suffix = _suffix(format, animate)
     report = report or Report()
     targets = _targets(model, target)
     model.styles_of(style, model.expressions)
+    for each in styles or ():
+        model.styles_of(each, model.expressions)
+    begin = None if start is None else model.shares_of(start)
     wanted = {name: model.change_of(each, style, region) for name, each in targets.items()}
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if executor is not None:  # its workers may have other working directories
@@ -164,7 +177,7 @@ def synthesize(
     aligned = True if resize else False if align else None
     settings = _Settings(
         *(model, targets, wanted, strength, style, region, finder, aligned),
-        *(animate, metadata, skip_existing, encoding),
+        *(animate, begin, styles, metadata, skip_existing, encoding),
     )
     outcomes: list[_Outcome] = []
     with limited(threads):
@@ -202,6 +215,8 @@ class _Settings:
     finder: FaceFinder
     aligned: bool | None  # whether images are aligned faces; None: those of the model's size are
     animate: bool
+    begin: dict[str, float] | None  # shares that an animation begins with
+    styles: tuple[float, float] | None  # that an animation goes through
     metadata: bool
     skip_existing: bool
     encoding: dict[str, Any]  # quality, png_level and force of `write_image`
@@ -215,9 +230,21 @@ class _Settings:
         aligned = size == self.size if self.aligned is None else self.aligned
         return self.finder.knows(file) or not aligned
 
-    def record(self, name: str) -> dict[str, Any] | None:
+    def moment(self, target: Target, share: float) -> tuple[Target, Style]:
+        """Return target and style after a share of the way of an animation."""
+        if self.styles is not None:
+            first, last = self.styles
+            return target, first + share * (last - first)
+        ways = (self.begin or {}, 1 - share), (self.model.shares_of(target), share)
+        mix: dict[str, float] = {}
+        for shares, part in ways:
+            for name, amount in shares.items():
+                mix[name] = mix.get(name, 0.0) + part * amount
+        return mix, self.style
+
+    def record(self, name: str, strength: float, style: Style = None) -> dict[str, Any] | None:
         """Return the record of an output, unless records are disabled."""
-        record = new_record(name, self.strength, self.model.sha256, self.style)
+        record = new_record(name, strength, self.model.sha256, style)
         return record if self.metadata else None
 
 
@@ -280,19 +307,29 @@ def _write_image(
     settings: _Settings, image: Image, faces: list[Eyes] | None, name: str, path: Path
 ) -> Sequence[Fit]:
     """Write an image with one expression, or an animation to it; return the fits of its faces."""
-    target, record = settings.targets[name], settings.record(name)
-    strength, encoding = settings.strength, settings.encoding
-    if faces is None:
-        change = settings.model.changer(image.pixels, target, settings.style, settings.region)
-    else:
-        change = changer(
-            settings.model, image.pixels, faces, target, settings.style, settings.region
-        )
-    if settings.animate:
+    model, strength, encoding = settings.model, settings.strength, settings.encoding
+    target = settings.targets[name]
+
+    def changed(target: Target, style: Style) -> Changer:
+        if faces is None:
+            return model.changer(image.pixels, target, style, settings.region)
+        return changer(model, image.pixels, faces, target, style, settings.region)
+
+    change = changed(target, settings.style)
+    if not settings.animate:
+        exif = to_exif(settings.record(name, strength, settings.style))
+        write_image(path, change(strength), image.alpha, icc=image.icc, exif=exif, **encoding)
+    elif settings.begin is None and settings.styles is None:
+        record = partial(settings.record, name, style=settings.style)
         write_animation(path, change, image, strength=strength, record=record, **encoding)
     else:
-        exif = to_exif(record)
-        write_image(path, change(strength), image.alpha, icc=image.icc, exif=exif, **encoding)
+        write_animation(
+            path,
+            lambda share: changed(*settings.moment(target, share))(strength),
+            image,
+            record=lambda share: settings.record(name, strength, settings.moment(target, share)[1]),
+            **encoding,
+        )
     return change.fits
 
 
@@ -314,7 +351,9 @@ def _write_clip(settings: _Settings, clip: Path, name: str, path: Path) -> Seque
             yield from ordered_map(lambda frame: model.synthesize(frame, *target), fitted, 1)
 
     force = settings.encoding["force"]
-    change_clip(clip, path, changed, record=settings.record(name), force=force)
+    change_clip(
+        clip, path, changed, record=settings.record(name, strength, settings.style), force=force
+    )
     return list(change.best.values())
 
 

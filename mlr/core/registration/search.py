@@ -111,7 +111,11 @@ class Fit:
 
     def summary(self) -> dict[str, Any]:
         """Return a description of the fit, ready for JSON."""
-        shown = {} if self.expression is None else {"shows": self.expression, "shown": float(self.shown)}
+        shown = (
+            {}
+            if self.expression is None
+            else {"shows": self.expression, "shown": float(self.shown)}
+        )
         return {"fit": float(self.value), "trust": float(self.trust.max()), **shown}
 
     def after(self, last: Fit) -> Fit:
