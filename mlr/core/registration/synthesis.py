@@ -38,11 +38,18 @@ from mlr.core.registration.fields import (
 from mlr.core.registration.geometry import Geometry, mask_of
 from mlr.core.registration.register import Template
 from mlr.core.registration.search import STYLES, Candidate, Fit, Search
-from mlr.core.registration.templates import LIGHTS, eye_white_of, light_of, light_on_teeth
+from mlr.core.registration.templates import (
+    LIGHTS,
+    eye_white_of,
+    eye_whites_of,
+    light_of,
+    light_on_teeth,
+)
 
 Floats = npt.NDArray[np.float32]
 Ridge = Callable[[str, Floats], Floats]  # an expression's regression of an image in its frame
 
+HUES = (0.4, 1.5)  # bounds of the colour of the light
 LOST = 0.1  # of the fit: a face that loses as much from one video frame to the next is searched
 OPENING = 0.4  # strength above which the style follows the strength
 
@@ -265,12 +272,28 @@ class Registered:
         light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
         eye_white = eye_white_of(self.geometry, face.features, fit.field) / self.eye_white
         on_teeth = np.float32(light_on_teeth(brightness, eye_white))
-        spread = mask * (on_teeth * appearance.spread - appearance.share * framed)
-        added = mask * (ridge(expression, framed) - framed + light * appearance.mean)
+        hue = self.hue(face)
+        spread = mask * (on_teeth * hue * appearance.spread - appearance.share * framed)
+        added = mask * (ridge(expression, framed) - framed + light * hue * appearance.mean)
         added -= np.float32(appearance.plain) * spread
         if face.features.grey:
             added, spread = _grey(added), _grey(spread)
         return Part(appearance, share, style, invert(to_face), half_mask, added, spread)
+
+    @cached_property
+    def _usual_whites(self) -> npt.NDArray[np.float64]:
+        """The whites of the eyes of the mean face of the sources, in each channel."""
+        appearance = next(iter(self.appearances.values()))
+        mean = appearance.face.astype(np.float32) / np.float32(255)
+        return eye_whites_of(self.geometry, mean, invert(appearance.motion))
+
+    def hue(self, face: Registration) -> Floats:
+        """Return the colour of the light on a face over that of the training set, (channels, 1, 1).
+
+        Of the whites of the eyes, since skin has a colour of its own; of mean 1.
+        """
+        ratio = eye_whites_of(self.geometry, face.image, face.fit.field) / self._usual_whites
+        return np.clip(ratio / ratio.mean(), *HUES).astype(np.float32)[:, None, None]
 
     def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:
         """Return the change of a face by the parts of all expressions, for a strength."""
