@@ -58,7 +58,7 @@ def test_pixels_move_by_the_field_in_the_photograph(photo, dtype, factor, step):
 def test_parts_of_pixels_are_interpolated_by_splines(photo):
     planes = planes_of(motion=(0.1, 0.2))
     found = changed_part(photo, planes, to_crop_of(), Box(110, 130, 140, 160))
-    at = np.mgrid[110:130, 140:160].astype(float) + [[[0.4]], [[0.8]]]
+    at = np.add(np.mgrid[110:130, 140:160], [[[0.4]], [[0.8]]])
     for channel in range(3):
         moved = map_coordinates(photo[..., channel] / 255, at, order=3, mode="nearest")
         expected = moved - photo[110:130, 140:160, channel] / 255

@@ -8,8 +8,8 @@ enlarged to the size and angle of the face in the photograph, whose own pixels a
 so that the photograph keeps its detail, and pixels outside the crop keep their values. Where much
 is added, such as teeth, finer detail than that of the crop is lost, or it would shine through.
 
-Exposure matching adapts brightness and contrast of each channel to the training images by a gain
-and an offset; the change is divided by the gain.
+With the recipe paper, exposure matching adapts brightness and contrast of each channel to the
+training images by a gain and an offset; the change is divided by the gain.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlr.core.alignment import Eyes as EyePositions
 from mlr.core.exposure import Exposure
 from mlr.core.model import LUMA, Changer, Model, WantedChange, check_strength
 from mlr.core.registration import fields
-from mlr.core.registration.search import STEADY, Fit
+from mlr.core.registration.search import Fit
 from mlr.io.images import Pixels
 from mlr.kernels.fields import PLANES, enlarge_similar, move_and_add
 from mlr.photo.eyes import Eyes
@@ -122,7 +122,7 @@ class PhotoFace:
     """A face of a photograph, ready to be changed with any strength.
 
     Eyes that are placed roughly are corrected by the registration. In a clip the face is followed
-    from the last video frame, with the correction from there and a steady fit and exposure.
+    from the last video frame, with the correction from there.
     """
 
     def __init__(
@@ -154,10 +154,7 @@ class PhotoFace:
         crop = np.clip(warp(self._pixels, self._to_crop, height, width) / self._data_range, 0, 1)
         self._grey_in_colour = crop.shape[2] < channels
         face = crop.repeat(channels, axis=2) if self._grey_in_colour else crop
-        self._exposure = np.stack(exposure_match(model, face))
-        if last is not None:
-            self._exposure += STEADY * (last._exposure - self._exposure)
-        gain, offset = self._exposure
+        gain, offset = exposure_match(model, face)
         self._crop = np.ascontiguousarray(crop.transpose(2, 0, 1))
         self._gain = gain[:, None, None]
         self._matched = gain * face + offset
@@ -266,10 +263,11 @@ def exposure_match(model: Model, face: Floats) -> tuple[Floats, Floats]:
     """Return gain and offset of each channel that match a face to the training images.
 
     The face has the shape (height, width, channels) and values in [0, 1]. Without the exposure of
-    the training images in the model, gain is 1 and offset 0.
+    the training images in the model, gain is 1 and offset 0. So they are with registration, which
+    follows the light by the whites of the eyes: skin that is dark in good light made teeth grey.
     """
     training = model.info.exposure
-    if training is None:
+    if training is None or model.registered is not None:
         return np.ones(1, np.float32), np.zeros(1, np.float32)
     channels = model.shape[0]
     measured = face if face.shape[2] == channels else (face @ LUMA)[..., None]

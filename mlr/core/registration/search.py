@@ -14,6 +14,7 @@ side, and the ramp r = clip((y - .40) / .35, 0, 1.15) from the eyes down, the co
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,6 +95,8 @@ class Fit:
         Index of the template.
     start : ndarray of float32, shape (2, half height, half width)
         The field from that template to the face.
+    whites : ndarray of float64, shape (1 + channels,)
+        Brightness of the whites of the eyes, in luminance and in each channel.
     """
 
     field: Floats
@@ -103,6 +106,7 @@ class Fit:
     trust: Floats
     candidate: int
     start: Floats
+    whites: Float = dataclasses.field(default_factory=lambda: np.ones(1))
 
     @property
     def unlike(self) -> bool:
@@ -130,6 +134,7 @@ class Fit:
             value=mean(self.value, last.value),
             shown=mean(self.shown, last.shown * (last.expression == self.expression)),
             trust=mean(self.trust, last.trust),
+            whites=mean(self.whites, last.whites),
         )
 
 

@@ -5,9 +5,9 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
 
     W = m + u(p + m)                          from the frame to the face
     M = k mask (m - s d1)                     motion in the frame
-    D = k mask (ridge(x~) - x~ + l b + (s - s_0) (e c - share x~)),       x~ = x(p + W)
+    D = k mask (ridge(x~) - x~ + l h b + (s - s_0) (e h c - share x~)),     x~ = x(p + W)
 
-where l is the light on the face and e that on its teeth. The mask is that of the frame, times the
+where l is the light on the face, e that on its teeth, and h its colour. The mask is that of the frame, times the
 trust in the fit, see `mlr.core.registration.search`, and the regions to change. With P = invert(W),
 the motions of all expressions are N(y) = sum M(y + P(y)) on the face; n(q) = N(q + n(q)) follows
 them back, and
@@ -18,7 +18,7 @@ them back, and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,7 +40,6 @@ from mlr.core.registration.register import Template
 from mlr.core.registration.search import STYLES, Candidate, Fit, Search
 from mlr.core.registration.templates import (
     LIGHTS,
-    eye_white_of,
     eye_whites_of,
     light_of,
     light_on_teeth,
@@ -246,9 +245,15 @@ class Registered:
         """
         features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
         fit = None if last is None else self.search.follow(features, last)
-        if fit is None or last is None or fit.value < last.value - LOST:
-            return Registration(image, features, self.search.find(features))
-        return Registration(image, features, fit.after(last))
+        lost = fit is None or last is None or fit.value < last.value - LOST
+        if fit is None or lost:
+            fit = self.search.find(features)
+        whites = [
+            eye_whites_of(self.geometry, planes, fit.field)
+            for planes in (features.luminance[None], image)
+        ]
+        fit = replace(fit, whites=np.concatenate(whites))
+        return Registration(image, features, fit if last is None or lost else fit.after(last))
 
     def part(
         self,
@@ -270,7 +275,7 @@ class Registered:
         framed = warp(face.image, resize_field(to_face, *self.geometry.size))
         brightness = light_of(self.geometry, face.features, to_face) / appearance.light
         light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
-        eye_white = eye_white_of(self.geometry, face.features, fit.field) / self.eye_white
+        eye_white = float(fit.whites[0]) / self.eye_white
         on_teeth = np.float32(light_on_teeth(brightness, eye_white))
         hue = self.hue(face)
         spread = mask * (on_teeth * hue * appearance.spread - appearance.share * framed)
@@ -292,7 +297,7 @@ class Registered:
 
         Of the whites of the eyes, since skin has a colour of its own; of mean 1.
         """
-        ratio = eye_whites_of(self.geometry, face.image, face.fit.field) / self._usual_whites
+        ratio = face.fit.whites[1:] / self._usual_whites
         return np.clip(ratio / ratio.mean(), *HUES).astype(np.float32)[:, None, None]
 
     def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:
