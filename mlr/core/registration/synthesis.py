@@ -7,10 +7,10 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
     M = k mask (m - s d1)                     motion in the frame
     D = k mask (ridge(x~) - x~ + l h b + (s - s_0) (e h c - share x~)),     x~ = x(p + W)
 
-where l is the light on the face, e that on its teeth, and h its colour. The mask is that of the frame, times the
-trust in the fit, see `mlr.core.registration.search`, and the regions to change. With P = invert(W),
-the motions of all expressions are N(y) = sum M(y + P(y)) on the face; n(q) = N(q + n(q)) follows
-them back, and
+where l is the light on the face, e that on its teeth, and h its colour. The mask is that of the
+frame, times the trust in the fit, see `mlr.core.registration.search`, and the regions to change.
+With P = invert(W), the motions of all expressions are N(y) = sum M(y + P(y)) on the face;
+n(q) = N(q + n(q)) follows them back, and
 
     output(q) = x(q + n) + sum D(q + n + P(q + n))
 """
