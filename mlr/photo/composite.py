@@ -107,11 +107,10 @@ class _Face:
         self._gain, offset = exposure_match(model, face)
         self._matched = self._gain * face + offset
         self._planes = np.ascontiguousarray(self._matched.transpose(2, 0, 1))
-        shares = model.shares_of(target)
-        styles = model.styles_of(style, shares)
+        wanted = model.change_of(target, style)
         self._face_change = None
         if model.registered is not None:
-            self._face_change = model.face_change(self._planes, shares, styles)
+            self._face_change = model.face_change(self._planes, wanted)
 
     def composite(self, result: Pixels, strength: float) -> None:
         """Add the change to the photograph, in place."""
