@@ -259,7 +259,7 @@ def test_outside_of_the_face_nothing_changes(trained, drawn):
     for face in images(drawn, "neutral")[:3]:
         changed = model.synthesize(face, "surprised")
         planes = np.ascontiguousarray(face.transpose(2, 0, 1) / np.float32(255))
-        change = model.face_change(planes, {"surprised": 1.0}, {})(1.0)
+        change = model.face_change(planes, model.change_of("surprised"))(1.0)
         outside = ~(change.motion.any(axis=0) | change.added.any(axis=0))
         assert 0.2 < outside.mean() < 0.7
         assert outside[0].all()

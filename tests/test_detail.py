@@ -5,7 +5,9 @@ import pytest
 
 from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
-from mlr.core.registration.synthesis import Change
+from mlr.core.registration.features import features_of
+from mlr.core.registration.search import Fit
+from mlr.core.registration.synthesis import Change, Registration
 from mlr.io.images import resized
 from mlr.photo.composite import change_faces, moved_detail
 from mlr.photo.eyes import Eyes
@@ -66,14 +68,16 @@ class Moving:
     def __init__(self, motion):
         self.motion = motion
 
-    def register(self, image):
-        return image
+    def register(self, image, last=None):
+        features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
+        still = np.zeros((2, *features.light.shape), np.float32)
+        return Registration(image, features, Fit(still, 1.0, None, 0.0, still[0] + 1))
 
-    def part(self, face, name, ridge, share, style):
+    def part(self, face, name, ridge, share, style, regions):
         return name
 
     def change(self, face, parts, strength):
-        return Change(np.float32(strength) * self.motion, np.zeros_like(face))
+        return Change(np.float32(strength) * self.motion, np.zeros_like(face.image))
 
 
 def moving(motion):
