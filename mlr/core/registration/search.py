@@ -131,14 +131,22 @@ class Search:
             template = self._candidates[index].template
             field = template.register(features, start)
             fits.append((self._value(template, features, field), index, field))
-        value, index, field = max(fits, key=lambda each: each[0])
-        return self._finished(features, value, index, field)
+        return self._finished(features, *max(fits, key=lambda each: each[0]))
 
     def follow(self, features: Features, last: Fit) -> Fit:
-        """Return the fit of a face, starting from its fit in the video frame before."""
-        template = self._candidates[0].template
-        field = template.polished(features, last.field)
-        return self._finished(features, self._value(template, features, field), 0, field)
+        """Return the fit of a face, starting from its fit in the video frame before.
+
+        By templates of the same expression: otherwise none of it would count as shown any more.
+        """
+        fits = []
+        for index, found in enumerate(self._candidates):
+            if found.expression == last.expression:
+                start = last.field
+                if found.back is not None:
+                    start = compose(start, invert(found.back))
+                field = found.template.polished(features, start)
+                fits.append((self._value(found.template, features, field), index, field))
+        return self._finished(features, *max(fits, key=lambda each: each[0]))
 
     def _finished(self, features: Features, value: float, index: int, field: Floats) -> Fit:
         """Return a fit whose field is carried to the frame of the sources."""
