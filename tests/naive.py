@@ -574,8 +574,8 @@ def naive_trust(moving, source, place, value, field):
     y, x = naive_canonical(*place, *field.shape[1:])
     local = naive_local_correlation(moving, source, field, 5)
     mouth = local[naive_in_mouth(y, x)].mean()
-    whole = naive_ramp(value, 0.42, 0.50) * naive_ramp(mouth, 0.40, 0.50)
-    return whole * naive_blur(naive_ramp(local, 0.2, 0.5)[None], 2)[0]
+    whole = naive_ramp(value, 0.42, 0.50) * naive_ramp(value + mouth, 1.0, 1.1)
+    return whole * naive_blur(naive_ramp(local, 0.15, 0.4)[None], 2)[0]
 
 
 def naive_find(moving, candidates, weight, place):
@@ -685,6 +685,15 @@ def naive_eye_white(luminance, field, y, x):
     return values[k] + (place - k) * (values[min(k + 1, len(values) - 1)] - values[k])
 
 
+def naive_hue(image, field, usual, usual_field, y, x):
+    """Return the colour of the light on a face (C, H, W) over that on the usual one."""
+    whites, known = (
+        np.array([naive_eye_white(plane, u, y, x) for plane in planes])
+        for planes, u in ((image, field), (usual, usual_field))
+    )
+    return np.clip(whites / known / np.mean(whites / known), 0.4, 1.5)
+
+
 def naive_light_on_teeth(light, white):
     """Return the light on teeth, of the brightness of a face and that of the whites of its eyes.
 
@@ -785,9 +794,9 @@ def naive_change(x, u, trust, shares, strength, masks, sizes):
 
     u: its registered field. shares: for each expression, its share, m, d1, b, c, the share of the
     face that is replaced, the style, that without teeth, the brightness, that of the whites of the
-    eyes, the share that is shown already, and the function of the ridge, as a dictionary. masks: of
-    the face and the regions, at the half and full size. sizes: the half and the full size. trust:
-    of the half size, in the frame of the sources.
+    eyes, the colour of the light, the share that is shown already, and the function of the ridge,
+    as a dictionary. masks: of the face and the regions, at the half and full size. sizes: the half
+    and the full size. trust: of the half size, in the frame of the sources.
     """
     half, full = sizes
     back, motions, changes = [], [], []
@@ -796,8 +805,9 @@ def naive_change(x, u, trust, shares, strength, masks, sizes):
         W = e["m"] + naive_look_up(u, e["m"])
         framed = naive_warp(x, naive_enlarged(W, *full))
         light = e["light"](W)
-        teeth = naive_light_on_teeth(light, e["white"]) * e["c"] - e["replaced"] * framed
-        D = e["ridge"](framed) - framed + np.clip(light, 0.2, 1.3) * e["b"]
+        hue = e["hue"][:, None, None]
+        teeth = naive_light_on_teeth(light, e["white"]) * hue * e["c"] - e["replaced"] * framed
+        D = e["ridge"](framed) - framed + np.clip(light, 0.2, 1.3) * hue * e["b"]
         D = D + (e["style"] - e["plain"]) * teeth
         if e["grey"]:
             D = np.broadcast_to(D.mean(axis=0), D.shape)

@@ -364,7 +364,7 @@ def test_find(geometry, kind, subject, expression):
     assert found.expression == shows
     assert found.shown == pytest.approx(shown, abs=5e-3)
     np.testing.assert_allclose(found.trust, trust, atol=1e-2)
-    assert found.unlike == (value <= 0.42)
+    assert found.unlike == (not trust.any())
     assert known.register(image).fit.value == found.value
 
 
@@ -379,7 +379,7 @@ def test_trust_depends_on_the_value():
         trust = naive.naive_trust(*parts, value, fit.field.astype(float))
         np.testing.assert_allclose(found, trust, atol=1e-3)
         assert found.max() == pytest.approx(expected, abs=1e-4)
-        assert replace(fit, value=value).unlike == (expected == 0)
+        assert replace(fit, trust=found).unlike == (expected == 0)
 
 
 def test_ramps():
@@ -519,7 +519,7 @@ def test_what_covers_a_face_is_not_changed(top, left):
         fit = learnt().register(image).fit
         middle = np.s_[top // 2 + 12 : top // 2 + 17, left // 2 + 12 : left // 2 + 17]
         assert not fit.unlike
-        assert fit.trust[middle].max() < 0.1
+        assert fit.trust[middle].max() < 0.3
         other = (np.arange(64) < 32) == (left >= 64)
         assert fit.trust[:, other].mean() > 0.9
         assert fit.trust.min() >= 0
@@ -531,7 +531,8 @@ def test_a_face_whose_mouth_is_covered_is_not_changed():
         image = face_planes(subject).copy()
         image[:, 72:, 16:112] = noise(1, 3, 56, 96)
         fit = learnt().register(image).fit
-        assert not fit.unlike
+        assert fit.value > 0.45
+        assert fit.unlike
         assert not fit.trust.any()
         change = changed(learnt(), image, ridge, {"happy": 1.0}, 1.0, {})
         assert np.array_equal(change.applied(image), image)
@@ -568,8 +569,9 @@ def test_follow():
     last = known.search.find(features(1))
     moved = features_of(interleaved(fields.warp(face_planes(1), affine(np.eye(2), (2, -2)))))
     found = known.search.follow(moved, last)
+    assert last.expression is None
     parts = planes(moved.half), planes(known.source), weights(SQUARE)
-    field = naive.naive_polished(*parts, last.field.astype(float))
+    field = naive.naive_polished(*parts, last.start.astype(float))
     value = naive.naive_value(*parts, place(SQUARE), field)
     np.testing.assert_allclose(found.field, field, atol=5e-3)
     assert found.value == pytest.approx(value, abs=1e-3)

@@ -52,7 +52,7 @@ STYLES = (-0.8, 1.2)  # of the templates of an expression
 #: was taken for the mouth, 1.09 and more elsewhere; the mouth's alone is low for dark skin, too. Of
 #: the local correlation. Of what the mouth's correlation loses when a face that shows an expression
 #: is registered to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
-FIT, MOUTH_FIT, LOCAL_FIT, SHOWN = (0.42, 0.50), (1.0, 1.1), (0.1, 0.35), (0.15, 0.45)
+FIT, MOUTH_FIT, LOCAL_FIT, SHOWN = (0.42, 0.50), (1.0, 1.1), (0.15, 0.4), (0.15, 0.45)
 LOCAL_SIGMA, TRUST_SIGMA = 5.0, 2.0  # blurs of the local correlation and of its ramp, half size
 
 

@@ -319,7 +319,7 @@ def eye_whites_of(geometry: Geometry, planes: Floats, field: Floats) -> Float:
     if not box.any():
         return np.full(len(planes), DARKEST)
     framed = look_up(planes, resize_field(field, *size))[:, box]
-    return np.maximum(np.percentile(framed, BRIGHTEST, axis=1), DARKEST)
+    return np.maximum(np.percentile(framed, BRIGHTEST, axis=1).astype(np.float64), DARKEST)
 
 
 def light_on_teeth(light: float, eye_white: float) -> float:
