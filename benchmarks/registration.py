@@ -42,6 +42,7 @@ from mlr.core.registration.fields import area_averaged, compose, invert, resize_
 from mlr.core.registration.geometry import feature_size, weights_and_oval
 from mlr.core.registration.groupwise import register_to_mean, templates_of
 from mlr.core.registration.register import Template
+from mlr.core.registration.search import Candidate, Search
 from mlr.io.files import replacing
 from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
@@ -62,7 +63,7 @@ MOUTH = slice(48, 68)  # of the 68 points
 #: Of the face in an image of 512 px, for the predictor: left, top, right, bottom; and the margin.
 SIDE, BOX, MARGIN = 512, (50, 80, 462, 480), 100
 SHIFTS = (-16, 0, 16)  # of the box, in pixels: the mean of several predictions is more precise
-OURS, REDNESS, EYES_ALONE = "mlr", "mlr, with redness", "eyes alone"
+OURS, SEARCHED, REDNESS, EYES_ALONE = "mlr", "mlr, searched", "mlr, with redness", "eyes alone"
 NO_OPENCV = "needs `pip install opencv-python-headless`"
 
 
@@ -105,10 +106,17 @@ def optional(name):
     return import_module(name) if find_spec(name) else None
 
 
+def searched(template):
+    """Return the registration of features that searches the face first, as synthesis does."""
+    search = Search([Candidate(template)])
+    return lambda features: search.find(features).field
+
+
 def methods():
     """Return functions from a template to a registration, by title; None where one is missing."""
     found = {
         OURS: lambda template: template.register,
+        SEARCHED: searched,
         "scikit-image, ILK": partial(flow, optical_flow_ilk),
         f"scikit-image, ILK, radius {NEAR}": partial(flow, partial(optical_flow_ilk, radius=NEAR)),
         "scikit-image, TV-L1": partial(flow, optical_flow_tvl1),

@@ -356,13 +356,26 @@ def naive_mask(y, x):
     return t**2 * (3 - 2 * t)
 
 
-def naive_start(y, x, side, shift):
-    """Return a field that moves the lower face by a share of the canonical crop's side.
+def naive_regions(names, y, x):
+    """Return how much positions in the canonical crop belong to any of some regions."""
 
-    side: of that crop, in pixels of the field.
-    """
-    down = shift * side * np.clip((y - 0.40) / 0.35, 0, 1.15)
-    return np.stack(np.broadcast_arrays(down, 0 * x))
+    def smooth(t):
+        t = np.clip(t, 0, 1)
+        return t**2 * (3 - 2 * t)
+
+    def ellipse(middle, tall, wide):
+        r = np.sqrt(((y - middle) / tall) ** 2 + ((x - 0.5) / wide) ** 2)
+        return smooth((1 - r) / 0.4 + 0.5)
+
+    regions = {
+        "mouth": ellipse(0.76, 0.19, 0.31),
+        "eyes": ellipse(0.385, 0.10, 0.42),
+        "brows": ellipse(0.24, 0.11, 0.42),
+        "lower": smooth((y - 0.53) / 0.12 + 0.5) + 0 * x,
+        "upper": smooth((0.53 - y) / 0.12 + 0.5) + 0 * x,
+    }
+    found = [regions[name] for name in names] if names else [1 + 0 * y + 0 * x]
+    return np.maximum.reduce(found)
 
 
 def naive_level(moving, fixed, weight, sigmas, steps, field):
@@ -415,24 +428,184 @@ def naive_refined(moving, fixed, weight, field):
     return naive_halved(naive_level(moving, fixed, weight, (2.5, 5, 1.5), 4, whole)) / 2
 
 
-def naive_correlation(moving, fixed, oval, field):
-    """Return the correlation of moved features with a template's over the oval."""
-    a, b = naive_look_up(moving, field)[:, oval], fixed[:, oval]
+def naive_polished(moving, fixed, weight, field):
+    """Refine a field at the half size alone; W at full size."""
+    half = naive_halved(weight[None])[0]
+    return naive_level(moving, fixed, half, (3, 2.5, 2), 6, field)
+
+
+def naive_correlation(moving, fixed, region, field):
+    """Return the correlation of moved features with a template's over a region.
+
+    That of all features, or of the first one alone if that is larger.
+    """
+    a, b = naive_look_up(moving, field)[:, region], fixed[:, region]
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    return (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+    pairs = [(a, b), (a[:1], b[:1])]
+    return max((p * q).sum() / np.sqrt((p**2).sum() * (q**2).sum()) for p, q in pairs)
 
 
-def naive_best(moving, fixed, weight, oval, starts):
-    """Return the field of the start that fits best, and its correlation less its handicap.
+def naive_weighted_correlation(a, b, weight):
+    """Return the correlation of planes, with a weight for each pixel."""
+    products = energy = wanted = 0
+    for p, q in zip(a, b, strict=True):
+        p, q = p - np.average(p, weights=weight), q - np.average(q, weights=weight)
+        products += (weight * p * q).sum()
+        energy += (weight * p**2).sum()
+        wanted += (weight * q**2).sum()
+    scale = np.sqrt(energy * wanted)
+    return products / scale if scale else 0.0
 
-    starts: fields of the quarter size, all but the first of which have a handicap.
+
+def naive_local_correlation(moving, fixed, field, sigma):
+    """Return the correlation in a Gaussian window around each pixel; 1 where both are flat."""
+    covariance = variance = wanted = 0
+    for a, b in zip(naive_look_up(moving, field), fixed, strict=True):
+        mean_a, mean_b, ab, aa, bb = naive_blur([a, b, a * b, a * a, b * b], sigma)
+        covariance = covariance + ab - mean_a * mean_b
+        variance = variance + aa - mean_a**2
+        wanted = wanted + bb - mean_b**2
+    return (covariance + 0.02) / (np.sqrt(np.maximum(variance * wanted, 0)) + 0.02)
+
+
+#: Expected sizes of the nine numbers of the coarse search.
+NAIVE_SIGMAS = np.array([0.04, 0.12, 0.12, 0.06, 0.04, 0.12, 0.12, 0.3, 0.15])
+
+
+def naive_coarse_fields(size, eyes, height, width):
+    """Return the nine fields that the coarse search combines, in pixels of a grid.
+
+    Down: a constant, x, y, and a ramp from the eyes to the chin; across: a constant, x, y, x^2, and
+    x times the ramp.
+    """
+    y, x = np.broadcast_arrays(*naive_canonical(size, eyes, height, width))
+    ramp = np.interp(y, [0.40, 0.40 + 1.15 * 0.35], [0, 1.15])
+    x, y = x - 0.5, y - 0.36
+    none = np.zeros_like(x)
+    down = [[plane, none] for plane in (none + 1, x, y, ramp)]
+    across = [[none, plane] for plane in (none + 1, x, y, x * x, x * ramp)]
+    return np.array(down + across) * (eyes[1][0] - eyes[0][0]) / 0.36 * width
+
+
+def naive_sum_of(bases, numbers):
+    """Return the sum of fields times numbers."""
+    return sum(number * base for number, base in zip(numbers, bases, strict=True))
+
+
+def naive_normal_equations(moving, fixed, weight, bases, field):
+    """Return matrix and right side of the step of a combination of fields."""
+    matrix, right = np.zeros((len(bases),) * 2), np.zeros(len(bases))
+    for F, R in zip(moving, fixed, strict=True):
+        r = R - naive_look_up([F], field)[0]
+        g = (naive_look_up(naive_derivatives(F), field) + naive_derivatives(R)) / 2
+        q = weight / (1 + r**2)
+        J = [(g * base).sum(axis=0) for base in bases]
+        matrix += [[(q * a * b).sum() for b in J] for a in J]
+        right += [(q * a * r).sum() for a in J]
+    return matrix, right
+
+
+def naive_coarse_step(moving, fixed, weight, bases, numbers):
+    """Return nine numbers after one step; unusual ones are pulled to 0."""
+    field = naive_sum_of(bases, numbers)
+    matrix, right = naive_normal_equations(moving, fixed, weight, bases, field)
+    pull = np.diag(1 / NAIVE_SIGMAS**2)
+    return numbers + np.linalg.solve(matrix + pull, right - pull @ numbers)
+
+
+def naive_candidates(moving, templates, weight, bases):
+    """Return pairs of a template's index and a field to refine, at a quarter of the size.
+
+    moving: of that size, as the templates and the weight are.
     """
     found = []
-    for k, start in enumerate(starts):
-        field = naive_register(moving, fixed, weight, start)
-        fit = naive_correlation(moving, fixed, oval, field) - (0.03 if k else 0)
-        found.append((field, fit))
-    return max(found, key=lambda pair: pair[1])
+    for k in range(len(templates)):
+        for shift in (0, -0.06, 0.06, 0.12):
+            found.append((k, np.array([0, 0, 0, shift, 0, 0, 0, 0, 0])))
+    for steps in (3, 5):
+        for _ in range(steps):
+            found = [
+                (k, naive_coarse_step(moving, templates[k], weight, bases, numbers))
+                for k, numbers in found
+            ]
+
+        def fit(pair):
+            moved = naive_look_up(moving, naive_sum_of(bases, pair[1]))
+            return naive_weighted_correlation(moved, templates[pair[0]], weight)
+
+        found = sorted(found, key=fit, reverse=True)[:8]
+    chosen = []
+    for k, numbers in found:
+        field = naive_sum_of(bases, numbers)
+        if all(k != j or np.abs(field - other).max() >= 0.75 for j, other in chosen):
+            chosen.append((k, field))
+    return chosen[:4]
+
+
+def naive_price(field, weight, bases):
+    """Return the price of the numbers that fit a field best, in the least weighted squares."""
+    root = np.sqrt(np.stack([weight, weight])).ravel()
+    left = (np.reshape(bases, (9, -1)) * root).T
+    numbers = np.linalg.lstsq(left, field.ravel() * root, rcond=None)[0]
+    return 0.01 * ((numbers / NAIVE_SIGMAS) ** 2).sum()
+
+
+def naive_ramp(value, low, high):
+    """Return 0 up to one bound and 1 from the other one on."""
+    return np.interp(value, [low, high], [0, 1])
+
+
+def naive_in_mouth(y, x):
+    """Return which positions in the canonical crop belong to the mouth."""
+    return (y >= 0.62) & (y < 0.85) & (x >= 0.28) & (x < 0.72)
+
+
+def naive_value(moving, fixed, weight, place, field):
+    """Return how well a face fits a template: the correlation less the price."""
+    y, x = naive_canonical(*place, *field.shape[1:])
+    half, bases = naive_halved(weight[None])[0], naive_coarse_fields(*place, *field.shape[1:])
+    return naive_correlation(moving, fixed, naive_oval(y, x), field) - naive_price(
+        field, half, bases
+    )
+
+
+def naive_trust(moving, source, place, value, field):
+    """Return the share of a change that each pixel of the frame of the sources gets."""
+    y, x = naive_canonical(*place, *field.shape[1:])
+    local = naive_local_correlation(moving, source, field, 5)
+    mouth = local[naive_in_mouth(y, x)].mean()
+    whole = naive_ramp(value, 0.42, 0.50) * naive_ramp(value + mouth, 1.0, 1.1)
+    return whole * naive_blur(naive_ramp(local, 0.15, 0.4)[None], 2)[0]
+
+
+def naive_find(moving, candidates, weight, place):
+    """Find a face by the candidates, of which the first one is the sources.
+
+    candidates: template, expression and the field back from its frame; place: size of the images
+    and eyes. Returns field, value, expression, how much of it is shown, and trust.
+    """
+    source, (height, width) = candidates[0][0], moving.shape[1:]
+    quarter = naive_halved(naive_halved(weight[None]))[0]
+    starts = naive_candidates(
+        naive_halved(moving),
+        [naive_halved(template) for template, _, _ in candidates],
+        quarter,
+        naive_coarse_fields(*place, height // 2, width // 2),
+    )
+    fits = []
+    for k, start in starts:
+        field = naive_register(moving, candidates[k][0], weight, start)
+        fits.append((naive_value(moving, candidates[k][0], weight, place, field), k, field))
+    value, k, field = max(fits, key=lambda fit: fit[0])
+    template, expression, back = candidates[k]
+    shown = 0.0
+    if expression is not None:
+        mouth = naive_in_mouth(*naive_canonical(*place, height, width))
+        before = naive_correlation(moving, template, mouth, field)
+        field = naive_polished(moving, source, weight, naive_compose(field, back))
+        after = naive_correlation(moving, source, mouth, field)
+        shown = naive_ramp(before - after, 0.15, 0.45)
+    return field, value, expression, shown, naive_trust(moving, source, place, value, field)
 
 
 def naive_group(features, weight, symmetric=True):
@@ -510,6 +683,15 @@ def naive_eye_white(luminance, field, y, x):
     place = 0.95 * (len(values) - 1)
     k = int(place)
     return values[k] + (place - k) * (values[min(k + 1, len(values) - 1)] - values[k])
+
+
+def naive_hue(image, field, usual, usual_field, y, x):
+    """Return the colour of the light on a face (C, H, W) over that on the usual one."""
+    whites, known = (
+        np.array([naive_eye_white(plane, u, y, x) for plane in planes])
+        for planes, u in ((image, field), (usual, usual_field))
+    )
+    return np.clip(whites / known / np.mean(whites / known), 0.4, 1.5)
 
 
 def naive_light_on_teeth(light, white):
@@ -607,13 +789,14 @@ def naive_framed_pair(frame, source, target, weight, oval):
     )
 
 
-def naive_change(x, u, shares, strength, masks, sizes):
+def naive_change(x, u, trust, shares, strength, masks, sizes):
     """Return the motion n and the added change of a face x (C, H, W), out of several expressions.
 
     u: its registered field. shares: for each expression, its share, m, d1, b, c, the share of the
     face that is replaced, the style, that without teeth, the brightness, that of the whites of the
-    eyes and the function of the ridge, as a dictionary. masks: at the half and full size. sizes:
-    the half and the full size.
+    eyes, the colour of the light, the share that is shown already, and the function of the ridge,
+    as a dictionary. masks: of the face and the regions, at the half and full size. sizes: the half
+    and the full size. trust: of the half size, in the frame of the sources.
     """
     half, full = sizes
     back, motions, changes = [], [], []
@@ -622,13 +805,15 @@ def naive_change(x, u, shares, strength, masks, sizes):
         W = e["m"] + naive_look_up(u, e["m"])
         framed = naive_warp(x, naive_enlarged(W, *full))
         light = e["light"](W)
-        teeth = naive_light_on_teeth(light, e["white"]) * e["c"] - e["replaced"] * framed
-        D = e["ridge"](framed) - framed + np.clip(light, 0.2, 1.3) * e["b"]
+        hue = e["hue"][:, None, None]
+        teeth = naive_light_on_teeth(light, e["white"]) * hue * e["c"] - e["replaced"] * framed
+        D = e["ridge"](framed) - framed + np.clip(light, 0.2, 1.3) * hue * e["b"]
         D = D + (e["style"] - e["plain"]) * teeth
         if e["grey"]:
             D = np.broadcast_to(D.mean(axis=0), D.shape)
-        motions.append(k * masks[0] * (e["m"] - e["style"] * e["d1"]))
-        changes.append(k * masks[1] * D)
+        trusted = (1 - e["shown"]) * naive_look_up(trust[None], e["m"])
+        motions.append(k * masks[0] * trusted[0] * (e["m"] - e["style"] * e["d1"]))
+        changes.append(k * masks[1] * naive_resampled(trusted, *full)[0] * D)
         back.append(naive_invert(W))
     N = sum(naive_look_up(M, P) for M, P in zip(motions, back, strict=True))
     n = np.zeros((2, *half))

@@ -187,14 +187,14 @@ def test_train_synthesize_and_evaluate_preserve_all_bits(run, tmp_path, suffix):
 
 @with_extra
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_photograph_keeps_16_bits_outside_the_face(run, paper_model, tmp_path, suffix):
+def test_photograph_keeps_16_bits_outside_the_face(run, model, tmp_path, suffix):
     photo, out = tmp_path / f"x{suffix}", tmp_path / f"out{suffix}"
     pixels = scene(dtype=np.uint16)
     alpha = scene(channels=1, dtype=np.uint16)[..., 0]
     write_image(photo, pixels, alpha, icc=profile())
     eyes = write_table(tmp_path / "eyes.csv", {photo.name: [Eyes(120 + 100j, 160 + 95j)]})
     for strength in (0, 1):
-        command = ("synthesize", paper_model, photo, "-o", out, "--eyes", eyes, "--force")
+        command = ("synthesize", model, photo, "-o", out, "--eyes", eyes, "--force")
         assert run(*command, "--strength", strength).code == 0
         image = read_image(out)
         changed = np.any(image.pixels != pixels, axis=2)

@@ -49,16 +49,11 @@ def test_strengths_rise_and_fall_symmetrically(frames, peak):
 
 
 @pytest.mark.parametrize(("suffix", "error"), [("gif", 8), ("webp", 12), ("png", 0)])
-def test_animation_runs_from_the_face_to_the_expression(
-    run, paper_model, face, tmp_path, suffix, error
-):
+def test_animation_runs_from_the_face_to_the_expression(run, model, face, tmp_path, suffix, error):
     output = tmp_path / f"x.{suffix}"
-    assert (
-        run("synthesize", paper_model, face, "-o", output, "--animate", "--strength", "0.7").code
-        == 0
-    )
+    assert run("synthesize", model, face, "-o", output, "--animate", "--strength", "0.7").code == 0
     shown = list(frames(output))
-    peak = load(paper_model).synthesize(draw(0), "happy", 0.7).astype(int)
+    peak = load(model).synthesize(draw(0), "happy", 0.7).astype(int)
     opaque = draw(9, channels=1)[..., 0] > 0 if suffix != "gif" else np.ones((16, 16), bool)
     assert np.abs(shown[0] - draw(0))[opaque].mean() <= error
     assert min(np.abs(frame - peak)[opaque].mean() for frame in shown) <= error
@@ -66,13 +61,10 @@ def test_animation_runs_from_the_face_to_the_expression(
     assert found["frames"] == len(shown) > 10
     assert (found["expression"], found["strength"]) == ("happy", 0.7)
     again = tmp_path / f"y.{suffix}"
-    assert (
-        run("synthesize", paper_model, face, "-o", again, "--animate", "--strength", "0.7").code
-        == 0
-    )
+    assert run("synthesize", model, face, "-o", again, "--animate", "--strength", "0.7").code == 0
     assert again.read_bytes() == output.read_bytes()
     options = ["--animate", "--no-metadata", "--force"]
-    assert run("synthesize", paper_model, face, "-o", again, *options).code == 0
+    assert run("synthesize", model, face, "-o", again, *options).code == 0
     assert b"synthesized" not in again.read_bytes()
 
 

@@ -18,6 +18,7 @@ from mlr.recipes.fit import fit
 from mlr.recipes.moments import is_closed
 from mlr.samples import sample
 from mlr.training.decode import framed_pairs, framed_statistics
+from mlr.utils.threads import limited
 from tests.conftest import draw, draw_pairs
 from tests.naive import naive_blur, naive_residual, naive_share, naive_shared_ridge
 
@@ -261,12 +262,81 @@ def test_outside_of_the_face_nothing_changes(trained, drawn):
     for face in images(drawn, "neutral")[:3]:
         changed = model.synthesize(face, "surprised")
         planes = np.ascontiguousarray(face.transpose(2, 0, 1) / np.float32(255))
-        change = model.face_change(planes, {"surprised": 1.0}, {})(1.0)
+        change = model.face_change(planes, model.change_of("surprised"))(1.0)
         outside = ~(change.motion.any(axis=0) | change.added.any(axis=0))
         assert 0.2 < outside.mean() < 0.7
         assert outside[0].all()
         assert np.array_equal(changed[outside], face[outside])
         assert (changed[~outside] != face[~outside]).mean() > 0.5
+
+
+def test_a_region_alone_is_changed(trained, drawn):
+    model, _ = trained
+    for face in images(drawn, "neutral")[:3]:
+        whole = model.synthesize(face, "surprised")
+        found = {}
+        for names, rows in (
+            (("mouth",), range(20)),
+            (("eyes", "brows"), range(28, SIZE)),
+            (("lower",), range(15)),
+            (("upper",), range(30, SIZE)),
+        ):
+            region = names[0] if len(names) == 1 else names
+            found[names[0]] = changed = model.synthesize(face, "surprised", region=region)
+            assert np.array_equal(changed[list(rows)], face[list(rows)])
+            assert (changed != face).mean() > 0.05
+        # In the middle of a region all of the change is there.
+        middle = np.s_[28:33, 16:24]
+        for name in ("mouth", "lower"):
+            assert np.abs(found[name][middle].astype(int) - whole[middle]).max() <= 2
+            assert np.abs(face[middle].astype(int) - whole[middle]).max() > 20
+        assert np.array_equal(model.synthesize(face, "surprised", 0, region="mouth"), face)
+        change = model.changer(face, "surprised", region=["mouth"])
+        assert np.array_equal(change(1.0), found["mouth"])
+        assert np.array_equal(model.synthesize(face, "surprised", region=()), whole)
+
+
+def test_an_unknown_region_is_refused(trained, drawn):
+    model, _ = trained
+    face = images(drawn, "neutral")[0]
+    for region, name in (("nose", "nose"), (["mouth", "ears"], "ears"), ("", "")):
+        message = f"unknown region '{name}'; use mouth, eyes, brows, lower, upper"
+        with pytest.raises(OptionError, match=message):
+            model.synthesize(face, "happy", region=region)
+        with pytest.raises(OptionError, match=message):
+            model.changer(face, "happy", region=region)
+        with pytest.raises(OptionError, match=message):
+            model.synthesize(face, "happy", 0, region=region)
+
+
+def test_batches_and_threads_change_no_bit(trained, drawn):
+    model, _ = trained
+    faces = images(drawn, "neutral")[:6]
+    alone = [model.synthesize(face, {"happy": 0.6, "surprised": 0.5}, 0.8) for face in faces]
+    for threads in (1, 3):
+        with limited(threads):
+            for order in (np.arange(6), np.array([4, 1, 5])):
+                found = model.synthesize(faces[order], {"happy": 0.6, "surprised": 0.5}, 0.8)
+                assert np.array_equal(found, np.stack(alone)[order])
+
+
+def test_the_changer_tells_how_faces_fit(trained, drawn):
+    model, _ = trained
+    faces = images(drawn, "neutral")[:2]
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    stack = np.stack([faces[0], noise, faces[1], faces[0][::-1]])
+    change = model.changer(stack, "happy")
+    assert [fit.unlike for fit in change.fits] == [False, True, False, True]
+    for strength in (0.3, 2.0):
+        changed = change(strength)
+        for n, unlike in enumerate((False, True, False, True)):
+            assert np.array_equal(changed[n], stack[n]) == unlike
+    planes = np.ascontiguousarray(faces[0].transpose(2, 0, 1) / np.float32(255))
+    face = model.face_change(planes, model.change_of("happy"))
+    assert np.array_equal(face.fit.field, change.fits[0].field)
+    again = model.face_change(planes, model.change_of("happy"), face.fit).fit
+    assert again.value == pytest.approx(face.fit.value, abs=0.01)
+    assert not np.array_equal(again.field, face.fit.field)
 
 
 def test_grey_colour_and_depth_go_through_one_model(trained, drawn):

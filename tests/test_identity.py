@@ -39,9 +39,9 @@ def naive_embedding(pixels):
     return np.array(network.compute_face_descriptor(padded, predictor(padded, box)))
 
 
-def test_same_person_is_the_mean_distance_of_output_and_input(paper_model, tmp_path):
+def test_same_person_is_the_mean_distance_of_output_and_input(model, tmp_path):
     data = draw_pairs(tmp_path, subjects=range(3))
-    model = load(paper_model)
+    model = load(model)
     distances = []
     for path in sorted((data / "neutral").iterdir()):
         x = read_image(path).pixels

@@ -12,6 +12,7 @@ from mlr.errors import MlrError, ModelError, OptionError, OutputExistsError
 from mlr.io.model_file import load_model, save_model
 from mlr.training.train import train
 from tests.conftest import draw_pairs
+from tests.naive import naive_canonical, naive_regions
 
 FIELD = ReceptiveField.square(3)
 
@@ -83,6 +84,45 @@ def test_colour_goes_through_a_grey_model_by_its_luma():
     luma = x @ LUMA
     change = m.synthesize(luma) - luma
     assert np.allclose(m.synthesize(x), x + change[..., None], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(("model_channels", "channels"), [(3, 3), (1, 3), (3, 1), (1, 0)])
+def test_regions_confine_the_change(model_channels, channels, dtype):
+    height, width = 30, 26
+    eyes = ((0.30, 0.34), (0.66, 0.38))
+    m = model(model_channels, ("happy", "sad"), height, width)
+    m = replace(m, info=replace(m.info, eyes=eyes))
+    x = image(channels, height, width)
+    unit = x / np.float32(255)
+    grid = naive_canonical((height, width), eyes, height, width)
+    for names in (("mouth",), ("eyes", "brows"), ("lower", "brows", "mouth")):
+        share = naive_regions(names, *grid)
+        if channels:
+            share = share[..., None]
+        for target, strength in (("happy", 1.0), ({"happy": 0.5, "sad": 1.5}, 0.7)):
+            whole = m.synthesize(unit, target, strength) - unit
+            given = x if dtype == np.uint8 else unit
+            found = m.synthesize(given, target, strength, region=names)
+            expected = unit + share * whole
+            if dtype == np.uint8:
+                expected = np.clip(np.rint(255 * expected), 0, 255)
+            np.testing.assert_allclose(found, expected, atol=1 if dtype == np.uint8 else 1e-4)
+            outside = np.broadcast_to(share == 0, x.shape)
+            assert 0.15 < outside.mean() < 0.95
+            assert np.array_equal(found[outside], given[outside])
+    assert np.array_equal(m.synthesize(x, "happy", 0, region="mouth"), x)
+    assert np.array_equal(m.synthesize(x, "happy", region=()), m.synthesize(x, "happy"))
+
+
+def test_several_regions_are_their_union():
+    m, x = model(height=32, width=32), image(height=32, width=32) / np.float32(255)
+    changes = [np.abs(m.synthesize(x, region=name) - x) for name in ("mouth", "eyes", "upper")]
+    union = np.abs(m.synthesize(x, region=["mouth", "eyes", "upper"]) - x)
+    np.testing.assert_allclose(union, np.max(changes, axis=0), atol=1e-6)
+    assert m.changer(x, region="eyes").fits == []
+    with pytest.raises(OptionError, match="unknown region 'ears'; use mouth, eyes, brows, lower"):
+        m.synthesize(x, region=["eyes", "ears"])
 
 
 def test_one_of_several_expressions_must_be_named():

@@ -191,7 +191,7 @@ def test_only_the_face_changes(dtype, channels):
     assert np.abs(changed - 0.2 * data_range * weight)[unclipped].max() < 0.04 * data_range
     core = (weight == 1) & unclipped
     assert core.sum() > 1000
-    assert np.abs(changed[core] - 0.2 * data_range).max() <= max(1, 0.004 * data_range)
+    assert np.abs(changed[core] - 0.2 * data_range).max() <= max(1, 0.006 * data_range)
 
 
 def test_two_faces_change_even_partly_beyond_the_border():
@@ -457,14 +457,14 @@ def test_wrong_usage(run, photos, tmp_path, options):
     assert run("align", folder, "-o", tmp_path / "out.png", "--eyes", eyes).code == 2
 
 
-def test_folders_of_photographs_and_aligned_faces(run, paper_model, photos, tmp_path):
+def test_folders_of_photographs_and_aligned_faces(run, model, photos, tmp_path):
     folder, eyes = photos
     aligned = draw(7)
     write_image(folder / "aligned.png", aligned)
-    result = run("synthesize", paper_model, folder, "-o", tmp_path / "out", "--eyes", eyes)
+    result = run("synthesize", model, folder, "-o", tmp_path / "out", "--eyes", eyes)
     assert result.code == 0
     assert np.array_equal(
-        read_image(tmp_path / "out" / "aligned.png").pixels, load(paper_model).synthesize(aligned)
+        read_image(tmp_path / "out" / "aligned.png").pixels, load(model).synthesize(aligned)
     )
     before = read_image(folder / "happy" / "ann.png").pixels
     after = read_image(tmp_path / "out" / "happy" / "ann.png").pixels
@@ -475,14 +475,14 @@ def test_folders_of_photographs_and_aligned_faces(run, paper_model, photos, tmp_
     assert (np.abs(changed - (97 + 16, 140)) < 66).all()
 
 
-def test_all_faces_of_a_photograph_or_one_change(run, paper_model, photos, tmp_path):
+def test_all_faces_of_a_photograph_or_one_change(run, model, photos, tmp_path):
     folder, eyes = photos
     photo = folder / "neutral" / "ann.png"
     before = read_image(photo).pixels
     small = np.s_[50:70, 40:60]
     for face, expected in (("all", True), ("largest", False), ("2", True)):
         out = tmp_path / f"{face}.png"
-        result = run("synthesize", paper_model, photo, "-o", out, "--eyes", eyes, "--face", face)
+        result = run("synthesize", model, photo, "-o", out, "--eyes", eyes, "--face", face)
         assert result.code == 0
         many = "2 faces" if face == "all" else "1 face"
         assert f"note: {many} in 1 photograph" in result.err
@@ -618,14 +618,14 @@ def test_faces_smaller_than_the_model_are_changed_and_noted(run, tmp_path, size,
     assert (read_image(tmp_path / "ann-happy.png").pixels != scene()).any()
 
 
-def test_ten_faces_of_a_photograph_all_change(run, paper_model, tmp_path):
+def test_ten_faces_of_a_photograph_all_change(run, model, tmp_path):
     pixels = scene(width=600)
     write_image(tmp_path / "ten.png", pixels)
     faces = [
         Eyes(complex(60 * n + 20, y), complex(60 * n + 36, y)) for n in range(5) for y in (60, 160)
     ]
     eyes = write_table(tmp_path / "eyes.csv", {"ten.png": faces})
-    result = run("synthesize", paper_model, tmp_path / "ten.png", "--eyes", eyes)
+    result = run("synthesize", model, tmp_path / "ten.png", "--eyes", eyes)
     assert result.code == 0
     assert "note: 10 faces in 1 photograph" in result.err
     changed = read_image(tmp_path / "ten-happy.png").pixels != pixels

@@ -14,7 +14,7 @@ from mlr import load, save
 from mlr.errors import ImageError
 from mlr.io.clips import change_clip
 from mlr.io.images import read_image
-from mlr.photo.composite import change_frame
+from mlr.photo.composite import FrameChanger
 from mlr.photo.detect import Detector, installed
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.faces import FaceFinder
@@ -151,6 +151,23 @@ def test_cut_to_another_face_is_not_smoothed():
         assert abs(face.eyes.middle - middle) < 0.02 * DISTANCE
 
 
+def test_a_cut_ends_and_begins_faces_at_once():
+    shots = [spots(100 + 100j)] * 20, [255 - spots(300 + 80j)] * 20
+
+    class Both(Spots):
+        def find(self, pixels):
+            bright = pixels.mean() > 100
+            return super().find(255 - pixels if bright else pixels)
+
+    found = [faces for _, faces in follow([*shots[0], *shots[1]], Both())]
+    assert all(len(faces) == 1 and faces[0].fade == 1 for faces in found)
+    before, after = found[19][0], found[20][0]
+    assert abs(before.eyes.middle - (100 + 100j)) < 0.02 * DISTANCE
+    assert abs(after.eyes.middle - (300 + 80j)) < 0.02 * DISTANCE
+    assert before.track != after.track
+    assert len({faces[0].track for faces in found}) == 2
+
+
 def test_few_frames_are_buffered():
     read = 0
 
@@ -163,12 +180,17 @@ def test_few_frames_are_buffered():
         assert read - yielded <= AHEAD + 1
 
 
-def test_face_of_a_frame_changes_in_proportion_to_its_fade(paper_model):
+def change_frame(model, frame, faces):
+    """Return the first video frame of a clip, changed."""
+    return FrameChanger(model, model.change_of(None))((frame, faces))
+
+
+def test_face_of_a_frame_changes_in_proportion_to_its_fade(model):
     frame, eyes = draw(3, 160)[:120].copy(), Eyes(70 + 50j, 90 + 50j)
-    bare = change_frame(load(paper_model), (frame, []))
+    bare = change_frame(load(model), frame, [])
     assert bare is frame
-    full = change_frame(load(paper_model), (frame, [TrackedFace(eyes)])).astype(int) - frame
-    half = change_frame(load(paper_model), (frame, [TrackedFace(eyes, 0.5)])).astype(int) - frame
+    full = change_frame(load(model), frame, [TrackedFace(eyes)]).astype(int) - frame
+    half = change_frame(load(model), frame, [TrackedFace(eyes, 0.5)]).astype(int) - frame
     assert np.abs(full).max() > 5
     assert np.abs(half - full / 2).max() <= 1
     top, bottom, left, right = eyes.to_crop(16, 16).inverse.bounds(16, 16)
@@ -213,7 +235,7 @@ def test_tracking_reduces_jitter_of_the_change_of_a_moving_photograph(london):
     for number, (frame, faces) in enumerate(follow(frames, detector)):
         steady += faces
         if number % 6 == 0:
-            changed = change_frame(london, (frame, faces))
+            changed = change_frame(london, frame, faces)
             top, bottom, left, right = faces[0].eyes.to_crop(128, 128).inverse.bounds(128, 128)
             outside = np.ones(frame.shape[:2], bool)
             outside[max(0, top) : bottom, max(0, left) : right] = False
@@ -228,7 +250,7 @@ def test_tracking_reduces_jitter_of_the_change_of_a_moving_photograph(london):
         for face, map_ in zip(faces, maps[1:], strict=True):
             back = map_.inverse
             where = [maps[0](back(eye)) for eye in (face.eyes.left, face.eyes.right)]
-            moved.append(change_frame(london, (still, [TrackedFace(Eyes(*where))])).astype(float))
+            moved.append(change_frame(london, still, [TrackedFace(Eyes(*where))]).astype(float))
         return np.sqrt(np.mean(np.diff(moved, axis=0) ** 2))
 
     assert jitter(steady[1:]) < 0.6 * jitter(detector.recorded)
@@ -294,7 +316,7 @@ def test_colours_are_stored_as_in_the_source(ffmpeg, tmp_path, tag):
 
 
 @pipes
-def test_eyes_of_a_table_apply_to_every_frame(run, ffmpeg, paper_model, tmp_path):
+def test_eyes_of_a_table_apply_to_every_frame(run, ffmpeg, model, tmp_path):
     frames = [draw(3, 128)[:96] // 2 + np.uint8(t) for t in range(10)]
     source = write_clip(ffmpeg, tmp_path / "x.mp4", frames)
     eyes = tmp_path / "eyes.csv"
@@ -302,13 +324,13 @@ def test_eyes_of_a_table_apply_to_every_frame(run, ffmpeg, paper_model, tmp_path
         "file,left_eye_x,left_eye_y,right_eye_x,right_eye_y\nx.mp4,55.5,39.5,71.5,39.5\n"
     )
     assert EyeTable(eyes).of(source)
-    result = run("synthesize", paper_model, source, "--eyes", eyes, "-o", tmp_path / "y.mp4")
+    result = run("synthesize", model, source, "--eyes", eyes, "-o", tmp_path / "y.mp4")
     assert result.code == 0
     before, after = decoded(ffmpeg, source), decoded(ffmpeg, tmp_path / "y.mp4")
     assert len(before) == len(after) == 10
     for x, y in zip(before, after, strict=True):
         faces = [TrackedFace(Eyes(56 + 40j, 72 + 40j))]
-        expected = change_frame(load(paper_model), (x, faces)).astype(float)
+        expected = change_frame(load(model), x, faces).astype(float)
         assert np.abs(expected - x).max() > 4
         assert np.abs(expected - y).mean() < 2.5  # the colours are stored at half the resolution
 

@@ -193,10 +193,10 @@ def _time_registration(problem: Problem, repeat: int) -> Iterator[Entry]:
     unit = image.astype(np.float32) / np.float32(255)
     (planes,) = as_planes(image[None])
     face = registered.register(planes)
-    field = resize_field(face.field, size, size)
+    field = resize_field(face.fit.field, size, size)
     steps: dict[str, Callable[[], object]] = {
         "features": lambda: features_of(unit),
-        "register": lambda: registered.template.best(face.features),
+        "register": lambda: registered.search.find(face.features),
         "warp": lambda: warp(planes, field),
         "change": lambda: model.synthesize(image),
     }

@@ -235,6 +235,8 @@ class Run:
                 self.report.note(f"wrote {path}")
         paths = [str(path) for path in written]
         result = {"written": paths, "skipped": self.report.skipped, "seconds": self.seconds}
+        if self.report.faces:
+            result["faces"] = self.report.faces
         return self.finish(result, message)
 
 

@@ -18,6 +18,13 @@ def _targets(
     return tuple(options.shares_of(value) if {"=", ","} & set(value) else value for value in values)
 
 
+def _start(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | Mapping[str, float] | None:
+    """Return the expression or mix that animations begin with."""
+    return None if value is None else _targets(context, parameter, (value,))[0]
+
+
 @click.command()
 @click.argument("model", type=options.FILE)
 @click.argument("inputs", nargs=-1, required=True, type=options.EXISTING, metavar="FACES...")
@@ -45,6 +52,12 @@ def _targets(
 )
 @options.style
 @click.option(
+    "--region",
+    multiple=True,
+    type=click.Choice(["mouth", "eyes", "brows", "lower", "upper"]),
+    help="Part of the face to change; may be repeated.  [default: all of it]",
+)
+@click.option(
     "--resize",
     is_flag=True,
     help="Treat images as aligned faces, and resize them to the model's size.",
@@ -60,6 +73,19 @@ def _targets(
     "--animate",
     is_flag=True,
     help="Write animations from the input to the expression and back.",
+)
+@click.option(
+    "--start",
+    metavar="NAME|NAME=SHARE,...",
+    callback=_start,
+    help="Expression, or mix, that animations begin with.  [default: the input]",
+)
+@click.option(
+    "--styles",
+    nargs=2,
+    type=float,
+    metavar="FROM TO",
+    help="Styles that animations go through, at full strength, such as -1 2.",
 )
 @click.option(
     "--format",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ import numpy.typing as npt
 from mlr._version import __version__
 from mlr.core.alignment import EYES, Eyes
 from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.geometry import REGIONS, Geometry
+from mlr.core.registration.search import Fit
 from mlr.core.registration.synthesis import Change, Registered
 from mlr.errors import ModelError, OptionError
 from mlr.kernels.apply import apply
@@ -155,12 +157,14 @@ class Model:
         target: str | Mapping[str, float] | None = None,
         strength: float = 1.0,
         style: float | Mapping[str, float] | None = None,
+        region: str | Sequence[str] = (),
     ) -> Pixels:
         """Change the expression of aligned faces.
 
         Without registration the output is x + strength (f(x) - x), or for a mix of expressions
         x + strength sum_e share_e (f_e(x) - x). With registration the strength scales both the
-        motion and the change of the face.
+        motion and the change of the face. A picture in which no face like those learned from is
+        found is returned as it is; `changer` tells.
 
         Parameters
         ----------
@@ -176,6 +180,9 @@ class Model:
             Standard deviations along the main variation of the training subjects' expression, for
             all expressions or for each, from -`MOST_STYLE` to `MOST_STYLE`; 0 is their mean. By
             default the choice of the training, which follows the strength.
+        region : str or sequence of str
+            The parts of the face to change: "mouth", "eyes", "brows", "lower", "upper"; by default
+            all of it.
 
         Returns
         -------
@@ -187,44 +194,42 @@ class Model:
         ModelError
             If size, channels or dtype do not fit, or the model does not have the expression.
         OptionError
-            If strength, style or shares are out of range.
+            If strength, style or shares are out of range, or a region is unknown.
         """
         check_strength(strength)
-        return self.changer(images, target, style)(strength)
+        return self.changer(images, target, style, region)(strength)
 
     def changer(
         self,
         images: Pixels,
         target: str | Mapping[str, float] | None = None,
         style: float | Mapping[str, float] | None = None,
-    ) -> Callable[[float], Pixels]:
+        region: str | Sequence[str] = (),
+    ) -> Changer:
         """Return `synthesize` as a function of the strength alone; faster for several strengths.
 
         Parameters, results and errors are those of `synthesize`.
         """
-        shares = self.shares_of(target)
-        styles = self.styles_of(style, shares)
+        wanted = self.change_of(target, style, region)
         images = np.asarray(images)
         batch = self._as_batch(images)
         data_range = np.float32(_data_range(images.dtype))
         integer = images.dtype.kind != "f"
         chunk = max(1, CHUNK_BYTES // (4 * math.prod(batch.shape[1:])))
-        faces: list[tuple[Floats, Callable[[float], Change]]] | None = None
+        faces: list[FaceChange] = []
         if self.registered is not None:
-            planes = _planes(batch, data_range)
-            faces = [(image, self.face_change(image, shares, styles)) for image in planes]
+            faces = [self.face_change(image, wanted) for image in _planes(batch, data_range)]
 
         def change(strength: float) -> Pixels:
-            if faces is not None and strength == 0:
+            if faces and strength == 0:
                 return images.copy() if integer else images.astype(np.float32)
             result = np.empty(batch.shape, images.dtype if integer else np.float32)
             for first in range(0, len(batch), chunk):
                 part = slice(first, first + chunk)
-                if faces is None:
-                    output = self._changed(_planes(batch[part], data_range), shares, strength)
+                if self.registered is None:
+                    output = self._changed(_planes(batch[part], data_range), wanted, strength)
                 else:
-                    some = faces[part]
-                    output = np.stack([change_at(strength).applied(x) for x, change_at in some])
+                    output = np.stack([face(strength).applied(face.image) for face in faces[part]])
                 if integer:
                     np.clip(output, 0, 1, out=output)
                     np.rint(np.multiply(output, data_range, out=output), out=output)
@@ -232,34 +237,43 @@ class Model:
                     result[part, ..., c] = output[:, c]
             return result.reshape(images.shape)
 
-        return change
+        return Changer(change, [face.fit for face in faces])
+
+    def change_of(
+        self,
+        target: str | Mapping[str, float] | None,
+        style: float | Mapping[str, float] | None = None,
+        region: str | Sequence[str] = (),
+    ) -> WantedChange:
+        """Return what `synthesize` is asked for, having checked it."""
+        regions = (region,) if isinstance(region, str) else tuple(region)
+        for name in regions:
+            if name not in REGIONS:
+                raise OptionError(f"unknown region {name!r}; use {', '.join(REGIONS)}")
+        shares = self.shares_of(target)
+        return WantedChange(shares, self.styles_of(style, shares), regions)
 
     def face_change(
-        self, image: Floats, shares: Mapping[str, float], styles: Mapping[str, float | None]
-    ) -> Callable[[float], Change]:
+        self, image: Floats, wanted: WantedChange, last: Fit | None = None
+    ) -> FaceChange:
         """Register a face; return its change as a function of the strength.
 
         Parameters
         ----------
         image : ndarray of float32, shape (1 or 3, height, width)
             In [0, 1].
-        shares : mapping of str to float
-            Share of each expression.
-        styles : mapping of str to float or None
-            Style of each expression, None for the default.
-
-        Returns
-        -------
-        function
-            Its results have the channels of the image.
+        wanted : WantedChange
+            What to change.
+        last : Fit, optional
+            Of the same face in the video frame before.
         """
         registered = self.registered
         assert registered is not None
         own = _with_channels(image[None], self.shape[0])[0]
-        face = registered.register(np.ascontiguousarray(own))
+        face = registered.register(np.ascontiguousarray(own), last)
         parts = [
-            registered.part(face, name, self.ridge, share, styles.get(name))
-            for name, share in shares.items()
+            registered.part(face, name, self.ridge, share, wanted.styles[name], wanted.regions)
+            for name, share in wanted.shares.items()
         ]
 
         def change(strength: float) -> Change:
@@ -268,7 +282,7 @@ class Model:
                 return replace(change, added=_luma(change.added[None])[0])
             return change  # that of the luma is that of all channels
 
-        return change
+        return FaceChange(image, face.fit, change)
 
     def ridge(self, expression: str, image: Floats) -> Floats:
         """Return an expression's regression of one image (channels, height, width)."""
@@ -373,17 +387,21 @@ class Model:
             raise ModelError(f"expected grey or RGB images, got {batch.shape[3]} channels")
         return batch
 
-    def _changed(self, images: Floats, shares: Mapping[str, float], strength: float) -> Floats:
+    def _changed(self, images: Floats, wanted: WantedChange, strength: float) -> Floats:
         """Return planar images with the expression changed, in the channels that they have."""
-        source = images
+        source, shares = images, wanted.shares
         if self.channels is None:
             source = _with_channels(images, self.weights.shape[1])
-        if source.shape == images.shape and strength == 1 and list(shares.values()) == [1.0]:
+        simple = source.shape == images.shape and not wanted.regions
+        if simple and strength == 1 and list(shares.values()) == [1.0]:
             (name,) = shares
             return self._output(name, source)
         change = np.zeros_like(source)
         for name, share in shares.items():
             change += np.float32(strength * share) * (self._output(name, source) - source)
+        if wanted.regions:
+            size = self.shape[1:]
+            change *= Geometry(size, self.info.eyes).regions(wanted.regions, *size)
         if change.shape[1] > images.shape[1]:
             change = _luma(change)
         return images + change  # the change of the luma is that of all channels
@@ -392,6 +410,64 @@ class Model:
         """Return f(x) for planar images (N, channels, height, width)."""
         weights = self.weights[self.expressions.index(expression)]
         return apply(weights, self.receptive_field.offsets, images, edge=self.edge)
+
+
+@dataclass(frozen=True)
+class WantedChange:
+    """What to change of a face.
+
+    Attributes
+    ----------
+    shares : dict of str to float
+        Share of each expression.
+    styles : dict of str to float or None
+        Style of each expression, None for the default.
+    regions : tuple of str
+        Parts of the face to change; none means all.
+    """
+
+    shares: Mapping[str, float]
+    styles: Mapping[str, float | None]
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class FaceChange:
+    """A registered face, and its change as a function of the strength.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape (1 or 3, height, width)
+        In [0, 1].
+    fit : Fit
+        How it fits the faces learned from.
+    """
+
+    image: Floats
+    fit: Fit
+    _change: Callable[[float], Change]
+
+    def __call__(self, strength: float) -> Change:
+        """Return the change for a strength, in the channels of the image."""
+        return self._change(strength)
+
+
+@dataclass(frozen=True, eq=False)
+class Changer:
+    """Images that are changed with any strength.
+
+    Attributes
+    ----------
+    fits : list of Fit
+        How the face in each image fits those learned from; empty without registration.
+    """
+
+    _change: Callable[[float], Pixels]
+    fits: Sequence[Fit] = ()
+
+    def __call__(self, strength: float) -> Pixels:
+        """Return the changed images for a strength."""
+        return self._change(strength)
 
 
 def check_strength(strength: float) -> None:

@@ -23,6 +23,12 @@ def in_face(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> Region:
     return np.asarray(down**2 + across**2 < 1)
 
 
+def in_mouth(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> Region:
+    """Return which positions, in units of the image's sides, lie in the rectangle of the mouth."""
+    rows = (y >= MOUTH_ROWS[0]) & (y < MOUTH_ROWS[1])
+    return np.asarray(rows & (x >= MOUTH_COLUMNS[0]) & (x < MOUTH_COLUMNS[1]))
+
+
 @cache
 def face(height: int, width: int) -> Region:
     """Return the pixels of the face, (height, width), read-only.

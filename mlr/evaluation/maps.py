@@ -46,7 +46,7 @@ def mean_face(model: Model, expression: str) -> MeanFace | None:
     framed = appearance.face.astype(np.float32) / np.float32(255)
     source = np.clip(warp(framed, resize_field(invert(appearance.motion), *model.shape[1:])), 0, 1)
     changes = {
-        style: model.face_change(source, {expression: 1.0}, {expression: style})(1.0)
+        style: model.face_change(source, model.change_of(expression, style))(1.0)
         for style in (*(STYLES if appearance.styled else ()), None)
     }
     outputs = {style: found.applied(source) for style, found in changes.items()}

@@ -186,3 +186,119 @@ def _spline_weights(t):
     second = (four + three * t * t * (t - two)) * sixth
     last = t * t * t * sixth
     return first, second, one - first - second - last, last
+
+
+PLANES = 8  # of `enlarge_similar`: one vector
+
+
+@jit.serial
+def enlarge_similar(
+    planes: Floats, factor: tuple[np.float32, np.float32], shift: Floats, output: Floats
+) -> None:
+    """Fill in planes seen through a similarity, by Keys' bicubic interpolation; 0 outside.
+
+    The pixel (y, x) of the output is looked up at row s x + c y + shift[0] and column
+    c x - s y + shift[1], with (c, s) the factor.
+
+    Parameters
+    ----------
+    planes : ndarray of float32, shape (h, w, PLANES)
+        0 in the three outermost pixels at each edge.
+    factor : tuple of float32
+        Cosine and sine of the angle, times the scale, at most 1.
+    shift : ndarray of float32, shape (2,)
+    output : ndarray of float32, shape (H, W, PLANES)
+    """
+    height, width, _ = planes.shape
+    tall, wide, _ = output.shape
+    cosine, sine = factor
+    zero = np.float32(0)
+    total = np.empty(PLANES, np.float32)
+    used = np.zeros((height, width), np.bool_)  # by the first of four pixels in each direction
+    for y in range(height):
+        for x in range(width):
+            if (planes[y, x] != 0).any():
+                used[max(y - 3, 0) : y + 1, max(x - 3, 0) : x + 1] = True
+    for y in range(tall):
+        for x in range(wide):
+            row = sine * np.float32(x) + cosine * np.float32(y) + shift[0]
+            column = cosine * np.float32(x) - sine * np.float32(y) + shift[1]
+            top, left = int(np.floor(row)), int(np.floor(column))
+            inside = 1 <= top <= height - 3 and 1 <= left <= width - 3
+            if not inside or not used[top - 1, left - 1]:
+                for k in range(PLANES):
+                    output[y, x, k] = zero
+                continue
+            down = _keys_weights(row - np.float32(top))
+            a, b, c, d = _keys_weights(column - np.float32(left))
+            i, j = np.uintp(top - 1), np.uintp(left - 1)
+            for k in range(PLANES):
+                total[k] = zero
+            for share in down:
+                for k in range(PLANES):
+                    total[k] += share * (
+                        a * planes[i, j, k]
+                        + b * planes[i, j + np.uintp(1), k]
+                        + c * planes[i, j + np.uintp(2), k]
+                        + d * planes[i, j + np.uintp(3), k]
+                    )
+                i += np.uintp(1)
+            for k in range(PLANES):
+                output[y, x, k] = total[k]
+
+
+@jit.inlined
+def _keys_weights(t):
+    """Return the weights of four pixels, for a position t beyond the second one (a = -1/2)."""
+    half, one = np.float32(0.5), np.float32(1)
+    u = one - t
+    first = -half * t * u * u
+    second = one - t * t * (np.float32(2.5) - np.float32(1.5) * t)
+    third = one - u * u * (np.float32(2.5) - np.float32(1.5) * u)
+    return first, second, third, -half * u * t * t
+
+
+@jit.serial
+def move_and_add(
+    coefficients: Floats, image: Floats, corner: tuple[int, int], planes: Floats, output: Floats
+) -> None:
+    """Fill in the change of a part of an image: (1 - lost) moved - image + added.
+
+    Where there is neither motion nor loss it is what is added.
+
+    Parameters
+    ----------
+    coefficients : ndarray of float32, shape (C, h + 2, w + 2)
+        From `spline_coefficients`.
+    image : ndarray of float32, shape (C, h, w)
+        The part and what is around it.
+    corner : (int, int)
+        Row and column of the part in there.
+    planes : ndarray of float32, shape (H, W, PLANES)
+        What is added to C channels at most 3, the share that is lost, and the motion (dy, dx).
+    output : ndarray of float32, shape (C, H, W)
+    """
+    count, height, width = output.shape
+    _, tall, wide = coefficients.shape
+    bottom, right = np.float32(tall - 3), np.float32(wide - 3)
+    one = np.float32(1)
+    for y in range(height):
+        for x in range(width):
+            lost, dy, dx = planes[y, x, 3], planes[y, x, 4], planes[y, x, 5]
+            for n in range(count):
+                output[n, y, x] = planes[y, x, n]
+            if lost == 0 and dy == 0 and dx == 0:
+                continue
+            py = min(max(np.float32(y + corner[0]) + dy, np.float32(0)), bottom)
+            px = min(max(np.float32(x + corner[1]) + dx, np.float32(0)), right)
+            i, j = min(int(py), tall - 4), min(int(px), wide - 4)
+            down, across = _spline_weights(py - np.float32(i)), _spline_weights(px - np.float32(j))
+            for n in range(count):
+                moved = np.float32(0)
+                for k in range(4):
+                    part = np.float32(0)
+                    for m in range(4):
+                        part += across[m] * coefficients[n, i + k, j + m]
+                    moved += down[k] * part
+                here = image[n, y + corner[0], x + corner[1]]
+                output[n, y, x] += (one - lost) * moved - here

@@ -156,3 +156,72 @@ def _step(normal, pulled, damping, field, stepped):
             scale = one / np.sqrt(max(squared, one))
             stepped[0, y, x] = field[0, y, x] + down * scale
             stepped[1, y, x] = field[1, y, x] + across * scale
+
+
+@jit.serial
+def combine(fields: Floats, numbers: Floats, field: Floats) -> None:
+    """Fill in the sum of fields (K, 2, H, W) times numbers (K,), field (2, H, W)."""
+    count, _, height, width = fields.shape
+    for axis in range(2):
+        for y in range(height):
+            field[axis, y] = 0
+            for k in range(count):
+                for x in range(width):
+                    field[axis, y, x] += numbers[k] * fields[k, axis, y, x]
+
+
+@jit.serial
+def normal_equations_of(
+    moving: Floats,
+    fixed: Floats,
+    weight: Floats,
+    second: np.float32,
+    bases: Floats,
+    field: Floats,
+    matrix: Floats,
+    right: Floats,
+) -> None:
+    """Fill in the normal equations of a field that is a combination of a few.
+
+    With r, g and q as in `gauss_newton`, J_k = g . base_k and sums over all pixels,
+
+        matrix = sum q J J',  right = sum q J r.
+
+    Parameters
+    ----------
+    moving, fixed : ndarray of float32, shape (VALUES, H, W)
+        From `with_derivatives`.
+    weight : ndarray of float32, shape (H, W)
+    second : float32
+        Weight of the second feature: 1, or 0 where an image has none.
+    bases : ndarray of float32, shape (K, 2, H, W)
+        The fields that are combined, (dy, dx) in pixels.
+    field : ndarray of float32, shape (2, H, W)
+        Their combination.
+    matrix : ndarray of float32, shape (K, K)
+    right : ndarray of float32, shape (K,)
+    """
+    height, width = weight.shape
+    count = len(bases)
+    products = np.empty((5, height, width), np.float32)
+    starts, shares = np.empty(width, np.int32), np.empty((4, width), np.float32)
+    moved = np.empty((VALUES, width), np.float32)
+    flat = moving.reshape(VALUES, height * width)
+    sums = np.zeros((count, count + 1, width), np.float32)  # a sum for each column
+    down, across = np.empty((2, width), np.float32)
+    for y in range(height):
+        _look_up(flat, field, y, height, starts, shares, moved)
+        _normal_equations(moved, fixed, weight, second, y, products)
+        for i in range(count):
+            for x in range(width):
+                base_y, base_x = bases[i, 0, y, x], bases[i, 1, y, x]
+                down[x] = base_y * products[0, y, x] + base_x * products[1, y, x]
+                across[x] = base_y * products[1, y, x] + base_x * products[2, y, x]
+                sums[i, count, x] += base_y * products[3, y, x] + base_x * products[4, y, x]
+            for j in range(i, count):
+                for x in range(width):
+                    sums[i, j, x] += down[x] * bases[j, 0, y, x] + across[x] * bases[j, 1, y, x]
+    for i in range(count):
+        right[i] = sums[i, count].sum()
+        for j in range(i, count):
+            matrix[i, j] = matrix[j, i] = sums[i, j].sum()

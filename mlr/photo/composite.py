@@ -1,29 +1,33 @@
 """Changed faces, composited into photographs of any size.
 
-A face is aligned to the model's size. The change of the crop fades out towards its border, is
-warped to the size and angle of the face in the photograph, and added there. So the photograph keeps
-its own detail, and pixels outside the crop keep their values.
+A face is aligned to the model's size, and registered there. Motion and change of the crop are then
+enlarged to the size and angle of the face in the photograph, whose own pixels are moved:
 
-Detail finer than the pixels of the crop, such as the line between the lips, moves with the motion
-of the model.
+    output(q) = (1 - lost(q)) photo(q + motion(q)) + lost(q) crop(q + motion(q)) + added(q)
 
-Exposure matching adapts brightness and contrast of each channel to the training images by a gain
-and an offset; the change is divided by the gain.
+so that the photograph keeps its detail, and pixels outside the crop keep their values. Where much
+is added, such as teeth, finer detail than that of the crop is lost, or it would shine through.
+
+With the recipe paper, exposure matching adapts brightness and contrast of each channel to the
+training images by a gain and an offset; the change is divided by the gain.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import BORDER, face_share
+from mlr.core.alignment import Eyes as EyePositions
 from mlr.core.exposure import Exposure
-from mlr.core.model import LUMA, Model, check_strength
+from mlr.core.model import LUMA, Changer, Model, WantedChange, check_strength
 from mlr.core.registration import fields
+from mlr.core.registration.search import Fit
 from mlr.io.images import Pixels
+from mlr.kernels.fields import PLANES, enlarge_similar, move_and_add
 from mlr.photo.eyes import Eyes
 from mlr.photo.similarity import Box, Similarity, warp
 from mlr.photo.track import TrackedFace
@@ -34,8 +38,11 @@ Style = float | Mapping[str, float] | None
 
 FADE = 0.08  # share of the sides over which a change fades out towards the border of a crop
 LITTLE, MUCH = 0.05, 0.15  # of the data range: additions that keep all detail, and none
-TILE = 256  # side of the parts of a photograph that are changed at once, in pixels
+LOST, MOTION = 3, [4, 5]  # planes of a change, after those that are added
+TILE = 512  # side of the parts of a photograph that are changed at once, in pixels
 SPLINE_REACH = 8  # pixels; more distant ones weigh less than 1/40,000 in an interpolation
+EYE = 2  # pixels of the field around an eye whose mean says where it is
+ROUGH = 0.02  # of the crop's side: eyes this far from where registration finds them are corrected
 
 
 def change_faces(
@@ -45,6 +52,7 @@ def change_faces(
     target: Target = None,
     strength: float = 1.0,
     style: Style = None,
+    region: str | Sequence[str] = (),
 ) -> Pixels:
     """Change the expression of faces in a photograph, and nothing else in it.
 
@@ -52,7 +60,7 @@ def change_faces(
     and equal to the photograph where nothing changes. The options and errors are those of
     `Model.synthesize`; eyes outside the photograph raise an ImageError.
     """
-    return changer(model, pixels, faces, target, style)(strength)
+    return changer(model, pixels, faces, target, style, region)(strength)
 
 
 def changer(
@@ -61,9 +69,11 @@ def changer(
     faces: Iterable[Eyes],
     target: Target = None,
     style: Style = None,
-) -> Callable[[float], Pixels]:
+    region: str | Sequence[str] = (),
+) -> Changer:
     """Return `change_faces` as a function of the strength, which is faster for several."""
-    prepared = [_Face(model, pixels, eyes, target, style) for eyes in faces]
+    wanted = model.change_of(target, style, region)
+    prepared = [PhotoFace(model, pixels, eyes, wanted) for eyes in faces]
 
     def change(strength: float) -> Pixels:
         check_strength(strength)
@@ -73,113 +83,191 @@ def changer(
                 face.composite(result, strength)
         return result
 
-    return change
+    return Changer(change, [face.fit for face in prepared if face.fit is not None])
 
 
-def change_frame(
-    model: Model,
-    frame: tuple[Pixels, Iterable[TrackedFace]],
-    target: Target = None,
-    strength: float = 1.0,
-    style: Style = None,
-) -> Pixels:
-    """Change the faces in a video frame as `change_faces` does, each multiplied by its fade."""
-    pixels, faces = frame
-    for face in faces:
-        pixels = change_faces(model, pixels, [face.eyes], target, strength * face.fade, style)
-    return pixels
+class FrameChanger:
+    """Changes the faces in the video frames of a clip, one after the other.
+
+    Parameters
+    ----------
+    model : Model
+    wanted : WantedChange
+        From `Model.change_of`.
+    strength : float
+    """
+
+    def __init__(self, model: Model, wanted: WantedChange, strength: float = 1.0) -> None:
+        self._model, self._wanted, self._strength = model, wanted, strength
+        self._last: dict[int, PhotoFace] = {}  # by the number of the track
+        self.best: dict[int, Fit] = {}  # of each track
+
+    def __call__(self, frame: tuple[Pixels, Sequence[TrackedFace]]) -> Pixels:
+        """Return the changed video frame; faces change by their fades, one on top of another."""
+        pixels, faces = frame
+        result = pixels.copy() if faces else pixels
+        found: dict[int, PhotoFace] = {}
+        for face in faces:
+            last = self._last.get(face.track)
+            found[face.track] = new = PhotoFace(self._model, pixels, face.eyes, self._wanted, last)
+            new.composite(result, self._strength * face.fade)
+            known = self.best.get(face.track)
+            if new.fit is not None and (known is None or new.fit.value > known.value):
+                self.best[face.track] = new.fit
+        self._last = found
+        return result
 
 
-class _Face:
-    """An aligned face of a photograph, ready to be changed with any strength."""
+class PhotoFace:
+    """A face of a photograph, ready to be changed with any strength.
+
+    Eyes that are placed roughly are corrected by the registration. In a clip the face is followed
+    from the last video frame, with the correction from there.
+    """
 
     def __init__(
-        self, model: Model, pixels: Pixels, eyes: Eyes, target: Target, style: Style
+        self,
+        model: Model,
+        pixels: Pixels,
+        eyes: Eyes,
+        wanted: WantedChange,
+        last: PhotoFace | None = None,
     ) -> None:
         eyes.check_within(*pixels.shape[:2])
-        channels, height, width = model.shape
-        self._model, self._pixels, self._target = model, pixels, target
+        self._model, self._pixels, self._wanted = model, pixels, wanted
         self._data_range = np.float32(np.iinfo(pixels.dtype).max)
-        self._to_crop = eyes.to_crop(height, width, model.info.eyes)
-        self._crop = np.clip(warp(pixels, self._to_crop, height, width) / self._data_range, 0, 1)
-        self._grey_in_colour = self._crop.shape[2] < channels
-        face = self._crop.repeat(channels, axis=2) if self._grey_in_colour else self._crop
-        self._gain, offset = exposure_match(model, face)
-        self._matched = self._gain * face + offset
-        self._planes = np.ascontiguousarray(self._matched.transpose(2, 0, 1))
-        shares = model.shares_of(target)
-        styles = model.styles_of(style, shares)
-        self._face_change = None
+        self._eyes = model.info.eyes if last is None else last._eyes  # where they are in a crop
+        self._prepare(eyes, last)
+        if last is None and self.fit is not None and not self.fit.unlike:
+            found = eyes_found(model, self.fit)
+            if np.abs(np.subtract(found, self._eyes)).max() > ROUGH:
+                self._eyes = found
+                self._prepare(eyes, None)
+
+    def _prepare(self, eyes: Eyes, last: PhotoFace | None) -> None:
+        """Align the face, match its exposure, and register it."""
+        model = self._model
+        channels, height, width = model.shape
+        to_crop = eyes.to_crop(height, width, model.info.eyes)
+        corrected = Eyes(*(complex(x * width, y * height) for x, y in self._eyes))
+        self._to_crop = corrected.to_crop(height, width, model.info.eyes) @ to_crop
+        crop = np.clip(warp(self._pixels, self._to_crop, height, width) / self._data_range, 0, 1)
+        self._grey_in_colour = crop.shape[2] < channels
+        face = crop.repeat(channels, axis=2) if self._grey_in_colour else crop
+        gain, offset = exposure_match(model, face)
+        self._crop = np.ascontiguousarray(crop.transpose(2, 0, 1))
+        self._gain = gain[:, None, None]
+        self._matched = gain * face + offset
+        self._face = None
         if model.registered is not None:
-            self._face_change = model.face_change(self._planes, shares, styles)
+            planes = np.ascontiguousarray(self._matched.transpose(2, 0, 1))
+            self._face = model.face_change(planes, self._wanted, last and last.fit)
+
+    @property
+    def fit(self) -> Fit | None:
+        """How the face fits those learned from; None without registration."""
+        return None if self._face is None else self._face.fit
 
     def composite(self, result: Pixels, strength: float) -> None:
-        """Add the change to the photograph, in place."""
-        added, detail = self._change(strength)
-        to_photo = self._to_crop.inverse
-        for tile in _tiles(to_photo.bounds(*added.shape[:2]), *result.shape[:2]):
-            change = warp(added, to_photo.into(tile), *tile.size)
-            if detail is not None:
-                change += moved_detail(self._pixels, self._crop, self._to_crop, *detail, tile)
-            changed = result[tile.slices] + np.rint(change * self._data_range)
-            result[tile.slices] = np.clip(changed, 0, self._data_range).astype(result.dtype)
+        """Change the face in the photograph, in place."""
+        planes = self._change(strength)
+        outline = self._to_crop.inverse.bounds(*planes.shape[:2])
+        for tile in _tiles(outline, *result.shape[:2]):
+            part = result[tile.slices]
+            change = changed_part(self._pixels, planes, self._to_crop, tile)
+            if change is not None:
+                changed = part + np.rint(change * self._data_range)
+                result[tile.slices] = np.clip(changed, 0, self._data_range).astype(result.dtype)
 
-    def _change(self, strength: float) -> tuple[Floats, tuple[Floats, Floats] | None]:
-        """Return the change of the crop; and motion and kept share of finer detail, if any."""
-        height, width = self._crop.shape[:2]
-        detail = None
-        if self._face_change is None:
-            output = self._model.synthesize(self._matched, self._target, strength)
-            output = self._matched + face_share(height, width)[..., None] * (output - self._matched)
+    def _change(self, strength: float) -> Floats:
+        """Return what `changed_part` needs, in pixels of the crop: (height, width, PLANES)."""
+        channels, height, width = self._crop.shape
+        planes = np.zeros((PLANES, height, width), np.float32)
+        if self._face is None:
+            shares, regions = dict(self._wanted.shares), self._wanted.regions
+            output = self._model.synthesize(self._matched, shares, strength, region=regions)
+            output = face_share(height, width)[..., None] * (output - self._matched)
+            added = output.transpose(2, 0, 1) / self._gain
         else:
             # Fading the field rather than the output avoids a double image.
-            change = self._face_change(strength).faded(_border_fade(height, width))
-            output = change.applied(self._planes).transpose(1, 2, 0)
+            change = self._face(strength).faded(_border_fade(height, width))
+            planes[MOTION], added = change.motion, change.added / self._gain
             if self._to_crop.scale < 1:  # otherwise the crop has all detail
-                detail = change.motion, _kept_detail(change.added / self._gain.mean())
-        added = (output - self._matched) / self._gain
-        return (added @ LUMA)[..., None] if self._grey_in_colour else added, detail
+                planes[LOST] = _lost_detail(added)
+        if self._grey_in_colour:
+            added = np.tensordot(LUMA, added, 1)[None]
+        if planes[LOST].any():
+            added = added + planes[LOST] * fields.warp(self._crop, planes[MOTION])
+        planes[:channels] = added
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
-def moved_detail(
-    pixels: Pixels, crop: Floats, to_crop: Similarity, motion: Floats, kept: Floats, tile: Box
-) -> Floats:
-    """Return how motion u changes the fine detail r of a tile: a(p) r(p + u(p)) - r(p).
+def changed_part(pixels: Pixels, planes: Floats, to_crop: Similarity, tile: Box) -> Floats | None:
+    """Return how a tile of a photograph changes, in [-1, 1]; None if it does not.
 
-    The detail is the photograph minus its enlarged crop in [0, 1]. ``motion`` has the shape
-    (2, height, width) of the crop, as (dy, dx) in its pixels; ``kept`` is a, the share of the
-    detail that is kept. The result, in units of the data range, is 0 where a = 1 and u = 0.
+    Parameters
+    ----------
+    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
+        The photograph.
+    planes : ndarray of float32, shape (height, width, PLANES)
+        Of the crop: what is added, with what replaces lost detail, to each channel; the share of
+        the photograph that is lost (`LOST`); the motion (dy, dx) in pixels of the crop (`MOTION`).
+    to_crop : Similarity
+        From the photograph to the crop.
+    tile : Box
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns, channels)
+        (1 - lost) photo(q + motion) - photo(q) + added; exactly what is added where there is
+        neither motion nor loss.
     """
-    to_tile = to_crop.inverse.into(tile)
-    down, across = motion
-    turned = (across + 1j * down) * to_tile.factor
-    planes = np.dstack([turned.imag, turned.real, 1 - kept]).astype(np.float32)
-    planes = warp(planes, to_tile, *tile.size)
-    still = ~planes.any(axis=2)
-    if still.all():
-        return np.zeros((*tile.size, pixels.shape[2]), np.float32)
-    field, lost = planes[..., :2], planes[..., 2:]
-    wide = tile.grown(math.ceil(np.abs(field).max()) + SPLINE_REACH, *pixels.shape[:2])
-    detail = pixels[wide.slices] * np.float32(1 / np.iinfo(pixels.dtype).max)
-    detail -= warp(crop, to_crop.inverse.into(wide), *wide.size)
-    top, left = tile.top - wide.top, tile.left - wide.left
-    inner = Box(top, top + tile.size[0], left, left + tile.size[1]).slices
-    wide_field = np.zeros((2, *wide.size), np.float32)
-    wide_field[:, *inner] = field.transpose(2, 0, 1)
-    found = fields.warp(np.ascontiguousarray(detail.transpose(2, 0, 1)), wide_field)
-    change: Floats = (1 - lost) * found.transpose(1, 2, 0)[inner] - detail[inner]
-    change[still] = 0
-    return change
+    planes = planes.copy()
+    dy, dx = (planes[..., n] for n in MOTION)
+    turned = (dx + 1j * dy) / to_crop.factor
+    planes[..., MOTION] = np.stack([turned.imag, turned.real], axis=2)
+    if to_crop.scale < 1:
+        here = to_crop(complex(tile.left + 0.5, tile.top + 0.5)) - complex(0.5, 0.5)
+        factor = np.float32(to_crop.factor.real), np.float32(to_crop.factor.imag)
+        seen = np.empty((*tile.size, PLANES), np.float32)
+        enlarge_similar(planes, factor, np.array([here.imag, here.real], np.float32), seen)
+    else:
+        seen = warp(planes, to_crop.inverse.into(tile), *tile.size)
+    if not seen.any():
+        return None
+    reach = math.ceil(np.abs(seen[..., MOTION]).max()) + SPLINE_REACH
+    wide = tile.grown(reach, *pixels.shape[:2])
+    unit = np.float32(1 / np.iinfo(pixels.dtype).max)
+    around = np.ascontiguousarray((pixels[wide.slices] * unit).transpose(2, 0, 1))
+    corner = tile.top - wide.top, tile.left - wide.left
+    change = np.empty((pixels.shape[2], *tile.size), np.float32)
+    move_and_add(fields.coefficients(around), around, corner, seen, change)
+    return change.transpose(1, 2, 0)
+
+
+def eyes_found(model: Model, fit: Fit) -> EyePositions:
+    """Return where registration finds the eyes of a crop, (x, y) in units of its sides."""
+    height, width = fit.field.shape[1:]
+
+    def found(x: float, y: float) -> tuple[float, float]:
+        row, column = round(y * height), round(x * width)
+        around = fit.field[:, max(row - EYE, 0) : row + EYE, max(column - EYE, 0) : column + EYE]
+        down, across = around.mean(axis=(1, 2)).tolist()
+        return x + across / width, y + down / height
+
+    left, right = model.info.eyes
+    return found(*left), found(*right)
 
 
 def exposure_match(model: Model, face: Floats) -> tuple[Floats, Floats]:
     """Return gain and offset of each channel that match a face to the training images.
 
     The face has the shape (height, width, channels) and values in [0, 1]. Without the exposure of
-    the training images in the model, gain is 1 and offset 0.
+    the training images in the model, gain is 1 and offset 0. So they are with registration, which
+    follows the light by the whites of the eyes: skin that is dark in good light made teeth grey.
     """
     training = model.info.exposure
-    if training is None:
+    if training is None or model.registered is not None:
         return np.ones(1, np.float32), np.zeros(1, np.float32)
     channels = model.shape[0]
     measured = face if face.shape[2] == channels else (face @ LUMA)[..., None]
@@ -195,14 +283,11 @@ def _border_fade(height: int, width: int) -> Floats:
     return (y[:, None] * x).astype(np.float32)
 
 
-def _kept_detail(added: Floats) -> Floats:
-    """Return the share of finer detail to keep, given what is added (channels, height, width).
-
-    Old detail would shine through large additions, such as teeth or an open mouth.
-    """
+def _lost_detail(added: Floats) -> Floats:
+    """Return the share of finer detail to lose, given what is added (channels, height, width)."""
     amount = np.abs(added).max(axis=0)
     lost = np.clip((amount - LITTLE) / (MUCH - LITTLE), 0, 1)
-    return (1 - lost * lost * (3 - 2 * lost)).astype(np.float32)
+    return (lost * lost * (3 - 2 * lost)).astype(np.float32)
 
 
 def _tiles(outline: Box, height: int, width: int) -> Iterator[Box]:

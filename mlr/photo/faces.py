@@ -59,7 +59,8 @@ class FaceFinder:
         if listed is None:
             tracked = follow(frames, self._detector, self._select if self._rank else None)
         else:
-            fixed = [TrackedFace(eyes) for eyes in self._select(listed)]
+            selected = self._select(listed)
+            fixed = [TrackedFace(eyes, track=number) for number, eyes in enumerate(selected)]
             tracked = ((frame, fixed) for frame in frames)
         found = False
         for frame, faces in tracked:

@@ -4,7 +4,7 @@ Detected eyes jitter from one video frame to the next, and so would the change o
 the path of each eye is smoothed by a parabola through the video frames before and after (Savitzky
 and Golay 1964, with Gaussian weights), which does not lag behind steady motion. Smoothing shifts an
 eye by `LARGEST_SHIFT` at most. The map from the crop back to the video frame is linear in the eyes,
-so its angle, scale and shift are smooth as well.
+so its angle, scale and shift are smooth as well. At a cut all faces begin anew, without a fade.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -27,6 +28,8 @@ SEARCH = 12  # from one search of the whole video frame to the next
 LEAST = 3  # in which a face must be detected
 SIGMA = 3.0  # standard deviation of the weights that smooth a path
 
+CUT = 0.12  # of the data range: mean difference of consecutive video frames at a cut
+SPACING = 8  # pixels between those that are compared for it
 LARGEST_SHIFT = 0.01  # of an eye by smoothing, in eye distances
 
 
@@ -36,13 +39,15 @@ class TrackedFace:
 
     eyes: Eyes
     fade: float = 1.0  # factor of the strength; below 1 where a face appears or disappears
+    track: int = 0  # the same number for the same face
 
 
 class Track:
     """The detections of one face in the video frames of a clip."""
 
-    def __init__(self, index: int, eyes: Eyes) -> None:
-        self.first = index
+    def __init__(self, index: int, eyes: Eyes, shot: int, number: int) -> None:
+        self.first, self.shot, self.number = index, shot, number
+        self.cut = False  # whether the shot has ended, which began with the video frame `shot`
         self.count = 0
         self.found: dict[int, Eyes] = {}  # of recent video frames, by index
         self.add(index, eyes)
@@ -56,19 +61,19 @@ class Track:
 
     def alive(self, read: int) -> bool:
         """Return whether the gap since the last detection can be bridged."""
-        return read - self.last <= BRIDGED
+        return not self.cut and read - self.last <= BRIDGED
 
     def at(self, index: int, read: int) -> TrackedFace | None:
         """Return the face in a video frame, or None; ``read`` is the last video frame read."""
         alive = self.alive(read)
         if not self.first <= index <= (read if alive else self.last):
             return None
-        if self.count < min(LEAST, read + 1):
+        if self.count < min(LEAST, read - self.shot + 1):
             return None
-        fade_in = 1.0 if self.first == 0 else (index - self.first + 1) / FADE
-        fade_out = 1.0 if alive else (self.last - index + 1) / FADE
+        fade_in = 1.0 if self.first == self.shot else (index - self.first + 1) / FADE
+        fade_out = 1.0 if alive or self.cut else (self.last - index + 1) / FADE
         fade = min(1.0, fade_in, fade_out)
-        return TrackedFace(self._smoothed(index), fade * fade * (3 - 2 * fade))
+        return TrackedFace(self._smoothed(index), fade * fade * (3 - 2 * fade), self.number)
 
     def _smoothed(self, index: int) -> Eyes:
         """Return the eyes on their smoothed paths."""
@@ -97,18 +102,31 @@ def follow(
     """
     tracks: list[Track] = []
     buffer: deque[Pixels] = deque()
-    read = -1
+    numbers = count()
+    read, shot = -1, 0
     for read, frame in enumerate(frames):
+        if buffer and is_cut(buffer[-1], frame):
+            shot = read
+            for track in tracks:
+                track.cut = True
         tracks = [track for track in tracks if read - track.last <= AHEAD]
         alive = _extend(tracks, read, frame, detector)
-        if read % SEARCH == 0 and (select is None or not alive):
+        if (read - shot) % SEARCH == 0 and (select is None or not alive):
             faces = detector.find(frame)
-            tracks += _start(alive, read, faces if select is None else select(faces))
+            faces = faces if select is None else select(faces)
+            tracks += _start(alive, read, faces, shot, numbers)
         buffer.append(frame)
         if len(buffer) > AHEAD:
             yield _with_faces(buffer.popleft(), tracks, read - AHEAD, read)
     for index in range(read - len(buffer) + 1, read + 1):
         yield _with_faces(buffer.popleft(), tracks, index, read)
+
+
+def is_cut(before: Pixels, after: Pixels) -> bool:
+    """Return whether a new shot begins with a video frame."""
+    few = np.s_[::SPACING, ::SPACING]
+    difference = np.abs(before[few].astype(np.float32) - after[few])
+    return float(difference.mean()) > CUT * np.iinfo(after.dtype).max
 
 
 def _extend(tracks: Sequence[Track], index: int, frame: Pixels, detector: Detector) -> list[Track]:
@@ -123,13 +141,15 @@ def _extend(tracks: Sequence[Track], index: int, frame: Pixels, detector: Detect
     return alive
 
 
-def _start(alive: Sequence[Track], index: int, faces: Sequence[Eyes]) -> list[Track]:
+def _start(
+    alive: Sequence[Track], index: int, faces: Sequence[Eyes], shot: int, numbers: Iterator[int]
+) -> list[Track]:
     """Return tracks of new faces; extend those of known faces that were not found again."""
     new: list[Track] = []
     for eyes in faces:
         near = next((t for t in (*alive, *new) if _same(t.latest, eyes)), None)
         if near is None:
-            new.append(Track(index, eyes))
+            new.append(Track(index, eyes, shot, next(numbers)))
         elif near.last < index:
             near.add(index, eyes)
     return new

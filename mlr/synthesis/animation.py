@@ -1,4 +1,4 @@
-"""Animations from the input to an expression and back: GIF, WebP, animated PNG, or PNG frames."""
+"""Animations to an expression and back: GIF, WebP, animated PNG, or PNG frames."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def write_animation(
     image: Image,
     *,
     strength: float = 1.0,
-    record: Record | None = None,
+    record: Callable[[float], Record | None] = lambda strength: None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     force: bool = False,
 ) -> None:
-    """Write an endless animation from an image to an expression and back.
+    """Write an endless animation that begins without strength, reaches it, and returns.
 
     The suffix of ``path`` is one of `ANIMATED`. A folder gets numbered files such as ``00.png``, of
-    the same bit depth as the image, each with the record of its own strength. Other animations have
-    8 bits; GIF has 256 colours, no alpha and no colour profile. ``change`` returns the image with
-    an expression of a strength; the largest one is ``strength``. Further parameters and errors are
-    those of `write_image`.
+    the same bit depth as the image, each with its own record. Other animations have 8 bits; GIF has
+    256 colours, no alpha and no colour profile. ``change`` returns the image for a strength, and
+    ``record`` its record; the largest one is ``strength``. Further parameters and errors are those
+    of `write_image`.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
@@ -61,18 +61,18 @@ def write_animation(
     if kind is None:
         with replacing_folder(path, force=force) as folder:
             for number, each in enumerate(strengths):
-                exif = to_exif(None if record is None else {**record, "strength": each})
+                exif = to_exif(record(each))
                 file = folder / f"{number:02}.png"
                 write_image(file, change(each), alpha, icc=icc, exif=exif, png_level=png_level)
         return
     options: dict[str, Any] = {"duration": round(1000 * SECONDS / FRAMES), "loop": 0}
     options |= {"WEBP": {"quality": quality}, "PNG": {"compress_level": png_level}}.get(kind, {})
-    palette = None
+    palette, whole = None, record(strength)
     if kind == "GIF":
         alpha, palette = None, _palette(change, strength)
-        options |= {} if record is None else {"comment": to_json(record).encode()}
+        options |= {} if whole is None else {"comment": to_json(whole).encode()}
     else:
-        options |= {"exif": to_exif(record)} | ({"icc_profile": icc} if icc else {})
+        options |= {"exif": to_exif(whole)} | ({"icc_profile": icc} if icc else {})
     images = (_to_pillow(change(each), alpha, palette) for each in strengths)
     with replacing(path, force=force) as output:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlr.core.model import Model, check_shares, check_strength, mix_name
+from mlr.core.model import Changer, Model, WantedChange, check_shares, check_strength, mix_name
+from mlr.core.registration.search import Fit
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.io.clips import change_clip, is_clip
 from mlr.io.files import check_free
@@ -25,7 +27,7 @@ from mlr.io.images import (
 )
 from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, plan_outputs
 from mlr.io.provenance import new_record, to_exif
-from mlr.photo.composite import change_frame, changer
+from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
 from mlr.synthesis.animation import ANIMATED, write_animation
@@ -48,11 +50,14 @@ def synthesize(
     target: Target | Sequence[Target] = (),
     strength: float = 1.0,
     style: Style = None,
+    region: str | Sequence[str] = (),
     resize: bool = False,
     align: bool = False,
     eyes: str | Path | None = None,
     face: int | str = "all",
     animate: bool = False,
+    start: Target | None = None,
+    styles: tuple[float, float] | None = None,
     format: str | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
@@ -90,6 +95,8 @@ def synthesize(
         0 gives the input, 1 the model's output, up to 2 exaggerates.
     style : float or mapping of str to float, optional
         Style of all expressions, or of each: see `Model.synthesize`.
+    region : str or sequence of str
+        Parts of the face to change: see `Model.synthesize`.
     resize : bool
         Resize aligned faces to the size of the model.
     align : bool
@@ -102,6 +109,10 @@ def synthesize(
     animate : bool
         Write an animation from the face to the expression and back: GIF, unless ``format`` or the
         suffix of ``output`` is that of WebP, PNG or ``frames``, a folder of PNG files.
+    start : str or mapping of str to float, optional
+        Expression, or mix of them, that animations begin with instead of the input.
+    styles : (float, float), optional
+        Styles that animations go through, at full strength.
     format : str, optional
         Suffix of the images to write, such as "jpg"; by default that of each input.
     quality : int
@@ -144,11 +155,19 @@ def synthesize(
         raise OptionError("--resize says that the images are aligned, --align that they are not")
     if not 1 <= quality <= 100 or not 0 <= png_level <= 9:
         raise OptionError("the quality must lie between 1 and 100, the PNG level between 0 and 9")
+    if (start is not None or styles is not None) and not animate:
+        raise OptionError("--start and --styles are for --animate")
+    if styles is not None and (style is not None or start is not None):
+        raise OptionError("--styles goes through styles; --style and --start do not go with it")
     finder = FaceFinder(eyes, face)
     suffix = _suffix(format, animate)
     report = report or Report()
     targets = _targets(model, target)
     model.styles_of(style, model.expressions)
+    for each in styles or ():
+        model.styles_of(each, model.expressions)
+    begin = None if start is None else model.shares_of(start)
+    wanted = {name: model.change_of(each, style, region) for name, each in targets.items()}
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if executor is not None:  # its workers may have other working directories
         paths = [path.absolute() for path in paths]
@@ -157,8 +176,8 @@ def synthesize(
     encoding = {"quality": quality, "png_level": png_level, "force": force}
     aligned = True if resize else False if align else None
     settings = _Settings(
-        *(model, targets, strength, style, finder, aligned),
-        *(animate, metadata, skip_existing, encoding),
+        *(model, targets, wanted, strength, style, region, finder, aligned),
+        *(animate, begin, styles, metadata, skip_existing, encoding),
     )
     outcomes: list[_Outcome] = []
     with limited(threads):
@@ -169,9 +188,13 @@ def synthesize(
             report.skipped += outcome.skipped
             for cause, path in outcome.failures:
                 report.fail(plan.source, cause, path)
+            _report_fits(report, plan.source, outcome.fits if strength else [])
     written = [path for outcome in outcomes for path in outcome.written]
     report.done += len(written)
     report.note_losses(outcome.loss for outcome in outcomes)
+    shown = Counter(fit["shows"] for o in outcomes for fit in o.fits if fit.get("shown"))
+    for name, count in shown.items():
+        report.note(f"note: {counted(count, 'face')} with signs of {name} already, changed less")
     _note_faces(report, [o.faces for o in outcomes if o.faces is not None], model)
     bare = sum(path.suffix.lower() == ".bmp" for path in written) if metadata else 0
     if bare:
@@ -185,11 +208,15 @@ class _Settings:
 
     model: Model
     targets: dict[str, Target]  # by the names of their outputs
+    wanted: dict[str, WantedChange]
     strength: float
     style: Style
+    region: str | Sequence[str]
     finder: FaceFinder
     aligned: bool | None  # whether images are aligned faces; None: those of the model's size are
     animate: bool
+    begin: dict[str, float] | None  # shares that an animation begins with
+    styles: tuple[float, float] | None  # that an animation goes through
     metadata: bool
     skip_existing: bool
     encoding: dict[str, Any]  # quality, png_level and force of `write_image`
@@ -203,9 +230,21 @@ class _Settings:
         aligned = size == self.size if self.aligned is None else self.aligned
         return self.finder.knows(file) or not aligned
 
-    def record(self, name: str) -> dict[str, Any] | None:
+    def moment(self, target: Target, share: float) -> tuple[Target, Style]:
+        """Return target and style after a share of the way of an animation."""
+        if self.styles is not None:
+            first, last = self.styles
+            return target, first + share * (last - first)
+        ways = (self.begin or {}, 1 - share), (self.model.shares_of(target), share)
+        mix: dict[str, float] = {}
+        for shares, part in ways:
+            for name, amount in shares.items():
+                mix[name] = mix.get(name, 0.0) + part * amount
+        return mix, self.style
+
+    def record(self, name: str, strength: float, style: Style = None) -> dict[str, Any] | None:
         """Return the record of an output, unless records are disabled."""
-        record = new_record(name, self.strength, self.model.sha256, self.style)
+        record = new_record(name, strength, self.model.sha256, style)
         return record if self.metadata else None
 
 
@@ -218,6 +257,7 @@ class _Outcome:
     failures: list[tuple[str, Path]] = field(default_factory=list)  # causes and outputs
     loss: str = ""  # of `Image`
     faces: list[Eyes] | None = None  # in a photograph
+    fits: list[dict[str, Any]] = field(default_factory=list)  # summaries of each face
 
 
 def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
@@ -243,7 +283,7 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
         write = partial(_write_image, settings, image, faces)
     for name, path in outputs.items():
         try:
-            write(name, path)
+            outcome.fits = [fit.summary() for fit in write(name, path)]
             outcome.written.append(path)
         except MlrError as error:
             outcome.failures.append((str(error), path))
@@ -265,39 +305,69 @@ def _read(file: Path, settings: _Settings) -> tuple[Image, list[Eyes] | None]:
 
 def _write_image(
     settings: _Settings, image: Image, faces: list[Eyes] | None, name: str, path: Path
-) -> None:
-    """Write an image with one expression, or an animation to it."""
-    target, record = settings.targets[name], settings.record(name)
-    strength, encoding = settings.strength, settings.encoding
-    if faces is None:
-        change = settings.model.changer(image.pixels, target, settings.style)
-    else:
-        change = changer(settings.model, image.pixels, faces, target, settings.style)
-    if settings.animate:
+) -> Sequence[Fit]:
+    """Write an image with one expression, or an animation to it; return the fits of its faces."""
+    model, strength, encoding = settings.model, settings.strength, settings.encoding
+    target = settings.targets[name]
+
+    def changed(target: Target, style: Style) -> Changer:
+        if faces is None:
+            return model.changer(image.pixels, target, style, settings.region)
+        return changer(model, image.pixels, faces, target, style, settings.region)
+
+    change = changed(target, settings.style)
+    if not settings.animate:
+        exif = to_exif(settings.record(name, strength, settings.style))
+        write_image(path, change(strength), image.alpha, icc=image.icc, exif=exif, **encoding)
+    elif settings.begin is None and settings.styles is None:
+        record = partial(settings.record, name, style=settings.style)
         write_animation(path, change, image, strength=strength, record=record, **encoding)
     else:
-        exif = to_exif(record)
-        write_image(path, change(strength), image.alpha, icc=image.icc, exif=exif, **encoding)
+        write_animation(
+            path,
+            lambda share: changed(*settings.moment(target, share))(strength),
+            image,
+            record=lambda share: settings.record(name, strength, settings.moment(target, share)[1]),
+            **encoding,
+        )
+    return change.fits
 
 
-def _write_clip(settings: _Settings, clip: Path, name: str, path: Path) -> None:
-    """Write a clip with one expression."""
+def _write_clip(settings: _Settings, clip: Path, name: str, path: Path) -> Sequence[Fit]:
+    """Write a clip with one expression; return the best fit of each face."""
     if settings.animate:
         raise ImageError("is a clip; --animate is for images")
-    model = settings.model
-    change = (settings.targets[name], settings.strength, settings.style)
+    model, strength = settings.model, settings.strength
+    target = settings.targets[name], strength, settings.style, settings.region
+    change = FrameChanger(model, settings.wanted[name], strength)
 
     def changed(frames: Iterator[Pixels], size: Size) -> Iterator[Pixels]:
         if settings.is_photograph(clip, size):
             with _hint_to_resize(size, settings.size):
                 tracked = settings.finder.follow(clip, frames)
-                yield from ordered_map(lambda each: change_frame(model, each, *change), tracked, 1)
+                yield from ordered_map(change, tracked, 1)
         else:
             fitted = (_fitted(frame, settings.size) for frame in frames)
-            yield from ordered_map(lambda frame: model.synthesize(frame, *change), fitted, 1)
+            yield from ordered_map(lambda frame: model.synthesize(frame, *target), fitted, 1)
 
     force = settings.encoding["force"]
-    change_clip(clip, path, changed, record=settings.record(name), force=force)
+    change_clip(
+        clip, path, changed, record=settings.record(name, strength, settings.style), force=force
+    )
+    return list(change.best.values())
+
+
+def _report_fits(report: Report, file: Path, fits: Sequence[Mapping[str, Any]]) -> None:
+    """Record how the faces of a file fit, and those that do not, which stay as they are."""
+    for number, fit in enumerate(fits, 1):
+        report.faces.append({"path": str(file), **fit})
+        if not fit["trust"]:
+            which = f"face {number} " if len(fits) > 1 else ""
+            report.fail(
+                file,
+                f"{which}does not look like the faces learned from, and stays as it is: "
+                f"fit {fit['fit']:.2f}",
+            )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlr.errors import MlrWarning
 
@@ -28,6 +28,7 @@ class Report:
     done: int = 0  # files or pairs that succeeded
     failures: list[tuple[Path, str]] = field(default_factory=list)  # with the cause in one line
     skipped: int = 0  # existing outputs
+    faces: list[dict[str, Any]] = field(default_factory=list)  # fits of each, ready for JSON
     _reasons: Counter[str] = field(default_factory=Counter)
 
     def fail(self, path: Path, cause: str, output: Path | None = None) -> None:

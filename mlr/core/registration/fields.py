@@ -51,8 +51,17 @@ def rounded(field: Floats) -> Floats:
 def resize_field(field: Floats, height: int, width: int) -> Floats:
     """Return a field for images of another size, in their pixels."""
     factors = np.array([height / field.shape[1], width / field.shape[2]], np.float32)
-    output = np.empty((len(field), height, width), np.float32)
-    kernels.enlarge(0, len(field), _contiguous(field), factors, output)
+    return _enlarged(field, height, width, factors)
+
+
+def enlarged(planes: Floats, height: int, width: int) -> Floats:
+    """Return planes (N, h, w) resized to (N, height, width), bilinear about pixel centres."""
+    return _enlarged(planes, height, width, np.ones(len(planes), np.float32))
+
+
+def _enlarged(planes: Floats, height: int, width: int, factors: Floats) -> Floats:
+    output = np.empty((len(planes), height, width), np.float32)
+    kernels.enlarge(0, len(planes), _contiguous(planes), factors, output)
     return output
 
 
@@ -65,12 +74,17 @@ def warp(planes: Floats, field: Floats) -> Floats:
         Channels of an image.
     field : ndarray of float32, shape (2, height, width)
     """
-    count, height, width = planes.shape
-    coefficients = np.empty((count, height + 2, width + 2), np.float32)
-    output = np.empty((count, *field.shape[1:]), np.float32)
-    kernels.spline_coefficients(0, count, _contiguous(planes), coefficients)
-    kernels.cubic(0, field.shape[1], coefficients, _contiguous(field), output)
+    output = np.empty((len(planes), *field.shape[1:]), np.float32)
+    kernels.cubic(0, field.shape[1], coefficients(planes), _contiguous(field), output)
     return output
+
+
+def coefficients(planes: Floats) -> Floats:
+    """Return the coefficients of cubic B-splines through planes, (N, height + 2, width + 2)."""
+    count, height, width = planes.shape
+    found = np.empty((count, height + 2, width + 2), np.float32)
+    kernels.spline_coefficients(0, count, _contiguous(planes), found)
+    return found
 
 
 def symmetric(planes: Floats, axis: int = -1) -> Floats:

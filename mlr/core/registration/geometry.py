@@ -16,6 +16,8 @@ from mlr.core.alignment import EYES, Eyes
 from mlr.core.regions import Region, in_face
 
 SIDE = 128  # pixels of the shorter side of the images that features are taken from
+EDGE = 0.4  # over which ellipses of regions fade, in their half-axes
+LEVEL, MIDDLE = 0.53, 0.12  # where the upper face ends and the lower begins, and over which height
 ASIDE = 0.01  # of the width: a face farther from the middle is not flipped
 
 Floats = npt.NDArray[np.float32]
@@ -63,6 +65,11 @@ class Geometry:
         (x0, _), (x1, _) = self.eyes
         return abs(x0 + x1 - 1) < ASIDE
 
+    def side(self, width: int) -> float:
+        """Return the side of the canonical crop, in pixels of a grid with so many columns."""
+        (x0, _), (x1, _) = self.eyes
+        return abs(x1 - x0) * width / (EYES[1][0] - EYES[0][0])
+
     def canonical(self, height: int, width: int) -> tuple[Floats, Floats]:
         """Return the positions of pixels in the canonical crop, as fractions of its side.
 
@@ -78,7 +85,7 @@ class Geometry:
         """
         (x0, y0), (x1, y1) = self.eyes
         tall, wide = self.size
-        side = abs(x1 - x0) * wide / (EYES[1][0] - EYES[0][0])  # of the canonical crop, in pixels
+        side = self.side(wide)
         y = EYES[0][1] + (np.arange(height) / height - (y0 + y1) / 2) * (tall / side)
         x = 0.5 + (np.arange(width) / width - (x0 + x1) / 2) * (wide / side)
         return y.astype(np.float32)[:, None], x.astype(np.float32)[None]
@@ -97,20 +104,44 @@ class Geometry:
         """Return how much of the change each pixel of the frame gets, 0 to 1, (height, width)."""
         y, x = self.canonical(height, width)
         radius = np.sqrt(((y - 0.55) / 0.46) ** 2 + ((x - 0.5) / 0.37) ** 2)
-        inward = np.clip((1 - radius) / 0.16 + 0.5, 0, 1)
-        return (inward * inward * (3 - 2 * inward)).astype(np.float32)
+        return _smooth((1 - radius) / 0.16 + 0.5)
 
-    def start(self, height: int, width: int, shift: float) -> Floats:
-        """Return a field (2, height, width) that moves the lower face down, to register from.
+    def regions(self, names: tuple[str, ...], height: int, width: int) -> Floats:
+        """Return how much each pixel of the frame belongs to regions, 0 to 1, (height, width).
 
-        The shift is in units of the side of the canonical crop, the field in its own pixels.
+        Without names it is 1 everywhere.
         """
-        y, _ = self.canonical(height, width)
-        (x0, _), (x1, _) = self.eyes
-        side = abs(x1 - x0) * width / (EYES[1][0] - EYES[0][0])
-        field = np.zeros((2, height, width), np.float32)
-        field[0] = shift * side * np.clip((y - 0.40) / 0.35, 0, 1.15)
-        return field
+        y, x = self.canonical(height, width)
+        shares = [REGIONS[name](y, x) + np.zeros((height, width)) for name in names]
+        whole = np.max(shares, axis=0) if shares else np.ones((height, width))
+        return whole.astype(np.float32)
+
+
+def _inside(y: Floats, x: Floats, centre: float, half_axes: tuple[float, float]) -> Floats:
+    """Return 1 in an ellipse in the middle of the face, fading to 0 across its edge."""
+    radius = np.hypot((y - centre) / half_axes[0], (x - 0.5) / half_axes[1])
+    return _smooth((1 - radius) / EDGE + 0.5)
+
+
+def _smooth(share: Floats) -> Floats:
+    share = np.clip(share, 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
+
+
+#: Parts of the face in the canonical crop, by name: functions of y and x.
+REGIONS = {
+    "mouth": lambda y, x: _inside(y, x, 0.76, (0.19, 0.31)),
+    "eyes": lambda y, x: _inside(y, x, 0.385, (0.10, 0.42)),
+    "brows": lambda y, x: _inside(y, x, 0.24, (0.11, 0.42)),
+    "lower": lambda y, x: _smooth((y - LEVEL) / MIDDLE + 0.5),
+    "upper": lambda y, x: _smooth((LEVEL - y) / MIDDLE + 0.5),
+}
+
+
+@lru_cache(16)
+def mask_of(geometry: Geometry, size: tuple[int, int], regions: tuple[str, ...]) -> Floats:
+    """Return the share of a change that each pixel of a frame of this size gets, 0 to 1."""
+    return geometry.mask(*size) * geometry.regions(regions, *size)
 
 
 @lru_cache(8)

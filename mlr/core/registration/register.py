@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mlr.core.regions import Region
 from mlr.core.registration.features import Features
 from mlr.core.registration.fields import halved, look_up, resize_field
 from mlr.core.registration.geometry import Geometry, weights_and_oval
-from mlr.kernels.blur import gaussian
+from mlr.kernels.blur import blur, gaussian
 from mlr.kernels.register import VALUES, gauss_newton, with_derivatives
 
 Floats = npt.NDArray[np.float32]
 
 DAMPING = np.float32(0.05)
-#: Starts for faces of strangers: shifts of the lower face, in sides of the canonical crop.
-STARTS = (0.0, -0.05, 0.05, 0.10)
-HANDICAP = 0.03  # of every start but the first, in correlation
+FLAT = 0.02  # added to covariances and deviations around a pixel
 
 #: At a quarter, half and all of the features' size: standard deviations of the blurs of the normal
 #: equations, of the prior and of the field, in pixels; and the number of steps.
@@ -77,25 +76,52 @@ class Template:
         mean = halved(np.ascontiguousarray(whole.transpose(1, 2, 0)))
         return np.ascontiguousarray(mean.transpose(2, 0, 1)) * np.float32(0.5)
 
-    def best(self, features: Features, starts: tuple[float, ...] = STARTS) -> tuple[Floats, float]:
-        """Return the field of the start that fits best, and its correlation."""
-        quarter = self.half.shape[0] // 2, self.half.shape[1] // 2
-        found: list[tuple[Floats, float]] = []
-        for shift in starts:
-            field = self.register(features, self.geometry.start(*quarter, shift))
-            found.append((field, self.correlation(features, field) - HANDICAP * (shift != 0)))
-        return max(found, key=lambda each: each[1])
+    def polished(self, features: Features, field: Floats) -> Floats:
+        """Return a field of the half size that was refined at this size alone."""
+        field = field.copy()
+        self._half.refine(features.half, features.grey, field)
+        return field
 
-    def correlation(self, features: Features, field: Floats) -> float:
-        """Return the correlation of moved features with the template over the oval."""
+    def correlation(self, features: Features, field: Floats, region: Region | None = None) -> float:
+        """Return the correlation of moved features with the template over a region or the oval.
+
+        With redness or without, whichever is larger: light may have a colour.
+        """
+        moved, fixed = (
+            each[:, region if region is not None else self._oval]
+            for each in self._planes(features, field)
+        )
+        moved = moved - moved.mean(axis=1, keepdims=True)
+        fixed = fixed - fixed.mean(axis=1, keepdims=True)
+        products, energy, wanted = (
+            (a * b).sum(axis=1) for a, b in ((moved, fixed), (moved, moved), (fixed, fixed))
+        )
+        both = products.sum(), energy.sum() * wanted.sum()
+        alone = products[0], energy[0] * wanted[0]
+        return max(float(p / np.sqrt(e)) if e > 0 else 0.0 for p, e in (both, alone))
+
+    def local_correlation(self, features: Features, field: Floats, sigma: float) -> Floats:
+        """Return the correlation around each pixel, (height, width), in a Gaussian window.
+
+        Where both are flat it is 1.
+        """
+
+        def around(planes: Floats) -> Floats:
+            return blur(planes, sigma, threads=False)
+
+        def covariance(a: Floats, b: Floats) -> Floats:
+            return np.asarray((around(a * b) - around(a) * around(b)).sum(axis=0))
+
+        moved, fixed = self._planes(features, field)
+        scale = covariance(moved, moved) * covariance(fixed, fixed)
+        deviations = np.sqrt(np.maximum(scale, 0))
+        return np.asarray((covariance(moved, fixed) + FLAT) / (deviations + FLAT), np.float32)
+
+    def _planes(self, features: Features, field: Floats) -> tuple[Floats, Floats]:
+        """Return moved features and those of the template, (1 or 2, height, width)."""
         kept = 1 if features.grey else 2
-        planes = np.ascontiguousarray(features.half[..., :kept].transpose(2, 0, 1))
-        moved = look_up(planes, field)[:, self._oval].astype(np.float64)
-        wanted = self.half[..., :kept].transpose(2, 0, 1)[:, self._oval].astype(np.float64)
-        moved -= moved.mean(axis=1, keepdims=True)
-        wanted -= wanted.mean(axis=1, keepdims=True)
-        scale = np.sqrt((moved * moved).sum() * (wanted * wanted).sum())
-        return float((moved * wanted).sum() / scale) if scale > 0 else 0.0
+        planes, fixed = (each[..., :kept].transpose(2, 0, 1) for each in (features.half, self.half))
+        return look_up(planes, field), fixed
 
 
 class _Level:
@@ -104,12 +130,12 @@ class _Level:
     def __init__(self, number: int, features: Floats, weight: Floats) -> None:
         (window, prior, smooth), self._steps = LEVELS[number]
         self._kernels = gaussian(window), gaussian(prior), gaussian(smooth)
-        self._fixed, self._weight = _with_derivatives(features), weight
+        self._fixed, self._weight = with_derivatives_of(features), weight
 
     def refine(self, features: Floats, grey: bool, field: Floats) -> None:
         """Change the field (2, height, width) of features (height, width, 2), in place."""
         gauss_newton(
-            _with_derivatives(features),
+            with_derivatives_of(features),
             self._fixed,
             self._weight,
             np.float32(not grey),
@@ -120,7 +146,7 @@ class _Level:
         )
 
 
-def _with_derivatives(features: Floats) -> Floats:
+def with_derivatives_of(features: Floats) -> Floats:
     """Return features (height, width, 2) with their derivatives, (`VALUES`, height, width)."""
     values = np.empty((VALUES, *features.shape[:2]), np.float32)
     with_derivatives(np.ascontiguousarray(features, np.float32), values)

@@ -5,10 +5,12 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
 
     W = m + u(p + m)                          from the frame to the face
     M = k mask (m - s d1)                     motion in the frame
-    D = k mask (ridge(x~) - x~ + l b + (s - s_0) (e c - share x~)),       x~ = x(p + W)
+    D = k mask (ridge(x~) - x~ + l h b + (s - s_0) (e h c - share x~)),     x~ = x(p + W)
 
-where l is the light on the face and e that on its teeth. With P = invert(W), the motions of all
-expressions are N(y) = sum M(y + P(y)) on the face; n(q) = N(q + n(q)) follows them back, and
+where l is the light on the face, e that on its teeth, and h its colour. The mask is that of the
+frame, times the trust in the fit, see `mlr.core.registration.search`, and the regions to change.
+With P = invert(W), the motions of all expressions are N(y) = sum M(y + P(y)) on the face;
+n(q) = N(q + n(q)) follows them back, and
 
     output(q) = x(q + n) + sum D(q + n + P(q + n))
 """
@@ -16,7 +18,7 @@ expressions are N(y) = sum M(y + P(y)) on the face; n(q) = N(q + n(q)) follows t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,15 +26,30 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.registration.features import Features, features_of
-from mlr.core.registration.fields import INVERSIONS, compose, invert, look_up, resize_field, warp
-from mlr.core.registration.geometry import Geometry
-from mlr.core.registration.register import STARTS, Template
-from mlr.core.registration.templates import LIGHTS, eye_white_of, light_of, light_on_teeth
+from mlr.core.registration.fields import (
+    INVERSIONS,
+    compose,
+    enlarged,
+    invert,
+    look_up,
+    resize_field,
+    warp,
+)
+from mlr.core.registration.geometry import Geometry, mask_of
+from mlr.core.registration.register import Template
+from mlr.core.registration.search import STYLES, Candidate, Fit, Search
+from mlr.core.registration.templates import (
+    LIGHTS,
+    eye_whites_of,
+    light_of,
+    light_on_teeth,
+)
 
 Floats = npt.NDArray[np.float32]
 Ridge = Callable[[str, Floats], Floats]  # an expression's regression of an image in its frame
 
-UNFIT, FIT = 0.33, 0.45  # correlations at which a face is left alone, and changed completely
+HUES = (0.4, 1.5)  # bounds of the colour of the light
+LOST = 0.1  # of the fit: a face that loses as much from one video frame to the next is searched
 OPENING = 0.4  # strength above which the style follows the strength
 
 
@@ -106,7 +123,7 @@ class Appearance:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """A face and its registration to the template of the sources.
+    """A face and how it fits the faces learned from.
 
     Attributes
     ----------
@@ -114,16 +131,13 @@ class Registration:
         In [0, 1].
     features : Features
         Of the image.
-    field : ndarray of float32, shape (2, half height, half width)
-        u, in pixels of the half size.
-    correlation : float
-        With the template.
+    fit : Fit
+        Its field is u.
     """
 
     image: Floats
     features: Features
-    field: Floats
-    correlation: float
+    fit: Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +154,8 @@ class Part:
         None for the default.
     back : ndarray of float32, shape (2, half height, half width)
         P, from the face to the frame.
+    mask : ndarray of float32, shape (half height, half width)
+        Share of the motion that each pixel of the frame gets.
     added, spread : ndarray of float32, shape (channels, height, width)
         What is added in the frame for style 0, and for each unit of style.
     """
@@ -148,6 +164,7 @@ class Part:
     share: float
     style: float | None
     back: Floats
+    mask: Floats
     added: Floats
     spread: Floats
 
@@ -206,28 +223,37 @@ class Registered:
     appearances: dict[str, Appearance]
 
     @cached_property
-    def template(self) -> Template:
-        """What faces are registered to."""
-        return Template(self.geometry, self.source)
+    def search(self) -> Search:
+        """Finds faces: neutral ones, and those that show an expression."""
+        candidates = [Candidate(Template(self.geometry, self.source))]
+        for name, each in self.appearances.items():
+            back = invert(each.motion)
+            for style in STYLES if each.styled else (0.0,):
+                template = each.template + np.float32(style) * each.variation
+                candidates.append(Candidate(Template(self.geometry, template), name, back))
+        return Search(candidates)
 
-    @cached_property
-    def _masks(self) -> tuple[Floats, Floats]:
-        """The soft mask at the half size and at full size."""
-        half, whole = self.geometry.fields, self.geometry.size
-        return self.geometry.mask(*half), self.geometry.mask(*whole)
-
-    def register(self, image: Floats, starts: tuple[float, ...] = STARTS) -> Registration:
-        """Register a face to the template of the sources.
+    def register(self, image: Floats, last: Fit | None = None) -> Registration:
+        """Find the face in an image.
 
         Parameters
         ----------
         image : ndarray of float32, shape (channels, height, width)
             In [0, 1].
-        starts : tuple of float
-            Initial shifts of the lower face, in sides of the canonical crop; the best fit wins.
+        last : Fit, optional
+            Of the same face in the video frame before, which is followed.
         """
         features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
-        return Registration(image, features, *self.template.best(features, starts))
+        fit = None if last is None else self.search.follow(features, last)
+        lost = fit is None or last is None or fit.value < last.value - LOST
+        if fit is None or lost:
+            fit = self.search.find(features)
+        whites = [
+            eye_whites_of(self.geometry, planes, fit.field)
+            for planes in (features.luminance[None], image)
+        ]
+        fit = replace(fit, whites=np.concatenate(whites))
+        return Registration(image, features, fit if last is None or lost else fit.after(last))
 
     def part(
         self,
@@ -236,32 +262,53 @@ class Registered:
         ridge: Ridge,
         share: float = 1.0,
         style: float | None = None,
+        regions: tuple[str, ...] = (),
     ) -> Part:
         """Return what an expression makes of a face in its frame, before the strength."""
-        appearance, (_, mask) = self.appearances[expression], self._masks
-        to_face = compose(face.field, appearance.motion)  # W
+        appearance, fit, size = self.appearances[expression], face.fit, self.geometry.size
+        trust = look_up(fit.trust[None], appearance.motion)
+        if fit.expression == expression:
+            trust *= np.float32(1 - fit.shown)
+        mask = mask_of(self.geometry, size, regions) * enlarged(trust, *size)[0]
+        half_mask = mask_of(self.geometry, self.geometry.fields, regions) * trust[0]
+        to_face = compose(fit.field, appearance.motion)  # W
         framed = warp(face.image, resize_field(to_face, *self.geometry.size))
         brightness = light_of(self.geometry, face.features, to_face) / appearance.light
         light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
-        eye_white = eye_white_of(self.geometry, face.features, face.field) / self.eye_white
+        eye_white = float(fit.whites[0]) / self.eye_white
         on_teeth = np.float32(light_on_teeth(brightness, eye_white))
-        spread = mask * (on_teeth * appearance.spread - appearance.share * framed)
-        added = mask * (ridge(expression, framed) - framed + light * appearance.mean)
+        hue = self.hue(face)
+        spread = mask * (on_teeth * hue * appearance.spread - appearance.share * framed)
+        added = mask * (ridge(expression, framed) - framed + light * hue * appearance.mean)
         added -= np.float32(appearance.plain) * spread
         if face.features.grey:
             added, spread = _grey(added), _grey(spread)
-        return Part(appearance, share, style, invert(to_face), added, spread)
+        return Part(appearance, share, style, invert(to_face), half_mask, added, spread)
+
+    @cached_property
+    def _usual_whites(self) -> npt.NDArray[np.float64]:
+        """The whites of the eyes of the mean face of the sources, in each channel."""
+        appearance = next(iter(self.appearances.values()))
+        mean = appearance.face.astype(np.float32) / np.float32(255)
+        return eye_whites_of(self.geometry, mean, invert(appearance.motion))
+
+    def hue(self, face: Registration) -> Floats:
+        """Return the colour of the light on a face over that of the training set, (channels, 1, 1).
+
+        Of the whites of the eyes, since skin has a colour of its own; of mean 1.
+        """
+        ratio = face.fit.whites[1:] / self._usual_whites
+        return np.clip(ratio / ratio.mean(), *HUES).astype(np.float32)[:, None, None]
 
     def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:
         """Return the change of a face by the parts of all expressions, for a strength."""
-        size, (mask, _) = self.geometry.size, self._masks
-        confidence = min(max((face.correlation - UNFIT) / (FIT - UNFIT), 0.0), 1.0)
-        amounts = [np.float32(strength * part.share * confidence) for part in parts]
+        size = self.geometry.size
+        amounts = [np.float32(strength * part.share) for part in parts]
         styles = [part.style_at(strength) for part in parts]
         total = np.zeros((2, *self.geometry.fields), np.float32)  # N
         for part, amount, style in zip(parts, amounts, styles, strict=True):
             motion = part.appearance.motion - style * part.appearance.shape
-            total += look_up(amount * mask * motion, part.back)
+            total += look_up(amount * part.mask * motion, part.back)
         field = np.zeros_like(total)  # n
         for _ in range(INVERSIONS):
             field = look_up(total, field)

@@ -306,15 +306,20 @@ def light_of(geometry: Geometry, features: Features, field: Floats) -> float:
 
 def eye_white_of(geometry: Geometry, features: Features, field: Floats) -> float:
     """Return the brightness of the whites of the eyes of a source with a field, in [0, 1]."""
-    luminance = features.luminance
-    y, x = geometry.canonical(*luminance.shape)
+    return float(eye_whites_of(geometry, features.luminance[None], field)[0])
+
+
+def eye_whites_of(geometry: Geometry, planes: Floats, field: Floats) -> Float:
+    """Return the brightness of the whites of the eyes in each plane of a source, in [0, 1]."""
+    size = planes.shape[1:]
+    y, x = geometry.canonical(*size)
     (left, level), (right, _) = EYES
     across = np.minimum(np.abs(x - left), np.abs(x - right)) < EYE_BOX[0]
     box = (np.abs(y - level) < EYE_BOX[1]) & across
     if not box.any():
-        return DARKEST
-    framed = look_up(luminance[None], resize_field(field, *luminance.shape))[0]
-    return max(float(np.percentile(framed[box], BRIGHTEST)), DARKEST)
+        return np.full(len(planes), DARKEST)
+    framed = look_up(planes, resize_field(field, *size))[:, box]
+    return np.maximum(np.percentile(framed, BRIGHTEST, axis=1).astype(np.float64), DARKEST)
 
 
 def light_on_teeth(light: float, eye_white: float) -> float:

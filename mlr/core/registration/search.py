@@ -1,0 +1,284 @@
+"""Search for a face whose position, proportions and expression are not those of the sources.
+
+A coarse fit, at a quarter of the features' size, moves each of several templates by nine numbers:
+position, zoom, roll and proportions of the lower face, from several starts. The best fits are
+refined by `Template.register`. Besides the template of the sources there are those of each
+expression at two styles, so that a face that smiles already is found, too; its field is carried to
+the frame of the sources then.
+
+With Y and X the position in the canonical crop, from the point between the eyes and in units of its
+side, and the ramp r = clip((y - .40) / .35, 0, 1.15) from the eyes down, the coarse fields are
+
+    u_y in span{1, X, Y, r},    u_x in span{1, X, Y, X^2, X r}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.core.alignment import EYES
+from mlr.core.regions import in_mouth
+from mlr.core.registration.features import Features
+from mlr.core.registration.fields import compose, halved, look_up
+from mlr.core.registration.geometry import Geometry, weights_and_oval
+from mlr.core.registration.register import Template, with_derivatives_of
+from mlr.kernels.blur import blur
+from mlr.kernels.register import combine, normal_equations_of
+
+Floats = npt.NDArray[np.float32]
+Float = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+#: Expected size of the nine numbers, in sides of the canonical crop: of 1, X, Y, r down, and of
+#: 1, X, Y, X^2, X r across.
+SIGMAS = np.array([0.04, 0.12, 0.12, 0.06, 0.04, 0.12, 0.12, 0.3, 0.15])
+LOWER_FACE = 3  # index of r down
+STARTS = (0.0, -0.06, 0.06, 0.12)  # of that number
+FIRST_STEPS, MORE_STEPS = 3, 5  # before and after candidates are pruned
+PRUNED, REFINED = 8, 4  # candidates after the first steps, and those that are refined
+APART = 0.75  # largest displacement between equal candidates, in pixels of the coarse size
+PRICE = 0.01  # of unusual numbers, in correlation
+STEADY = np.float32(0.5)  # share of the last video frame in the fit of a clip
+STYLES = (-0.8, 1.2)  # of the templates of an expression
+
+#: Ramps from nothing to all. Of the fit: other pictures reach .44, aligned photographs .58. Of the
+#: sum of the fit and the mean local correlation at the mouth: .96 to 1.03 where a chin or a shadow
+#: was taken for the mouth, 1.09 and more elsewhere; the mouth's alone is low for dark skin, too. Of
+#: the local correlation. Of what the mouth's correlation loses when a face that shows an expression
+#: is registered to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
+FIT, MOUTH_FIT, LOCAL_FIT, SHOWN = (0.42, 0.50), (1.0, 1.1), (0.15, 0.4), (0.15, 0.45)
+LOCAL_SIGMA, TRUST_SIGMA = 5.0, 2.0  # blurs of the local correlation and of its ramp, half size
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A template that faces are searched with.
+
+    Attributes
+    ----------
+    template : Template
+        Features of a face.
+    expression : str, optional
+        What the face shows; None for the sources.
+    back : ndarray of float32, shape (2, half height, half width), optional
+        The field from the frame of the sources to that of the expression.
+    """
+
+    template: Template
+    expression: str | None = None
+    back: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """How a face fits the faces learned from.
+
+    Attributes
+    ----------
+    field : ndarray of float32, shape (2, half height, half width)
+        From the template of the sources to the face, in pixels of the half size.
+    value : float
+        Correlation with the best template, less the price of unusual proportions.
+    expression : str or None
+        The expression of that template; None for the sources'.
+    shown : float
+        How much of that expression the face shows already, 0 to 1.
+    trust : ndarray of float32, shape (half height, half width)
+        In the frame of the sources: the share of a change that each pixel gets, 0 to 1.
+    candidate : int
+        Index of the template.
+    start : ndarray of float32, shape (2, half height, half width)
+        The field from that template to the face.
+    whites : ndarray of float64, shape (1 + channels,)
+        Brightness of the whites of the eyes, in luminance and in each channel.
+    """
+
+    field: Floats
+    value: float
+    expression: str | None
+    shown: float
+    trust: Floats
+    candidate: int
+    start: Floats
+    whites: Float = dataclasses.field(default_factory=lambda: np.ones(1))
+
+    @property
+    def unlike(self) -> bool:
+        """Whether this is not a face like those learned from, so that nothing is changed."""
+        return not self.trust.any()
+
+    def summary(self) -> dict[str, Any]:
+        """Return a description of the fit, ready for JSON."""
+        shown = (
+            {}
+            if self.expression is None
+            else {"shows": self.expression, "shown": float(self.shown)}
+        )
+        return {"fit": float(self.value), "trust": float(self.trust.max()), **shown}
+
+    def after(self, last: Fit) -> Fit:
+        """Return the mean of this fit and of that of the video frame before, to steady a clip."""
+
+        def mean(one: Any, other: Any) -> Any:
+            return STEADY * other + (1 - STEADY) * one
+
+        return replace(
+            self,
+            field=mean(self.field, last.field),
+            value=mean(self.value, last.value),
+            shown=mean(self.shown, last.shown * (last.expression == self.expression)),
+            trust=mean(self.trust, last.trust),
+            whites=mean(self.whites, last.whites),
+        )
+
+
+class Search:
+    """Finds the face in aligned images of one size.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        The first one is that of the sources.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self._candidates = candidates
+        self._geometry = geometry = candidates[0].template.geometry
+        (self._weight, half_weight, _), _ = weights_and_oval(geometry)
+        tall, wide = geometry.fields
+        self._bases = coarse_fields(geometry, tall // 2, wide // 2)
+        self._fixed = [with_derivatives_of(halved(each.template.half)) for each in candidates]
+        bases = coarse_fields(geometry, tall, wide).reshape(len(SIGMAS), -1).astype(np.float64)
+        weighted = bases * np.tile(half_weight.ravel(), 2)
+        gram = np.einsum("ip,jp->ij", weighted, bases, optimize=False)
+        self._to_numbers = np.linalg.solve(gram, weighted)
+        self._mouth = in_mouth(*geometry.canonical(tall, wide))
+
+    def find(self, features: Features) -> Fit:
+        """Return the best fit of a face, from all starts."""
+        fits = []
+        for index, start in self._coarse(features):
+            template = self._candidates[index].template
+            field = template.register(features, start)
+            fits.append((self._value(template, features, field), index, field))
+        value, index, field = max(fits, key=lambda each: each[0])
+        return self._finished(features, value, index, field)
+
+    def follow(self, features: Features, last: Fit) -> Fit:
+        """Return the fit of a face, starting from its fit in the video frame before."""
+        template = self._candidates[last.candidate].template
+        field = template.polished(features, last.start)
+        value = self._value(template, features, field)
+        return self._finished(features, value, last.candidate, field)
+
+    def _finished(self, features: Features, value: float, index: int, field: Floats) -> Fit:
+        """Return a fit whose field is carried to the frame of the sources."""
+        source, found = self._candidates[0].template, self._candidates[index]
+        start, shown = field, 0.0
+        if found.back is not None:
+            before = found.template.correlation(features, field, self._mouth)
+            field = source.polished(features, compose(field, found.back))
+            lost = before - source.correlation(features, field, self._mouth)
+            shown = float(ramp(lost, *SHOWN))
+        trust = self._trust(features, value, field)
+        return Fit(field, value, found.expression, shown, trust, index, start)
+
+    def _value(self, template: Template, features: Features, field: Floats) -> float:
+        # Without BLAS, whose sums depend on its threads.
+        numbers = np.einsum("np,p->n", self._to_numbers, field.ravel(), optimize=False)
+        price = PRICE * float(np.square(numbers / SIGMAS).sum())
+        return template.correlation(features, field) - price
+
+    def _trust(self, features: Features, value: float, field: Floats) -> Floats:
+        local = self._candidates[0].template.local_correlation(features, field, LOCAL_SIGMA)
+        at_mouth = value + float(local[self._mouth].mean())
+        whole = ramp(value, *FIT) * ramp(at_mouth, *MOUTH_FIT)
+        return np.float32(whole) * blur(
+            np.asarray(ramp(local, *LOCAL_FIT), np.float32), TRUST_SIGMA, threads=False
+        )
+
+    def _coarse(self, features: Features) -> list[tuple[int, Floats]]:
+        """Return indices of candidates and coarse fields to refine."""
+        moving, second = with_derivatives_of(halved(features.half)), np.float32(not features.grey)
+        index = np.repeat(np.arange(len(self._candidates)), len(STARTS))
+        numbers = np.zeros((len(index), len(SIGMAS)))
+        numbers[:, LOWER_FACE] = STARTS * len(self._candidates)
+        for steps, kept in ((FIRST_STEPS, PRUNED), (MORE_STEPS, PRUNED)):
+            for _ in range(steps):
+                numbers += self._steps(moving, second, index, numbers)
+            fits = self._coarse_fits(moving, second, index, numbers)
+            best = np.argsort(-fits, kind="stable")[:kept]
+            index, numbers = index[best], numbers[best]
+        chosen: list[tuple[int, Floats]] = []
+        for n, field in zip(index.tolist(), self._fields(numbers), strict=True):
+            if not any(n == k and np.abs(field - other).max() < APART for k, other in chosen):
+                chosen.append((n, field))
+        return chosen[:REFINED]
+
+    def _fields(self, numbers: Float) -> Floats:
+        """Return the coarse fields of numbers (N, 9)."""
+        fields = np.empty((len(numbers), *self._bases.shape[1:]), np.float32)
+        for each, field in zip(numbers.astype(np.float32), fields, strict=True):
+            combine(self._bases, each, field)
+        return fields
+
+    def _steps(self, moving: Floats, second: np.float32, index: Indices, numbers: Float) -> Float:
+        """Return a Gauss-Newton step of the numbers of each candidate."""
+        count, size = numbers.shape
+        matrices = np.empty((count, size, size), np.float32)
+        right = np.empty((count, size), np.float32)
+        for n, field in enumerate(self._fields(numbers)):
+            normal_equations_of(
+                *(moving, self._fixed[index[n]], self._weight, second),
+                *(self._bases, field, matrices[n], right[n]),
+            )
+        pull = SIGMAS**-2  # to 0
+        return np.linalg.solve(matrices + np.diag(pull), (right - pull * numbers)[..., None])[
+            ..., 0
+        ]
+
+    def _coarse_fits(
+        self, moving: Floats, second: np.float32, index: Indices, numbers: Float
+    ) -> Float:
+        """Return the weighted correlation of each candidate."""
+        kept = [0, 3] if second else [0]
+        planes, fixed = np.ascontiguousarray(moving[kept]), [each[kept] for each in self._fixed]
+        fields = self._fields(numbers)
+        return np.array(
+            [
+                weighted_correlation(look_up(planes, field), fixed[n], self._weight)
+                for n, field in zip(index, fields, strict=True)
+            ]
+        )
+
+
+def coarse_fields(geometry: Geometry, height: int, width: int) -> Floats:
+    """Return the nine coarse fields, (9, 2, height, width), for a number of 1 each, in pixels."""
+    y, x = geometry.canonical(height, width)
+    down, across = y - EYES[0][1], x - 0.5
+    ramped = np.clip((y - 0.40) / 0.35, 0, 1.15)
+    fields = np.zeros((len(SIGMAS), 2, height, width), np.float32)
+    for n, plane in enumerate((1, across, down, ramped)):
+        fields[n, 0] = plane
+    for n, plane in enumerate((1, across, down, across**2, across * ramped), 4):
+        fields[n, 1] = plane
+    return fields * np.float32(geometry.side(width))
+
+
+def weighted_correlation(planes: Floats, others: Floats, weight: Floats) -> float:
+    """Return the correlation of planes (N, height, width), each less its weighted mean."""
+    share = weight / weight.sum()
+    a, b = (each - (each * share).sum(axis=(1, 2), keepdims=True) for each in (planes, others))
+    scale = np.sqrt((a * a * share).sum() * (b * b * share).sum())
+    return float((a * b * share).sum() / scale) if scale > 0 else 0.0
+
+
+def ramp(value: Any, low: float, high: float) -> Any:
+    """Return 0 up to one bound, 1 from another on, and a straight line between them."""
+    return np.clip((value - low) / (high - low), 0, 1)
