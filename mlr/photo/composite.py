@@ -136,7 +136,8 @@ class PhotoFace:
         eyes.check_within(*pixels.shape[:2])
         self._model, self._pixels, self._wanted = model, pixels, wanted
         self._data_range = np.float32(np.iinfo(pixels.dtype).max)
-        self._eyes = model.info.eyes if last is None else last._eyes  # where they are in a crop
+        # Where the eyes are in a crop.
+        self._eyes: EyePositions = model.info.eyes if last is None else last._eyes
         self._prepare(eyes, last)
         if last is None and self.fit is not None and not self.fit.unlike:
             found = eyes_found(model, self.fit)
@@ -149,7 +150,8 @@ class PhotoFace:
         model = self._model
         channels, height, width = model.shape
         to_crop = eyes.to_crop(height, width, model.info.eyes)
-        corrected = Eyes(*(complex(x * width, y * height) for x, y in self._eyes))
+        left, right = (complex(x * width, y * height) for x, y in self._eyes)
+        corrected = Eyes(left, right)
         self._to_crop = corrected.to_crop(height, width, model.info.eyes) @ to_crop
         crop = np.clip(warp(self._pixels, self._to_crop, height, width) / self._data_range, 0, 1)
         self._grey_in_colour = crop.shape[2] < channels
@@ -161,7 +163,7 @@ class PhotoFace:
         self._face = None
         if model.registered is not None:
             planes = np.ascontiguousarray(self._matched.transpose(2, 0, 1))
-            self._face = model.face_change(planes, self._wanted, last and last.fit)
+            self._face = model.face_change(planes, self._wanted, None if last is None else last.fit)
 
     @property
     def fit(self) -> Fit | None:

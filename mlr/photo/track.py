@@ -113,8 +113,8 @@ def follow(
         alive = _extend(tracks, read, frame, detector)
         if (read - shot) % SEARCH == 0 and (select is None or not alive):
             faces = detector.find(frame)
-            faces = faces if select is None else select(faces)
-            tracks += _start(alive, read, faces, shot, numbers)
+            selected = faces if select is None else select(faces)
+            tracks += _start(alive, read, selected, shot, numbers)
         buffer.append(frame)
         if len(buffer) > AHEAD:
             yield _with_faces(buffer.popleft(), tracks, read - AHEAD, read)

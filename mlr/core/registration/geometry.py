@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +124,7 @@ def _inside(y: Floats, x: Floats, centre: float, half_axes: tuple[float, float])
     return _smooth((1 - radius) / EDGE + 0.5)
 
 
-def _smooth(share: Floats) -> Floats:
+def _smooth(share: npt.NDArray[Any]) -> Floats:
     share = np.clip(share, 0, 1)
     return np.asarray(share * share * (3 - 2 * share), np.float32)
 

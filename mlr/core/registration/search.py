@@ -239,9 +239,8 @@ class Search:
                 *(self._bases, field, matrices[n], right[n]),
             )
         pull = SIGMAS**-2  # to 0
-        return np.linalg.solve(matrices + np.diag(pull), (right - pull * numbers)[..., None])[
-            ..., 0
-        ]
+        steps = np.linalg.solve(matrices + np.diag(pull), (right - pull * numbers)[..., None])
+        return np.asarray(steps[..., 0], np.float64)
 
     def _coarse_fits(
         self, moving: Floats, second: np.float32, index: Indices, numbers: Float
