@@ -15,19 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, minus, narrowed, summed, taken
+from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, combined, narrowed, taken
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.errors import DataError
 
 DIGEST_MODULUS = 1 << 256
 NUMBERS = 5  # length of `StyleSums.numbers`
+_NEVER_PUT_IN = "cannot take out pairs that were never put in"
 
 #: Changes planes, given their degree in the intensities and the number of samples in them.
 Change = Callable[[Planes, int, int], Planes]
@@ -75,15 +75,6 @@ class StyleSums:
     planes: Planes
     shape: Planes
     numbers: tuple[int, ...]
-
-    def plus(self, other: StyleSums, sign: int = 1) -> StyleSums:
-        """Return self + sign * other."""
-        numbers = zip(self.numbers, other.numbers, strict=True)
-        return StyleSums(
-            self.planes + sign * other.planes,
-            self.shape + sign * other.shape,
-            tuple(a + sign * b for a, b in numbers),
-        )
 
 
 @dataclass(frozen=True)
@@ -171,19 +162,24 @@ class Statistics:
         return self.shape[0] if self.layout.pooled else 1
 
     @property
+    def group_of(self) -> dict[str, Group]:
+        """The group of each expression, in alphabetical order."""
+        return dict(sorted((name, group) for group in self.groups for name in group.targets))
+
+    @property
     def sources(self) -> dict[str, SourceSums]:
         """The sums over the sources of each expression, in alphabetical order."""
-        return {name: g.source for name, g in sorted(_by_name(self).items())}
+        return {name: group.source for name, group in self.group_of.items()}
 
     @property
     def targets(self) -> dict[str, TargetSums]:
         """The sums over the targets of each expression, in alphabetical order."""
-        return {name: g.targets[name] for name, g in sorted(_by_name(self).items())}
+        return {name: group.targets[name] for name, group in self.group_of.items()}
 
     @property
     def expressions(self) -> tuple[str, ...]:
         """Names of the target expressions, in alphabetical order."""
-        return tuple(sorted(_by_name(self)))
+        return tuple(self.group_of)
 
     @property
     def pairs(self) -> dict[str, int]:
@@ -206,13 +202,7 @@ class Statistics:
         return self
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Return the statistics of both sets of pairs together.
-
-        Raises
-        ------
-        DataError
-            If receptive fields, image sizes, kinds of intensity or source expressions differ.
-        """
+        """Return the statistics of both sets of pairs together; see `total`."""
         return total((self, other))
 
     def __sub__(self, other: Statistics) -> Statistics:
@@ -223,7 +213,7 @@ class Statistics:
         DataError
             If the two do not fit together, or ``other`` holds pairs that are not in here.
         """
-        return _difference(self, other)
+        return _combined((self, other), -1)
 
     def check_fits(self, other: Statistics) -> None:
         """Raise unless the two add up.
@@ -231,22 +221,18 @@ class Statistics:
         Raises
         ------
         DataError
-            If receptive fields, image sizes, kinds of intensity or source expressions differ.
+            If receptive fields, image sizes, kinds of intensity, source expressions or templates
+            differ.
         """
-        if self.layout != other.layout:
-            raise DataError(
-                f"statistics of different receptive fields: {self.layout} and {other.layout}"
-            )
-        if self.shape != other.shape:
-            raise DataError(
-                f"statistics of different images: {_size(self.shape)} and {_size(other.shape)}"
-            )
+        for what, ours, theirs in (
+            ("receptive fields", self.layout, other.layout),
+            ("images", _size(self.shape), _size(other.shape)),
+            ("source expressions", self.source, other.source),
+        ):
+            if ours != theirs:
+                raise DataError(f"statistics of different {what}: {ours} and {theirs}")
         if (self.data_range == 1.0) != (other.data_range == 1.0):
             raise DataError("statistics of integer and of floating-point images do not add up")
-        if self.source != other.source:
-            raise DataError(
-                f"statistics of different source expressions: {self.source} and {other.source}"
-            )
         if digest_of(self.templates) != digest_of(other.templates):
             raise DataError(
                 "statistics of pairs registered to different templates do not add up; make them "
@@ -263,12 +249,11 @@ class Statistics:
         """
         wanted = set(expressions)
         check_expressions(wanted, self.expressions)
-        kept = (
-            replace(g, targets={name: t for name, t in g.targets.items() if name in wanted})
-            for g in self.groups
-        )
-        groups = tuple(sorted((g for g in kept if g.targets), key=_first_name))
-        return _as_8_bits(replace(self, groups=groups))
+        groups = []
+        for g in self.groups:
+            targets = {name: sums for name, sums in g.targets.items() if name in wanted}
+            groups += [replace(g, targets=targets)] if targets else []
+        return _as_8_bits(replace(self, groups=tuple(sorted(groups, key=_first_name))))
 
     def restricted(self, layout: Layout | ReceptiveField) -> Statistics:
         """Return the statistics of the same pairs with some of the planes, exactly.
@@ -389,138 +374,104 @@ def total(parts: Sequence[Statistics]) -> Statistics:
     Raises
     ------
     DataError
-        If they do not fit together.
+        If they do not fit together, see `Statistics.check_fits`.
     """
-    first, *rest = parts
-    if not rest:
-        return first
-    for part in rest:
+    return parts[0] if len(parts) == 1 else _combined(parts, 1)
+
+
+def _combined(parts: Sequence[Statistics], sign: int) -> Statistics:
+    """Return the first of the statistics plus, or minus, the others."""
+    first = parts[0]
+    for part in parts[1:]:
         first.check_fits(part)
     data_range = max(part.data_range for part in parts)
-    scaled = [_scaled(part, data_range) for part in parts]
-    groups = [
-        _group_total([group for group in key if group is not None], names, first.samples_per_pair)
-        for key, names in _joint_groups(scaled)
-    ]
+    groups = []
+    for joint, names in _joint_groups([_scaled(part, data_range) for part in parts]):
+        if sign < 0 and joint[0] is None:
+            raise DataError(_NEVER_PUT_IN)
+        present = [group for group in joint if group is not None]
+        group = _combined_group(present, names, first.samples_per_pair, sign)
+        groups += [] if group is None else [group]
     return _as_8_bits(replace(first, data_range=data_range, groups=_merged(groups)))
-
-
-def _difference(a: Statistics, b: Statistics) -> Statistics:
-    """Return a - b, in the one form that a set of pairs has."""
-    a.check_fits(b)
-    data_range = max(a.data_range, b.data_range)
-    a, b = _scaled(a, data_range), _scaled(b, data_range)
-    groups: list[Group] = []
-    for (ours, theirs), names in _joint_groups((a, b)):
-        if ours is None:
-            raise DataError("cannot take out pairs that were never put in")
-        if theirs is None:
-            groups.append(Group(ours.source, {name: ours.targets[name] for name in names}))
-        elif (left := _group_difference(ours, theirs, names, a.samples_per_pair)) is not None:
-            groups.append(left)
-    return _as_8_bits(replace(a, groups=_merged(groups)))
-
-
-def _by_name(statistics: Statistics) -> dict[str, Group]:
-    return {name: group for group in statistics.groups for name in group.targets}
-
-
-def _first_name(group: Group) -> str:
-    return min(group.targets)
 
 
 def _joint_groups(
     parts: Sequence[Statistics],
 ) -> list[tuple[tuple[Group | None, ...], list[str]]]:
     """Return expressions that are in the same groups of all parts, with those groups."""
-    names = sorted({name for part in parts for group in part.groups for name in group.targets})
-    found: dict[tuple[int, ...], list[str]] = {}
-    for name in names:
-        key = tuple(
-            next((i for i, group in enumerate(part.groups) if name in group.targets), -1)
-            for part in parts
-        )
-        found.setdefault(key, []).append(name)
-    return [
-        (tuple(p.groups[i] if i >= 0 else None for p, i in zip(parts, key, strict=True)), names)
-        for key, names in found.items()
-    ]
+    by_name = [part.group_of for part in parts]
+    found: dict[tuple[int, ...], tuple[tuple[Group | None, ...], list[str]]] = {}
+    for name in sorted(set().union(*by_name)):
+        groups = tuple(each.get(name) for each in by_name)
+        found.setdefault(tuple(map(id, groups)), (groups, []))[1].append(name)
+    return list(found.values())
 
 
-def _group_total(groups: Sequence[Group], names: Iterable[str], samples_per_pair: int) -> Group:
+def _combined_group(
+    groups: Sequence[Group], names: Sequence[str], samples_per_pair: int, sign: int
+) -> Group | None:
+    """Return some expressions of the first group plus, or minus, the others; None if empty."""
     if len(groups) == 1:
         return Group(groups[0].source, {name: groups[0].targets[name] for name in names})
     sources = [group.source for group in groups]
-    count = sum(source.count for source in sources)
+    count, digest = (_net([getattr(s, key) for s in sources], sign) for key in ("count", "digest"))
     samples = count * samples_per_pair
-    known = all(source.digest for source in sources)
-    source = SourceSums(
-        count,
-        summed([source.lags for source in sources], samples),
-        summed([source.sums for source in sources], samples),
-        sum(source.digest for source in sources) % DIGEST_MODULUS if known else 0,
-    )
-    return Group(
-        source, {n: _target_total([group.targets[n] for group in groups], samples) for n in names}
-    )
 
+    def planes(parts: Sequence[SourceSums] | Sequence[TargetSums], name: str) -> Planes:
+        return combined([getattr(part, name) for part in parts], samples, sign)
 
-def _target_total(parts: Sequence[TargetSums], samples: int) -> TargetSums:
-    styles = [part.styles for part in parts if part.styles is not None]
-    return TargetSums(
-        cross=summed([part.cross for part in parts], samples),
-        sums=summed([part.sums for part in parts], samples),
-        squares=summed([part.squares for part in parts], samples),
-        wide=sum(part.wide for part in parts),
-        digest=sum(part.digest for part in parts) % DIGEST_MODULUS,
-        styles=reduce(StyleSums.plus, styles) if styles else None,
-    )
-
-
-def _group_difference(
-    a: Group, b: Group, names: Iterable[str], samples_per_pair: int
-) -> Group | None:
-    """Return a - b, or None if nothing is left."""
-    count = a.source.count - b.source.count
-    samples = count * samples_per_pair
-    sums = minus(a.source.sums, b.source.sums, samples)
-    if count < 0 or sums.min() < 0 or (count == 0 and sums.any()):
-        raise DataError("cannot take out pairs that were never put in")
+    sums = planes(sources, "sums")
+    if sign < 0 and (count < 0 or sums.min() < 0 or (count == 0 and sums.any())):
+        raise DataError(_NEVER_PUT_IN)
     if count == 0:
         return None
-    known = a.source.digest and b.source.digest
+    known = all(source.digest for source in sources)
     source = SourceSums(
-        count,
-        minus(a.source.lags, b.source.lags, samples),
-        sums,
-        (a.source.digest - b.source.digest) % DIGEST_MODULUS if known else 0,
+        count, planes(sources, "lags"), sums, digest % DIGEST_MODULUS if known else 0
     )
-    targets = {
-        name: _target_difference(a.targets[name], b.targets[name], samples) for name in names
-    }
+    targets = {}
+    for name in names:
+        parts = [group.targets[name] for group in groups]
+        targets[name] = TargetSums(
+            cross=planes(parts, "cross"),
+            sums=planes(parts, "sums"),
+            squares=planes(parts, "squares"),
+            wide=_net([part.wide for part in parts], sign),
+            digest=_net([part.digest for part in parts], sign) % DIGEST_MODULUS,
+            styles=_net_styles([part.styles for part in parts], sign),
+        )
     return Group(source, targets)
 
 
-def _target_difference(a: TargetSums, b: TargetSums, samples: int) -> TargetSums:
-    return TargetSums(
-        cross=minus(a.cross, b.cross, samples),
-        sums=minus(a.sums, b.sums, samples),
-        squares=minus(a.squares, b.squares, samples),
-        wide=a.wide - b.wide,
-        digest=(a.digest - b.digest) % DIGEST_MODULUS,
-        styles=None if a.styles is None or b.styles is None else a.styles.plus(b.styles, -1),
+def _net(parts: Sequence[Any], sign: int) -> Any:
+    """Return the first number or array plus, or minus, the others."""
+    return parts[0] + sign * sum(parts[1:])
+
+
+def _net_styles(parts: Sequence[StyleSums | None], sign: int) -> StyleSums | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return StyleSums(
+        _net([part.planes for part in known], sign),
+        _net([part.shape for part in known], sign),
+        tuple(_net(each, sign) for each in zip(*(part.numbers for part in known), strict=True)),
     )
 
 
 def _merged(groups: Iterable[Group]) -> tuple[Group, ...]:
-    """Return the groups, those with the same source images made one; shards may have split them."""
+    """Return the groups, merging those with the same source images; shards may have split them."""
     found: dict[object, Group] = {}
     for number, group in enumerate(groups):
         source = group.source
         key = (source.count, source.digest) if source.digest else number
-        same = found.get(key)
-        found[key] = group if same is None else Group(same.source, same.targets | group.targets)
+        same = found.setdefault(key, group)
+        found[key] = Group(same.source, same.targets | group.targets)
     return tuple(sorted(found.values(), key=_first_name))
+
+
+def _first_name(group: Group) -> str:
+    return min(group.targets)
 
 
 def _size(shape: tuple[int, int, int]) -> str:
