@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.core.singular import solve_singular
+from mlr.core.solve import solve_equations
 from mlr.kernels import cholesky, jit
 from mlr.utils.threads import limited
 from tests.naive import naive_solve
@@ -22,11 +22,9 @@ from tests.naive import naive_solve
 SCALE = 255.0
 
 
-def solve_all(equations, weights):
-    """Solve all pixels, the singular ones too, as the program does."""
-    singular = cholesky.solve_pixels(equations, weights)
-    solve_singular(equations, weights, singular)
-    return singular
+def solve_all(equations):
+    """Solve all pixels, the singular ones too; return which those are as well."""
+    return solve_equations(equations), cholesky.solve_pixels(equations)[1]
 
 
 IRREGULAR = [(0, 0), (2, -1), (-4, 0), (0, 5), (1, 1)]
@@ -69,9 +67,7 @@ class Problem(NamedTuple):
 
     def solve(self, solver=solve_all):
         """Return the weights and the mask of singular pixels."""
-        shape = (len(self.T), len(self.taps) + 1, *self.X.shape[1:])
-        weights = np.full(shape, np.nan)
-        return weights, solver(self.equations, weights)
+        return solver(self.equations)
 
     def expected(self):
         """Return the same by the reference."""
@@ -187,12 +183,9 @@ def test_pixels_of_the_margin_are_left_out(penalty):
     whole, singular = case.solve()
     for margin in (1, 2):
         inner = slice(margin, -margin), slice(margin, -margin)
-        weights = np.full((2, 10, 9 - 2 * margin, 15 - 2 * margin), np.nan)
-        found = solve_all(case.equations._replace(margin=margin), weights)
+        weights, found = solve_all(case.equations._replace(margin=margin))
         np.testing.assert_array_equal(weights, whole[..., *inner])
         np.testing.assert_array_equal(found, singular[inner])
-    with pytest.raises(ValueError, match="C-contiguous"):
-        solve_all(case.equations._replace(margin=2), np.empty((2, 10, 9, 15)))
 
 
 def test_singular_pixels_leave_their_neighbours_alone():
@@ -213,8 +206,7 @@ def test_no_samples_and_no_penalty_leave_the_prior():
     nothing = [np.zeros_like(planes) for planes in case.equations[:5]]
     nothing[2] = 0.0
     equations = cholesky.NormalEquations(*nothing, *case.equations[5:])
-    weights = np.full((1, 10, 3, 5), np.nan)
-    singular = solve_all(equations, weights)
+    weights, singular = solve_all(equations)
     assert singular.all()
     np.testing.assert_allclose(weights[0, :, 1, 2], case.prior, rtol=1e-12)
 
@@ -264,13 +256,6 @@ def test_a_kernel_has_one_signature():
         problem(window(3), 5, 9, count, targets).solve()
     if not numba.config.DISABLE_JIT:
         assert len(cholesky._solve_rows.signatures) == 1
-
-
-def test_weights_of_another_shape_are_refused():
-    case = problem(window(3), 5, 9, count=5)
-    for weights in (np.empty((1, 10, 9, 5)), np.empty((1, 10, 5, 18))[..., ::2]):
-        with pytest.raises(ValueError, match="C-contiguous array"):
-            solve_all(case.equations, weights)
 
 
 @pytest.mark.parametrize("variable", ["MLR_PLAIN_KERNELS", "NUMBA_DISABLE_JIT"])

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mlr._version import __version__
 from mlr.core.alignment import EYES, Eyes
 from mlr.core.receptive_field import ReceptiveField
-from mlr.core.registration.synthesis import Change, Registered
+from mlr.core.registration.synthesis import Appearance, Change, Registered
 from mlr.errors import ModelError, OptionError
 from mlr.kernels.apply import apply
 
@@ -49,10 +49,8 @@ class ModelInfo:
         Standard deviation of the blur of the statistics, in pixels.
     pairs : dict of str to int
         Number of training pairs of each expression.
-    digest : str, optional
-        Digest of the training pairs, hexadecimal.
-    templates : str, optional
-        Digest of the templates, hexadecimal.
+    digest, templates : str, optional
+        Digests of the training pairs and of the templates, hexadecimal.
     exposure : Exposure, optional
         Of the source images.
     eyes : pair of (float, float)
@@ -135,6 +133,11 @@ class Model:
         return self.channels or channels, height, width
 
     @property
+    def appearances(self) -> Mapping[str, Appearance]:
+        """What registration adds for each expression; empty without registration."""
+        return {} if self.registered is None else self.registered.appearances
+
+    @property
     def parameters(self) -> int:
         """Number of coefficients that an output depends on, without taps outside the image."""
         expressions, channels, _, height, width = self.weights.shape
@@ -142,10 +145,9 @@ class Model:
             height * width if self.edge else max(0, height - abs(dy)) * max(0, width - abs(dx))
             for dy, dx in self.receptive_field.offsets
         )
-        appearances = {} if self.registered is None else self.registered.appearances
         framed = sum(
             each.mean.size + each.spread.size + each.motion.size + each.shape.size
-            for each in appearances.values()
+            for each in self.appearances.values()
         )
         return int(expressions * channels * (inside + height * width) + framed)
 
@@ -198,33 +200,32 @@ class Model:
         target: str | Mapping[str, float] | None = None,
         style: float | Mapping[str, float] | None = None,
     ) -> Callable[[float], Pixels]:
-        """Return `synthesize` as a function of the strength alone; faster for several strengths.
-
-        Parameters, results and errors are those of `synthesize`.
-        """
+        """Return `synthesize` as a function of the strength alone; faster for several strengths."""
         shares = self.shares_of(target)
         styles = self.styles_of(style, shares)
         images = np.asarray(images)
         batch = self._as_batch(images)
         data_range = np.float32(_data_range(images.dtype))
         integer = images.dtype.kind != "f"
+        dtype = images.dtype if integer else np.dtype(np.float32)
         chunk = max(1, CHUNK_BYTES // (4 * math.prod(batch.shape[1:])))
-        faces: list[tuple[Floats, Callable[[float], Change]]] | None = None
-        if self.registered is not None:
-            planes = _planes(batch, data_range)
-            faces = [(image, self.face_change(image, shares, styles)) for image in planes]
+        registered = self.registered is not None
+        faces = list(_planes(batch, data_range)) if registered else []
+        changes = [self.face_change(face, shares, styles) for face in faces]
 
         def change(strength: float) -> Pixels:
-            if faces is not None and strength == 0:
-                return images.copy() if integer else images.astype(np.float32)
-            result = np.empty(batch.shape, images.dtype if integer else np.float32)
+            if registered and strength == 0:
+                return images.astype(dtype)
+            result = np.empty(batch.shape, dtype)
             for first in range(0, len(batch), chunk):
                 part = slice(first, first + chunk)
-                if faces is None:
-                    output = self._changed(_planes(batch[part], data_range), shares, strength)
+                if registered:
+                    pairs = zip(faces[part], changes[part], strict=True)
+                    output = np.stack(
+                        [change_at(strength).applied(face) for face, change_at in pairs]
+                    )
                 else:
-                    some = faces[part]
-                    output = np.stack([change_at(strength).applied(x) for x, change_at in some])
+                    output = self._changed(_planes(batch[part], data_range), shares, strength)
                 if integer:
                     np.clip(output, 0, 1, out=output)
                     np.rint(np.multiply(output, data_range, out=output), out=output)
@@ -242,23 +243,20 @@ class Model:
         Parameters
         ----------
         image : ndarray of float32, shape (1 or 3, height, width)
-            In [0, 1].
-        shares : mapping of str to float
-            Share of each expression.
-        styles : mapping of str to float or None
-            Style of each expression, None for the default.
-
-        Returns
-        -------
-        function
-            Its results have the channels of the image.
+            In [0, 1]; the change has the same channels.
+        shares, styles : mapping of str to float
+            Share and style of each expression; a style that is None or missing is the default.
         """
         registered = self.registered
         assert registered is not None
         own = _with_channels(image[None], self.shape[0])[0]
         face = registered.register(np.ascontiguousarray(own))
+
+        def ridge(expression: str, framed: Floats) -> Floats:
+            return self._output(expression, framed[None])[0]
+
         parts = [
-            registered.part(face, name, self.ridge, share, styles.get(name))
+            registered.part(face, name, ridge, share, styles.get(name))
             for name, share in shares.items()
         ]
 
@@ -269,10 +267,6 @@ class Model:
             return change  # that of the luma is that of all channels
 
         return change
-
-    def ridge(self, expression: str, image: Floats) -> Floats:
-        """Return an expression's regression of one image (channels, height, width)."""
-        return self._output(expression, image[None])[0]
 
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
@@ -287,8 +281,7 @@ class Model:
             **self.info.to_json(),
         }
         if self.registered is not None:
-            appearances = self.registered.appearances.items()
-            summary["styles"] = {name: each.summary() for name, each in appearances}
+            summary["styles"] = {name: each.summary() for name, each in self.appearances.items()}
         if self.sha256:
             summary["sha256"] = self.sha256
         return summary
@@ -318,13 +311,11 @@ class Model:
         """
         if isinstance(target, Mapping):
             check_shares(target)
-        elif target is not None:
-            target = {target: 1.0}
-        elif len(self.expressions) == 1:
-            target = {self.expressions[0]: 1.0}
-        else:
+        elif target is None and len(self.expressions) > 1:
             names = ", ".join(self.expressions)
             raise ModelError(f"the model has several expressions, name one of: {names}")
+        else:
+            target = {self.expressions[0] if target is None else target: 1.0}
         for name in target:
             self.require(name)
         return {name: float(share) for name, share in target.items() if share}
@@ -343,9 +334,9 @@ class Model:
         """
         if style is None:
             return dict.fromkeys(expressions)
-        appearances = {} if self.registered is None else self.registered.appearances
-        if not any(each.styled for each in appearances.values()):
-            reason = "was trained from fewer than 8 pairs" if appearances else "of the recipe paper"
+        if not any(each.styled for each in self.appearances.values()):
+            registered = self.registered is not None
+            reason = "was trained from fewer than 8 pairs" if registered else "of the recipe paper"
             raise OptionError(f"a model {reason} has no style to choose")
         styles = style if isinstance(style, Mapping) else dict.fromkeys(expressions, style)
         for name, value in styles.items():
@@ -390,30 +381,18 @@ class Model:
 
     def _output(self, expression: str, images: Floats) -> Floats:
         """Return f(x) for planar images (N, channels, height, width)."""
-        weights = self.weights[self.expressions.index(expression)]
+        weights = self.weights[self.require(expression)]
         return apply(weights, self.receptive_field.offsets, images, edge=self.edge)
 
 
 def check_strength(strength: float) -> None:
-    """Check the strength of a change.
-
-    Raises
-    ------
-    OptionError
-        If it is not a number from 0 to 2.
-    """
+    """Raise an `OptionError` unless the strength of a change is a number from 0 to 2."""
     if not 0 <= strength <= 2:
         raise OptionError(f"the strength must lie between 0 and 2, not {strength}")
 
 
 def check_shares(shares: Mapping[str, float]) -> None:
-    """Check the shares of a mix.
-
-    Raises
-    ------
-    OptionError
-        If there is none, or one is not a number from 0 to `LARGEST_SHARE`.
-    """
+    """Raise an `OptionError` unless there are shares, all from 0 to `LARGEST_SHARE`."""
     if not shares:
         raise OptionError("a mix needs the share of at least one expression")
     for name, share in shares.items():

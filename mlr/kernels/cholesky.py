@@ -104,29 +104,25 @@ class NormalEquations(NamedTuple):
     margin: int = 0
 
 
-def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> NDArray[np.bool_]:
+def solve_pixels(
+    equations: NormalEquations,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Solve the ridge regression of every pixel whose matrix is positive definite.
-
-    Parameters
-    ----------
-    equations : NormalEquations
-        What to solve.
-    weights : float64 (E, K + 1, h, w)
-        Result, bias last; h and w are H and W without the margins.
 
     Returns
     -------
-    singular : bool (h, w)
+    weights : ndarray of float64, shape (E, K + 1, h, w)
+        Bias last; h and w are H and W without the margins.
+    singular : ndarray of bool, shape (h, w)
         True where a pivot is not above (K + 1) `PIVOT_TOLERANCE` times the diagonal element it was
         left of: the matrix is singular or close to it. The weights there are finite, but not to
         be used.
     """
     lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = equations[:8]
     penalty, prior, scale, margin = equations[8:]
-    targets, unknowns = len(cross), len(penalty)
+    unknowns = len(penalty)
     height, width = (side - 2 * margin for side in source_sums.shape)
-    if weights.shape != (targets, unknowns, height, width) or not weights.flags.c_contiguous:
-        raise ValueError("the weights must be a C-contiguous array (E, K + 1, h, w)")
+    weights = np.empty((len(cross), unknowns, height, width))
     singular = np.zeros((height, width), dtype=np.bool_)
     shifts = taps[:, 0] * source_sums.shape[1] + taps[:, 1]
     starts = np.empty((unknowns, unknowns - 1), dtype=np.int64)
@@ -139,7 +135,7 @@ def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> ND
     planes = (np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums))
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars)
     parallel_for(_solve_rows, height, system, margin, weights.reshape(-1), weights.shape, singular)
-    return singular
+    return weights, singular
 
 
 @jit.serial

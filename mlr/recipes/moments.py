@@ -16,10 +16,10 @@ import numpy.typing as npt
 from mlr.core.bands import Band
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import UNITS
-from mlr.core.singular import solve_singular
+from mlr.core.solve import solve_equations
 from mlr.core.statistics import Statistics
 from mlr.kernels.blur import blur, radius_of
-from mlr.kernels.cholesky import NormalEquations, solve_pixels
+from mlr.kernels.cholesky import NormalEquations
 
 Float = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -85,7 +85,6 @@ def solved(
     end = len(lags) + len(taps)
     stack[:end] /= statistics.data_range**2
     stack[end:] /= statistics.data_range * UNITS
-    weights = np.empty((1, len(taps) + 1, band.end - band.first, statistics.shape[2]))
     equations = NormalEquations(
         lags=stack[: len(lags)],
         source_sums=stack[-2],
@@ -100,8 +99,7 @@ def solved(
         scale=1.0,
         margin=reach,
     )
-    solve_singular(equations, weights, solve_pixels(equations, weights))
-    return weights[0]
+    return solve_equations(equations)[0]
 
 
 def residual(
