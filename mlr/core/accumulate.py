@@ -123,6 +123,8 @@ class Accumulator:
         self._most = batch_size(self._expected, bytes_each, batch_bytes)
         self._memory = at_line(math.prod(self._samples_shape(self._most)), sample_dtype)
         self._open()
+        self._group: Group | None = None  # without counts, digests and styles
+        self._styles: StyleSums | None = None  # there are none without templates
         self._earlier = Statistics(layout, DATA_RANGE[self.dtype.name], shape, templates=templates)
         self._reset()
 
@@ -180,9 +182,8 @@ class Accumulator:
 
     def _reset(self) -> None:
         """Forget what was accumulated since the last `statistics`."""
-        self._group: Group | None = None  # without counts, digests and styles
+        self._group = None
         self._count, self._digests = 0, NO_DIGESTS
-        self._styles: StyleSums | None = None
         templates = self._earlier.templates
         if templates is not None:
             self._styles = StyleSums(

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from mlr.core.alignment import face_share
 from mlr.core.bands import Band
-from mlr.core.planes import Planes
 from mlr.core.statistics import Statistics
 from mlr.errors import ModelError
 
@@ -40,14 +39,9 @@ class Exposure:
 
     @classmethod
     def of_image(cls, image: npt.NDArray[Any], pooled: bool = False) -> Exposure:
-        """Return that of an aligned image.
+        """Return that of an aligned image (height, width, channels) in [0, 1].
 
-        Parameters
-        ----------
-        image : ndarray of float, shape (height, width, channels)
-            Intensities in [0, 1].
-        pooled : bool
-            Take the channels together as one.
+        Pooled channels count as one.
         """
         share = face_share(*image.shape[:2])[..., None].astype(np.float64)
         axes = (0, 1, 2) if pooled else (0, 1)
@@ -86,7 +80,9 @@ class Exposure:
             If it is not an exposure of so many channels, or of one for all of them.
         """
         try:
-            brightness, contrast = (tuple(map(float, noted[key])) for key in _KEYS)
+            brightness, contrast = (
+                tuple(map(float, noted[key])) for key in ("brightness", "contrast")
+            )
         except (TypeError, ValueError, KeyError):
             brightness = contrast = ()
         numbers = np.array(brightness + contrast)
@@ -123,17 +119,7 @@ def row_sums(crop: Statistics, band: Band, share: Float) -> Float:
     statistics = crop.rows(band.inner.start, band.inner.stop)
     share = share[band.rows]
     squares = int(np.flatnonzero(~statistics.layout.lags.any(axis=1))[0])
-    white = statistics.data_range
-
-    def sums(planes: Planes, unit: float) -> Float:
-        return (share * planes).sum(axis=-1) * unit
-
-    return np.array(
-        [
-            [sums(group.source.sums, 1 / white), sums(group.source.lags[:, squares], 1 / white**2)]
-            for group in statistics.groups
-        ]
-    )
-
-
-_KEYS = ("brightness", "contrast")
+    sources = [group.source for group in statistics.groups]
+    planes = [[source.sums, source.lags[:, squares]] for source in sources]
+    units = [[[1 / statistics.data_range]], [[1 / statistics.data_range**2]]]
+    return np.asarray((share * np.array(planes)).sum(axis=-1) * units)

@@ -43,14 +43,14 @@ class RegionScores(TypedDict):
 
 
 class Scores(RegionScores):
-    """How close an output is to its target: the whole image, the face and the mouth.
+    """How close an output is to its target: the whole image, and the regions face and mouth.
 
     Attributes
     ----------
     psnr : float
         Peak signal-to-noise ratio of the whole image, in dB; infinite for equal images.
     face, mouth : RegionScores
-        Of the regions `mlr.core.regions.face` and `mlr.core.regions.mouth`.
+        Of `mlr.core.regions.face` and `mlr.core.regions.mouth`.
     """
 
     psnr: float
@@ -59,13 +59,7 @@ class Scores(RegionScores):
 
 
 def scores(output: Image, target: Image) -> Scores:
-    """Return all measures of an output.
-
-    Parameters
-    ----------
-    output, target : ndarray of float64, shape (height, width, channels)
-        Intensities in [0, 1].
-    """
+    """Return all scores of an output, given images (height, width, channels) in [0, 1]."""
     height, width, _ = target.shape
     error = np.square(output - target).mean(axis=2)
     similarity = _ssim_map(output, target)
@@ -81,10 +75,8 @@ def scores(output: Image, target: Image) -> Scores:
 
     whole = within(None)
     return {
-        "mse": whole["mse"],
+        **whole,
         "psnr": 10 * math.log10(1 / whole["mse"]) if whole["mse"] > 0 else math.inf,
-        "ssim": whole["ssim"],
-        "sharpness": whole["sharpness"],
         "face": within(regions.face(height, width)),
         "mouth": within(regions.mouth(height, width)),
     }
@@ -94,8 +86,7 @@ def _ssim_map(output: Image, target: Image) -> Map:
     """Return the structural similarity of each pixel whose window lies inside the image."""
     x, y = output, target
     mean_x, mean_y = _blurred(x), _blurred(y)
-    variance_x = _blurred(x * x) - mean_x**2
-    variance_y = _blurred(y * y) - mean_y**2
+    variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
     covariance = _blurred(x * y) - mean_x * mean_y
     c1, c2 = _K1**2, _K2**2
     numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)

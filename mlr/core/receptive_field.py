@@ -84,7 +84,7 @@ class ReceptiveField:
         Raises
         ------
         OptionError
-            If ``side`` is not odd and positive, or too large.
+            If the side is not odd and positive, or too large.
         """
         if side < 1 or side % 2 == 0:
             raise OptionError(f"the side of a receptive field must be odd and positive, not {side}")

@@ -1,0 +1,92 @@
+"""What a recipe is: it says which planes it needs, solves them by bands, and makes a model."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mlr.core.bands import Band
+from mlr.core.exposure import Exposure
+from mlr.core.layout import Layout
+from mlr.core.model import Model
+from mlr.core.receptive_field import ReceptiveField
+from mlr.core.statistics import Statistics
+from mlr.errors import DataError
+from mlr.recipes.options import StatisticsOptions
+from mlr.utils.options import check_options
+
+Floats = npt.NDArray[np.float32]
+
+SIDE = 3  # of the default window
+
+
+class Recipe(StatisticsOptions):
+    """A recipe with its options.
+
+    Attributes
+    ----------
+    registers : bool
+        It registers faces, and pools their channels.
+    unfit : str
+        What to say of statistics with other channels.
+    """
+
+    registers: ClassVar[bool]
+    unfit: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if self.receptive_field is not None:
+            object.__setattr__(self, "receptive_field", ReceptiveField.of(self.receptive_field))
+        check_options(self)
+
+    def layout(self) -> Layout:
+        """Return which planes it needs: those of the taps asked for, or of 3x3."""
+        return Layout(self.receptive_field or ReceptiveField.square(SIDE), pooled=self.registers)
+
+    def layout_within(self, found: Layout) -> Layout:
+        """Return which planes it takes of statistics: those of the taps asked for, or of all.
+
+        Raises
+        ------
+        DataError
+            If channels are pooled that should not be, or the other way round.
+        """
+        if found.pooled != self.registers:
+            raise DataError(self.unfit)
+        return Layout(self.receptive_field or found.receptive_field, pooled=self.registers)
+
+    @abstractmethod
+    def halo(self, head: Statistics) -> int:
+        """Return how many rows around a band its results depend on."""
+
+    @abstractmethod
+    def solving_bytes(self, head: Statistics, rows: int) -> float:
+        """Return the bytes that `solve` allocates for a band of so many rows."""
+
+    @abstractmethod
+    def solve(self, crop: Statistics, band: Band) -> tuple[Floats, ...]:
+        """Return results for the rows of a band, (..., rows, width).
+
+        Raises
+        ------
+        MlrError
+            If the statistics do not have all it takes, or weights overflow.
+        """
+
+    @abstractmethod
+    def model(self, head: Statistics, solved: Sequence[Floats], exposure: Exposure) -> Model:
+        """Return the model.
+
+        Parameters
+        ----------
+        head : Statistics
+            Of any rows.
+        solved : sequence of ndarray
+            What `solve` returns, of all rows; may be changed in place.
+        exposure : Exposure
+            Of the source images.
+        """
