@@ -40,18 +40,10 @@ _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
 @dataclass(frozen=True)
 class PairDigests:
-    """Sums of the digests of some pairs, which count modulo 2^256.
+    """Sums of the digests of some pairs, which count modulo 2^256."""
 
-    Attributes
-    ----------
-    source : int
-        Sum over the source images.
-    targets : mapping of str to int
-        For each expression, the sum of `pair_digest` over the pairs.
-    """
-
-    source: int = 0
-    targets: Mapping[str, int] = field(default_factory=dict)
+    source: int = 0  #: over the source images
+    targets: Mapping[str, int] = field(default_factory=dict)  #: over `pair_digest`, by expression
 
     def __add__(self, other: PairDigests) -> PairDigests:
         ours, theirs = self.targets, other.targets
@@ -64,20 +56,12 @@ NO_DIGESTS = PairDigests()
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Weights of a framed pair in `StyleSums`.
-
-    Attributes
-    ----------
-    light, style, teeth : int
-        In units of 1/256.
-    shape : ndarray of int32, shape (2, half height, half width)
-        In units of 1/64 pixel.
-    """
+    """Weights of a framed pair in `StyleSums`, in units of 1/256."""
 
     light: int
     style: int
     teeth: int
-    shape: npt.NDArray[np.int32]
+    shape: npt.NDArray[np.int32]  #: (2, half height, half width), in units of 1/64 pixel
 
 
 class Accumulator:

@@ -22,20 +22,10 @@ Float = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Exposure:
-    """Mean and standard deviation of the intensities of a face, for each channel.
+    """Mean and standard deviation of a face for each channel, weighted by `face_share`."""
 
-    Pixels count as much as `face_share` says.
-
-    Attributes
-    ----------
-    brightness : tuple of float
-        The means, in [0, 1].
-    contrast : tuple of float
-        The standard deviations; of several images, over all their pixels together.
-    """
-
-    brightness: tuple[float, ...]
-    contrast: tuple[float, ...]
+    brightness: tuple[float, ...]  #: the means, in [0, 1]
+    contrast: tuple[float, ...]  #: the standard deviations; of several images, over all pixels
 
     @classmethod
     def of_image(cls, image: npt.NDArray[Any], pooled: bool = False) -> Exposure:
@@ -54,14 +44,8 @@ class Exposure:
     def of_rows(cls, rows: Sequence[Float], share: Float, statistics: Statistics) -> Exposure:
         """Return that of all source images together, of one channel if the channels are pooled.
 
-        Parameters
-        ----------
-        rows : sequence of ndarray
-            What `row_sums` returned for each band, from top to bottom.
-        share : ndarray of float64, shape (height, width)
-            `face_share` of the images.
-        statistics : Statistics
-            Of any rows.
+        Takes what `row_sums` returned for each band from top to bottom, `face_share` of the images,
+        and statistics of any rows.
         """
         sums = np.concatenate(rows, axis=-1)
         samples = share.sum(axis=1).sum() * statistics.samples_per_pair
@@ -102,14 +86,6 @@ def row_sums(crop: Statistics, band: Band, share: Float) -> Float:
     """Return what `Exposure.of_rows` needs of the rows of a band.
 
     Rows are summed on their own, so that they have the same sums in any band.
-
-    Parameters
-    ----------
-    crop : Statistics
-        Of the rows of the band and its halo.
-    band : Band
-    share : ndarray of float64, shape (height, width)
-        `face_share` of the images.
 
     Returns
     -------

@@ -23,39 +23,24 @@ _K1, _K2 = 0.01, 0.03
 class RegionScores(TypedDict):
     """How close an output is to its target within a region.
 
-    Attributes
-    ----------
-    mse : float
-        Mean squared error; NaN if the region has no pixel.
-    ssim : float
-        Structural similarity (Wang et al. 2004), averaged over the channels and the pixels of the
-        region whose windows lie inside the image; NaN if there is none. That of a whole image
-        equals scikit-image's with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-        data_range=1``.
-    sharpness : float
-        Mean absolute difference of adjacent pixels of the region over that of the target; NaN where
-        the target is of one colour.
+    Structural similarity (Wang et al. 2004) is averaged over the channels and the pixels of the
+    region whose windows lie inside the image. That of a whole image equals scikit-image's with
+    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1``.
     """
 
-    mse: float
-    ssim: float
-    sharpness: float
+    mse: float  #: mean squared error; NaN if the region has no pixel
+    ssim: float  #: structural similarity; NaN if there is no window
+    sharpness: (
+        float  #: mean absolute difference of adjacent pixels, over that of the target; or NaN
+    )
 
 
 class Scores(RegionScores):
-    """How close an output is to its target: the whole image, and the regions face and mouth.
+    """How close an output is to its target: the whole image, and the regions face and mouth."""
 
-    Attributes
-    ----------
-    psnr : float
-        Peak signal-to-noise ratio of the whole image, in dB; infinite for equal images.
-    face, mouth : RegionScores
-        Of `mlr.core.regions.face` and `mlr.core.regions.mouth`.
-    """
-
-    psnr: float
-    face: RegionScores
-    mouth: RegionScores
+    psnr: float  #: peak signal-to-noise ratio, in dB; infinite for equal images
+    face: RegionScores  #: of `mlr.core.regions.face`
+    mouth: RegionScores  #: of `mlr.core.regions.mouth`
 
 
 def scores(output: Image, target: Image) -> Scores:

@@ -33,43 +33,19 @@ Pixels = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """How a model was made. What a recipe does not have is None.
+    """How a model was made. What a recipe does not have is None."""
 
-    Attributes
-    ----------
-    source : str, optional
-        Name of the source expression.
-    recipe : str, optional
-        "best", "paper", or "custom" for the paper's method with other choices.
-    penalty : float, optional
-        Ridge penalty of a tap, for intensities in [0, 1].
-    prior : str, optional
-        What the penalty pulls the weights to: "input" (a copy of it) or "zero".
-    blur : float, optional
-        Standard deviation of the blur of the statistics, in pixels.
-    pairs : dict of str to int
-        Number of training pairs of each expression.
-    digest, templates : str, optional
-        Digests of the training pairs and of the templates, hexadecimal.
-    exposure : Exposure, optional
-        Of the source images.
-    eyes : pair of (float, float)
-        Centres of the left and the right eye as seen, (x, y) as fractions of the sides.
-    version : str
-        Version of this program.
-    """
-
-    source: str | None = None
-    recipe: str | None = None
-    penalty: float | None = None
-    prior: str | None = None
-    blur: float | None = None
-    pairs: Mapping[str, int] = field(default_factory=dict)
-    digest: str | None = None
-    templates: str | None = None
-    exposure: Exposure | None = None
-    eyes: Eyes = EYES
-    version: str = __version__
+    source: str | None = None  #: name of the source expression
+    recipe: str | None = None  #: "best", "paper", or "custom": the paper's with other choices
+    penalty: float | None = None  #: ridge penalty of a tap, for intensities in [0, 1]
+    prior: str | None = None  #: what the weights are pulled to: "input" (a copy of it) or "zero"
+    blur: float | None = None  #: standard deviation of the blur of the statistics, in pixels
+    pairs: Mapping[str, int] = field(default_factory=dict)  #: training pairs of each expression
+    digest: str | None = None  #: of the training pairs, hexadecimal
+    templates: str | None = None  #: digest of the templates, hexadecimal
+    exposure: Exposure | None = None  #: of the source images
+    eyes: Eyes = EYES  #: centres, left and right as seen, (x, y) as fractions of the sides
+    version: str = __version__  #: of this program
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that are set by name, in alphabetical order, ready for JSON."""

@@ -34,20 +34,12 @@ class LagTable:
     ``G(p)[a, b] = C_d(p + o)`` where ``d = lags[lag_of[a, b]]`` and
     ``o = taps[base_of[a, b]]``. Both tables are symmetric.
 
-    Attributes
-    ----------
-    lags : ndarray of int64, shape (lags, 2)
-        Distinct differences (dy, dx) of two taps, one of each pair d, -d: those with
-        dy > 0, or dy == 0 and dx >= 0; in ascending order.
-    lag_of : ndarray of int64, shape (taps, taps)
-        Index into ``lags``.
-    base_of : ndarray of int64, shape (taps, taps)
-        Index into the taps: the tap from which the lag points to the other one.
+    A lag and its opposite are one: that with dy > 0, or dy == 0 and dx >= 0; in ascending order.
     """
 
-    lags: npt.NDArray[np.int64]
-    lag_of: npt.NDArray[np.int64]
-    base_of: npt.NDArray[np.int64]
+    lags: npt.NDArray[np.int64]  #: (lags, 2), distinct differences (dy, dx) of two taps
+    lag_of: npt.NDArray[np.int64]  #: (taps, taps), indices into the lags
+    base_of: npt.NDArray[np.int64]  #: (taps, taps): the tap from which the lag points to the other
 
 
 @dataclass(frozen=True)

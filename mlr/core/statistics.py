@@ -29,30 +29,17 @@ DIGEST_MODULUS = 1 << 256
 NUMBERS = 5  # length of `StyleSums.numbers`
 _NEVER_PUT_IN = "cannot take out pairs that were never put in"
 
-#: Changes planes, given their degree in the intensities and the number of samples in them.
-Change = Callable[[Planes, int, int], Planes]
+Change = Callable[[Planes, int, int], Planes]  # see `Statistics.map_planes`
 
 
 @dataclass(frozen=True)
 class SourceSums:
-    """Sums over source images alone.
+    """Sums over source images alone; digest 0 is unknown."""
 
-    Attributes
-    ----------
-    count : int
-        Number of images.
-    lags : ndarray of int32, int64 or float64, shape (channels, lags, height, width)
-        Lag planes, in the order of `Layout.lags`; one channel if they are pooled.
-    sums : ndarray of the same dtype, shape (channels, height, width)
-        Sum of the images.
-    digest : int
-        Sum of the images' digests modulo 2^256; 0 if unknown.
-    """
-
-    count: int
-    lags: Planes
-    sums: Planes
-    digest: int = 0
+    count: int  #: images
+    lags: Planes  #: (channels, lags, height, width), in the order of `Layout.lags`
+    sums: Planes  #: (channels, height, width)
+    digest: int = 0  #: sum of the images' digests modulo 2^256
 
 
 @dataclass(frozen=True)
@@ -61,62 +48,31 @@ class StyleSums:
 
     Weights are integers, in units of 1/256; shapes u, fields of the target minus the shape of the
     subject, in units of 1/64 pixel.
-
-    Attributes
-    ----------
-    planes : ndarray of int64 or float64, shape (4, channels, height, width)
-        sum l x, sum g x, sum l t, sum g t.
-    shape : ndarray of int64, shape (2, half height, half width)
-        sum s u.
-    numbers : tuple of int
-        sum l, sum g, sum l^2, sum l g, sum g^2.
     """
 
-    planes: Planes
-    shape: Planes
-    numbers: tuple[int, ...]
+    planes: Planes  #: sum l x, g x, l t, g t: int64 or float64, (4, channels, height, width)
+    shape: Planes  #: sum s u: int64, (2, half height, half width)
+    numbers: tuple[int, ...]  #: sum l, g, l^2, l g, g^2
 
 
 @dataclass(frozen=True)
 class TargetSums:
-    """Sums over the pairs of one expression that involve the target image.
+    """Sums over the pairs of one expression that involve the target image."""
 
-    Attributes
-    ----------
-    cross : ndarray of int32, int64 or float64, shape (channels, taps, height, width)
-        Sum of the target times the source at each tap.
-    sums, squares : ndarray of the same dtype, shape (channels, height, width)
-        Sum of the targets, and of their squares.
-    wide : int
-        Number of pairs with more than 8 bits.
-    digest : int
-        Sum of the pairs' digests modulo 2^256.
-    styles : StyleSums, optional
-        Those of framed pairs.
-    """
-
-    cross: Planes
-    sums: Planes
-    squares: Planes
-    wide: int = 0
-    digest: int = 0
-    styles: StyleSums | None = None
+    cross: Planes  #: (channels, taps, height, width)
+    sums: Planes  #: (channels, height, width)
+    squares: Planes  #: (channels, height, width)
+    wide: int = 0  #: pairs with more than 8 bits
+    digest: int = 0  #: sum of the pairs' digests modulo 2^256
+    styles: StyleSums | None = None  #: of framed pairs
 
 
 @dataclass(frozen=True)
 class Group:
-    """Expressions that have exactly the same source images, and so one Gram matrix.
-
-    Attributes
-    ----------
-    source : SourceSums
-        Sums over the sources.
-    targets : dict of str to TargetSums
-        For each expression, the sums that involve its targets.
-    """
+    """Expressions that have exactly the same source images, and so one Gram matrix."""
 
     source: SourceSums
-    targets: dict[str, TargetSums]
+    targets: dict[str, TargetSums]  #: for each expression
 
 
 @dataclass(frozen=True)
@@ -256,12 +212,7 @@ class Statistics:
         return _as_8_bits(replace(self, groups=tuple(sorted(groups, key=_first_name))))
 
     def restricted(self, layout: Layout | ReceptiveField) -> Statistics:
-        """Return the statistics of the same pairs with some of the planes, exactly.
-
-        Parameters
-        ----------
-        layout : Layout or ReceptiveField
-            Of any of the taps, in any order, whose lags are among those that there are.
+        """Return the statistics of the same pairs for some of the taps, exactly.
 
         Raises
         ------
@@ -273,11 +224,8 @@ class Statistics:
             return self
         ours, lags = self.receptive_field.offsets, self.layout.lags.tolist()
         theirs, wanted = layout.receptive_field.offsets, layout.lags.tolist()
-        if (
-            layout.pooled != self.layout.pooled
-            or not set(theirs) <= set(ours)
-            or not all(lag in lags for lag in wanted)
-        ):
+        planes_are_here = set(theirs) <= set(ours) and all(lag in lags for lag in wanted)
+        if layout.pooled != self.layout.pooled or not planes_are_here:
             raise DataError(
                 f"statistics for the receptive field {self.layout} do not hold all that {layout} "
                 "needs"
@@ -294,10 +242,7 @@ class Statistics:
         return replace(self, layout=layout, groups=groups)
 
     def rows(self, first: int, end: int) -> Statistics:
-        """Return the rows first, ..., end - 1 of all planes, as views.
-
-        Products with pixels of other rows are still in there.
-        """
+        """Return the rows first, ..., end - 1 of all planes, with all their products, as views."""
         channels, height, width = self.shape
         if (first, end) == (0, height):
             return self
@@ -307,26 +252,22 @@ class Statistics:
     def map_planes(self, change: Change) -> Statistics:
         """Return the statistics with every plane changed.
 
-        Parameters
-        ----------
-        change : function
-            Is given planes (..., height, width), their degree in the intensities (1 or 2) and the
-            number of samples in them; 0 samples for those of `StyleSums`.
+        The function is given planes (..., height, width), their degree in the intensities (1 or 2)
+        and the number of samples in them; 0 samples for those of `StyleSums`.
         """
         groups = []
         for g in self.groups:
             source, samples = g.source, g.source.count * self.samples_per_pair
-            targets = {
-                name: replace(
+            lags, sums = change(source.lags, 2, samples), change(source.sums, 1, samples)
+            targets = {}
+            for name, t in g.targets.items():
+                targets[name] = replace(
                     t,
                     cross=change(t.cross, 2, samples),
                     sums=change(t.sums, 1, samples),
                     squares=change(t.squares, 2, samples),
                     styles=t.styles and replace(t.styles, planes=change(t.styles.planes, 1, 0)),
                 )
-                for name, t in g.targets.items()
-            }
-            lags, sums = change(source.lags, 2, samples), change(source.sums, 1, samples)
             groups.append(Group(replace(source, lags=lags, sums=sums), targets))
         return replace(self, groups=tuple(groups))
 

@@ -247,14 +247,14 @@ def address(context, array, index):
 
 
 @intrinsic
-def fetch(context, array, index):
-    """Ask for the cache line of an element of an array, given its index."""
+def fetch(context, place):
+    """Ask for the cache line of an address."""
 
     def generate(context, builder, signature, arguments):
-        _prefetch(builder, _pointer(context, builder, signature.args[0], *arguments))
+        _prefetch(builder, _at(builder, arguments[0]))
         return context.get_dummy_value()
 
-    return types.void(array, index), generate
+    return types.void(place), generate
 
 
 # --- samples ------------------------------------------------------------------------------------
@@ -395,16 +395,15 @@ def _add_pairs(builder, sums, a, b):
 
 
 @intrinsic(prefer_literal=True)
-def interleave(context, source, stride, samples, starts, channels):
-    """Set samples[starts[c] + BLOCK x + n] = source[n stride + channels x + c], x < `RUN`.
+def interleave(context, source, stride, targets, start, channels):
+    """Set targets[c][start + BLOCK x + n] = source[n stride + channels x + c], x < `RUN`.
 
-    ``source`` and ``samples`` are addresses, ``starts`` is an array of offsets, and ``channels`` a
-    literal number.
+    ``source`` is an address, ``targets`` an array of addresses, ``channels`` a literal number.
     """
     number = channels.literal_value
 
     def generate(context, builder, signature, arguments):
-        source, stride, samples, starts, _ = arguments
+        source, stride, targets, start, _ = arguments
         kind = ir.VectorType(_BYTE, RUN * number)
         images = [builder.add(source, builder.mul(stride, _INDEX(n))) for n in range(BLOCK)]
         pixels = [builder.load(_at(builder, image, kind), align=1) for image in images]
@@ -414,12 +413,12 @@ def interleave(context, source, stride, samples, starts, channels):
             own = range(c, RUN * number, number)
             columns = [_choose(builder, image, image, own) for image in pixels]
             low, high = (_choose(builder, columns[n], columns[n + 1], pair) for n in (0, 2))
-            place = builder.load(_pointer(context, builder, signature.args[3], starts, _INDEX(c)))
-            target = _at(builder, builder.add(samples, place), ir.VectorType(_BYTE, RUN * BLOCK))
+            place = builder.load(_pointer(context, builder, signature.args[2], targets, _INDEX(c)))
+            target = _at(builder, builder.add(place, start), ir.VectorType(_BYTE, RUN * BLOCK))
             builder.store(_choose(builder, low, high, block), target, align=1)
         return context.get_dummy_value()
 
-    return types.void(source, stride, samples, starts, channels), generate
+    return types.void(source, stride, targets, start, channels), generate
 
 
 # --- weights ------------------------------------------------------------------------------------

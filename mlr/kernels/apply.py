@@ -63,9 +63,9 @@ def apply(
     bands = channels * -(-height // rows)
     neighbours = _neighbours(tuple(offsets), height, width)
     how = rows, edge, jit.PLAIN_KERNELS
-    parallel_for(
-        _apply_bands, bands, _read_only(flat), neighbours, _read_only(sources), results, how
-    )
+    for array in (flat, sources):  # as those of a loaded model: one type to compile
+        array.flags.writeable = False
+    parallel_for(_apply_bands, bands, flat, neighbours, sources, results, how)
     return output
 
 
@@ -78,13 +78,6 @@ def _neighbours(
     taps = np.clip(np.array(offsets, np.int64), np.negative(size), size)  # farther, all are alike
     down, across = np.abs(taps).max(axis=0).tolist()
     return down, across, (taps[:, 0] + down) * (width + 2 * across) + taps[:, 1] + across
-
-
-def _read_only(array: Floats) -> Floats:
-    """Return a view that cannot be written to, as that of a loaded model: one type to compile."""
-    view = array.view()
-    view.setflags(write=False)
-    return view
 
 
 @jit.serial

@@ -64,44 +64,20 @@ class NormalEquations(NamedTuple):
 
     Taps outside the image are omitted from the system of their pixel; their weight is 0.
 
-    Attributes
-    ----------
-    lags : float64 (L, H, W)
-        sum_n x_n(q) x_n(q + d) of the L differences d between two taps, in units of 1 / s^2.
-    source_sums : float64 (H, W)
-        sum_n x_n(q), in units of 1 / s.
-    samples : float
-        Number of samples.
-    cross : float64 (E, K, H, W)
-        sum_n x_n(p + o_a) t_n(p) of each of the E targets, in units of 1 / s^2.
-    target_sums : float64 (E, H, W)
-        sum_n t_n(p), in units of 1 / s.
-    taps : int64 (K, 2)
-        Offsets (dy, dx).
-    lag_of, base_of : int64 (K, K)
-        Of two taps: the plane of their difference, and which of the two it starts from.
-    penalty : float64 (K + 1, K + 1)
-        D in intensity units [0, 1], symmetric, no eigenvalue negative; bias last.
-    prior : float64 (K + 1,)
-        Weights w0 towards which the penalty pulls; bias last.
-    scale : float
-        Units per intensity of 1: 255 for 8-bit images.
-    margin : int
-        Pixels at each edge of the planes that weights are not wanted of.
     """
 
-    lags: NDArray[np.float64]
-    source_sums: NDArray[np.float64]
-    samples: float
-    cross: NDArray[np.float64]
-    target_sums: NDArray[np.float64]
-    taps: NDArray[np.int64]
-    lag_of: NDArray[np.int64]
-    base_of: NDArray[np.int64]
-    penalty: NDArray[np.float64]
-    prior: NDArray[np.float64]
-    scale: float
-    margin: int = 0
+    lags: NDArray[np.float64]  #: (L, H, W), sum_n x_n(q) x_n(q + d), in units of 1 / s^2
+    source_sums: NDArray[np.float64]  #: (H, W), sum_n x_n(q), in units of 1 / s
+    samples: float  #: number of samples
+    cross: NDArray[np.float64]  #: (E, K, H, W), sum_n x_n(p + o_a) t_n(p), in units of 1 / s^2
+    target_sums: NDArray[np.float64]  #: (E, H, W), sum_n t_n(p), in units of 1 / s
+    taps: NDArray[np.int64]  #: (K, 2), the offsets o_a = (dy, dx)
+    lag_of: NDArray[np.int64]  #: (K, K): which lag plane holds the products of two taps
+    base_of: NDArray[np.int64]  #: (K, K): from which of the two taps its difference starts
+    penalty: NDArray[np.float64]  #: (K + 1, K + 1), D for intensities in [0, 1], no eigenvalue < 0
+    prior: NDArray[np.float64]  #: (K + 1,), w0; bias last
+    scale: float  #: units per intensity of 1: 255 for 8-bit images
+    margin: int = 0  #: pixels at each edge of the planes that weights are not wanted of
 
 
 def solve_pixels(
@@ -208,13 +184,11 @@ def _factor(rows, columns, matrix, floor, inverse, scaled):
 
 @jit.inlined
 def _load3(array, index):
-    """Load three vectors one after the other."""
     return load(array, index), load(array, index + 1), load(array, index + 2)
 
 
 @jit.inlined
 def _store3(array, index, a, b, c):
-    """Store three vectors one after the other."""
     store(array, index, a)
     store(array, index + 1, b)
     store(array, index + 2, c)
@@ -222,10 +196,7 @@ def _store3(array, index, a, b, c):
 
 @jit.inlined
 def _subtract_products(matrix, first, length, scaled, columns):
-    """Subtract from the block at the given column the products of the columns before it.
-
-    Returns the rows of the block.
-    """
+    """Return the rows of the block at a column, minus the products of the columns before it."""
     a, b, c = first, first + length, first + 2 * length
     a0, a1, a2 = _load3(matrix, a + columns)
     b0, b1, b2 = _load3(matrix, b + columns)
