@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,8 +65,4 @@ def rows_within(memory: float, height: int, cost: Callable[[int], float]) -> int
 
     The cost grows with the rows.
     """
-    low, high = 0, height
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if cost(middle) <= memory else (low, middle - 1)
-    return low
+    return bisect_right(range(1, height + 1), memory, key=cost)

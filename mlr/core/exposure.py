@@ -58,10 +58,7 @@ class Exposure:
     def from_meta(cls, noted: Any, channels: int) -> Exposure:
         """Return what a model's metadata says of its training images.
 
-        Raises
-        ------
-        ModelError
-            If it is not an exposure of so many channels, or of one for all of them.
+        Raises a `ModelError` if it is not an exposure of so many channels, or of all as one.
         """
         try:
             brightness, contrast = (

@@ -214,14 +214,9 @@ class Model:
     def face_change(
         self, image: Floats, shares: Mapping[str, float], styles: Mapping[str, float | None]
     ) -> Callable[[float], Change]:
-        """Register a face; return its change as a function of the strength.
+        """Register a face (1 or 3, height, width) in [0, 1]; return its change by the strength.
 
-        Parameters
-        ----------
-        image : ndarray of float32, shape (1 or 3, height, width)
-            In [0, 1]; the change has the same channels.
-        shares, styles : mapping of str to float
-            Share and style of each expression; a style that is None or missing is the default.
+        A style that is None or missing is the default.
         """
         registered = self.registered
         assert registered is not None
@@ -263,13 +258,7 @@ class Model:
         return summary
 
     def require(self, expression: str) -> int:
-        """Return the index of an expression in the weights.
-
-        Raises
-        ------
-        ModelError
-            If the model does not have it.
-        """
+        """Return the index of an expression in the weights, or raise a `ModelError`."""
         if expression not in self.expressions:
             names = ", ".join(self.expressions)
             raise ModelError(f"the model has no expression {expression!r}; it has: {names}")
@@ -278,12 +267,8 @@ class Model:
     def shares_of(self, target: str | Mapping[str, float] | None) -> dict[str, float]:
         """Return the share of each expression of a target, without those of 0.
 
-        Raises
-        ------
-        ModelError
-            If the model does not have an expression, or has several and none is named.
-        OptionError
-            If a share is out of range.
+        Raises a `ModelError` if the model does not have an expression, or has several and none is
+        named, and an `OptionError` if a share is out of range.
         """
         if isinstance(target, Mapping):
             check_shares(target)
@@ -301,12 +286,8 @@ class Model:
     ) -> dict[str, float | None]:
         """Return the style of each expression, None for the default.
 
-        Raises
-        ------
-        ModelError
-            If the model does not have an expression that a style is given for.
-        OptionError
-            If it has no styles, or one is out of range.
+        Raises a `ModelError` if the model does not have an expression that a style is given for,
+        and an `OptionError` if it has no styles or one is out of range.
         """
         if style is None:
             return dict.fromkeys(expressions)

@@ -73,10 +73,7 @@ class ReceptiveField:
     def square(cls, side: int) -> ReceptiveField:
         """Return the square window of ``side`` x ``side`` taps, row by row.
 
-        Raises
-        ------
-        OptionError
-            If the side is not odd and positive, or too large.
+        Raises an `OptionError` if the side is not odd and positive, or too large.
         """
         if side < 1 or side % 2 == 0:
             raise OptionError(f"the side of a receptive field must be odd and positive, not {side}")
@@ -91,16 +88,8 @@ class ReceptiveField:
     def of(cls, spec: ReceptiveField | int | str | Iterable[Offset]) -> ReceptiveField:
         """Return a receptive field from any description of it.
 
-        Parameters
-        ----------
-        spec : ReceptiveField, int, str or iterable of (dy, dx)
-            The field itself, the odd side of a square window (a number or text), the name of a
-            preset, or the taps.
-
-        Raises
-        ------
-        OptionError
-            If it is none of these.
+        That is the field itself, the odd side of a square window (a number or text), the name of a
+        preset, or the taps. Anything else raises an `OptionError`.
         """
         if isinstance(spec, ReceptiveField):
             return spec

@@ -80,7 +80,7 @@ def _equations(
         taps=field.taps,
         lag_of=table.lag_of,
         base_of=table.base_of,
-        penalty=penalty * np.eye(len(field) + 1),
+        penalty=np.full(len(field) + 1, penalty),
         prior=np.zeros(len(field) + 1),
         scale=statistics.data_range,
     )
@@ -96,24 +96,15 @@ def solving_bytes(statistics: Statistics) -> int:
 
 
 def solve_equations(equations: NormalEquations) -> Float:
-    """Solve the ridge regression of every pixel.
+    """Return the weights of the ridge regression of every pixel, float64, (E, K + 1, h, w).
 
-    Where the matrix is singular, which takes a penalty of 0, the weights are those closest to the
-    prior,
+    The bias is last. Where the matrix is singular, which takes a penalty of 0, they are those
+    closest to the prior,
 
         w = w0 + (G + s^2 D)^+ (b - G w0)
 
-    The pseudo-inverse comes from the eigenvectors of the matrix; eigenvalues up to
-    (K + 1) eps times the largest count as zero.
-
-    Parameters
-    ----------
-    equations : NormalEquations
-
-    Returns
-    -------
-    ndarray of float64, shape (E, K + 1, h, w)
-        Bias last; infinite where numbers are too large.
+    The pseudo-inverse comes from the eigenvectors of the matrix; eigenvalues up to (K + 1) eps
+    times the largest count as zero. Weights are infinite where numbers are too large.
     """
     weights, singular = solve_pixels(equations)
     chunk = max(1, _CHUNK_BYTES // (8 * len(equations.penalty) ** 2))
@@ -137,7 +128,7 @@ def _least_norm(equations: NormalEquations, y: Index, x: Index) -> Float:
     right = np.concatenate([equations.cross[:, :, y, x], sums], axis=1)
     right = np.where(inside, right.transpose(0, 2, 1), 0.0)  # (E, n, K + 1)
     right -= (gram @ near[..., None])[..., 0]
-    gram += scale * scale * penalty * (inside[:, :, None] & inside[:, None, :])
+    gram += scale * scale * np.eye(len(penalty)) * (penalty * inside)[:, None]
     values, vectors = np.linalg.eigh(gram)
     smallest = len(penalty) * np.finfo(np.float64).eps * values[:, -1:]
     inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > smallest)

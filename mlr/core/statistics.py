@@ -164,21 +164,15 @@ class Statistics:
     def __sub__(self, other: Statistics) -> Statistics:
         """Return the statistics without the pairs of ``other``, as if they had never been added.
 
-        Raises
-        ------
-        DataError
-            If the two do not fit together, or ``other`` holds pairs that are not in here.
+        Raises a `DataError` if they do not fit together, or other pairs were added.
         """
         return _combined((self, other), -1)
 
     def check_fits(self, other: Statistics) -> None:
-        """Raise unless the two add up.
+        """Raise a `DataError` unless the two add up.
 
-        Raises
-        ------
-        DataError
-            If receptive fields, image sizes, kinds of intensity, source expressions or templates
-            differ.
+        Receptive fields, image sizes, kinds of intensity, source expressions and templates must
+        be the same.
         """
         for what, ours, theirs in (
             ("receptive fields", self.layout, other.layout),
@@ -198,10 +192,7 @@ class Statistics:
     def only(self, expressions: Iterable[str]) -> Statistics:
         """Return the statistics of the pairs of some expressions, as if there were no other.
 
-        Raises
-        ------
-        DataError
-            If there is no such expression.
+        Raises a `DataError` if one of them is missing.
         """
         wanted = set(expressions)
         check_expressions(wanted, self.expressions)
@@ -214,10 +205,7 @@ class Statistics:
     def restricted(self, layout: Layout | ReceptiveField) -> Statistics:
         """Return the statistics of the same pairs for some of the taps, exactly.
 
-        Raises
-        ------
-        DataError
-            If a plane is missing.
+        Raises a `DataError` if a plane is missing.
         """
         layout = Layout.of(layout)
         if layout == self.layout:
@@ -312,10 +300,7 @@ def check_expressions(wanted: Iterable[str], known: Iterable[str]) -> None:
 def total(parts: Sequence[Statistics]) -> Statistics:
     """Return the sum of at least one statistics, in the one form that a set of pairs has.
 
-    Raises
-    ------
-    DataError
-        If they do not fit together, see `Statistics.check_fits`.
+    Raises a `DataError` if they do not fit together, see `Statistics.check_fits`.
     """
     return parts[0] if len(parts) == 1 else _combined(parts, 1)
 

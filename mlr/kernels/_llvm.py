@@ -15,13 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import (
-    intrinsic,
-    lower_builtin,
-    models,
-    register_model,
-    type_callable,
-)
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from mlr.kernels import jit
 
@@ -45,9 +39,6 @@ _INDEX, _INT32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
 _BLOCKS = ir.VectorType(_BYTE, BLOCK * TILE)
 _SUMS = ir.VectorType(_INT32, TILE)
 _FLOATS = ir.VectorType(ir.FloatType(), RUN)
-
-
-# --- vectors ------------------------------------------------------------------------------------
 
 
 class _Vector(types.Type):  # type: ignore[misc]
@@ -77,8 +68,8 @@ def _define_operator(symbol, instruction):
         return getattr(builder, instruction)(*operands)
 
 
-for _symbol in (operator.add, operator.iadd):
-    _define_operator(_symbol, "fadd")
+_define_operator(operator.add, "fadd")
+_define_operator(operator.iadd, "fadd")
 _define_operator(operator.mul, "fmul")
 
 
@@ -98,7 +89,7 @@ def _loader(count):
 
 
 @intrinsic
-def _store(typing, array, index, vector):
+def store(typing, array, index, vector):
     """Store numbers where `load` loads them."""
 
     def generate(context, builder, signature, operands):
@@ -145,7 +136,7 @@ def _operation(operands, emit):
 
 
 @intrinsic
-def _minus_product(typing, c, a, b):
+def minus_product(typing, c, a, b):
     """Subtract a product, c - a b, with one rounding where the processor can."""
 
     def emit(builder, c, a, b):
@@ -156,7 +147,7 @@ def _minus_product(typing, c, a, b):
 
 
 @intrinsic
-def _smaller(typing, a, b):
+def smaller(typing, a, b):
     """Take the smaller of two numbers."""
 
     def emit(builder, a, b):
@@ -166,7 +157,7 @@ def _smaller(typing, a, b):
 
 
 @intrinsic
-def _inverse_above(typing, a, floor):
+def inverse_above(typing, a, floor):
     """Invert the numbers above `floor`; 0 elsewhere."""
 
     def emit(builder, a, floor):
@@ -176,12 +167,11 @@ def _inverse_above(typing, a, floor):
     return _operation([a, floor], emit)
 
 
-if not jit.PLAIN_KERNELS:
-    load, load_run = _loader(LANES), _loader(RUN)
-    fill, fill_run = _filler(LANES), _filler(RUN)
-    store = store_run = _store
-    minus_product, smaller, inverse_above = _minus_product, _smaller, _inverse_above
-else:  # single numbers, without the fused rounding
+load, load_run = _loader(LANES), _loader(RUN)
+fill, fill_run = _filler(LANES), _filler(RUN)
+store_run = store
+
+if jit.PLAIN_KERNELS:  # single numbers, without the fused rounding
 
     @jit.inlined
     def load(array, index):
@@ -228,9 +218,6 @@ def empty_lines(count):
     return memory[first : first + count * LANES].reshape(count, LANES)
 
 
-# --- addresses ----------------------------------------------------------------------------------
-
-
 @intrinsic
 def address(context, array, index):
     """Return the address of an element of an array, given its index or a tuple of indices."""
@@ -255,9 +242,6 @@ def fetch(context, place):
         return context.get_dummy_value()
 
     return types.void(place), generate
-
-
-# --- samples ------------------------------------------------------------------------------------
 
 
 @intrinsic
@@ -421,9 +405,6 @@ def interleave(context, source, stride, targets, start, channels):
     return types.void(source, stride, targets, start, channels), generate
 
 
-# --- weights ------------------------------------------------------------------------------------
-
-
 @intrinsic(prefer_literal=True)
 def weigh(context, weights, starts, taps, source, sums, at, images):
     """Add the products of the taps first <= k < last to sums, one after the other.
@@ -473,9 +454,6 @@ def weigh(context, weights, starts, taps, source, sums, at, images):
         return context.get_dummy_value()
 
     return types.void(weights, starts, taps, source, sums, at, images), generate
-
-
-# --- parts of the code --------------------------------------------------------------------------
 
 
 def _loop(builder, first, last, values, body):

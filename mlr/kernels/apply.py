@@ -102,7 +102,9 @@ def _apply_bands(begin, end, weights, neighbours, images, output, how):
         shape = min(rows, height - top), width, pitch
         own = weights[c, :, top * width : (top + shape[0]) * width]
         if copied:
-            _copy_band(weights, c, top * width, shape[0] * width, band)
+            for k in range(len(band)):
+                for i in range(shape[0] * width):  # where they do not get in each other's way
+                    band[k, i] = weights[c, k, np.uintp(top * width + i)]
         n = 0
         while n < count:
             together = 1
@@ -121,14 +123,6 @@ def _apply_bands(begin, end, weights, neighbours, images, output, how):
             else:
                 _weigh_plain(own, starts, framed, shape, output, position)
             n += together
-
-
-@jit.helper
-def _copy_band(weights, c, first, count, band):
-    """Copy rows of the weights to where they do not get in each other's way in the cache."""
-    for k in range(weights.shape[1]):
-        for i in range(count):
-            band[k, i] = weights[c, k, np.uintp(first + i)]
 
 
 @jit.helper

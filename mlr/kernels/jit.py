@@ -128,12 +128,6 @@ def _key() -> str:
     return f"{_SOURCES}{'-plain' * PLAIN_KERNELS}"
 
 
-def _digest_of_sources() -> str:
-    """Return a digest of this folder's modules."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-_SOURCES = _digest_of_sources()
+_SOURCES = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()[:16]

@@ -77,16 +77,10 @@ def _products(a: Array, b: Array, offsets: Array, totals: Array, planes: Array) 
 
 
 def sums_of(arrays: Sequence[Array]) -> list[Array]:
-    """Return the sums of the samples of all pixels.
+    """Return the sums of the samples of all pixels, int32 or float64, (P, H, R) for each array.
 
-    Parameters
-    ----------
-    arrays : sequence of ndarray of uint8 or float64, shape (P, H, B, R, BLOCK), C-contiguous
-
-    Returns
-    -------
-    list of ndarray of int32 or float64, shape (P, H, R)
-        Those beyond the width of the images mean nothing.
+    The arrays (P, H, B, R, BLOCK) are uint8 or float64, and C-contiguous. Sums beyond the width of
+    the images mean nothing.
     """
     loops: list[Loop] = []
     for a in arrays:
@@ -100,14 +94,12 @@ def sums_of(arrays: Sequence[Array]) -> list[Array]:
 
 @functools.lru_cache(maxsize=64)
 def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """Cover the offsets that stay in images of a size by rectangles of `TALL` x `WIDE` at most.
+    """Cover the offsets that stay in images (height, width) by rectangles of `TALL` x `WIDE`.
 
     Parameters
     ----------
     table : bytes
         Of the offsets, int64 (L, 2).
-    size : tuple of int
-        (height, width) of the planes.
 
     Returns
     -------
@@ -123,7 +115,7 @@ def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Arra
     height, width = size
     near = np.flatnonzero((np.abs(offsets) < size).all(axis=1))
     offsets = offsets[near]
-    parts = np.stack([_parts(offsets[:, 0], TALL), _parts(offsets[:, 1], WIDE)], axis=1)
+    parts = (offsets - offsets.min(axis=0, initial=0)) // (TALL, WIDE)
     cells, cell = np.unique(parts, axis=0, return_inverse=True)
     rectangles = np.empty((len(cells), 4), np.int64)
     shifts = np.full((len(cells), TALL, WIDE), NONE, np.int64)
@@ -138,17 +130,6 @@ def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Arra
     neighbour = x[:, None, None] + rectangles[:, 1, None, None] + np.arange(WIDE)[:, None]
     inside = (x >= left)[:, None, None] & (neighbour >= 0) & (neighbour < width)
     return rectangles, shifts, -inside.astype(np.int32)
-
-
-def _parts(values: Array, most: int) -> Array:
-    """Return the part that each value belongs to: runs of integers, cut where they are long."""
-    unique, index = np.unique(values, return_inverse=True)
-    run = np.cumsum(np.diff(unique, prepend=unique[:1]) != 1)
-    parts = []
-    for number in np.unique(run):
-        members = np.flatnonzero(run == number)
-        parts += np.array_split(members, -(-members.size // most))
-    return np.repeat(np.arange(len(parts)), [part.size for part in parts])[index]
 
 
 @jit.serial
@@ -185,8 +166,11 @@ def _add_row(samples, shape, table, planes, row, scratch):
             for i in range(tall):
                 above = c * height + min(max(y - dy - i, 0), height - 1)
                 rows[i] = address(a, ((above * blocks + first) * pitch + x) * BLOCK)
+                for k in range(WIDE):  # the sums of the pixels in that row
+                    found = 0 <= y - dy - i < height and shifts[r, i, k] != NONE
+                    nowhere = address(unused, 0)
+                    targets[i * WIDE + k] = origin + 4 * shifts[r, i, k] if found else nowhere
             below = rows[0] + (blocks * pitch - x) * BLOCK + tile * count * LINE
-            _aim(shifts[r], tall, y - dy, height, origin, unused, targets)
             t = (c * height + y) * pitch + x + dx
             j = (((c * height + y) * blocks + first) * pitch + x + dx) * BLOCK
             neighbours, sums = address(b, j), address(totals, t)
@@ -197,16 +181,6 @@ def _add_row(samples, shape, table, planes, row, scratch):
             bias = BIAS if first == 0 else 0
             size = tall, wide, count, step
             multiply(size, rows, targets, neighbours, below, sums, bias, masks[tile, r])
-
-
-@jit.helper
-def _aim(shifts, tall, y, height, origin, unused, targets):
-    """Set targets to the addresses of the sums of the pixels in the rows y, y - 1, ..."""
-    for i in range(tall):
-        inside = 0 <= y - i < height
-        for j in range(WIDE):
-            found = inside and shifts[i, j] != NONE
-            targets[i * WIDE + j] = origin + 4 * shifts[i, j] if found else address(unused, 0)
 
 
 @jit.helper

@@ -25,18 +25,10 @@ SIDE = 3  # of the default window
 
 
 class Recipe(StatisticsOptions):
-    """A recipe with its options.
+    """A recipe with its options."""
 
-    Attributes
-    ----------
-    registers : bool
-        It registers faces, and pools their channels.
-    unfit : str
-        What to say of statistics with other channels.
-    """
-
-    registers: ClassVar[bool]
-    unfit: ClassVar[str]
+    registers: ClassVar[bool]  #: it registers faces, and pools their channels
+    unfit: ClassVar[str]  #: what to say of statistics with other channels
 
     def __post_init__(self) -> None:
         if self.receptive_field is not None:
@@ -50,10 +42,7 @@ class Recipe(StatisticsOptions):
     def layout_within(self, found: Layout) -> Layout:
         """Return which planes it takes of statistics: those of the taps asked for, or of all.
 
-        Raises
-        ------
-        DataError
-            If channels are pooled that should not be, or the other way round.
+        Raises a `DataError` if channels are pooled that should not be, or the other way round.
         """
         if found.pooled != self.registers:
             raise DataError(self.unfit)
@@ -71,22 +60,12 @@ class Recipe(StatisticsOptions):
     def solve(self, crop: Statistics, band: Band) -> tuple[Floats, ...]:
         """Return results for the rows of a band, (..., rows, width).
 
-        Raises
-        ------
-        MlrError
-            If the statistics do not have all it takes, or weights overflow.
+        Raises an `MlrError` if the statistics do not have all it takes, or weights overflow.
         """
 
     @abstractmethod
     def model(self, head: Statistics, solved: Sequence[Floats], exposure: Exposure) -> Model:
-        """Return the model.
+        """Return the model, given statistics of any rows and what `solve` returns, of all rows.
 
-        Parameters
-        ----------
-        head : Statistics
-            Of any rows.
-        solved : sequence of ndarray
-            What `solve` returns, of all rows; may be changed in place.
-        exposure : Exposure
-            Of the source images.
+        The results may be changed in place; the exposure is that of the source images.
         """

@@ -99,14 +99,9 @@ class Best(BestOptions, Recipe):
     def solve(self, crop: Statistics, band: Band) -> tuple[Floats, ...]:
         """Return what is learnt of each expression for the rows of a band.
 
-        Returns
-        -------
-        weights : ndarray of float32, shape (expressions, 1, taps + 1, rows, width)
-            The bias is 0: `added` holds it.
-        added : ndarray of float32, shape (expressions, 2, channels, rows, width)
-            b and c.
-        faces : ndarray of float32, shape (expressions, channels, rows, width)
-            The mean framed source.
+        Weights, (expressions, 1, taps + 1, rows, width), whose bias is 0; instead what is added,
+        b and c, (expressions, 2, channels, rows, width); and the mean framed source,
+        (expressions, channels, rows, width): all float32.
         """
         if crop.templates is None:
             raise MlrError("there is no registered training pair in these statistics")
@@ -116,7 +111,7 @@ class Best(BestOptions, Recipe):
         added = np.empty((count, 2, channels, *size), np.float32)
         faces = np.empty((count, channels, *size), np.float32)
         sigma = self.sigma((channels, band.height, width))
-        penalty = self.penalty * channels * np.diag([1.0] * len(taps) + [LIGHT])
+        penalty = self.penalty * channels * np.array([1.0] * len(taps) + [LIGHT])
         prior = np.array([tap == (0, 0) for tap in taps.offsets] + [False], np.float64)
         for index, name in enumerate(crop.expressions):
             found = solved(crop, name, sigma, penalty, prior, band)
@@ -211,12 +206,7 @@ def replaced_share(spread: Floats, face: Floats) -> Floats:
 
     Teeth are not pink: over lips, c takes away of their colour. With dc and dx what c and the mean
     face differ from the means of their channels, the share is -blur(dc dx) / (blur(dx dx) + floor),
-    from 0 to `REPLACED`; on grey images 0.
-
-    Parameters
-    ----------
-    spread, face : ndarray of float32, shape (channels, height, width)
-        c, and the mean face.
+    from 0 to `REPLACED`; on grey images 0. Both c and the mean face are (channels, height, width).
     """
     apart = [planes - planes.mean(axis=0, dtype=np.float32) for planes in (spread, face)]
     products = np.stack([(apart[0] * apart[1]).sum(axis=0), (apart[1] * apart[1]).sum(axis=0)])

@@ -14,12 +14,12 @@ from mlr.core.bands import Band, RowSource, bands
 from mlr.core.exposure import Exposure, row_sums
 from mlr.core.model import Model
 from mlr.errors import MlrError, OptionError
+from mlr.recipes.base import Floats
 from mlr.recipes.base import Recipe as Recipe
 from mlr.recipes.best import Best
 from mlr.recipes.paper import Paper
 
 ROWS = 16  # of a band, where memory is no concern
-
 
 #: "best" registers faces first; "paper" is Khan et al. 2020, exactly.
 RECIPES: dict[str, type[Recipe]] = {"best": Best, "paper": Paper}
@@ -29,10 +29,7 @@ DEFAULT = "best"
 def recipe(name: str, options: Mapping[str, Any]) -> Recipe:
     """Return one of `RECIPES` with some of its options set; those that are None are not.
 
-    Raises
-    ------
-    OptionError
-        If there is no such recipe or option, or one is out of range.
+    Raises an `OptionError` if there is no such recipe or option, or one is out of range.
     """
     if name not in RECIPES:
         raise OptionError(f"unknown recipe {name!r}; there is: {', '.join(RECIPES)}")
@@ -44,7 +41,7 @@ def recipe(name: str, options: Mapping[str, Any]) -> Recipe:
     return RECIPES[name](**chosen)
 
 
-def _zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def _zeros(shape: tuple[int, ...]) -> Floats:
     return np.zeros(shape, np.float32)
 
 
@@ -52,7 +49,7 @@ def fit(
     recipe: Recipe,
     source: RowSource,
     cut: Sequence[Band] | None = None,
-    zeros: Callable[[tuple[int, ...]], npt.NDArray[np.float32]] = _zeros,
+    zeros: Callable[[tuple[int, ...]], Floats] = _zeros,
     track: Callable[[Sequence[Band]], Iterable[Band]] = iter,
 ) -> Model:
     """Solve the regression of every pixel, band by band, and return the model.
@@ -79,7 +76,7 @@ def fit(
         raise MlrError("there is no training pair in these statistics")
     _, height, width = head.shape
     share = face_share(height, width).astype(np.float64)
-    results: list[npt.NDArray[np.float32]] = []
+    results: list[Floats] = []
     exposure: list[npt.NDArray[np.float64]] = []
     for band in track(cut or bands(height, ROWS, recipe.halo(head))):
         crop = source.rows(band.above, band.below)

@@ -63,8 +63,8 @@ def solved(
         The expression.
     sigma : float
         Standard deviation of the Gaussian, in pixels.
-    penalty, prior : ndarray of float64, shape (taps + 1, taps + 1) and (taps + 1,)
-        D and w0, for intensities in [0, 1]; the light is last.
+    penalty, prior : ndarray of float64, shape (taps + 1,)
+        The diagonal of D, and w0, for intensities in [0, 1]; the light is last.
     band : Band
         The rows wanted.
 
@@ -125,12 +125,6 @@ def residual(
     total : float
         sum_n a_n l_n.
     weights : ndarray of float64, shape (taps + 1, rows, width)
-    field : ReceptiveField
-    band : Band
-
-    Returns
-    -------
-    ndarray of float64, shape (channels, rows, width)
     """
     rows = np.arange(band.first, band.end)
     columns = np.arange(planes.shape[2])
@@ -152,25 +146,10 @@ def _extended(
 ) -> Float:
     """Return sum_n x_n(p) y_n(p + offset) for all offsets, as if edge pixels repeated outside.
 
-    Outside the image both pixels are clipped to its edge, so that their offset is smaller.
-
-    Parameters
-    ----------
-    planes : ndarray, shape (offsets, rows of the crop, width)
-    offsets : ndarray of int64, shape (offsets, 2)
-        With each offset those between it and (0, 0) are needed.
-    band : Band
-        The planes are those of its crop.
-    width : int
-        Of the image.
-    margin : int
-        Pixels to extend the band by.
-    turn : bool
-        x and y are the same, so that a plane also serves the opposite offset.
-
-    Returns
-    -------
-    ndarray of float64, shape (offsets, rows + 2 margin, width + 2 margin)
+    Outside the image both pixels are clipped to its edge, so that their offset is smaller: with
+    each offset those between it and (0, 0) are needed. The planes (offsets, rows, width) are those
+    of the band's crop; the band and the width of the image are extended by the margin, in pixels.
+    Where x and y are the same, a plane can be turned, and serve the opposite offset as well.
     """
     plane_of = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
     rows = np.arange(band.first - margin, band.end + margin)
