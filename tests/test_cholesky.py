@@ -250,6 +250,32 @@ def test_the_number_of_lanes_does_not_change_a_bit():
     assert done.stdout.strip() == weights.tobytes().hex()
 
 
+def test_kernels_work_where_numba_refuses_their_flags(tmp_path):
+    program = """
+import numba
+from numba.core import cpu
+cpu.CPUTargetOptions = object  # without these flags
+from mlr.kernels import jit
+class Refusing:
+    config = numba.config
+    def njit(**flags):
+        assert {*flags} <= {"nogil", "error_model", "fastmath"}
+        return numba.njit(**flags)
+jit.numba = Refusing
+from tests.test_cholesky import problem, window
+print(problem(window(3), 5, 9, count=30, targets=2).solve()[0].tobytes().hex())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    weights, _ = problem(window(3), 5, 9, count=30, targets=2).solve()
+    assert done.stdout.strip() == weights.tobytes().hex()
+
+
 def test_a_kernel_has_one_signature():
     for count, targets in [(5, 1), (60, 3)]:
         problem(window(3), 5, 9, count, targets).solve()

@@ -32,7 +32,7 @@ PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or boo
 
 
 def _known(**flags: Any) -> dict[str, Any]:
-    """Return those flags that this Numba has; it documents none of them."""
+    """Return the flags that this Numba has; none of them is documented."""
     return {name: value for name, value in flags.items() if hasattr(CPUTargetOptions, name)}
 
 
