@@ -79,7 +79,7 @@ class Problem(NamedTuple):
 
 
 def moved(images, offset):
-    """Return images whose pixel p is pixel p + offset of the given ones, 0 outside the frame."""
+    """Return images whose pixel p is pixel p + offset of the given ones, 0 outside the image."""
     height, width = images.shape[-2:]
     dy, dx = offset
     reach = max(abs(dy), abs(dx))
@@ -131,7 +131,7 @@ def test_equals_the_reference(taps, height, width, count, targets, seed):
     assert not singular.any()
 
 
-def test_taps_outside_the_frame_weigh_nothing():
+def test_taps_outside_the_image_weigh_nothing():
     case = problem(window(5), 6, 9, count=7)
     weights, _ = case.solve()
     for k, (dy, dx) in enumerate(case.taps):
@@ -177,7 +177,7 @@ def test_constant_pixels_give_the_least_deviation():
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.1])  # 0: with as many unknowns, all are singular
-def test_pixels_of_the_margin_are_left_out(penalty):
+def test_pixels_of_the_margin_are_omitted(penalty):
     case = problem(window(3), 9, 15, count=5, targets=2, penalty=penalty)
     whole, singular = case.solve()
     for margin in (1, 2):

@@ -103,7 +103,7 @@ def test_threads_and_shards_change_no_bit(dtype, tmp_path):
     assert saved(shards[2] + (shards[0] + shards[1]), tmp_path / "b.npz") == whole
 
 
-def test_more_samples_than_32_bits_hold_are_summed_up_in_64():
+def test_more_samples_than_32_bits_hold_are_accumulated_in_64():
     count = NARROW_SAMPLES + 7
     X = np.full((count, 1, 2, 1), 255, np.uint8)
     result = Accumulator(FIELD, (1, 1, 2), ["happy"], np.uint8, count)
@@ -133,7 +133,7 @@ def test_taking_pairs_out_equals_never_having_had_them(tmp_path):
     assert saved(result, tmp_path / "a.npz") == saved(never, tmp_path / "b.npz")
 
 
-def test_one_expression_of_a_person_can_be_taken_out(tmp_path):
+def test_one_expression_of_a_subject_can_be_taken_out(tmp_path):
     X, targets = pairs(4, 20, ("happy", "sad"))
     last = slice(19, None)
     whole = statistics(X, targets)
@@ -146,7 +146,7 @@ def test_one_expression_of_a_person_can_be_taken_out(tmp_path):
     assert saved(restored, tmp_path / "a.npz") == saved(whole, tmp_path / "b.npz")
 
 
-def test_expressions_of_the_same_people_share_their_sums_after_adding():
+def test_expressions_of_the_same_subjects_share_sums_after_adding():
     X, targets = pairs(5, 10, ("happy", "sad"))
     apart = [statistics(X, {name: T}) for name, T in targets.items()]
     joined = apart[0] + apart[1]
@@ -159,14 +159,14 @@ def test_expressions_of_the_same_people_share_their_sums_after_adding():
 
 def test_8_bit_images_join_16_bit_images_exactly(tmp_path):
     X, targets = pairs(6, 9)
-    deep = pairs(7, 4, dtype=np.uint16)
+    wide = pairs(7, 4, dtype=np.uint16)
     widened = statistics(X.astype(np.uint16) * 257, {"happy": targets["happy"] * np.uint16(257)})
-    joined = statistics(X, targets) + statistics(*deep)
-    alike = widened + statistics(*deep)
+    joined = statistics(X, targets) + statistics(*wide)
+    alike = widened + statistics(*wide)
     assert joined.data_range == 65535
     assert np.array_equal(joined.sources["happy"].lags, alike.sources["happy"].lags)
     assert np.array_equal(joined.targets["happy"].squares, alike.targets["happy"].squares)
-    back = joined - statistics(*deep)
+    back = joined - statistics(*wide)
     assert saved(back, tmp_path / "a.npz") == saved(statistics(X, targets), tmp_path / "b.npz")
 
 
@@ -228,8 +228,8 @@ def test_restricting_to_taps_that_are_not_there_is_refused():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_some_expressions_are_as_if_there_were_no_other(dtype, tmp_path):
     X, targets = pairs(14, 6, ("angry", "happy", "sad"))
-    deep = pairs(15, 3, ("angry",), dtype=dtype)
-    whole = statistics(X, targets, digest=3) + statistics(*deep, digest=4)
+    wide = pairs(15, 3, ("angry",), dtype=dtype)
+    whole = statistics(X, targets, digest=3) + statistics(*wide, digest=4)
     some_of_them = statistics(X, {name: targets[name] for name in ("happy", "sad")}, digest=3)
     result = whole.only(["sad", "happy"])
     assert saved(result, tmp_path / "a.npz") == saved(some_of_them, tmp_path / "b.npz")

@@ -54,8 +54,8 @@ def trained(run, tmp_path, *arguments, like=None):
     return path.read_bytes()
 
 
-def test_someone_taken_out_was_never_seen(shards, tmp_path):
-    """In processes of their own, as a user has them."""
+def test_a_subject_taken_out_was_never_seen(shards, tmp_path):
+    """In separate processes, as a user runs them."""
     data, model, never = (tmp_path / f"{name}.npz" for name in ("data", "model", "never"))
     for command in (
         ["statistics", shards / "all", "-o", data],
@@ -95,12 +95,12 @@ def test_statistics_file_forgets_too(run, shards, sums, tmp_path):
     ],
 )
 def test_any_split_gives_the_same_model_file(run, shards, sums, tmp_path, data):
-    places = [
+    data = [
         word if word[0] == "-" else (sums if word.endswith(".npz") else shards) / word
         for word in data
     ]
     like = sums / "all.npz"
-    assert trained(run, tmp_path, *places, like=like) == trained(run, tmp_path, shards / "all")
+    assert trained(run, tmp_path, *data, like=like) == trained(run, tmp_path, shards / "all")
 
 
 def test_same_from_python(shards, sums, tmp_path):
@@ -260,7 +260,7 @@ def test_image_that_cannot_be_taken_out_stops_it_all(run, sums, tmp_path):
     assert load(tmp_path / "m.npz").info.pairs == {"happy": 7, "sad": 8}
 
 
-def test_deep_images_taken_out_leave_no_trace(run, shards, tmp_path):
+def test_16_bit_images_taken_out_leave_no_trace(run, shards, tmp_path):
     write = {"channels": 1, "targets": ("happy",)}
     draw_pairs(tmp_path / "flat", range(3), **write)
     draw_pairs(tmp_path / "deep", [3], dtype=np.uint16, **write)

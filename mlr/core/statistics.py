@@ -84,7 +84,7 @@ class Statistics:
     layout : Layout
         Which planes there are.
     data_range : float
-        Intensity of white: 255 (integer planes, exact), 65535 (float64 planes, exact for up to two
+        255 (integer planes, exact), 65535 (float64 planes, exact for up to two
         million pairs since every sum stays below 2^53) or 1 (float64 planes, rounded).
     shape : tuple of int
         (channels, height, width) of the images.

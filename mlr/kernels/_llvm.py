@@ -80,8 +80,8 @@ def _loader(count):
         kind = _Vector(array.dtype, count)
 
         def generate(context, builder, signature, operands):
-            place = _vector_pointer(context, builder, signature.args, operands, kind)
-            return builder.load(place, align=array.dtype.bitwidth // 8)
+            pointer = _vector_pointer(context, builder, signature.args, operands, kind)
+            return builder.load(pointer, align=array.dtype.bitwidth // 8)
 
         return kind(array, _index_type(index)), generate
 
@@ -93,8 +93,8 @@ def store(typing, array, index, vector):
     """Store numbers where `load` loads them."""
 
     def generate(context, builder, signature, operands):
-        place = _vector_pointer(context, builder, signature.args, operands, vector)
-        builder.store(operands[2], place, align=array.dtype.bitwidth // 8)
+        pointer = _vector_pointer(context, builder, signature.args, operands, vector)
+        builder.store(operands[2], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, _index_type(index), vector), generate
@@ -107,13 +107,13 @@ def _index_type(index):
 def _vector_pointer(context, builder, kinds, operands, vector):
     array, index = operands[:2]
     if isinstance(kinds[1], types.BaseTuple):
-        place = _pointer(context, builder, kinds[0], array, *cgutils.unpack_tuple(builder, index))
+        pointer = _pointer(context, builder, kinds[0], array, *cgutils.unpack_tuple(builder, index))
     else:
         if kinds[0].ndim == 2:
             index = builder.mul(index, index.type(vector.count))
         data = context.make_array(kinds[0])(context, builder, array).data
-        place = builder.gep(data, [index])
-    return _as(builder, place, context.get_value_type(vector))
+        pointer = builder.gep(data, [index])
+    return _as(builder, pointer, context.get_value_type(vector))
 
 
 def _filler(count):
@@ -227,21 +227,21 @@ def address(context, array, index):
         indices = [index]
         if isinstance(signature.args[1], types.BaseTuple):
             indices = cgutils.unpack_tuple(builder, index)
-        place = _pointer(context, builder, signature.args[0], array, *indices)
-        return builder.ptrtoint(place, _INDEX)
+        pointer = _pointer(context, builder, signature.args[0], array, *indices)
+        return builder.ptrtoint(pointer, _INDEX)
 
     return types.int64(array, index), generate
 
 
 @intrinsic
-def fetch(context, place):
+def fetch(context, start):
     """Ask for the cache line of an address."""
 
     def generate(context, builder, signature, arguments):
         _prefetch(builder, _at(builder, arguments[0]))
         return context.get_dummy_value()
 
-    return types.void(place), generate
+    return types.void(start), generate
 
 
 @intrinsic
@@ -263,21 +263,21 @@ def multiply(context, size, rows, targets, b, ahead, totals, bias, masks):
         tall, wide, blocks, step = cgutils.unpack_tuple(builder, size)
         bias = _repeated(builder, builder.trunc(bias, _INT32), _SUMS)
 
-        def place(argument, *indices):
+        def pointer(argument, *indices):
             array, kind = arguments[argument], signature.args[argument]
             return _pointer(context, builder, kind, array, *map(_INDEX, indices))
 
         def emit(tall, wide):
-            first = [_at(builder, builder.load(place(1, i))) for i in range(tall)]
+            first = [_at(builder, builder.load(pointer(1, i))) for i in range(tall)]
             loop = step, blocks, ahead
             sums = _emit_products(builder, first, _at(builder, b), loop, wide)
             for j in range(wide):
                 total = _at(builder, builder.add(totals, _INDEX(4 * j)), _SUMS)
                 more = builder.mul(builder.load(total, align=4), bias)
-                mask = builder.load(_as(builder, place(7, j, 0), _SUMS), align=4)
+                mask = builder.load(_as(builder, pointer(7, j, 0), _SUMS), align=4)
                 for i in range(tall):
                     found = builder.and_(builder.add(sums[i, j], more), mask)
-                    target = _at(builder, builder.load(place(2, i * WIDE + j)), _SUMS)
+                    target = _at(builder, builder.load(pointer(2, i * WIDE + j)), _SUMS)
                     found = builder.add(builder.load(target, align=4), found)
                     builder.store(found, target, align=4)
 
@@ -331,8 +331,8 @@ def _emit_products(builder, rows, b, loop, wide):
         totals = iter(sums)
         new = []
         for j in range(wide):
-            place = builder.gep(b, [builder.add(begin, _INDEX(BLOCK * j))])
-            second = factors(builder, place, True)
+            pointer = builder.gep(b, [builder.add(begin, _INDEX(BLOCK * j))])
+            second = factors(builder, pointer, True)
             new += [add_products(builder, next(totals), each, second) for each in first]
         return [builder.add(begin, step), *new]
 
@@ -397,8 +397,8 @@ def interleave(context, source, stride, targets, start, channels):
             own = range(c, RUN * number, number)
             columns = [_choose(builder, image, image, own) for image in pixels]
             low, high = (_choose(builder, columns[n], columns[n + 1], pair) for n in (0, 2))
-            place = builder.load(_pointer(context, builder, signature.args[2], targets, _INDEX(c)))
-            target = _at(builder, builder.add(place, start), ir.VectorType(_BYTE, RUN * BLOCK))
+            begin = builder.load(_pointer(context, builder, signature.args[2], targets, _INDEX(c)))
+            target = _at(builder, builder.add(begin, start), ir.VectorType(_BYTE, RUN * BLOCK))
             builder.store(_choose(builder, low, high, block), target, align=1)
         return context.get_dummy_value()
 
@@ -423,29 +423,29 @@ def weigh(context, weights, starts, taps, source, sums, at, images):
         first, last = cgutils.unpack_tuple(builder, taps)
         p, i, n, c, q = cgutils.unpack_tuple(builder, at)
 
-        def place(argument, *indices):
+        def pointer(argument, *indices):
             return _pointer(context, builder, kinds[argument], arguments[argument], *indices)
 
-        def run(pointer):
-            return _as(builder, pointer, _FLOATS)
+        def run(first):
+            return _as(builder, first, _FLOATS)
 
         def body(k, totals):
-            pointer = place(0, k, p)
-            _prefetch(builder, builder.gep(pointer, [_INDEX(_AHEAD)]))
-            weight = builder.load(run(pointer), align=4)
-            start = builder.load(place(1, k))
+            first_weight = pointer(0, k, p)
+            _prefetch(builder, builder.gep(first_weight, [_INDEX(_AHEAD)]))
+            weight = builder.load(run(first_weight), align=4)
+            start = builder.load(pointer(1, k))
             values = [builder.load(run(builder.gep(row, [start])), align=4) for row in rows]
             return [
                 builder.fadd(total, builder.fmul(weight, value))
                 for total, value in zip(totals, values, strict=True)
             ]
 
-        rows = [place(3, _INDEX(m), i) for m in range(count)]
-        results = [run(place(4, builder.add(n, _INDEX(m)), c, q)) for m in range(count)]
+        rows = [pointer(3, _INDEX(m), i) for m in range(count)]
+        results = [run(pointer(4, builder.add(n, _INDEX(m)), c, q)) for m in range(count)]
         (length,) = cgutils.unpack_tuple(
             builder, context.make_array(kinds[1])(context, builder, starts).shape, 1
         )
-        bias = run(place(0, length, p))
+        bias = run(pointer(0, length, p))
         begins = builder.icmp_signed("==", first, _INDEX(0))
         before = [builder.load(builder.select(begins, bias, result), align=4) for result in results]
         totals = _loop(builder, first, last, before, body)
@@ -499,6 +499,6 @@ def _as(builder, pointer, kind):
     return builder.bitcast(pointer, kind.as_pointer())
 
 
-def _at(builder, place, kind=_BYTE):
+def _at(builder, start, kind=_BYTE):
     """Return a pointer to an address."""
-    return builder.inttoptr(place, kind.as_pointer())
+    return builder.inttoptr(start, kind.as_pointer())

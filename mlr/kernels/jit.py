@@ -1,4 +1,4 @@
-"""How the kernels are compiled: the only place with Numba's flags.
+"""How the kernels are compiled: the only module with Numba's flags.
 
 No kernel declares a signature, because its only caller always passes the same types. Compiled code
 is kept in a cache folder if there is one, see `mlr.kernels._cache`.
