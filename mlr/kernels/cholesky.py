@@ -104,14 +104,16 @@ def solve_pixels(
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
     planes = (np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums))
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars)
-    parallel_for(_solve_rows, height, system, margin, weights.reshape(-1), weights.shape, singular)
+    margins = margin, *np.abs(taps).max(axis=0, initial=0).tolist()
+    parallel_for(_solve_rows, height, system, margins, weights.reshape(-1), weights.shape, singular)
     return weights, singular
 
 
 @jit.serial
-def _solve_rows(begin, end, system, margin, weights, shape, singular):
-    """Solve the rows begin <= y < end, `LANES` pixels at a time, in work arrays of their own."""
+def _solve_rows(begin, end, system, margins, weights, shape, singular):
+    """Solve the rows begin <= y < end, `LANES` pixels at a time."""
     taps = system[4]
+    margin, down, across = margins  # the latter two: how far taps reach
     targets, unknowns, height, width = shape
     height, width = height + 2 * margin, width + 2 * margin  # of the planes
     columns = (unknowns + BLOCK - 1) // BLOCK
@@ -122,14 +124,11 @@ def _solve_rows(begin, end, system, margin, weights, shape, singular):
     scaled = empty_lines(columns * BLOCK * BLOCK)
     solution = empty_lines(columns * BLOCK)
     inside = empty_lines(unknowns + 1)
-    for i in range(len(matrix)):
-        store(matrix, i, fill(0.0))
-    for j in range(unknowns, columns * BLOCK):
-        store(floor, j, fill(np.inf))
+    matrix[:] = 0.0
+    floor[unknowns:] = np.inf
     for y in range(begin + margin, end + margin):
-        border = _find_margin(y, height, taps)
         for x in range(margin, width - margin, LANES):
-            whole = border <= x < width - border - LANES + 1
+            whole = down <= y < height - down and across <= x <= width - across - LANES
             if not whole:
                 _find_inside(y, x, height, width, taps, inside)
             pixel = y * width + x
@@ -153,17 +152,6 @@ def _row_begin(i):
     """Return where row i begins."""
     p = i // BLOCK
     return _block_row_begin(p) + (i - BLOCK * p) * BLOCK * (p + 1)
-
-
-@jit.inlined
-def _find_margin(y, height, taps):
-    """Find how many pixels at the ends of row y may have taps outside the image."""
-    margin = 0
-    for a in range(len(taps)):
-        if not 0 <= y + taps[a, 0] < height:
-            return np.int64(1) << 62
-        margin = max(margin, abs(taps[a, 1]))
-    return margin
 
 
 @jit.inlined
