@@ -49,12 +49,13 @@ def scores(output: Image, target: Image) -> Scores:
     error = np.square(output - target).mean(axis=2)
     similarity = _ssim_map(output, target)
     steps = _steps(output), _steps(target)
+    inner = slice(_RADIUS, -_RADIUS)  # what the map of similarity shows
 
     def within(region: Region | None) -> RegionScores:
         own, wanted = (_total(each, region) for each in steps)
         return {
             "mse": _mean(error if region is None else error[region]),
-            "ssim": _mean(similarity if region is None else similarity[_inner(region)]),
+            "ssim": _mean(similarity if region is None else similarity[region[inner, inner]]),
             "sharpness": own / wanted if wanted > 0 else math.nan,
         }
 
@@ -77,12 +78,6 @@ def _ssim_map(output: Image, target: Image) -> Map:
     numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     denominator = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     return np.asarray((numerator / denominator).mean(axis=2))
-
-
-def _inner(region: Region) -> Region:
-    """Return the part of a region that a map of structural similarity shows."""
-    height, width = region.shape
-    return region[_RADIUS : max(height - _RADIUS, _RADIUS), _RADIUS : max(width - _RADIUS, _RADIUS)]
 
 
 def _steps(image: Image) -> tuple[Map, Map]:

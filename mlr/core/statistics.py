@@ -120,7 +120,8 @@ class Statistics:
     @property
     def group_of(self) -> dict[str, Group]:
         """The group of each expression, in alphabetical order."""
-        return dict(sorted((name, group) for group in self.groups for name in group.targets))
+        found = {name: group for group in self.groups for name in group.targets}
+        return dict(sorted(found.items()))
 
     @property
     def sources(self) -> dict[str, SourceSums]:

@@ -137,12 +137,9 @@ def _frame(images, source, rows, margin, edge, framed, m):
     for i in range(rows):
         y = min(max(top + i, 0), height - 1)
         first = i * pitch + margin
-        if edge or y == top + i:
-            for x in range(width):
-                framed[m, np.uintp(first + x)] = images[n, c, y, x]
-        else:
-            for x in range(width):
-                framed[m, np.uintp(first + x)] = 0.0
+        shown = edge or y == top + i
+        for x in range(width):
+            framed[m, np.uintp(first + x)] = images[n, c, y, x] if shown else np.float32(0)
         for x in range(margin):
             framed[m, first - margin + x] = framed[m, first] if edge else 0.0
             framed[m, first + width + x] = framed[m, first + width - 1] if edge else 0.0
