@@ -26,11 +26,9 @@ def plane_dtypes(data_range: float) -> tuple[npt.DTypeLike, ...]:
     return (np.int32, np.int64) if data_range == DATA_RANGE["uint8"] else (np.float64,)
 
 
-def narrowed(planes: Planes, samples: int) -> Planes:
-    """Return planes in the dtype for their number of samples."""
-    if planes.dtype == np.int64 and samples <= NARROW_SAMPLES:
-        return planes.astype(np.int32)
-    return planes
+def integer_dtype(samples: int) -> npt.DTypeLike:
+    """Return the dtype of planes of 8-bit images with so many samples."""
+    return np.int32 if samples <= NARROW_SAMPLES else np.int64
 
 
 def combined(parts: Sequence[Planes], samples: int, sign: int = 1) -> Planes:
@@ -38,9 +36,7 @@ def combined(parts: Sequence[Planes], samples: int, sign: int = 1) -> Planes:
 
     Integers may wrap around on the way: the result has as many bits as it needs.
     """
-    dtype: npt.DTypeLike = np.int32 if samples <= NARROW_SAMPLES else np.int64
-    if parts[0].dtype.kind == "f":
-        dtype = np.float64
+    dtype = np.float64 if parts[0].dtype.kind == "f" else integer_dtype(samples)
     operation = np.add if sign > 0 else np.subtract
     result = operation(parts[0], parts[1], dtype=dtype)
     for part in parts[2:]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, combined, narrowed, taken
+from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, combined, integer_dtype, taken
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.errors import DataError
@@ -28,8 +28,6 @@ from mlr.errors import DataError
 DIGEST_MODULUS = 1 << 256
 NUMBERS = 5  # length of `StyleSums.numbers`
 _NEVER_PUT_IN = "cannot take out pairs that were never put in"
-
-Change = Callable[[Planes, int, int], Planes]  # see `Statistics.map_planes`
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,7 @@ class Statistics:
         found = self.map_planes(lambda planes, *_: planes[..., first:end, :])
         return found.with_shape((channels, end - first, width))
 
-    def map_planes(self, change: Change) -> Statistics:
+    def map_planes(self, change: Callable[[Planes, int, int], Planes]) -> Statistics:
         """Return the statistics with every plane changed.
 
         The function is given planes (..., height, width), their degree in the intensities (1 or 2)
@@ -426,7 +424,7 @@ def _scaled(statistics: Statistics, data_range: float) -> Statistics:
             return planes * factor if grow else planes // factor
         if grow:
             return planes.astype(np.float64) * factor
-        return narrowed(planes.astype(np.int64) // factor, samples)
+        return (planes.astype(np.int64) // factor).astype(integer_dtype(samples), copy=False)
 
     return replace(statistics.map_planes(scaled), data_range=data_range)
 
