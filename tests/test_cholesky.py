@@ -164,6 +164,17 @@ def test_fewer_samples_than_unknowns_give_the_least_deviation(taps, count):
     np.testing.assert_allclose(weights, expected, rtol=1e-6, atol=1e-6)
 
 
+def test_smooth_images_with_fewer_samples_than_unknowns_are_singular():
+    """Rounding leaves pivots of up to 1e5 eps instead of 0."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:8, :16]
+    across, down, phase = rng.uniform(0.02, 0.2, (3, 9, 1, 1))
+    waves = np.rint(128 + 50 * np.sin(across * x + down * y + 30 * phase))
+    case = problem(window(3), 8, 16, count=9, penalty=0.0)._replace(X=waves)
+    _, singular = case.solve(cholesky.solve_pixels)
+    assert singular[1:-1, 1:-1].all()
+
+
 def test_constant_pixels_give_the_least_deviation():
     case = problem(window(3), 6, 9, count=40, penalty=0.0)
     case.X[:, 2:4, 3:6] = 200
