@@ -108,7 +108,7 @@ class Accumulator:
         self._memory = at_line(math.prod(self._samples_shape(self._most)), sample_dtype)
         self._open()
         self._group: Group | None = None  # without counts, digests and styles
-        self._styles: StyleSums | None = None  # there are none without templates
+        self._styles: StyleSums | None = None  # only with templates
         self._earlier = Statistics(layout, DATA_RANGE[self.dtype.name], shape, templates=templates)
         self._reset()
 
@@ -238,7 +238,7 @@ class Accumulator:
         self._open()
 
     def _zeros(self) -> Group:
-        """Return a group without any pair, all of whose planes are in one piece of memory.
+        """Return an empty group, whose planes share one block of memory.
 
         From 4 MiB on NumPy asks for huge pages: with an allocation for each array, half the time
         for 200 grey pairs of 128 px went into page faults.
@@ -283,7 +283,7 @@ def _with_pairs(
 
 
 def pair_digest(source: bytes, target: bytes, expression: str) -> int:
-    """Return the digest of a pair, below 2^256, from those of its two images."""
+    """Return the digest of a pair, below 2^256, from the digests of its two images."""
     return int.from_bytes(hashlib.sha256(source + target + expression.encode()).digest(), "big")
 
 

@@ -1,4 +1,4 @@
-"""Bands of rows: how an image is processed whose statistics do not fit in memory at once."""
+"""Bands of rows: how statistics are processed that do not fit in memory."""
 
 from __future__ import annotations
 

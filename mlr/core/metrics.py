@@ -29,7 +29,7 @@ class RegionScores(TypedDict):
     """
 
     mse: float  #: mean squared error; NaN if the region has no pixel
-    ssim: float  #: structural similarity; NaN if there is no window
+    ssim: float  #: structural similarity; NaN without a window
     sharpness: (
         float  #: mean absolute difference of adjacent pixels, over that of the target; or NaN
     )

@@ -80,7 +80,7 @@ class Statistics:
     Attributes
     ----------
     layout : Layout
-        Which planes there are.
+        Which planes they hold.
     data_range : float
         255 (integer planes, exact), 65535 (float64 planes, exact for up to two
         million pairs since every sum stays below 2^53) or 1 (float64 planes, rounded).
@@ -107,7 +107,7 @@ class Statistics:
 
     @property
     def receptive_field(self) -> ReceptiveField:
-        """Taps that there are cross planes for."""
+        """The taps of the cross planes."""
         return self.layout.receptive_field
 
     @property

@@ -27,7 +27,7 @@ LINE = 64  # bytes of a line of the cache
 #: Whether the processor multiplies 64 pairs of bytes and adds each four products to a sum, in one
 #: instruction.
 DOT = jit.processor_has("avx512vnni")
-BLOCK = 4  # samples of a pixel that lie side by side, as many as DOT adds up
+BLOCK = 4  # samples of a pixel that are adjacent in memory, as many as DOT adds up
 TILE = 16 if DOT else 8  # adjacent pixels that `multiply` processes together
 #: Rows and columns of neighbours that it processes at most: their sums take up 25 of 32 registers,
 #: or 9 of 16.
@@ -209,7 +209,7 @@ if jit.PLAIN_KERNELS:  # single numbers, without the fused rounding
 
 @jit.maker
 def empty_lines(count):
-    """Make an array (count, LANES) with anything in it, no row of which crosses a cache line.
+    """Make an uninitialised array (count, LANES) whose rows do not cross cache lines.
 
     With rows that do, 50 unknowns take 1.5 times as long.
     """
@@ -359,7 +359,7 @@ def _add_fours(builder, sums, a, b):
 
 
 def _pairs(builder, pointer, positive):
-    """Load the samples of a tile: those of even number, and those of odd, as 16-bit numbers."""
+    """Load the samples of a tile: the even and the odd ones, as 16-bit numbers."""
     kind = ir.VectorType(ir.IntType(16), 2 * TILE)
     samples = builder.load(_as(builder, pointer, kind), align=1)
     low = builder.and_(samples, ir.Constant(kind, [255] * kind.count))

@@ -41,9 +41,9 @@ from mlr.kernels.parallel import parallel_for
 #: The bodies of the loops that factor are written out for 3.
 BLOCK = 3
 
-#: A pivot must exceed this fraction of the diagonal element it was left of, times K + 1. Rounding
-#: errors leave up to 1e5 eps of the zero pivots of singular matrices. The larger bound is safe: the
-#: minimum-norm solution that pixels below it get instead is right for regular matrices too.
+#: A pivot must exceed this fraction of the diagonal element before elimination, times K + 1.
+#: Rounding errors leave up to 1e5 eps of the zero pivots of singular matrices. The larger bound is
+#: safe: the minimum-norm solution that pixels below it get instead is right for regular matrices too.
 PIVOT_TOLERANCE = 1e6 * float(np.finfo(np.float64).eps)
 
 
@@ -87,7 +87,7 @@ def solve_pixels(
 
     Returns the weights, float64 (E, K + 1, h, w), bias last, where h and w are H and W without the
     margins; and where the matrix is singular or close to it, bool (h, w): a pivot is not above
-    (K + 1) `PIVOT_TOLERANCE` times the diagonal element it was left of. The weights there are
+    (K + 1) `PIVOT_TOLERANCE` times the diagonal element before elimination. The weights there are
     finite, but not to be used.
     """
     lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = equations[:8]

@@ -1,7 +1,7 @@
 """From images to samples: the image index moves behind the pixel index.
 
-Samples lie in blocks of four, those of adjacent pixels side by side: a vector then holds a few
-samples of a tile of pixels, and a vector of sums those of the same pixels.
+Samples lie in blocks of four, and the blocks of adjacent pixels are adjacent: a vector then holds a
+few samples of a tile of pixels, and a vector of sums has one element for each of these pixels.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from mlr.kernels._llvm import LINE, RUN, address, fetch, interleave
 from mlr.kernels.parallel import Loop, parallel_for, parallel_for_all
 
 #: The rows of a block have an odd multiple of this number of pixels, whole lines of the cache: rows
-#: that are a power of two apart would get in each other's way there (1.2 times the time).
+#: that are a power of two apart would evict each other from the cache (1.2 times the time).
 SPREAD = 16
 
 
@@ -71,7 +71,7 @@ def pack(images: NDArray[Any], samples: NDArray[Any], start: int) -> None:
     if images.dtype == np.float64 or jit.PLAIN_KERNELS or width < RUN or channels not in (1, 3):
         parallel_for(_pack_plain, height, images, samples, start)
         return
-    head = min(-start % BLOCK, count)  # in a block that has begun
+    head = min(-start % BLOCK, count)  # in a block that is partly filled
     whole = (count - head) // BLOCK * BLOCK
     loops: list[Loop] = [
         (_pack_plain, height, (images[:head], samples, start)),

@@ -27,8 +27,8 @@ _affinity: set[int] = set()  # processors that the workers were moved to
 def parallel_for(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
     """Call ``kernel(begin, end, *arguments)`` for ranges that make up 0 .. count, in all threads.
 
-    The kernel releases the GIL, and what it writes for one range no other range reads or writes,
-    so the result does not depend on the threads.
+    The kernel releases the GIL, and ranges neither read nor write what another one writes, so that
+    the result does not depend on the threads.
 
     The calling thread takes part and never blocks on workers that have not started, as Numba's
     ``prange`` does: with one of two processors busy, each of its loops took 8 ms at least.
@@ -37,7 +37,7 @@ def parallel_for(kernel: Callable[..., None], count: int, *arguments: Any) -> No
 
 
 def parallel_for_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
-    """Do what `parallel_for` does, for several loops at once that do not need each other.
+    """Run several independent loops at once, as `parallel_for` does with one.
 
     In turn, loops with the same number of items do each item one after the other: what one of them
     reads, the others find in the cache.
@@ -97,7 +97,7 @@ def _tasks(loops: Sequence[Loop], in_turn: bool) -> list[list[_Call]]:
 
 def _call_workers(function: Callable[[], None], times: int) -> None:
     """Let up to so many other threads call a function when they get to it."""
-    with suppress(RuntimeError):  # no further threads: those that there are do it all
+    with suppress(RuntimeError):  # no further threads: the existing ones do it all
         while len(_workers) < times:
             worker = threading.Thread(target=_serve, name="mlr-kernel", daemon=True)
             worker.start()

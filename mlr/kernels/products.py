@@ -185,7 +185,7 @@ def _add_row(samples, shape, table, planes, row, scratch):
 
 @jit.helper
 def _copy_edge(b, j, step, count, totals, t, edge, edge_totals):
-    """Copy what would else be read from before the array's begin, or beyond its end."""
+    """Copy samples that would be read from before or beyond the array."""
     for m in range(count):
         for n in range(m * step, m * step + (TILE + WIDE) * BLOCK):
             edge[n] = b[j + n] if 0 <= j + n < b.size else 0

@@ -36,11 +36,11 @@ class Recipe(StatisticsOptions):
         check_options(self)
 
     def layout(self) -> Layout:
-        """Return which planes it needs: those of the taps asked for, or of 3x3."""
+        """Return which planes it needs, by default those of 3x3 taps."""
         return Layout(self.receptive_field or ReceptiveField.square(SIDE), pooled=self.registers)
 
     def layout_within(self, found: Layout) -> Layout:
-        """Return which planes it takes of statistics: those of the taps asked for, or of all.
+        """Return which planes it takes of statistics, by default all.
 
         Raises a `DataError` if channels are pooled that should not be, or the other way round.
         """

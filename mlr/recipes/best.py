@@ -97,11 +97,11 @@ class Best(BestOptions, Recipe):
         return BLUR * min(shape[1:]) / SIDE if self.blur is None else self.blur
 
     def solve(self, crop: Statistics, band: Band) -> tuple[Floats, ...]:
-        """Return what is learnt of each expression for the rows of a band.
+        """Return what is learnt of each expression for the rows of a band, as float32 arrays.
 
-        Weights, (expressions, 1, taps + 1, rows, width), whose bias is 0; instead what is added,
-        b and c, (expressions, 2, channels, rows, width); and the mean framed source,
-        (expressions, channels, rows, width): all float32.
+        These are the weights, (expressions, 1, taps + 1, rows, width), with a bias of 0; b and c,
+        (expressions, 2, channels, rows, width); and the mean framed source,
+        (expressions, channels, rows, width).
         """
         if crop.templates is None:
             raise MlrError("there is no registered training pair in these statistics")
@@ -115,7 +115,7 @@ class Best(BestOptions, Recipe):
         prior = np.array([tap == (0, 0) for tap in taps.offsets] + [False], np.float64)
         for index, name in enumerate(crop.expressions):
             found = solved(crop, name, sigma, penalty, prior, band)
-            found = found.astype(np.float32).astype(np.float64)  # those that the model will have
+            found = found.astype(np.float32).astype(np.float64)  # as in the model
             if not np.isfinite(found).all():
                 raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
             weights[index, 0, :-1] = found[:-1]
