@@ -43,7 +43,7 @@ BLOCK = 3
 
 #: A pivot must exceed this fraction of the diagonal element before elimination, times K + 1.
 #: Rounding errors leave up to 1e5 eps of the zero pivots of singular matrices. The larger bound is
-#: safe: the minimum-norm solution that pixels below it get instead is right for regular matrices too.
+#: safe: the minimum-norm solution of pixels below it is right for regular matrices too.
 PIVOT_TOLERANCE = 1e6 * float(np.finfo(np.float64).eps)
 
 
