@@ -2,10 +2,7 @@
 
 
 class MlrError(Exception):
-    """Base of all errors of this package.
-
-    The message is one line: what was found, what was expected, what to do.
-    """
+    """Base of all errors: one line that says what was found, what was expected and what to do."""
 
 
 class OptionError(MlrError, ValueError):

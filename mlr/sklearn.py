@@ -13,7 +13,7 @@ from mlr.core.planes import DATA_RANGE
 from mlr.errors import DataError, NotFittedError
 from mlr.recipes.fit import fit
 from mlr.recipes.fit import recipe as named_recipe
-from mlr.training.register import framed_statistics
+from mlr.training.decode import framed_statistics
 from mlr.utils.threads import limited
 
 Pixels = npt.NDArray[Any]

@@ -13,7 +13,7 @@ from mlr.recipes.fit import fit
 from mlr.recipes.fit import recipe as named_recipe
 from mlr.recipes.paper import Paper
 from mlr.training import budget
-from mlr.training.register import framed_statistics
+from mlr.training.decode import framed_statistics
 from mlr.utils.threads import limited
 from tests.conftest import draw
 

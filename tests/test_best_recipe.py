@@ -17,7 +17,7 @@ from mlr.recipes.best import Best
 from mlr.recipes.fit import fit
 from mlr.recipes.moments import is_closed
 from mlr.samples.folder import sample
-from mlr.training.register import framed_arrays, framed_statistics
+from mlr.training.decode import framed_pairs, framed_statistics
 from tests.conftest import draw, draw_pairs
 from tests.naive import naive_blur, naive_residual, naive_share, naive_shared_ridge
 
@@ -58,7 +58,9 @@ def test_weights_residual_and_shape_agree_with_plain_numpy(drawn, channels, dtyp
     sums = framed_statistics(X, {"happy": T}, recipe.layout())
     model = fit(recipe, sums)
     pairs = [
-        framed_arrays(x, {"happy": t}, sums.templates)["happy"] for x, t in zip(X, T, strict=True)
+        pair
+        for x, t in zip(X, T, strict=True)
+        for _, pair in framed_pairs(x, {"happy": t}, sums.templates)
     ]
     white = {np.uint8: 255, np.uint16: 65535, np.float32: None}[dtype]
 
@@ -375,8 +377,8 @@ def test_a_face_that_fits_nowhere_is_left_alone(trained):
 
 def test_templates_of_many_are_made_of_some(tmp_path, monkeypatch):
     draw_pairs(tmp_path, range(9))
-    monkeypatch.setattr("mlr.training.register.MOST_SUBJECTS", 4)
+    monkeypatch.setattr("mlr.training.decode.MOST_SUBJECTS", 4)
     model = mlr.train(tmp_path)
-    monkeypatch.setattr("mlr.training.register.MOST_SUBJECTS", 300)
+    monkeypatch.setattr("mlr.training.decode.MOST_SUBJECTS", 300)
     assert model.info.templates != mlr.train(tmp_path).info.templates
     assert model.info.pairs == {"happy": 9}

@@ -211,7 +211,7 @@ def test_several_data_share_a_checkpoint(data, tmp_path, accumulated):
 
 def test_checkpoint_in_use_is_refused(run, data, tmp_path):
     train(data, tmp_path / "m", "--checkpoint", tmp_path / "kept")
-    with checkpoint._alone(tmp_path / "kept" / "manifest.json"):
+    with checkpoint.locked_manifest(tmp_path / "kept" / "manifest.json"):
         result = run("train", data, "-o", tmp_path / "n", "--checkpoint", tmp_path / "kept")
     assert result.lines[-1] == f"mlr: error: {tmp_path / 'kept'}: is in use by another run"
 

@@ -24,13 +24,13 @@ from tests.conftest import draw_pairs, names, run_process
 
 pytest.importorskip("distributed", reason="needs mlr[cluster]")
 
-connecting = importlib.import_module("mlr.cluster.connect")
+connecting = importlib.import_module("mlr.cluster")
 
 BOTH = ("best", "paper")
 
 
 class Tracked(Silent):
-    """Keeps what progress was shown of: descriptions, totals, and the items that came."""
+    """Records the progress: descriptions, totals and numbers of items."""
 
     def __init__(self):
         super().__init__()
@@ -163,7 +163,7 @@ def test_several_data_are_added_up_and_taken_out(two, tmp_path, memory):
         mlr.train(other, executor=two, memory=memory, **options)
 
 
-def test_too_little_memory_is_said(two, tmp_path):
+def test_too_little_memory_is_an_error(two, tmp_path):
     data = draw_pairs(tmp_path / "data", range(2), size=96)
     for kept in (None, tmp_path / "kept"):
         with pytest.raises(MlrError, match="are too little for images and models of this size"):
@@ -212,7 +212,7 @@ def started(*arguments, workers=2):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Enough subjects to be busy for a moment, with the bytes of their model."""
+    """Subjects that take a moment, and the bytes of their model."""
     folder = tmp_path_factory.mktemp("many")
     draw_pairs(folder / "data", range(60), ("happy",), size=32)
     run_process("train", folder / "data", "-o", folder / "m", "--recipe", "paper")

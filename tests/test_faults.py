@@ -135,7 +135,7 @@ MOMENTS = {
     "writing the model": ("train", "os.fsync", 1),
     "reading the model": ("synthesize", "mlr.io.model_file.read_npz", 1),
     "synthesizing": ("synthesize", "mlr.synthesis.files.read_image", 2),
-    "writing an image": ("synthesize", "mlr.io.files._create", 3),
+    "writing an image": ("synthesize", "mlr.io.files.check_free", 4),
 }
 
 

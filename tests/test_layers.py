@@ -9,7 +9,7 @@ LIBRARY = {"core", "kernels", "recipes"}
 FORBIDDEN = {
     *("os", "pathlib", "shutil", "tempfile", "mmap"),  # files
     *("PIL", "click", "dask", "distributed", "imageio", "tqdm"),
-    *(f"mlr.utils.{name}" for name in ("executor", "mapped", "memory", "progress")),
+    *(f"mlr.utils.{name}" for name in ("executor", "memory", "progress")),
 }
 EXCEPTIONS = {
     "mlr.kernels.jit -> os",  # caches compiled code in files

@@ -19,8 +19,7 @@ from mlr.io.images import write_image
 from mlr.io.statistics_file import load_statistics
 from mlr.training import budget
 from mlr.training import decode as stream
-from mlr.utils.mapped import mapped_zeros
-from mlr.utils.memory import available, format_bytes, memory_limit
+from mlr.utils.memory import available, format_bytes, mapped_zeros, memory_limit
 from tests.conftest import draw, draw_pairs, names
 
 SIZE = 24
@@ -29,7 +28,7 @@ QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    """People with two, one or the other expression, and one in 16 bits."""
+    """Subjects with two expressions, or only one or the other."""
     root = tmp_path_factory.mktemp("faces")
     draw_pairs(root, range(9), ("happy", "sad"), size=SIZE)
     for subject, name in ((3, "happy"), (4, "sad")):
@@ -38,13 +37,13 @@ def faces(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def deep(tmp_path_factory):
-    """Grey people, some in 16 bits."""
-    root = tmp_path_factory.mktemp("deep")
+def mixed_bits(tmp_path_factory):
+    """Grey subjects, one with 16 bits."""
+    root = tmp_path_factory.mktemp("mixed")
     draw_pairs(root, range(6), size=SIZE, channels=1)
     for name in ("neutral", "happy"):
         face = draw(7, SIZE, 1).astype(np.uint16) * 257 + 3
-        write_image(root / name / "deep.png", face)
+        write_image(root / name / "16-bit.png", face)
     return root
 
 
@@ -63,7 +62,7 @@ def cuts(monkeypatch):
 
 
 def least(work, *data, **options):
-    """Return the least memory that some work says it needs, in bytes.
+    """Return the bytes of memory that a call says it needs at least.
 
     What is known before the images are decoded may not be all.
     """
@@ -77,7 +76,7 @@ def least(work, *data, **options):
 
 
 @pytest.mark.filterwarnings("ignore:.*no partner")
-@pytest.mark.parametrize("kind", ["faces", "deep"])
+@pytest.mark.parametrize("kind", ["faces", "mixed_bits"])
 @pytest.mark.parametrize("recipe", ["paper", "best"])
 def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, monkeypatch):
     data, folder = request.getfixturevalue(kind), tmp_path / "out"
@@ -93,6 +92,17 @@ def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, mo
         assert max(cuts) > 1 or work is mlr.statistics  # whose bands need as many rows around
         assert (folder / "banded.npz").read_bytes() == (folder / "whole.npz").read_bytes()
         assert len(names(folder)) == 2  # nothing temporary is left
+
+
+@pytest.mark.parametrize(("recipe", "samples"), [("paper", 17), ("best", 51)])
+def test_digests_of_more_samples_than_a_narrow_plane_holds(
+    recipe, samples, paper, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mlr.core.accumulate.NARROW_SAMPLES", samples)
+    mlr.statistics(paper / "faces", tmp_path / "whole.npz", recipe=recipe)
+    monkeypatch.setattr("mlr.training.sources.WORK", 1 << 40)  # they do not fit
+    mlr.statistics(paper / "faces", tmp_path / "banded.npz", recipe=recipe, memory="9MB")
+    assert (tmp_path / "banded.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
 def test_each_image_is_decoded_once(paper, cuts, monkeypatch):
@@ -224,12 +234,12 @@ def test_amounts_of_memory(text, expected):
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "2 GBs", "0", 0, -5, float("nan"), "1e9"])
-def test_what_is_no_amount_is_refused(text):
+def test_invalid_amounts_are_refused(text):
     with pytest.raises(OptionError):
         memory_limit(text)
 
 
-def test_amounts_are_said_rounded_up():
+def test_amounts_are_rounded_up():
     assert [format_bytes(n) for n in (1, 10**6, 1.5e7, 15000001)] == [
         "1kB",
         "1000kB",
@@ -238,7 +248,7 @@ def test_amounts_are_said_rounded_up():
     ]
 
 
-def test_less_is_at_hand_under_a_limit():
+def test_limit_on_addresses_counts():
     code = "from mlr.utils.memory import available; print(available())"
     limit = 3 << 30
 
@@ -250,7 +260,7 @@ def test_less_is_at_hand_under_a_limit():
     assert available() > 0
 
 
-def test_a_full_disk_is_format_bytes(tmp_path, monkeypatch):
+def test_full_disk_is_an_error(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
@@ -304,7 +314,7 @@ def test_memory_holds(recipe, size, megabytes, chosen, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_freed_arrays_are_given_back_to_the_system():
+def test_freed_arrays_are_returned_to_the_system():
     script = """
 import numpy as np
 from pathlib import Path

@@ -133,7 +133,7 @@ def test_taking_pairs_out_equals_never_having_had_them(tmp_path):
     assert saved(result, tmp_path / "a.npz") == saved(never, tmp_path / "b.npz")
 
 
-def test_one_expression_of_a_subject_can_be_taken_out(tmp_path):
+def test_one_expression_of_a_subject_can_be_removed(tmp_path):
     X, targets = pairs(4, 20, ("happy", "sad"))
     last = slice(19, None)
     whole = statistics(X, targets)
@@ -146,7 +146,7 @@ def test_one_expression_of_a_subject_can_be_taken_out(tmp_path):
     assert saved(restored, tmp_path / "a.npz") == saved(whole, tmp_path / "b.npz")
 
 
-def test_expressions_of_the_same_subjects_share_sums_after_adding():
+def test_expressions_of_the_same_subjects_share_statistics_after_adding():
     X, targets = pairs(5, 10, ("happy", "sad"))
     apart = [statistics(X, {name: T}) for name, T in targets.items()]
     joined = apart[0] + apart[1]

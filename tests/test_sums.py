@@ -54,7 +54,7 @@ def trained(run, tmp_path, *arguments, like=None):
     return path.read_bytes()
 
 
-def test_a_subject_taken_out_was_never_seen(shards, tmp_path):
+def test_removed_subject_leaves_no_trace(shards, tmp_path):
     """In separate processes, as a user runs them."""
     data, model, never = (tmp_path / f"{name}.npz" for name in ("data", "model", "never"))
     for command in (
@@ -260,12 +260,12 @@ def test_image_that_cannot_be_taken_out_stops_it_all(run, sums, tmp_path):
     assert load(tmp_path / "m.npz").info.pairs == {"happy": 7, "sad": 8}
 
 
-def test_16_bit_images_taken_out_leave_no_trace(run, shards, tmp_path):
+def test_removed_16_bit_images_leave_no_trace(run, shards, tmp_path):
     write = {"channels": 1, "targets": ("happy",)}
     draw_pairs(tmp_path / "flat", range(3), **write)
-    draw_pairs(tmp_path / "deep", [3], dtype=np.uint16, **write)
+    draw_pairs(tmp_path / "wide", [3], dtype=np.uint16, **write)
     (tmp_path / "m").mkdir()
-    data = [tmp_path / "flat", tmp_path / "deep", "--remove", tmp_path / "deep"]
+    data = [tmp_path / "flat", tmp_path / "wide", "--remove", tmp_path / "wide"]
     mlr.statistics(tmp_path / "flat", tmp_path / "flat.npz")
     like = tmp_path / "flat.npz"
     wanted = trained(run, tmp_path / "m", tmp_path / "flat")

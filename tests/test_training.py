@@ -1,4 +1,4 @@
-"""Training from files: the same bits whatever the way the pairs come in."""
+"""Training from files: the same bits however the pairs are given."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from tests.naive import naive_masked_regression
 
 
 def write_set(folder, subjects, expressions=("happy", "sad"), size=8, channels=3, dtype=np.uint8):
-    """Write random images of these people; returns them by expression and person."""
+    """Write random images of these subjects; return them by expression and subject."""
     images = {}
     for e, expression in enumerate(("neutral", *expressions)):
         for subject in subjects:
@@ -66,7 +66,7 @@ def test_shards_trained_apart_and_added_give_the_same_model_file(tmp_path):
     assert (tmp_path / "summed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
-def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
+def test_removed_subjects_leave_no_trace(tmp_path):
     write_set(tmp_path / "all", range(12))
     write_set(tmp_path / "leaves", [3, 7])
     write_set(tmp_path / "stays", [n for n in range(12) if n not in (3, 7)])
@@ -80,7 +80,7 @@ def test_taking_people_out_gives_the_model_that_never_saw_them(tmp_path):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-def test_people_who_lack_an_expression_count_for_the_others(tmp_path):
+def test_subjects_without_an_expression_count_for_the_others(tmp_path):
     images = write_set(tmp_path / "data", range(10))
     for subject in (2, 5):
         (tmp_path / "data" / "sad" / f"{subject:03d}.png").unlink()
@@ -117,11 +117,11 @@ def test_grey_images_make_a_model_of_one_channel_and_join_colour(tmp_path):
 
 
 def test_16_bit_images_give_the_naive_model_also_among_8_bit_ones(tmp_path):
-    deep = write_set(tmp_path / "data", range(8), ("happy",), channels=1, dtype=np.uint16)
+    wide = write_set(tmp_path / "data", range(8), ("happy",), channels=1, dtype=np.uint16)
     flat = write_set(tmp_path / "data", range(8, 14), ("happy",), channels=1)
 
     def unit(expression):
-        arrays = [image / 65535 for image in deep[expression].values()]
+        arrays = [image / 65535 for image in wide[expression].values()]
         return np.stack(arrays + [image / 255 for image in flat[expression].values()])[..., 0]
 
     model = mlr.train(tmp_path / "data", threads=2, recipe="paper")
@@ -188,12 +188,12 @@ def test_options_that_make_no_sense_are_refused(options, tmp_path):
     assert not (tmp_path / "m.npz").exists()
 
 
-def test_taking_out_someones_only_deep_pair_leaves_8_bits(tmp_path):
+def test_removing_the_only_16_bit_pair_leaves_8_bits(tmp_path):
     write_set(tmp_path / "all", range(4), ("happy", "sad"), channels=1)
     write_set(tmp_path / "out", [1], ("sad",), channels=1)
-    deep = np.full((8, 8, 1), 40_001, np.uint16)
+    wide = np.full((8, 8, 1), 40_001, np.uint16)
     for folder in ("all", "out"):
-        write_image(tmp_path / folder / "sad" / "001.png", deep, force=True)
+        write_image(tmp_path / folder / "sad" / "001.png", wide, force=True)
     whole = mlr.statistics(tmp_path / "all", recipe="paper")
     assert whole.data_range == 65535
     left = whole - mlr.statistics(tmp_path / "out", recipe="paper")

@@ -22,10 +22,8 @@ from mlr.io.provenance import NO_RECORD, Record, from_json, to_json
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: Suffixes of clips that are written, all with H.264.
-WRITTEN = frozenset({".mp4", ".mov", ".mkv", ".m4v"})
-#: Suffixes of clips that are read.
-CLIPS = WRITTEN | {".webm", ".avi"}
+WRITTEN = frozenset({".mp4", ".mov", ".mkv", ".m4v"})  # suffixes of clips, all with H.264
+CLIPS = WRITTEN | {".webm", ".avi"}  # suffixes of clips that are read
 #: Changes video frames, given their height and width.
 FrameChange = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
 
@@ -54,9 +52,7 @@ def change_clip(
 ) -> int:
     """Change every video frame of a clip, keep its rate and sound, and return their number.
 
-    ``change`` gets an iterator of video frames, uint8 of shape (height, width, 3), and their
-    (height, width). It yields as many changed ones, which may have another size.
-
+    Video frames are uint8 of shape (height, width, 3); changed ones may have another size.
     `ImageError` is raised if the clip cannot be read or written, `OutputExistsError` if ``path``
     exists and ``force`` is false, `MlrError` if the extra is not installed.
     """
@@ -96,13 +92,8 @@ def describe_clip(path: Path) -> dict[str, Any]:
             about = reader.get_meta_data()
     except (OSError, RuntimeError, StopIteration):
         raise ImageError(f"{path}: is not a clip, or a damaged one") from None
-    width, height = about["size"]
-    found = {
-        "kind": "clip",
-        "size": f"{width}x{height}",
-        "rate": about["fps"],
-        "seconds": about["duration"],
-    }
+    size = "{}x{}".format(*about["size"])
+    found = {"kind": "clip", "size": size, "rate": about["fps"], "seconds": about["duration"]}
     for line in done.stdout.decode(errors="replace").splitlines():
         key, _, value = line.partition("=")
         if key.lower() == "comment" and (record := from_json(value.replace("\\", ""))):
@@ -127,11 +118,7 @@ def _reader(path: Path, **options: Any) -> Iterator[Any]:
 
 
 def _write(
-    path: Path,
-    frames: Iterator[Pixels],
-    source: Path,
-    about: dict[str, Any],
-    record: Record | None,
+    path: Path, frames: Iterator[Pixels], source: Path, about: Any, record: Record | None
 ) -> int:
     """Write video frames with the sound of the source and return their number."""
     first = next(frames, None)
@@ -183,5 +170,4 @@ def _ffmpeg() -> ModuleType:
     except ImportError:
         raise MlrError("clips need mlr[video]: pip install 'mlr[video]'") from None
     logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # rotated clips
-    module: ModuleType = imageio_ffmpeg
-    return module
+    return imageio_ffmpeg

@@ -10,16 +10,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 from mlr.errors import MlrError, OutputExistsError, first_line
 
 LARGEST = 1 << 30  # maximum size of an image file or a manifest, in bytes
 
-Created = TypeVar("Created")
-
 _unfinished: set[Path] = set()  # temporary files and folders
-_changing = threading.RLock()  # held while a temporary file or folder is created or deleted
+#: Held while one is created or deleted, and by `discard_unfinished` until the program ends.
+_changing = threading.RLock()
 
 at_end: list[Callable[[], None]] = []  # called before a signal ends the program
 
@@ -32,8 +31,7 @@ def is_folder_name(name: str) -> bool:
 def located(address: str | Path) -> Path:
     """Return a path or, for an fsspec address such as ``s3://bucket/faces``, a `upath.UPath`.
 
-    A `UPath` has the methods of a `Path` but is not an instance of it. `MlrError` is raised if the
-    address cannot be reached.
+    This has the methods of a `Path`. `MlrError` is raised if the address cannot be reached.
     """
     if isinstance(address, Path) or "://" not in str(address):
         return Path(address)
@@ -44,13 +42,13 @@ def located(address: str | Path) -> Path:
     try:
         path: Path = UPath(address)
         path.exists()  # fails now if it cannot be reached
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # file systems raise various errors
         raise MlrError(f"{address}: cannot be reached: {first_line(error)}") from error
     return path
 
 
 def is_here(path: Path) -> bool:
-    """Return whether a path is on this machine, rather than an fsspec address."""
+    """Return whether a path is local, rather than an fsspec address."""
     return isinstance(path, Path)
 
 
@@ -60,16 +58,12 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
 
     Pipes and devices are refused since reading them may block or never end.
     """
-    file: IO[bytes]
-    if is_here(path):
-        file = open(path, "rb", opener=_open_without_blocking)  # noqa: SIM115
-    else:
-        try:
-            file = path.open("rb")
-        except OSError:
-            raise
-        except Exception as error:  # each file system has errors of its own
-            raise OSError(errno.EIO, first_line(error)) from error
+    try:
+        file = _open_here(path) if is_here(path) else path.open("rb")
+    except OSError:
+        raise
+    except Exception as error:  # file systems raise various errors
+        raise OSError(errno.EIO, first_line(error)) from error
     with file:
         if is_here(path) and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
@@ -79,9 +73,10 @@ def open_regular(path: Path, largest: int | None = None) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _open_without_blocking(path: str, flags: int) -> int:
+def _open_here(path: Path) -> IO[bytes]:
     """Open a file; a pipe without a writer does not block."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    non_blocking = getattr(os, "O_NONBLOCK", 0)
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | non_blocking))
 
 
 def file_digest(path: Path) -> str | None:
@@ -111,10 +106,9 @@ def lock(file: IO[bytes], *, wait: bool) -> None:
 
 
 def check_free(path: Path, *, force: bool, folder: bool = False) -> None:
-    """Raise an error unless a file, or a ``folder``, can be written to ``path``.
+    """Raise an error unless a file, or a ``folder``, can be written to a path.
 
-    `OutputExistsError` is raised if it exists and ``force`` is false, `MlrError` if it is of the
-    wrong kind, has an invalid name, or its parent is not writable.
+    `OutputExistsError` is raised if it exists and ``force`` is false, `MlrError` if it cannot be.
     """
     with _writing(path):
         above = path.absolute().parent
@@ -144,7 +138,9 @@ def replacing(path: Path, *, force: bool, durable: bool = False) -> Iterator[IO[
     check_free(path, force=force)
     with temporary_path(path) as temporary, _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _create(lambda: temporary.open("xb")) as file:
+        with _changing:
+            created = temporary.open("xb")
+        with created as file:
             yield file
             file.flush()
             if durable:
@@ -163,7 +159,8 @@ def replacing_folder(path: Path, *, force: bool) -> Iterator[Path]:
     with temporary_path(path) as temporary:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _create(temporary.mkdir)
+            with _changing:
+                temporary.mkdir()
         yield temporary
         check_free(path, force=force, folder=True)
         with _writing(path):
@@ -179,12 +176,9 @@ def temporary_folder() -> Iterator[Path]:
     """Create a folder that is deleted after the block."""
     import tempfile  # here, since printing the help does not need it
 
-    with tempfile.TemporaryDirectory(prefix="mlr-") as name:
-        _unfinished.add(Path(name))
-        try:
-            yield Path(name)
-        finally:
-            _unfinished.discard(Path(name))
+    with temporary_path(Path(tempfile.gettempdir()) / "mlr") as path:
+        path.mkdir(mode=0o700)
+        yield path
 
 
 def discard_unfinished() -> None:
@@ -210,34 +204,23 @@ def temporary_path(path: Path, suffix: str = "") -> Iterator[Path]:
             _unfinished.discard(temporary)
 
 
-def _create(create: Callable[[], Created]) -> Created:
-    """Create a temporary file or folder, unless `discard_unfinished` has been called."""
-    with _changing:
-        return create()
-
-
 def _delete(path: Path) -> None:
-    """Delete a file or folder if it exists."""
     import shutil
 
     with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def _rename(temporary: Path, path: Path, *, force: bool) -> None:
     """Rename a file; without ``force``, fail if another process has created ``path``."""
-    if not force:
-        try:
+    try:
+        if not force:
             os.link(temporary, path)  # never replaces a file, unlike a rename
-        except FileExistsError:
-            raise OutputExistsError(f"{path}: exists now; give --force to overwrite it") from None
-        except (OSError, AttributeError):
-            pass  # a file system without links
-        else:
             return
+    except FileExistsError:
+        raise OutputExistsError(f"{path}: exists now; give --force to overwrite it") from None
+    except (OSError, AttributeError):
+        pass  # a file system without links
     temporary.replace(path)
 
 

@@ -37,15 +37,8 @@ QUALITY = 95  # of JPEG and WebP, from 1 to 100
 PNG_LEVEL = 4  # from 0 to 9; takes half the time of 6, the common default, for 2 % larger files
 
 #: Pillow's formats of the files that are written, by suffix.
-ENCODINGS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-}
+ENCODINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
+ENCODINGS |= {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 SUFFIXES = frozenset({*ENCODINGS, ".gif"})  # of image files in folders
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # formats that are read
 
@@ -71,46 +64,39 @@ for _name in ("PIL", "imagecodecs", "tifffile"):
 
 
 @dataclass(frozen=True)
-class Header:
-    """Properties of an image file that are known before its pixels are decoded.
-
-    Height and width have the EXIF orientation applied, the 1 or 3 channels do not include alpha,
-    ``bits`` is 8 or 16 per channel, and ``loss`` describes what decoding loses, for a note.
-    """
+class Format:
+    """Height and width with the EXIF orientation applied, and 1 or 3 channels without alpha."""
 
     height: int
     width: int
     channels: int
-    bits: int
-    loss: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height} px"
 
 
 @dataclass(frozen=True)
+class Header(Format):
+    """Properties of an image file that are known before its pixels are decoded."""
+
+    bits: int  # 8 or 16 per channel
+    loss: str = ""  # what is not decoded, for a note
+
+
+@dataclass(frozen=True)
 class Image:
-    """A decoded image file.
+    """A decoded image file."""
 
-    Attributes
-    ----------
-    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
-        1 or 3 channels, sRGB as stored.
-    alpha : ndarray of the same dtype, shape (height, width), or None
-        Opacity, if the file has any.
-    digest : bytes
-        SHA-256 of the file.
-    loss : str
-        As in `Header`.
-    icc : bytes or None
-        ICC colour profile of the pixels, if the file has one.
-    """
-
-    pixels: Pixels
-    alpha: Pixels | None
-    digest: bytes
-    loss: str = ""
-    icc: bytes | None = None
+    pixels: Pixels  # uint8 or uint16, (height, width, 1 or 3), sRGB as stored
+    alpha: Pixels | None  # of the same dtype, (height, width)
+    digest: bytes  # SHA-256 of the file
+    loss: str = ""  # as in `Header`
+    icc: bytes | None = None  # colour profile of the pixels
 
 
 def is_image(path: Path) -> bool:
@@ -139,7 +125,7 @@ def read_image(path: Path) -> Image:
         with open_regular(path, LARGEST) as file:
             data = file.read()
         with _plugin(data) as plugin:
-            image = plugin.image
+            image = plugin._image
             header, mode = _header(image)
             if header.bits == 16 and header.channels == 3:
                 pixels = _decode_16_bit(data, image, len(mode))
@@ -170,14 +156,10 @@ def write_image(
     png_level: int = PNG_LEVEL,
     force: bool = False,
 ) -> None:
-    """Write an image in the format that the suffix of ``path`` names, one of `ENCODINGS`.
+    """Write an image, as in `Image`, in the format of the suffix of ``path``, one of `ENCODINGS`.
 
-    Pixels are uint8 or uint16 of shape (height, width, 1 or 3), alpha of the same dtype and shape
-    (height, width); ``icc`` is a colour profile. BMP cannot store metadata. The quality of JPEG
-    and WebP is 1 to 100, where WebP of 100 is lossless; compression levels of PNG are 0 to 9.
-
-    `ImageError` is raised if the format is unknown or cannot store such an image,
-    `OutputExistsError` if the file exists and ``force`` is false.
+    BMP cannot store metadata. WebP of quality 100 is lossless. `ImageError` is raised if the format
+    is unknown or cannot store the image, `OutputExistsError` if the file exists without ``force``.
     """
     suffix = path.suffix.lower()
     if suffix not in ENCODINGS:
@@ -210,14 +192,9 @@ def write_image(
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
     """Resize uint8 or uint16 pixels of shape (height, width, channels) with a Lanczos filter."""
-    planes = [
-        np.asarray(
-            PIL.Image.fromarray(pixels[..., c].astype(np.float32)).resize(
-                (width, height), PIL.Image.Resampling.LANCZOS
-            )
-        )
-        for c in range(pixels.shape[2])
-    ]
+    images = [PIL.Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(pixels, 2, 0)]
+    size, lanczos = (width, height), PIL.Image.Resampling.LANCZOS
+    planes = [np.asarray(image.resize(size, lanczos)) for image in images]
     data_range = np.iinfo(pixels.dtype).max
     result: Pixels = np.clip(np.rint(np.dstack(planes)), 0, data_range).astype(pixels.dtype)
     return result
@@ -258,11 +235,6 @@ class _Plugin(PillowPlugin):
         if request.mode.io_mode == "r":
             self._image = PIL.Image.open(request.get_file(), formats=FORMATS)
 
-    @property
-    def image(self) -> PIL.ImageFile.ImageFile:
-        """Pillow's image of the open file."""
-        return self._image
-
     def metadata(self, index: int | None = None, exclude_applied: bool = True) -> dict[str, Any]:
         """Return nothing, since a damaged EXIF tag would make `read` fail."""
         return {}
@@ -284,11 +256,8 @@ def decoding(path: Path) -> Iterator[None]:
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except PIL.UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        raise ImageError(
-            f"{path}: {'is empty' if empty else 'is not an image file'}; "
-            "expected PNG, JPEG, BMP, TIFF or WebP"
-        ) from None
+        what = "is not an image file" if path.stat().st_size else "is empty"
+        raise ImageError(f"{path}: {what}; expected PNG, JPEG, BMP, TIFF or WebP") from None
     except PIL.Image.DecompressionBombError:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path}: is larger than {limit} megapixels; make it smaller") from None
@@ -375,6 +344,5 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     """Return a view of an image, rotated and flipped according to its EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
-    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
-    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
-    return pixels[rows, columns]
+    up, left = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return pixels[:: -1 if up else 1, :: -1 if left else 1]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,23 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.geometry import Geometry
 from mlr.core.registration.synthesis import Appearance, Registered
 from mlr.errors import MlrError, ModelError
-from mlr.io.files import is_folder_name, replacing
-from mlr.io.npz import read_npz, write_npz
+from mlr.io.files import is_folder_name
+from mlr.io.npz import read_npz, save_npz
 
 FORMAT = 3
 WITHOUT_TEMPLATES = 2  # format of models without registration
 
 Array = npt.NDArray[Any]
 
-#: Fields of `ModelInfo` whose values are stored as they are, and their types.
-_PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
-    "source": (str,),
-    "recipe": (str,),
-    "penalty": (int, float),
-    "prior": (str,),
-    "blur": (int, float),
-    "pairs": (dict,),
-    "digest": (str,),
-    "templates": (str,),
-    "version": (str,),
-}
+#: Types of the fields of `ModelInfo` that are stored as they are but are no text.
+_TYPES = {"penalty": (int, float), "blur": (int, float), "pairs": (dict,)}
 #: Arrays and numbers of an `Appearance`. Files number the arrays by expression.
 _ARRAYS = ("template", "variation", "motion", "shape", "mean", "spread", "share", "face")
 _NUMBERS = ("light", "style", "other", "plain", "explained")
 
 
 def save_model(model: Model, path: str | Path, *, force: bool = False) -> None:
-    """Write a model to an ``.npz`` file.
-
-    Parameters
-    ----------
-    model : Model
-        What to write.
-    path : path
-        Where to.
-    force : bool
-        Overwrite an existing file.
+    """Write a model to an ``.npz`` file; with ``force``, overwrite an existing file.
 
     Raises
     ------
@@ -72,26 +53,18 @@ def save_model(model: Model, path: str | Path, *, force: bool = False) -> None:
     }
     taps = [(0, dy, dx) for dy, dx in model.receptive_field.offsets]
     arrays: dict[str, Array] = {"weights": model.weights, "taps": np.array(taps, np.int16)}
-    if model.registered is not None:
-        more, meta["registered"] = _registered_to_arrays(model.registered)
-        arrays |= more
-    arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
-    with replacing(Path(path), force=force, durable=True) as file:
-        write_npz(file, arrays)
+    if (registered := model.registered) is not None:
+        arrays["source_template"], looks = registered.source, {}
+        for index, (name, appearance) in enumerate(sorted(registered.appearances.items())):
+            arrays |= {f"{key}{index}": getattr(appearance, key) for key in _ARRAYS}
+            looks[name] = {key: getattr(appearance, key) for key in _NUMBERS}
+        eyes = registered.geometry.eyes
+        meta["registered"] = {"eyes": eyes, "white": registered.eye_white, "looks": looks}
+    save_npz(Path(path), arrays, meta, force=force)
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model.
-
-    Parameters
-    ----------
-    path : path
-        A file that `save_model` wrote. Unknown metadata is ignored.
-
-    Returns
-    -------
-    Model
-        With the SHA-256 of the file.
+    """Read a model that `save_model` has written; unknown metadata is ignored.
 
     Raises
     ------
@@ -136,17 +109,14 @@ def _model_from_arrays(arrays: Mapping[str, Array], meta: Mapping[str, Any], sha
 
 
 def _check_weights(weights: Array, taps: Array, expressions: tuple[str, ...]) -> None:
+    of_shape = f"of shape {weights.shape}"
     if weights.dtype != np.float32 or weights.ndim != 5:
-        raise ModelError(
-            f"weights are {weights.dtype} of shape {weights.shape}, expected float32, 5-d"
-        )
+        raise ModelError(f"weights are {weights.dtype} {of_shape}, expected float32, 5-d")
     if taps.dtype != np.int16 or taps.ndim != 2 or taps.shape[1] != 3 or taps[:, 0].any():
         raise ModelError(f"taps are {taps.dtype} of shape {taps.shape}, expected int16 (taps, 3)")
     if weights.shape[0] != len(expressions) or weights.shape[2] != len(taps) + 1:
-        raise ModelError(
-            f"weights of shape {weights.shape} do not fit "
-            f"{len(expressions)} expressions and {len(taps)} taps"
-        )
+        known = f"{len(expressions)} expressions and {len(taps)} taps"
+        raise ModelError(f"weights {of_shape} do not fit {known}")
     if weights.shape[1] not in (1, 3):
         raise ModelError(f"weights are for {weights.shape[1]} channels, expected 1 or 3")
     if not math.isfinite(float(np.abs(weights).max())):
@@ -159,16 +129,18 @@ def _check_weights(weights: Array, taps: Array, expressions: tuple[str, ...]) ->
 
 
 def _info_from_json(meta: Mapping[str, Any], channels: int) -> ModelInfo:
-    fields = {name: meta[name] for name in _PLAIN_FIELDS if meta.get(name) is not None}
-    for name, value in fields.items():
-        if not isinstance(value, _PLAIN_FIELDS[name]) or isinstance(value, bool):
-            expected = " or ".join(kind.__name__ for kind in _PLAIN_FIELDS[name])
+    names = [field.name for field in fields(ModelInfo)]
+    found = {name: meta[name] for name in names if meta.get(name) is not None}
+    for name, value in found.items():
+        kinds = _TYPES.get(name, (str,))
+        if name == "eyes":
+            found[name] = _eyes_from_json(value)
+        elif name == "exposure":
+            found[name] = Exposure.from_meta(value, channels)
+        elif not isinstance(value, kinds) or isinstance(value, bool):
+            expected = " or ".join(kind.__name__ for kind in kinds)
             raise ModelError(f"its {name} is {value!r}, expected {expected}")
-    if meta.get("eyes") is not None:
-        fields["eyes"] = _eyes_from_json(meta["eyes"])
-    if meta.get("exposure") is not None:
-        fields["exposure"] = Exposure.from_meta(meta["exposure"], channels)
-    return ModelInfo(**fields)
+    return ModelInfo(**found)
 
 
 def _eyes_from_json(eyes: Any) -> Eyes:
@@ -181,24 +153,9 @@ def _eyes_from_json(eyes: Any) -> Eyes:
     return (x0, y0), (x1, y1)
 
 
-def _registered_to_arrays(registered: Registered) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return named arrays, and all else ready for JSON."""
-    appearances = sorted(registered.appearances.items())
-    arrays: dict[str, Array] = {"source_template": registered.source}
-    for index, (_, appearance) in enumerate(appearances):
-        arrays |= {f"{key}{index}": getattr(appearance, key) for key in _ARRAYS}
-    numbers = {name: {key: getattr(each, key) for key in _NUMBERS} for name, each in appearances}
-    return arrays, {
-        "eyes": registered.geometry.eyes,
-        "white": registered.eye_white,
-        "looks": numbers,
-    }
-
-
 def _registered_from_arrays(
     arrays: Mapping[str, Array], noted: Mapping[str, Any], size: tuple[int, int], channels: Any
 ) -> Registered:
-    """Return what `_registered_to_arrays` was given."""
     geometry = Geometry(size, _eyes_from_json(noted["eyes"]))
     half, whole = geometry.fields, (channels, *size)
     features, field = (*half, 2), (2, *half)

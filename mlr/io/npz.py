@@ -17,8 +17,8 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from mlr.errors import ModelError, first_line
-from mlr.io.files import open_regular
-from mlr.utils.mapped import release
+from mlr.io.files import open_regular, replacing
+from mlr.utils.memory import release
 
 _META = "meta.npy"
 _CHUNK = 1 << 20  # bytes read or written at a time
@@ -41,14 +41,22 @@ def write_npz(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
                     release(flat)
 
 
+def save_npz(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any], *, force: bool
+) -> None:
+    """Write arrays and metadata to a file, whole and durable; errors are those of `replacing`."""
+    text = np.array(json.dumps(meta, sort_keys=True))
+    with replacing(path, force=force, durable=True) as file:
+        write_npz(file, {**arrays, "meta": text})
+
+
 def read_npz(
     path: Path, *, kind: str, newest: int, mapped: bool = False
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Return the read-only arrays and the metadata of a file that `write_npz` has written.
+    """Return the read-only arrays and the metadata of a file that `save_npz` has written.
 
-    ``mapped`` arrays are mapped into memory, and may be unaligned. `ModelError` is raised if the
-    file cannot be read, is damaged, is not of the ``kind`` that its metadata must name, or has a
-    format version above ``newest``.
+    ``mapped`` arrays may be unaligned. `ModelError` is raised if the file cannot be read, is
+    damaged, is not of this kind, or has a format version above ``newest``.
     """
     with _opened(path, kind) as (file, archive):
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if mapped else None

@@ -12,8 +12,7 @@ from mlr.io.images import ENCODINGS, is_image
 from mlr.io.pairs import images_under
 from mlr.utils.progress import Report
 
-#: Suffix of a folder that contains an animation as numbered PNG files.
-FRAMES_FOLDER = ".frames"
+FRAMES_FOLDER = ".frames"  # suffix of a folder of an animation's video frames, as PNG files
 _OVERWRITES_ITSELF = "would be overwritten by its own output; give another output or --force"
 
 
@@ -45,10 +44,7 @@ def plan_outputs(
     ``output`` is a file, for one input and one expression, or a folder; by default outputs are
     written next to each input. ``suffix`` is that of output images, by default that of each input.
     Outputs that would collide or overwrite an input fail, unless ``force`` allows an input to be
-    overwritten by its own output.
-
-    `DataError` is raised if there are no inputs, `MlrError` if ``output`` is a file but there are
-    several outputs.
+    overwritten by its own output. `MlrError` is raised if several outputs are to be one file.
     """
     if not inputs:
         raise DataError("no inputs; expected images, clips or folders of them")
@@ -103,9 +99,8 @@ def _is_input(path: Path) -> bool:
 
 def _is_file_name(destination: Path) -> bool:
     """Return whether the destination is a single output rather than a folder of outputs."""
-    if destination.suffix.lower() == FRAMES_FOLDER:
-        return True
-    return _is_input(destination) and not destination.is_dir()
+    is_file = _is_input(destination) and not destination.is_dir()
+    return is_file or destination.suffix.lower() == FRAMES_FOLDER
 
 
 def _with_suffix(name: Path, suffix: str | None) -> Path:
@@ -133,11 +128,10 @@ def _input_files(
         except DataError as error:
             report.fail(path, str(error))
             continue
-        names = [name for name in names if not any(name.is_relative_to(each) for each in inside)]
+        names = [name for name in names if not any(map(name.is_relative_to, inside))]
         if not names:
             report.fail(path, "no images found")
-        for name in names:
-            yield path / name, name, path
+        yield from ((path / name, name, path) for name in names)
 
 
 def _next_to(source: Path, name: Path, root: Path | None, expression: str) -> Path:

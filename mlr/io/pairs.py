@@ -13,7 +13,9 @@ import io
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
+from typing import NamedTuple
 
 from mlr.errors import DataError
 from mlr.io.files import LARGEST, is_folder_name, is_here, located, open_regular
@@ -26,23 +28,13 @@ MANIFEST = "pairs.csv"
 class Subject:
     """A source image and its target images.
 
-    Attributes
-    ----------
-    name : str
-        Name, unique within a data set.
-    folder : Path
-        Folder of the data set.
-    files : tuple of str
-        Paths of the source image and of the targets, relative to the folder. Strings take a tenth
-        of the memory of `Path` objects.
-    expressions : tuple of str
-        Expressions of the targets, in the same order.
+    Files are strings, which take a tenth of the memory of `Path` objects.
     """
 
-    name: str
-    folder: Path
-    files: tuple[str, ...]
-    expressions: tuple[str, ...]
+    name: str  # unique within a data set
+    folder: Path  # of the data set
+    files: tuple[str, ...]  # the source and the targets, relative to the folder
+    expressions: tuple[str, ...]  # of the targets, in the same order
 
     @property
     def source(self) -> Path:
@@ -56,8 +48,7 @@ class Subject:
         return {expression: self.folder / file for expression, file in names}
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """A file that cannot be used, and the cause in one line."""
 
     path: Path
@@ -66,24 +57,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class PairList:
-    """The pairs of a data set.
+    """The pairs of a data set."""
 
-    Attributes
-    ----------
-    source : str
-        Name of the source expression.
-    subjects : tuple of Subject
-        Sorted by name.
-    problems : tuple of Problem
-        Files that cannot be used.
-    notes : tuple of str
-        Notes to the user.
-    """
-
-    source: str
-    subjects: tuple[Subject, ...]
+    source: str  # name of the source expression
+    subjects: tuple[Subject, ...]  # sorted by name
     problems: tuple[Problem, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # to the user
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -115,21 +94,21 @@ def find_pairs(
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root}: {found}; expected a folder of training images")
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
+    problems: list[Problem] = []
     if (root / MANIFEST).is_file():
         name = "source"
-        subjects, problems = _from_manifest(root / MANIFEST, target)
+        subjects = _from_manifest(root / MANIFEST, target, problems)
     else:
         name, folder, targets = _folders(root, source, split)
         outputs = [other for other in targets if other.startswith(f"{source}-")]  # of synthesize
         if outputs and not target:
-            notes.append(
-                f"note: skipped {', '.join(outputs)}: outputs for {source}; else give --target"
-            )
+            skipped = ", ".join(outputs)
+            notes = (f"note: skipped {skipped}: outputs for {source}; else give --target",)
             targets = {other: path for other, path in targets.items() if other not in outputs}
         _check_expressions(root, targets, target)
         targets = {other: targets[other] for other in target or targets}
-        subjects, problems = _from_folders(folder, targets)
+        subjects = _from_folders(folder, targets, problems)
     if not subjects:
         if problems:
             raise DataError(f"{problems[0].path}: {problems[0].cause}; no pairs are left")
@@ -138,7 +117,7 @@ def find_pairs(
             "folder of another expression"
         )
     subjects.sort(key=lambda subject: subject.name)
-    return PairList(name, tuple(subjects), tuple(problems), tuple(notes))
+    return PairList(name, tuple(subjects), tuple(problems), notes)
 
 
 def _folders(root: Path, source: str, split: str) -> tuple[str, Path, dict[str, Path]]:
@@ -194,7 +173,7 @@ def _images_under(folder: Path, is_wanted: Callable[[Path], bool]) -> Iterator[P
                 yield path
     except DataError:
         raise
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # file systems raise various errors
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"{folder}: cannot be read: {cause}") from error
 
@@ -213,30 +192,36 @@ def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
     return found
 
 
-def _from_folders(source: Path, targets: dict[str, Path]) -> tuple[list[Subject], list[Problem]]:
-    problems: list[Problem] = []
-    root = source.parent
+def _from_folders(source: Path, targets: dict[str, Path], problems: list[Problem]) -> list[Subject]:
     sources = _by_stem(source, problems)
     found: dict[str, dict[str, str]] = {}
     for expression, folder in targets.items():
         found[expression] = images = _by_stem(folder, problems)
         for files, others, other in ((images, sources, source), (sources, images, folder)):
             problems += [
-                Problem(root / file, f"has no partner {stem}.* in {other}")
+                Problem(source.parent / file, f"has no partner {stem}.* in {other}")
                 for stem, file in files.items()
                 if stem not in others
             ]
     subjects: list[Subject] = []
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for equal tuples
     for stem, file in sources.items():
-        names = tuple(name for name, images in found.items() if stem in images)
-        if names:
-            paths = (file, *(found[name][stem] for name in names))
-            subjects.append(Subject(stem, root, paths, shared.setdefault(names, names)))
-    return subjects, problems
+        files = {name: images[stem] for name, images in found.items() if stem in images}
+        if files:
+            subjects.append(_subject(stem, source.parent, file, files))
+    return subjects
 
 
-def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Subject], list[Problem]]:
+def _subject(name: str, folder: Path, source: str, targets: dict[str, str]) -> Subject:
+    return Subject(name, folder, (source, *targets.values()), _shared(tuple(targets)))
+
+
+@cache
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return one object for equal tuples, to save memory."""
+    return names
+
+
+def _from_manifest(manifest: Path, target: Sequence[str], problems: list[Problem]) -> list[Subject]:
     """Read a CSV file of pairs; rows with the same source belong to one subject.
 
     A second target of the same expression belongs to a second subject with the same source.
@@ -245,7 +230,6 @@ def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Subject]
     _check_expressions(manifest, dict.fromkeys(expression for *_, expression in rows), target)
     found: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
     counts = Counter[tuple[str, str]]()
-    problems: list[Problem] = []
     for line, source, image, expression in rows:
         if target and expression not in target:
             continue
@@ -257,12 +241,10 @@ def _from_manifest(manifest: Path, target: Sequence[str]) -> tuple[list[Subject]
         _, targets = found.setdefault((path, number), (f"{source}#{number}", {}))
         targets[expression] = image
         counts[path, expression] += 1
-    subjects: list[Subject] = []
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for equal tuples
-    for (path, _), (name, targets) in found.items():
-        names = shared.setdefault(tuple(targets), tuple(targets))
-        subjects.append(Subject(name, manifest.parent, (path, *targets.values()), names))
-    return subjects, problems
+    return [
+        _subject(name, manifest.parent, path, targets)
+        for (path, _), (name, targets) in found.items()
+    ]
 
 
 def _rows(manifest: Path) -> list[tuple[int, str, str, str]]:

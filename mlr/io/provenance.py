@@ -29,20 +29,16 @@ Record = Mapping[str, Any]
 def new_record(
     expression: str, strength: float, model: str, style: object = None
 ) -> dict[str, Any]:
-    """Return the record of an output of this version of the program.
-
-    ``model`` is the SHA-256 of the model file in hexadecimal digits, omitted if empty; ``style`` is
-    a number or a number for each expression, omitted if None.
-    """
-    record: dict[str, Any] = {
+    """Return the record of an output; ``model`` is the SHA-256 of its file, or empty if unknown."""
+    record = {
         "kind": KIND,
         "software": f"mlr {__version__}",
         "expression": expression,
         "strength": float(strength),
+        "style": style,
+        "model": model or None,
     }
-    if style is not None:
-        record["style"] = style
-    return record | ({"model": model} if model else {})
+    return {name: value for name, value in record.items() if value is not None}
 
 
 def to_json(record: Record) -> str:
@@ -63,7 +59,7 @@ def from_json(text: object) -> dict[str, Any] | None:
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     try:
-        found = json.loads(text) if isinstance(text, str) else None
+        found = json.loads(str(text))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and found.get("kind") == KIND else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +24,14 @@ from mlr.core.statistics import (
     hexdigest,
 )
 from mlr.errors import DataError, MlrError, ModelError
-from mlr.io.files import is_folder_name, located, replacing
-from mlr.io.npz import read_npz, write_npz
+from mlr.io.files import is_folder_name, located
+from mlr.io.npz import read_npz, save_npz
 
 FORMAT = 3
 TEMPLATES = "templates_"  # prefix of the names of template arrays
 PREFIX = "fold0_"  # prefix of the names of planes; files of format 3 have a single fold
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def save_statistics(
@@ -47,8 +46,32 @@ def save_statistics(
     `OutputExistsError` is raised if the file exists and ``force`` is false, `MlrError` if it cannot
     be written.
     """
-    arrays: Arrays = {}
-    details = _to_arrays(statistics, arrays)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    groups, targets = statistics.groups, statistics.targets
+    for index, group in enumerate(groups):
+        prefix = f"{PREFIX}source{index}_"
+        arrays |= {f"{prefix}lags": group.source.lags, f"{prefix}sums": group.source.sums}
+    for index, target in enumerate(targets.values()):
+        prefix = f"{PREFIX}target{index}_"
+        arrays |= {prefix + name: getattr(target, name) for name in ("cross", "sums", "squares")}
+        if target.styles is not None:
+            arrays[f"{prefix}styles"] = target.styles.planes
+            arrays[f"{prefix}shape"] = target.styles.shape
+    fold = {
+        "white": statistics.data_range,
+        "expressions": list(targets),
+        "groups": [
+            {
+                "count": group.source.count,
+                "expressions": sorted(group.targets),
+                "digest": hexdigest([group.source.digest]),
+            }
+            for group in groups
+        ],
+        "deep": [target.wide for target in targets.values()],
+        "digests": [hexdigest([target.digest]) for target in targets.values()],
+        "styles": [target.styles and target.styles.numbers for target in targets.values()],
+    }
     meta = {
         "kind": "statistics",
         "format": FORMAT,
@@ -56,15 +79,13 @@ def save_statistics(
         "offsets": statistics.receptive_field.offsets,
         "pooled": statistics.layout.pooled,
         "source": statistics.source,
-        "folds": [details],
+        "folds": [fold],
         **(more or {}),
     }
     if statistics.templates is not None:
         found, meta["templates"] = statistics.templates.to_arrays()
         arrays |= {TEMPLATES + name: array for name, array in found.items()}
-    arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
-    with replacing(Path(path), force=force, durable=True) as file:
-        write_npz(file, arrays)
+    save_npz(Path(path), arrays, meta, force=force)
 
 
 def load_statistics(path: str | Path, *, mapped: bool = False) -> Statistics:
@@ -77,107 +98,58 @@ def load_statistics(path: str | Path, *, mapped: bool = False) -> Statistics:
     if meta["format"] < FORMAT:
         raise ModelError(f"{path}: statistics of an older version of mlr; compute them again")
     try:
-        layout = Layout(
-            ReceptiveField.of([tuple(offset) for offset in meta["offsets"]]), bool(meta["pooled"])
-        )
-        channels, height, width = (int(n) for n in meta["shape"])
-        if channels not in (1, 3):
-            raise DataError(f"it is for {channels} channels")
-        (details,) = meta["folds"]
-        empty = Statistics(
-            layout,
-            DATA_RANGE["uint8"],
-            (channels, height, width),
-            source=str(meta["source"]),
-            templates=_templates(meta, arrays, (height, width)),
-        )
-        return _from_arrays(empty, details, arrays)
+        return _from_arrays(arrays, meta)
     except (LookupError, TypeError, ValueError, MlrError) as error:
         raise ModelError(f"{path}: not a statistics file, or a damaged one: {error}") from error
 
 
-def _templates(
-    meta: Mapping[str, Any], arrays: Mapping[str, Any], size: tuple[int, int]
-) -> Templates | None:
-    if "templates" not in meta:
-        return None
-    found = {
-        name.removeprefix(TEMPLATES): array
-        for name, array in arrays.items()
-        if name.startswith(TEMPLATES)
-    }
-    templates = Templates.from_arrays(found, meta["templates"])
-    if templates.geometry.size != size:
-        raise DataError(f"its templates are for {templates.geometry.size}, its images {size}")
-    return templates
-
-
-def _to_arrays(statistics: Statistics, arrays: Arrays) -> dict[str, Any]:
-    """Add the planes to the arrays of a file, and return everything else for JSON."""
-    for index, group in enumerate(statistics.groups):
-        arrays[f"{PREFIX}source{index}_lags"] = group.source.lags
-        arrays[f"{PREFIX}source{index}_sums"] = group.source.sums
-    targets = statistics.targets
-    for index, target in enumerate(targets.values()):
-        prefix = f"{PREFIX}target{index}_"
-        arrays[f"{prefix}cross"] = target.cross
-        arrays[f"{prefix}sums"] = target.sums
-        arrays[f"{prefix}squares"] = target.squares
-        if target.styles is not None:
-            arrays[f"{prefix}styles"] = target.styles.planes
-            arrays[f"{prefix}shape"] = target.styles.shape
-    return {
-        "white": statistics.data_range,
-        "expressions": list(targets),
-        "groups": [
-            {
-                "count": group.source.count,
-                "expressions": sorted(group.targets),
-                "digest": hexdigest([group.source.digest]),
-            }
-            for group in statistics.groups
-        ],
-        "deep": [target.wide for target in targets.values()],
-        "digests": [hexdigest([target.digest]) for target in targets.values()],
-        "styles": [target.styles and target.styles.numbers for target in targets.values()],
-    }
-
-
-def _from_arrays(
-    empty: Statistics, details: Mapping[str, Any], arrays: Mapping[str, Any]
-) -> Statistics:
-    """Fill empty statistics with the arrays, after checking dtypes, shapes and names."""
-    data_range = float(details["white"])
+def _from_arrays(arrays: Arrays, meta: Mapping[str, Any]) -> Statistics:
+    """Return statistics, after checking dtypes, shapes and names."""
+    taps = ReceptiveField.of([tuple(offset) for offset in meta["offsets"]])
+    layout = Layout(taps, bool(meta["pooled"]))
+    channels, height, width = map(int, meta["shape"])
+    if channels not in (1, 3):
+        raise DataError(f"it is for {channels} channels")
+    (fold,) = meta["folds"]
+    templates = None
+    if "templates" in meta:
+        names = [name for name in arrays if name.startswith(TEMPLATES)]
+        found = {name.removeprefix(TEMPLATES): arrays[name] for name in names}
+        templates = Templates.from_arrays(found, meta["templates"])
+        if (size := templates.geometry.size) != (height, width):
+            raise DataError(f"its templates are for {size}, its images {(height, width)}")
+    data_range = float(fold["white"])
     if data_range not in DATA_RANGE.values():
         raise DataError(f"its data range is {data_range:g}")
-    expressions = [str(name) for name in details["expressions"]]
+    expressions = [str(name) for name in fold["expressions"]]
     for name in expressions:
         if not is_folder_name(name):  # names folders of outputs
             raise DataError(f"expression {name!r} cannot be the name of a folder")
-    if any(name not in empty.templates.frames for name in expressions if empty.templates):
-        raise DataError("its templates lack an expression")
-    layout, (channels, height, width) = empty.layout, empty.shape
+        if templates is not None and name not in templates.frames:
+            raise DataError("its templates lack an expression")
 
     def planes(name: str, *middle: int) -> npt.NDArray[Any]:
-        array: npt.NDArray[Any] = arrays[PREFIX + name]
+        array = arrays[PREFIX + name]
         expected = (layout.channels(channels), *middle, height, width)
         if array.shape != expected or array.dtype not in plane_dtypes(data_range):
             raise DataError(f"{PREFIX}{name} is {array.dtype} {array.shape}, expected {expected}")
         return array
 
+    shape = channels, height, width
+    empty = Statistics(layout, data_range, shape, (), str(meta["source"]), templates)
     targets = {
         name: TargetSums(
-            planes(f"target{index}_cross", len(layout.receptive_field)),
+            planes(f"target{index}_cross", len(taps)),
             planes(f"target{index}_sums"),
             planes(f"target{index}_squares"),
-            int(details["deep"][index]),
-            int(details["digests"][index], 16),
-            _styles(empty, data_range, details["styles"][index], f"target{index}_", arrays),
+            int(fold["deep"][index]),
+            int(fold["digests"][index], 16),
+            _styles(empty, fold["styles"][index], f"{PREFIX}target{index}_", arrays),
         )
         for index, name in enumerate(expressions)
     }
     groups = []
-    for index, group in enumerate(details["groups"]):
+    for index, group in enumerate(fold["groups"]):
         source = SourceSums(
             int(group["count"]),
             planes(f"source{index}_lags", len(layout.lags)),
@@ -189,27 +161,23 @@ def _from_arrays(
         groups.append(Group(source, {name: targets[name] for name in group["expressions"]}))
     if sorted(name for group in groups for name in group.targets) != sorted(targets):
         raise DataError("its groups and its expressions disagree")
-    return replace(empty, data_range=data_range, groups=tuple(groups))
+    return replace(empty, groups=tuple(groups))
 
 
 def _styles(
-    empty: Statistics,
-    data_range: float,
-    numbers: list[int] | None,
-    prefix: str,
-    arrays: Mapping[str, Any],
+    empty: Statistics, numbers: list[int] | None, prefix: str, arrays: Arrays
 ) -> StyleSums | None:
     """Return the style statistics of a target, after checking dtypes and shapes."""
     if (empty.templates is None) != (numbers is None):
         raise DataError("its templates and its styles disagree")
     if empty.templates is None or numbers is None:
         return None
-    planes, shape = arrays[f"{PREFIX}{prefix}styles"], arrays[f"{PREFIX}{prefix}shape"]
-    kind = "f" if data_range == 1.0 else "i"
+    planes, shape = arrays[f"{prefix}styles"], arrays[f"{prefix}shape"]
+    kind = "f" if empty.data_range == 1.0 else "i"
     if planes.shape != (4, *empty.shape) or planes.itemsize != 8 or planes.dtype.kind != kind:
-        raise DataError(f"{PREFIX}{prefix}styles is {planes.dtype} {planes.shape}")
+        raise DataError(f"{prefix}styles is {planes.dtype} {planes.shape}")
     if shape.dtype != np.int64 or shape.shape != (2, *empty.templates.geometry.fields):
-        raise DataError(f"{PREFIX}{prefix}shape is {shape.dtype} {shape.shape}")
+        raise DataError(f"{prefix}shape is {shape.dtype} {shape.shape}")
     if len(numbers) != NUMBERS:
         raise DataError(f"it has {len(numbers)} style numbers, expected {NUMBERS}")
     return StyleSums(planes, shape, tuple(int(number) for number in numbers))

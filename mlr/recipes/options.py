@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mlr.utils.options import option
-
-_RECEPTIVE_FIELD = option(
-    "Odd side of a square window, or a name: plus, disc.",
-    metavar="SIDE|NAME",
-    default="that of the statistics files, or 3",
-)
-_PENALTY = option("Ridge penalty.", type=float, least=0)
 
 
 @dataclass(frozen=True)
 class StatisticsOptions:
     """Options that statistics depend on."""
 
-    receptive_field: Any = field(default=None, metadata=_RECEPTIVE_FIELD)
+    receptive_field: Any = option(
+        None,
+        "Odd side of a square window, or a name: plus, disc.",
+        metavar="SIDE|NAME",
+        default="that of the statistics files, or 3",
+    )
 
 
 @dataclass(frozen=True)
 class PaperOptions(StatisticsOptions):
     """Options of `mlr.recipes.paper.Paper`, see there."""
 
-    penalty: float = field(default=0.4, metadata=_PENALTY)
+    penalty: float = option(0.4, "Ridge penalty.", type=float, least=0)
 
 
 @dataclass(frozen=True)
 class BestOptions(StatisticsOptions):
     """Options of `mlr.recipes.best.Best`, see there."""
 
-    penalty: float = field(default=0.006, metadata=_PENALTY)
-    blur: float | None = field(
-        default=None,
-        metadata=option(
-            "Blur of the statistics, by which neighbouring pixels share their samples.",
-            type=float,
-            metavar="PIXELS",
-            least=0,
-            most=64,
-            default="1.6 % of the shorter side",
-        ),
+    penalty: float = option(0.006, "Ridge penalty.", type=float, least=0)
+    blur: float | None = option(
+        None,
+        "Blur of the statistics, by which neighbouring pixels share their samples.",
+        type=float,
+        metavar="PIXELS",
+        least=0,
+        most=64,
+        default="1.6 % of the shorter side",
     )
 
 

@@ -1,28 +1,37 @@
-"""From image files to statistics, in one pass over the pairs of a folder."""
+"""From decoded images to statistics: at once, or from pixels in a file for some rows at a time."""
 
 from __future__ import annotations
 
 import math
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial, reduce
-from operator import add
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlr.core.accumulate import BATCH_BYTES, LEAST, Accumulator, PairDigests, pair_digest
+from mlr.core.accumulate import (
+    BATCH_BYTES,
+    LEAST,
+    NO_DIGESTS,
+    Accumulator,
+    PairDigests,
+    Weights,
+    pair_digest,
+)
 from mlr.core.layout import Layout
 from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES, TO_16_BITS
 from mlr.core.registration.templates import Templates
-from mlr.core.statistics import Statistics, total
-from mlr.errors import DataError
-from mlr.io.images import Image, Pixels
-from mlr.io.pairs import PairList, Subject
-from mlr.training.decode import DecodedSubject, Format, common_format, decoded
-from mlr.training.register import FramedSubject, into_frames
-from mlr.utils.progress import Report
+from mlr.core.statistics import Group, SourceSums, Statistics, TargetSums, total
+from mlr.errors import MlrError
+from mlr.io.images import Format, Image, Pixels
+from mlr.io.pairs import Subject
+from mlr.kernels.pack import samples_shape
+from mlr.training.decode import DecodedSubject
+from mlr.utils.memory import no_room, temporary_file
 
 PACK = 16  # subjects added at once: one at a time takes a sixth more of a training
 
@@ -31,30 +40,14 @@ Kind = tuple[tuple[str, ...], str]  # expressions and dtype of the images
 
 @dataclass(frozen=True)
 class Plan:
-    """What to accumulate of subjects, the same for all of them.
+    """What to accumulate of subjects, the same for all of them."""
 
-    Attributes
-    ----------
-    source : str
-        Name of the source expression.
-    format : Format
-        Of their images.
-    layout : Layout
-        Which planes to compute.
-    expressions : int
-        Number of target expressions.
-    templates : Templates, optional
-        What pairs are registered to.
-    rows : (int, int), optional
-        Accumulate the rows from the first to before the second alone.
-    """
-
-    source: str
+    source: str  # name of the source expression
     format: Format
     layout: Layout
     expressions: int
     templates: Templates | None = None
-    rows: tuple[int, int] | None = None
+    rows: tuple[int, int] | None = None  # accumulate only the first to before the second
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,42 +58,31 @@ class Plan:
     @property
     def empty(self) -> Statistics:
         """The statistics of no pair."""
-        return Statistics(
-            self.layout,
-            DATA_RANGE["uint8"],
-            self.shape,
-            source=self.source,
-            templates=self.templates,
-        )
+        white = DATA_RANGE["uint8"]
+        return Statistics(self.layout, white, self.shape, (), self.source, self.templates)
 
-    def decoded(
-        self, subjects: Iterable[Subject], report: Report
-    ) -> Iterator[list[DecodedSubject]]:
-        """Yield subjects as they are decoded, framed if there are templates."""
+    def groups(self, subjects: Iterable[Subject]) -> Counter[tuple[str, ...]]:
+        """Return how many subjects have the same expressions; framed pairs are on their own."""
+        names = (tuple(sorted(subject.expressions)) for subject in subjects)
         if self.templates is None:
-            return decoded(subjects, self.format, report)
-        then = partial(into_frames, templates=self.templates)
-        return decoded(subjects, self.format, report, then)
+            return Counter(names)
+        return Counter((name,) for several in names for name in several)
 
+    def statistics_bytes(self, subjects: Iterable[Subject]) -> int:
+        """Return the bytes of the statistics of subjects with 8-bit images."""
+        channels, height, width = self.shape
+        pooled = self.layout.channels(channels)
+        styles = 0 if self.templates is None else 4 * 8 * channels * height * width
+        result = 0
+        for names, count in self.groups(subjects).items():
+            each = 4 if count * channels // pooled <= NARROW_SAMPLES else 8
+            result += self.layout.planes(len(names)) * pooled * height * width * each + styles
+        return result
 
-def prepare(
-    pairs: PairList, layout: Layout, templates: Templates | None, report: Report
-) -> tuple[list[Subject], Plan]:
-    """Return the subjects whose images can be used, and what to accumulate of them."""
-    for note in pairs.notes:
-        report.note(note)
-    for problem in pairs.problems:
-        report.fail(problem.path, problem.cause)
-    subjects, image_format = common_format(pairs, report)
-    if templates is not None and templates.geometry.size != (
-        image_format.height,
-        image_format.width,
-    ):
-        height, width = templates.geometry.size
-        raise DataError(
-            f"images of {image_format}, but the templates are for {width}x{height} px; resize them"
-        )
-    return subjects, Plan(pairs.source, image_format, layout, len(pairs.expressions), templates)
+    def least_batch_bytes(self, subjects: Iterable[Subject]) -> int:
+        """Return the bytes of the smallest mini-batches of subjects with 8-bit images."""
+        images = sum(1 + len(names) for names in self.groups(subjects))
+        return LEAST * math.prod(self.shape) * images
 
 
 def accumulate(
@@ -110,29 +92,140 @@ def accumulate(
     batch_bytes: int = BATCH_BYTES,
 ) -> Statistics:
     """Accumulate decoded subjects."""
-    expected = expected_groups(subjects, plan)
+    expected = plan.groups(subjects)
+    each = batch_bytes // max(1, len(expected))
     found: dict[Kind, Accumulator] = {}
     waiting: dict[Kind, list[DecodedSubject]] = {}
     for decoded_subjects in stream:
         for subject in decoded_subjects:
-            for kind, part in split_by_dtype(subject):
+            for kind, part in _split_by_dtype(subject):
                 if kind not in found:
-                    expressions, dtype = kind
-                    found[kind] = Accumulator(
-                        plan.layout,
-                        plan.shape,
-                        expressions,
-                        dtype,
-                        max(1, expected[expressions]),
-                        batch_bytes // max(1, len(expected)),
-                        plan.templates,
-                    )
+                    found[kind] = _accumulator(kind, plan, max(1, expected[kind[0]]), each)
                 waiting.setdefault(kind, []).append(part)
                 if len(waiting[kind]) == PACK:
                     _add(found[kind], waiting.pop(kind), plan)
     for kind, some in waiting.items():
         _add(found[kind], some, plan)
-    parts = [found[kind].statistics() for kind in sorted(found)]
+    return _total([found[kind].statistics() for kind in sorted(found)], plan)
+
+
+class PixelStore:
+    """Images that are decoded once, in a temporary file; an `mlr.core.bands.RowSource`.
+
+    ``batch_bytes`` are the memory for a mini-batch, and ``folder`` is where the file takes up room,
+    by default the system's folder for temporary files.
+    """
+
+    def __init__(self, plan: Plan, batch_bytes: int, folder: Path | None = None) -> None:
+        self._plan, self._batch_bytes, self._folder = plan, batch_bytes, folder
+        self._file = temporary_file(folder)
+        weakref.finalize(self, self._file.close)
+        self._end = 0
+        self._stored: dict[Kind, _Stored] = {}
+
+    @classmethod
+    def expected(cls, subjects: Iterable[Subject], plan: Plan, batch_bytes: int) -> PixelStore:
+        """Return a store without images that tells the memory for 8-bit images of the subjects."""
+        store, groups = cls(plan, batch_bytes), []
+        layout, (channels, _, width) = plan.layout, plan.shape
+        row = np.zeros((layout.channels(channels), 1, width), np.int32)
+        lags, cross = (
+            row[:, None].repeat(count, axis=1)
+            for count in (len(layout.lags), len(layout.receptive_field))
+        )
+        for names, count in plan.groups(subjects).items():
+            store._stored[names, "uint8"] = _Stored([0] * count)
+            targets = dict.fromkeys(names, TargetSums(cross, row, row))
+            groups.append(Group(SourceSums(count, lags, row), targets))
+        store.head = replace(plan.empty, groups=tuple(groups))
+        return store
+
+    def add(self, stream: Iterable[Sequence[DecodedSubject]]) -> None:
+        """Write the images of decoded subjects."""
+        for subjects in stream:
+            for subject in subjects:
+                for kind, part in _split_by_dtype(subject):
+                    stored = self._stored.setdefault(kind, _Stored())
+                    if len(stored.offsets) % PACK == 0:
+                        stored.digests.append(NO_DIGESTS)
+                    stored.offsets.append(self._end)
+                    stored.weights += _weights_of([part])
+                    stored.digests[-1] += _digests_of(part)
+                    for image in (part.source, *(part.targets[name] for name in kind[0])):
+                        self._write(_with_dtype(image.pixels, np.dtype(kind[1])))
+
+    @cached_property
+    def head(self) -> Statistics:
+        """The statistics of the first row, with the shape of the whole images."""
+        return self.rows(0, 1).with_shape(self._plan.shape)
+
+    def rows(self, first: int, end: int) -> Statistics:
+        """Return the statistics of the rows first, ..., end - 1."""
+        plan = replace(self._plan, rows=(first, end))
+        return _total([self._accumulated(kind, plan) for kind in sorted(self._stored)], plan)
+
+    def loading_bytes(self, rows: int) -> float:
+        """Return the bytes that `rows` allocates for so many rows, with the least mini-batch."""
+        layout, (channels, _, width) = self._plan.layout, self._plan.shape
+        pooled, planes, batch = layout.channels(channels), 0, 0
+        for (names, dtype), stored in self._stored.items():
+            narrow = dtype == "uint8" and len(stored.offsets) * channels // pooled <= NARROW_SAMPLES
+            each = layout.planes(len(names)) * pooled * width * (4 if narrow else 8)
+            if self._plan.templates is not None:
+                each += 2 * 4 * 8 * channels * width
+            planes += each * (1 + (dtype != "uint8"))
+            size = math.prod(samples_shape(pooled, rows, width, LEAST)) * (1 + len(names))
+            images = 2 * PACK * (1 + len(names)) * channels * rows * width
+            batch = max(batch, (size + images) * (1 if dtype == "uint8" else 8))
+        return float(rows * planes * (1 + (len(self._stored) > 1)) + batch)
+
+    def _accumulated(self, kind: Kind, plan: Plan) -> Statistics:
+        stored = self._stored[kind]
+        count = len(stored.offsets)
+        accumulator = _accumulator(kind, plan, count, self._batch_bytes)
+        for start, digests in zip(range(0, count, PACK), stored.digests, strict=True):
+            some = slice(start, start + PACK)
+            sources, *images = self._images(stored.offsets[some], kind, plan)
+            targets = dict(zip(kind[0], images, strict=True))
+            accumulator.add(sources, targets, digests, stored.weights[some])
+        return accumulator.statistics()
+
+    def _images(self, offsets: list[int], kind: Kind, plan: Plan) -> Iterator[Pixels]:
+        """Yield rows of the sources and of the targets of each expression."""
+        (channels, rows, width), (first, _) = plan.shape, plan.rows or (0, 0)
+        row = channels * width * np.dtype(kind[1]).itemsize
+        for index in range(1 + len(kind[0])):
+            images = np.empty((len(offsets), rows, width, channels), kind[1])
+            for image, offset in zip(images, offsets, strict=True):
+                self._file.seek(offset + row * (index * plan.format.height + first))
+                if self._file.readinto(image.data.cast("B")) != image.nbytes:  # type: ignore[attr-defined]
+                    raise MlrError("the temporary file of decoded images has been cut off")
+            yield images
+
+    def _write(self, pixels: Pixels) -> None:
+        try:
+            self._file.seek(self._end)
+            self._file.write(np.ascontiguousarray(pixels).data)
+            self._file.flush()
+        except OSError as error:
+            raise no_room(self._folder, self._end + pixels.nbytes, error) from error
+        self._end += pixels.nbytes
+
+
+@dataclass
+class _Stored:
+    """Subjects of a kind; ``offsets`` are where their images begin in the file."""
+
+    offsets: list[int] = field(default_factory=list)
+    weights: list[Weights] = field(default_factory=list)
+    digests: list[PairDigests] = field(default_factory=list)  # of `PACK` subjects each
+
+
+def _accumulator(kind: Kind, plan: Plan, subjects: int, batch_bytes: int) -> Accumulator:
+    return Accumulator(plan.layout, plan.shape, *kind, subjects, batch_bytes, plan.templates)
+
+
+def _total(parts: Sequence[Statistics], plan: Plan) -> Statistics:
     return replace(total(parts or [plan.empty]), source=plan.source)
 
 
@@ -140,7 +233,7 @@ def _add(accumulator: Accumulator, subjects: Sequence[DecodedSubject], plan: Pla
     rows = slice(*plan.rows) if plan.rows else slice(None)
 
     def stack(images: Iterable[Image]) -> Pixels:
-        return np.stack([with_dtype(image.pixels[rows], accumulator.dtype) for image in images])
+        return np.stack([_with_dtype(image.pixels[rows], accumulator.dtype) for image in images])
 
     accumulator.add(
         stack(subject.source for subject in subjects),
@@ -148,31 +241,26 @@ def _add(accumulator: Accumulator, subjects: Sequence[DecodedSubject], plan: Pla
             name: stack(subject.targets[name] for subject in subjects)
             for name in accumulator.expressions
         },
-        reduce(add, map(digests_of, subjects)),
-        [weight for subject in subjects for weight in weights_of(subject)],
+        sum(map(_digests_of, subjects), NO_DIGESTS),
+        _weights_of(subjects),
     )
 
 
-def digests_of(subject: DecodedSubject) -> PairDigests:
+def _digests_of(subject: DecodedSubject) -> PairDigests:
     """Return the digests of a subject's pairs; framed sources differ for each expression."""
-    digest, names = subject.source.digest, subject.targets if is_framed(subject) else ("",)
+    digest, names = subject.source.digest, ("",) if subject.weights is None else subject.targets
     return PairDigests(
         sum(pair_digest(digest, b"", name) for name in names),
         {name: pair_digest(digest, image.digest, name) for name, image in subject.targets.items()},
     )
 
 
-def is_framed(subject: DecodedSubject) -> bool:
-    """Return whether a subject was moved into a frame."""
-    return isinstance(subject, FramedSubject)
+def _weights_of(subjects: Sequence[DecodedSubject]) -> list[Weights]:
+    """Return the weights of framed subjects."""
+    return [subject.weights for subject in subjects if subject.weights is not None]
 
 
-def weights_of(subject: DecodedSubject) -> list[Any]:
-    """Return the weights of a framed subject, or none."""
-    return [subject.weights] if isinstance(subject, FramedSubject) else []
-
-
-def split_by_dtype(subject: DecodedSubject) -> Iterator[tuple[Kind, DecodedSubject]]:
+def _split_by_dtype(subject: DecodedSubject) -> Iterator[tuple[Kind, DecodedSubject]]:
     """Yield the subject with the pairs of each dtype, the larger one of the two images."""
     by_dtype: dict[str, dict[str, Image]] = {}
     for name, image in subject.targets.items():
@@ -182,38 +270,9 @@ def split_by_dtype(subject: DecodedSubject) -> Iterator[tuple[Kind, DecodedSubje
         yield (tuple(sorted(targets)), dtype), replace(subject, targets=targets)
 
 
-def with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
+def _with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
     """Return 8-bit pixels as 16-bit ones where their partner has 16 bits; exact."""
     if pixels.dtype == dtype:
         return pixels
     widened: Pixels = pixels.astype(dtype) * dtype.type(TO_16_BITS)
     return widened
-
-
-def expected_groups(subjects: Iterable[Subject], plan: Plan) -> Counter[tuple[str, ...]]:
-    """Return how many subjects have the same expressions; framed pairs are on their own."""
-    found: Counter[tuple[str, ...]] = Counter()
-    for subject in subjects:
-        names = tuple(sorted(subject.expressions))
-        found.update([names] if plan.templates is None else [(name,) for name in names])
-    return found
-
-
-def statistics_bytes(subjects: Iterable[Subject], plan: Plan) -> int:
-    """Return the bytes of the statistics of subjects with 8-bit images."""
-    layout, (channels, height, width) = plan.layout, plan.shape
-    plane = layout.channels(channels) * height * width
-    samples = channels // layout.channels(channels)
-    result = 0
-    for names, count in expected_groups(subjects, plan).items():
-        each = 4 if count * samples <= NARROW_SAMPLES else 8
-        result += layout.planes(len(names)) * plane * each
-        if plan.templates is not None:
-            result += 4 * 8 * channels * height * width
-    return result
-
-
-def least_batch_bytes(subjects: Iterable[Subject], plan: Plan) -> int:
-    """Return the bytes of the smallest mini-batches of subjects with 8-bit images."""
-    names = expected_groups(subjects, plan)
-    return LEAST * math.prod(plan.shape) * sum(1 + len(name) for name in names)

@@ -1,4 +1,4 @@
-"""The memory limit of a run: what fits, in which bands to solve, and where results are kept."""
+"""The memory limit of a run: bands that fit, and results in memory or temporary files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,7 @@ from mlr.core.bands import Band, RowSource, bands, rows_within
 from mlr.core.statistics import Statistics
 from mlr.errors import OptionError
 from mlr.recipes.fit import Recipe
-from mlr.utils.mapped import mapped_zeros, release
-from mlr.utils.memory import format_bytes, memory_limit, return_freed_memory
+from mlr.utils.memory import format_bytes, mapped_zeros, release, return_freed_memory
 
 LEAST_ROWS = 4  # of a band: fewer would mostly be halo
 WORK = 10 << 20  # bytes that solving may allocate where all statistics are in memory, or
@@ -27,35 +26,14 @@ BATCH_SHARE = 0.15  # a mini-batch of pixels
 ARRAY_SHARE = 0.1  # results; more are kept in a temporary file
 
 
-class LoadedRows(RowSource, Protocol):
-    """Statistics that are not in memory."""
-
-    def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows."""
-
-
 @dataclass
 class Budget:
-    """The memory limit of a run.
+    """The memory limit of a run."""
 
-    Attributes
-    ----------
-    memory : int
-        Bytes, in addition to those of the program.
-    folder : Path, optional
-        Where temporary files take up room; by default the system's folder for temporary files.
-    """
-
-    memory: int
-    folder: Path | None = None
+    memory: int  # bytes, in addition to those of the program
+    folder: Path | None = None  # where temporary files take up room; by default the system's
     _kept: int = 0
     _mapped: list[npt.NDArray[Any]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, memory: int | str | None, output: str | Path | None) -> Budget:
-        """Return the limit asked for, with temporary files next to the output."""
-        folder = None if output is None else Path(output).parent
-        return cls(memory_limit(memory), folder)
 
     def bands(self, recipe: Recipe, source: RowSource) -> list[Band]:
         """Return the bands to solve the statistics in."""
@@ -70,7 +48,7 @@ class Budget:
     def bands_within(
         self, source: RowSource, halo: int, cost: Any = lambda rows: 0.0
     ) -> list[Band]:
-        """Return bands of rows that can be loaded, for work of some cost in bytes."""
+        """Return bands of rows that can be loaded and processed at a cost in bytes."""
         height = source.head.shape[1]
 
         def needed(rows: int) -> float:
@@ -91,7 +69,7 @@ class Budget:
         return int(BATCH_SHARE * self.memory)
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-        """Return zeros, in a temporary file if there are too many."""
+        """Return zeros, in a temporary file if they are large."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if self._kept + size <= ARRAY_SHARE * self.memory:
             self._kept += size
@@ -109,10 +87,8 @@ class Budget:
 
 def loading_bytes(source: RowSource, rows: int) -> float:
     """Return the bytes that loading so many rows allocates: none where they are in memory."""
-    if isinstance(source, Statistics):
-        return 0.0
-    loaded: LoadedRows = source  # type: ignore[assignment]
-    return loaded.loading_bytes(rows)
+    known: Any = source  # all sources but `Statistics` tell
+    return 0.0 if isinstance(source, Statistics) else float(known.loading_bytes(rows))
 
 
 def row_bytes(statistics: Statistics) -> int:
@@ -130,14 +106,13 @@ def load_all(source: RowSource, budget: Budget) -> Statistics:
     result: Statistics | None = None
     for band in budget.track(budget.bands_within(source, halo)):
         rows = source.rows(band.above, band.below).rows(band.inner.start, band.inner.stop)
-        if len(range(height)[band.rows]) == height:
+        if band.end - band.first == height:
             return rows
         if result is None:
-            result = rows.map_planes(
-                lambda planes, degree, samples: budget.zeros(
-                    (*planes.shape[:-2], height, width), planes.dtype
-                )
-            ).with_shape((channels, height, width))
+            empty = rows.map_planes(
+                lambda planes, *_: budget.zeros((*planes.shape[:-2], height, width), planes.dtype)
+            )
+            result = empty.with_shape((channels, height, width))
         for whole, part in zip(result.planes(), rows.planes(), strict=True):
             whole[..., band.rows, :] = part
         del rows  # before the next are loaded

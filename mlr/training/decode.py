@@ -1,62 +1,52 @@
-"""Decoding the images of subjects, in threads and a few ahead."""
+"""The images of subjects: decoded in threads and a few ahead, and moved into frames."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from mlr.core.accumulate import Weights, statistics_of_arrays
+from mlr.core.layout import Layout
+from mlr.core.planes import DATA_RANGE
+from mlr.core.registration.features import features_of
+from mlr.core.registration.fields import area_averaged
+from mlr.core.registration.geometry import feature_size
+from mlr.core.registration.groupwise import templates_of
+from mlr.core.registration.templates import FramedPair, Templates, eye_white_of, framed
+from mlr.core.statistics import Statistics
 from mlr.errors import DataError, ImageError
-from mlr.io.images import Header, Image, Pixels, read_header, read_image
+from mlr.io.files import file_digest
+from mlr.io.images import Format, Header, Image, Pixels, read_header, read_image
 from mlr.io.pairs import PairList, Subject
-from mlr.utils.progress import Report
+from mlr.kernels.parallel import parallel_for
+from mlr.utils.progress import Report, Silent
 from mlr.utils.threads import ordered_map
 
+MOST_SUBJECTS = 300  # that templates are made of
 
-@dataclass(frozen=True)
-class Format:
-    """What all images of a set have in common.
-
-    Attributes
-    ----------
-    height, width : int
-        Pixels.
-    channels : int
-        1 if every image is grey, otherwise 3.
-    """
-
-    height: int
-    width: int
-    channels: int
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height} px"
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class DecodedSubject:
-    """A subject with its decoded images.
+    """A subject with its decoded images, or one framed pair of it, which has weights."""
 
-    Attributes
-    ----------
-    name : str
-        As in `Subject`.
-    source : Image
-        The source image.
-    targets : dict of str to Image
-        Target images by expression, at least one.
-    """
-
-    name: str
+    subject: Subject
     source: Image
-    targets: dict[str, Image]
+    targets: dict[str, Image]  # by expression, at least one
+    weights: Weights | None = None
 
 
 def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Format]:
     """Read the headers of all images and keep the subjects whose images have the same size.
 
-    The size that most images have is the set's; images of another size are named and skipped.
+    The size that most images have is the set's; images of another size are named and skipped. The
+    set is grey if every image is.
     """
     headers: dict[str, Header] = {}
     kinds: dict[Header, Header] = {}  # there are few
@@ -67,46 +57,52 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
             headers[file] = kinds.setdefault(header, header)
         except ImageError as error:
             report.fail(folders[file] / file, str(error))
-    sizes = Counter((header.height, header.width) for header in headers.values())
+    sizes = Counter(header.size for header in headers.values())
     if not sizes:
         raise DataError("not one image could be read")
     # Of equally frequent sizes the largest, so that the order does not matter.
-    height, width = max(sizes, key=lambda size: (sizes[size], size))
-    subjects = [
-        kept
-        for subject in pairs.subjects
-        if (kept := _fitting(subject, headers, (height, width), report)) is not None
-    ]
+    size = max(sizes, key=lambda size: (sizes[size], size))
+    fitting = (_fitting(subject, headers, size, report) for subject in pairs.subjects)
+    subjects = [subject for subject in fitting if subject is not None]
     if not subjects:
         raise DataError("not one pair of images of the same size is left")
-    report.note_losses(headers[file].loss for subject in subjects for file in subject.files)
-    channels = max(headers[file].channels for subject in subjects for file in subject.files)
-    return subjects, Format(height, width, channels)
+    used = [headers[file] for subject in subjects for file in subject.files]
+    report.note_losses(header.loss for header in used)
+    return subjects, Format(*size, max(header.channels for header in used))
 
 
 def decoded(
     subjects: Iterable[Subject],
     image_format: Format,
     report: Report,
-    then: Callable[[DecodedSubject], Iterable[DecodedSubject]] = lambda subject: (subject,),
+    templates: Templates | None = None,
 ) -> Iterator[list[DecodedSubject]]:
-    """Decode subjects in order; images that cannot be decoded are named and skipped."""
+    """Decode subjects in order, and frame them if there are templates.
+
+    Images that cannot be decoded are named and skipped.
+    """
 
     def decode(subject: Subject) -> tuple[list[DecodedSubject], list[tuple[Path, str]]]:
         failures: list[tuple[Path, str]] = []
-        images: dict[str | None, Image] = {}
-        for name, path in ((None, subject.source), *subject.targets.items()):
+
+        def read(path: Path) -> Image | None:
             try:
-                images[name] = _fitted(read_image(path), image_format)
+                return _fitted(read_image(path), image_format)
             except ImageError as error:
                 failures.append((path, str(error)))
-                if name is None:
-                    break
-        source = images.pop(None, None)
-        targets = {name: image for name, image in images.items() if name is not None}
-        if source is None or not targets:
+                return None
+
+        source = read(subject.source)
+        if source is None:
             return [], failures
-        return list(then(DecodedSubject(subject.name, source, targets))), failures
+        images = {name: read(path) for name, path in subject.targets.items()}
+        targets = {name: image for name, image in images.items() if image is not None}
+        if not targets:
+            return [], failures
+        decoded_subject = DecodedSubject(subject, source, targets)
+        if templates is None:
+            return [decoded_subject], failures
+        return list(_into_frames(decoded_subject, templates)), failures
 
     for found, failures in ordered_map(decode, subjects):
         for path, cause in failures:
@@ -116,15 +112,7 @@ def decoded(
 
 
 def as_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Return grey pixels as colour where colour is wanted.
-
-    Parameters
-    ----------
-    pixels : ndarray, shape (height, width, 1 or 3)
-        An image.
-    channels : int
-        1 or 3; colour is not made grey here.
-    """
+    """Return pixels (height, width, channels), grey ones as colour if 3 channels are wanted."""
     return pixels.repeat(channels, axis=2) if pixels.shape[2] < channels else pixels
 
 
@@ -136,18 +124,16 @@ def _fitting(
     source = headers.get(first)
     if source is None:
         return None
-    wanted = f"{size[1]}x{size[0]} px"
     kept: dict[str, str] = {}
     for name, file in zip(subject.expressions, others, strict=True):
         target = headers.get(file)
-        if target is None:
-            continue
-        if (target.height, target.width) != (source.height, source.width):
+        if target is not None and target.size != source.size:
             cause = f"is {target}, but its partner {subject.source} is {source}"
             report.fail(subject.folder / file, cause)
-        else:
+        elif target is not None:
             kept[name] = file
-    if (source.height, source.width) != size:
+    if source.size != size:
+        wanted = f"{size[1]}x{size[0]} px"
         report.fail(subject.source, f"is {source}, but most images are {wanted}; resize it")
         return None
     if len(kept) < len(others):
@@ -157,9 +143,136 @@ def _fitting(
 
 def _fitted(image: Image, image_format: Format) -> Image:
     """Return the image with the channels of the set; raise if its header was wrong."""
-    height, width, channels = image.pixels.shape
-    if (height, width) != (image_format.height, image_format.width):
-        raise ImageError(f"is {width}x{height} px when decoded, expected {image_format}")
-    if channels > image_format.channels:
+    found = Format(*image.pixels.shape)
+    if found.size != image_format.size:
+        raise ImageError(f"is {found} when decoded, expected {image_format}")
+    if found.channels > image_format.channels:
         raise ImageError("is in colour when decoded, expected grey")
     return replace(image, pixels=as_channels(image.pixels, image_format.channels))
+
+
+def _into_frames(subject: DecodedSubject, templates: Templates) -> Iterator[DecodedSubject]:
+    """Yield the pairs of a subject, each in the frame of its expression."""
+    source = subject.source.pixels
+    targets = {name: image.pixels for name, image in subject.targets.items()}
+    for name, pair in framed_pairs(source, targets, templates):
+        image, dtype = subject.targets[name], np.result_type(source, targets[name])
+        yield DecodedSubject(
+            subject.subject,
+            replace(subject.source, pixels=_as_pixels(pair.source, dtype)),
+            {name: replace(image, pixels=_as_pixels(pair.target, dtype))},
+            _weights_of(pair),
+        )
+
+
+def framed_pairs(
+    source: Pixels, targets: Mapping[str, Pixels], templates: Templates
+) -> Iterator[tuple[str, FramedPair]]:
+    """Yield the pairs of a source (height, width, channels), in the frames of the targets."""
+    before = _unit(source)
+    planes, features = _planar(before), features_of(before)
+    field = templates.source_field(features)
+    eye_white = eye_white_of(templates.geometry, features, field) / templates.eye_white
+    for name, image in sorted(targets.items()):
+        if name not in templates.frames:
+            known = ", ".join(templates.frames)
+            raise DataError(f"the templates have no expression {name!r}; they have: {known}")
+        frame, template = templates.frames[name], templates.target_templates[name]
+        after = _unit(image)
+        target = _planar(after), features_of(after)
+        yield name, framed(frame, template, planes, features, field, eye_white, *target)
+
+
+def _weights_of(pair: FramedPair) -> Weights:
+    return Weights(pair.light, pair.style, pair.teeth, pair.shape)
+
+
+def _as_pixels(planes: Floats, dtype: npt.DTypeLike) -> Pixels:
+    """Return planes (channels, height, width) in [0, 1] as an image, rounded if of integers."""
+    dtype = np.dtype(dtype)
+    image = np.ascontiguousarray(planes.transpose(1, 2, 0))
+    if dtype.kind == "f":
+        return image.astype(dtype)
+    image *= np.float32(DATA_RANGE[dtype.name])
+    np.clip(np.rint(image, out=image), 0, DATA_RANGE[dtype.name], out=image)
+    return image.astype(dtype)
+
+
+def _unit(pixels: Pixels) -> Floats:
+    """Return an image in [0, 1]."""
+    return np.multiply(pixels, np.float32(1 / DATA_RANGE[pixels.dtype.name]), dtype=np.float32)
+
+
+def _planar(image: Floats) -> Floats:
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def _reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Return an image (height, width, channels) at the size of features, with 8 bits."""
+    size = feature_size(*pixels.shape[:2])
+    if pixels.dtype == np.uint8 and size == pixels.shape[:2]:
+        return pixels
+    small = area_averaged(_unit(pixels), *size)
+    image: npt.NDArray[np.uint8] = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
+    return image
+
+
+def make_templates(subjects: Sequence[Subject], image_format: Format, report: Report) -> Templates:
+    """Make templates of at most `MOST_SUBJECTS` subjects, by the digests of their files."""
+    if len(subjects) > MOST_SUBJECTS:
+        digests = ordered_map(lambda subject: file_digest(subject.source) or "~", subjects)
+        keys = {s: (digest, s.files) for s, digest in zip(subjects, digests, strict=True)}
+        subjects = sorted(subjects, key=keys.__getitem__)[:MOST_SUBJECTS]
+    stream = decoded(subjects, image_format, Silent())
+    found = []
+    for (subject,) in report.progress(stream, len(subjects), "registering"):
+        targets = sorted(subject.targets.items())
+        names = b"".join(name.encode() + image.digest for name, image in targets)
+        small = {name: _reduced(image.pixels) for name, image in targets}
+        found.append((subject.source.digest + names, _reduced(subject.source.pixels), small))
+    if not found:
+        raise DataError("not one pair of images could be decoded")
+    found.sort(key=lambda each: each[0])
+    _, sources, all_targets = zip(*found, strict=True)
+    return _templates_of_reduced(image_format.size, sources, all_targets)
+
+
+def _templates_of_reduced(
+    size: tuple[int, int],
+    sources: Sequence[npt.NDArray[np.uint8]],
+    targets: Sequence[Mapping[str, npt.NDArray[np.uint8]]],
+) -> Templates:
+    """Return templates of reduced images, in this order; ``size`` is the images' own."""
+    by_expression: dict[str, tuple[list[int], list[npt.NDArray[np.uint8]]]] = {}
+    for number, images in enumerate(targets):
+        for name, image in images.items():
+            numbers, of_expression = by_expression.setdefault(name, ([], []))
+            numbers.append(number)
+            of_expression.append(image)
+    return templates_of(size, sources, by_expression)
+
+
+def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: Layout) -> Statistics:
+    """Return the statistics of images in memory, registered to templates made of them."""
+    ((name, images),) = targets.items()
+    chosen = slice(MOST_SUBJECTS)
+    templates = _templates_of_reduced(
+        sources.shape[1:3],
+        [_reduced(image) for image in sources[chosen]],
+        [{name: _reduced(image)} for image in images[chosen]],
+    )
+    pairs: dict[int, FramedPair] = {}
+
+    def fill(begin: int, end: int) -> None:
+        for n in range(begin, end):
+            ((_, pairs[n]),) = framed_pairs(sources[n], {name: images[n]}, templates)
+
+    parallel_for(fill, len(sources))
+    ordered = [pairs[n] for n in range(len(sources))]
+    return statistics_of_arrays(
+        np.stack([_as_pixels(pair.source, sources.dtype) for pair in ordered]),
+        {name: np.stack([_as_pixels(pair.target, sources.dtype) for pair in ordered])},
+        layout,
+        templates,
+        [_weights_of(pair) for pair in ordered],
+    )

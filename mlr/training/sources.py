@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from itertools import chain
 from operator import add
 from pathlib import Path
 
@@ -13,22 +14,25 @@ import numpy as np
 from mlr.core.accumulate import BATCH_BYTES
 from mlr.core.bands import RowSource
 from mlr.core.layout import Layout
-from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics, check_expressions
 from mlr.errors import DataError
-from mlr.io.files import is_here
-from mlr.io.pairs import PairList, Subject
+from mlr.io.files import file_digest, is_here
+from mlr.io.pairs import Subject
 from mlr.io.statistics_file import load_statistics
-from mlr.training.accumulate import Plan, accumulate, least_batch_bytes, prepare, statistics_bytes
+from mlr.training.accumulate import PixelStore, Plan, accumulate
 from mlr.training.budget import WORK, WORK_SHARE, Budget, load_all, loading_bytes, row_bytes
-from mlr.training.checkpoint import Checkpoint
-from mlr.training.pixels import PixelStore
+from mlr.training.checkpoint import Checkpoint, Part, Shard, address, cut, files_of
+from mlr.training.decode import DecodedSubject, decoded
 from mlr.training.settings import RunSettings
-from mlr.training.shards import Decoding, Part, Shard, cut, default_size
 from mlr.utils.executor import Executor
-from mlr.utils.mapped import release
-from mlr.utils.memory import return_freed_memory
+from mlr.utils.memory import release, return_freed_memory
 from mlr.utils.progress import Report, Silent
+
+LEAST = 128  # subjects of a shard
+
+Choice = Callable[[Layout], Layout]  # of the planes of statistics
+#: May refuse statistics that do not fit in memory, before images are decoded.
+Check = Callable[[RowSource], object]
 
 
 class MappedStatistics:
@@ -55,15 +59,7 @@ class MappedStatistics:
 
 
 class Combination:
-    """Statistics added up, with others taken out, or a part of them; a `RowSource`.
-
-    Parameters
-    ----------
-    added : sequence of RowSource
-        At least one.
-    removed : sequence of (str, RowSource)
-        With their names, for errors.
-    """
+    """Statistics added up, with others, which have names for errors, taken out; a `RowSource`."""
 
     def __init__(
         self, added: Sequence[RowSource], removed: Sequence[tuple[str, RowSource]] = ()
@@ -73,7 +69,8 @@ class Combination:
     @cached_property
     def head(self) -> Statistics:
         """The statistics of the first row, with the shape of the whole images."""
-        return self._combined(_first_row).with_shape(self._added[0].head.shape)
+        first_row = self._combined(lambda source: source.head.rows(0, 1))
+        return first_row.with_shape(self._added[0].head.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return the statistics of the rows first, ..., end - 1."""
@@ -95,57 +92,6 @@ class Combination:
         return max(loading_bytes(source, rows) for source in terms) + 3.0 * rows * largest
 
 
-class RemoteShards:
-    """Statistics of shards that an executor computes, for some rows at a time; a `RowSource`.
-
-    Parameters
-    ----------
-    executor : Executor
-    shards : sequence of Shard
-    task : ShardTask
-        What to do with them.
-    budget : Budget
-        Of this process.
-    report : Report
-        Told, now, about progress and files that are skipped.
-    """
-
-    def __init__(
-        self,
-        executor: Executor,
-        shards: Sequence[Shard],
-        task: ShardTask,
-        budget: Budget,
-        report: Report,
-    ) -> None:
-        self._executor, self._shards, self._task, self._budget = executor, shards, task, budget
-        subjects = [subject for shard in shards for subject in shard]
-        self._least = least_batch_bytes(subjects, replace(task.plan, rows=(0, 1)))
-        self.head = self._total(0, 1, report).with_shape(task.plan.shape)
-
-    def rows(self, first: int, end: int) -> Statistics:
-        """Return the statistics of the rows first, ..., end - 1; images are decoded again."""
-        total = self._total(first, end, Silent())
-        if total.hexdigest != self.head.hexdigest:
-            raise DataError("images have changed during the training; start it again")
-        return total
-
-    def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows, or more if workers have less."""
-        batch = max(rows * self._least, Budget(self._task.memory).batch_bytes)
-        needed = 4.0 * rows * row_bytes(self.head) + batch
-        return needed * self._budget.memory / self._task.memory
-
-    def _total(self, first: int, end: int, report: Report) -> Statistics:
-        task = replace(self._task, plan=replace(self._task.plan, rows=(first, end)))
-        parts = self._executor.map(run_shard, self._shards, task)
-        return total_of(report.progress(parts, len(self._shards), "decoding"), task.plan, report)
-
-
-def _first_row(source: RowSource) -> Statistics:
-    return source.head.rows(0, 1)
-
-
 def combined(
     added: Sequence[RowSource], removed: Sequence[tuple[str, RowSource]], budget: Budget
 ) -> RowSource:
@@ -161,11 +107,7 @@ def combined(
 
 
 def of_file(
-    path: Path,
-    expressions: Sequence[str],
-    source: str | None,
-    layout: Callable[[Layout], Layout],
-    budget: Budget,
+    path: Path, expressions: Sequence[str], source: str | None, layout: Choice, budget: Budget
 ) -> RowSource:
     """Return the statistics of a file."""
     size = path.stat().st_size if is_here(path) else 0
@@ -183,72 +125,125 @@ def of_file(
 
 
 def of_folder(
-    pairs: PairList,
-    layout: Layout,
-    templates: Templates | None,
+    subjects: Sequence[Subject],
+    plan: Plan,
     budget: Budget,
     report: Report,
     settings: RunSettings,
-    check: Callable[[RowSource], object] = lambda source: None,
+    check: Check,
 ) -> RowSource:
-    """Return the statistics of pairs of image files; the same bits in shards or not."""
-    subjects, plan = prepare(pairs, layout, templates, report)
-    if settings.executor is None and settings.checkpoint is None:
-        found = _at_once(subjects, plan, budget, report, check)
-    else:
+    """Return the statistics of image files; the same bits in shards or not."""
+    found: RowSource
+    stream = decoded(subjects, plan.format, report, plan.templates)
+    if settings.executor is not None or settings.checkpoint is not None:
         found = _sharded(subjects, plan, budget, report, settings)
+    elif batch_bytes := _batch_bytes(subjects, plan, budget):
+        stream = report.progress(stream, len(subjects), "accumulating")
+        found = accumulate(stream, subjects, plan, batch_bytes)
+    else:
+        check(PixelStore.expected(subjects, plan, budget.batch_bytes))
+        found = store = PixelStore(plan, budget.batch_bytes, budget.folder)
+        return_freed_memory()
+        store.add(report.progress(stream, len(subjects), "decoding"))
     if not found.head.expressions:
         raise DataError("not one pair of images could be decoded")
     report.done += sum(found.head.pairs.values())
     return found
 
 
-def _at_once(
-    subjects: Sequence[Subject],
-    plan: Plan,
-    budget: Budget,
-    report: Report,
-    check: Callable[[RowSource], object],
-) -> RowSource:
-    """Accumulate subjects as they are decoded if the statistics fit, else keep the pixels."""
-    stream = plan.decoded(subjects, report)
-    size = statistics_bytes(subjects, plan)
+def _batch_bytes(subjects: Sequence[Subject], plan: Plan, budget: Budget) -> int:
+    """Return the bytes left for a mini-batch, or 0 if the statistics do not fit in memory."""
+    size = plan.statistics_bytes(subjects)
+    channels, height, width = plan.shape
     weights = 4 * plan.expressions * (len(plan.layout.receptive_field) + 1)
-    weights *= plan.shape[1] * plan.shape[2] * plan.layout.channels(plan.shape[0])
+    weights *= height * width * plan.layout.channels(channels)
     left = (budget.memory - size) // 2  # the other half is for decoded subjects
     fits = size + max(WORK, WORK_SHARE * size) + weights <= budget.memory
-    if fits and left >= least_batch_bytes(subjects, plan):
-        stream = report.progress(stream, len(subjects), "accumulating")
-        return accumulate(stream, subjects, plan, min(left, BATCH_BYTES))
-    check(PixelStore.expected(subjects, plan, budget.batch_bytes))
-    store = PixelStore(plan, budget.batch_bytes, budget.folder)
-    return_freed_memory()
-    for found in report.progress(stream, len(subjects), "decoding"):
-        for subject in found:
-            store.add(subject)
-    return store
+    return min(left, BATCH_BYTES) if fits and left >= plan.least_batch_bytes(subjects) else 0
+
+
+def _sharded(
+    subjects: Sequence[Subject], plan: Plan, budget: Budget, report: Report, settings: RunSettings
+) -> RowSource:
+    executor, folder = settings.executor, settings.checkpoint
+    size = settings.shard or _default_size(plan)
+    memory = budget.memory if executor is None else min(budget.memory, executor.memory)
+    batch = max(Budget(memory).batch_bytes, plan.least_batch_bytes(subjects))
+    # A total, the shard added to it, and the result; with workers, copies that are sent, too.
+    copies = 3 if executor is None else 6
+    fits = copies * plan.statistics_bytes(subjects) + 2 * batch + WORK <= memory
+    if folder is None:
+        task, shards = ShardTask(plan, None, memory), cut(subjects, size)
+        if executor is not None and not fits:
+            return RemoteShards(executor, shards, task, budget.memory, report)
+        return _total(executor, shards, task, report, "accumulating shards")
+    store = Checkpoint(Path(folder).absolute(), plan)
+    with store.opened():
+        task, shards = ShardTask(plan, store, memory, fits), store.shards(subjects, size)
+        total = _total(executor, shards, task, report, "accumulating shards")
+        if fits:
+            return total
+        kept = [load_statistics(store.path(shard), mapped=True) for shard in shards]
+        return Combination([MappedStatistics(one) for one in kept if one.groups] or [total])
+
+
+class RemoteShards:
+    """Statistics of shards that an executor computes, for some rows at a time; a `RowSource`.
+
+    Progress and files that are skipped are reported only the first time.
+    """
+
+    def __init__(
+        self, executor: Executor, shards: list[Shard], task: ShardTask, memory: int, report: Report
+    ) -> None:
+        self._executor, self._shards, self._task, self._memory = executor, shards, task, memory
+        one_row = replace(task.plan, rows=(0, 1))
+        self._least = one_row.least_batch_bytes(list(chain.from_iterable(shards)))
+        self.head = self._rows(0, 1, report).with_shape(task.plan.shape)
+
+    def rows(self, first: int, end: int) -> Statistics:
+        """Return the statistics of the rows first, ..., end - 1; images are decoded again."""
+        total = self._rows(first, end, Silent())
+        if total.hexdigest != self.head.hexdigest:
+            raise DataError("images have changed during the training; start it again")
+        return total
+
+    def loading_bytes(self, rows: int) -> float:
+        """Return the bytes that `rows` allocates for so many rows, or more if workers have less."""
+        batch = max(rows * self._least, Budget(self._task.memory).batch_bytes)
+        needed = 4.0 * rows * row_bytes(self.head) + batch
+        return needed * self._memory / self._task.memory
+
+    def _rows(self, first: int, end: int, report: Report) -> Statistics:
+        task = replace(self._task, plan=replace(self._task.plan, rows=(first, end)))
+        return _total(self._executor, self._shards, task, report, "decoding")
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What to do with shards, sent to workers once.
-
-    Attributes
-    ----------
-    plan : Plan
-        What to accumulate.
-    checkpoint : Checkpoint, optional
-        Where to keep finished shards.
-    memory : int
-        Bytes that a worker may use.
-    fits : bool
-        Whether the statistics fit in there; otherwise they are only kept, and not returned.
-    """
+    """What to do with shards, sent to workers once."""
 
     plan: Plan
-    checkpoint: Checkpoint | None
-    memory: int
-    fits: bool = True
+    checkpoint: Checkpoint | None  # where to keep finished shards
+    memory: int  # bytes that a worker may use
+    fits: bool = True  # the statistics in memory; otherwise they are kept, but not returned
+
+
+def _total(
+    executor: Executor | None, shards: Sequence[Shard], task: ShardTask, report: Report, what: str
+) -> Statistics:
+    """Return the statistics of all shards, and name the files that cannot be read."""
+    parts = (
+        (run_shard(shard, task) for shard in shards)
+        if executor is None
+        else executor.map(run_shard, shards, task)
+    )
+    total = task.plan.empty
+    for part in report.progress(parts, len(shards), what):
+        for path, cause in part.failures:
+            report.fail(path, cause)
+        total += part.statistics
+    return total
 
 
 def run_shard(shard: Shard, task: ShardTask) -> Part:
@@ -257,66 +252,39 @@ def run_shard(shard: Shard, task: ShardTask) -> Part:
     budget = Budget(task.memory, store.folder if store else None)
     part = store.load(shard, mapped=not task.fits) if store else None
     if part is None:
-        decoding = Decoding(shard, plan)
+        report, digests = Silent(), dict[str, str]()
+        stream = decoded(shard, plan.format, report, plan.templates)
+        stream = _noting_digests(stream, digests)
         if task.fits:
-            statistics = accumulate(decoding, shard, plan, min(budget.batch_bytes, BATCH_BYTES))
+            statistics = accumulate(stream, shard, plan, min(budget.batch_bytes, BATCH_BYTES))
         else:
             pixels = PixelStore(plan, budget.batch_bytes, budget.folder)
-            for found in decoding:
-                for subject in found:
-                    pixels.add(subject)
+            pixels.add(stream)
             statistics = load_all(pixels, budget)
-        part = Part(statistics, tuple(decoding.failures), decoding.digests())
+        for path in files_of(shard):  # also if they could not be decoded
+            if address(path) not in digests and (digest := file_digest(path)) is not None:
+                digests[address(path)] = digest
+        part = Part(statistics, tuple(report.failures), digests)
         if store:
             store.save(shard, part)
     return part if task.fits else replace(part, statistics=plan.empty)
 
 
-def total_of(parts: Iterable[Part], plan: Plan, report: Report) -> Statistics:
-    """Return the statistics of all shards, and name the files that cannot be read."""
-    total = plan.empty
-    for part in parts:
-        for path, cause in part.failures:
-            report.fail(path, cause)
-        total += part.statistics
-    return total
+def _noting_digests(
+    stream: Iterable[list[DecodedSubject]], digests: dict[str, str]
+) -> Iterator[list[DecodedSubject]]:
+    """Yield subjects as they are decoded, and note the digests of their files."""
+    for found in stream:
+        for part in found:
+            digests[address(part.subject.source)] = part.source.digest.hex()
+            for name, image in part.targets.items():
+                digests[address(part.subject.targets[name])] = image.digest.hex()
+        yield found
 
 
-def _sharded(
-    subjects: Sequence[Subject],
-    plan: Plan,
-    budget: Budget,
-    report: Report,
-    settings: RunSettings,
-) -> RowSource:
-    executor, folder = settings.executor, settings.checkpoint
-    size = settings.shard or default_size(plan)
-    memory = budget.memory if executor is None else min(budget.memory, executor.memory)
-    batch = max(Budget(memory).batch_bytes, least_batch_bytes(subjects, plan))
-    # A total, the shard added to it, and the result; with workers, copies that are sent, too.
-    copies = 3 if executor is None else 6
-    fits = copies * statistics_bytes(subjects, plan) + 2 * batch + WORK <= memory
-    if folder is None:
-        task, shards = ShardTask(plan, None, memory), cut(subjects, size)
-        if executor is not None and not fits:
-            return RemoteShards(executor, shards, task, budget, report)
-        return _run_shards(executor, shards, task, report)
-    store = Checkpoint(Path(folder).absolute(), plan)
-    with store.opened():
-        shards = store.shards(subjects, size)
-        total = _run_shards(executor, shards, ShardTask(plan, store, memory, fits), report)
-        if fits:
-            return total
-        kept = [load_statistics(store.path(shard), mapped=True) for shard in shards]
-        return Combination([MappedStatistics(one) for one in kept if one.groups] or [total])
-
-
-def _run_shards(
-    executor: Executor | None, shards: Sequence[Shard], task: ShardTask, report: Report
-) -> Statistics:
-    parts = (
-        (run_shard(shard, task) for shard in shards)
-        if executor is None
-        else executor.map(run_shard, shards, task)
-    )
-    return total_of(report.progress(parts, len(shards), "accumulating shards"), task.plan, report)
+def _default_size(plan: Plan) -> int:
+    """Return how many subjects a shard should have: their images outweigh its statistics."""
+    layout, channels = plan.layout, plan.format.channels
+    statistics = 4 * layout.planes(plan.expressions) * layout.channels(channels)  # bytes a pixel
+    images = channels * (1 + plan.expressions)
+    return max(LEAST, -(-statistics // images))

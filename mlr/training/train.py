@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,29 @@ from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError, OptionError
 from mlr.io.files import check_free, is_here, located
+from mlr.io.images import Format
 from mlr.io.model_file import save_model
 from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
 from mlr.io.statistics_file import load_statistics, save_statistics
 from mlr.recipes.best import style_note
-from mlr.recipes.fit import DEFAULT, Recipe, fit
+from mlr.recipes.fit import DEFAULT, fit
 from mlr.recipes.fit import recipe as named_recipe
+from mlr.training.accumulate import Plan
 from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
-from mlr.training.decode import common_format
-from mlr.training.register import make_templates
+from mlr.training.decode import common_format, make_templates
 from mlr.training.settings import RunSettings
-from mlr.training.sources import combined, of_file, of_folder
+from mlr.training.sources import Check, combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
-from mlr.utils.progress import Report, Silent
+from mlr.utils.memory import memory_limit
+from mlr.utils.progress import Report
 from mlr.utils.threads import limited
 
 Paths = str | Path | Iterable[str | Path]
+
+_is_statistics_file = methodcaller("is_file")  # other data are folders
 
 
 def train(
@@ -67,11 +72,11 @@ def train(
     output : path, optional
         ``.npz`` file to write the model to.
     recipe : str, optional
-        "best", which is the default and registers faces first, or "paper". Statistics files know
-        which of them they are for.
+        "best", the default, which registers faces first, or "paper". Statistics files know which of
+        them they are for.
     receptive_field : ReceptiveField, int or str, optional
         The taps: the odd side of a square window, a preset's name, or a field. By default those of
-        the statistics files, or the recipe's if there are none.
+        the statistics files, or the recipe's.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
     blur : float, optional
@@ -79,13 +84,10 @@ def train(
     like : path, optional
         Statistics file with the templates to register the pairs to; by default those of the first
         statistics file in ``data``, or new ones.
-    source : str, optional
-        Folder of the source images, by default "neutral".
-    target : sequence of str
-        Target expressions; none means all.
+    source, target : str and sequence of str, optional
+        Source expression, by default "neutral", and target expressions, by default all.
     checkpoint : path, optional
-        Folder to keep finished shards of the pairs in, see `mlr.training.checkpoint`: a run that
-        was killed goes on from there.
+        Folder to keep finished shards in: a run that was killed continues from there.
     shard : int, optional
         Most subjects in a shard.
     executor : Executor, optional
@@ -104,8 +106,8 @@ def train(
     Returns
     -------
     Model
-        The same bits for any number of threads, any order of the files, any split of the pairs and
-        any amount of memory. Large weights may be mapped to a temporary file.
+        The same bits for any threads, order of the files, split of the pairs and memory. Large
+        weights may be mapped to a temporary file.
 
     Raises
     ------
@@ -120,17 +122,15 @@ def train(
     """
     options = {"receptive_field": receptive_field, "penalty": penalty, "blur": blur}
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
-    run = _Run.of(data, remove, recipe, options, output, settings, report)
-    wanted = _Wanted(source, target, like)
-    if output is not None:
-        check_free(Path(output), force=force)
+    run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
-        found = run.row_source(wanted, lambda source: run.budget.bands(run.recipe, source))
-        bands = run.budget.bands(run.recipe, found)
+        found = run.row_source(
+            source, target, like, lambda source: run.budget.bands(run.recipe, source)
+        )
         model = fit(
             run.recipe,
             found,
-            bands,
+            run.budget.bands(run.recipe, found),
             run.budget.zeros,
             lambda bands: run.report.progress(run.budget.track(bands), len(bands), "solving"),
         )
@@ -162,47 +162,37 @@ def statistics(
 ) -> Statistics:
     """Accumulate the statistics of image pairs: all that training needs to know of them.
 
+    The other parameters are those of `train`.
+
     Parameters
     ----------
     data : path or several
-        Folders of pairs (see `find_pairs`) and statistics files, here or at an address of fsspec,
+        Folders of pairs (see `mlr.io.pairs`) and statistics files, here or at an address of fsspec,
         such as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
-        different pairs even if they have the same name; a pair given twice counts twice.
+        different pairs even if they have the same name; a pair given twice counts twice. Of a
+        statistics file only the taps and expressions that are asked for are used.
     output : path, optional
         ``.npz`` file to write the statistics to.
     remove : path or several
         Folders and statistics files of pairs in ``data`` to take out again: the result has the very
         bits of statistics that never contained them.
-    recipe, receptive_field, like, source, target, checkpoint, shard, executor, memory, threads,
-    report
-        As for `train`. Of a statistics file with more taps and expressions only those asked for are
-        used.
-    force : bool
-        Overwrite ``output`` if it exists.
 
     Raises
     ------
     DataError
         If there is no usable pair, the data do not fit together, or not all of ``remove`` can be
         taken out.
-    ModelError
-        If a statistics file cannot be read.
-    OutputExistsError
-        If ``output`` exists and ``force`` is false.
-    MlrError
-        If an option is out of range or the statistics cannot be written.
+    ModelError, OutputExistsError, MlrError
+        As for `train`.
     """
-    options = {"receptive_field": receptive_field}
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
-    run = _Run.of(data, remove, recipe, options, output, settings, report)
-    wanted = _Wanted(source, target, like)
-    if output is not None:
-        check_free(Path(output), force=force)
+    options = {"receptive_field": receptive_field}
+    run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
-        found = load_all(run.row_source(wanted), run.budget)
+        found = load_all(run.row_source(source, target, like), run.budget)
     if output is not None:
         save_statistics(found, output, force=force)
-        if run.recipe.registers and like is None and all(path in run.folders for path in run.added):
+        if run.recipe.registers and like is None and not any(map(_is_statistics_file, run.added)):
             run.report.note(
                 "the pairs were registered to templates of their own; for more that add up to "
                 f"these: mlr statistics --like {output}"
@@ -210,90 +200,67 @@ def statistics(
     return found
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """Which statistics are wanted; as for `train`."""
-
-    source: str | None
-    target: Sequence[str]
-    like: str | Path | None
-
-
-@dataclass(frozen=True)
 class _Run:
     """A run of training: its data, recipe and limits."""
 
-    added: list[Path]
-    removed: list[Path]
-    recipe: Recipe
-    settings: RunSettings
-    budget: Budget
-    report: Report
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         data: Paths,
         remove: Paths,
         recipe: str | None,
         options: dict[str, Any],
-        output: str | Path | None,
         settings: RunSettings,
         report: Report | None,
-    ) -> _Run:
-        added, removed = _paths(data), _paths(remove)
-        if not added:
+        output: str | Path | None,
+        force: bool,
+    ) -> None:
+        self.added, self.removed = _paths(data), _paths(remove)
+        if not self.added:
             raise DataError("no training data given")
-        made = named_recipe(recipe or _recipe_of([*added, *removed]), options)
-        budget = Budget.of(settings.memory, output)
-        return cls(added, removed, made, settings, budget, report or Report())
-
-    @property
-    def folders(self) -> set[Path]:
-        """Data that are not statistics files."""
-        return {path for path in (*self.added, *self.removed) if not path.is_file()}
+        self.recipe = named_recipe(recipe or _recipe_of([*self.added, *self.removed]), options)
+        self.settings, self.report = settings, report or Report()
+        folder = None if output is None else Path(output).parent  # of temporary files
+        self.budget = Budget(memory_limit(settings.memory), folder)
+        if output is not None:
+            check_free(Path(output), force=force)
 
     def row_source(
-        self, wanted: _Wanted, check: Callable[[RowSource], object] = lambda source: None
+        self,
+        source: str | None,
+        target: Sequence[str],
+        like: str | Path | None,
+        check: Check = lambda source: None,
     ) -> RowSource:
-        """Return the statistics that are wanted."""
-        if wanted.like is not None and not self.recipe.registers:
+        """Return the statistics that are wanted, as for `train`."""
+        if like is not None and not self.recipe.registers:
             raise OptionError("the recipe paper has no templates; --like is for the recipe best")
         remote = self.settings.executor is not None  # its workers may be in other folders
+        data = [*self.added, *self.removed]
         pairs = {
             path: find_pairs(
-                path.absolute() if remote else path,
-                source=wanted.source or "neutral",
-                target=wanted.target,
+                path.absolute() if remote else path, source=source or "neutral", target=target
             )
-            for path in self.folders
+            for path in dict.fromkeys(data)
+            if not path.is_file()
         }
-        templates = self._templates(pairs, wanted) if self.recipe.registers and pairs else None
-        # Statistics files first: they are quick to refuse, and tell the taps unless they are given.
-        first, *rest = sorted(self.added, key=pairs.__contains__)
-        alone = len(self.added) + len(self.removed) == 1
-        share = Budget(
-            self.budget.memory // (len(self.added) + len(self.removed)), self.budget.folder
-        )
+        usable = cache(lambda path: self._usable(pairs[path]))
+        templates = self._templates(like, usable) if self.recipe.registers and pairs else None
+        share = Budget(self.budget.memory // len(data), self.budget.folder)
 
         def term(path: Path, layout: Layout | None) -> RowSource:
             if path not in pairs:
-                return of_file(
-                    path,
-                    wanted.target,
-                    wanted.source,
-                    self.recipe.layout_within if layout is None else lambda found: layout,
-                    share,
+                within = self.recipe.layout_within if layout is None else lambda found: layout
+                return of_file(path, target, source, within, share)
+            found, (subjects, image_format) = pairs[path], usable(path)
+            if templates is not None and templates.geometry.size != image_format.size:
+                size = "{1}x{0} px".format(*templates.geometry.size)
+                raise DataError(
+                    f"images of {image_format}, but the templates are for {size}; resize them"
                 )
-            return of_folder(
-                pairs[path],
-                layout or self.recipe.layout(),
-                templates,
-                share,
-                self.report,
-                self.settings,
-                check if alone else lambda source: None,
-            )
+            layout = layout or self.recipe.layout()
+            plan = Plan(found.source, image_format, layout, len(found.expressions), templates)
+            first_check = check if len(data) == 1 else lambda source: None
+            return of_folder(subjects, plan, share, self.report, self.settings, first_check)
 
         def fitting(path: Path, layout: Layout | None) -> RowSource:
             found = term(path, layout)
@@ -303,15 +270,16 @@ class _Run:
                 raise DataError(f"{first} and {path}: {error}") from error
             return found
 
+        # Statistics files first: they are quick to refuse, and tell the taps unless they are given.
+        first, *rest = sorted(self.added, key=pairs.__contains__)
         added = [term(first, None)]
         head = added[0].head
         added += [fitting(path, head.layout if path in pairs else None) for path in rest]
         removed = []
         for path in self.removed:
-            failures = len(self.report.failures)
+            known = len(self.report.failures) + (len(pairs[path].problems) if path in pairs else 0)
             removed.append((str(path), fitting(path, head.layout)))
-            known = len(pairs[path].problems) if path in pairs else 0
-            if len(self.report.failures) > failures + known:
+            if len(self.report.failures) > known:
                 raise DataError(
                     f"{path}: some of its images cannot be read, see above, so their pairs cannot "
                     "be taken out; mend or delete the files"
@@ -321,14 +289,22 @@ class _Run:
             raise DataError("all pairs are taken out, nothing is left to learn from")
         return result
 
-    def _templates(self, pairs: dict[Path, PairList], wanted: _Wanted) -> Templates | None:
-        """Return the templates to register pairs to, or None if no image can be read.
+    def _usable(self, pairs: PairList) -> tuple[list[Subject], Format]:
+        """Return the subjects whose images fit each other, and name other files."""
+        for note in pairs.notes:
+            self.report.note(note)
+        for problem in pairs.problems:
+            self.report.fail(problem.path, problem.cause)
+        return common_format(pairs, self.report)
+
+    def _templates(
+        self, like: str | Path | None, usable: Callable[[Path], tuple[list[Subject], Format]]
+    ) -> Templates | None:
+        """Return the templates to register pairs to, or None if no image can be decoded.
 
         They are those of a statistics file, or of a checkpoint, or else made of the pairs to add.
         """
-        files = [path for path in self.added if path not in pairs]
-        if wanted.like is not None:
-            files = [located(wanted.like)]
+        files = list(filter(_is_statistics_file, self.added)) if like is None else [located(like)]
         if files:
             found = load_statistics(files[0], mapped=is_here(files[0])).templates
             if found is None:
@@ -337,31 +313,26 @@ class _Run:
         store = self.settings.checkpoint
         if store is not None and (kept := kept_templates(Path(store))) is not None:
             return kept
-        subjects: list[Subject] = []
-        formats = []
-        for path in self.added:
-            with suppress(DataError):  # raised, and its files named, when they are accumulated
-                usable, image_format = common_format(pairs[path], Silent())
-                subjects += usable
-                formats.append(image_format)
-        if len({(one.height, one.width) for one in formats}) > 1:
-            sizes = " and ".join(sorted({str(one) for one in formats}))
+        folders = [usable(path) for path in self.added]
+        formats = [image_format for _, image_format in folders]
+        if len({each.size for each in formats}) > 1:
+            sizes = " and ".join(sorted({str(each) for each in formats}))
             raise DataError(f"images of {sizes} do not go together; resize them")
-        with suppress(DataError):
-            if subjects:
-                widest = max(formats, key=lambda one: one.channels)
-                return make_templates(subjects, widest, self.report)
+        subjects = [subject for found, _ in folders for subject in found]
+        with suppress(DataError):  # raised, and the files named, when they are accumulated
+            widest = max(formats, key=lambda each: each.channels)
+            return make_templates(subjects, widest, self.report)
         return None
 
 
 def _recipe_of(paths: Sequence[Path]) -> str:
     """Return the recipe that the first statistics file is for, or the default."""
-    for path in paths:
-        if path.is_file():
-            return "best" if meta_of(path, "statistics").get("pooled") else "paper"
-    return DEFAULT
+    file = next(filter(_is_statistics_file, paths), None)
+    if file is None:
+        return DEFAULT
+    return "best" if meta_of(file, "statistics").get("pooled") else "paper"
 
 
 def _paths(data: Paths) -> list[Path]:
-    """Return paths, and addresses as those of fsspec."""
+    """Return data as paths, which may be those of fsspec."""
     return [located(path) for path in ([data] if isinstance(data, str | Path) else data)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, suppress
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,31 +16,21 @@ from mlr.io.files import lock
 from mlr.kernels import jit
 from mlr.recipes.best import Best
 from mlr.recipes.fit import fit
-from mlr.training.register import framed_statistics
+from mlr.training.decode import framed_statistics
 from mlr.utils.progress import Report
 
 LOCK = "mlr-compiling.lock"
 SECONDS = "twenty"
-_announcing: list[Report] = []  # of the enclosing blocks
 
 
-@contextmanager
-def announced(report: Report) -> Iterator[None]:
+def announced(report: Report) -> AbstractContextManager[None]:
     """Show a note, once, if kernels are compiled in the block."""
-    if any(other is report for other in _announcing):
-        yield
-        return
 
     def announce() -> None:
         how_often = "this once" if jit.cache_folder() else "without a folder to keep them in"
         report.note(f"compiling the kernels, {how_often}: about {SECONDS} seconds")
 
-    _announcing.append(report)
-    try:
-        with jit.announced(announce):
-            yield
-    finally:
-        _announcing.pop()
+    return jit.announced(announce)
 
 
 def warm_up(report: Report | None = None) -> dict[str, Any]:
@@ -66,18 +56,15 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
 def compile_alone() -> None:
     """Compile all kernels, one process at a time; a locked file records the version compiled."""
     with ExitStack() as stack:
-        folder, file = jit.cache_folder(), None
-        if folder is not None:
+        file: IO[bytes] = io.BytesIO()  # if there is no folder
+        if (folder := jit.cache_folder()) is not None:
             with suppress(OSError):  # a folder that is read-only, or gone
                 folder.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context((folder / LOCK).open("a+b"))
                 lock(file, wait=True)
         version = jit.version().encode()
-        if file is not None:
-            file.seek(0)
-            if file.read() == version:
-                return
-        warm_up()
-        if file is not None:
+        file.seek(0)
+        if file.read() != version:
+            warm_up()
             file.truncate(0)
             file.write(version)

@@ -1,11 +1,11 @@
-"""Executors: where the work on many files runs, in threads here or in other processes."""
+"""Executors run a function on many items, in other processes or in threads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from mlr.utils.threads import current_threads, ordered_map
+from mlr.utils.threads import ordered_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,10 +14,6 @@ Shared = TypeVar("Shared")
 
 class Executor(Protocol):
     """Runs functions in other processes that see the same files, such as `mlr.cluster.Cluster`."""
-
-    @property
-    def workers(self) -> int:
-        """Number of processes."""
 
     @property
     def memory(self) -> int:
@@ -30,19 +26,10 @@ class Executor(Protocol):
         shared: Shared,
         batch: int = 1,
     ) -> Iterator[Result]:
-        """Yield ``function(item, shared)`` for all items, in order.
+        """Yield ``function(item, shared)`` in order; a task has at most ``batch`` items.
 
-        Parameters
-        ----------
-        function, items, shared
-            Anything that can be pickled; ``shared`` is sent once.
-        batch : int
-            Most items of a task.
-
-        Raises
-        ------
-        MlrError
-            If the function raises it, or the processes are lost.
+        All arguments can be pickled, and ``shared`` is sent once. `MlrError` is raised if the
+        function raises it, or the processes are lost.
         """
 
 
@@ -56,4 +43,4 @@ def map_items(
     """Yield ``function(item, shared)`` in order, run by an executor or by threads here."""
     if executor is not None:
         return executor.map(function, items, shared, batch)
-    return ordered_map(lambda item: function(item, shared), items, current_threads())
+    return ordered_map(lambda item: function(item, shared), items)

@@ -1,13 +1,21 @@
-"""The memory that a run may use."""
+"""The memory that a run may use, and arrays in temporary files."""
 
 from __future__ import annotations
 
+import errno
+import math
+import mmap
 import os
 import re
+import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
-from mlr.errors import OptionError
+import numpy as np
+import numpy.typing as npt
+
+from mlr.errors import MlrError, OptionError
 
 SHARE = 0.5  # of the available memory, the default limit
 UNKNOWN = 2 << 30  # bytes available where the system does not say
@@ -15,9 +23,8 @@ UNKNOWN = 2 << 30  # bytes available where the system does not say
 LARGE = 4 << 20  # bytes of an array whose memory is returned when it is freed
 _MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?\s*", re.IGNORECASE)
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_limit(amount: int | float | str | None) -> int:
@@ -28,8 +35,8 @@ def memory_limit(amount: int | float | str | None) -> int:
         found = _AMOUNT.fullmatch(amount)
         if found is None:
             raise OptionError(f"memory {amount!r}: expected bytes, or an amount such as 2GB")
-        unit = (found[2] or "").lower()
-        amount = float(found[1]) * (_UNITS | _BINARY)[unit]
+        power = " kmgt".index((found[2] or " ").lower())
+        amount = float(found[1]) * (1024.0 if found[3] else 1000.0) ** power
     if not 0 < amount < 1 << 60:
         raise OptionError(f"the memory must be a positive number of bytes, not {amount}")
     return int(amount)
@@ -65,13 +72,14 @@ def trim_memory() -> None:
 
 def available() -> int:
     """Return the bytes that this process can use without swapping, as far as is known."""
-    amounts = [_system(), *_groups(), _limit()]
-    return min((amount for amount in amounts if amount is not None), default=UNKNOWN)
+    group = _left_in_group("memory.max", "memory.current")
+    older = _left_in_group("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+    return min(filter(None, [_system(), group, older, _left_of_addresses()]), default=UNKNOWN)
 
 
 def _system() -> int | None:
     """Return the memory that the system calls available, or all of it."""
-    with suppress(OSError, ValueError, IndexError):
+    with suppress(OSError, ValueError, IndexError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
     with suppress(OSError, ValueError, AttributeError):
@@ -79,20 +87,14 @@ def _system() -> int | None:
     return None
 
 
-def _groups() -> list[int]:
-    """Return the memory left in each control group."""
-    left = []
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        folder = Path("/sys/fs/cgroup")
-        with suppress(OSError, ValueError):
-            left.append(int((folder / limit).read_text()) - int((folder / used).read_text()))
-    return [amount for amount in left if amount > 0]
+def _left_in_group(limit: str, used: str) -> int | None:
+    with suppress(OSError, ValueError):
+        limit, used = ((_CONTROL_GROUPS / name).read_text() for name in (limit, used))
+        return max(0, int(limit) - int(used))
+    return None
 
 
-def _limit() -> int | None:
+def _left_of_addresses() -> int | None:
     """Return what is left of the limit on addresses, if there is one."""
     with suppress(ImportError, OSError, ValueError, IndexError):
         import resource
@@ -102,3 +104,60 @@ def _limit() -> int | None:
             taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             return max(1, most - taken)
     return None
+
+
+def temporary_file(folder: Path | None) -> IO[bytes]:
+    """Open an unnamed file: it is gone when it is closed, or the program is killed."""
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder, prefix=".mlr-")
+    except OSError as error:
+        where = folder or Path(tempfile.gettempdir())
+        raise MlrError(
+            f"{where}: no temporary file can be made there: {error.strerror or error}"
+        ) from error
+
+
+def mapped_zeros(
+    shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None
+) -> npt.NDArray[Any]:
+    """Return zeros in a temporary file."""
+    dtype = np.dtype(dtype)
+    size = max(1, math.prod(shape) * dtype.itemsize)
+    with temporary_file(folder) as file:
+        try:
+            file.truncate(size)
+            _reserve(file, size)
+            memory = mmap.mmap(file.fileno(), size)
+        except OSError as error:
+            raise no_room(folder, size, error) from error
+    return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Reserve the bytes now: a full disk would kill the program later, when a page is written."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not in this file system
+                raise
+
+
+def no_room(folder: Path | None, size: int, error: OSError) -> MlrError:
+    """Return the error for a temporary file that does not fit."""
+    where = folder or Path(tempfile.gettempdir())
+    return MlrError(
+        f"{where}: no room for a temporary file of {size >> 20} MiB: {error.strerror or error}; "
+        "give more --memory, or set TMPDIR"
+    )
+
+
+def release(array: npt.NDArray[Any]) -> None:
+    """Free the memory of an array in a file; its numbers stay in the file."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)

@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, fields
+from dataclasses import field, fields
 from typing import Any, NamedTuple
 
 from mlr.errors import OptionError
 
 
 class Option(NamedTuple):
-    """What is known of an option.
-
-    Attributes
-    ----------
-    help : str
-        A sentence for users.
-    type : type
-        Of its value on the command line.
-    metavar : str, optional
-        Stands for the value in the help.
-    least, most : int, optional
-        Range of the value.
-    default : str, optional
-        Default value in words, where it is None.
-    """
+    """What is known of an option."""
 
     help: str
-    type: type = str
+    type: type = str  # of its value on the command line
     metavar: str | None = None
     least: int | None = None
     most: int | None = None
-    default: str | None = None
+    default: str | None = None  # in words, where the value is None
 
 
-def option(help: str, **known: Any) -> dict[str, Option]:
-    """Return the metadata of a dataclass field that is an option; takes what `Option` does."""
-    return {"option": Option(help, **known)}
+def option(value: Any, help: str, **known: Any) -> Any:
+    """Return a dataclass field that is an option, with its default value and `Option` fields."""
+    return field(default=value, metadata={"option": Option(help, **known)})
 
 
 def options_of(settings: type) -> dict[str, tuple[Option, Any]]:
     """Return the options of a dataclass by name, with their defaults."""
-    known: list[Field[Any]] = [f for f in fields(settings) if "option" in f.metadata]
-    return {f.name: (f.metadata["option"], f.default) for f in known}
+    known = [each for each in fields(settings) if "option" in each.metadata]
+    return {each.name: (each.metadata["option"], each.default) for each in known}
 
 
 def check_options(settings: Any) -> None:
-    """Raise unless all options of an instance are in their range."""
+    """Raise `OptionError` unless all options of an instance are in their range."""
     for name, (known, _) in options_of(type(settings)).items():
         value, words = getattr(settings, name), name.replace("_", " ")
         if value is None or known.least is None:

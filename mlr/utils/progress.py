@@ -1,4 +1,4 @@
-"""Progress of work on many files: what succeeded, was skipped and failed."""
+"""Progress of processing many files: which succeeded, were skipped and failed."""
 
 from __future__ import annotations
 
@@ -23,21 +23,11 @@ _BAR = (
 
 @dataclass
 class Report:
-    """Collects the outcome of work on many files; by default each failure is a Python warning.
+    """Collects the outcome for many files; by default each failure is a Python warning."""
 
-    Attributes
-    ----------
-    done : int
-        Number of files or pairs that succeeded.
-    failures : list of (Path, str)
-        Files that failed, and the cause in one line.
-    skipped : int
-        Number of existing outputs that were skipped.
-    """
-
-    done: int = 0
-    failures: list[tuple[Path, str]] = field(default_factory=list)
-    skipped: int = 0
+    done: int = 0  # files or pairs that succeeded
+    failures: list[tuple[Path, str]] = field(default_factory=list)  # with the cause in one line
+    skipped: int = 0  # existing outputs
     _reasons: Counter[str] = field(default_factory=Counter)
 
     def fail(self, path: Path, cause: str, output: Path | None = None) -> None:
@@ -63,7 +53,7 @@ class Report:
         """Show a note; does nothing by default."""
 
     def note_losses(self, losses: Iterable[str]) -> None:
-        """Show what was not decoded of images: `mlr.io.images.Image.loss` of each."""
+        """Show how many images have each loss, see `mlr.io.images.Header`."""
         for loss, images in Counter(filter(None, losses)).items():
             self.note(f"note: {counted(images, 'image holds', 'images hold')} {loss}")
 
@@ -80,13 +70,7 @@ class Silent(Report):
 
 
 class ConsoleReport(Report):
-    """Shows progress, notes and failures on stderr.
-
-    Parameters
-    ----------
-    verbosity : int
-        0 shows failures, 1 progress and summaries too, 2 details too.
-    """
+    """Shows failures on stderr, with verbosity 1 progress and notes too, with 2 details too."""
 
     def __init__(self, verbosity: int = 1) -> None:
         super().__init__()
@@ -108,17 +92,13 @@ class ConsoleReport(Report):
             return
         from tqdm import tqdm
 
-        bar = {"desc": what, "bar_format": _BAR, "unit": "", "leave": False, "file": sys.stderr}
-        yield from tqdm(items, total=total, **bar)
+        bar = {"bar_format": _BAR, "unit": "", "leave": False, "file": sys.stderr}
+        yield from tqdm(items, what, total, **bar)
 
     @staticmethod
     def _write(line: str) -> None:
-        if "tqdm" not in sys.modules:  # no bar
-            print(printable(line), file=sys.stderr)
-            return
-        from tqdm import tqdm
-
-        tqdm.write(printable(line), file=sys.stderr)
+        write = sys.modules["tqdm"].tqdm.write if "tqdm" in sys.modules else print  # above a bar
+        write(printable(line), file=sys.stderr)
 
 
 def printable(text: str) -> str:
@@ -134,7 +114,5 @@ def counted(count: int, one: str, many: str = "") -> str:
 def listed(value: object) -> str:
     """Return a value as text, with commas between the parts of a mapping or sequence."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+        value = [f"{key} {part}" for key, part in value.items()]
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Threads: how many there may be, and a bounded parallel map."""
+"""The number of threads, and a bounded parallel map."""
 
 from __future__ import annotations
 
