@@ -181,7 +181,8 @@ def test_one_signature_each():
     assert len(kernels) >= 10
     compiled = {kernel.py_func.__name__: len(kernel.signatures) for kernel in kernels}
     # functions that a kernel calls have no signature if the kernel came from the cache
-    assert max(compiled.values()) == 1, compiled
+    plain = {"_add_products_plain", "_sums_plain", "_pack_plain", "_dot", "_total"}  # two dtypes
+    assert all(n <= 1 + (name in plain) for name, n in compiled.items()), compiled
 
 
 @pytest.mark.parametrize(

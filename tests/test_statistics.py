@@ -11,7 +11,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.core import accumulate
 from mlr.core.accumulate import Accumulator, PairDigests, statistics_of_arrays
 from mlr.core.layout import Layout
 from mlr.core.planes import NARROW_SAMPLES
@@ -104,7 +103,7 @@ def test_threads_and_shards_change_no_bit(dtype, tmp_path):
     assert saved(shards[2] + (shards[0] + shards[1]), tmp_path / "b.npz") == whole
 
 
-def test_more_samples_than_32_bits_hold_are_summed_up_in_64():
+def test_more_samples_than_32_bits_hold_are_accumulated_in_64():
     count = NARROW_SAMPLES + 7
     X = np.full((count, 1, 2, 1), 255, np.uint8)
     result = Accumulator(FIELD, (1, 1, 2), ["happy"], np.uint8, count)
@@ -118,11 +117,11 @@ def test_more_samples_than_32_bits_hold_are_summed_up_in_64():
     assert result.statistics().targets["happy"].digest == 15
 
 
-def test_large_images_are_summed_up_in_small_batches(monkeypatch):
+def test_large_images_are_accumulated_in_small_batches():
     X, targets = pairs(2, 40)
-    expected = statistics(X, targets)
-    monkeypatch.setattr(accumulate, "BATCH_BYTES", 1)
-    got = statistics(X, targets)
+    small = Accumulator(FIELD, (1, 5, 6), ["happy"], np.uint8, len(X), batch_bytes=1)
+    small.add(X, targets)
+    got, expected = small.statistics(), statistics(X, targets)
     assert np.array_equal(got.sources["happy"].lags, expected.sources["happy"].lags)
 
 

@@ -55,7 +55,7 @@ def trained(run, tmp_path, *arguments, like=None):
 
 
 def test_removed_subject_leaves_no_trace(shards, tmp_path):
-    """In processes of their own, as a user has them."""
+    """In separate processes, as a user runs them."""
     data, model, never = (tmp_path / f"{name}.npz" for name in ("data", "model", "never"))
     for command in (
         ["statistics", shards / "all", "-o", data],
@@ -95,12 +95,12 @@ def test_statistics_file_forgets_too(run, shards, sums, tmp_path):
     ],
 )
 def test_any_split_gives_the_same_model_file(run, shards, sums, tmp_path, data):
-    places = [
+    data = [
         word if word[0] == "-" else (sums if word.endswith(".npz") else shards) / word
         for word in data
     ]
     like = sums / "all.npz"
-    assert trained(run, tmp_path, *places, like=like) == trained(run, tmp_path, shards / "all")
+    assert trained(run, tmp_path, *data, like=like) == trained(run, tmp_path, shards / "all")
 
 
 def test_same_from_python(shards, sums, tmp_path):

@@ -150,8 +150,11 @@ def test_every_kernel_is_warmed_up():
     found = json.loads(subprocess.run(alone, check=True, stdout=subprocess.PIPE).stdout)
     assert len(found) >= 7
     if jit.PLAIN_KERNELS:
-        del found["_add_products_uint8"]  # another takes its place
-    assert found.pop("_blur_planes") == 2  # float32 and float64
+        for name in ("_add_products_uint8", "_sums_uint8", "_pack_blocks"):
+            assert found.pop(name) == 0  # the plain ones take their places
+        assert found.pop("_sums_plain") == 2
+    for name in ("_blur_planes", "_add_products_plain", "_pack_plain"):
+        assert found.pop(name) == 2  # each for two dtypes
     assert set(found.values()) == {1}, found
 
 

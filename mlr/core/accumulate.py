@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,31 +40,28 @@ _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
 @dataclass(frozen=True)
 class PairDigests:
-    """Digests of some pairs, as sums of their images' digests modulo 2^256.
+    """Sums of the digests of some pairs, which count modulo 2^256."""
 
-    Attributes
-    ----------
-    source : int
-        Sum over the source images.
-    targets : mapping of str to int
-        For each expression, the sum of `pair_digest` over the pairs.
-    """
-
-    source: int = 0
-    targets: Mapping[str, int] = field(default_factory=dict)
+    source: int = 0  #: over the source images
+    targets: Mapping[str, int] = field(default_factory=dict)  #: over `pair_digest`, by expression
 
     def __add__(self, other: PairDigests) -> PairDigests:
-        names = {*self.targets, *other.targets}
-        return PairDigests(
-            (self.source + other.source) % DIGEST_MODULUS,
-            {
-                name: (self.targets.get(name, 0) + other.targets.get(name, 0)) % DIGEST_MODULUS
-                for name in names
-            },
-        )
+        ours, theirs = self.targets, other.targets
+        sums = {name: ours.get(name, 0) + theirs.get(name, 0) for name in {*ours, *theirs}}
+        return PairDigests(self.source + other.source, sums)
 
 
 NO_DIGESTS = PairDigests()
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Weights of a framed pair in `StyleSums`, in units of 1/256."""
+
+    light: int
+    style: int
+    teeth: int
+    shape: npt.NDArray[np.int32]  #: (2, half height, half width), in units of 1/64 pixel
 
 
 class Accumulator:
@@ -102,19 +100,17 @@ class Accumulator:
         self.expressions = tuple(sorted(expressions))
         self.dtype = np.dtype(dtype)
         sample_dtype = np.dtype(np.uint8 if self.dtype == np.uint8 else np.float64)
-        _, height, width = shape
-        channels = layout.channels(shape[0])
+        channels, (_, height, width) = layout.channels(shape[0]), shape
         self._each = shape[0] // channels  # samples of a subject
         self._expected = subjects * self._each  # samples to come
         bytes_each = sample_dtype.itemsize * channels * height * width * (1 + len(expressions))
         self._most = batch_size(self._expected, bytes_each, batch_bytes)
         self._memory = at_line(math.prod(self._samples_shape(self._most)), sample_dtype)
         self._open()
-        self._planes: _Planes | None = None  # what was accumulated since the last `statistics`
-        self._count = 0
-        self._digests = PairDigests()
+        self._group: Group | None = None  # without counts, digests and styles
+        self._styles: StyleSums | None = None  # only with templates
         self._earlier = Statistics(layout, DATA_RANGE[self.dtype.name], shape, templates=templates)
-        self._styles = None if templates is None else _Styles(shape, templates, self.dtype)
+        self._reset()
 
     def add(
         self,
@@ -138,37 +134,47 @@ class Accumulator:
         """
         if self._styles is not None:
             (name,) = self.expressions
-            self._styles.add(sources, targets[name], weights)
-        most = NARROW_SAMPLES // self._each if self.dtype == np.uint8 else len(sources)
-        for first in range(0, len(sources), max(most, 1)):
+            self._styles = _with_pairs(self._styles, sources, targets[name], weights)
+        most = NARROW_SAMPLES // self._each if self.dtype == np.uint8 else sys.maxsize
+        for first in range(0, len(sources), most):
             part = slice(first, first + most)
-            if self._count + len(sources[part]) > most and self.dtype == np.uint8:
-                self._earlier = self.statistics()
+            if self._count + len(sources[part]) > most:
+                self.statistics()
             self._add(sources[part], {name: targets[name][part] for name in self.expressions})
         self._digests += digests
 
     def statistics(self) -> Statistics:
         """Return the statistics of all that was added."""
         self._flush()
-        if self._planes is None:
-            return self._earlier
-        planes, self._planes = self._planes, None
-        source = SourceSums(self._count, planes.lags, planes.source_sums, self._digests.source)
-        targets = {
-            name: TargetSums(
-                cross=planes.cross[name],
-                sums=planes.target_sums[name],
-                squares=planes.squares[name][:, 0],
-                wide=self._count if self.dtype == np.uint16 else 0,
-                digest=self._digests.targets.get(name, 0),
-                styles=None if self._styles is None else self._styles.taken(),
+        if self._group is not None:
+            digests, group = self._digests, self._group
+            source = replace(
+                group.source, count=self._count, digest=digests.source % DIGEST_MODULUS
             )
-            for name in self.expressions
-        }
-        added = replace(self._earlier, groups=(Group(source, targets),))
-        self._count, self._digests = 0, PairDigests()
-        self._earlier = self._earlier + added
+            targets = {
+                name: replace(
+                    target,
+                    wide=self._count if self.dtype == np.uint16 else 0,
+                    digest=digests.targets.get(name, 0) % DIGEST_MODULUS,
+                    styles=self._styles,
+                )
+                for name, target in group.targets.items()
+            }
+            self._earlier += replace(self._earlier, groups=(Group(source, targets),))
+            self._reset()
         return self._earlier
+
+    def _reset(self) -> None:
+        """Forget what was accumulated since the last `statistics`."""
+        self._group = None
+        self._count, self._digests = 0, NO_DIGESTS
+        templates = self._earlier.templates
+        if templates is not None:
+            self._styles = StyleSums(
+                np.zeros((4, *self.shape), np.float64 if self.dtype.kind == "f" else np.int64),
+                np.zeros((2, *templates.geometry.fields), np.int64),
+                (0,) * NUMBERS,
+            )
 
     def _add(self, sources: Pixels, targets: Mapping[str, Pixels]) -> None:
         """Add subjects whose sums do not overflow."""
@@ -216,117 +222,69 @@ class Accumulator:
             return
         for buffer in self._buffers.values():
             clear_from(buffer, self._filled)
-        if self._planes is None:
-            self._planes = _Planes.zeros(self.layout, self.shape, self.expressions, self.dtype)
-        planes, source = self._planes, self._buffers[None]
+        if self._group is None:
+            self._group = self._zeros()
+        sums, source = self._group.source, self._buffers[None]
         totals = dict(zip(self._buffers, sums_of(list(self._buffers.values())), strict=True))
         width, taps = self.shape[2], self.layout.receptive_field.taps
-        planes.source_sums += totals[None][..., :width]
-        jobs = [(source, source, self.layout.lags, totals[None], planes.lags)]
-        for name in self.expressions:
+        sums.sums[:] += totals[None][..., :width]
+        terms = [(source, source, self.layout.lags, totals[None], sums.lags)]
+        for name, found in self._group.targets.items():
             target, own = self._buffers[name], totals[name]
-            planes.target_sums[name] += own[..., :width]
-            jobs.append((target, source, taps, totals[None], planes.cross[name]))
-            jobs.append((target, target, _NO_OFFSET, own, planes.squares[name]))
-        add_products(jobs)
+            found.sums[:] += own[..., :width]
+            terms.append((target, source, taps, totals[None], found.cross))
+            terms.append((target, target, _NO_OFFSET, own, found.squares[:, None]))
+        add_products(terms)
         self._open()
 
+    def _zeros(self) -> Group:
+        """Return an empty group, whose planes share one block of memory.
 
-@dataclass
-class _Planes:
-    """Planes being accumulated, as in `Statistics`; squares have one lag."""
-
-    lags: Pixels
-    source_sums: Pixels
-    cross: dict[str, Pixels]
-    target_sums: dict[str, Pixels]
-    squares: dict[str, Pixels]
-
-    @classmethod
-    def zeros(
-        cls,
-        layout: Layout,
-        shape: tuple[int, int, int],
-        expressions: Sequence[str],
-        dtype: np.dtype[Any],
-    ) -> _Planes:
-        """Return zero-initialised planes."""
-        channels, size = layout.channels(shape[0]), shape[1:]
-        lags, taps, each = len(layout.lags), len(layout.receptive_field), len(expressions)
-        middles = [(lags,), (), *[(taps,)] * each, *[()] * each, *[(1,)] * each]
-        planes = _together(
-            np.dtype(np.int32 if dtype == np.uint8 else np.float64),
-            [(channels, *middle, *size) for middle in middles],
-            zeros=True,
+        From 4 MiB on NumPy asks for huge pages: with an allocation for each array, half the time
+        for 200 grey pairs of 128 px went into page faults.
+        """
+        channels, size = self.layout.channels(self.shape[0]), self.shape[1:]
+        each = [len(self.layout.receptive_field), 1, 1]
+        counts = channels * np.array([len(self.layout.lags), 1, *each * len(self.expressions)])
+        dtype = np.int32 if self.dtype == np.uint8 else np.float64
+        memory = np.empty((counts.sum(), *size), dtype)
+        flat = memory.reshape(-1)
+        # In all threads: to touch memory for the first time takes longer than to sum up.
+        parallel_for(
+            lambda begin, end: flat[begin * PIECE : end * PIECE].fill(0), -(-flat.size // PIECE)
         )
-        named = [dict(zip(expressions, planes[2 + k * each :], strict=False)) for k in range(3)]
-        return cls(planes[0], planes[1], *named)
+        parts = np.split(memory, np.cumsum(counts)[:-1])
+        lags, sums, *others = (part.reshape(channels, -1, *size) for part in parts)
+        targets = {
+            name: TargetSums(cross, own[:, 0], squares[:, 0])
+            for name, cross, own, squares in zip(
+                self.expressions, others[::3], others[1::3], others[2::3], strict=True
+            )
+        }
+        return Group(SourceSums(0, lags, sums[:, 0]), targets)
+
+
+def _with_pairs(
+    sums: StyleSums, sources: Pixels, targets: Pixels, weights: Sequence[Weights]
+) -> StyleSums:
+    """Return sums with framed pairs (pairs, height, width, channels) added, planes in place."""
+    numbers = sums.numbers
+    for source, target, weight in zip(sources, targets, weights, strict=True):
+        light, teeth = weight.light, weight.teeth
+        for first, image in ((0, source), (2, target)):
+            planes = image.transpose(2, 0, 1).astype(sums.planes.dtype, order="C")
+            sums.planes[first] += light * planes
+            planes *= teeth
+            sums.planes[first + 1] += planes
+        sums.shape[:] += weight.style * weight.shape.astype(np.int64)
+        added = light, teeth, light**2, light * teeth, teeth**2
+        numbers = tuple(a + b for a, b in zip(numbers, added, strict=True))
+    return replace(sums, numbers=numbers)
 
 
 def pair_digest(source: bytes, target: bytes, expression: str) -> int:
-    """Return the digest of a pair, below 2^256.
-
-    Parameters
-    ----------
-    source, target : bytes
-        Digests of the two images.
-    expression : str
-        Name of the target's expression.
-    """
+    """Return the digest of a pair, below 2^256, from the digests of its two images."""
     return int.from_bytes(hashlib.sha256(source + target + expression.encode()).digest(), "big")
-
-
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """Weights of a framed pair in `StyleSums`.
-
-    Attributes
-    ----------
-    light, style, teeth : int
-        In units of 1/256.
-    shape : ndarray of int32, shape (2, half height, half width)
-        In units of 1/64 pixel.
-    """
-
-    light: int
-    style: int
-    teeth: int
-    shape: npt.NDArray[np.int32]
-
-
-class _Styles:
-    """Accumulates `StyleSums` of images (channels, height, width)."""
-
-    def __init__(
-        self, shape: tuple[int, int, int], templates: Templates, dtype: np.dtype[Any]
-    ) -> None:
-        self._planes_shape, self._fields = (4, *shape), (2, *templates.geometry.fields)
-        self._dtype = np.float64 if dtype.kind == "f" else np.int64
-        self._reset()
-
-    def _reset(self) -> None:
-        self._planes = np.zeros(self._planes_shape, self._dtype)
-        self._shape = np.zeros(self._fields, np.int64)
-        self._numbers = [0] * NUMBERS
-
-    def add(self, sources: Pixels, targets: Pixels, weights: Sequence[Weights]) -> None:
-        """Add framed pairs, (pairs, height, width, channels)."""
-        for source, target, weight in zip(sources, targets, weights, strict=True):
-            light, teeth = weight.light, weight.teeth
-            for first, image in ((0, source), (2, target)):
-                planes = image.transpose(2, 0, 1).astype(self._dtype, order="C")
-                self._planes[first] += light * planes
-                planes *= teeth
-                self._planes[first + 1] += planes
-            self._shape += weight.style * weight.shape.astype(np.int64)
-            added = light, teeth, light**2, light * teeth, teeth**2
-            self._numbers = [a + b for a, b in zip(self._numbers, added, strict=True)]
-
-    def taken(self) -> StyleSums:
-        """Return the sums and reset them."""
-        found = StyleSums(self._planes, self._shape, tuple(self._numbers))
-        self._reset()
-        return found
 
 
 def statistics_of_arrays(
@@ -362,36 +320,10 @@ def statistics_of_arrays(
     return accumulator.statistics()
 
 
-def _together(
-    dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]], zeros: bool = False
-) -> list[Pixels]:
-    """Return arrays of several shapes in one piece of memory, with anything in them or with zeros.
-
-    From 4 MiB on NumPy asks for huge pages: with an allocation for each array, half the time for
-    200 grey pairs of 128 px went into page faults.
-    """
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    memory = np.empty(ends[-1], dtype)
-    if zeros:  # in all threads: to touch memory for the first time takes longer than to sum up
-        parallel_for(
-            lambda begin, end: memory[begin * PIECE : end * PIECE].fill(0),
-            -(-memory.size // PIECE),
-        )
-    parts = np.split(memory, ends[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
 def batch_size(expected: int, bytes_each: int, batch_bytes: int = BATCH_BYTES) -> int:
     """Return the number of samples of a mini-batch that leaves none nearly empty.
 
-    Parameters
-    ----------
-    expected : int
-        Samples in all.
-    bytes_each : int
-        Bytes of one.
-    batch_bytes : int
-        As for `Accumulator`.
+    Of all the ``expected`` samples, one takes ``bytes_each``.
     """
     expected = max(expected, 1)
     most = min(BATCH, batch_bytes // bytes_each)

@@ -1,7 +1,8 @@
-"""Bands of rows: how an image is processed whose statistics do not fit in memory at once."""
+"""Bands of rows: how statistics are processed that do not fit in memory."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RowSource(Protocol):
-    """Whatever statistics can be had from some rows at a time; `Statistics` are one themselves."""
+    """Statistics that can be had some rows at a time, as `Statistics` themselves can."""
 
     @property
     def head(self) -> Statistics:
@@ -27,16 +28,9 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True)
 class Band:
-    """Rows of an image, with their halo.
+    """The rows first, ..., end - 1 of an image of some height, and of their crop.
 
-    Attributes
-    ----------
-    first, end : int
-        The rows first, ..., end - 1.
-    above, below : int
-        The rows of the crop, above, ..., below - 1: the band and its halo, inside the image.
-    height : int
-        Of the image.
+    The crop, the rows above, ..., below - 1, holds the band and its halo inside the image.
     """
 
     first: int
@@ -57,17 +51,7 @@ class Band:
 
 
 def bands(height: int, rows: int, halo: int = 0) -> list[Band]:
-    """Cut an image into bands of nearly equal height.
-
-    Parameters
-    ----------
-    height : int
-        Rows of the image.
-    rows : int
-        Rows of a band, at most.
-    halo : int
-        Rows above and below a band that it depends on.
-    """
+    """Cut an image into bands of nearly equal height, of at most ``rows`` rows and with a halo."""
     count = -(-height // rows)
     ends = [height * k // count for k in range(count + 1)]
     return [
@@ -79,17 +63,6 @@ def bands(height: int, rows: int, halo: int = 0) -> list[Band]:
 def rows_within(memory: float, height: int, cost: Callable[[int], float]) -> int:
     """Return the most rows, at most the height, whose cost in bytes fits; 0 if none do.
 
-    Parameters
-    ----------
-    memory : float
-        Bytes.
-    height : int
-        Rows of the image.
-    cost : function
-        Bytes for so many rows; it grows with them.
+    The cost grows with the rows.
     """
-    low, high = 0, height
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if cost(middle) <= memory else (low, middle - 1)
-    return low
+    return bisect_right(range(1, height + 1), memory, key=cost)

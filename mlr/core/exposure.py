@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from mlr.core.alignment import face_share
 from mlr.core.bands import Band
-from mlr.core.planes import Planes
 from mlr.core.statistics import Statistics
 from mlr.errors import ModelError
 
@@ -23,31 +22,16 @@ Float = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Exposure:
-    """Mean and standard deviation of the intensities of a face, for each channel.
+    """Mean and standard deviation of a face for each channel, weighted by `face_share`."""
 
-    Pixels count as much as `face_share` says.
-
-    Attributes
-    ----------
-    brightness : tuple of float
-        The means, in [0, 1].
-    contrast : tuple of float
-        The standard deviations; of several images, over all their pixels together.
-    """
-
-    brightness: tuple[float, ...]
-    contrast: tuple[float, ...]
+    brightness: tuple[float, ...]  #: the means, in [0, 1]
+    contrast: tuple[float, ...]  #: the standard deviations; of several images, over all pixels
 
     @classmethod
     def of_image(cls, image: npt.NDArray[Any], pooled: bool = False) -> Exposure:
-        """Return that of an aligned image.
+        """Return that of an aligned image (height, width, channels) in [0, 1].
 
-        Parameters
-        ----------
-        image : ndarray of float, shape (height, width, channels)
-            Intensities in [0, 1].
-        pooled : bool
-            Take the channels together as one.
+        Pooled channels count as one.
         """
         share = face_share(*image.shape[:2])[..., None].astype(np.float64)
         axes = (0, 1, 2) if pooled else (0, 1)
@@ -60,14 +44,8 @@ class Exposure:
     def of_rows(cls, rows: Sequence[Float], share: Float, statistics: Statistics) -> Exposure:
         """Return that of all source images together, of one channel if the channels are pooled.
 
-        Parameters
-        ----------
-        rows : sequence of ndarray
-            What `row_sums` returned for each band, from top to bottom.
-        share : ndarray of float64, shape (height, width)
-            `face_share` of the images.
-        statistics : Statistics
-            Of any rows.
+        Takes what `row_sums` returned for each band from top to bottom, `face_share` of the images,
+        and statistics of any rows.
         """
         sums = np.concatenate(rows, axis=-1)
         samples = share.sum(axis=1).sum() * statistics.samples_per_pair
@@ -80,13 +58,12 @@ class Exposure:
     def from_meta(cls, noted: Any, channels: int) -> Exposure:
         """Return what a model's metadata says of its training images.
 
-        Raises
-        ------
-        ModelError
-            If it is not an exposure of so many channels, or of one for all of them.
+        Raises a `ModelError` if it is not an exposure of so many channels, or of all as one.
         """
         try:
-            brightness, contrast = (tuple(map(float, noted[key])) for key in _KEYS)
+            brightness, contrast = (
+                tuple(map(float, noted[key])) for key in ("brightness", "contrast")
+            )
         except (TypeError, ValueError, KeyError):
             brightness = contrast = ()
         numbers = np.array(brightness + contrast)
@@ -107,14 +84,6 @@ def row_sums(crop: Statistics, band: Band, share: Float) -> Float:
 
     Rows are summed on their own, so that they have the same sums in any band.
 
-    Parameters
-    ----------
-    crop : Statistics
-        Of the rows of the band and its halo.
-    band : Band
-    share : ndarray of float64, shape (height, width)
-        `face_share` of the images.
-
     Returns
     -------
     ndarray of float64, shape (groups, 2, channels, rows)
@@ -123,17 +92,7 @@ def row_sums(crop: Statistics, band: Band, share: Float) -> Float:
     statistics = crop.rows(band.inner.start, band.inner.stop)
     share = share[band.rows]
     squares = int(np.flatnonzero(~statistics.layout.lags.any(axis=1))[0])
-    white = statistics.data_range
-
-    def sums(planes: Planes, unit: float) -> Float:
-        return (share * planes).sum(axis=-1) * unit
-
-    return np.array(
-        [
-            [sums(group.source.sums, 1 / white), sums(group.source.lags[:, squares], 1 / white**2)]
-            for group in statistics.groups
-        ]
-    )
-
-
-_KEYS = ("brightness", "contrast")
+    sources = [group.source for group in statistics.groups]
+    planes = [[source.sums, source.lags[:, squares]] for source in sources]
+    units = [[[1 / statistics.data_range]], [[1 / statistics.data_range**2]]]
+    return np.asarray((share * np.array(planes)).sum(axis=-1) * units)

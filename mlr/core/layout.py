@@ -12,18 +12,10 @@ from mlr.core.receptive_field import ReceptiveField
 
 @dataclass(frozen=True)
 class Layout:
-    """Which planes statistics hold.
+    """Which planes statistics hold."""
 
-    Attributes
-    ----------
-    receptive_field : ReceptiveField
-        The taps: one cross plane for each.
-    pooled : bool
-        The channels of a pixel are samples of one plane.
-    """
-
-    receptive_field: ReceptiveField
-    pooled: bool = False
+    receptive_field: ReceptiveField  #: one cross plane for each tap
+    pooled: bool = False  #: the channels of a pixel are samples of one plane
 
     @classmethod
     def of(cls, spec: Layout | ReceptiveField) -> Layout:

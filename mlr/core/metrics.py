@@ -23,68 +23,46 @@ _K1, _K2 = 0.01, 0.03
 class RegionScores(TypedDict):
     """How close an output is to its target within a region.
 
-    Attributes
-    ----------
-    mse : float
-        Mean squared error; NaN if the region has no pixel.
-    ssim : float
-        Structural similarity (Wang et al. 2004), averaged over the channels and the pixels of the
-        region whose windows lie inside the image; NaN if there is none. That of a whole image
-        equals scikit-image's with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-        data_range=1``.
-    sharpness : float
-        Mean absolute difference of adjacent pixels of the region over that of the target; NaN where
-        the target is of one colour.
+    Structural similarity (Wang et al. 2004) is averaged over the channels and the pixels of the
+    region whose windows lie inside the image. That of a whole image equals scikit-image's with
+    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1``.
     """
 
-    mse: float
-    ssim: float
-    sharpness: float
+    mse: float  #: mean squared error; NaN if the region has no pixel
+    ssim: float  #: structural similarity; NaN without a window
+    sharpness: (
+        float  #: mean absolute difference of adjacent pixels, over that of the target; or NaN
+    )
 
 
 class Scores(RegionScores):
-    """How close an output is to its target: the whole image, the face and the mouth.
+    """How close an output is to its target: the whole image, and the regions face and mouth."""
 
-    Attributes
-    ----------
-    psnr : float
-        Peak signal-to-noise ratio of the whole image, in dB; infinite for equal images.
-    face, mouth : RegionScores
-        Of the regions `mlr.core.regions.face` and `mlr.core.regions.mouth`.
-    """
-
-    psnr: float
-    face: RegionScores
-    mouth: RegionScores
+    psnr: float  #: peak signal-to-noise ratio, in dB; infinite for equal images
+    face: RegionScores  #: of `mlr.core.regions.face`
+    mouth: RegionScores  #: of `mlr.core.regions.mouth`
 
 
 def scores(output: Image, target: Image) -> Scores:
-    """Return all measures of an output.
-
-    Parameters
-    ----------
-    output, target : ndarray of float64, shape (height, width, channels)
-        Intensities in [0, 1].
-    """
+    """Return all scores of an output, given images (height, width, channels) in [0, 1]."""
     height, width, _ = target.shape
     error = np.square(output - target).mean(axis=2)
     similarity = _ssim_map(output, target)
     steps = _steps(output), _steps(target)
+    inner = slice(_RADIUS, -_RADIUS)  # what the map of similarity shows
 
     def within(region: Region | None) -> RegionScores:
         own, wanted = (_total(each, region) for each in steps)
         return {
             "mse": _mean(error if region is None else error[region]),
-            "ssim": _mean(similarity if region is None else similarity[_inner(region)]),
+            "ssim": _mean(similarity if region is None else similarity[region[inner, inner]]),
             "sharpness": own / wanted if wanted > 0 else math.nan,
         }
 
     whole = within(None)
     return {
-        "mse": whole["mse"],
+        **whole,
         "psnr": 10 * math.log10(1 / whole["mse"]) if whole["mse"] > 0 else math.inf,
-        "ssim": whole["ssim"],
-        "sharpness": whole["sharpness"],
         "face": within(regions.face(height, width)),
         "mouth": within(regions.mouth(height, width)),
     }
@@ -94,19 +72,12 @@ def _ssim_map(output: Image, target: Image) -> Map:
     """Return the structural similarity of each pixel whose window lies inside the image."""
     x, y = output, target
     mean_x, mean_y = _blurred(x), _blurred(y)
-    variance_x = _blurred(x * x) - mean_x**2
-    variance_y = _blurred(y * y) - mean_y**2
+    variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
     covariance = _blurred(x * y) - mean_x * mean_y
     c1, c2 = _K1**2, _K2**2
     numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     denominator = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     return np.asarray((numerator / denominator).mean(axis=2))
-
-
-def _inner(region: Region) -> Region:
-    """Return the part of a region that a map of structural similarity shows."""
-    height, width = region.shape
-    return region[_RADIUS : max(height - _RADIUS, _RADIUS), _RADIUS : max(width - _RADIUS, _RADIUS)]
 
 
 def _steps(image: Image) -> tuple[Map, Map]:

@@ -15,7 +15,7 @@ from mlr.core.alignment import EYES, Eyes
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.geometry import REGIONS, Geometry
 from mlr.core.registration.search import Fit
-from mlr.core.registration.synthesis import Change, Registered
+from mlr.core.registration.synthesis import Appearance, Change, Registered
 from mlr.errors import ModelError, OptionError
 from mlr.kernels.apply import apply
 
@@ -35,45 +35,19 @@ Pixels = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """How a model was made. What a recipe does not have is None.
+    """How a model was made. What a recipe does not have is None."""
 
-    Attributes
-    ----------
-    source : str, optional
-        Name of the source expression.
-    recipe : str, optional
-        "best", "paper", or "custom" for the paper's method with other choices.
-    penalty : float, optional
-        Ridge penalty of a tap, for intensities in [0, 1].
-    prior : str, optional
-        What the penalty pulls the weights to: "input" (a copy of it) or "zero".
-    blur : float, optional
-        Standard deviation of the blur of the statistics, in pixels.
-    pairs : dict of str to int
-        Number of training pairs of each expression.
-    digest : str, optional
-        Digest of the training pairs, hexadecimal.
-    templates : str, optional
-        Digest of the templates, hexadecimal.
-    exposure : Exposure, optional
-        Of the source images.
-    eyes : pair of (float, float)
-        Centres of the left and the right eye as seen, (x, y) as fractions of the sides.
-    version : str
-        Version of this program.
-    """
-
-    source: str | None = None
-    recipe: str | None = None
-    penalty: float | None = None
-    prior: str | None = None
-    blur: float | None = None
-    pairs: Mapping[str, int] = field(default_factory=dict)
-    digest: str | None = None
-    templates: str | None = None
-    exposure: Exposure | None = None
-    eyes: Eyes = EYES
-    version: str = __version__
+    source: str | None = None  #: name of the source expression
+    recipe: str | None = None  #: "best", "paper", or "custom": the paper's with other choices
+    penalty: float | None = None  #: ridge penalty of a tap, for intensities in [0, 1]
+    prior: str | None = None  #: what the weights are pulled to: "input" (a copy of it) or "zero"
+    blur: float | None = None  #: standard deviation of the blur of the statistics, in pixels
+    pairs: Mapping[str, int] = field(default_factory=dict)  #: training pairs of each expression
+    digest: str | None = None  #: of the training pairs, hexadecimal
+    templates: str | None = None  #: digest of the templates, hexadecimal
+    exposure: Exposure | None = None  #: of the source images
+    eyes: Eyes = EYES  #: centres, left and right as seen, (x, y) as fractions of the sides
+    version: str = __version__  #: of this program
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that are set by name, in alphabetical order, ready for JSON."""
@@ -137,6 +111,11 @@ class Model:
         return self.channels or channels, height, width
 
     @property
+    def appearances(self) -> Mapping[str, Appearance]:
+        """What registration adds for each expression; empty without registration."""
+        return {} if self.registered is None else self.registered.appearances
+
+    @property
     def parameters(self) -> int:
         """Number of coefficients that an output depends on, without taps outside the image."""
         expressions, channels, _, height, width = self.weights.shape
@@ -144,10 +123,9 @@ class Model:
             height * width if self.edge else max(0, height - abs(dy)) * max(0, width - abs(dx))
             for dy, dx in self.receptive_field.offsets
         )
-        appearances = {} if self.registered is None else self.registered.appearances
         framed = sum(
             each.mean.size + each.spread.size + each.motion.size + each.shape.size
-            for each in appearances.values()
+            for each in self.appearances.values()
         )
         return int(expressions * channels * (inside + height * width) + framed)
 
@@ -206,15 +184,13 @@ class Model:
         style: float | Mapping[str, float] | None = None,
         region: str | Sequence[str] = (),
     ) -> Changer:
-        """Return `synthesize` as a function of the strength alone; faster for several strengths.
-
-        Parameters, results and errors are those of `synthesize`.
-        """
+        """Return `synthesize` as a function of the strength alone; faster for several strengths."""
         wanted = self.change_of(target, style, region)
         images = np.asarray(images)
         batch = self._as_batch(images)
         data_range = np.float32(_data_range(images.dtype))
         integer = images.dtype.kind != "f"
+        dtype = images.dtype if integer else np.dtype(np.float32)
         chunk = max(1, CHUNK_BYTES // (4 * math.prod(batch.shape[1:])))
         faces: list[FaceChange] = []
         if self.registered is not None:
@@ -222,8 +198,8 @@ class Model:
 
         def change(strength: float) -> Pixels:
             if faces and strength == 0:
-                return images.copy() if integer else images.astype(np.float32)
-            result = np.empty(batch.shape, images.dtype if integer else np.float32)
+                return images.astype(dtype)
+            result = np.empty(batch.shape, dtype)
             for first in range(0, len(batch), chunk):
                 part = slice(first, first + chunk)
                 if self.registered is None:
@@ -256,23 +232,20 @@ class Model:
     def face_change(
         self, image: Floats, wanted: WantedChange, last: Fit | None = None
     ) -> FaceChange:
-        """Register a face; return its change as a function of the strength.
+        """Register a face (1 or 3, height, width) in [0, 1]; return its change by the strength.
 
-        Parameters
-        ----------
-        image : ndarray of float32, shape (1 or 3, height, width)
-            In [0, 1].
-        wanted : WantedChange
-            What to change.
-        last : Fit, optional
-            Of the same face in the video frame before.
+        ``last`` is the fit of the same face in the video frame before.
         """
         registered = self.registered
         assert registered is not None
         own = _with_channels(image[None], self.shape[0])[0]
         face = registered.register(np.ascontiguousarray(own), last)
+
+        def ridge(expression: str, framed: Floats) -> Floats:
+            return self._output(expression, framed[None])[0]
+
         parts = [
-            registered.part(face, name, self.ridge, share, wanted.styles[name], wanted.regions)
+            registered.part(face, name, ridge, share, wanted.styles[name], wanted.regions)
             for name, share in wanted.shares.items()
         ]
 
@@ -283,10 +256,6 @@ class Model:
             return change  # that of the luma is that of all channels
 
         return FaceChange(image, face.fit, change)
-
-    def ridge(self, expression: str, image: Floats) -> Floats:
-        """Return an expression's regression of one image (channels, height, width)."""
-        return self._output(expression, image[None])[0]
 
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
@@ -301,20 +270,13 @@ class Model:
             **self.info.to_json(),
         }
         if self.registered is not None:
-            appearances = self.registered.appearances.items()
-            summary["styles"] = {name: each.summary() for name, each in appearances}
+            summary["styles"] = {name: each.summary() for name, each in self.appearances.items()}
         if self.sha256:
             summary["sha256"] = self.sha256
         return summary
 
     def require(self, expression: str) -> int:
-        """Return the index of an expression in the weights.
-
-        Raises
-        ------
-        ModelError
-            If the model does not have it.
-        """
+        """Return the index of an expression in the weights, or raise a `ModelError`."""
         if expression not in self.expressions:
             names = ", ".join(self.expressions)
             raise ModelError(f"the model has no expression {expression!r}; it has: {names}")
@@ -323,22 +285,16 @@ class Model:
     def shares_of(self, target: str | Mapping[str, float] | None) -> dict[str, float]:
         """Return the share of each expression of a target, without those of 0.
 
-        Raises
-        ------
-        ModelError
-            If the model does not have an expression, or has several and none is named.
-        OptionError
-            If a share is out of range.
+        Raises a `ModelError` if the model does not have an expression, or has several and none is
+        named, and an `OptionError` if a share is out of range.
         """
         if isinstance(target, Mapping):
             check_shares(target)
-        elif target is not None:
-            target = {target: 1.0}
-        elif len(self.expressions) == 1:
-            target = {self.expressions[0]: 1.0}
-        else:
+        elif target is None and len(self.expressions) > 1:
             names = ", ".join(self.expressions)
             raise ModelError(f"the model has several expressions, name one of: {names}")
+        else:
+            target = {self.expressions[0] if target is None else target: 1.0}
         for name in target:
             self.require(name)
         return {name: float(share) for name, share in target.items() if share}
@@ -348,18 +304,14 @@ class Model:
     ) -> dict[str, float | None]:
         """Return the style of each expression, None for the default.
 
-        Raises
-        ------
-        ModelError
-            If the model does not have an expression that a style is given for.
-        OptionError
-            If it has no styles, or one is out of range.
+        Raises a `ModelError` if the model does not have an expression that a style is given for,
+        and an `OptionError` if it has no styles or one is out of range.
         """
         if style is None:
             return dict.fromkeys(expressions)
-        appearances = {} if self.registered is None else self.registered.appearances
-        if not any(each.styled for each in appearances.values()):
-            reason = "was trained from fewer than 8 pairs" if appearances else "of the recipe paper"
+        if not any(each.styled for each in self.appearances.values()):
+            registered = self.registered is not None
+            reason = "was trained from fewer than 8 pairs" if registered else "of the recipe paper"
             raise OptionError(f"a model {reason} has no style to choose")
         styles = style if isinstance(style, Mapping) else dict.fromkeys(expressions, style)
         for name, value in styles.items():
@@ -408,7 +360,7 @@ class Model:
 
     def _output(self, expression: str, images: Floats) -> Floats:
         """Return f(x) for planar images (N, channels, height, width)."""
-        weights = self.weights[self.expressions.index(expression)]
+        weights = self.weights[self.require(expression)]
         return apply(weights, self.receptive_field.offsets, images, edge=self.edge)
 
 
@@ -471,25 +423,13 @@ class Changer:
 
 
 def check_strength(strength: float) -> None:
-    """Check the strength of a change.
-
-    Raises
-    ------
-    OptionError
-        If it is not a number from 0 to 2.
-    """
+    """Raise an `OptionError` unless the strength of a change is a number from 0 to 2."""
     if not 0 <= strength <= 2:
         raise OptionError(f"the strength must lie between 0 and 2, not {strength}")
 
 
 def check_shares(shares: Mapping[str, float]) -> None:
-    """Check the shares of a mix.
-
-    Raises
-    ------
-    OptionError
-        If there is none, or one is not a number from 0 to `LARGEST_SHARE`.
-    """
+    """Raise an `OptionError` unless there are shares, all from 0 to `LARGEST_SHARE`."""
     if not shares:
         raise OptionError("a mix needs the share of at least one expression")
     for name, share in shares.items():

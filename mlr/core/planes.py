@@ -26,32 +26,22 @@ def plane_dtypes(data_range: float) -> tuple[npt.DTypeLike, ...]:
     return (np.int32, np.int64) if data_range == DATA_RANGE["uint8"] else (np.float64,)
 
 
-def narrowed(planes: Planes, samples: int) -> Planes:
-    """Return planes in the dtype for their number of samples."""
-    if planes.dtype == np.int64 and samples <= NARROW_SAMPLES:
-        return planes.astype(np.int32)
-    return planes
-
-
-def summed(parts: Sequence[Planes], samples: int) -> Planes:
-    """Return the sum of at least two planes, with their number of samples in total."""
-    result = np.add(parts[0], parts[1], dtype=_dtype(parts[0], samples))
-    for part in parts[2:]:
-        np.add(result, part, out=result)
-    return result
-
-
-def minus(a: Planes, b: Planes, samples: int) -> Planes:
-    """Return a - b, with the number of samples left."""
-    wide = np.int64 if a.dtype.kind == "i" else np.float64
-    return narrowed(np.subtract(a, b, dtype=wide), samples)
-
-
-def _dtype(planes: Planes, samples: int) -> npt.DTypeLike:
-    """Return the dtype of planes with so many samples."""
-    if planes.dtype.kind == "f":
-        return np.float64
+def integer_dtype(samples: int) -> npt.DTypeLike:
+    """Return the dtype of planes of 8-bit images with so many samples."""
     return np.int32 if samples <= NARROW_SAMPLES else np.int64
+
+
+def combined(parts: Sequence[Planes], samples: int, sign: int = 1) -> Planes:
+    """Return the first planes plus, or minus, the others, with ``samples`` samples in the result.
+
+    Integers may wrap around on the way: the result has as many bits as it needs.
+    """
+    dtype = np.float64 if parts[0].dtype.kind == "f" else integer_dtype(samples)
+    operation = np.add if sign > 0 else np.subtract
+    result = operation(parts[0], parts[1], dtype=dtype)
+    for part in parts[2:]:
+        operation(result, part, out=result)
+    return result
 
 
 def taken(planes: Planes, indices: Sequence[int]) -> Planes:

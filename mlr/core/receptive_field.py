@@ -34,20 +34,12 @@ class LagTable:
     ``G(p)[a, b] = C_d(p + o)`` where ``d = lags[lag_of[a, b]]`` and
     ``o = taps[base_of[a, b]]``. Both tables are symmetric.
 
-    Attributes
-    ----------
-    lags : ndarray of int64, shape (lags, 2)
-        Distinct differences (dy, dx) of two taps, one of each pair d, -d: those with
-        dy > 0, or dy == 0 and dx >= 0; in ascending order.
-    lag_of : ndarray of int64, shape (taps, taps)
-        Index into ``lags``.
-    base_of : ndarray of int64, shape (taps, taps)
-        Index into the taps: the tap from which the lag points to the other one.
+    A lag and its opposite are one: that with dy > 0, or dy == 0 and dx >= 0; in ascending order.
     """
 
-    lags: npt.NDArray[np.int64]
-    lag_of: npt.NDArray[np.int64]
-    base_of: npt.NDArray[np.int64]
+    lags: npt.NDArray[np.int64]  #: (lags, 2), distinct differences (dy, dx) of two taps
+    lag_of: npt.NDArray[np.int64]  #: (taps, taps), indices into the lags
+    base_of: npt.NDArray[np.int64]  #: (taps, taps): the tap from which the lag points to the other
 
 
 @dataclass(frozen=True)
@@ -81,10 +73,7 @@ class ReceptiveField:
     def square(cls, side: int) -> ReceptiveField:
         """Return the square window of ``side`` x ``side`` taps, row by row.
 
-        Raises
-        ------
-        OptionError
-            If ``side`` is not odd and positive, or too large.
+        Raises an `OptionError` if the side is not odd and positive, or too large.
         """
         if side < 1 or side % 2 == 0:
             raise OptionError(f"the side of a receptive field must be odd and positive, not {side}")
@@ -99,16 +88,8 @@ class ReceptiveField:
     def of(cls, spec: ReceptiveField | int | str | Iterable[Offset]) -> ReceptiveField:
         """Return a receptive field from any description of it.
 
-        Parameters
-        ----------
-        spec : ReceptiveField, int, str or iterable of (dy, dx)
-            The field itself, the odd side of a square window (a number or text), the name of a
-            preset, or the taps.
-
-        Raises
-        ------
-        OptionError
-            If it is none of these.
+        That is the field itself, the odd side of a square window (a number or text), the name of a
+        preset, or the taps. Anything else raises an `OptionError`.
         """
         if isinstance(spec, ReceptiveField):
             return spec

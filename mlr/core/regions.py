@@ -31,21 +31,14 @@ def in_mouth(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> Region:
 
 @cache
 def face(height: int, width: int) -> Region:
-    """Return the pixels of the face, (height, width), read-only.
-
-    Those where ((y / height - 0.54) / 0.42)^2 + ((x / width - 0.5) / 0.33)^2 < 1.
-    """
+    """Return the pixels of the face, (height, width), read-only; see `in_face`."""
     y, x = np.ogrid[:height, :width]
     return _read_only(in_face(y / height, x / width))
 
 
 @cache
 def mouth(height: int, width: int) -> Region:
-    """Return the pixels of the mouth, (height, width), read-only.
-
-    Rows from 0.62 to 0.85 of the height and columns from 0.28 to 0.72 of the width, rounded down;
-    the ends are excluded.
-    """
+    """Return the pixels of the mouth, (height, width), read-only: a rectangle."""
     region = np.zeros((height, width), dtype=bool)
     rows = slice(*(int(share * height) for share in MOUTH_ROWS))
     columns = slice(*(int(share * width) for share in MOUTH_COLUMNS))

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.singular import solve_singular
 from mlr.core.statistics import Group, Statistics
 from mlr.errors import MlrError, OptionError
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
+
+Float = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+
+_CHUNK_BYTES = 1 << 25  # of the matrices of singular pixels that are solved at once
 
 
 def solve(
@@ -23,7 +27,6 @@ def solve(
     Parameters
     ----------
     statistics : Statistics
-        Sums over the training pairs.
     penalty : float
         Not negative; for intensities in [0, 1].
     rows : slice
@@ -39,17 +42,18 @@ def solve(
     MlrError
         If the penalty is negative or not finite, there is no training pair, or weights overflow.
     """
-    check_penalty(penalty)
+    if not (np.isfinite(penalty) and penalty >= 0):
+        raise OptionError(f"the penalty must be finite and not negative, not {penalty}")
     if not statistics.expressions:
         raise MlrError("there is no training pair in these statistics")
     channels, height, width = statistics.shape
-    field = statistics.receptive_field
+    unknowns = len(statistics.receptive_field) + 1
     order = {name: index for index, name in enumerate(statistics.expressions)}
     wanted = len(range(*rows.indices(height)))
-    result = np.empty((len(order), channels, len(field) + 1, wanted, width), np.float32)
+    result = np.empty((len(order), channels, unknowns, wanted, width), np.float32)
     for group in statistics.groups:
         for channel in range(channels):
-            weights = _solved(statistics, group, channel, penalty)
+            weights = solve_equations(_equations(statistics, group, channel, penalty))
             with np.errstate(over="ignore"):
                 for name, solution in zip(group.targets, weights, strict=True):
                     result[order[name], channel] = solution[:, rows]
@@ -61,37 +65,25 @@ def solve(
     return result
 
 
-def _solved(
+def _equations(
     statistics: Statistics, group: Group, channel: int, penalty: float
-) -> npt.NDArray[np.float64]:
-    """Return the weights of a channel, (targets, taps + 1, height, width)."""
+) -> NormalEquations:
+    """Return the equations of a channel for all targets of a group."""
     field = statistics.receptive_field
-    table = field.lag_table
-    unknowns, size = len(field) + 1, statistics.shape[1:]
-    cross = np.empty((len(group.targets), len(field), *size))
-    sums = np.empty((len(group.targets), *size))
-    for k, target in enumerate(group.targets.values()):
-        cross[k], sums[k] = target.cross[channel], target.sums[channel]
-    weights = np.empty((len(group.targets), unknowns, *size))
-    equations = NormalEquations(
+    table, targets = field.lag_table, group.targets.values()
+    return NormalEquations(
         lags=group.source.lags[channel].astype(np.float64),
         source_sums=group.source.sums[channel].astype(np.float64),
         samples=float(group.source.count),
-        cross=cross,
-        target_sums=sums,
+        cross=np.stack([target.cross[channel] for target in targets], dtype=np.float64),
+        target_sums=np.stack([target.sums[channel] for target in targets], dtype=np.float64),
         taps=field.taps,
         lag_of=table.lag_of,
         base_of=table.base_of,
-        penalty=penalty * np.eye(unknowns),
-        prior=np.zeros(unknowns),
+        penalty=np.full(len(field) + 1, penalty),
+        prior=np.zeros(len(field) + 1),
         scale=statistics.data_range,
     )
-    singular = solve_pixels(equations, weights)
-    try:
-        solve_singular(equations, weights, singular)
-    except np.linalg.LinAlgError:  # of numbers near the end of their range
-        weights[:] = np.inf
-    return weights
 
 
 def solving_bytes(statistics: Statistics) -> int:
@@ -103,13 +95,63 @@ def solving_bytes(statistics: Statistics) -> int:
     return width * (8 * float64 + 4 * float32)
 
 
-def check_penalty(penalty: float) -> None:
-    """Raise unless a penalty makes sense.
+def solve_equations(equations: NormalEquations) -> Float:
+    """Return the weights of the ridge regression of every pixel, float64, (E, K + 1, h, w).
 
-    Raises
-    ------
-    OptionError
-        If it is negative or not finite.
+    The bias is last. Where the matrix is singular, which takes a penalty of 0, they are those
+    closest to the prior,
+
+        w = w0 + (G + s^2 D)^+ (b - G w0)
+
+    The pseudo-inverse comes from the eigenvectors of the matrix; eigenvalues up to (K + 1) eps
+    times the largest count as zero. Weights are infinite where numbers are too large.
     """
-    if not (np.isfinite(penalty) and penalty >= 0):
-        raise OptionError(f"the penalty must be finite and not negative, not {penalty}")
+    weights, singular = solve_pixels(equations)
+    chunk = max(1, _CHUNK_BYTES // (8 * len(equations.penalty) ** 2))
+    y, x = np.nonzero(singular)
+    try:
+        for first in range(0, len(y), chunk):
+            some = slice(first, first + chunk)
+            weights[:, :, y[some], x[some]] = _least_norm(equations, y[some], x[some])
+    except np.linalg.LinAlgError:  # of numbers near the end of their range
+        weights[:] = np.inf
+    return weights
+
+
+def _least_norm(equations: NormalEquations, y: Index, x: Index) -> Float:
+    """Return the weights of some pixels, (E, K + 1, n)."""
+    penalty, prior, scale, margin = equations[8:]
+    y, x = y + margin, x + margin
+    gram, inside = _gram(equations, y, x)
+    near = np.where(inside, prior, 0.0)  # (n, K + 1)
+    sums = scale * equations.target_sums[:, None, y, x]
+    right = np.concatenate([equations.cross[:, :, y, x], sums], axis=1)
+    right = np.where(inside, right.transpose(0, 2, 1), 0.0)  # (E, n, K + 1)
+    right -= (gram @ near[..., None])[..., 0]
+    gram += scale * scale * np.eye(len(penalty)) * (penalty * inside)[:, None]
+    values, vectors = np.linalg.eigh(gram)
+    smallest = len(penalty) * np.finfo(np.float64).eps * values[:, -1:]
+    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > smallest)
+    parts = (right[..., None, :] @ vectors)[..., 0, :] * inverse
+    deviation = (vectors @ parts[..., None])[..., 0]
+    return np.asarray(np.where(inside, near + deviation, 0.0).transpose(0, 2, 1))
+
+
+def _gram(equations: NormalEquations, y: Index, x: Index) -> tuple[Float, npt.NDArray[np.bool_]]:
+    """Return the matrices G of some pixels (n, K + 1, K + 1), and which taps are inside (n, K + 1).
+
+    Rows and columns of taps outside the image are zero.
+    """
+    lags, source_sums, count, _, _, taps, lag_of, base_of = equations[:8]
+    scale = equations.scale
+    height, width = source_sums.shape
+    ty, tx = y[:, None] + taps[:, 0], x[:, None] + taps[:, 1]  # (n, K)
+    inside = np.ones((len(y), len(taps) + 1), dtype=np.bool_)
+    inside[:, :-1] = (ty >= 0) & (ty < height) & (tx >= 0) & (tx < width)
+    ty, tx = np.clip(ty, 0, height - 1), np.clip(tx, 0, width - 1)
+    gram = np.empty((len(y), len(taps) + 1, len(taps) + 1))
+    gram[:, :-1, :-1] = lags[lag_of, ty[:, base_of], tx[:, base_of]]
+    gram[:, :-1, -1] = gram[:, -1, :-1] = scale * source_sums[ty, tx]
+    gram[:, -1, -1] = scale * scale * count
+    gram *= inside[:, :, None] & inside[:, None, :]
+    return gram, inside

@@ -15,44 +15,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, minus, narrowed, summed, taken
+from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, combined, integer_dtype, taken
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.errors import DataError
 
 DIGEST_MODULUS = 1 << 256
 NUMBERS = 5  # length of `StyleSums.numbers`
-
-#: Changes planes, given their degree in the intensities and the number of samples in them.
-Change = Callable[[Planes, int, int], Planes]
+_NEVER_PUT_IN = "cannot take out pairs that were never put in"
 
 
 @dataclass(frozen=True)
 class SourceSums:
-    """Sums over source images alone.
+    """Sums over source images alone; digest 0 is unknown."""
 
-    Attributes
-    ----------
-    count : int
-        Number of images.
-    lags : ndarray of int32, int64 or float64, shape (channels, lags, height, width)
-        Lag planes, in the order of `Layout.lags`; one channel if they are pooled.
-    sums : ndarray of the same dtype, shape (channels, height, width)
-        Sum of the images.
-    digest : int
-        Sum of the images' digests modulo 2^256; 0 if unknown.
-    """
-
-    count: int
-    lags: Planes
-    sums: Planes
-    digest: int = 0
+    count: int  #: images
+    lags: Planes  #: (channels, lags, height, width), in the order of `Layout.lags`
+    sums: Planes  #: (channels, height, width)
+    digest: int = 0  #: sum of the images' digests modulo 2^256
 
 
 @dataclass(frozen=True)
@@ -61,71 +46,31 @@ class StyleSums:
 
     Weights are integers, in units of 1/256; shapes u, fields of the target minus the shape of the
     subject, in units of 1/64 pixel.
-
-    Attributes
-    ----------
-    planes : ndarray of int64 or float64, shape (4, channels, height, width)
-        sum l x, sum g x, sum l t, sum g t.
-    shape : ndarray of int64, shape (2, half height, half width)
-        sum s u.
-    numbers : tuple of int
-        sum l, sum g, sum l^2, sum l g, sum g^2.
     """
 
-    planes: Planes
-    shape: Planes
-    numbers: tuple[int, ...]
-
-    def plus(self, other: StyleSums, sign: int = 1) -> StyleSums:
-        """Return self + sign * other."""
-        numbers = zip(self.numbers, other.numbers, strict=True)
-        return StyleSums(
-            self.planes + sign * other.planes,
-            self.shape + sign * other.shape,
-            tuple(a + sign * b for a, b in numbers),
-        )
+    planes: Planes  #: sum l x, g x, l t, g t: int64 or float64, (4, channels, height, width)
+    shape: Planes  #: sum s u: int64, (2, half height, half width)
+    numbers: tuple[int, ...]  #: sum l, g, l^2, l g, g^2
 
 
 @dataclass(frozen=True)
 class TargetSums:
-    """Sums over the pairs of one expression that involve the target image.
+    """Sums over the pairs of one expression that involve the target image."""
 
-    Attributes
-    ----------
-    cross : ndarray of int32, int64 or float64, shape (channels, taps, height, width)
-        Sum of the target times the source at each tap.
-    sums, squares : ndarray of the same dtype, shape (channels, height, width)
-        Sum of the targets, and of their squares.
-    wide : int
-        Number of pairs with more than 8 bits.
-    digest : int
-        Sum of the pairs' digests modulo 2^256.
-    styles : StyleSums, optional
-        Those of framed pairs.
-    """
-
-    cross: Planes
-    sums: Planes
-    squares: Planes
-    wide: int = 0
-    digest: int = 0
-    styles: StyleSums | None = None
+    cross: Planes  #: (channels, taps, height, width)
+    sums: Planes  #: (channels, height, width)
+    squares: Planes  #: (channels, height, width)
+    wide: int = 0  #: pairs with more than 8 bits
+    digest: int = 0  #: sum of the pairs' digests modulo 2^256
+    styles: StyleSums | None = None  #: of framed pairs
 
 
 @dataclass(frozen=True)
 class Group:
-    """Expressions that have exactly the same source images, and so one Gram matrix.
-
-    Attributes
-    ----------
-    source : SourceSums
-        Sums over the sources.
-    targets : dict of str to TargetSums
-        For each expression, the sums that involve its targets.
-    """
+    """Expressions that have exactly the same source images, and so one Gram matrix."""
 
     source: SourceSums
-    targets: dict[str, TargetSums]
+    targets: dict[str, TargetSums]  #: for each expression
 
 
 @dataclass(frozen=True)
@@ -135,9 +80,9 @@ class Statistics:
     Attributes
     ----------
     layout : Layout
-        Which planes there are.
+        Which planes they hold.
     data_range : float
-        Intensity of white: 255 (integer planes, exact), 65535 (float64 planes, exact for up to two
+        255 (integer planes, exact), 65535 (float64 planes, exact for up to two
         million pairs since every sum stays below 2^53) or 1 (float64 planes, rounded).
     shape : tuple of int
         (channels, height, width) of the images.
@@ -162,7 +107,7 @@ class Statistics:
 
     @property
     def receptive_field(self) -> ReceptiveField:
-        """Taps that there are cross planes for."""
+        """The taps of the cross planes."""
         return self.layout.receptive_field
 
     @property
@@ -171,19 +116,25 @@ class Statistics:
         return self.shape[0] if self.layout.pooled else 1
 
     @property
+    def group_of(self) -> dict[str, Group]:
+        """The group of each expression, in alphabetical order."""
+        found = {name: group for group in self.groups for name in group.targets}
+        return dict(sorted(found.items()))
+
+    @property
     def sources(self) -> dict[str, SourceSums]:
         """The sums over the sources of each expression, in alphabetical order."""
-        return {name: g.source for name, g in sorted(_by_name(self).items())}
+        return {name: group.source for name, group in self.group_of.items()}
 
     @property
     def targets(self) -> dict[str, TargetSums]:
         """The sums over the targets of each expression, in alphabetical order."""
-        return {name: g.targets[name] for name, g in sorted(_by_name(self).items())}
+        return {name: group.targets[name] for name, group in self.group_of.items()}
 
     @property
     def expressions(self) -> tuple[str, ...]:
         """Names of the target expressions, in alphabetical order."""
-        return tuple(sorted(_by_name(self)))
+        return tuple(self.group_of)
 
     @property
     def pairs(self) -> dict[str, int]:
@@ -206,47 +157,31 @@ class Statistics:
         return self
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Return the statistics of both sets of pairs together.
-
-        Raises
-        ------
-        DataError
-            If receptive fields, image sizes, kinds of intensity or source expressions differ.
-        """
+        """Return the statistics of both sets of pairs together; see `total`."""
         return total((self, other))
 
     def __sub__(self, other: Statistics) -> Statistics:
         """Return the statistics without the pairs of ``other``, as if they had never been added.
 
-        Raises
-        ------
-        DataError
-            If the two do not fit together, or ``other`` holds pairs that are not in here.
+        Raises a `DataError` if they do not fit together, or other pairs were added.
         """
-        return _difference(self, other)
+        return _combined((self, other), -1)
 
     def check_fits(self, other: Statistics) -> None:
-        """Raise unless the two add up.
+        """Raise a `DataError` unless the two add up.
 
-        Raises
-        ------
-        DataError
-            If receptive fields, image sizes, kinds of intensity or source expressions differ.
+        Receptive fields, image sizes, kinds of intensity, source expressions and templates must
+        be the same.
         """
-        if self.layout != other.layout:
-            raise DataError(
-                f"statistics of different receptive fields: {self.layout} and {other.layout}"
-            )
-        if self.shape != other.shape:
-            raise DataError(
-                f"statistics of different images: {_size(self.shape)} and {_size(other.shape)}"
-            )
+        for what, ours, theirs in (
+            ("receptive fields", self.layout, other.layout),
+            ("images", _size(self.shape), _size(other.shape)),
+            ("source expressions", self.source, other.source),
+        ):
+            if ours != theirs:
+                raise DataError(f"statistics of different {what}: {ours} and {theirs}")
         if (self.data_range == 1.0) != (other.data_range == 1.0):
             raise DataError("statistics of integer and of floating-point images do not add up")
-        if self.source != other.source:
-            raise DataError(
-                f"statistics of different source expressions: {self.source} and {other.source}"
-            )
         if digest_of(self.templates) != digest_of(other.templates):
             raise DataError(
                 "statistics of pairs registered to different templates do not add up; make them "
@@ -256,43 +191,28 @@ class Statistics:
     def only(self, expressions: Iterable[str]) -> Statistics:
         """Return the statistics of the pairs of some expressions, as if there were no other.
 
-        Raises
-        ------
-        DataError
-            If there is no such expression.
+        Raises a `DataError` if one of them is missing.
         """
         wanted = set(expressions)
         check_expressions(wanted, self.expressions)
-        kept = (
-            replace(g, targets={name: t for name, t in g.targets.items() if name in wanted})
-            for g in self.groups
-        )
-        groups = tuple(sorted((g for g in kept if g.targets), key=_first_name))
-        return _as_8_bits(replace(self, groups=groups))
+        groups = []
+        for g in self.groups:
+            targets = {name: sums for name, sums in g.targets.items() if name in wanted}
+            groups += [replace(g, targets=targets)] if targets else []
+        return _as_8_bits(replace(self, groups=tuple(sorted(groups, key=_first_name))))
 
     def restricted(self, layout: Layout | ReceptiveField) -> Statistics:
-        """Return the statistics of the same pairs with some of the planes, exactly.
+        """Return the statistics of the same pairs for some of the taps, exactly.
 
-        Parameters
-        ----------
-        layout : Layout or ReceptiveField
-            Of any of the taps, in any order, whose lags are among those that there are.
-
-        Raises
-        ------
-        DataError
-            If a plane is missing.
+        Raises a `DataError` if a plane is missing.
         """
         layout = Layout.of(layout)
         if layout == self.layout:
             return self
         ours, lags = self.receptive_field.offsets, self.layout.lags.tolist()
         theirs, wanted = layout.receptive_field.offsets, layout.lags.tolist()
-        if (
-            layout.pooled != self.layout.pooled
-            or not set(theirs) <= set(ours)
-            or not all(lag in lags for lag in wanted)
-        ):
+        planes_are_here = set(theirs) <= set(ours) and all(lag in lags for lag in wanted)
+        if layout.pooled != self.layout.pooled or not planes_are_here:
             raise DataError(
                 f"statistics for the receptive field {self.layout} do not hold all that {layout} "
                 "needs"
@@ -309,39 +229,32 @@ class Statistics:
         return replace(self, layout=layout, groups=groups)
 
     def rows(self, first: int, end: int) -> Statistics:
-        """Return the rows first, ..., end - 1 of all planes, as views.
-
-        Products with pixels of other rows are still in there.
-        """
+        """Return the rows first, ..., end - 1 of all planes, with all their products, as views."""
         channels, height, width = self.shape
         if (first, end) == (0, height):
             return self
         found = self.map_planes(lambda planes, *_: planes[..., first:end, :])
         return found.with_shape((channels, end - first, width))
 
-    def map_planes(self, change: Change) -> Statistics:
+    def map_planes(self, change: Callable[[Planes, int, int], Planes]) -> Statistics:
         """Return the statistics with every plane changed.
 
-        Parameters
-        ----------
-        change : function
-            Is given planes (..., height, width), their degree in the intensities (1 or 2) and the
-            number of samples in them; 0 samples for those of `StyleSums`.
+        The function is given planes (..., height, width), their degree in the intensities (1 or 2)
+        and the number of samples in them; 0 samples for those of `StyleSums`.
         """
         groups = []
         for g in self.groups:
             source, samples = g.source, g.source.count * self.samples_per_pair
-            targets = {
-                name: replace(
+            lags, sums = change(source.lags, 2, samples), change(source.sums, 1, samples)
+            targets = {}
+            for name, t in g.targets.items():
+                targets[name] = replace(
                     t,
                     cross=change(t.cross, 2, samples),
                     sums=change(t.sums, 1, samples),
                     squares=change(t.squares, 2, samples),
                     styles=t.styles and replace(t.styles, planes=change(t.styles.planes, 1, 0)),
                 )
-                for name, t in g.targets.items()
-            }
-            lags, sums = change(source.lags, 2, samples), change(source.sums, 1, samples)
             groups.append(Group(replace(source, lags=lags, sums=sums), targets))
         return replace(self, groups=tuple(groups))
 
@@ -386,141 +299,104 @@ def check_expressions(wanted: Iterable[str], known: Iterable[str]) -> None:
 def total(parts: Sequence[Statistics]) -> Statistics:
     """Return the sum of at least one statistics, in the one form that a set of pairs has.
 
-    Raises
-    ------
-    DataError
-        If they do not fit together.
+    Raises a `DataError` if they do not fit together, see `Statistics.check_fits`.
     """
-    first, *rest = parts
-    if not rest:
-        return first
-    for part in rest:
+    return parts[0] if len(parts) == 1 else _combined(parts, 1)
+
+
+def _combined(parts: Sequence[Statistics], sign: int) -> Statistics:
+    """Return the first of the statistics plus, or minus, the others."""
+    first = parts[0]
+    for part in parts[1:]:
         first.check_fits(part)
     data_range = max(part.data_range for part in parts)
-    scaled = [_scaled(part, data_range) for part in parts]
-    groups = [
-        _group_total([group for group in key if group is not None], names, first.samples_per_pair)
-        for key, names in _joint_groups(scaled)
-    ]
+    groups = []
+    for joint, names in _joint_groups([_scaled(part, data_range) for part in parts]):
+        if sign < 0 and joint[0] is None:
+            raise DataError(_NEVER_PUT_IN)
+        present = [group for group in joint if group is not None]
+        group = _combined_group(present, names, first.samples_per_pair, sign)
+        groups += [] if group is None else [group]
     return _as_8_bits(replace(first, data_range=data_range, groups=_merged(groups)))
-
-
-def _difference(a: Statistics, b: Statistics) -> Statistics:
-    """Return a - b, in the one form that a set of pairs has."""
-    a.check_fits(b)
-    data_range = max(a.data_range, b.data_range)
-    a, b = _scaled(a, data_range), _scaled(b, data_range)
-    groups: list[Group] = []
-    for (ours, theirs), names in _joint_groups((a, b)):
-        if ours is None:
-            raise DataError("cannot take out pairs that were never put in")
-        if theirs is None:
-            groups.append(Group(ours.source, {name: ours.targets[name] for name in names}))
-        elif (left := _group_difference(ours, theirs, names, a.samples_per_pair)) is not None:
-            groups.append(left)
-    return _as_8_bits(replace(a, groups=_merged(groups)))
-
-
-def _by_name(statistics: Statistics) -> dict[str, Group]:
-    return {name: group for group in statistics.groups for name in group.targets}
-
-
-def _first_name(group: Group) -> str:
-    return min(group.targets)
 
 
 def _joint_groups(
     parts: Sequence[Statistics],
 ) -> list[tuple[tuple[Group | None, ...], list[str]]]:
     """Return expressions that are in the same groups of all parts, with those groups."""
-    names = sorted({name for part in parts for group in part.groups for name in group.targets})
-    found: dict[tuple[int, ...], list[str]] = {}
-    for name in names:
-        key = tuple(
-            next((i for i, group in enumerate(part.groups) if name in group.targets), -1)
-            for part in parts
-        )
-        found.setdefault(key, []).append(name)
-    return [
-        (tuple(p.groups[i] if i >= 0 else None for p, i in zip(parts, key, strict=True)), names)
-        for key, names in found.items()
-    ]
+    by_name = [part.group_of for part in parts]
+    found: dict[tuple[int, ...], tuple[tuple[Group | None, ...], list[str]]] = {}
+    for name in sorted(set().union(*by_name)):
+        groups = tuple(each.get(name) for each in by_name)
+        found.setdefault(tuple(map(id, groups)), (groups, []))[1].append(name)
+    return list(found.values())
 
 
-def _group_total(groups: Sequence[Group], names: Iterable[str], samples_per_pair: int) -> Group:
+def _combined_group(
+    groups: Sequence[Group], names: Sequence[str], samples_per_pair: int, sign: int
+) -> Group | None:
+    """Return some expressions of the first group plus, or minus, the others; None if empty."""
     if len(groups) == 1:
         return Group(groups[0].source, {name: groups[0].targets[name] for name in names})
     sources = [group.source for group in groups]
-    count = sum(source.count for source in sources)
+    count, digest = (_net([getattr(s, key) for s in sources], sign) for key in ("count", "digest"))
     samples = count * samples_per_pair
-    known = all(source.digest for source in sources)
-    source = SourceSums(
-        count,
-        summed([source.lags for source in sources], samples),
-        summed([source.sums for source in sources], samples),
-        sum(source.digest for source in sources) % DIGEST_MODULUS if known else 0,
-    )
-    return Group(
-        source, {n: _target_total([group.targets[n] for group in groups], samples) for n in names}
-    )
 
+    def planes(parts: Sequence[SourceSums] | Sequence[TargetSums], name: str) -> Planes:
+        return combined([getattr(part, name) for part in parts], samples, sign)
 
-def _target_total(parts: Sequence[TargetSums], samples: int) -> TargetSums:
-    styles = [part.styles for part in parts if part.styles is not None]
-    return TargetSums(
-        cross=summed([part.cross for part in parts], samples),
-        sums=summed([part.sums for part in parts], samples),
-        squares=summed([part.squares for part in parts], samples),
-        wide=sum(part.wide for part in parts),
-        digest=sum(part.digest for part in parts) % DIGEST_MODULUS,
-        styles=reduce(StyleSums.plus, styles) if styles else None,
-    )
-
-
-def _group_difference(
-    a: Group, b: Group, names: Iterable[str], samples_per_pair: int
-) -> Group | None:
-    """Return a - b, or None if nothing is left."""
-    count = a.source.count - b.source.count
-    samples = count * samples_per_pair
-    sums = minus(a.source.sums, b.source.sums, samples)
-    if count < 0 or sums.min() < 0 or (count == 0 and sums.any()):
-        raise DataError("cannot take out pairs that were never put in")
+    sums = planes(sources, "sums")
+    if sign < 0 and (count < 0 or sums.min() < 0 or (count == 0 and sums.any())):
+        raise DataError(_NEVER_PUT_IN)
     if count == 0:
         return None
-    known = a.source.digest and b.source.digest
+    known = all(source.digest for source in sources)
     source = SourceSums(
-        count,
-        minus(a.source.lags, b.source.lags, samples),
-        sums,
-        (a.source.digest - b.source.digest) % DIGEST_MODULUS if known else 0,
+        count, planes(sources, "lags"), sums, digest % DIGEST_MODULUS if known else 0
     )
-    targets = {
-        name: _target_difference(a.targets[name], b.targets[name], samples) for name in names
-    }
+    targets = {}
+    for name in names:
+        parts = [group.targets[name] for group in groups]
+        targets[name] = TargetSums(
+            cross=planes(parts, "cross"),
+            sums=planes(parts, "sums"),
+            squares=planes(parts, "squares"),
+            wide=_net([part.wide for part in parts], sign),
+            digest=_net([part.digest for part in parts], sign) % DIGEST_MODULUS,
+            styles=_net_styles([part.styles for part in parts], sign),
+        )
     return Group(source, targets)
 
 
-def _target_difference(a: TargetSums, b: TargetSums, samples: int) -> TargetSums:
-    return TargetSums(
-        cross=minus(a.cross, b.cross, samples),
-        sums=minus(a.sums, b.sums, samples),
-        squares=minus(a.squares, b.squares, samples),
-        wide=a.wide - b.wide,
-        digest=(a.digest - b.digest) % DIGEST_MODULUS,
-        styles=None if a.styles is None or b.styles is None else a.styles.plus(b.styles, -1),
+def _net(parts: Sequence[Any], sign: int) -> Any:
+    """Return the first number or array plus, or minus, the others."""
+    return parts[0] + sign * sum(parts[1:])
+
+
+def _net_styles(parts: Sequence[StyleSums | None], sign: int) -> StyleSums | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return StyleSums(
+        _net([part.planes for part in known], sign),
+        _net([part.shape for part in known], sign),
+        tuple(_net(each, sign) for each in zip(*(part.numbers for part in known), strict=True)),
     )
 
 
 def _merged(groups: Iterable[Group]) -> tuple[Group, ...]:
-    """Return the groups, those with the same source images made one; shards may have split them."""
+    """Return the groups, merging those with the same source images; shards may have split them."""
     found: dict[object, Group] = {}
     for number, group in enumerate(groups):
         source = group.source
         key = (source.count, source.digest) if source.digest else number
-        same = found.get(key)
-        found[key] = group if same is None else Group(same.source, same.targets | group.targets)
+        same = found.setdefault(key, group)
+        found[key] = Group(same.source, same.targets | group.targets)
     return tuple(sorted(found.values(), key=_first_name))
+
+
+def _first_name(group: Group) -> str:
+    return min(group.targets)
 
 
 def _size(shape: tuple[int, int, int]) -> str:
@@ -548,7 +424,7 @@ def _scaled(statistics: Statistics, data_range: float) -> Statistics:
             return planes * factor if grow else planes // factor
         if grow:
             return planes.astype(np.float64) * factor
-        return narrowed(planes.astype(np.int64) // factor, samples)
+        return (planes.astype(np.int64) // factor).astype(integer_dtype(samples), copy=False)
 
     return replace(statistics.map_planes(scaled), data_range=data_range)
 

@@ -36,14 +36,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
 
 def attach(kernel, key):
-    """Keep the code of a kernel on disk; return its cache, or None if there is no folder for it.
+    """Keep the code of what `numba.njit` returned on disk, under a key of all it depends on.
 
-    Parameters
-    ----------
-    kernel : Dispatcher
-        What `numba.njit` returned.
-    key : str
-        What the code depends on.
+    Returns its cache, or None if there is no folder for it.
     """
     try:
         kernel._cache = _Cache(kernel.py_func, key)

@@ -15,13 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import (
-    intrinsic,
-    lower_builtin,
-    models,
-    register_model,
-    type_callable,
-)
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from mlr.kernels import jit
 
@@ -33,7 +27,7 @@ LINE = 64  # bytes of a line of the cache
 #: Whether the processor multiplies 64 pairs of bytes and adds each four products to a sum, in one
 #: instruction.
 DOT = jit.processor_has("avx512vnni")
-BLOCK = 4  # samples of a pixel that lie side by side, as many as DOT adds up
+BLOCK = 4  # samples of a pixel that are adjacent in memory, as many as DOT adds up
 TILE = 16 if DOT else 8  # adjacent pixels that `multiply` processes together
 #: Rows and columns of neighbours that it processes at most: their sums take up 25 of 32 registers,
 #: or 9 of 16.
@@ -45,9 +39,6 @@ _INDEX, _INT32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
 _BLOCKS = ir.VectorType(_BYTE, BLOCK * TILE)
 _SUMS = ir.VectorType(_INT32, TILE)
 _FLOATS = ir.VectorType(ir.FloatType(), RUN)
-
-
-# --- vectors ------------------------------------------------------------------------------------
 
 
 class _Vector(types.Type):  # type: ignore[misc]
@@ -77,8 +68,8 @@ def _define_operator(symbol, instruction):
         return getattr(builder, instruction)(*operands)
 
 
-for _symbol in (operator.add, operator.iadd):
-    _define_operator(_symbol, "fadd")
+_define_operator(operator.add, "fadd")
+_define_operator(operator.iadd, "fadd")
 _define_operator(operator.mul, "fmul")
 
 
@@ -89,8 +80,8 @@ def _loader(count):
         kind = _Vector(array.dtype, count)
 
         def generate(context, builder, signature, operands):
-            place = _vector_pointer(context, builder, signature.args, operands, kind)
-            return builder.load(place, align=array.dtype.bitwidth // 8)
+            pointer = _vector_pointer(context, builder, signature.args, operands, kind)
+            return builder.load(pointer, align=array.dtype.bitwidth // 8)
 
         return kind(array, _index_type(index)), generate
 
@@ -98,12 +89,12 @@ def _loader(count):
 
 
 @intrinsic
-def _store(typing, array, index, vector):
+def store(typing, array, index, vector):
     """Store numbers where `load` loads them."""
 
     def generate(context, builder, signature, operands):
-        place = _vector_pointer(context, builder, signature.args, operands, vector)
-        builder.store(operands[2], place, align=array.dtype.bitwidth // 8)
+        pointer = _vector_pointer(context, builder, signature.args, operands, vector)
+        builder.store(operands[2], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, _index_type(index), vector), generate
@@ -116,13 +107,13 @@ def _index_type(index):
 def _vector_pointer(context, builder, kinds, operands, vector):
     array, index = operands[:2]
     if isinstance(kinds[1], types.BaseTuple):
-        place = _pointer(context, builder, kinds[0], array, *cgutils.unpack_tuple(builder, index))
+        pointer = _pointer(context, builder, kinds[0], array, *cgutils.unpack_tuple(builder, index))
     else:
         if kinds[0].ndim == 2:
             index = builder.mul(index, index.type(vector.count))
         data = context.make_array(kinds[0])(context, builder, array).data
-        place = builder.gep(data, [index])
-    return _as(builder, place, context.get_value_type(vector))
+        pointer = builder.gep(data, [index])
+    return _as(builder, pointer, context.get_value_type(vector))
 
 
 def _filler(count):
@@ -145,7 +136,7 @@ def _operation(operands, emit):
 
 
 @intrinsic
-def _minus_product(typing, c, a, b):
+def minus_product(typing, c, a, b):
     """Subtract a product, c - a b, with one rounding where the processor can."""
 
     def emit(builder, c, a, b):
@@ -156,7 +147,7 @@ def _minus_product(typing, c, a, b):
 
 
 @intrinsic
-def _smaller(typing, a, b):
+def smaller(typing, a, b):
     """Take the smaller of two numbers."""
 
     def emit(builder, a, b):
@@ -166,7 +157,7 @@ def _smaller(typing, a, b):
 
 
 @intrinsic
-def _inverse_above(typing, a, floor):
+def inverse_above(typing, a, floor):
     """Invert the numbers above `floor`; 0 elsewhere."""
 
     def emit(builder, a, floor):
@@ -176,12 +167,11 @@ def _inverse_above(typing, a, floor):
     return _operation([a, floor], emit)
 
 
-if not jit.PLAIN_KERNELS:
-    load, load_run = _loader(LANES), _loader(RUN)
-    fill, fill_run = _filler(LANES), _filler(RUN)
-    store = store_run = _store
-    minus_product, smaller, inverse_above = _minus_product, _smaller, _inverse_above
-else:  # single numbers, without the fused rounding
+load, load_run = _loader(LANES), _loader(RUN)
+fill, fill_run = _filler(LANES), _filler(RUN)
+store_run = store
+
+if jit.PLAIN_KERNELS:  # single numbers, without the fused rounding
 
     @jit.inlined
     def load(array, index):
@@ -219,16 +209,13 @@ else:  # single numbers, without the fused rounding
 
 @jit.maker
 def empty_lines(count):
-    """Make an array (count, LANES) with anything in it, no row of which crosses a cache line.
+    """Make an uninitialised array (count, LANES) whose rows do not cross cache lines.
 
     With rows that do, 50 unknowns take 1.5 times as long.
     """
     memory = np.empty((count + 1) * LANES)
     first = -np.intp(memory.ctypes.data) // memory.itemsize % LANES
     return memory[first : first + count * LANES].reshape(count, LANES)
-
-
-# --- addresses ----------------------------------------------------------------------------------
 
 
 @intrinsic
@@ -240,24 +227,21 @@ def address(context, array, index):
         indices = [index]
         if isinstance(signature.args[1], types.BaseTuple):
             indices = cgutils.unpack_tuple(builder, index)
-        place = _pointer(context, builder, signature.args[0], array, *indices)
-        return builder.ptrtoint(place, _INDEX)
+        pointer = _pointer(context, builder, signature.args[0], array, *indices)
+        return builder.ptrtoint(pointer, _INDEX)
 
     return types.int64(array, index), generate
 
 
 @intrinsic
-def fetch(context, array, index):
-    """Ask for the cache line of an element of an array, given its index."""
+def fetch(context, start):
+    """Ask for the cache line of an address."""
 
     def generate(context, builder, signature, arguments):
-        _prefetch(builder, _pointer(context, builder, signature.args[0], *arguments))
+        _prefetch(builder, _at(builder, arguments[0]))
         return context.get_dummy_value()
 
-    return types.void(array, index), generate
-
-
-# --- samples ------------------------------------------------------------------------------------
+    return types.void(start), generate
 
 
 @intrinsic
@@ -279,21 +263,21 @@ def multiply(context, size, rows, targets, b, ahead, totals, bias, masks):
         tall, wide, blocks, step = cgutils.unpack_tuple(builder, size)
         bias = _repeated(builder, builder.trunc(bias, _INT32), _SUMS)
 
-        def place(argument, *indices):
+        def pointer(argument, *indices):
             array, kind = arguments[argument], signature.args[argument]
             return _pointer(context, builder, kind, array, *map(_INDEX, indices))
 
         def emit(tall, wide):
-            first = [_at(builder, builder.load(place(1, i))) for i in range(tall)]
+            first = [_at(builder, builder.load(pointer(1, i))) for i in range(tall)]
             loop = step, blocks, ahead
             sums = _emit_products(builder, first, _at(builder, b), loop, wide)
             for j in range(wide):
                 total = _at(builder, builder.add(totals, _INDEX(4 * j)), _SUMS)
                 more = builder.mul(builder.load(total, align=4), bias)
-                mask = builder.load(_as(builder, place(7, j, 0), _SUMS), align=4)
+                mask = builder.load(_as(builder, pointer(7, j, 0), _SUMS), align=4)
                 for i in range(tall):
                     found = builder.and_(builder.add(sums[i, j], more), mask)
-                    target = _at(builder, builder.load(place(2, i * WIDE + j)), _SUMS)
+                    target = _at(builder, builder.load(pointer(2, i * WIDE + j)), _SUMS)
                     found = builder.add(builder.load(target, align=4), found)
                     builder.store(found, target, align=4)
 
@@ -347,8 +331,8 @@ def _emit_products(builder, rows, b, loop, wide):
         totals = iter(sums)
         new = []
         for j in range(wide):
-            place = builder.gep(b, [builder.add(begin, _INDEX(BLOCK * j))])
-            second = factors(builder, place, True)
+            pointer = builder.gep(b, [builder.add(begin, _INDEX(BLOCK * j))])
+            second = factors(builder, pointer, True)
             new += [add_products(builder, next(totals), each, second) for each in first]
         return [builder.add(begin, step), *new]
 
@@ -375,7 +359,7 @@ def _add_fours(builder, sums, a, b):
 
 
 def _pairs(builder, pointer, positive):
-    """Load the samples of a tile: those of even number, and those of odd, as 16-bit numbers."""
+    """Load the samples of a tile: the even and the odd ones, as 16-bit numbers."""
     kind = ir.VectorType(ir.IntType(16), 2 * TILE)
     samples = builder.load(_as(builder, pointer, kind), align=1)
     low = builder.and_(samples, ir.Constant(kind, [255] * kind.count))
@@ -395,16 +379,15 @@ def _add_pairs(builder, sums, a, b):
 
 
 @intrinsic(prefer_literal=True)
-def interleave(context, source, stride, samples, starts, channels):
-    """Set samples[starts[c] + BLOCK x + n] = source[n stride + channels x + c], x < `RUN`.
+def interleave(context, source, stride, targets, start, channels):
+    """Set targets[c][start + BLOCK x + n] = source[n stride + channels x + c], x < `RUN`.
 
-    ``source`` and ``samples`` are addresses, ``starts`` is an array of offsets, and ``channels`` a
-    literal number.
+    ``source`` is an address, ``targets`` an array of addresses, ``channels`` a literal number.
     """
     number = channels.literal_value
 
     def generate(context, builder, signature, arguments):
-        source, stride, samples, starts, _ = arguments
+        source, stride, targets, start, _ = arguments
         kind = ir.VectorType(_BYTE, RUN * number)
         images = [builder.add(source, builder.mul(stride, _INDEX(n))) for n in range(BLOCK)]
         pixels = [builder.load(_at(builder, image, kind), align=1) for image in images]
@@ -414,15 +397,12 @@ def interleave(context, source, stride, samples, starts, channels):
             own = range(c, RUN * number, number)
             columns = [_choose(builder, image, image, own) for image in pixels]
             low, high = (_choose(builder, columns[n], columns[n + 1], pair) for n in (0, 2))
-            place = builder.load(_pointer(context, builder, signature.args[3], starts, _INDEX(c)))
-            target = _at(builder, builder.add(samples, place), ir.VectorType(_BYTE, RUN * BLOCK))
+            begin = builder.load(_pointer(context, builder, signature.args[2], targets, _INDEX(c)))
+            target = _at(builder, builder.add(begin, start), ir.VectorType(_BYTE, RUN * BLOCK))
             builder.store(_choose(builder, low, high, block), target, align=1)
         return context.get_dummy_value()
 
-    return types.void(source, stride, samples, starts, channels), generate
-
-
-# --- weights ------------------------------------------------------------------------------------
+    return types.void(source, stride, targets, start, channels), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -443,29 +423,29 @@ def weigh(context, weights, starts, taps, source, sums, at, images):
         first, last = cgutils.unpack_tuple(builder, taps)
         p, i, n, c, q = cgutils.unpack_tuple(builder, at)
 
-        def place(argument, *indices):
+        def pointer(argument, *indices):
             return _pointer(context, builder, kinds[argument], arguments[argument], *indices)
 
-        def run(pointer):
-            return _as(builder, pointer, _FLOATS)
+        def run(first):
+            return _as(builder, first, _FLOATS)
 
         def body(k, totals):
-            pointer = place(0, k, p)
-            _prefetch(builder, builder.gep(pointer, [_INDEX(_AHEAD)]))
-            weight = builder.load(run(pointer), align=4)
-            start = builder.load(place(1, k))
+            first_weight = pointer(0, k, p)
+            _prefetch(builder, builder.gep(first_weight, [_INDEX(_AHEAD)]))
+            weight = builder.load(run(first_weight), align=4)
+            start = builder.load(pointer(1, k))
             values = [builder.load(run(builder.gep(row, [start])), align=4) for row in rows]
             return [
                 builder.fadd(total, builder.fmul(weight, value))
                 for total, value in zip(totals, values, strict=True)
             ]
 
-        rows = [place(3, _INDEX(m), i) for m in range(count)]
-        results = [run(place(4, builder.add(n, _INDEX(m)), c, q)) for m in range(count)]
+        rows = [pointer(3, _INDEX(m), i) for m in range(count)]
+        results = [run(pointer(4, builder.add(n, _INDEX(m)), c, q)) for m in range(count)]
         (length,) = cgutils.unpack_tuple(
             builder, context.make_array(kinds[1])(context, builder, starts).shape, 1
         )
-        bias = run(place(0, length, p))
+        bias = run(pointer(0, length, p))
         begins = builder.icmp_signed("==", first, _INDEX(0))
         before = [builder.load(builder.select(begins, bias, result), align=4) for result in results]
         totals = _loop(builder, first, last, before, body)
@@ -474,9 +454,6 @@ def weigh(context, weights, starts, taps, source, sums, at, images):
         return context.get_dummy_value()
 
     return types.void(weights, starts, taps, source, sums, at, images), generate
-
-
-# --- parts of the code --------------------------------------------------------------------------
 
 
 def _loop(builder, first, last, values, body):
@@ -522,6 +499,6 @@ def _as(builder, pointer, kind):
     return builder.bitcast(pointer, kind.as_pointer())
 
 
-def _at(builder, place, kind=_BYTE):
+def _at(builder, start, kind=_BYTE):
     """Return a pointer to an address."""
-    return builder.inttoptr(place, kind.as_pointer())
+    return builder.inttoptr(start, kind.as_pointer())

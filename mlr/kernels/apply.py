@@ -8,7 +8,7 @@ the processor follows no more runs of the memory. Six images share each weight t
 three: of a colour image whose channels share their weights, these are the channels.
 
 Tried and dropped (times per image of 128 px, 3x3): batches with weights straight from the model,
-which lie a power of two apart and get in each other's way in the cache (39 us instead of 16);
+which lie a power of two apart and evict each other from the cache (39 us instead of 16);
 packing the weights of 16 pixels together (packing takes 1.6 times as long as copying rows); a
 single image with all taps at once (7x7 at 256 px takes 2.8 times as long).
 """
@@ -24,10 +24,10 @@ from mlr.kernels._llvm import RUN, weigh
 from mlr.kernels.parallel import parallel_for
 
 IMAGES = 6  # images processed together: each weight is loaded once for them
-COLOURS = 3  # where there are fewer, as the channels of one
+COLOURS = 3  # of fewer images, such as the channels of one
 BAND_BYTES = 128 << 10  # weights of some rows that stay in the second-level cache
-TAPS = 9  # whose weights are read side by side, from as many runs of the memory
-MANY = 1 << 30  # or of a copy, which the cache holds
+TAPS = 9  # read together, from as many runs of memory
+MANY = 1 << 30  # taps of a copy, which the cache holds
 APART = 16  # elements between the weights of one tap and those of the next
 
 Floats = NDArray[np.float32]
@@ -63,9 +63,9 @@ def apply(
     bands = channels * -(-height // rows)
     neighbours = _neighbours(tuple(offsets), height, width)
     how = rows, edge, jit.PLAIN_KERNELS
-    parallel_for(
-        _apply_bands, bands, _read_only(flat), neighbours, _read_only(sources), results, how
-    )
+    for array in (flat, sources):  # like the arrays of a loaded model: one type to compile
+        array.flags.writeable = False
+    parallel_for(_apply_bands, bands, flat, neighbours, sources, results, how)
     return output
 
 
@@ -80,16 +80,9 @@ def _neighbours(
     return down, across, (taps[:, 0] + down) * (width + 2 * across) + taps[:, 1] + across
 
 
-def _read_only(array: Floats) -> Floats:
-    """Return a view that cannot be written to, as that of a loaded model: one type to compile."""
-    view = array.view()
-    view.setflags(write=False)
-    return view
-
-
 @jit.serial
 def _apply_bands(begin, end, weights, neighbours, images, output, how):
-    """Compute some bands of rows, `IMAGES` images at a time, or as many as there are.
+    """Compute some bands of rows, `IMAGES` images at a time, or fewer.
 
     Of each image the rows are first copied with margins, so that starts[k] is where the first
     output pixel of a band finds its tap k.
@@ -109,7 +102,9 @@ def _apply_bands(begin, end, weights, neighbours, images, output, how):
         shape = min(rows, height - top), width, pitch
         own = weights[c, :, top * width : (top + shape[0]) * width]
         if copied:
-            _copy_band(weights, c, top * width, shape[0] * width, band)
+            for k in range(len(band)):
+                for i in range(shape[0] * width):  # rows that the cache can hold together
+                    band[k, i] = weights[c, k, np.uintp(top * width + i)]
         n = 0
         while n < count:
             together = 1
@@ -131,18 +126,10 @@ def _apply_bands(begin, end, weights, neighbours, images, output, how):
 
 
 @jit.helper
-def _copy_band(weights, c, first, count, band):
-    """Copy rows of the weights to where they do not get in each other's way in the cache."""
-    for k in range(weights.shape[1]):
-        for i in range(count):
-            band[k, i] = weights[c, k, np.uintp(first + i)]
-
-
-@jit.helper
 def _frame(images, source, rows, margin, edge, framed, m):
-    """Copy rows of an image, and what counts for pixels outside of it.
+    """Copy rows of an image with a margin, and fill in the pixels outside the image.
 
-    Slices of arrays would be counted references to them, which costs more than the copy.
+    Without slices, as counting references to them costs more than the copy.
     """
     n, c, top = source
     _, _, height, width = images.shape
@@ -150,12 +137,9 @@ def _frame(images, source, rows, margin, edge, framed, m):
     for i in range(rows):
         y = min(max(top + i, 0), height - 1)
         first = i * pitch + margin
-        if edge or y == top + i:
-            for x in range(width):
-                framed[m, np.uintp(first + x)] = images[n, c, y, x]
-        else:
-            for x in range(width):
-                framed[m, np.uintp(first + x)] = 0.0
+        shown = edge or y == top + i
+        for x in range(width):
+            framed[m, np.uintp(first + x)] = images[n, c, y, x] if shown else np.float32(0)
         for x in range(margin):
             framed[m, first - margin + x] = framed[m, first] if edge else 0.0
             framed[m, first + width + x] = framed[m, first + width - 1] if edge else 0.0

@@ -32,7 +32,6 @@ def blur(
     Parameters
     ----------
     planes : ndarray of float32 or float64, shape (..., H, W)
-        Any number of planes.
     sigma : float
         Standard deviation in pixels.
     cut : int

@@ -14,6 +14,9 @@ The appended rows thus become L^-1 b (forward substitution); the weights follow 
 the first, w[j] = (V[b, j] - sum_{i > j} V[i, j] w[i]) / D[j]. To reuse what is loaded, all this
 works on blocks of 3 x 3 elements, whose nine sums stay in registers. Loops over 16 lanes that the
 compiler vectorises take 1.6 to 2 times as long: they cannot keep the sums in registers.
+
+The triangle is stored row by row in blocks: all three rows of block row p have 3 (p + 1) elements,
+that is, the blocks of the diagonal are whole.
 """
 
 from typing import NamedTuple
@@ -32,20 +35,15 @@ from mlr.kernels._llvm import (
     smaller,
     store,
 )
-from mlr.kernels.gram import (
-    BLOCK,
-    assemble_matrix,
-    assemble_targets,
-    block_row_begin,
-    find_inside,
-    find_margin,
-    row_begin,
-)
 from mlr.kernels.parallel import parallel_for
 
-#: A pivot must exceed this fraction of the diagonal element it was left of, times K + 1. Rounding
-#: errors leave up to 1e5 eps of the zero pivots of singular matrices. The larger bound is safe: the
-#: minimum-norm solution that pixels below it get instead is right for regular matrices too.
+#: Rows and columns of a block: nine sums, three factors and what is loaded next fill 16 registers.
+#: The bodies of the loops that factor are written out for 3.
+BLOCK = 3
+
+#: A pivot must exceed this fraction of the diagonal element before elimination, times K + 1.
+#: Rounding errors leave up to 1e5 eps of the zero pivots of singular matrices. The larger bound is
+#: safe: the minimum-norm solution of pixels below it is right for regular matrices too.
 PIVOT_TOLERANCE = 1e6 * float(np.finfo(np.float64).eps)
 
 
@@ -64,116 +62,169 @@ class NormalEquations(NamedTuple):
 
     Taps outside the image are omitted from the system of their pixel; their weight is 0.
 
-    Attributes
-    ----------
-    lags : float64 (L, H, W)
-        sum_n x_n(q) x_n(q + d) of the L differences d between two taps, in units of 1 / s^2.
-    source_sums : float64 (H, W)
-        sum_n x_n(q), in units of 1 / s.
-    samples : float
-        Number of samples.
-    cross : float64 (E, K, H, W)
-        sum_n x_n(p + o_a) t_n(p) of each of the E targets, in units of 1 / s^2.
-    target_sums : float64 (E, H, W)
-        sum_n t_n(p), in units of 1 / s.
-    taps : int64 (K, 2)
-        Offsets (dy, dx).
-    lag_of, base_of : int64 (K, K)
-        Of two taps: the plane of their difference, and which of the two it starts from.
-    penalty : float64 (K + 1, K + 1)
-        D in intensity units [0, 1], symmetric, no eigenvalue negative; bias last.
-    prior : float64 (K + 1,)
-        Weights w0 towards which the penalty pulls; bias last.
-    scale : float
-        Units per intensity of 1: 255 for 8-bit images.
-    margin : int
-        Pixels at each edge of the planes that weights are not wanted of.
     """
 
-    lags: NDArray[np.float64]
-    source_sums: NDArray[np.float64]
-    samples: float
-    cross: NDArray[np.float64]
-    target_sums: NDArray[np.float64]
-    taps: NDArray[np.int64]
-    lag_of: NDArray[np.int64]
-    base_of: NDArray[np.int64]
-    penalty: NDArray[np.float64]
-    prior: NDArray[np.float64]
-    scale: float
-    margin: int = 0
+    lags: NDArray[np.float64]  #: (L, H, W), sum_n x_n(q) x_n(q + d), in units of 1 / s^2
+    source_sums: NDArray[np.float64]  #: (H, W), sum_n x_n(q), in units of 1 / s
+    samples: float  #: number of samples
+    cross: NDArray[np.float64]  #: (E, K, H, W), sum_n x_n(p + o_a) t_n(p), in units of 1 / s^2
+    target_sums: NDArray[np.float64]  #: (E, H, W), sum_n t_n(p), in units of 1 / s
+    taps: NDArray[np.int64]  #: (K, 2), the offsets o_a = (dy, dx)
+    lag_of: NDArray[np.int64]  #: (K, K): which lag plane holds the products of two taps
+    base_of: NDArray[np.int64]  #: (K, K): from which of the two taps its difference starts
+    penalty: NDArray[
+        np.float64
+    ]  #: (K + 1,), the diagonal of D for intensities in [0, 1]; bias last
+    prior: NDArray[np.float64]  #: (K + 1,), w0; bias last
+    scale: float  #: units per intensity of 1: 255 for 8-bit images
+    margin: int = 0  #: pixels at each edge of the planes that weights are not wanted of
 
 
-def solve_pixels(equations: NormalEquations, weights: NDArray[np.float64]) -> NDArray[np.bool_]:
+def solve_pixels(
+    equations: NormalEquations,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Solve the ridge regression of every pixel whose matrix is positive definite.
 
-    Parameters
-    ----------
-    equations : NormalEquations
-        What to solve.
-    weights : float64 (E, K + 1, h, w)
-        Result, bias last; h and w are H and W without the margins.
-
-    Returns
-    -------
-    singular : bool (h, w)
-        True where a pivot is not above (K + 1) `PIVOT_TOLERANCE` times the diagonal element it was
-        left of: the matrix is singular or close to it. The weights there are finite, but not to
-        be used.
+    Returns the weights, float64 (E, K + 1, h, w), bias last, where h and w are H and W without the
+    margins; and where the matrix is singular or close to it, bool (h, w): a pivot is not above
+    (K + 1) `PIVOT_TOLERANCE` times the diagonal element before elimination. The weights there are
+    finite, but not to be used.
     """
     lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = equations[:8]
     penalty, prior, scale, margin = equations[8:]
-    targets, unknowns = len(cross), len(penalty)
+    unknowns = len(penalty)
     height, width = (side - 2 * margin for side in source_sums.shape)
-    if weights.shape != (targets, unknowns, height, width) or not weights.flags.c_contiguous:
-        raise ValueError("the weights must be a C-contiguous array (E, K + 1, h, w)")
+    weights = np.empty((len(cross), unknowns, height, width))
     singular = np.zeros((height, width), dtype=np.bool_)
     shifts = taps[:, 0] * source_sums.shape[1] + taps[:, 1]
     starts = np.empty((unknowns, unknowns - 1), dtype=np.int64)
     starts[:-1] = lag_of * source_sums.size + shifts[base_of]
     starts[-1] = shifts
-    ridge = scale * scale * penalty
-    pull = sum(row * weight for row, weight in zip(ridge, prior, strict=True))  # as kernels add it
-    ridge = np.concatenate([ridge, [prior, pull]])
+    ridge = scale * scale * np.stack([penalty, penalty * prior])
     scalars = np.array([scale, scale * scale * count, unknowns * PIVOT_TOLERANCE])
     planes = (np.ascontiguousarray(a).reshape(-1) for a in (lags, source_sums, cross, target_sums))
     system = (*planes, np.ascontiguousarray(taps), starts, ridge, scalars)
-    parallel_for(_solve_rows, height, system, margin, weights.reshape(-1), weights.shape, singular)
-    return singular
+    margins = margin, *np.abs(taps).max(axis=0, initial=0).tolist()
+    parallel_for(_solve_rows, height, system, margins, weights.reshape(-1), weights.shape, singular)
+    return weights, singular
 
 
 @jit.serial
-def _solve_rows(begin, end, system, margin, weights, shape, singular):
-    """Solve the rows begin <= y < end, `LANES` pixels at a time, in work arrays of their own."""
+def _solve_rows(begin, end, system, margins, weights, shape, singular):
+    """Solve the rows begin <= y < end, `LANES` pixels at a time."""
     taps = system[4]
+    margin, down, across = margins  # the latter two: how far taps reach
     targets, unknowns, height, width = shape
     height, width = height + 2 * margin, width + 2 * margin  # of the planes
     columns = (unknowns + BLOCK - 1) // BLOCK
     rows = (unknowns + targets + BLOCK - 1) // BLOCK
-    matrix = empty_lines(block_row_begin(rows))
+    matrix = empty_lines(_block_row_begin(rows))
     floor = empty_lines(columns * BLOCK)
     inverse = empty_lines(columns * BLOCK)
     scaled = empty_lines(columns * BLOCK * BLOCK)
     solution = empty_lines(columns * BLOCK)
     inside = empty_lines(unknowns + 1)
-    for i in range(len(matrix)):
-        store(matrix, i, fill(0.0))
-    for j in range(unknowns, columns * BLOCK):
-        store(floor, j, fill(np.inf))
+    matrix[:] = 0.0
+    floor[unknowns:] = np.inf
     for y in range(begin + margin, end + margin):
-        border = find_margin(y, height, taps)
         for x in range(margin, width - margin, LANES):
-            whole = border <= x < width - border - LANES + 1
+            whole = down <= y < height - down and across <= x <= width - across - LANES
             if not whole:
-                find_inside(y, x, height, width, taps, inside)
+                _find_inside(y, x, height, width, taps, inside)
             pixel = y * width + x
-            assemble_matrix(pixel, whole, system, inside, matrix, floor)
-            assemble_targets(pixel, whole, targets, system, inside, matrix)
+            _assemble_matrix(pixel, whole, system, inside, matrix, floor)
+            _assemble_targets(pixel, whole, targets, system, inside, matrix)
             _factor(rows, columns, matrix, floor, inverse, scaled)
             _note_singular(y - margin, x - margin, unknowns, inverse, solution, singular)
             for e in range(targets):
                 _substitute_back(unknowns + e, columns, matrix, inverse, solution)
                 _copy_weights(solution, shape, e, y - margin, x - margin, weights)
+
+
+@jit.inlined
+def _block_row_begin(p):
+    """Return where block row p begins."""
+    return BLOCK * BLOCK * (p * (p + 1) // 2)
+
+
+@jit.inlined
+def _row_begin(i):
+    """Return where row i begins."""
+    p = i // BLOCK
+    return _block_row_begin(p) + (i - BLOCK * p) * BLOCK * (p + 1)
+
+
+@jit.inlined
+def _find_inside(y, x, height, width, taps, inside):
+    """Write 1 to the lanes whose tap, or bias, lies in the image, 0 to the others."""
+    for a in range(len(taps) + 1):
+        dy, dx = (taps[a, 0], taps[a, 1]) if a < len(taps) else (0, 0)
+        for i in range(LANES):
+            found = 0 <= y + dy < height and 0 <= x + i + dx < width and x + i < width
+            inside[a, i] = 1.0 if found else 0.0
+
+
+@jit.inlined
+def _gather(source, start, whole, inside, a, b):
+    """Load the lanes from the given element of a plane; zero unless taps a and b lie inside.
+
+    The last row of `inside` is scratch.
+    """
+    if whole:
+        return load(source, start)
+    both = load(inside, a) * load(inside, b)
+    if 0 <= start <= source.size - LANES:
+        return load(source, start) * both
+    scratch = len(inside) - 1
+    store(inside, scratch, both)
+    for i in range(LANES):
+        if inside[scratch, i] != 0.0:
+            inside[scratch, i] = source[start + i]
+    return load(inside, scratch)
+
+
+@jit.inlined
+def _assemble_matrix(pixel, whole, system, inside, matrix, floor):
+    """Assemble the lower triangle of G + s^2 D, with ones on the diagonal outside the image.
+
+    Also set the pivots up to which the matrix counts as singular.
+    """
+    lags, source_sums, _, _, _, starts, ridge, scalars = system
+    bias = starts.shape[1]
+    for a in range(bias):
+        for b in range(a + 1):
+            products = _gather(lags, pixel + starts[a, b], whole, inside, a, b)
+            store(matrix, _row_begin(a) + b, products)
+    for b in range(bias):
+        sums = _gather(source_sums, pixel + starts[bias, b], whole, inside, b, b)
+        store(matrix, _row_begin(bias) + b, sums * fill(scalars[0]))
+    store(matrix, _row_begin(bias) + bias, fill(scalars[1]))
+    for a in range(bias + 1):
+        pivot = load(matrix, _row_begin(a) + a) + fill(ridge[0, a])
+        if not whole:
+            both = load(inside, a)
+            pivot = both * pivot + minus_product(fill(1.0), both, both)
+        store(matrix, _row_begin(a) + a, pivot)
+        store(floor, a, fill(scalars[2]) * pivot)
+
+
+@jit.inlined
+def _assemble_targets(pixel, whole, targets, system, inside, matrix):
+    """Append b + s^2 D w0 of each target as a row."""
+    _, source_sums, cross, target_sums, _, _, ridge, scalars = system
+    bias, size = ridge.shape[1] - 1, source_sums.size
+    for e in range(targets):
+        row = _row_begin(bias + 1 + e)
+        for b in range(bias + 1):
+            if b < bias:
+                right = _gather(cross, (e * bias + b) * size + pixel, whole, inside, b, b)
+            else:
+                right = _gather(target_sums, e * size + pixel, whole, inside, b, b)
+                right = right * fill(scalars[0])
+            pull = fill(ridge[1, b]) if whole else fill(ridge[1, b]) * load(inside, b)
+            store(matrix, row + b, right + pull)
+        for b in range(bias + 1, bias + 2 + e):
+            store(matrix, row + b, fill(0.0))
 
 
 @jit.inlined
@@ -191,7 +242,7 @@ def _note_singular(y, x, unknowns, inverse, scratch, singular):
 def _factor(rows, columns, matrix, floor, inverse, scaled):
     """Factor in place, block column by block column: A becomes V, `inverse` becomes 1 / D."""
     for q in range(columns):
-        first, length = block_row_begin(q), BLOCK * (q + 1)
+        first, length = _block_row_begin(q), BLOCK * (q + 1)
         for k in range(BLOCK * q):
             for r in range(BLOCK):
                 element = load(matrix, first + r * length + k)
@@ -202,7 +253,7 @@ def _factor(rows, columns, matrix, floor, inverse, scaled):
             row_a, row_b, row_c, floor, inverse, BLOCK * q, matrix, at, length
         )
         for p in range(q + 1, rows):
-            first, length = block_row_begin(p), BLOCK * (p + 1)
+            first, length = _block_row_begin(p), BLOCK * (p + 1)
             row_a, row_b, row_c = _subtract_products(matrix, first, length, scaled, BLOCK * q)
             at = first + BLOCK * q
             _eliminate(row_a, m10, m20, m21, matrix, at)
@@ -212,13 +263,11 @@ def _factor(rows, columns, matrix, floor, inverse, scaled):
 
 @jit.inlined
 def _load3(array, index):
-    """Load three vectors one after the other."""
     return load(array, index), load(array, index + 1), load(array, index + 2)
 
 
 @jit.inlined
 def _store3(array, index, a, b, c):
-    """Store three vectors one after the other."""
     store(array, index, a)
     store(array, index + 1, b)
     store(array, index + 2, c)
@@ -226,10 +275,7 @@ def _store3(array, index, a, b, c):
 
 @jit.inlined
 def _subtract_products(matrix, first, length, scaled, columns):
-    """Subtract from the block at the given column the products of the columns before it.
-
-    Returns the rows of the block.
-    """
+    """Return the rows of the block at a column, minus the products of the columns before it."""
     a, b, c = first, first + length, first + 2 * length
     a0, a1, a2 = _load3(matrix, a + columns)
     b0, b1, b2 = _load3(matrix, b + columns)
@@ -276,15 +322,15 @@ def _substitute_back(row, columns, matrix, inverse, solution):
     """Find the weights of the target appended as the given row."""
     for q in range(columns - 1, -1, -1):
         j = BLOCK * q
-        w0, w1, w2 = _load3(matrix, row_begin(row) + j)
+        w0, w1, w2 = _load3(matrix, _row_begin(row) + j)
         for p in range(q + 1, columns):
-            at, length = block_row_begin(p) + j, BLOCK * (p + 1)
+            at, length = _block_row_begin(p) + j, BLOCK * (p + 1)
             for r in range(BLOCK):
                 u = load(solution, BLOCK * p + r)
                 v0, v1, v2 = _load3(matrix, at + r * length)
                 w0, w1 = minus_product(w0, v0, u), minus_product(w1, v1, u)
                 w2 = minus_product(w2, v2, u)
-        at, length = block_row_begin(q) + j, BLOCK * (q + 1)
+        at, length = _block_row_begin(q) + j, BLOCK * (q + 1)
         w2 = w2 * load(inverse, j + 2)
         w1 = minus_product(w1, load(matrix, at + 2 * length + 1), w2)
         w1 = w1 * load(inverse, j + 1)

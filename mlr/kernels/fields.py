@@ -19,12 +19,7 @@ Floats = NDArray[np.float32]
 def look_up(begin: int, end: int, planes: Floats, field: Floats, output: Floats) -> None:
     """Fill in output[n, p] = planes[n, p + field(p)] for the planes begin .. end; bilinear.
 
-    Parameters
-    ----------
-    planes : ndarray of float32, shape (N, H, W)
-    field : ndarray of float32, shape (2, h, w)
-        Where h, w may differ from H, W.
-    output : ndarray of float32, shape (N, h, w)
+    Shapes are (N, h, w), (N, H, W) and (2, h, w).
     """
     _, height, width = planes.shape
     bottom, right = np.float32(height - 1), np.float32(width - 1)
@@ -99,61 +94,50 @@ def area_average(begin: int, end: int, image: Floats, output: Floats) -> None:
 def spline_coefficients(begin: int, end: int, planes: Floats, output: Floats) -> None:
     """Fill in the cubic B-spline coefficients of the planes begin .. end, with a margin of a pixel.
 
-    The spline passes through the pixels; the image is taken to repeat its edges for ever.
-
-    Parameters
-    ----------
-    planes : ndarray of float32, shape (N, H, W)
-    output : ndarray of float32, shape (N, H + 2, W + 2)
+    The spline passes through the pixels (N, H, W); the image is taken to repeat its edges for ever.
+    The output has the shape (N, H + 2, W + 2).
     """
     _, height, width = planes.shape
-    pole = np.float32(POLE)
+    for n in range(begin, end):
+        across = np.empty((width + 2, height), np.float32)
+        across[1:-1] = planes[n].T
+        _filter_down(across)
+        output[n, 1:-1] = across.T
+        _filter_down(output[n])
+
+
+@jit.helper
+def _filter_down(values):
+    """Filter columns in place, all rows but the first and last of which hold pixels.
+
+    Each row is the one before it and a share of another, which is one vector.
+    """
+    rows, columns = values.shape
+    end, pole = rows - 1, np.float32(POLE)
     one, six = np.float32(1), np.float32(6)
     after, squared = one / (one - pole), one / (one - pole * pole)
-    for n in range(begin, end):
-        for y in range(height):  # across
-            causal = after * planes[n, y, 0]
-            output[n, y + 1, 0] = causal
-            for x in range(width):
-                causal = planes[n, y, x] + pole * causal
-                output[n, y + 1, x + 1] = causal
-            last = after * planes[n, y, width - 1]
-            value = -pole * (after * last + pole * squared * (causal - last))
-            output[n, y + 1, width + 1] = six * value
-            for x in range(width, -1, -1):
-                value = pole * (value - output[n, y + 1, x])
-                output[n, y + 1, x] = six * value
-        # Down: each row is the one before it and a share of another, which is one vector.
-        for x in range(width + 2):
-            output[n, 0, x] = after * output[n, 1, x]
-        last_row = np.empty(width + 2, np.float32)
-        for x in range(width + 2):
-            last_row[x] = after * output[n, height, x]
-        for y in range(1, height + 1):
-            for x in range(width + 2):
-                output[n, y, x] += pole * output[n, y - 1, x]
-        for x in range(width + 2):
-            last = last_row[x]
-            value = -pole * (after * last + pole * squared * (output[n, height, x] - last))
-            output[n, height + 1, x] = value
-        for y in range(height, -1, -1):
-            for x in range(width + 2):
-                output[n, y, x] = pole * (output[n, y + 1, x] - output[n, y, x])
-        for y in range(height + 2):
-            for x in range(width + 2):
-                output[n, y, x] *= six
+    for x in range(columns):
+        values[0, x] = after * values[1, x]
+        values[end, x] = after * values[end - 1, x]
+    for y in range(1, end):
+        for x in range(columns):
+            values[y, x] += pole * values[y - 1, x]
+    for x in range(columns):
+        last = values[end, x]
+        values[end, x] = -pole * (after * last + pole * squared * (values[end - 1, x] - last))
+    for y in range(end - 1, -1, -1):
+        for x in range(columns):
+            values[y, x] = pole * (values[y + 1, x] - values[y, x])
+    for y in range(rows):
+        for x in range(columns):
+            values[y, x] *= six
 
 
 @jit.serial
 def cubic(begin: int, end: int, coefficients: Floats, field: Floats, output: Floats) -> None:
     """Fill in rows begin .. end of output[n, p] = image[n, p + field(p)], by its cubic B-spline.
 
-    Parameters
-    ----------
-    coefficients : ndarray of float32, shape (N, H + 2, W + 2)
-        From `spline_coefficients`.
-    field : ndarray of float32, shape (2, H, W)
-    output : ndarray of float32, shape (N, H, W)
+    The image (N, H, W) is given by its `spline_coefficients`, the field has the shape (2, H, W).
     """
     count, height, width = output.shape
     bottom, right = np.float32(height - 1), np.float32(width - 1)

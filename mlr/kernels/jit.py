@@ -1,4 +1,4 @@
-"""How the kernels are compiled: the only place with Numba's flags.
+"""How the kernels are compiled: the only module with Numba's flags.
 
 No kernel declares a signature, because its only caller always passes the same types. Compiled code
 is kept in a cache folder if there is one, see `mlr.kernels._cache`.
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import llvmlite.binding
 import numba
 from numba.core import event
+from numba.core.cpu import CPUTargetOptions
 
 try:  # parts of Numba that may change with any release; without them nothing is kept
     from mlr.kernels import _cache
@@ -23,20 +24,24 @@ except (ImportError, AttributeError):
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Nothing calls kernels from C: without the wrappers for that, compiling takes a tenth less.
-_FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
-_PRIVATE = {"no_cpython_wrapper": True}
-
 #: Use loops without vector instructions (slowly; 8-bit sums are the same bits): set by the
 #: environment variable ``MLR_PLAIN_KERNELS=1``, and always where Numba's compiler is switched off.
 PLAIN_KERNELS = os.environ.get("MLR_PLAIN_KERNELS", "0") not in ("", "0") or bool(
     numba.config.DISABLE_JIT
 )
 
-# Helpers make no arrays and count no references to those that they are given: that took a third of
-# the time to solve 3x3.
-_NO_ARRAYS = {"_nrt": False}
 
+def _known(**flags: Any) -> dict[str, Any]:
+    """Return the flags that this Numba has; none of them is documented."""
+    return {name: value for name, value in flags.items() if hasattr(CPUTargetOptions, name)}
+
+
+# Nothing calls kernels from C: without the wrappers for that, compiling takes a tenth less.
+_FLAGS = {"nogil": True, "error_model": "numpy", **_known(no_cfunc_wrapper=True)}
+_PRIVATE = _known(no_cpython_wrapper=True)
+# Helpers make no arrays and count no references to their arguments: that took an eighth of the time
+# to solve 3x3.
+_NO_ARRAYS = _known(_nrt=False)
 _caches: list[Any] = []  # of each kernel, None where there is none
 
 
@@ -68,9 +73,9 @@ def helper_sum(function: F) -> F:
 
 
 def inlined(function: F) -> F:
-    """Like `helper`, as part of those that call it: a call would cost more than its work."""
-    flags = {**_PRIVATE, **_NO_ARRAYS, "no_cfunc_wrapper": True}
-    return numba.njit(forceinline=True, **flags)(function)
+    """Like `helper`, but inlined in its callers: a call would cost more than its work."""
+    flags = _known(forceinline=True, no_cfunc_wrapper=True)
+    return numba.njit(**_PRIVATE, **_NO_ARRAYS, **flags)(function)
 
 
 class _Announcement(event.Listener):  # type: ignore[misc]
@@ -123,12 +128,6 @@ def _key() -> str:
     return f"{_SOURCES}{'-plain' * PLAIN_KERNELS}"
 
 
-def _digest_of_sources() -> str:
-    """Return a digest of this folder's modules."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-_SOURCES = _digest_of_sources()
+_SOURCES = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()[:16]

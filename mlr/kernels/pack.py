@@ -1,7 +1,7 @@
 """From images to samples: the image index moves behind the pixel index.
 
-Samples lie in blocks of four, those of adjacent pixels side by side: a vector then holds a few
-samples of a tile of pixels, and a vector of sums those of the same pixels.
+Samples lie in blocks of four, and the blocks of adjacent pixels are adjacent: a vector then holds a
+few samples of a tile of pixels, and a vector of sums has one element for each of these pixels.
 """
 
 from typing import Any
@@ -12,10 +12,10 @@ from numpy.typing import DTypeLike, NDArray
 from mlr.kernels import jit
 from mlr.kernels._llvm import BLOCK as BLOCK
 from mlr.kernels._llvm import LINE, RUN, address, fetch, interleave
-from mlr.kernels.parallel import parallel_for
+from mlr.kernels.parallel import Loop, parallel_for, parallel_for_all
 
 #: The rows of a block have an odd multiple of this number of pixels, whole lines of the cache: rows
-#: that are a power of two apart would get in each other's way there (1.2 times the time).
+#: that are a power of two apart would evict each other from the cache (1.2 times the time).
 SPREAD = 16
 
 
@@ -52,7 +52,7 @@ def pack(images: NDArray[Any], samples: NDArray[Any], start: int) -> None:
 
     Parameters
     ----------
-    images : ndarray of uint8 or float64, shape (N, H, W, C), C-contiguous
+    images : ndarray of uint8 or float64, shape (N, H, W, C)
     samples : ndarray of the same dtype, shape (C, H, B, R, BLOCK), C-contiguous
         Of the `samples_shape` for at least start + N. The other samples stay as they are.
     start : int
@@ -67,64 +67,51 @@ def pack(images: NDArray[Any], samples: NDArray[Any], start: int) -> None:
     expected = samples_shape(channels, height, width, blocks * BLOCK)
     if samples.shape != expected or start + count > blocks * BLOCK:
         raise ValueError(f"no room for {images.shape} at {start} of {samples.shape}")
-    if images.dtype == np.float64:
-        parallel_for(_pack_float64, height, images, samples, start)
-    else:
-        flat = (images.reshape(-1), samples.reshape(-1), images.shape, samples.shape)
-        parallel_for(_pack_uint8, height, *flat, start, jit.PLAIN_KERNELS)
+    images = np.ascontiguousarray(images)
+    if images.dtype == np.float64 or jit.PLAIN_KERNELS or width < RUN or channels not in (1, 3):
+        parallel_for(_pack_plain, height, images, samples, start)
+        return
+    head = min(-start % BLOCK, count)  # in a block that is partly filled
+    whole = (count - head) // BLOCK * BLOCK
+    loops: list[Loop] = [
+        (_pack_plain, height, (images[:head], samples, start)),
+        (_pack_blocks, height, (images[head:][:whole], samples, (start + head) // BLOCK)),
+        (_pack_plain, height, (images[head + whole :], samples, start + head + whole)),
+    ]
+    parallel_for_all(loops)
 
 
 @jit.serial
-def _pack_uint8(begin, end, images, samples, shape, packed, start, plain):
-    starts = np.empty(shape[3], np.int64)
-    for y in range(begin, end):
-        _pack_row(images, samples, shape, packed, start, y, plain, starts)
-
-
-@jit.helper
-def _pack_row(images, samples, shape, packed, start, y, plain, starts):
-    """Interleave row y of all images, a block at a time.
+def _pack_blocks(begin, end, images, samples, first):
+    """Interleave rows begin .. end of all images, `BLOCK` at a time, from block ``first`` on.
 
     What the next block needs is fetched ahead: each row begins where no processor expects it.
     Images that are in no cache take less than half the time.
     """
-    count, height, width, channels = shape
-    _, _, blocks, pitch, _ = packed
-    for c in range(channels):
-        starts[c] = (c * height + y) * blocks * pitch * BLOCK
-    vectors = not plain and width >= RUN and channels in (1, 3)
-    first = 0
-    while first < count:
-        block, inside = divmod(start + first, BLOCK)
-        last = min(first + BLOCK - inside, count)
-        if not plain:
-            row, following = (y, last) if last < count else (y + 1, 0)
-            for n in range(following, min(following + BLOCK, count) if row < height else 0):
-                begin = (n * height + row) * width * channels
-                for i in range(begin, begin + width * channels, LINE):
-                    fetch(images, i)
-        source, target = (first * height + y) * width * channels, block * pitch * BLOCK + inside
-        stride = height * width * channels
-        if vectors and last - first == BLOCK:
+    count, height, width, channels = images.shape
+    targets, row = np.empty(channels, np.int64), width * channels
+    for y in range(begin, end):
+        for n in range(0, count, BLOCK):
+            source, stride = address(images, (n, y, 0, 0)), height * row
+            ahead = (
+                source + BLOCK * stride if n + BLOCK < count else address(images, (0, y + 1, 0, 0))
+            )
+            if n + BLOCK < count or y + 1 < height:
+                for m in range(BLOCK):
+                    for i in range(0, row, LINE):
+                        fetch(ahead + m * stride + i)
+            for c in range(channels):
+                targets[c] = address(samples, (c, y, first + n // BLOCK, 0, 0))
             for left in range(0, width, RUN):
                 x = min(left, width - RUN)
-                pixels = address(images, source + x * channels)
-                to = address(samples, target + x * BLOCK)
                 if channels == 1:
-                    interleave(pixels, stride, to, starts, 1)
+                    interleave(source + x, stride, targets, x * BLOCK, 1)
                 else:
-                    interleave(pixels, stride, to, starts, 3)
-        else:
-            for c in range(channels):
-                for x in range(width):
-                    for n in range(last - first):
-                        i = starts[c] + target + x * BLOCK + n
-                        samples[i] = images[source + n * stride + x * channels + c]
-        first = last
+                    interleave(source + 3 * x, stride, targets, x * BLOCK, 3)
 
 
 @jit.serial
-def _pack_float64(begin, end, images, samples, start):
+def _pack_plain(begin, end, images, samples, start):
     count, _, width, channels = images.shape
     for y in range(begin, end):
         for c in range(channels):

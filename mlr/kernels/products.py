@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlr.kernels import jit
-from mlr.kernels._llvm import BIAS, BLOCK, LINE, TALL, WIDE, add_up, address, multiply
-from mlr.kernels._llvm import TILE as TILE
+from mlr.kernels._llvm import BIAS, BLOCK, LINE, TALL, TILE, WIDE, add_up, address, multiply
 from mlr.kernels.parallel import Loop, parallel_for_all
 
 ROWS = 16  # of pixels, the work of one task
@@ -63,60 +62,44 @@ def add_products(terms: Sequence[tuple[Array, Array, Array, Array, Array]]) -> N
 
 def _products(a: Array, b: Array, offsets: Array, totals: Array, planes: Array) -> list[Loop]:
     """Return the loop for a term, or nothing if there is nothing to do."""
-    rows, width = a.shape[0] * planes.shape[2], planes.shape[3]
+    height, width = planes.shape[2:]
     if not (offsets.size and a.size):
         return []
-    if a.dtype == np.float64:
-        return [(_add_products_float64, rows, (a, b, offsets, planes))]
-    if a.shape[2] * BLOCK > MOST + BLOCK - 1:
+    exact = a.dtype == np.uint8
+    if exact and a.shape[2] * BLOCK > MOST + BLOCK - 1:
         raise ValueError(f"{a.shape[2] * BLOCK} samples at once are too many")
-    first, second = a.reshape(-1), b.reshape(-1)
-    if jit.PLAIN_KERNELS or width < TILE:
-        return [(_add_products_plain, rows, (first, second, a.shape, offsets, planes))]
+    if not exact or jit.PLAIN_KERNELS or width < TILE:
+        return [(_add_products_plain, a.shape[0] * height, (a, b, offsets, planes))]
     table = _rectangles(offsets.tobytes(), planes.shape[2:])
-    tasks = a.shape[0] * -(-planes.shape[2] // ROWS) if len(table[0]) else 0
-    samples = first, second, totals.reshape(-1)
+    tasks = a.shape[0] * -(-height // ROWS) if len(table[0]) else 0
+    samples = a.reshape(-1), b.reshape(-1), totals.reshape(-1)
     return [(_add_products_uint8, tasks, (samples, a.shape, table, planes))]
 
 
 def sums_of(arrays: Sequence[Array]) -> list[Array]:
-    """Return the sums of the samples of all pixels.
+    """Return the sums of the samples of all pixels, int32 or float64, (P, H, R) for each array.
 
-    Parameters
-    ----------
-    arrays : sequence of ndarray of uint8 or float64, shape (P, H, B, R, BLOCK), C-contiguous
-
-    Returns
-    -------
-    list of ndarray of int32 or float64, shape (P, H, R)
-        Those beyond the width of the images mean nothing.
+    The arrays (P, H, B, R, BLOCK) are uint8 or float64, and C-contiguous. Sums beyond the width of
+    the images mean nothing.
     """
     loops: list[Loop] = []
-    found = []
     for a in arrays:
-        rows = a.shape[0] * a.shape[1]
         exact = a.dtype == np.uint8
         sums = np.empty((*a.shape[:2], a.shape[3]), np.int32 if exact else np.float64)
-        if exact:
-            plain = jit.PLAIN_KERNELS or a.shape[3] < TILE
-            loops.append((_sums_uint8, rows, (a.reshape(-1), a.shape, sums.reshape(-1), plain)))
-        else:
-            loops.append((_sums_float64, rows, (a, sums)))
-        found.append(sums)
+        kernel = _sums_uint8 if exact and not jit.PLAIN_KERNELS else _sums_plain
+        loops.append((kernel, a.shape[0] * a.shape[1], (a, sums)))
     parallel_for_all(loops)
-    return found
+    return [sums for _, _, (_, sums) in loops]
 
 
 @functools.lru_cache(maxsize=64)
 def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """Cover the offsets that stay in images of a size by rectangles of `TALL` x `WIDE` at most.
+    """Cover the offsets that stay in images (height, width) by rectangles of `TALL` x `WIDE`.
 
     Parameters
     ----------
     table : bytes
         Of the offsets, int64 (L, 2).
-    size : tuple of int
-        (height, width) of the planes.
 
     Returns
     -------
@@ -132,7 +115,7 @@ def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Arra
     height, width = size
     near = np.flatnonzero((np.abs(offsets) < size).all(axis=1))
     offsets = offsets[near]
-    parts = np.stack([_parts(offsets[:, 0], TALL), _parts(offsets[:, 1], WIDE)], axis=1)
+    parts = (offsets - offsets.min(axis=0, initial=0)) // (TALL, WIDE)
     cells, cell = np.unique(parts, axis=0, return_inverse=True)
     rectangles = np.empty((len(cells), 4), np.int64)
     shifts = np.full((len(cells), TALL, WIDE), NONE, np.int64)
@@ -147,17 +130,6 @@ def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Arra
     neighbour = x[:, None, None] + rectangles[:, 1, None, None] + np.arange(WIDE)[:, None]
     inside = (x >= left)[:, None, None] & (neighbour >= 0) & (neighbour < width)
     return rectangles, shifts, -inside.astype(np.int32)
-
-
-def _parts(values: Array, most: int) -> Array:
-    """Return the part that each value belongs to: runs of integers, cut where they are long."""
-    unique, index = np.unique(values, return_inverse=True)
-    run = np.cumsum(np.diff(unique, prepend=unique[:1]) != 1)
-    parts = []
-    for number in np.unique(run):
-        members = np.flatnonzero(run == number)
-        parts += np.array_split(members, -(-members.size // most))
-    return np.repeat(np.arange(len(parts)), [part.size for part in parts])[index]
 
 
 @jit.serial
@@ -194,8 +166,11 @@ def _add_row(samples, shape, table, planes, row, scratch):
             for i in range(tall):
                 above = c * height + min(max(y - dy - i, 0), height - 1)
                 rows[i] = address(a, ((above * blocks + first) * pitch + x) * BLOCK)
+                for k in range(WIDE):  # the sums of the pixels in that row
+                    found = 0 <= y - dy - i < height and shifts[r, i, k] != NONE
+                    nowhere = address(unused, 0)
+                    targets[i * WIDE + k] = origin + 4 * shifts[r, i, k] if found else nowhere
             below = rows[0] + (blocks * pitch - x) * BLOCK + tile * count * LINE
-            _aim(shifts[r], tall, y - dy, height, origin, unused, targets)
             t = (c * height + y) * pitch + x + dx
             j = (((c * height + y) * blocks + first) * pitch + x + dx) * BLOCK
             neighbours, sums = address(b, j), address(totals, t)
@@ -209,18 +184,8 @@ def _add_row(samples, shape, table, planes, row, scratch):
 
 
 @jit.helper
-def _aim(shifts, tall, y, height, origin, unused, targets):
-    """Set targets to the addresses of the sums of the pixels in the rows y, y - 1, ..."""
-    for i in range(tall):
-        inside = 0 <= y - i < height
-        for j in range(WIDE):
-            found = inside and shifts[i, j] != NONE
-            targets[i * WIDE + j] = origin + 4 * shifts[i, j] if found else address(unused, 0)
-
-
-@jit.helper
 def _copy_edge(b, j, step, count, totals, t, edge, edge_totals):
-    """Copy what would else be read from before the array's begin, or beyond its end."""
+    """Copy samples that would be read from before or beyond the array."""
     for m in range(count):
         for n in range(m * step, m * step + (TILE + WIDE) * BLOCK):
             edge[n] = b[j + n] if 0 <= j + n < b.size else 0
@@ -229,79 +194,52 @@ def _copy_edge(b, j, step, count, totals, t, edge, edge_totals):
 
 
 @jit.serial
-def _add_products_plain(begin, end, a, b, shape, offsets, planes):
+def _add_products_plain(begin, end, a, b, offsets, planes):
     """Do the same without vectors, for some rows of pixels."""
-    _, height, blocks, pitch, _ = shape
-    width = planes.shape[3]
+    _, _, height, width = planes.shape
     for row in range(begin, end):
         c, y = divmod(row, height)
         for k in range(len(offsets)):
-            dy, dx = offsets[k]
-            if not 0 <= y + dy < height:
-                continue
-            for x in range(max(0, -dx), min(width, width - dx)):
-                total = np.int32(0)
-                for block in range(blocks):
-                    first = ((row * blocks + block) * pitch + x) * BLOCK
-                    second = (((row + dy) * blocks + block) * pitch + x + dx) * BLOCK
-                    for n in range(BLOCK):
-                        total += np.int32(a[first + n]) * np.int32(b[second + n])
-                planes[c, k, y, x] += total
-
-
-@jit.serial
-def _add_products_float64(begin, end, a, b, offsets, planes):
-    _, _, height, width = planes.shape
-    for task in range(begin, end):
-        c, y = divmod(task, height)
-        for k in range(offsets.shape[0]):
             i, shift = y + offsets[k, 0], offsets[k, 1]
             if 0 <= i < height:
                 for x in range(max(0, -shift), min(width, width - shift)):
-                    planes[c, k, y, x] += _dot_float64(a[c, y, :, x], b[c, i, :, x + shift])
+                    zero = planes.dtype.type(0)
+                    planes[c, k, y, x] += _dot(a[c, y, :, x], b[c, i, :, x + shift], zero)
 
 
 @jit.helper_sum
-def _dot_float64(a, b):
-    total = 0.0
+def _dot(a, b, zero):
+    """Add up products in the type of zero, or in a larger one."""
+    total = zero
     for block in range(a.shape[0]):
         for n in range(BLOCK):
-            total += a[block, n] * b[block, n]
+            total += (zero + a[block, n]) * (zero + b[block, n])
     return total
 
 
 @jit.serial
-def _sums_uint8(begin, end, a, shape, sums, plain):
-    _, _, blocks, pitch, _ = shape
+def _sums_uint8(begin, end, a, sums):
+    _, height, blocks, pitch, _ = a.shape
     for row in range(begin, end):
-        first = row * blocks * pitch
-        if not plain:
-            for left in range(0, pitch, TILE):
-                x = min(left, pitch - TILE)
-                target = address(sums, row * pitch + x)
-                add_up(address(a, (first + x) * BLOCK), pitch * BLOCK, blocks, target)
-            continue
-        for x in range(pitch):
-            total = np.int32(0)
-            for block in range(blocks):
-                i = (first + block * pitch + x) * BLOCK
-                for n in range(i, i + BLOCK):
-                    total += np.int32(a[n])
-            sums[row * pitch + x] = total
+        c, y = divmod(row, height)
+        for left in range(0, pitch, TILE):
+            x = min(left, pitch - TILE)
+            first = address(a, (c, y, 0, x, 0))
+            add_up(first, pitch * BLOCK, blocks, address(sums, (c, y, x)))
 
 
 @jit.serial
-def _sums_float64(begin, end, a, sums):
+def _sums_plain(begin, end, a, sums):
     _, height, pitch = sums.shape
-    for task in range(begin, end):
-        c, y = divmod(task, height)
+    for row in range(begin, end):
+        c, y = divmod(row, height)
         for x in range(pitch):
-            sums[c, y, x] = _total_float64(a[c, y, :, x])
+            sums[c, y, x] = _total(a[c, y, :, x], sums.dtype.type(0))
 
 
 @jit.helper_sum
-def _total_float64(values):
-    total = 0.0
+def _total(values, zero):
+    total = zero
     for block in range(values.shape[0]):
         for n in range(BLOCK):
             total += values[block, n]

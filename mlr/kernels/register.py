@@ -71,8 +71,6 @@ def gauss_newton(
         (dy, dx) in pixels, changed in place.
     kernels : tuple of ndarray of float32
         window, prior and smooth, from `mlr.kernels.blur.gaussian`.
-    damping : float32
-    steps : int
     """
     height, width = weight.shape
     window, prior, smooth = kernels

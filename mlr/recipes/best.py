@@ -18,28 +18,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mlr.core.bands import Band
 from mlr.core.exposure import Exposure
-from mlr.core.layout import Layout
 from mlr.core.model import Model, ModelInfo
-from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.fields import STEP, halved, symmetric, symmetric_field
 from mlr.core.registration.geometry import SIDE
 from mlr.core.registration.synthesis import Appearance, Registered
 from mlr.core.registration.templates import UNITS
-from mlr.core.statistics import Statistics, StyleSums
-from mlr.errors import DataError, MlrError, OptionError
+from mlr.core.statistics import Statistics
+from mlr.errors import MlrError, OptionError
 from mlr.kernels.blur import blur
+from mlr.recipes.base import Floats, Recipe
 from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, solved
 from mlr.recipes.options import BestOptions
-from mlr.utils.options import check_options
 
-FIELD = 3  # side of the default window
 BLUR = 2.0  # pixels, for a shorter side of 128
 LIGHT = 1e-3  # penalty of the light's coefficient over that of a tap
 SHRINKAGE = 1.0  # added to the sums of squares of light and teeth: as if of a pair more
@@ -50,7 +46,7 @@ FLOOR = 0.002  # of the variance of the mean face over the channels
 
 
 @dataclass(frozen=True)
-class Best(BestOptions):
+class Best(BestOptions, Recipe):
     """A regression of registered faces.
 
     Attributes
@@ -70,39 +66,21 @@ class Best(BestOptions):
         If one of them is out of range.
     """
 
-    registers: ClassVar[bool] = True
+    registers = True
+    unfit = (
+        "statistics for the recipe paper, of each channel by itself; "
+        "make them with --recipe best, or give --recipe paper"
+    )
 
     def __post_init__(self) -> None:
-        if self.receptive_field is not None:
-            taps = ReceptiveField.of(self.receptive_field)
-            object.__setattr__(self, "receptive_field", taps)
-            if not is_closed(taps):
-                raise OptionError(
-                    "the recipe best takes a receptive field that holds, with each tap, those "
-                    "between it and the middle one"
-                )
-        check_options(self)
+        super().__post_init__()
+        if self.receptive_field is not None and not is_closed(self.receptive_field):
+            raise OptionError(
+                "the recipe best takes a receptive field that holds, with each tap, those "
+                "between it and the middle one"
+            )
         if self.penalty == 0:
             raise OptionError("the recipe best needs a penalty above 0")
-
-    def layout(self) -> Layout:
-        """Return the layout of the taps, channels pooled."""
-        return Layout(self.receptive_field or ReceptiveField.square(FIELD), pooled=True)
-
-    def layout_within(self, found: Layout) -> Layout:
-        """Return the layout of the taps asked for, or else of all that statistics hold.
-
-        Raises
-        ------
-        DataError
-            If their channels are not pooled.
-        """
-        if not found.pooled:
-            raise DataError(
-                "statistics for the recipe paper, of each channel by itself; "
-                "make them with --recipe best, or give --recipe paper"
-            )
-        return Layout(self.receptive_field or found.receptive_field, pooled=True)
 
     def halo(self, head: Statistics) -> int:
         """Return how many rows around a band its weights depend on."""
@@ -118,66 +96,43 @@ class Best(BestOptions):
         """Return the blur for images of (channels, height, width), in pixels."""
         return BLUR * min(shape[1:]) / SIDE if self.blur is None else self.blur
 
-    def solve(self, crop: Statistics, band: Band) -> tuple[npt.NDArray[np.float32], ...]:
-        """Return what is learnt of each expression for the rows of a band.
+    def solve(self, crop: Statistics, band: Band) -> tuple[Floats, ...]:
+        """Return what is learnt of each expression for the rows of a band, as float32 arrays.
 
-        Returns
-        -------
-        weights : ndarray of float32, shape (expressions, 1, taps + 1, rows, width)
-            The bias is 0: `added` holds it.
-        added : ndarray of float32, shape (expressions, 2, channels, rows, width)
-            b and c.
-        faces : ndarray of float32, shape (expressions, channels, rows, width)
-            The mean framed source.
-
-        Raises
-        ------
-        MlrError
-            If the pairs were not registered, or weights overflow.
+        These are the weights, (expressions, 1, taps + 1, rows, width), with a bias of 0; b and c,
+        (expressions, 2, channels, rows, width); and the mean framed source,
+        (expressions, channels, rows, width).
         """
         if crop.templates is None:
             raise MlrError("there is no registered training pair in these statistics")
-        taps = crop.receptive_field
-        size = len(crop.expressions), band.end - band.first, crop.shape[2]
-        weights = np.zeros((size[0], 1, len(taps) + 1, *size[1:]), np.float32)
-        added = np.empty((size[0], 2, crop.shape[0], *size[1:]), np.float32)
-        faces = np.empty((size[0], crop.shape[0], *size[1:]), np.float32)
-        sigma = self.sigma((crop.shape[0], band.height, crop.shape[2]))
-        penalty = penalties(taps, self.penalty * crop.shape[0])
+        taps, (channels, _, width) = crop.receptive_field, crop.shape
+        count, size = len(crop.expressions), (band.end - band.first, width)
+        weights = np.zeros((count, 1, len(taps) + 1, *size), np.float32)
+        added = np.empty((count, 2, channels, *size), np.float32)
+        faces = np.empty((count, channels, *size), np.float32)
+        sigma = self.sigma((channels, band.height, width))
+        penalty = self.penalty * channels * np.array([1.0] * len(taps) + [LIGHT])
+        prior = np.array([tap == (0, 0) for tap in taps.offsets] + [False], np.float64)
         for index, name in enumerate(crop.expressions):
-            found = solved(crop, name, sigma, penalty, prior_of(taps), band)
-            found = found.astype(np.float32).astype(np.float64)  # those that the model will have
+            found = solved(crop, name, sigma, penalty, prior, band)
+            found = found.astype(np.float32).astype(np.float64)  # as in the model
             if not np.isfinite(found).all():
                 raise MlrError("the weights are too large for a model; give intensities in [0, 1]")
             weights[index, 0, :-1] = found[:-1]
             added[index], faces[index] = _residuals(crop, name, found, band)
         return weights, added, faces
 
-    def model(
-        self,
-        head: Statistics,
-        solved: Sequence[npt.NDArray[np.float32]],
-        exposure: Exposure,
-    ) -> Model:
-        """Return the model.
-
-        Parameters
-        ----------
-        head : Statistics
-            Of any rows.
-        solved : sequence of ndarray
-            What `solve` returns, of all rows; changed in place.
-        exposure : Exposure
-            Of the source images.
-        """
+    def model(self, head: Statistics, solved: Sequence[Floats], exposure: Exposure) -> Model:
+        """Return the model, see `Recipe.model`."""
         weights, added, faces = solved
         templates, taps = head.templates, head.receptive_field
         assert templates is not None
-        flipped = templates.geometry.symmetric and mirrored_taps(taps) is not None
+        mirrored = [(dy, -dx) for dy, dx in taps.offsets]
+        flipped = templates.geometry.symmetric and {*mirrored} == {*taps.offsets}
         appearances = {}
         for index, name in enumerate(head.expressions):
             if flipped:  # flip augmentation: what flipped pairs give is the mirror image
-                make_symmetric(weights[index, 0, :-1], taps)
+                _make_symmetric(weights[index, 0], [taps.offsets.index(tap) for tap in mirrored])
                 added[index], faces[index] = symmetric(added[index]), symmetric(faces[index])
             appearances[name] = _appearance(head, name, added[index], faces[index], flipped)
         return Model(
@@ -205,11 +160,7 @@ class Best(BestOptions):
 
 
 def _appearance(
-    head: Statistics,
-    name: str,
-    added: npt.NDArray[np.float32],
-    face: npt.NDArray[np.float32],
-    flipped: bool,
+    head: Statistics, name: str, added: Floats, face: Floats, flipped: bool
 ) -> Appearance:
     """Return what is learnt of an expression; changes ``added`` in place."""
     assert head.templates is not None
@@ -221,11 +172,12 @@ def _appearance(
     own = face * np.float32(light * UNITS / square)  # sum l x / sum l^2
     share = replaced_share(added[1], own)
     added[1] += share * own
+    shape = np.asarray(styles.shape / (UNITS * STEP * head.pairs[name]), np.float32)
     return Appearance(
         template=halved(frame.template),
         variation=halved(frame.variation),
         motion=frame.motion,
-        shape=_shape(styles, head.pairs[name], flipped),
+        shape=symmetric_field(shape) if flipped else shape,  # mean of s u
         mean=added[0],
         spread=added[1],
         share=share,
@@ -249,19 +201,12 @@ def style_note(name: str, appearance: Appearance, pairs: int) -> str:
     return f"{name}: {share}, {groups}; default style {round(appearance.style, 2):g}"
 
 
-def replaced_share(
-    spread: npt.NDArray[np.float32], face: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+def replaced_share(spread: Floats, face: Floats) -> Floats:
     """Return which share of the face is replaced where the style is one more, (height, width).
 
     Teeth are not pink: over lips, c takes away of their colour. With dc and dx what c and the mean
     face differ from the means of their channels, the share is -blur(dc dx) / (blur(dx dx) + floor),
-    from 0 to `REPLACED`; on grey images 0.
-
-    Parameters
-    ----------
-    spread, face : ndarray of float32, shape (channels, height, width)
-        c, and the mean face.
+    from 0 to `REPLACED`; on grey images 0. Both c and the mean face are (channels, height, width).
     """
     apart = [planes - planes.mean(axis=0, dtype=np.float32) for planes in (spread, face)]
     products = np.stack([(apart[0] * apart[1]).sum(axis=0), (apart[1] * apart[1]).sum(axis=0)])
@@ -270,21 +215,9 @@ def replaced_share(
     return np.clip(share, 0, np.float32(REPLACED))
 
 
-def penalties(field: ReceptiveField, penalty: float) -> npt.NDArray[np.float64]:
-    """Return the penalty D as a matrix, (taps + 1, taps + 1); that of the light is last."""
-    return penalty * np.diag(np.append(np.ones(len(field)), LIGHT))
-
-
-def prior_of(field: ReceptiveField) -> npt.NDArray[np.float64]:
-    """Return the weights of the identity, (taps + 1,); that of the light is last."""
-    prior = np.zeros(len(field) + 1)
-    prior[field.offsets.index((0, 0))] = 1
-    return prior
-
-
 def _residuals(
     crop: Statistics, name: str, weights: npt.NDArray[np.float64], band: Band
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+) -> tuple[Floats, Floats]:
     """Return b and c, (2, channels, rows, width), and the mean framed source of a band."""
     taps, styles = crop.receptive_field, crop.targets[name].styles
     assert styles is not None
@@ -307,22 +240,12 @@ def _residuals(
     return added, face.astype(np.float32)
 
 
-def _shape(styles: StyleSums, pairs: int, flipped: bool) -> npt.NDArray[np.float32]:
-    """Return how the shape varies with the style, d1 = mean of s u."""
-    shape = np.asarray(styles.shape / (UNITS * STEP * pairs), np.float32)
-    return symmetric_field(shape) if flipped else shape
+def _make_symmetric(weights: Floats, mirrored: Sequence[int]) -> None:
+    """Take the mean of weights (taps, height, width) and their mirror images, in place.
 
-
-def mirrored_taps(field: ReceptiveField) -> list[int] | None:
-    """Return which tap each is the mirror image of, or None if one has none."""
-    place = {offset: k for k, offset in enumerate(field.offsets)}
-    found = [place.get((dy, -dx)) for dy, dx in field.offsets]
-    return None if None in found else [k for k in found if k is not None]
-
-
-def make_symmetric(weights: npt.NDArray[np.float32], field: ReceptiveField) -> None:
-    """Take the mean of weights (taps, height, width) and their mirror images, in place."""
-    for k, other in enumerate(mirrored_taps(field) or ()):
+    Tap k is the mirror image of tap mirrored[k].
+    """
+    for k, other in enumerate(mirrored):
         if k <= other:
             mean = (weights[k] + weights[other, :, ::-1]) / 2
             weights[k], weights[other] = mean, mean[:, ::-1]

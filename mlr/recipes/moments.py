@@ -10,23 +10,26 @@ makes them sums over the samples of a neighbourhood, weighted by a Gaussian.
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from mlr.core.bands import Band
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import UNITS
-from mlr.core.singular import solve_singular
+from mlr.core.solve import solve_equations
 from mlr.core.statistics import Statistics
 from mlr.kernels.blur import blur, radius_of
-from mlr.kernels.cholesky import NormalEquations, solve_pixels
+from mlr.kernels.cholesky import NormalEquations
 
 Float = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 
 def halo_for(field: ReceptiveField, sigma: float) -> int:
-    """Return how many rows around a band its moments depend on."""
+    """Return how many rows around a band its weights depend on."""
     return radius_of(sigma) + 3 * _reach(field)
 
 
@@ -60,10 +63,8 @@ def solved(
         The expression.
     sigma : float
         Standard deviation of the Gaussian, in pixels.
-    penalty : ndarray of float64, shape (taps + 1, taps + 1)
-        D, for intensities in [0, 1]; the light is last.
-    prior : ndarray of float64, shape (taps + 1,)
-        w0.
+    penalty, prior : ndarray of float64, shape (taps + 1,)
+        The diagonal of D, and w0, for intensities in [0, 1]; the light is last.
     band : Band
         The rows wanted.
 
@@ -74,18 +75,20 @@ def solved(
     field = statistics.receptive_field
     source, target = statistics.sources[name], statistics.targets[name]
     reach, radius = _reach(field), radius_of(sigma)
-    look_up = _Extended(band, statistics.shape[2], reach + radius)
     lags, taps = field.lag_table.lags, field.taps
-    planes = [look_up.products(source.lags[0], lags, lag, True) for lag in lags]
-    planes += [look_up.products(target.cross[0], taps, tap, False) for tap in taps]
     styles = target.styles
     assert styles is not None
-    planes += [look_up.plane(styles.planes[k].sum(axis=0)) for k in (0, 2)]  # sums of l x, l t
+    lit = styles.planes[::2].sum(axis=1)  # sums of l x, l t
+    extend = partial(_extended, band=band, width=statistics.shape[2], margin=reach + radius)
+    planes = [
+        *extend(source.lags[0], lags, turn=True),
+        *extend(target.cross[0], taps),
+        *(extend(plane[None], np.zeros((1, 2), np.int64))[0] for plane in lit),
+    ]
     stack = blur(np.stack(planes), sigma, radius)
     end = len(lags) + len(taps)
     stack[:end] /= statistics.data_range**2
     stack[end:] /= statistics.data_range * UNITS
-    weights = np.empty((1, len(taps) + 1, band.end - band.first, statistics.shape[2]))
     equations = NormalEquations(
         lags=stack[: len(lags)],
         source_sums=stack[-2],
@@ -100,8 +103,7 @@ def solved(
         scale=1.0,
         margin=reach,
     )
-    solve_singular(equations, weights, solve_pixels(equations, weights))
-    return weights[0]
+    return solve_equations(equations)[0]
 
 
 def residual(
@@ -123,12 +125,6 @@ def residual(
     total : float
         sum_n a_n l_n.
     weights : ndarray of float64, shape (taps + 1, rows, width)
-    field : ReceptiveField
-    band : Band
-
-    Returns
-    -------
-    ndarray of float64, shape (channels, rows, width)
     """
     rows = np.arange(band.first, band.end)
     columns = np.arange(planes.shape[2])
@@ -140,82 +136,48 @@ def residual(
     return result
 
 
-class _Extended:
-    """Reads planes as if edge pixels repeated outside the image.
+def _extended(
+    planes: npt.NDArray[np.generic],
+    offsets: Index,
+    band: Band,
+    width: int,
+    margin: int,
+    turn: bool = False,
+) -> Float:
+    """Return sum_n x_n(p) y_n(p + offset) for all offsets, as if edge pixels repeated outside.
 
-    Parameters
-    ----------
-    band : Band
-        The planes are those of its crop.
-    width : int
-        Of the image.
-    margin : int
-        Pixels to extend the band by.
+    Outside the image both pixels are clipped to its edge, so that their offset is smaller: with
+    each offset those between it and (0, 0) are needed. The planes (offsets, rows, width) are those
+    of the band's crop; the band and the width of the image are extended by the margin, in pixels.
+    Where x and y are the same, a plane can be turned, and serve the opposite offset as well.
     """
+    plane_of = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
+    rows = np.arange(band.first - margin, band.end + margin)
+    columns = np.arange(-margin, width + margin)
 
-    def __init__(self, band: Band, width: int, margin: int) -> None:
-        self._rows = np.arange(band.first - margin, band.end + margin)
-        self._columns = np.arange(-margin, width + margin)
-        self._height, self._width, self._above = band.height, width, band.above
+    def inside(dy: int, dx: int) -> tuple[Index, Index]:
+        return np.clip(rows + dy, 0, band.height - 1), np.clip(columns + dx, 0, width - 1)
 
-    def plane(self, plane: npt.NDArray[np.generic]) -> Float:
-        """Return a plane (rows of the crop, width), extended."""
-        y, x = self._at(0, 0)
-        return plane[y[:, None] - self._above, x].astype(np.float64)
-
-    def products(
-        self, planes: npt.NDArray[np.generic], offsets: Index, offset: Index, symmetric: bool
-    ) -> Float:
-        """Return sum_n x_n(p) y_n(p + offset), extended.
-
-        Outside the image both pixels are clipped to its edge, so that their offset is smaller.
-
-        Parameters
-        ----------
-        planes : ndarray, shape (offsets, rows of the crop, width)
-        offsets : ndarray of int64, shape (offsets, 2)
-            Of the planes; with each offset those between it and (0, 0) are needed.
-        offset : ndarray of int64, shape (2,)
-            One of them.
-        symmetric : bool
-            x and y are the same, so that a plane also serves -offset.
-        """
-        y, x = self._at(0, 0)
-        other_y, other_x = self._at(*offset.tolist())
+    y, x = inside(0, 0)
+    result = np.empty((len(offsets), len(y), len(x)))
+    for extended, offset in zip(result, offsets.tolist(), strict=True):
+        other_y, other_x = inside(*offset)
         down, across = other_y - y, other_x - x
-        planes_at = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
-        result = np.empty((len(y), len(x)))
-        for dy in np.unique(down).tolist():
-            for dx in np.unique(across).tolist():
-                rows, columns = np.flatnonzero(down == dy), np.flatnonzero(across == dx)
-                if (dy, dx) in planes_at:
-                    plane, v, u = planes[planes_at[dy, dx]], y, x
-                elif symmetric:
-                    plane, v, u = planes[planes_at[-dy, -dx]], other_y, other_x
-                else:
-                    raise KeyError((dy, dx))
-                found = plane[v[rows, None] - self._above, u[columns]]
-                result[rows[:, None], columns] = found
-        return result
-
-    def _at(self, dy: int, dx: int) -> tuple[Index, Index]:
-        """Return the pixels inside the image that are nearest to those at an offset."""
-        return (
-            np.clip(self._rows + dy, 0, self._height - 1),
-            np.clip(self._columns + dx, 0, self._width - 1),
-        )
+        for dy, dx in itertools.product(np.unique(down).tolist(), np.unique(across).tolist()):
+            turned = turn and (dy, dx) not in plane_of
+            plane = planes[plane_of[(-dy, -dx) if turned else (dy, dx)]]
+            v, u = (other_y, other_x) if turned else (y, x)
+            part = np.ix_(down == dy, across == dx)
+            extended[part] = plane[v[down == dy, None] - band.above, u[across == dx]]
+    return result
 
 
 def is_closed(field: ReceptiveField) -> bool:
     """Return whether a field has, with each tap, those between it and the middle one."""
     taps = set(field.offsets)
     return (0, 0) in taps and all(
-        (dy - _sign(dy), dx) in taps and (dy, dx - _sign(dx)) in taps for dy, dx in taps
+        {(dy - int(np.sign(dy)), dx), (dy, dx - int(np.sign(dx)))} <= taps for dy, dx in taps
     )
-
-
-def _sign(d: int) -> int:
-    return (d > 0) - (d < 0)
 
 
 def _reach(field: ReceptiveField) -> int:

@@ -14,7 +14,6 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.io.files import lock
 from mlr.kernels import jit
-from mlr.kernels.products import TILE
 from mlr.recipes.best import Best
 from mlr.recipes.fit import fit
 from mlr.training.decode import framed_statistics
@@ -42,7 +41,7 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
         for dtype in (np.uint8, np.uint16):
             images = np.zeros((1, 4, 4, 1), dtype)
             solve(statistics_of_arrays(images, {"target": images}, ReceptiveField.square(3)), 1.0)
-        images = np.zeros((1, TILE, TILE, 1), np.uint8)  # smaller ones go to the plain kernels
+        images = np.zeros((1, 16, 16, 1), np.uint8)  # smaller ones go to the plain kernels
         best = Best()
         framed = framed_statistics(images, {"target": images}, best.layout())
         fit(best, framed).synthesize(images)
