@@ -167,7 +167,7 @@ def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
         CMYK.save(tmp_path / folder / "cmyk.jpg")
         PALETTE.save(tmp_path / folder / "transparent.png", transparency=0)
     count = len(kinds) + 2
-    result = run("train", tmp_path, "-o", tmp_path / "m.npz", "--json")
+    result = run("train", tmp_path, "-o", tmp_path / "m.npz", "--recipe", "paper", "--json")
     assert result.code == 0
     assert json.loads(result.out)["pairs"] == {"happy": count}
     told = not has_16_bit_extra()

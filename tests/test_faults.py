@@ -303,7 +303,7 @@ def test_signals_that_are_ignored_stay_so(faces, tmp_path):
 
 
 @pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
-def test_closed_streams_harm_nothing(faces, model, tmp_path, closed):
+def test_closed_streams_harm_nothing(faces, best_model, tmp_path, closed):
     path = tmp_path / "m.npz"
     done = subprocess.run(
         [*MLR, "train", str(faces), "-o", str(path), "--target", "happy"],
@@ -311,7 +311,7 @@ def test_closed_streams_harm_nothing(faces, model, tmp_path, closed):
         preexec_fn=lambda: [os.close(descriptor) for descriptor in closed],
     )
     assert done.returncode == 0
-    assert path.read_bytes() == model.read_bytes()
+    assert path.read_bytes() == best_model.read_bytes()
 
 
 def test_library_that_cannot_be_loaded_is_a_line():

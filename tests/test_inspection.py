@@ -108,8 +108,8 @@ def test_mean_face_is_that_of_the_sources_and_changes_like_any_other(styled):
     assert inspect.summarize(styled, "happy")["farthest"] == np.hypot(*found.motion).max() > 0
 
 
-def test_without_a_style_the_default_is_shown_alone(model):
-    assert list(maps.mean_face(load(model), "happy").outputs) == [None]
+def test_without_a_style_the_default_is_shown_alone(best_model):
+    assert list(maps.mean_face(load(best_model), "happy").outputs) == [None]
 
 
 def test_a_pixel_of_a_registered_model_shows_the_residual_too(styled):
@@ -142,32 +142,32 @@ def test_missing_matplotlib_is_a_hint(run, model, tmp_path, monkeypatch):
     assert result.lines == ["mlr: error: drawing needs mlr[plot]: pip install 'mlr[plot]'"]
 
 
-def test_pictures_are_written(run, model, styled, grey_model, tmp_path):
+def test_pictures_are_written(run, best_model, styled, grey_model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
     mlr.save(styled, tmp_path / "styled.npz")
     what = ("motion", "residual", "sharpness", "styles", "taps", "templates")
-    for path in (tmp_path / "styled.npz", model):
+    for path in (tmp_path / "styled.npz", best_model):
         result = run("inspect", path, "-o", tmp_path / "out", "--json", "--force")
         assert result.code == 0, result.err
         assert names(tmp_path / "out") == [f"happy-{name}.png" for name in what]
         assert json.loads(result.out)["expressions"]["happy"]["farthest"] > 0
         for name in names(tmp_path / "out"):
             assert mlr.io.images.read_image(tmp_path / "out" / name).pixels.std() > 1
-    again = run("inspect", model, "-o", tmp_path / "out")
+    again = run("inspect", best_model, "-o", tmp_path / "out")
     assert again.code == 1
     assert "exists already" in again.lines[0]
-    assert run("inspect", model, "-o", tmp_path / "p", "--at", "3,4").code == 0
+    assert run("inspect", best_model, "-o", tmp_path / "p", "--at", "3,4").code == 0
     assert names(tmp_path / "p") == ["happy-at-3-4.png"]
-    assert run("inspect", model, "-o", tmp_path / "p", "--at", "99,4").code == 2
-    assert run("inspect", model, "-o", tmp_path / "p", "--at", "x").code == 2
+    assert run("inspect", best_model, "-o", tmp_path / "p", "--at", "99,4").code == 2
+    assert run("inspect", best_model, "-o", tmp_path / "p", "--at", "x").code == 2
     assert run("inspect", grey_model, "-o", tmp_path / "g").code == 0
     what = ("bias", "change", "sharpness", "taps")
     assert names(tmp_path / "g") == [f"happy-{name}.png" for name in what]
 
 
-def test_any_name_can_be_drawn(run, model, tmp_path):
+def test_any_name_can_be_drawn(run, best_model, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
-    found = load(model)
+    found = load(best_model)
     for name, at in (("$x^{$", ()), ("\u7b11\u9854", ("--at", "3,4"))):
         appearances = {name: found.registered.appearances["happy"]}
         registered = replace(found.registered, appearances=appearances)
