@@ -234,7 +234,7 @@ def changed_part(pixels: Pixels, planes: Floats, to_crop: Similarity, tile: Box)
         seen = np.empty((*tile.size, PLANES), np.float32)
         enlarge_similar(planes, factor, np.array([here.imag, here.real], np.float32), seen)
     else:
-        seen = warp(planes, to_crop.inverse.into(tile), *tile.size)
+        seen = np.ascontiguousarray(warp(planes, to_crop.inverse.into(tile), *tile.size))
     if not seen.any():
         return None
     reach = math.ceil(np.abs(seen[..., MOTION]).max()) + SPLINE_REACH

@@ -11,9 +11,11 @@ import numpy as np
 
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.receptive_field import ReceptiveField
+from mlr.core.registration.fields import coefficients
 from mlr.core.solve import solve
 from mlr.io.files import lock
 from mlr.kernels import jit
+from mlr.kernels.fields import PLANES, enlarge_similar, move_and_add
 from mlr.recipes.best import Best
 from mlr.recipes.fit import fit
 from mlr.training.decode import framed_statistics
@@ -45,6 +47,9 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
         best = Best()
         framed = framed_statistics(images, {"target": images}, best.layout())
         fit(best, framed).synthesize(images)
+        planes, image = np.zeros((4, 4, PLANES), np.float32), np.zeros((1, 4, 4), np.float32)
+        enlarge_similar(planes, (planes[0, 0, 0], planes[0, 0, 0]), planes[0, 0, :2], planes)
+        move_and_add(coefficients(image), image, (0, 0), planes, image.copy())
     folder = jit.cache_folder()
     return {
         "folder": None if folder is None else str(folder),
