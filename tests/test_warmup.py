@@ -220,3 +220,25 @@ def test_the_first_training_works_where_no_file_can_grow(faces, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert not list((tmp_path / "cache").rglob("*.tmp.*"))
+
+
+def test_nothing_is_compiled_after_the_warm_up(best_model):
+    program = f"""
+import numpy as np
+from mlr import load
+from mlr.kernels import jit
+from mlr.photo.composite import change_faces
+from mlr.photo.eyes import Eyes
+from mlr.training.warmup import warm_up
+warm_up()
+calls = []
+with jit.announced(lambda: calls.append(1)):
+    model = load({str(best_model)!r})
+    photo = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    for eyes in (Eyes(30 + 40j, 60 + 40j), Eyes(40 + 40j, 46 + 40j)):
+        for pixels in (photo, photo[..., :1], photo.astype(np.uint16)):
+            change_faces(model, np.ascontiguousarray(pixels), [eyes], "happy")
+print(len(calls))
+"""
+    alone = [sys.executable, "-c", program]
+    assert subprocess.run(alone, check=True, capture_output=True, text=True).stdout == "0\n"

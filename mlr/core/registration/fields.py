@@ -116,4 +116,5 @@ def halved(image: Floats) -> Floats:
 
 
 def _contiguous(array: Floats) -> Floats:
-    return np.ascontiguousarray(array, np.float32)
+    """Return an array as kernels are compiled for; those of a loaded model are read-only."""
+    return np.require(array, np.float32, ["C", "W"])

@@ -149,5 +149,5 @@ class _Level:
 def with_derivatives_of(features: Floats) -> Floats:
     """Return features (height, width, 2) with their derivatives, (`VALUES`, height, width)."""
     values = np.empty((VALUES, *features.shape[:2]), np.float32)
-    with_derivatives(np.ascontiguousarray(features, np.float32), values)
+    with_derivatives(np.require(features, np.float32, ["C", "W"]), values)
     return values
