@@ -154,12 +154,19 @@ def _close(closable: Client | LocalCluster) -> None:
 def _without_output() -> Iterator[None]:
     """Discard stdout and stderr of processes that are started in the block."""
     kept = {number: os.dup(number) for number in (1, 2)}
+
+    def restore() -> None:
+        for number, file in kept.items():
+            os.dup2(file, number)
+
+    at_end.append(restore)  # so that a signal in the block has its line
     try:
         _discard_output()
         yield
     finally:
-        for number, file in kept.items():
-            os.dup2(file, number)
+        at_end.remove(restore)
+        restore()
+        for file in kept.values():
             os.close(file)
 
 

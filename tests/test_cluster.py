@@ -365,3 +365,17 @@ def test_client_and_workers_keep_to_the_memory_limit(tmp_path, memory, more):
         train = ["train", data, "-o", tmp_path / "m", *options, "--memory", f"{memory}MB"]
         most.append(most_memory(*train))
     assert all(large - small < memory * 1e6 for small, large in zip(*most, strict=True)), most
+
+
+def test_a_signal_while_processes_start_has_its_line(faces, tmp_path):
+    program = (
+        "import os, signal, sys, mlr.cluster\n"
+        "mlr.cluster.LocalCluster = lambda **options: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from mlr.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", program, "train", str(faces), "-o", str(tmp_path / "m.npz")]
+    done = subprocess.run([*command, "--cluster", "local:2"], capture_output=True, text=True)
+    assert done.returncode == 143
+    assert done.stderr.splitlines()[-1] == "mlr: terminated"
+    assert not list(tmp_path.iterdir())
