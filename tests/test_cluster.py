@@ -379,3 +379,12 @@ def test_a_signal_while_processes_start_has_its_line(faces, tmp_path):
     assert done.returncode == 143
     assert done.stderr.splitlines()[-1] == "mlr: terminated"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lost_scheduler_is_a_line():
+    from distributed.client import FutureCancelledError
+
+    from mlr.cluster import _as_mlr_errors
+
+    with pytest.raises(MlrError, match="the cluster is lost: some-task"), _as_mlr_errors():
+        raise FutureCancelledError("some-task", "lost connection", "no scheduler")
