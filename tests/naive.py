@@ -323,19 +323,19 @@ def naive_rounded(field):
     return np.round(field * 64) / 64
 
 
-def naive_canonical(size, eyes, height, width):
+def naive_canonical(size, eyes, height, width, middle=0.0):
     """Return where the pixels of a grid lie in the canonical crop, in units of its side.
 
-    size: of the image that the grid covers. The canonical crop is a square whose eyes are at
-    (.32, .36) and (.68, .36).
+    size: of the image that the grid covers. middle: .5 for the middles of pixels. The canonical
+    crop is a square whose eyes are at (.32, .36) and (.68, .36).
     """
     tall, wide = size
     (x0, y0), (x1, y1) = eyes
     side = abs(x1 - x0) * wide / 0.36  # in the image's pixels
     top = (y0 + y1) / 2 * tall - 0.36 * side
     left = (x0 + x1) / 2 * wide - 0.5 * side
-    y = (np.arange(height)[:, None] * tall / height - top) / side
-    x = (np.arange(width)[None] * wide / width - left) / side
+    y = ((np.arange(height)[:, None] + middle) * tall / height - top) / side
+    x = ((np.arange(width)[None] + middle) * wide / width - left) / side
     return y, x
 
 

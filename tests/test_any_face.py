@@ -229,3 +229,13 @@ def test_a_lost_face_is_searched_again(trained, drawn):
     after = model.registered.register(moved, known).fit
     alone = model.registered.register(moved).fit
     assert after.value > alone.value - 0.1
+
+
+def test_a_flipped_face_gets_the_flipped_change(trained, drawn):
+    model = load(trained)
+    for path in faces_of(drawn)[:2]:
+        face = np.float32(pixels_of(path)) / 255
+        flipped = np.ascontiguousarray(face[:, ::-1])
+        change = model.synthesize(face, "happy") - face
+        other = (model.synthesize(flipped, "happy") - flipped)[:, ::-1]
+        assert np.square(other - change).mean() < 0.03**2 * np.square(change).mean()

@@ -95,7 +95,7 @@ def test_regions_confine_the_change(model_channels, channels, dtype):
     m = replace(m, info=replace(m.info, eyes=eyes))
     x = image(channels, height, width)
     unit = x / np.float32(255)
-    grid = naive_canonical((height, width), eyes, height, width)
+    grid = naive_canonical((height, width), eyes, height, width, 0.5)
     for names in (("mouth",), ("eyes", "brows"), ("lower", "brows", "mouth")):
         share = naive_regions(names, *grid)
         if channels:

@@ -94,7 +94,7 @@ def oval(geometry):
 def masks(geometry, regions=()):
     """Return the reference's mask at the size of fields and at that of images."""
     grids = [
-        naive.naive_canonical(geometry.size, geometry.eyes, *size)
+        naive.naive_canonical(geometry.size, geometry.eyes, *size, 0.5)
         for size in (geometry.fields, geometry.size)
     ]
     return [naive.naive_mask(*grid) * naive.naive_regions(regions, *grid) for grid in grids]
@@ -133,7 +133,8 @@ def test_weight_oval_and_mask(geometry, size):
     grid = naive.naive_canonical(geometry.size, geometry.eyes, *size)
     close = {"rtol": 0, "atol": 2e-5}
     np.testing.assert_allclose(geometry.weight(*size), naive.naive_weight(*grid), **close)
-    np.testing.assert_allclose(geometry.mask(*size), naive.naive_mask(*grid), **close)
+    middles = naive.naive_canonical(geometry.size, geometry.eyes, *size, 0.5)
+    np.testing.assert_allclose(geometry.mask(*size), naive.naive_mask(*middles), **close)
     assert (geometry.oval(*size) != naive.naive_oval(*grid)).mean() < 1e-3
     assert geometry.oval(*size).any()
 
@@ -161,7 +162,7 @@ REGIONS = ("mouth", "eyes", "brows", "lower", "upper")
 @pytest.mark.parametrize("names", [(), *zip(REGIONS), ("mouth", "brows"), ("lower", "upper")])
 def test_regions(geometry, names):
     for size in (geometry.size, geometry.fields):
-        grid = naive.naive_canonical(geometry.size, geometry.eyes, *size)
+        grid = naive.naive_canonical(geometry.size, geometry.eyes, *size, 0.5)
         expected = naive.naive_regions(names, *grid)
         np.testing.assert_allclose(geometry.regions(names, *size), expected, atol=2e-5)
         expected = expected * naive.naive_mask(*grid)
@@ -984,7 +985,7 @@ def test_templates_are_placed_by_the_eyes(crop):
     found = eyes.find_eyes(mean_feature(reduced))
     np.testing.assert_allclose(kept.geometry.eyes, found, atol=1e-6)
     assert np.abs(np.subtract(kept.geometry.eyes, expected)).max() < 0.01
-    whole = naive.naive_mask(*naive.naive_canonical((128, 128), EYES, 128, 128))
+    whole = naive.naive_mask(*naive.naive_canonical((128, 128), EYES, 128, 128, 0.5))
     wanted = whole[top:bottom, left:right]
     assert np.abs(kept.geometry.mask(*size) - wanted).mean() < 0.02
     assert np.abs(Geometry(size).mask(*size) - wanted).mean() > 0.05

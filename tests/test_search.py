@@ -545,7 +545,7 @@ def test_trust_is_that_of_the_frame_of_the_sources():
     part = known.part(replace(found, fit=replace(found.fit, trust=trust)), "happy", nothing)
     motion = known.appearances["happy"].motion.astype(float)
     expected = naive.naive_look_up(trust[None].astype(float), motion)[0]
-    mask = naive.naive_mask(*naive.naive_canonical(*place(SQUARE), 64, 64))
+    mask = naive.naive_mask(*naive.naive_canonical(*place(SQUARE), 64, 64, 0.5))
     np.testing.assert_allclose(part.mask, expected * mask, atol=1e-5)
 
 
