@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 
 from mlr import load
+from mlr.core.registration.geometry import REGIONS
 from mlr.errors import OptionError
 from mlr.io.images import read_image, resized, write_image
 from mlr.photo.composite import FrameChanger, PhotoFace, change_faces, eyes_found
@@ -57,7 +58,7 @@ def test_pictures_without_a_face_stay_and_are_named(run, trained, drawn, noise, 
     command = ["synthesize", trained, face, noise, "-o", out, "--target", "happy"]
     result = run(*command, "--json")
     assert result.code == 1
-    assert f"{noise}: does not look like the faces learned from, and stays as it is" in result.err
+    assert f"{noise}: does not look like the faces learnt from, and stays as it is" in result.err
     found = json.loads(result.out)
     assert len(found["written"]) == 2
     assert np.array_equal(pixels_of(out / "noise.png"), pixels_of(noise))
@@ -99,6 +100,7 @@ def test_regions_from_the_command_line(run, trained, drawn, tmp_path):
     assert change["all"][lower].any()
     wrong = run(*command, tmp_path / "x.png", "--region", "nose")
     assert wrong.code == 2
+    assert all(repr(name) in wrong.err for name in REGIONS)
     with pytest.raises(OptionError, match="unknown region 'nose'; use mouth, eyes, brows"):
         load(trained).synthesize(pixels_of(face), "surprised", region="nose")
 

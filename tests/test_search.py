@@ -490,7 +490,7 @@ def test_what_is_shown_already_is_not_added_again():
 
 
 def unlike_faces():
-    """Return pictures that are not like the faces learned from."""
+    """Return pictures that are not like the faces learnt from."""
     upside_down = face_planes(1)[:, ::-1]
     flat = np.full((3, 128, 128), 0.4, np.float32)
     coarse = 0.5 + smooth(3, 3, 128, 128, largest=0.5)

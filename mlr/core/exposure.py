@@ -58,7 +58,7 @@ class Exposure:
     def from_meta(cls, noted: Any, channels: int) -> Exposure:
         """Return what a model's metadata says of its training images.
 
-        Raises a `ModelError` if it is not an exposure of so many channels, or of all as one.
+        Raises a `ModelError` if it is not an exposure of this many channels, or of all as one.
         """
         try:
             brightness, contrast = (

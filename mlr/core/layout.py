@@ -32,7 +32,7 @@ class Layout:
         return 1 if self.pooled else of_images
 
     def planes(self, expressions: int) -> int:
-        """Return the number of planes of a group with so many expressions, for each channel.
+        """Return the number of planes of a group with this many expressions, for each channel.
 
         Lag planes and a sum for the sources; cross planes, a sum and squares for each expression.
         """

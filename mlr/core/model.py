@@ -141,7 +141,7 @@ class Model:
 
         Without registration the output is x + strength (f(x) - x), or for a mix of expressions
         x + strength sum_e share_e (f_e(x) - x). With registration the strength scales both the
-        motion and the change of the face. A picture in which no face like those learned from is
+        motion and the change of the face. A picture in which no face like those learnt from is
         found is returned as it is; `changer` tells.
 
         Parameters
@@ -392,7 +392,7 @@ class FaceChange:
     image : ndarray of float32, shape (1 or 3, height, width)
         In [0, 1].
     fit : Fit
-        How it fits the faces learned from.
+        How it fits the faces learnt from.
     """
 
     image: Floats
@@ -411,7 +411,7 @@ class Changer:
     Attributes
     ----------
     fits : list of Fit
-        How the face in each image fits those learned from; empty without registration.
+        How the face in each image fits those learnt from; empty without registration.
     """
 
     _change: Callable[[float], Pixels]

@@ -27,7 +27,7 @@ def plane_dtypes(data_range: float) -> tuple[npt.DTypeLike, ...]:
 
 
 def integer_dtype(samples: int) -> npt.DTypeLike:
-    """Return the dtype of planes of 8-bit images with so many samples."""
+    """Return the dtype of planes of 8-bit images with this many samples."""
     return np.int32 if samples <= NARROW_SAMPLES else np.int64
 
 

@@ -146,7 +146,7 @@ def _frame(images, source, rows, margin, edge, framed, m):
 
 
 def _weigher(images, taps):
-    """Return a helper that computes rows of so many images, so many taps at a time."""
+    """Return a helper that computes rows of this many images, this many taps at a time."""
 
     @jit.helper
     def weigh_rows(weights, starts, framed, shape, output, position):

@@ -22,7 +22,7 @@ SPREAD = 16
 def samples_shape(
     channels: int, height: int, width: int, count: int
 ) -> tuple[int, int, int, int, int]:
-    """Return the shape (C, H, B, R, BLOCK) of an array for so many samples of each pixel.
+    """Return the shape (C, H, B, R, BLOCK) of an array for this many samples of each pixel.
 
     There are B blocks, and rows of R pixels, at least the width. Allocate it with `at_line`.
     """

@@ -99,7 +99,7 @@ def _tasks(loops: Sequence[Loop], in_turn: bool) -> list[list[_Call]]:
 
 
 def _call_workers(function: Callable[[], None], times: int) -> None:
-    """Let up to so many other threads call a function when they get to it."""
+    """Let up to this many other threads call a function when they get to it."""
     with suppress(RuntimeError):  # no further threads: the existing ones do it all
         while len(_workers) < times:
             worker = threading.Thread(target=_serve, name="mlr-kernel", daemon=True)

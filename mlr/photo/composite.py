@@ -167,7 +167,7 @@ class PhotoFace:
 
     @property
     def fit(self) -> Fit | None:
-        """How the face fits those learned from; None without registration."""
+        """How the face fits those learnt from; None without registration."""
         return None if self._face is None else self._face.fit
 
     def composite(self, result: Pixels, strength: float) -> None:

@@ -4,7 +4,8 @@ Detected eyes jitter from one video frame to the next, and so would the change o
 the path of each eye is smoothed by a parabola through the video frames before and after (Savitzky
 and Golay 1964, with Gaussian weights), which does not lag behind steady motion. Smoothing shifts an
 eye by `LARGEST_SHIFT` at most. The map from the crop back to the video frame is linear in the eyes,
-so its angle, scale and shift are smooth as well. At a cut all faces begin anew, without a fade.
+so its angle, scale and shift are smooth as well. At a cut, tracks end and new ones start, without a
+fade.
 """
 
 from __future__ import annotations

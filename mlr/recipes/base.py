@@ -54,7 +54,7 @@ class Recipe(StatisticsOptions):
 
     @abstractmethod
     def solving_bytes(self, head: Statistics, rows: int) -> float:
-        """Return the bytes that `solve` allocates for a band of so many rows."""
+        """Return the bytes that `solve` allocates for a band of this many rows."""
 
     @abstractmethod
     def solve(self, crop: Statistics, band: Band) -> tuple[Floats, ...]:

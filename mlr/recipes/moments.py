@@ -34,7 +34,7 @@ def halo_for(field: ReceptiveField, sigma: float) -> int:
 
 
 def moments_bytes(field: ReceptiveField, sigma: float, width: int, rows: int) -> int:
-    """Return the bytes that `solved` allocates for a band of so many rows."""
+    """Return the bytes that `solved` allocates for a band of this many rows."""
     margin = 2 * (radius_of(sigma) + _reach(field))
     planes = len(field.lag_table.lags) + len(field) + 2
     around = (rows + margin) * (width + margin)

@@ -365,7 +365,7 @@ def _report_fits(report: Report, file: Path, fits: Sequence[Mapping[str, Any]]) 
             which = f"face {number} " if len(fits) > 1 else ""
             report.fail(
                 file,
-                f"{which}does not look like the faces learned from, and stays as it is: "
+                f"{which}does not look like the faces learnt from, and stays as it is: "
                 f"fit {fit['fit']:.2f}",
             )
 

@@ -165,7 +165,7 @@ class PixelStore:
         return _total([self._accumulated(kind, plan) for kind in sorted(self._stored)], plan)
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows, with the least mini-batch."""
+        """Return the bytes that `rows` allocates for this many rows, with the least mini-batch."""
         layout, (channels, _, width) = self._plan.layout, self._plan.shape
         pooled, planes, batch = layout.channels(channels), 0, 0
         for (names, dtype), stored in self._stored.items():

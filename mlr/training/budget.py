@@ -86,7 +86,7 @@ class Budget:
 
 
 def loading_bytes(source: RowSource, rows: int) -> float:
-    """Return the bytes that loading so many rows allocates: none where they are in memory."""
+    """Return the bytes that loading this many rows allocates: none where they are in memory."""
     known: Any = source  # all sources but `Statistics` tell
     return 0.0 if isinstance(source, Statistics) else float(known.loading_bytes(rows))
 

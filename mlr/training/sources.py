@@ -54,7 +54,7 @@ class MappedStatistics:
         return found
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows."""
+        """Return the bytes that `rows` allocates for this many rows."""
         return 2.0 * rows * row_bytes(self.head)
 
 
@@ -86,7 +86,7 @@ class Combination:
         return result
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows."""
+        """Return the bytes that `rows` allocates for this many rows."""
         terms = [*self._added, *(source for _, source in self._removed)]
         largest = max(row_bytes(source.head) for source in terms)
         return max(loading_bytes(source, rows) for source in terms) + 3.0 * rows * largest
@@ -209,7 +209,7 @@ class RemoteShards:
         return total
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for so many rows, or more if workers have less."""
+        """Return the bytes that `rows` allocates for this many rows; more if workers have less."""
         batch = max(rows * self._least, Budget(self._task.memory).batch_bytes)
         needed = 4.0 * rows * row_bytes(self.head) + batch
         return needed * self._memory / self._task.memory

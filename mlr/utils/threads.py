@@ -37,7 +37,7 @@ def current_threads() -> int:
 
 @contextmanager
 def limited(threads: int | None) -> Iterator[int]:
-    """Use so many threads in the block, in the kernels too; yields the number."""
+    """Use this many threads in the block, in the kernels too; yields the number."""
     global _limit
     before = _limit
     _limit = current_threads() if threads is None else thread_count(threads)

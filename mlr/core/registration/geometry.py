@@ -67,7 +67,7 @@ class Geometry:
         return abs(x0 + x1 - 1) < ASIDE
 
     def side(self, width: int) -> float:
-        """Return the side of the canonical crop, in pixels of a grid with so many columns."""
+        """Return the side of the canonical crop, in pixels of a grid with this many columns."""
         (x0, _), (x1, _) = self.eyes
         return abs(x1 - x0) * width / (EYES[1][0] - EYES[0][0])
 

@@ -49,7 +49,7 @@ STYLES = (-0.8, 1.2)  # of the templates of an expression
 
 #: Ramps from nothing to all. Of the fit: other pictures reach .44, aligned photographs .58. Of the
 #: sum of the fit and the mean local correlation at the mouth: .96 to 1.03 where a chin or a shadow
-#: was taken for the mouth, 1.09 and more elsewhere; the mouth's alone is low for dark skin, too. Of
+#: was taken for the mouth, 1.09 and more otherwise; the mouth's alone is low for dark skin, too. Of
 #: the local correlation. Of what the mouth's correlation loses when a face that shows an expression
 #: is registered to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
 FIT, MOUTH_FIT, LOCAL_FIT, SHOWN = (0.42, 0.50), (1.0, 1.1), (0.15, 0.4), (0.15, 0.45)
@@ -77,7 +77,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How a face fits the faces learned from.
+    """How a face fits the faces learnt from.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class Fit:
 
     @property
     def unlike(self) -> bool:
-        """Whether this is not a face like those learned from, so that nothing is changed."""
+        """Whether this is not a face like those learnt from, so that nothing is changed."""
         return not self.trust.any()
 
     def summary(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Search:
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self._candidates = candidates
-        self._geometry = geometry = candidates[0].template.geometry
+        geometry = candidates[0].template.geometry
         (self._weight, half_weight, _), _ = weights_and_oval(geometry)
         tall, wide = geometry.fields
         self._bases = coarse_fields(geometry, tall // 2, wide // 2)

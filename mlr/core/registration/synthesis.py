@@ -123,7 +123,7 @@ class Appearance:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """A face and how it fits the faces learned from.
+    """A face and how it fits the faces learnt from.
 
     Attributes
     ----------
