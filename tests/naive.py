@@ -670,13 +670,30 @@ def naive_framed_light(light, field, oval):
     return naive_look_up(light[None], field)[0][oval].mean()
 
 
-def naive_eye_white(luminance, field, y, x):
+def naive_side_light(light, field, oval, side):
+    """Return how light from the sides falls on a face moved by a field, of mean 1.
+
+    light: luminance; side: of the canonical crop, in its pixels. Half of what the logarithm of the
+    luminance, blurred within the oval, differs from its mirror image by.
+    """
+    framed = naive_look_up(light[None], field)[0]
+    inside = (oval & oval[:, ::-1]).astype(float)
+    total, weight = naive_blur(np.stack([inside * np.log(framed + 0.02), inside]), 0.07 * side)
+    mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-6)
+    sides = np.exp((mean - mean[:, ::-1]) / 2)
+    return np.clip(sides / sides[inside > 0].mean(), 0.25, 2)
+
+
+def naive_eye_white(luminance, field, y, x, sides=None):
     """Return the brightness of the whites of the eyes of a face moved by a field of any size.
 
     luminance: (H, W), at full size; y, x: where its pixels lie in the canonical crop. Of all pixels
-    in two boxes around the eyes, 95 in a hundred are darker.
+    in two boxes around the eyes, 95 in a hundred are darker. sides: the light from the sides, which
+    makes one eye brighter than it would be.
     """
     framed = naive_look_up(luminance[None], naive_enlarged(field, *luminance.shape))[0]
+    if sides is not None:
+        framed = framed / np.maximum(naive_resampled(sides[None], *luminance.shape)[0], 1)
     level = (y > 0.34) & (y < 0.38)
     left, right = (x > 0.26) & (x < 0.38), (x > 0.62) & (x < 0.74)
     values = np.sort(framed[level & (left | right)])
@@ -685,12 +702,10 @@ def naive_eye_white(luminance, field, y, x):
     return values[k] + (place - k) * (values[min(k + 1, len(values) - 1)] - values[k])
 
 
-def naive_hue(image, field, usual, usual_field, y, x):
+def naive_hue(image, field, usual, usual_field, y, x, sides=None):
     """Return the colour of the light on a face (C, H, W) over that on the usual one."""
-    whites, known = (
-        np.array([naive_eye_white(plane, u, y, x) for plane in planes])
-        for planes, u in ((image, field), (usual, usual_field))
-    )
+    whites = np.array([naive_eye_white(plane, field, y, x, sides) for plane in image])
+    known = np.array([naive_eye_white(plane, usual_field, y, x) for plane in usual])
     return np.clip(whites / known / np.mean(whites / known), 0.4, 1.5)
 
 
@@ -806,8 +821,9 @@ def naive_change(x, u, trust, shares, strength, masks, sizes):
         framed = naive_warp(x, naive_enlarged(W, *full))
         light = e["light"](W)
         hue = e["hue"][:, None, None]
-        teeth = naive_light_on_teeth(light, e["white"]) * hue * e["c"] - e["replaced"] * framed
-        D = e["ridge"](framed) - framed + np.clip(light, 0.2, 1.3) * hue * e["b"]
+        sides = naive_resampled(naive_look_up(e["sides"][None], e["m"]), *full) * hue
+        teeth = naive_light_on_teeth(light, e["white"]) * sides * e["c"] - e["replaced"] * framed
+        D = e["ridge"](framed) - framed + np.clip(light, 0.2, 1.3) * sides * e["b"]
         D = D + (e["style"] - e["plain"]) * teeth
         if e["grey"]:
             D = np.broadcast_to(D.mean(axis=0), D.shape)

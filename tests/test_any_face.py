@@ -201,6 +201,22 @@ def test_what_is_added_has_the_colour_of_the_light(trained, drawn):
     assert hues[0].mean() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("flip", [1, -1])
+def test_shadows_stay(trained, drawn, flip):
+    model = load(trained)
+    light = np.linspace(0.25, 1, SIZE, dtype=np.float32)[::flip, None]
+    wrong, least = [], []
+    for path in faces_of(drawn):
+        face = pixels_of(path)
+        lit = np.rint(face * light).astype(np.uint8)
+        usual, found = (model.synthesize(each, "happy").astype(float) for each in (face, lit))
+        mouth = np.s_[int(0.62 * SIZE) : int(0.85 * SIZE), int(0.28 * SIZE) : int(0.72 * SIZE)]
+        wrong.append((found - usual * light)[mouth])
+        least.append((usual * light.mean() - usual * light)[mouth])
+    # A change that knows one brightness alone is off by about the second.
+    assert np.std(wrong) < 0.35 * np.std(least)
+
+
 def test_a_still_face_is_still(trained, drawn):
     model = load(trained)
     photo, eyes = photograph(drawn)

@@ -7,7 +7,8 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
     M = k mask (m - s d1)                     motion in the frame
     D = k mask (ridge(x~) - x~ + l h b + (s - s_0) (e h c - share x~)),     x~ = x(p + W)
 
-where l is the light on the face, e that on its teeth, and h its colour. The mask is that of the
+where l is the light on the face, e that on its teeth, both times that from the sides, and h its
+colour. The mask is that of the
 frame, times the trust in the fit, see `mlr.core.registration.search`, and the regions to change.
 With P = invert(W), the motions of all expressions are N(y) = sum M(y + P(y)) on the face;
 n(q) = N(q + n(q)) follows them back, and
@@ -43,6 +44,7 @@ from mlr.core.registration.templates import (
     eye_whites_of,
     light_of,
     light_on_teeth,
+    side_light,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -133,11 +135,14 @@ class Registration:
         Of the image.
     fit : Fit
         Its field is u.
+    light : ndarray of float32, shape (half height, half width)
+        That from the sides in the frame of the sources, of mean 1.
     """
 
     image: Floats
     features: Features
     fit: Fit
+    light: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,12 +253,14 @@ class Registered:
         lost = fit is None or last is None or fit.value < last.value - LOST
         if fit is None or lost:
             fit = self.search.find(features)
+        light = side_light(self.geometry, features, fit.field)
         whites = [
-            eye_whites_of(self.geometry, planes, fit.field)
+            eye_whites_of(self.geometry, planes, fit.field, light)
             for planes in (features.luminance[None], image)
         ]
         fit = replace(fit, whites=np.concatenate(whites))
-        return Registration(image, features, fit if last is None or lost else fit.after(last))
+        fit = fit if last is None or lost else fit.after(last)
+        return Registration(image, features, fit, light)
 
     def part(
         self,
@@ -273,10 +280,11 @@ class Registered:
         half_mask = mask_of(self.geometry, self.geometry.fields, regions) * trust[0]
         to_face = compose(fit.field, appearance.motion)  # W
         framed = warp(face.image, resize_field(to_face, *self.geometry.size))
+        sides = enlarged(look_up(face.light[None], appearance.motion), *size)
         brightness = light_of(self.geometry, face.features, to_face) / appearance.light
-        light = np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
+        light = sides * np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
         eye_white = float(fit.whites[0]) / self.eye_white
-        on_teeth = np.float32(light_on_teeth(brightness, eye_white))
+        on_teeth = sides * np.float32(light_on_teeth(brightness, eye_white))
         hue = self.hue(face)
         spread = mask * (on_teeth * hue * appearance.spread - appearance.share * framed)
         added = mask * (ridge(expression, framed) - framed + light * hue * appearance.mean)

@@ -22,6 +22,7 @@ from mlr.core.registration.features import Features
 from mlr.core.registration.fields import (
     STEP,
     compose,
+    enlarged,
     halved,
     look_up,
     resize_field,
@@ -30,6 +31,7 @@ from mlr.core.registration.fields import (
 )
 from mlr.core.registration.geometry import Geometry, weights_and_oval
 from mlr.core.registration.register import Template
+from mlr.kernels.blur import blur
 
 Floats = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -40,6 +42,11 @@ UNITS = 256  # light and style are rounded to parts of this number
 PLAIN = -1.0  # style without teeth (or the like) where there are not two groups
 LIGHTS = (0.2, 1.3)  # bounds of a face's brightness over that of the training set
 DARKEST = 1 / 255  # lower bound of measured brightness
+
+#: Light from one side: blur of the logarithm of the luminance, as a fraction of the side of the
+#: canonical crop; what is added to the luminance; bounds of the light over its mean.
+SIDE_BLUR, SIDE_FLOOR = 0.07, 0.02
+SIDE_LIGHTS = (0.25, 2.0)
 
 #: The whites of the eyes lie in boxes around (.32, .36) and (.68, .36) of the canonical crop: half
 #: width and half height; and the percentile of the brightness in them that counts.
@@ -309,8 +316,13 @@ def eye_white_of(geometry: Geometry, features: Features, field: Floats) -> float
     return float(eye_whites_of(geometry, features.luminance[None], field)[0])
 
 
-def eye_whites_of(geometry: Geometry, planes: Floats, field: Floats) -> Float:
-    """Return the brightness of the whites of the eyes in each plane of a source, in [0, 1]."""
+def eye_whites_of(
+    geometry: Geometry, planes: Floats, field: Floats, light: Floats | None = None
+) -> Float:
+    """Return the brightness of the whites of the eyes in each plane of a source, in [0, 1].
+
+    Divided by `side_light` if it is given.
+    """
     size = planes.shape[1:]
     y, x = geometry.canonical(*size)
     (left, level), (right, _) = EYES
@@ -319,7 +331,37 @@ def eye_whites_of(geometry: Geometry, planes: Floats, field: Floats) -> Float:
     if not box.any():
         return np.full(len(planes), DARKEST)
     framed = look_up(planes, resize_field(field, *size))[:, box]
+    if light is not None:
+        framed /= np.maximum(enlarged(light[None], *size)[:, box], 1)
     return np.maximum(np.percentile(framed, BRIGHTEST, axis=1).astype(np.float64), DARKEST)
+
+
+def side_light(geometry: Geometry, features: Features, field: Floats) -> Floats:
+    """Return how light from the sides falls on a face in the frame, (half height, half width).
+
+    Faces are symmetric, light may not be. With B the blurred logarithm of the luminance and B' its
+    mirror image, the light is exp((B - B') / 2), of mean 1 in the face; it is 1 everywhere if the
+    face is not in the middle of the images.
+
+    Parameters
+    ----------
+    features : Features
+        Of the image.
+    field : ndarray of float32, shape (2, half height, half width)
+        From the frame to the image.
+    """
+    framed = look_up(features.light[None], field)
+    if not geometry.symmetric:
+        return np.ones_like(framed[0])
+    _, oval = weights_and_oval(geometry)
+    inside = (oval & oval[:, ::-1]).astype(np.float32)
+    logarithm = np.log(np.maximum(framed[0], 0) + np.float32(SIDE_FLOOR))
+    sigma = SIDE_BLUR * geometry.side(framed.shape[2])
+    total, weight = blur(np.stack([inside * logarithm, inside]), sigma, threads=False)
+    blurred = total / np.maximum(weight, np.float32(1e-6))
+    light = np.exp((blurred - blurred[:, ::-1]) * np.float32(0.5))
+    light /= light[inside > 0].mean(dtype=np.float64)
+    return np.clip(light, *SIDE_LIGHTS).astype(np.float32)
 
 
 def light_on_teeth(light: float, eye_white: float) -> float:
