@@ -1,0 +1,1 @@
+"""Models in other forms: a page that changes faces in a browser."""

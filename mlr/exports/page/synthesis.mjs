@@ -1,0 +1,192 @@
+/**
+ * Motion and change of a face, from its registration and what was learnt in the frames.
+ *
+ * As in mlr.core.registration.synthesis, where the formulas are; letters in comments are those there.
+ */
+
+import {
+  Planes, blur, compose, enlarged, invert, lookUp, resizeField, warp,
+} from "./planes.mjs";
+import { EYES, Geometry } from "./geometry.mjs";
+import { featuresOf } from "./features.mjs";
+import { Template } from "./register.mjs";
+import { Search } from "./search.mjs";
+
+const HUES = [0.4, 1.5]; // bounds of the colour of the light
+const OPENING = 0.4; // strength above which the style follows the strength
+const STYLES = [-0.8, 1.2]; // of the templates of an expression
+const LIGHTS = [0.2, 1.3]; // bounds of a face's brightness over that of the training set
+const DARKEST = 1 / 255; // lower bound of measured brightness
+const [SIDE_BLUR, SIDE_FLOOR, SIDE_LIGHTS] = [0.07, 0.02, [0.25, 2]]; // light from one side
+const EYE_BOX = [0.06, 0.02]; // half width and height of the boxes of the whites of the eyes
+const BRIGHTEST = 0.95; // share of the pixels in them below the brightness that counts
+const INVERSIONS = 12;
+
+const clip = (value, [low, high]) => Math.min(Math.max(value, low), high);
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** Return the style for a strength: the one given, or the default that follows it. */
+export function styleAt(appearance, strength, style) {
+  const share = clip((strength - OPENING) / (1 - OPENING), [0, 1]);
+  return style ?? appearance.other + (appearance.style - appearance.other) * share;
+}
+
+/** What a model knows of registered faces. */
+export class Registered {
+  /**
+   * @param {Geometry} geometry of the images
+   * @param {Planes} source template of the sources, at half size
+   * @param {number} eyeWhite mean brightness of the whites of the sources' eyes
+   * @param {Object<string, object>} appearances of each expression: template, variation, motion,
+   *   shape, mean, spread, share, face (planes); light, style, other, plain, explained (numbers)
+   */
+  constructor(geometry, source, eyeWhite, appearances) {
+    Object.assign(this, { geometry, eyeWhite, appearances });
+    const candidates = [{ template: new Template(geometry, source) }];
+    for (const [expression, each] of Object.entries(appearances)) {
+      const back = invert(each.motion);
+      for (const style of each.explained > 0 ? STYLES : [0]) {
+        const half = each.template.map((value, n, p) => value + style * each.variation.plane(n)[p]);
+        candidates.push({ template: new Template(geometry, half), expression, back });
+      }
+    }
+    this.search = new Search(candidates);
+    const [first] = Object.values(appearances);
+    this.usualWhites = this.whites(first.face, invert(first.motion));
+  }
+
+  /**
+   * Find the face in an image.
+   *
+   * @param {Planes} image of the geometry's size, in [0, 1]
+   * @param {object} [options] of Search.find
+   */
+  register(image, options) {
+    const features = featuresOf(image, this.geometry.features);
+    const fit = this.search.find(features, options);
+    const light = this.sideLight(features, fit.field);
+    const [white] = this.whites(features.luminance, fit.field, light);
+    const whites = this.whites(image, fit.field, light);
+    return { image, features, fit, light, white, whites };
+  }
+
+  /** Return the mean brightness in the oval of an image moved by a field, in [0, 1]. */
+  lightOf(features, field) {
+    const framed = lookUp(features.light, field).data;
+    return Math.max(mean(Array.from(this.geometry.oval, (p) => framed[p])), DARKEST);
+  }
+
+  /** Return the brightness of the whites of the eyes in each plane, over the light if it is given. */
+  whites(planes, field, light) {
+    const size = [planes.height, planes.width];
+    const [[left, level], [right]] = EYES;
+    const box = this.geometry.pixels(size, (y, x) => Math.abs(y - level) < EYE_BOX[1] &&
+      Math.min(Math.abs(x - left), Math.abs(x - right)) < EYE_BOX[0]);
+    const framed = lookUp(planes, resizeField(field, ...size));
+    const sides = light && enlarged(light, ...size).data;
+    return Array.from({ length: planes.count }, (_, n) => {
+      if (!box.length) return DARKEST;
+      const plane = framed.plane(n);
+      const values = Float64Array.from(box, (p) => plane[p] / Math.max(sides ? sides[p] : 1, 1)).sort();
+      const at = BRIGHTEST * (values.length - 1);
+      const below = Math.trunc(at);
+      const above = values[Math.min(below + 1, values.length - 1)];
+      return Math.max(values[below] + (at - below) * (above - values[below]), DARKEST);
+    });
+  }
+
+  /** Return how light from the sides falls on a face in the frame, at half size, of mean 1. */
+  sideLight(features, field) {
+    const framed = lookUp(features.light, field);
+    if (!this.geometry.symmetric) return framed.map(() => 1);
+    const { width } = framed;
+    const mirrored = (p) => p - p % width + width - 1 - p % width;
+    const both = new Planes(2, framed.height, width);
+    const oval = new Set(this.geometry.oval);
+    const inside = this.geometry.oval.filter((p) => oval.has(mirrored(p)));
+    for (const p of inside) {
+      both.plane(0)[p] = Math.log(Math.max(framed.data[p], 0) + SIDE_FLOOR);
+      both.plane(1)[p] = 1;
+    }
+    const blurred = blur(both, SIDE_BLUR * this.geometry.side(width));
+    const level = (p) => blurred.plane(0)[p] / Math.max(blurred.plane(1)[p], 1e-6);
+    const light = framed.map((_, n, p) => Math.exp((level(p) - level(mirrored(p))) / 2));
+    const average = mean(Array.from(inside, (p) => light.data[p]));
+    return light.map((value) => clip(value / average, SIDE_LIGHTS));
+  }
+
+  /** Return the colour of the light on a face over that of the training set, of mean 1. */
+  hue(face) {
+    const ratios = face.whites.map((white, n) => white / this.usualWhites[n]);
+    return ratios.map((ratio) => clip(ratio / mean(ratios), HUES));
+  }
+
+  /**
+   * Return what an expression makes of a face in its frame, before the strength.
+   *
+   * @param {object} face from `register`
+   * @param {string} expression
+   * @param {function(Planes): Planes} ridge the regression of an image in the frame
+   * @param {number} share of the expression in a mix
+   * @param {?number} style null for the default
+   * @param {string[]} regions parts of the face to change; none means all
+   */
+  part(face, expression, ridge, share, style, regions) {
+    const { geometry } = this;
+    const { size } = geometry;
+    const appearance = this.appearances[expression];
+    const { fit } = face;
+    const left = fit.expression === expression ? 1 - fit.shown : 1;
+    const trust = lookUp(fit.trust, appearance.motion).map((value) => value * left);
+    const [wholeTrust, wholeMask] = [enlarged(trust, ...size).data, geometry.mask(size, regions).data];
+    const mask = geometry.mask(geometry.fields, regions).map((value, n, p) => value * trust.data[p]);
+    const toFace = compose(fit.field, appearance.motion); // W
+    const framed = warp(face.image, resizeField(toFace, ...size));
+    const sides = enlarged(lookUp(face.light, appearance.motion), ...size).data;
+    const brightness = this.lightOf(face.features, toFace) / appearance.light;
+    const light = clip(brightness, LIGHTS);
+    const eyes = 2 * (face.white / this.eyeWhite) - brightness;
+    const onTeeth = Math.max(Math.min(1, Math.max(brightness, eyes)), LIGHTS[0]);
+    const hue = this.hue(face);
+    const regressed = ridge(framed);
+    const spread = framed.map((value, n, p) => wholeMask[p] * wholeTrust[p] *
+      (sides[p] * onTeeth * hue[n] * appearance.spread.plane(n)[p] - appearance.share.data[p] * value));
+    const added = framed.map((value, n, p) => wholeMask[p] * wholeTrust[p] *
+      (regressed.plane(n)[p] - value + sides[p] * light * hue[n] * appearance.mean.plane(n)[p]) -
+      appearance.plain * spread.plane(n)[p]);
+    const kept = face.features.grey ? [added, spread].map(grey) : [added, spread];
+    return { appearance, share, style, back: invert(toFace), mask, added: kept[0], spread: kept[1] };
+  }
+
+  /** Return motion (two planes) and what is added of a face by its parts, for a strength. */
+  change(face, parts, strength) {
+    const { size, fields } = this.geometry;
+    const total = new Planes(2, ...fields); // N
+    const amounts = parts.map(({ share }) => strength * share);
+    const styles = parts.map((part, i) => styleAt(part.appearance, amounts[i], part.style));
+    parts.forEach(({ appearance, mask, back }, i) => {
+      const motion = appearance.motion.map((value, n, p) =>
+        amounts[i] * mask.data[p] * (value - styles[i] * appearance.shape.plane(n)[p]));
+      lookUp(motion, back).data.forEach((value, index) => { total.data[index] += value; });
+    });
+    let field = new Planes(2, ...fields); // n
+    for (let step = 0; step < INVERSIONS; step++) field = lookUp(total, field);
+    const added = new Planes(face.image.count, ...size);
+    parts.forEach((part, i) => {
+      const change = part.added.map((value, n, p) =>
+        amounts[i] * (value + styles[i] * part.spread.plane(n)[p]));
+      const looked = lookUp(change, resizeField(compose(part.back, field), ...size));
+      looked.data.forEach((value, index) => { added.data[index] += value; });
+    });
+    return { motion: resizeField(field, ...size), added };
+  }
+}
+
+/** Return the mean over the planes as each of them. */
+function grey(planes) {
+  return planes.map((_, n, p) => {
+    let total = 0;
+    for (let k = 0; k < planes.count; k++) total += planes.data[k * planes.size + p];
+    return total / planes.count;
+  });
+}
