@@ -17,9 +17,11 @@ function bytesOf(text) {
   return bytes;
 }
 
+let table = null; // of halfToFloat, for all bit patterns
+
 /** Return numbers of half precision as float32. */
 export function halfToFloat(halves) {
-  const table = Float32Array.from({ length: 1 << 16 }, (_, bits) => {
+  table ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => {
     const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
     const sign = bits >> 15 ? -1 : 1;
     if (exponent === 31) return fraction ? NaN : sign * Infinity;
@@ -77,21 +79,25 @@ export class Model {
     const weights = this.weights[this.expressions.indexOf(expression)];
     const { taps, edge } = this;
     const { height, width, size } = image;
-    const shared = weights.count / (taps.length + 1) === 1;
-    return image.map((_, n, p) => {
-      const first = shared ? 0 : n * (taps.length + 1);
-      const [y, x] = [Math.trunc(p / width), p % width];
-      let total = weights.data[(first + taps.length) * size + p];
-      for (let k = 0; k < taps.length; k++) {
-        let [row, column] = [y + taps[k][0], x + taps[k][1]];
-        if (edge) {
-          row = Math.min(Math.max(row, 0), height - 1);
-          column = Math.min(Math.max(column, 0), width - 1);
-        } else if (row < 0 || column < 0 || row >= height || column >= width) continue;
-        total += weights.data[(first + k) * size + p] * image.data[n * size + row * width + column];
-      }
-      return total;
-    });
+    const planes = taps.length + 1;
+    const result = new Planes(image.count, height, width);
+    for (let n = 0; n < image.count; n++) {
+      const first = weights.count === planes ? 0 : n * planes;
+      const [from, to] = [image.plane(n), result.plane(n)];
+      to.set(weights.plane(first + taps.length));
+      taps.forEach(([dy, dx], k) => {
+        const own = weights.plane(first + k);
+        for (let y = 0, p = 0; y < height; y++) {
+          const row = edge ? Math.min(Math.max(y + dy, 0), height - 1) : y + dy;
+          for (let x = 0; x < width; x++, p++) {
+            const column = edge ? Math.min(Math.max(x + dx, 0), width - 1) : x + dx;
+            if (row < 0 || row >= height || column < 0 || column >= width) continue;
+            to[p] += own[p] * from[row * width + column];
+          }
+        }
+      });
+    }
+    return result;
   }
 
   /** Return a registered face, to be given to `change`. */
@@ -121,6 +127,6 @@ export class Model {
 /** Return an image with 1 channel (the luma) or 3. */
 function withChannels(image, channels) {
   const result = new Planes(channels, image.height, image.width);
-  return result.map((_, n, p) => (channels === 3 ? image.data[p]
+  return result.map((_, i, p) => (channels === 3 ? image.data[p]
     : LUMA.reduce((sum, weight, c) => sum + weight * image.data[c * image.size + p], 0)));
 }

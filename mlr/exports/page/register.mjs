@@ -177,17 +177,16 @@ export class Template {
     const count = features.grey ? 1 : 2;
     const moved = lookUp(features.half.some(0, count), field);
     const fixed = this.half.some(0, count);
-    const covariance = (a, b) => {
-      const [both, one, other] =
-        [a.map((value, n, p) => value * b.plane(n)[p]), a, b].map((each) => blur(each, sigma));
-      const sum = new Planes(1, a.height, a.width);
-      for (let i = 0; i < both.data.length; i++) {
-        sum.data[i % sum.size] += both.data[i] - one.data[i] * other.data[i];
-      }
+    const around = (planes, others) => blur(others ? planes.map((value, i) =>
+      value * others.data[i]) : planes, sigma).data;
+    const means = [moved, fixed].map((each) => around(each));
+    const [own, wanted, both] = [[0, 0], [1, 1], [0, 1]].map(([a, b]) => {
+      const products = around([moved, fixed][a], [moved, fixed][b]);
+      const sum = new Float32Array(moved.size);
+      products.forEach((value, i) => { sum[i % moved.size] += value - means[a][i] * means[b][i]; });
       return sum;
-    };
-    const [own, wanted] = [covariance(moved, moved), covariance(fixed, fixed)];
-    return covariance(moved, fixed).map((value, n, p) =>
-      (value + FLAT) / (Math.sqrt(Math.max(own.data[p] * wanted.data[p], 0)) + FLAT));
+    });
+    return new Planes(1, moved.height, moved.width, both.map((value, p) =>
+      (value + FLAT) / (Math.sqrt(Math.max(own[p] * wanted[p], 0)) + FLAT)));
   }
 }

@@ -12,6 +12,7 @@ import { normalEquations, withDerivatives } from "./register.mjs";
 /** Expected size of the nine numbers: of 1, X, Y, r down, and of 1, X, Y, X^2, X r across. */
 const SIGMAS = [0.04, 0.12, 0.12, 0.06, 0.04, 0.12, 0.12, 0.3, 0.15];
 const COUNT = SIGMAS.length;
+const DOWNWARD = 4; // of the numbers move down, the others across
 const LOWER_FACE = 3; // index of r down
 const STARTS = [0, -0.06, 0.06, 0.12]; // of that number
 const [FIRST_STEPS, MORE_STEPS] = [3, 5]; // before and after candidates are pruned
@@ -140,19 +141,19 @@ export class Search {
     const matrix = Array.from({ length: COUNT }, () => new Float64Array(COUNT + 1));
     const [down, across] = [new Float64Array(size), new Float64Array(size)];
     for (let i = 0; i < COUNT; i++) {
-      // Of each base field one of the two components is 0.
-      const base = bases[i].data;
+      const axis = Number(i >= DOWNWARD); // the only one in which the field is not 0
+      const base = bases[i].plane(axis);
       let right = 0;
       for (let p = 0; p < size; p++) {
-        down[p] = base[p] * a[p] + base[size + p] * a[size + p];
-        across[p] = base[p] * a[size + p] + base[size + p] * a[2 * size + p];
-        right += base[p] * a[3 * size + p] + base[size + p] * a[4 * size + p];
+        down[p] = base[p] * a[axis * size + p];
+        across[p] = base[p] * a[(axis + 1) * size + p];
+        right += base[p] * a[(axis + 3) * size + p];
       }
       for (let j = i; j < COUNT; j++) {
-        const other = bases[j].data;
+        const other = bases[j].plane(Number(j >= DOWNWARD));
+        const half = j < DOWNWARD ? down : across;
         let sum = 0;
-        const [half, begin] = j < 4 ? [down, 0] : [across, size];
-        for (let p = 0; p < size; p++) sum += half[p] * other[begin + p];
+        for (let p = 0; p < size; p++) sum += half[p] * other[p];
         matrix[i][j] = matrix[j][i] = sum;
       }
       const pull = SIGMAS[i] ** -2; // to 0
@@ -196,7 +197,7 @@ function coarseFields(geometry, [height, width]) {
     const field = new Planes(2, height, width);
     const plane = geometry.plane([height, width], 0, shape);
     const side = Math.fround(geometry.side(width));
-    field.plane(k < 4 ? 0 : 1).set(plane.data.map((value) => value * side));
+    field.plane(Number(k >= DOWNWARD)).set(plane.data.map((value) => value * side));
     return field;
   });
 }

@@ -46,7 +46,7 @@ export class Registered {
     for (const [expression, each] of Object.entries(appearances)) {
       const back = invert(each.motion);
       for (const style of each.explained > 0 ? STYLES : [0]) {
-        const half = each.template.map((value, n, p) => value + style * each.variation.plane(n)[p]);
+        const half = each.template.map((value, i) => value + style * each.variation.data[i]);
         candidates.push({ template: new Template(geometry, half), expression, back });
       }
     }
@@ -110,7 +110,7 @@ export class Registered {
     }
     const blurred = blur(both, SIDE_BLUR * this.geometry.side(width));
     const level = (p) => blurred.plane(0)[p] / Math.max(blurred.plane(1)[p], 1e-6);
-    const light = framed.map((_, n, p) => Math.exp((level(p) - level(mirrored(p))) / 2));
+    const light = framed.map((_, p) => Math.exp((level(p) - level(mirrored(p))) / 2));
     const average = mean(Array.from(inside, (p) => light.data[p]));
     return light.map((value) => clip(value / average, SIDE_LIGHTS));
   }
@@ -139,7 +139,7 @@ export class Registered {
     const left = fit.expression === expression ? 1 - fit.shown : 1;
     const trust = lookUp(fit.trust, appearance.motion).map((value) => value * left);
     const [wholeTrust, wholeMask] = [enlarged(trust, ...size).data, geometry.mask(size, regions).data];
-    const mask = geometry.mask(geometry.fields, regions).map((value, n, p) => value * trust.data[p]);
+    const mask = geometry.mask(geometry.fields, regions).map((value, p) => value * trust.data[p]);
     const toFace = compose(fit.field, appearance.motion); // W
     const framed = warp(face.image, resizeField(toFace, ...size));
     const sides = enlarged(lookUp(face.light, appearance.motion), ...size).data;
@@ -149,11 +149,12 @@ export class Registered {
     const onTeeth = Math.max(Math.min(1, Math.max(brightness, eyes)), LIGHTS[0]);
     const hue = this.hue(face);
     const regressed = ridge(framed);
-    const spread = framed.map((value, n, p) => wholeMask[p] * wholeTrust[p] *
-      (sides[p] * onTeeth * hue[n] * appearance.spread.plane(n)[p] - appearance.share.data[p] * value));
-    const added = framed.map((value, n, p) => wholeMask[p] * wholeTrust[p] *
-      (regressed.plane(n)[p] - value + sides[p] * light * hue[n] * appearance.mean.plane(n)[p]) -
-      appearance.plain * spread.plane(n)[p]);
+    const { plain } = appearance;
+    const [means, spreads, shares] = ["mean", "spread", "share"].map((name) => appearance[name].data);
+    const spread = framed.map((value, i, p, n) => wholeMask[p] * wholeTrust[p] *
+      (sides[p] * onTeeth * hue[n] * spreads[i] - shares[p] * value));
+    const added = framed.map((value, i, p, n) => wholeMask[p] * wholeTrust[p] *
+      (regressed.data[i] - value + sides[p] * light * hue[n] * means[i]) - plain * spread.data[i]);
     const kept = face.features.grey ? [added, spread].map(grey) : [added, spread];
     return { appearance, share, style, back: invert(toFace), mask, added: kept[0], spread: kept[1] };
   }
@@ -165,16 +166,16 @@ export class Registered {
     const amounts = parts.map(({ share }) => strength * share);
     const styles = parts.map((part, i) => styleAt(part.appearance, amounts[i], part.style));
     parts.forEach(({ appearance, mask, back }, i) => {
-      const motion = appearance.motion.map((value, n, p) =>
-        amounts[i] * mask.data[p] * (value - styles[i] * appearance.shape.plane(n)[p]));
+      const motion = appearance.motion.map((value, at, p) =>
+        amounts[i] * mask.data[p] * (value - styles[i] * appearance.shape.data[at]));
       lookUp(motion, back).data.forEach((value, index) => { total.data[index] += value; });
     });
     let field = new Planes(2, ...fields); // n
     for (let step = 0; step < INVERSIONS; step++) field = lookUp(total, field);
     const added = new Planes(face.image.count, ...size);
     parts.forEach((part, i) => {
-      const change = part.added.map((value, n, p) =>
-        amounts[i] * (value + styles[i] * part.spread.plane(n)[p]));
+      const change = part.added.map((value, at) =>
+        amounts[i] * (value + styles[i] * part.spread.data[at]));
       const looked = lookUp(change, resizeField(compose(part.back, field), ...size));
       looked.data.forEach((value, index) => { added.data[index] += value; });
     });
@@ -184,7 +185,7 @@ export class Registered {
 
 /** Return the mean over the planes as each of them. */
 function grey(planes) {
-  return planes.map((_, n, p) => {
+  return planes.map((_, i, p) => {
     let total = 0;
     for (let k = 0; k < planes.count; k++) total += planes.data[k * planes.size + p];
     return total / planes.count;
