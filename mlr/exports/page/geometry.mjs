@@ -15,7 +15,8 @@ const ASIDE = 0.01; // of the width: a face farther from the middle is not symme
 const [FACE_Y, FACE_X, FACE_TALL, FACE_WIDE] = [0.54, 0.5, 0.42, 0.33]; // the ellipse of the face
 const [MOUTH_ROWS, MOUTH_COLUMNS] = [[0.62, 0.85], [0.28, 0.72]];
 
-const clip = (value, low, high) => Math.min(Math.max(value, low), high);
+/** Return the number between two bounds that is closest to a value. */
+export const clip = (value, low, high) => Math.min(Math.max(value, low), high);
 
 /** Return 0 below 0, 1 above 1, and a smooth slope between them. */
 export function smooth(share) {

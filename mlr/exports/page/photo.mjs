@@ -6,7 +6,7 @@
  */
 
 import { Planes, coefficients, splineWeights, warp } from "./planes.mjs";
-import { rint, smooth } from "./geometry.mjs";
+import { clip, rint, smooth } from "./geometry.mjs";
 import { Problem } from "./model.mjs";
 
 const REACH = 3; // pixels beyond its outline, of the input and the output, that the filters read
@@ -67,14 +67,12 @@ const product = ([a, b], [c, d]) => [a * c - b * d, a * d + b * c];
 const divided = ([a, b], [c, d]) =>
   [(a * c + b * d) / (c * c + d * d), (b * c - a * d) / (c * c + d * d)];
 
-const clamp = (value, most) => Math.min(Math.max(value, 0), most);
-
 /** Return colours of a box of a photograph as planes of 0 to 255; beyond its edges they repeat. */
-function partOf(photo, { top, bottom, left, right }) {
+export function partOf(photo, { top, bottom, left, right }) {
   const part = new Planes(3, bottom - top, right - left);
-  const columns = Int32Array.from({ length: part.width }, (_, x) => 4 * clamp(left + x, photo.width - 1));
+  const columns = Int32Array.from({ length: part.width }, (_, x) => 4 * clip(left + x, 0, photo.width - 1));
   for (let y = 0, p = 0; y < part.height; y++) {
-    const row = 4 * photo.width * clamp(top + y, photo.height - 1);
+    const row = 4 * photo.width * clip(top + y, 0, photo.height - 1);
     for (let x = 0; x < part.width; x++, p++) {
       for (let n = 0; n < 3; n++) part.data[n * part.size + p] = photo.data[row + columns[x] + n];
     }
@@ -83,11 +81,11 @@ function partOf(photo, { top, bottom, left, right }) {
 }
 
 /** Return a box of planes; beyond their edges they repeat. */
-function boxOf(planes, { top, bottom, left, right }) {
+export function boxOf(planes, { top, bottom, left, right }) {
   const box = new Planes(planes.count, bottom - top, right - left);
   return box.map((_, i, p, n) => planes.data[n * planes.size +
-    planes.width * clamp(top + Math.trunc(p / box.width), planes.height - 1) +
-    clamp(left + p % box.width, planes.width - 1)]);
+    planes.width * clip(top + Math.trunc(p / box.width), 0, planes.height - 1) +
+    clip(left + p % box.width, 0, planes.width - 1)]);
 }
 
 /**
@@ -150,11 +148,11 @@ function bicubic(planes, transform, height, width) {
       if (px < 0 || px >= planes.width || py < 0 || py >= planes.height) continue;
       const [left, top] = [Math.floor(px - 0.5), Math.floor(py - 0.5)];
       const [across, down] = [px - 0.5 - left, py - 0.5 - top];
-      for (let k = 0; k < 4; k++) columns[k] = clamp(left - 1 + k, planes.width - 1);
+      for (let k = 0; k < 4; k++) columns[k] = clip(left - 1 + k, 0, planes.width - 1);
       const [i, j, k, l] = columns;
       for (let n = 0; n < planes.count; n++) {
         const row = (number) => {
-          const r = n * planes.size + clamp(top + number, planes.height - 1) * planes.width;
+          const r = n * planes.size + clip(top + number, 0, planes.height - 1) * planes.width;
           return cubic(data[r + i], data[r + j], data[r + k], data[r + l], across);
         };
         result.data[n * result.size + p] = cubic(row(-1), row(0), row(1), row(2), down);
@@ -245,7 +243,7 @@ export class PhotoFace {
     const [height, width] = model.size;
     const corrected = toCropOf(positions.map(([x, y]) => [x * width, y * height]), model.size, model.eyes);
     this.toCrop = corrected.after(toCrop);
-    this.crop = cropOf(this.photo, this.toCrop, model.size).map((value) => Math.min(Math.max(value, 0), 1));
+    this.crop = cropOf(this.photo, this.toCrop, model.size).map((value) => clip(value, 0, 1));
     this.face = model.register(this.crop, options);
     this.fit = this.face.fit;
   }
@@ -364,8 +362,8 @@ function changedPart(photo, planes, toCrop, tile) {
       for (let n = 0; n < 3; n++) change.data[n * change.size + p] = seen.data[n * seen.size + p];
       if (lost[p] === 0 && motionY[p] === 0 && motionX[p] === 0) continue;
       const [top, left] = [tile.top - wide.top + y, tile.left - wide.left + x];
-      const py = clamp(top + motionY[p], bottom);
-      const px = clamp(left + motionX[p], right);
+      const py = clip(top + motionY[p], 0, bottom);
+      const px = clip(left + motionX[p], 0, right);
       const i = Math.min(Math.trunc(py), bottom - 1);
       const j = Math.min(Math.trunc(px), right - 1);
       splineWeights(py - i, down);

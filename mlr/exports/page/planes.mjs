@@ -7,7 +7,7 @@
 
 const TRUNCATE = 3; // standard deviations of a blur
 const POLE = Math.sqrt(3) - 2; // of the filter that makes the coefficients of a cubic B-spline
-const INVERSIONS = 12;
+export const INVERSIONS = 12; // steps of a fixed-point iteration
 
 /** Planes of float32, in rows: data[(n * height + y) * width + x]. */
 export class Planes {

@@ -5,9 +5,9 @@
  */
 
 import {
-  Planes, blur, compose, enlarged, invert, lookUp, resizeField, warp,
+  INVERSIONS, Planes, blur, compose, enlarged, invert, lookUp, resizeField, warp,
 } from "./planes.mjs";
-import { EYES, Geometry } from "./geometry.mjs";
+import { EYES, clip } from "./geometry.mjs";
 import { featuresOf } from "./features.mjs";
 import { Template } from "./register.mjs";
 import { Search } from "./search.mjs";
@@ -20,14 +20,12 @@ const DARKEST = 1 / 255; // lower bound of measured brightness
 const [SIDE_BLUR, SIDE_FLOOR, SIDE_LIGHTS] = [0.07, 0.02, [0.25, 2]]; // light from one side
 const EYE_BOX = [0.06, 0.02]; // half width and height of the boxes of the whites of the eyes
 const BRIGHTEST = 0.95; // share of the pixels in them below the brightness that counts
-const INVERSIONS = 12;
 
-const clip = (value, [low, high]) => Math.min(Math.max(value, low), high);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** Return the style for a strength: the one given, or the default that follows it. */
 export function styleAt(appearance, strength, style) {
-  const share = clip((strength - OPENING) / (1 - OPENING), [0, 1]);
+  const share = clip((strength - OPENING) / (1 - OPENING), 0, 1);
   return style ?? appearance.other + (appearance.style - appearance.other) * share;
 }
 
@@ -112,13 +110,13 @@ export class Registered {
     const level = (p) => blurred.plane(0)[p] / Math.max(blurred.plane(1)[p], 1e-6);
     const light = framed.map((_, p) => Math.exp((level(p) - level(mirrored(p))) / 2));
     const average = mean(Array.from(inside, (p) => light.data[p]));
-    return light.map((value) => clip(value / average, SIDE_LIGHTS));
+    return light.map((value) => clip(value / average, ...SIDE_LIGHTS));
   }
 
   /** Return the colour of the light on a face over that of the training set, of mean 1. */
   hue(face) {
     const ratios = face.whites.map((white, n) => white / this.usualWhites[n]);
-    return ratios.map((ratio) => clip(ratio / mean(ratios), HUES));
+    return ratios.map((ratio) => clip(ratio / mean(ratios), ...HUES));
   }
 
   /**
@@ -144,7 +142,7 @@ export class Registered {
     const framed = warp(face.image, resizeField(toFace, ...size));
     const sides = enlarged(lookUp(face.light, appearance.motion), ...size).data;
     const brightness = this.lightOf(face.features, toFace) / appearance.light;
-    const light = clip(brightness, LIGHTS);
+    const light = clip(brightness, ...LIGHTS);
     const eyes = 2 * (face.white / this.eyeWhite) - brightness;
     const onTeeth = Math.max(Math.min(1, Math.max(brightness, eyes)), LIGHTS[0]);
     const hue = this.hue(face);
