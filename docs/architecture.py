@@ -22,6 +22,7 @@ LAYERS = (
     "io",
     "training",
     "photo",
+    "exports",
     "synthesis",
     "evaluation",
     "samples",

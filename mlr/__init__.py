@@ -20,6 +20,7 @@ _HOME = {
     "Statistics": "mlr.core.statistics.Statistics",
     "align": "mlr.photo.align.align",
     "evaluate": "mlr.evaluation.evaluate.evaluate",
+    "export": "mlr.exports.export.export",
     "inspect": "mlr.evaluation.inspect.inspect",
     "load": "mlr.io.model_file.load_model",
     "sample": "mlr.samples.sample",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
     from mlr.evaluation.inspect import inspect as inspect
+    from mlr.exports.export import export as export
     from mlr.io import model_file
     from mlr.photo.align import align as align
     from mlr.samples import sample as sample

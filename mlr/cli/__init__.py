@@ -22,6 +22,7 @@ COMMANDS = {
     "align": ("data", "Find faces in photographs, and write aligned crops of them."),
     "bench": ("machine", "Time every stage on this machine, with drawn faces."),
     "evaluate": ("models", "Measure the error of a model on pairs of images."),
+    "export": ("models", "Make a page of a model that changes faces in a browser."),
     "info": ("models", "Describe a file."),
     "inspect": ("models", "Draw what a model has learnt."),
     "sample": ("data", "Draw faces of subjects who do not exist, as training data."),
@@ -65,6 +66,7 @@ def cli() -> None:
     mlr synthesize model.npz photos/    change the expression of faces
     mlr evaluate model.npz test/        measure the error on other subjects
     mlr inspect model.npz -o pictures/  draw what the model has learnt
+    mlr export model.npz -o face.html   make a page that changes faces in a browser
     mlr statistics faces/ -o s.npz      keep statistics instead of images
     """
 

@@ -80,6 +80,24 @@ def _row(name: str, scores: dict[str, Any]) -> str:
 
 
 @click.command()
+@click.argument("model", type=options.FILE)
+@click.option("-o", "--output", type=options.OUTPUT, required=True, help="The page: NAME.html.")
+@options.force
+@options.reported
+def export(model: Path, output: Path, run: options.Run, force: bool) -> int:
+    """Make a page of MODEL that changes faces in any browser.
+
+    The page is one file that needs no network: pictures stay on the device. Open it, drop a
+    photograph on it, and move the sliders. The model has to be of the recipe best.
+    """
+    from mlr.exports.export import export
+    from mlr.io.model_file import load_model
+
+    written = export(load_model(model), output, force=force)
+    return run.finish_writing([written], f"{written.stat().st_size / 1e6:.1f} MB written to {written}")
+
+
+@click.command()
 @click.argument("file", type=options.FILE)
 @options.as_json
 def info(file: Path, as_json: bool) -> int:

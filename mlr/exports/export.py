@@ -39,13 +39,13 @@ _TYPES = {np.uint8: "byte", np.float16: "half", np.float32: "float"}
 Array = npt.NDArray[Any]
 
 
-def export(model: Model | str | Path, output: str | Path, *, force: bool = False) -> Path:
+def export(model: Model, output: str | Path, *, force: bool = False) -> Path:
     """Write a page that changes faces with a model, in any browser and without a network.
 
     Parameters
     ----------
-    model : Model, str or Path
-        Of the recipe best; or its file.
+    model : Model
+        Of the recipe best.
     output : str or Path
         The page, with the ending ``.html``.
     force : bool
@@ -54,24 +54,20 @@ def export(model: Model | str | Path, output: str | Path, *, force: bool = False
     Returns
     -------
     Path
-        The page: 1.1 MB, and 0.8 MB for each expression of a model of 128 px.
+        The page: some 1 MB for each expression of a model of 128 px.
 
     Raises
     ------
     OptionError
         If the output has another ending.
     ModelError
-        If the model is of the recipe paper, or not all of its numbers are finite.
+        If the model is of the recipe paper, or not all of its values are finite.
     OutputExistsError
         If the output exists and ``force`` is false.
     """
     output = Path(output)
     if output.suffix.lower() != SUFFIX:
         raise OptionError(f"{output}: cannot be exported; give a name that ends in {SUFFIX}")
-    if not isinstance(model, Model):
-        from mlr.io.model_file import load_model
-
-        model = load_model(model)
     page = render(model)
     with replacing(output, force=force) as file:
         file.write(page.encode())
@@ -143,7 +139,7 @@ def _model_of_page(model: Model) -> tuple[dict[str, Any], bytes]:
 
 def _arrays_of(weights: Array, look: Appearance) -> dict[str, Array]:
     """Return the arrays of an expression, with those in half precision that may be."""
-    found = {
+    found: dict[str, Array] = {
         "template": np.moveaxis(look.template, 2, 0),
         "variation": np.moveaxis(look.variation, 2, 0),
         "motion": look.motion,

@@ -1,8 +1,8 @@
 """Provenance: a record of the synthesis in the metadata of output files.
 
 The record is a JSON object in ASCII: EXIF ImageDescription (together with EXIF Software) in PNG,
-JPEG, TIFF and WebP files, the comment in GIF files and clips. BMP cannot store it. It contains no
-time, so that the same pixels and settings give the same bytes.
+JPEG, TIFF and WebP files, the comment in GIF files, clips, and PNG files saved by a page of
+`mlr export`. BMP cannot store it. It contains no time, so that the same pixels and settings give the same bytes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def from_json(text: object) -> dict[str, Any] | None:
 def describe_image(path: Path) -> dict[str, Any]:
     """Return size, format and record of an image file for JSON, or raise `ImageError`."""
     with opened(path) as image:
-        text = image.getexif().get(Base.ImageDescription) or image.info.get("comment")
+        comments = (image.info.get(name) for name in ("comment", "Comment"))
+        text = image.getexif().get(Base.ImageDescription) or next(filter(None, comments), None)
         width, height = upright_size(image)
         found = {
             "kind": "image",
