@@ -86,52 +86,51 @@ async function open(file) {
   if (!file) return;
   const turn = ++state.turn;
   say("Looking for faces…", "busy");
+  const image = await decoded(file);
+  if (turn !== state.turn) return; // another one was opened meanwhile
+  const photo = pixelsOf(image, document.createElement("canvas"), 1);
+  const preview = pixelsOf(image, before, Math.min(1, PREVIEW / Math.max(image.width, image.height)));
+  image.close();
+  [after.width, after.height] = [preview.width, preview.height];
+  after.getContext("2d").putImageData(
+    new ImageData(preview.data, preview.width, preview.height), 0, 0);
+  Object.assign(state, { name: file.name || "pasted", faces: [], chosen: 0 });
+  $(".empty").hidden = true;
+  picture.hidden = $(".bar").hidden = false;
+  drawFaces();
+  const eyes = await ask("open", { photo, preview }, [photo.data.buffer]);
+  if (turn !== state.turn) return;
+  state.faces = eyes.map((each) => ({ eyes: each, fit: null }));
+  drawFaces();
+  for (let index = 0; index < eyes.length && turn === state.turn; index++) await place(index, true);
+  if (turn !== state.turn) return;
+  await change();
+  sayFit();
+}
+
+/** Return a file decoded, unless it is damaged or too large. */
+async function decoded(file) {
   const url = URL.createObjectURL(file);
+  const known = new Image(); // knows the size before anything is decoded
+  known.src = url;
   try {
-    const image = await decoded(url, file.name);
-    if (turn !== state.turn) return;
-    const [width, height] = [image.naturalWidth, image.naturalHeight];
-    if (width * height > MOST_PIXELS) {
-      throw new Error(`This picture has ${Math.round(width * height / 1e6)} megapixels; up to ` +
-        `${MOST_PIXELS / 1e6} can be opened here. Make it smaller first.`);
-    }
-    const photo = pixelsOf(image, document.createElement("canvas"), 1);
-    const preview = pixelsOf(image, before, Math.min(1, PREVIEW / Math.max(width, height)));
-    [after.width, after.height] = [preview.width, preview.height];
-    after.getContext("2d").putImageData(
-      new ImageData(preview.data, preview.width, preview.height), 0, 0);
-    Object.assign(state, { name: file.name || "pasted", faces: [], chosen: 0 });
-    $(".empty").hidden = true;
-    picture.hidden = $(".bar").hidden = false;
-    drawFaces();
-    const eyes = await ask("open", { photo, preview }, [photo.data.buffer]);
-    if (turn !== state.turn) return; // another one was opened meanwhile
-    state.faces = eyes.map((each) => ({ eyes: each, fit: null }));
-    drawFaces();
-    for (let index = 0; index < eyes.length && turn === state.turn; index++) await place(index, true);
-    if (turn !== state.turn) return;
-    await change();
-    sayFit();
+    await new Promise((resolve, reject) => Object.assign(known, { onload: resolve, onerror: reject }));
+    const pixels = known.naturalWidth * known.naturalHeight;
+    if (pixels <= MOST_PIXELS) return await createImageBitmap(file);
+    throw new RangeError(`This picture has ${Math.round(pixels / 1e6)} megapixels; up to ` +
+      `${MOST_PIXELS / 1e6} can be opened here. Make it smaller first.`);
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    throw new Error(`${file.name || "This"} cannot be opened as a picture: it is damaged, or of a ` +
+      "kind that this browser does not know. PNG and JPEG always work.");
   } finally {
     URL.revokeObjectURL(url);
   }
 }
 
-async function decoded(url, name) {
-  const image = new Image();
-  image.src = url;
-  await new Promise((resolve, reject) => {
-    image.onload = resolve;
-    image.onerror = () => reject(new Error(
-      `${name || "This"} cannot be opened as a picture: it is damaged, or of a kind that this ` +
-      "browser does not know. PNG and JPEG always work."));
-  });
-  return image;
-}
-
 /** Draw an image on a canvas, scaled, and return {height, width, data}. */
 function pixelsOf(image, canvas, scale) {
-  const [width, height] = [image.naturalWidth, image.naturalHeight]
+  const [width, height] = [image.width, image.height]
     .map((side) => Math.max(1, Math.round(side * scale)));
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
