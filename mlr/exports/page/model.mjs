@@ -1,7 +1,7 @@
 /** The model of the page: read from its text, and applied to aligned faces. */
 
 import { Planes } from "./planes.mjs";
-import { Geometry } from "./geometry.mjs";
+import { Geometry, clip } from "./geometry.mjs";
 import { Registered } from "./synthesis.mjs";
 
 export const LUMA = [0.299, 0.587, 0.114];
@@ -88,11 +88,14 @@ export class Model {
       taps.forEach(([dy, dx], k) => {
         const own = weights.plane(first + k);
         for (let y = 0, p = 0; y < height; y++) {
-          const row = edge ? Math.min(Math.max(y + dy, 0), height - 1) : y + dy;
+          const inside = y + dy >= 0 && y + dy < height;
+          const row = clip(y + dy, 0, height - 1) * width;
           for (let x = 0; x < width; x++, p++) {
-            const column = edge ? Math.min(Math.max(x + dx, 0), width - 1) : x + dx;
-            if (row < 0 || row >= height || column < 0 || column >= width) continue;
-            to[p] += own[p] * from[row * width + column];
+            let column = x + dx;
+            if (!edge && !(inside && column >= 0 && column < width)) continue;
+            if (column < 0) column = 0;
+            if (column >= width) column = width - 1;
+            to[p] += own[p] * from[row + column];
           }
         }
       });

@@ -368,7 +368,7 @@ function changedPart(photo, planes, toCrop, tile) {
       const j = Math.min(Math.trunc(px), right - 1);
       splineWeights(py - i, down);
       splineWeights(px - j, across);
-      const [a, b, c, d] = across;
+      const a = across[0], b = across[1], c = across[2], d = across[3];
       for (let n = 0; n < 3; n++) {
         let [moved, at] = [0, n * found.size + i * found.width + j];
         for (let k = 0; k < 4; k++, at += found.width) {
@@ -398,7 +398,7 @@ function enlargedSimilar(planes, toPlanes, height, width) {
       if (top < 1 || top > planes.height - 3 || left < 1 || left > planes.width - 3) continue;
       keysWeights(row - top, down);
       keysWeights(column - left, across);
-      const [a, b, c, d] = across;
+      const a = across[0], b = across[1], c = across[2], d = across[3];
       for (let n = 0; n < planes.count; n++) {
         let [total, i] = [0, n * planes.size + (top - 1) * planes.width + left - 1];
         for (let k = 0; k < 4; k++, i += planes.width) {

@@ -132,20 +132,21 @@ export function blurPlane(plane, half, height, width, result) {
 export function lookUp(planes, field) {
   const { height, width } = field;
   const result = new Planes(planes.count, height, width);
-  const [tall, wide, size] = [planes.height, planes.width, planes.size];
+  const { data, count, height: tall, width: wide, size } = planes;
+  const [shift, found] = [field.data, result.data];
   const [below, right] = [tall > 1 ? wide : 0, wide > 1 ? 1 : 0];
   for (let y = 0, p = 0; y < height; y++) {
     for (let x = 0; x < width; x++, p++) {
-      const py = Math.min(Math.max(y + field.data[p], 0), tall - 1);
-      const px = Math.min(Math.max(x + field.data[field.size + p], 0), wide - 1);
+      const py = Math.min(Math.max(y + shift[p], 0), tall - 1);
+      const px = Math.min(Math.max(x + shift[field.size + p], 0), wide - 1);
       const y0 = Math.max(Math.min(Math.trunc(py), tall - 2), 0);
       const x0 = Math.max(Math.min(Math.trunc(px), wide - 2), 0);
-      const [fy, fx] = [py - y0, px - x0];
-      for (let n = 0, i = y0 * wide + x0; n < planes.count; n++, i += size) {
-        const { data } = planes;
+      const fy = py - y0;
+      const fx = px - x0;
+      for (let n = 0, i = y0 * wide + x0, to = p; n < count; n++, i += size, to += field.size) {
         const upper = (1 - fx) * data[i] + fx * data[i + right];
         const lower = (1 - fx) * data[i + below] + fx * data[i + below + right];
-        result.data[n * result.size + p] = (1 - fy) * upper + fy * lower;
+        found[to] = (1 - fy) * upper + fy * lower;
       }
     }
   }
@@ -304,10 +305,13 @@ function filterDown(values, rows, columns) {
 
 /** Fill in the weights of four coefficients, for a position t beyond the second one. */
 export function splineWeights(t, weights) {
-  weights[0] = (1 - t) ** 3 / 6;
-  weights[1] = (4 + 3 * t * t * (t - 2)) / 6;
-  weights[3] = t ** 3 / 6;
-  weights[2] = 1 - weights[0] - weights[1] - weights[3];
+  const first = (1 - t) * (1 - t) * (1 - t) / 6;
+  const second = (4 + 3 * t * t * (t - 2)) / 6;
+  const last = t * t * t / 6;
+  weights[0] = first;
+  weights[1] = second;
+  weights[2] = 1 - first - second - last;
+  weights[3] = last;
 }
 
 /** Return the image planes(p + field(p)), by cubic B-splines that pass through its pixels. */
@@ -326,7 +330,7 @@ export function warp(planes, field) {
       const x0 = Math.max(Math.min(Math.trunc(px), planes.width - 2), 0);
       splineWeights(py - y0, down);
       splineWeights(px - x0, across);
-      const [a, b, c, d] = across;
+      const a = across[0], b = across[1], c = across[2], d = across[3];
       for (let n = 0; n < planes.count; n++) {
         let [total, i] = [0, n * found.size + y0 * wide + x0];
         for (let k = 0; k < 4; k++, i += wide) {
