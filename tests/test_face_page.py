@@ -189,8 +189,9 @@ def test_dots_are_dragged_and_moved_by_keys(opened):
     start = opened.eyes()[0]
     first = opened.shown()
     opened.after(lambda: opened.drag(0, -9, 14))
-    (left, right), scale = opened.eyes()[0], page.evaluate(
-        "() => before.width / picture.getBoundingClientRect().width"
+    (left, right), scale = (
+        opened.eyes()[0],
+        page.evaluate("() => before.width / picture.getBoundingClientRect().width"),
     )
     assert right == start[1]
     np.testing.assert_allclose(np.subtract(left, start[0]), np.array([-9, 14]) * scale, atol=1.5)
@@ -223,14 +224,14 @@ def test_several_faces_are_found_chosen_added_and_removed(opened, files):
     assert faces.all_inner_texts() == ["Face 1", "Face 2"]
     both, before = opened.shown(), opened.shown("before")
     half = before.shape[1] // 2
-    assert all(far(both[:, side], before[:, side]) > 0.01 for side in (slice(half), slice(half, None)))
+    sides = (slice(half), slice(half, None))
+    assert all(far(both[:, side], before[:, side]) > 0.01 for side in sides)
     faces.nth(1).click()
     assert faces.nth(1).get_attribute("aria-pressed") == "true"
     assert faces.nth(0).get_attribute("aria-pressed") == "false"
     assert page.locator(".dot:not(.other)").count() == 2
     gone = int(opened.eyes()[1][0][0] > half)
     one = opened.after(lambda: page.click("text=Remove"))
-    sides = (slice(half), slice(half, None))
     assert far(one[:, sides[gone]], before[:, sides[gone]], 0) == 0
     np.testing.assert_array_equal(one[:, sides[1 - gone]], both[:, sides[1 - gone]])
     opened.after(lambda: page.click("text=Add a face"))
@@ -306,14 +307,15 @@ def test_everything_has_a_name_and_fits_the_screen(opened):
     page = opened.page
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     unnamed = page.evaluate(
-        """() => [...document.querySelectorAll("button, input:not([hidden]), canvas")].filter((each) =>
-        !(each.getAttribute("aria-label") || each.textContent.trim() || each.labels?.length))
+        """() => [...document.querySelectorAll("button, input, canvas")].filter((each) =>
+        !(each.hidden || each.ariaLabel || each.textContent.trim() || each.labels?.length))
         .map((each) => each.outerHTML)"""
     )
     assert unnamed == []
     small = page.evaluate(
         """() => [...document.querySelectorAll("button:not(.link)")].filter((each) =>
-        each.offsetParent && each.getBoundingClientRect().height < 40).map((each) => each.outerHTML)"""
+        each.offsetParent && each.getBoundingClientRect().height < 40)
+        .map((each) => each.outerHTML)"""
     )
     assert small == []
     for _ in range(30):  # Tab reaches all controls

@@ -93,8 +93,8 @@ def export(model: Path, output: Path, run: options.Run, force: bool) -> int:
     from mlr.exports.export import export
     from mlr.io.model_file import load_model
 
-    written = export(load_model(model), output, force=force)
-    return run.finish_writing([written], f"{written.stat().st_size / 1e6:.1f} MB written to {written}")
+    path = export(load_model(model), output, force=force)
+    return run.finish_writing([path], f"{path.stat().st_size / 1e6:.1f} MB written to {path}")
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """A model as a page that changes faces in a browser, in one file that needs no network.
 
-The page is ``page/page.html`` with its placeholders, ``[[name]]``, filled. Its modules are joined to
-one script, which also runs in a worker of the browser. The model is in there as JSON and base64.
+The page is ``page/page.html`` with its placeholders, ``[[name]]``, filled. Its modules are joined
+to one script, which runs in a worker of the browser. The model is in there as JSON and base64.
 """
 
 from __future__ import annotations

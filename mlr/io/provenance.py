@@ -2,7 +2,8 @@
 
 The record is a JSON object in ASCII: EXIF ImageDescription (together with EXIF Software) in PNG,
 JPEG, TIFF and WebP files, the comment in GIF files, clips, and PNG files saved by a page of
-`mlr export`. BMP cannot store it. It contains no time, so that the same pixels and settings give the same bytes.
+`mlr export`. BMP cannot store it. It contains no time, so that the same pixels and settings give
+the same bytes.
 """
 
 from __future__ import annotations

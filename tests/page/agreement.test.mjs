@@ -1,4 +1,4 @@
-/** The page's modules against pictures that the program has written; run by tests/test_export.py. */
+/** The page's modules against pictures that the program wrote; run by tests/test_export.py. */
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -20,7 +20,10 @@ const cases = JSON.parse(read("cases.json"));
 const models = new Map();
 
 /** Return the script of a page with an id. */
-const script = (page, id) => read(page).toString().match(new RegExp(`id="${id}">([^]*?)</script>`))[1];
+const script = (page, id) =>
+  read(page)
+    .toString()
+    .match(new RegExp(`id="${id}">([^]*?)</script>`))[1];
 
 function modelOf(page) {
   if (!models.has(page)) {
@@ -29,8 +32,11 @@ function modelOf(page) {
   return models.get(page);
 }
 
-const photoOf = ({ name, height, width }) =>
-  ({ height, width, data: new Uint8ClampedArray(read(`${name}.in`)) });
+const photoOf = ({ name, height, width }) => ({
+  height,
+  width,
+  data: new Uint8ClampedArray(read(`${name}.in`)),
+});
 
 /** Return an aligned image as planes in [0, 1]. */
 function planesOf({ height, width, data }) {
@@ -52,7 +58,8 @@ function changedCrop(model, photo, wanted) {
 /** Return the changed pixels of a photograph. */
 function changedPhoto(model, photo, wanted) {
   const result = photo.data.slice();
-  for (const eyes of wanted.eyes) new PhotoFace(model, photo, eyes).composite(photo, result, wanted);
+  for (const eyes of wanted.eyes)
+    new PhotoFace(model, photo, eyes).composite(photo, result, wanted);
   return result;
 }
 
@@ -64,7 +71,7 @@ for (const each of cases) {
     const wanted = read(`${each.name}.out`);
     let [far, moved] = [0, 0];
     wanted.forEach((value, i) => {
-      const at = 4 * Math.trunc(i / 3) + i % 3;
+      const at = 4 * Math.trunc(i / 3) + (i % 3);
       far += Math.abs(found[at] - value) > 2;
       moved += Math.abs(photo.data[at] - value) > 2;
     });
@@ -75,8 +82,19 @@ for (const each of cases) {
 
 test("half precision is read to the bit", () => {
   const bits = [0, 1, 0x3ff, 0x400, 0x3c00, 0x3555, 0x7bff, 0x8001, 0xc000, 0x7c00, 0xfc00];
-  const values = [0, 2 ** -24, 1023 * 2 ** -24, 2 ** -14, 1, 0.333251953125, 65504, -(2 ** -24), -2,
-    Infinity, -Infinity];
+  const values = [
+    0,
+    2 ** -24,
+    1023 * 2 ** -24,
+    2 ** -14,
+    1,
+    0.333251953125,
+    65504,
+    -(2 ** -24),
+    -2,
+    Infinity,
+    -Infinity,
+  ];
   assert.deepEqual([...halfToFloat(Uint16Array.from(bits))], values);
   assert.ok(Number.isNaN(halfToFloat(Uint16Array.of(0x7e00))[0]));
 });
@@ -86,7 +104,10 @@ test("a model with NaN, and one that is cut short, are named", () => {
   const bytes = Buffer.from(script(cases[0].page, "arrays"), "base64");
   assert.throws(() => new Model(header, bytes.subarray(0, -9).toString("base64")), /cut short/);
   bytes.fill(255, 0, 4);
-  assert.throws(() => new Model(header, bytes.toString("base64")), /source has values that are not numbers/);
+  assert.throws(
+    () => new Model(header, bytes.toString("base64")),
+    /source has values that are not numbers/,
+  );
 });
 
 test("the joined script defines no name twice, and ends no script of the page", () => {
@@ -101,8 +122,11 @@ test("faces are found near their eyes, and none in noise", () => {
     assert.equal(found.length, each.eyes.length);
     for (const eyes of each.eyes) {
       const apart = Math.hypot(eyes[1][0] - eyes[0][0], eyes[1][1] - eyes[0][1]);
-      const off = found.map((other) => Math.max(...[0, 1].map((n) =>
-        Math.hypot(other[n][0] - eyes[n][0], other[n][1] - eyes[n][1]))));
+      const off = found.map((other) =>
+        Math.max(
+          ...[0, 1].map((n) => Math.hypot(other[n][0] - eyes[n][0], other[n][1] - eyes[n][1])),
+        ),
+      );
       assert.ok(Math.min(...off) < 0.12 * apart, `${Math.min(...off)} px of ${apart}`);
     }
   }
@@ -110,7 +134,16 @@ test("faces are found near their eyes, and none in noise", () => {
 
 test("eyes outside of the photograph, or too close, are refused", () => {
   const photo = { height: 9, width: 9, data: new Uint8ClampedArray(4 * 81) };
-  for (const eyes of [[[20, 20], [30, 20]], [[4, 4], [5, 4]]]) {
+  for (const eyes of [
+    [
+      [20, 20],
+      [30, 20],
+    ],
+    [
+      [4, 4],
+      [5, 4],
+    ],
+  ]) {
     assert.throws(() => new PhotoFace(modelOf(cases[0].page), photo, eyes), /one on each eye/);
   }
 });
@@ -127,15 +160,27 @@ test("a blur keeps a constant, and is symmetric", () => {
 });
 
 test("a field and its inverse cancel", () => {
-  const field = new Planes(2, 16, 16).map((_, i, p) => Math.sin(i % 16 / 3) * (p > 64 && p < 192 ? 1 : 0.5));
+  const field = new Planes(2, 16, 16).map(
+    (_, i, p) => Math.sin((i % 16) / 3) * (p > 64 && p < 192 ? 1 : 0.5),
+  );
   compose(field, invert(field)).data.forEach((value, i) => {
     const [y, x] = [Math.trunc((i % 256) / 16), i % 16];
-    if (Math.min(y, x, 15 - y, 15 - x) > 3) assert.ok(Math.abs(value) < 0.2, `${value} at ${y}, ${x}`);
+    if (Math.min(y, x, 15 - y, 15 - x) > 3)
+      assert.ok(Math.abs(value) < 0.2, `${value} at ${y}, ${x}`);
   });
 });
 
 test("a similarity and its inverse cancel", () => {
-  const map = Similarity.ofTwoPoints([[1, 2], [5, 3]], [[-2, 0], [4, 9]]);
+  const map = Similarity.ofTwoPoints(
+    [
+      [1, 2],
+      [5, 3],
+    ],
+    [
+      [-2, 0],
+      [4, 9],
+    ],
+  );
   const [x, y] = map.inverse.of(map.of([7, -3]));
   assert.ok(Math.hypot(x - 7, y + 3) < 1e-12);
   const [u, v] = map.of([5, 3]);
@@ -144,11 +189,14 @@ test("a similarity and its inverse cancel", () => {
 
 for (const alpha of [255, 100]) {
   test(`a PNG file keeps all pixels and the record, alpha ${alpha}`, async () => {
-    const data = Uint8ClampedArray.from({ length: 4 * 5 * 7 }, (_, i) => (i % 4 === 3 ? alpha : i * i));
+    const data = Uint8ClampedArray.from({ length: 4 * 5 * 7 }, (_, i) =>
+      i % 4 === 3 ? alpha : i * i,
+    );
     const record = JSON.stringify({ expression: "fröhlich" });
-    const bytes = Buffer.from(await (await encodePng(
-      { height: 5, width: 7, data }, { Comment: record })).arrayBuffer());
-    fs.writeFileSync(path.join(folder, `alpha-${alpha}.png`), bytes); // read by tests/test_export.py
+    const bytes = Buffer.from(
+      await (await encodePng({ height: 5, width: 7, data }, { Comment: record })).arrayBuffer(),
+    );
+    fs.writeFileSync(path.join(folder, `alpha-${alpha}.png`), bytes); // read by test_export.py
     fs.writeFileSync(path.join(folder, `alpha-${alpha}.raw`), data);
     for (let at = 8; at < bytes.length;) {
       const length = bytes.readUInt32BE(at);

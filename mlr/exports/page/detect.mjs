@@ -1,13 +1,13 @@
 /**
- * A first guess of where faces are: the template of the sources is correlated with the features of a
- * photograph at several sizes, and the best places are registered.
+ * A first guess of where faces are: the template of the sources is correlated with the features of
+ * a photograph at several sizes, and the best places are registered.
  */
 
 import { areaAveraged, halved } from "./planes.mjs";
 import { featuresOf } from "./features.mjs";
 import { PhotoFace, boxOf, partOf } from "./photo.mjs";
 
-const [SMALLEST, LARGEST, STEP] = [0.14, 1.5, 1.22]; // sides of crops, in longer sides of the photograph
+const [SMALLEST, LARGEST, STEP] = [0.14, 1.5, 1.22]; // sides of crops, in longer sides
 const LEAST = 48; // pixels of the side of a crop
 const MARGIN = 0.25; // of a crop: how much of it may lie outside
 const STRIDE = 2; // pixels of the quarter size, in which a crop is 32 wide
@@ -19,8 +19,8 @@ const [MOST, MOST_WRONG] = [12, 4]; // faces, and places in turn that turn out t
 const HALF_SIGMA = 4; // of the features: those of registration, at half their size
 
 /**
- * Return the eyes of the faces that are found, the clearest first. If none is, those of a face at the
- * likeliest place, or in the middle.
+ * Return the eyes of the faces that are found, the clearest first. If none is, those of a face at
+ * the likeliest place, or in the middle.
  *
  * @param {Model} model
  * @param {object} photo of at most a megapixel or so
@@ -52,30 +52,34 @@ export function guessFaces(model, photo) {
 function distinct(places) {
   const kept = [];
   for (const place of places.sort((a, b) => b.value - a.value)) {
-    const near = ({ eyes: [[x, y]], side }) => DISTINCT * Math.max(place.side, side) >
+    const near = ({ eyes: [[x, y]], side }) =>
+      DISTINCT * Math.max(place.side, side) >
       Math.hypot(place.eyes[0][0] - x, place.eyes[0][1] - y);
     if (kept.length < 2 * MOST && !kept.some(near)) kept.push(place);
   }
   return kept;
 }
 
-/** Return places where a face may be, the likeliest first: its eyes, the side of its crop, a value. */
+/** Return places where a face may be, the likeliest first: eyes, the side of the crop, a value. */
 function likelyPlaces(model, photo) {
   const { geometry, search } = model.registered;
   const template = halved(search.candidates[0].template.half);
   const kernel = kernelOf(template, geometry.weights[0]);
-  const whole = partOf(photo, { top: 0, left: 0, bottom: photo.height, right: photo.width })
-    .map((value) => value / 255);
+  const whole = partOf(photo, { top: 0, left: 0, bottom: photo.height, right: photo.width }).map(
+    (value) => value / 255,
+  );
   const longer = Math.max(photo.height, photo.width);
   const found = [];
   for (let share = Math.max(SMALLEST, LEAST / longer); share <= LARGEST; share *= STEP) {
-    const scale = 2 * template.width / (share * longer); // pixels of the half size in one of the photograph
+    const scale = (2 * template.width) / (share * longer); // of the half size, from the photograph
     const [height, width] = [photo.height, photo.width].map((side) => Math.round(side * scale));
     if (Math.min(height, width) < template.width || scale > 4) continue;
     const margin = Math.round(2 * MARGIN * template.width);
     const padded = boxOf(areaAveraged(whole, height, width), {
-      top: -margin, left: -margin,
-      bottom: 2 * Math.ceil(height / 2) + margin, right: 2 * Math.ceil(width / 2) + margin,
+      top: -margin,
+      left: -margin,
+      bottom: 2 * Math.ceil(height / 2) + margin,
+      right: 2 * Math.ceil(width / 2) + margin,
     });
     const { half } = featuresOf(padded, [padded.height, padded.width], HALF_SIGMA);
     for (let y = 0; y + template.height <= half.height; y += STRIDE) {
@@ -83,7 +87,7 @@ function likelyPlaces(model, photo) {
         const value = correlationAt(half, y, x, kernel);
         if (value > LIKELY) {
           const corner = [2 * x - margin, 2 * y - margin].map((each) => each / scale);
-          const sides = [2 * template.width / scale, 2 * template.height / scale];
+          const sides = [(2 * template.width) / scale, (2 * template.height) / scale];
           found.push({ value, side: sides[0], eyes: placed(model.eyes, corner, sides) });
         }
       }
@@ -102,7 +106,8 @@ function kernelOf(template, weight) {
   const means = [0, 1].map((n) => products.plane(n).reduce((sum, each) => sum + each, 0) / total);
   const kernel = template.map((value, i, p, n) => weight[p] * (value - means[n]));
   const energies = [0, 1].map((n) =>
-    kernel.plane(n).reduce((sum, value, p) => sum + value * template.plane(n)[p], 0));
+    kernel.plane(n).reduce((sum, value, p) => sum + value * template.plane(n)[p], 0),
+  );
   return { kernel, weight, total, energies };
 }
 
@@ -123,7 +128,7 @@ function correlationAt(features, top, left, { kernel, weight, total, energies })
         squares += weight[p] * value * value;
       }
     }
-    own += squares - sum * sum / total;
+    own += squares - (sum * sum) / total;
     energy += energies[n];
     if (n === 0 && product < UNLIKELY * Math.sqrt(own * energy)) return 0;
   }

@@ -24,8 +24,9 @@ const GREY = 2.5 / 255; // largest difference of the channels of a grey image st
 export function featuresOf(image, size, sigma = SIGMA) {
   const reduced = areaAveraged(image, ...size);
   const [red, green, blue] = [0, 1, 2].map((n) => reduced.count > n && reduced.plane(n));
-  const grey = reduced.count === 1 || [red, blue].every((one) =>
-    one.every((value, p) => Math.abs(value - green[p]) < GREY));
+  const grey =
+    reduced.count === 1 ||
+    [red, blue].every((one) => one.every((value, p) => Math.abs(value - green[p]) < GREY));
   const luminance = new Planes(1, ...size);
   for (let p = 0; p < luminance.size; p++) {
     luminance.data[p] = reduced.count === 1 ? red[p] : (red[p] + green[p] + blue[p]) / 3;
@@ -41,7 +42,10 @@ export function featuresOf(image, size, sigma = SIGMA) {
   const used = whole.some(0, grey ? 1 : 2);
   const mean = blur(used, sigma);
   for (let i = 0; i < used.data.length; i++) used.data[i] -= mean.data[i];
-  const variance = blur(used.map((value) => value * value), sigma);
+  const variance = blur(
+    used.map((value) => value * value),
+    sigma,
+  );
   for (let i = 0; i < used.data.length; i++) used.data[i] /= Math.sqrt(variance.data[i]) + FLOOR;
   return { whole, half: halved(whole), luminance, light: halved(luminance), grey };
 }

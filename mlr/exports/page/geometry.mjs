@@ -7,13 +7,19 @@
 
 import { Planes, halved } from "./planes.mjs";
 
-export const EYES = [[0.32, 0.36], [0.68, 0.36]];
+export const EYES = [
+  [0.32, 0.36],
+  [0.68, 0.36],
+];
 const SIDE = 128; // pixels of the shorter side of the images that features are taken from
 const EDGE = 0.4; // over which ellipses of regions fade, in their half-axes
 const [LEVEL, MIDDLE] = [0.53, 0.12]; // where the upper face ends, and over which height
 const ASIDE = 0.01; // of the width: a face farther from the middle is not symmetric
 const [FACE_Y, FACE_X, FACE_TALL, FACE_WIDE] = [0.54, 0.5, 0.42, 0.33]; // the ellipse of the face
-const [MOUTH_ROWS, MOUTH_COLUMNS] = [[0.62, 0.85], [0.28, 0.72]];
+const [MOUTH_ROWS, MOUTH_COLUMNS] = [
+  [0.62, 0.85],
+  [0.28, 0.72],
+];
 
 /** Return the number between two bounds that is closest to a value. */
 export const clip = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -49,24 +55,30 @@ export class Geometry {
   constructor(size, eyes) {
     Object.assign(this, { size, eyes });
     const shorter = Math.min(...size);
-    this.features = size.map((side) => 4 * Math.max(1, rint(SIDE * side / shorter / 4)));
+    this.features = size.map((side) => 4 * Math.max(1, rint((SIDE * side) / shorter / 4)));
     this.fields = this.features.map((side) => side / 2);
     this.symmetric = Math.abs(eyes[0][0] + eyes[1][0] - 1) < ASIDE;
     const whole = this.plane(this.features, 0, (y, x) =>
-      clip(1.5 - ((y - 0.55) / 0.46) ** 2 - ((x - 0.5) / 0.36) ** 2, 0.03, 1));
+      clip(1.5 - ((y - 0.55) / 0.46) ** 2 - ((x - 0.5) / 0.36) ** 2, 0.03, 1),
+    );
     const half = halved(whole);
     this.weights = [halved(half), half, whole].map((each) => each.data); // quarter, half, all
-    this.oval = this.pixels(this.fields, (y, x) =>
-      ((y - FACE_Y) / FACE_TALL) ** 2 + ((x - FACE_X) / FACE_WIDE) ** 2 < 1);
-    this.mouth = this.pixels(this.fields, (y, x) =>
-      y >= MOUTH_ROWS[0] && y < MOUTH_ROWS[1] && x >= MOUTH_COLUMNS[0] && x < MOUTH_COLUMNS[1]);
+    this.oval = this.pixels(
+      this.fields,
+      (y, x) => ((y - FACE_Y) / FACE_TALL) ** 2 + ((x - FACE_X) / FACE_WIDE) ** 2 < 1,
+    );
+    this.mouth = this.pixels(
+      this.fields,
+      (y, x) =>
+        y >= MOUTH_ROWS[0] && y < MOUTH_ROWS[1] && x >= MOUTH_COLUMNS[0] && x < MOUTH_COLUMNS[1],
+    );
     this.masks = new Map();
   }
 
   /** Return the side of the canonical crop, in pixels of a grid with this many columns. */
   side(width) {
     const [[x0], [x1]] = this.eyes;
-    return Math.abs(x1 - x0) * width / (EYES[1][0] - EYES[0][0]);
+    return (Math.abs(x1 - x0) * width) / (EYES[1][0] - EYES[0][0]);
   }
 
   /** Return f(y, x) for the pixels of a grid; ``middle`` is where in a pixel, 0 or 0.5. */
@@ -96,11 +108,14 @@ export class Geometry {
   mask(size, regions) {
     const key = [...size, ...regions].join();
     if (!this.masks.has(key)) {
-      this.masks.set(key, this.plane(size, 0.5, (y, x) => {
-        const radius = Math.hypot((y - 0.55) / 0.46, (x - 0.5) / 0.37);
-        const part = regions.length ? Math.max(...regions.map((name) => REGIONS[name](y, x))) : 1;
-        return smooth((1 - radius) / 0.16 + 0.5) * part;
-      }));
+      this.masks.set(
+        key,
+        this.plane(size, 0.5, (y, x) => {
+          const radius = Math.hypot((y - 0.55) / 0.46, (x - 0.5) / 0.37);
+          const part = regions.length ? Math.max(...regions.map((name) => REGIONS[name](y, x))) : 1;
+          return smooth((1 - radius) / 0.16 + 0.5) * part;
+        }),
+      );
     }
     return this.masks.get(key);
   }

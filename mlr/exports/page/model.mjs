@@ -41,13 +41,20 @@ function arraysOf({ arrays }, text) {
     const length = count * height * width;
     const kind = { half: Uint16Array, float: Float32Array, byte: Uint8Array }[type];
     const end = begin + length * kind.BYTES_PER_ELEMENT;
-    if (end > buffer.byteLength) throw new Problem("The model in this page is cut short. Export it again.");
+    if (end > buffer.byteLength)
+      throw new Problem("The model in this page is cut short. Export it again.");
     const stored = new kind(buffer.slice(begin, end));
-    const data = type === "half" ? halfToFloat(stored)
-      : type === "byte" ? Float32Array.from(stored, (value) => value / 255) : stored;
+    const data =
+      type === "half"
+        ? halfToFloat(stored)
+        : type === "byte"
+          ? Float32Array.from(stored, (value) => value / 255)
+          : stored;
     if (!data.every(Number.isFinite)) {
-      throw new Problem(`The model in this page is damaged: ${name} has values that are not numbers. ` +
-        "Export it again.");
+      throw new Problem(
+        `The model in this page is damaged: ${name} has values that are not numbers. ` +
+          "Export it again.",
+      );
     }
     found[name] = new Planes(count, height, width, data);
     begin = end;
@@ -64,13 +71,15 @@ export class Model {
     this.weights = header.expressions.map((_, index) => arrays[`weights${index}`]);
     const geometry = new Geometry(header.size, header.eyes);
     const names = ["template", "variation", "motion", "shape", "mean", "spread", "share", "face"];
-    const appearances = Object.fromEntries(header.expressions.map((expression, index) => [
-      expression,
-      {
-        ...header.looks[index],
-        ...Object.fromEntries(names.map((name) => [name, arrays[`${name}${index}`]])),
-      },
-    ]));
+    const appearances = Object.fromEntries(
+      header.expressions.map((expression, index) => [
+        expression,
+        {
+          ...header.looks[index],
+          ...Object.fromEntries(names.map((name) => [name, arrays[`${name}${index}`]])),
+        },
+      ]),
+    );
     this.registered = new Registered(geometry, arrays.source, header.eyeWhite, appearances);
   }
 
@@ -106,7 +115,10 @@ export class Model {
   /** Return a registered face, to be given to `change`. */
   register(image, options) {
     const { channels } = this;
-    return this.registered.register(image.count === channels ? image : withChannels(image, channels), options);
+    return this.registered.register(
+      image.count === channels ? image : withChannels(image, channels),
+      options,
+    );
   }
 
   /**
@@ -119,8 +131,18 @@ export class Model {
   change(face, { shares, strength, style, regions }) {
     const key = JSON.stringify([shares, style, regions]);
     if (face.key !== key) {
-      face.parts = Object.entries(shares).filter(([, share]) => share).map(([name, share]) =>
-        this.registered.part(face, name, (framed) => this.output(name, framed), share, style, regions));
+      face.parts = Object.entries(shares)
+        .filter(([, share]) => share)
+        .map(([name, share]) =>
+          this.registered.part(
+            face,
+            name,
+            (framed) => this.output(name, framed),
+            share,
+            style,
+            regions,
+          ),
+        );
       face.key = key;
     }
     return this.registered.change(face, face.parts, strength);
@@ -130,6 +152,9 @@ export class Model {
 /** Return an image with 1 channel (the luma) or 3. */
 function withChannels(image, channels) {
   const result = new Planes(channels, image.height, image.width);
-  return result.map((_, i, p) => (channels === 3 ? image.data[p]
-    : LUMA.reduce((sum, weight, c) => sum + weight * image.data[c * image.size + p], 0)));
+  return result.map((_, i, p) =>
+    channels === 3
+      ? image.data[p]
+      : LUMA.reduce((sum, weight, c) => sum + weight * image.data[c * image.size + p], 0),
+  );
 }

@@ -41,7 +41,7 @@ function ask(task, argument, transferred = []) {
   });
 }
 
-/** Return a function that runs a task, once more if it was called meanwhile, never twice at once. */
+/** Return a function that runs a task, again if it was called meanwhile, never twice at once. */
 function latest(task) {
   let [running, again] = [null, false];
   return () => {
@@ -51,7 +51,11 @@ function latest(task) {
         again = false;
         await task();
       }
-    })().catch(fail).finally(() => { running = null; });
+    })()
+      .catch(fail)
+      .finally(() => {
+        running = null;
+      });
     return running;
   };
 }
@@ -73,9 +77,13 @@ function sayFit() {
   if (!state.faces.length) say("No face. Add one, and put the dots on its eyes.");
   else if (!fit) say("");
   else if (fit.unlike) {
-    say(`${name} does not fit: it is not like the faces this model has learnt from, and stays as it ` +
-      "is. Put the dots on the eyes, or try another photograph.", "problem");
-  } else if (fit.shown > 0.5) say(`${name} looks ${fit.expression} already, so less of that is added.`);
+    say(
+      `${name} does not fit: it is not like the faces this model has learnt from, and stays as ` +
+        "it is. Put the dots on the eyes, or try another photograph.",
+      "problem",
+    );
+  } else if (fit.shown > 0.5)
+    say(`${name} looks ${fit.expression} already, so less of that is added.`);
   else if (fit.part) say(`${name} fits in part; elsewhere the change fades out.`);
   else say(`${name} fits well. Drag the dots if they are not on the eyes.`);
 }
@@ -89,11 +97,16 @@ async function open(file) {
   const image = await decoded(file);
   if (turn !== state.turn) return; // another one was opened meanwhile
   const photo = pixelsOf(image, document.createElement("canvas"), 1);
-  const preview = pixelsOf(image, before, Math.min(1, PREVIEW / Math.max(image.width, image.height)));
+  const preview = pixelsOf(
+    image,
+    before,
+    Math.min(1, PREVIEW / Math.max(image.width, image.height)),
+  );
   image.close();
   [after.width, after.height] = [preview.width, preview.height];
-  after.getContext("2d").putImageData(
-    new ImageData(preview.data, preview.width, preview.height), 0, 0);
+  after
+    .getContext("2d")
+    .putImageData(new ImageData(preview.data, preview.width, preview.height), 0, 0);
   Object.assign(state, { name: file.name || "pasted", faces: [], chosen: 0 });
   $(".empty").hidden = true;
   picture.hidden = $(".bar").hidden = false;
@@ -114,15 +127,21 @@ async function decoded(file) {
   const known = new Image(); // knows the size before anything is decoded
   known.src = url;
   try {
-    await new Promise((resolve, reject) => Object.assign(known, { onload: resolve, onerror: reject }));
+    await new Promise((resolve, reject) =>
+      Object.assign(known, { onload: resolve, onerror: reject }),
+    );
     const pixels = known.naturalWidth * known.naturalHeight;
     if (pixels <= MOST_PIXELS) return await createImageBitmap(file);
-    throw new RangeError(`This picture has ${Math.round(pixels / 1e6)} megapixels; up to ` +
-      `${MOST_PIXELS / 1e6} can be opened here. Make it smaller first.`);
+    throw new RangeError(
+      `This picture has ${Math.round(pixels / 1e6)} megapixels; up to ` +
+        `${MOST_PIXELS / 1e6} can be opened here. Make it smaller first.`,
+    );
   } catch (error) {
     if (error instanceof RangeError) throw error;
-    throw new Error(`${file.name || "This"} cannot be opened as a picture: it is damaged, or of a ` +
-      "kind that this browser does not know. PNG and JPEG always work.");
+    throw new Error(
+      `${file.name || "This"} cannot be opened as a picture: it is damaged, or of a ` +
+        "kind that this browser does not know. PNG and JPEG always work.",
+    );
   } finally {
     URL.revokeObjectURL(url);
   }
@@ -130,8 +149,9 @@ async function decoded(file) {
 
 /** Draw an image on a canvas, scaled, and return {height, width, data}. */
 function pixelsOf(image, canvas, scale) {
-  const [width, height] = [image.width, image.height]
-    .map((side) => Math.max(1, Math.round(side * scale)));
+  const [width, height] = [image.width, image.height].map((side) =>
+    Math.max(1, Math.round(side * scale)),
+  );
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (!context) throw new Error("There is not enough memory for this picture.");
@@ -154,16 +174,21 @@ function drawFaces() {
   state.chosen = Math.max(0, Math.min(state.chosen, state.faces.length - 1));
   const many = state.faces.length > 1;
   $(".faces").hidden = !many;
-  $(".faces").replaceChildren(...state.faces.map((_, index) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = `Face ${index + 1}`;
-    button.setAttribute("aria-pressed", String(index === state.chosen));
-    button.addEventListener("click", () => choose(index));
-    return button;
-  }));
-  dots.replaceChildren(...state.faces.flatMap((_, index) =>
-    ["Left", "Right"].map((side, eye) => newDot(index, eye, side, many))));
+  $(".faces").replaceChildren(
+    ...state.faces.map((_, index) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = `Face ${index + 1}`;
+      button.setAttribute("aria-pressed", String(index === state.chosen));
+      button.addEventListener("click", () => choose(index));
+      return button;
+    }),
+  );
+  dots.replaceChildren(
+    ...state.faces.flatMap((_, index) =>
+      ["Left", "Right"].map((side, eye) => newDot(index, eye, side, many)),
+    ),
+  );
   moveDots();
   $(".remove").disabled = $(".save").disabled = !state.faces.length;
 }
@@ -200,7 +225,9 @@ function newDot(index, eye, side, many) {
     });
   }
   dot.addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[
+      event.key
+    ];
     if (!way) return;
     event.preventDefault();
     const step = event.shiftKey ? 10 : 1;
@@ -213,8 +240,10 @@ function newDot(index, eye, side, many) {
 }
 
 function moveEye(index, eye, [x, y]) {
-  state.faces[index].eyes[eye] =
-    [Math.min(Math.max(x, 0), before.width), Math.min(Math.max(y, 0), before.height)];
+  state.faces[index].eyes[eye] = [
+    Math.min(Math.max(x, 0), before.width),
+    Math.min(Math.max(y, 0), before.height),
+  ];
   moveDots();
 }
 
@@ -222,8 +251,8 @@ function moveEye(index, eye, [x, y]) {
 function moveDots() {
   [...dots.children].forEach((dot, number) => {
     const [x, y] = state.faces[number >> 1].eyes[number & 1];
-    dot.style.left = `${100 * x / before.width}%`;
-    dot.style.top = `${100 * y / before.height}%`;
+    dot.style.left = `${(100 * x) / before.width}%`;
+    dot.style.top = `${(100 * y) / before.height}%`;
   });
 }
 
@@ -249,9 +278,11 @@ function settle(index) {
 
 function highlight() {
   [...dots.children].forEach((dot, number) =>
-    dot.classList.toggle("other", number >> 1 !== state.chosen));
+    dot.classList.toggle("other", number >> 1 !== state.chosen),
+  );
   [...$(".faces").children].forEach((button, index) =>
-    button.setAttribute("aria-pressed", String(index === state.chosen)));
+    button.setAttribute("aria-pressed", String(index === state.chosen)),
+  );
 }
 
 function choose(index) {
@@ -264,7 +295,10 @@ function addFace() {
   const [width, height] = [before.width, before.height];
   const shift = 0.04 * width * state.faces.length;
   const side = Math.min(width, height) / 2;
-  const eyes = [-0.18, 0.18].map((x) => [width / 2 + x * side + shift % (width / 4), height * 0.4]);
+  const eyes = [-0.18, 0.18].map((x) => [
+    width / 2 + x * side + (shift % (width / 4)),
+    height * 0.4,
+  ]);
   state.faces.push({ eyes, fit: null });
   state.chosen = state.faces.length - 1;
   drawFaces();
@@ -284,8 +318,12 @@ async function removeFace() {
 
 /** Return what the sliders say. */
 function wanted() {
-  const shares = Object.fromEntries(header.expressions.map((name, index) =>
-    [name, header.expressions.length > 1 ? Number($(`#share${index}`).value) : 1]));
+  const shares = Object.fromEntries(
+    header.expressions.map((name, index) => [
+      name,
+      header.expressions.length > 1 ? Number($(`#share${index}`).value) : 1,
+    ]),
+  );
   return {
     shares,
     strength: Number($("#strength").value),
@@ -306,7 +344,9 @@ const change = latest(async () => {
 
 /** Return the name of a mix, as the program gives it: "happy-0.6-surprised-0.4". */
 function mixName(shares) {
-  const parts = Object.entries(shares).filter(([, share]) => share).sort(([a], [b]) => (a < b ? -1 : 1));
+  const parts = Object.entries(shares)
+    .filter(([, share]) => share)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
   if (parts.length === 1 && parts[0][1] === 1) return parts[0][0];
   return parts.map(([name, share]) => `${name}-${share}`).join("-") || "unchanged";
 }
@@ -338,8 +378,14 @@ function shareSlider(name, index) {
   const label = Object.assign(document.createElement("label"), { htmlFor: id, textContent: name });
   const output = document.createElement("output");
   output.htmlFor = id;
-  const input = Object.assign(document.createElement("input"),
-    { type: "range", id, min: 0, max: 1, step: 0.05, value: index ? 0 : 1 });
+  const input = Object.assign(document.createElement("input"), {
+    type: "range",
+    id,
+    min: 0,
+    max: 1,
+    step: 0.05,
+    value: index ? 0 : 1,
+  });
   row.append(label, output, input);
   return row;
 }
@@ -357,7 +403,9 @@ function regionChip(name) {
 function showNumbers() {
   for (const input of document.querySelectorAll(".slide input")) {
     const automatic = input.id === "style" && state.style === null;
-    const text = automatic ? "automatic" : Number(input.value).toFixed(input.id === "style" ? 1 : 2);
+    const text = automatic
+      ? "automatic"
+      : Number(input.value).toFixed(input.id === "style" ? 1 : 2);
     input.parentElement.querySelector("output").textContent = text;
     input.setAttribute("aria-valuetext", text);
   }
@@ -366,8 +414,11 @@ function showNumbers() {
 function build() {
   const { expressions, looks } = header;
   const many = expressions.length > 1;
-  $(".shares").append(...(many ? expressions.map(shareSlider)
-    : [Object.assign(document.createElement("p"), { textContent: expressions[0] })]));
+  $(".shares").append(
+    ...(many
+      ? expressions.map(shareSlider)
+      : [Object.assign(document.createElement("p"), { textContent: expressions[0] })]),
+  );
   $(".regions .chips").append(...REGION_NAMES.map(regionChip));
   $(".slide.style").hidden = !looks.some(({ explained }) => explained > 0);
   $("#style").value = Math.round(10 * looks[0].style) / 10;
@@ -385,8 +436,11 @@ function build() {
     change();
   });
   $(".compare").addEventListener("input", ({ target }) =>
-    picture.style.setProperty("--at", `${target.value}%`));
-  $(".showing").addEventListener("change", ({ target }) => { dots.hidden = !target.checked; });
+    picture.style.setProperty("--at", `${target.value}%`),
+  );
+  $(".showing").addEventListener("change", ({ target }) => {
+    dots.hidden = !target.checked;
+  });
   $(".add").addEventListener("click", addFace);
   $(".remove").addEventListener("click", removeFace);
   $(".save").addEventListener("click", () => save().catch(fail));
@@ -412,4 +466,6 @@ function build() {
 }
 
 build();
-startWorker().then(() => { document.body.dataset.ready = "yes"; }, fail);
+startWorker().then(() => {
+  document.body.dataset.ready = "yes";
+}, fail);

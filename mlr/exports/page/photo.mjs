@@ -1,8 +1,8 @@
 /**
  * Faces in photographs: aligned by their eyes, and composited into the photograph when changed.
  *
- * As in mlr.photo.similarity and mlr.photo.composite. A photograph is {height, width, data}, with four
- * bytes for each pixel: red, green, blue and alpha.
+ * As in mlr.photo.similarity and mlr.photo.composite. A photograph is {height, width, data}, with
+ * four bytes for each pixel: red, green, blue and alpha.
  */
 
 import { Planes, coefficients, splineWeights, warp } from "./planes.mjs";
@@ -27,7 +27,10 @@ export class Similarity {
 
   /** Return the similarity that maps two different points to two others. */
   static ofTwoPoints([from, other], [to, its]) {
-    const factor = divided([its[0] - to[0], its[1] - to[1]], [other[0] - from[0], other[1] - from[1]]);
+    const factor = divided(
+      [its[0] - to[0], its[1] - to[1]],
+      [other[0] - from[0], other[1] - from[1]],
+    );
     const [x, y] = product(factor, from);
     return new Similarity(factor, [to[0] - x, to[1] - y]);
   }
@@ -51,11 +54,18 @@ export class Similarity {
 
   /** Return the smallest box that contains the mapped image of this size. */
   bounds(height, width) {
-    const corners = [[0, 0], [0, height], [width, 0], [width, height]].map((each) => this.of(each));
+    const corners = [
+      [0, 0],
+      [0, height],
+      [width, 0],
+      [width, height],
+    ].map((each) => this.of(each));
     const [x, y] = [0, 1].map((axis) => corners.map((corner) => corner[axis]));
     return {
-      top: Math.floor(Math.min(...y)), bottom: Math.ceil(Math.max(...y)),
-      left: Math.floor(Math.min(...x)), right: Math.ceil(Math.max(...x)),
+      top: Math.floor(Math.min(...y)),
+      bottom: Math.ceil(Math.max(...y)),
+      left: Math.floor(Math.min(...x)),
+      right: Math.ceil(Math.max(...x)),
     };
   }
 }
@@ -64,13 +74,18 @@ export class Similarity {
 export const scaling = (factor, shift = [0, 0]) => new Similarity([factor, 0], shift);
 
 const product = ([a, b], [c, d]) => [a * c - b * d, a * d + b * c];
-const divided = ([a, b], [c, d]) =>
-  [(a * c + b * d) / (c * c + d * d), (b * c - a * d) / (c * c + d * d)];
+const divided = ([a, b], [c, d]) => [
+  (a * c + b * d) / (c * c + d * d),
+  (b * c - a * d) / (c * c + d * d),
+];
 
 /** Return colours of a box of a photograph as planes of 0 to 255; beyond its edges they repeat. */
 export function partOf(photo, { top, bottom, left, right }) {
   const part = new Planes(3, bottom - top, right - left);
-  const columns = Int32Array.from({ length: part.width }, (_, x) => 4 * clip(left + x, 0, photo.width - 1));
+  const columns = Int32Array.from(
+    { length: part.width },
+    (_, x) => 4 * clip(left + x, 0, photo.width - 1),
+  );
   for (let y = 0, p = 0; y < part.height; y++) {
     const row = 4 * photo.width * clip(top + y, 0, photo.height - 1);
     for (let x = 0; x < part.width; x++, p++) {
@@ -83,9 +98,14 @@ export function partOf(photo, { top, bottom, left, right }) {
 /** Return a box of planes; beyond their edges they repeat. */
 export function boxOf(planes, { top, bottom, left, right }) {
   const box = new Planes(planes.count, bottom - top, right - left);
-  return box.map((_, i, p, n) => planes.data[n * planes.size +
-    planes.width * clip(top + Math.trunc(p / box.width), 0, planes.height - 1) +
-    clip(left + p % box.width, 0, planes.width - 1)]);
+  return box.map(
+    (_, i, p, n) =>
+      planes.data[
+        n * planes.size +
+          planes.width * clip(top + Math.trunc(p / box.width), 0, planes.height - 1) +
+          clip(left + (p % box.width), 0, planes.width - 1)
+      ],
+  );
 }
 
 /**
@@ -101,17 +121,22 @@ function resampled(part, transform, height, width) {
   const border = back.scale > 1 ? REACH : 0;
   if (border) back = scaling(1, [border, border]).after(transform).inverse;
   const [tall, wide] = [height + 2 * border, width + 2 * border];
-  const box = Math.max(1, Math.floor(back.scale / 2)); // averaged first: leaves a factor from 2 to 3
+  const box = Math.max(1, Math.floor(back.scale / 2)); // averaged first: leaves a factor of 2 to 3
   const fine = Math.max(1, Math.ceil(back.scale / box - 1e-9)); // samples per pixel and axis
   const outline = back.bounds(tall, wide);
   const margin = REACH * box;
   const [top, left] = [outline.top - margin, outline.left - margin];
   const source = reduced(
-    part({ top, left, bottom: outline.bottom + margin, right: outline.right + margin }), box);
-  const toSource = scaling(1 / box, [-left / box, -top / box]).after(back).after(scaling(1 / fine));
+    part({ top, left, bottom: outline.bottom + margin, right: outline.right + margin }),
+    box,
+  );
+  const toSource = scaling(1 / box, [-left / box, -top / box])
+    .after(back)
+    .after(scaling(1 / fine));
   const sampled = bicubic(source, toSource, tall * fine, wide * fine);
   const result = fine > 1 ? lanczos(sampled, tall, wide) : sampled;
-  return border ? boxOf(result, { top: border, bottom: border + height, left: border, right: border + width })
+  return border
+    ? boxOf(result, { top: border, bottom: border + height, left: border, right: border + width })
     : result;
 }
 
@@ -119,10 +144,16 @@ function resampled(part, transform, height, width) {
 function reduced(planes, box) {
   if (box === 1) return planes;
   const result = new Planes(
-    planes.count, Math.ceil(planes.height / box), Math.ceil(planes.width / box));
+    planes.count,
+    Math.ceil(planes.height / box),
+    Math.ceil(planes.width / box),
+  );
   return result.map((_, i, p, n) => {
     const [top, left] = [box * Math.trunc(p / result.width), box * (p % result.width)];
-    const [bottom, right] = [Math.min(top + box, planes.height), Math.min(left + box, planes.width)];
+    const [bottom, right] = [
+      Math.min(top + box, planes.height),
+      Math.min(left + box, planes.width),
+    ];
     let total = 0;
     for (let y = top; y < bottom; y++) {
       for (let x = left, at = n * planes.size + y * planes.width + left; x < right; x++, at++) {
@@ -180,7 +211,11 @@ function lanczos(planes, height, width) {
   return new Planes(planes.count, height, width).map((_, i, p, n) => {
     const { first, weights } = down[Math.trunc(p / width)];
     let total = 0;
-    for (let k = 0, at = n * lines.size + first * width + p % width; k < weights.length; k++, at += width) {
+    for (
+      let k = 0, at = n * lines.size + first * width + (p % width);
+      k < weights.length;
+      k++, at += width
+    ) {
       total += weights[k] * lines.data[at];
     }
     return total;
@@ -207,7 +242,10 @@ function lanczosWeights(from, to) {
 
 /** Return the map from a photograph to a crop of a size, given its eyes and where they shall be. */
 const toCropOf = (eyes, [height, width], positions) =>
-  Similarity.ofTwoPoints(eyes, positions.map(([x, y]) => [x * width, y * height]));
+  Similarity.ofTwoPoints(
+    eyes,
+    positions.map(([x, y]) => [x * width, y * height]),
+  );
 
 /** Return an aligned crop of a photograph in [0, 1], not clipped. */
 export function cropOf(photo, toCrop, [height, width]) {
@@ -234,14 +272,20 @@ export class PhotoFace {
     const toCrop = toCropOf(eyes, model.size, model.eyes);
     this.prepare(toCrop, model.eyes, options);
     const found = this.eyesFound();
-    const off = (each, n) => Math.max(...each.map((value, axis) => Math.abs(value - model.eyes[n][axis])));
-    if (!this.fit.unlike && Math.max(...found.map(off)) > ROUGH) this.prepare(toCrop, found, options);
+    const off = (each, n) =>
+      Math.max(...each.map((value, axis) => Math.abs(value - model.eyes[n][axis])));
+    if (!this.fit.unlike && Math.max(...found.map(off)) > ROUGH)
+      this.prepare(toCrop, found, options);
   }
 
   prepare(toCrop, positions, options) {
     const { model } = this;
     const [height, width] = model.size;
-    const corrected = toCropOf(positions.map(([x, y]) => [x * width, y * height]), model.size, model.eyes);
+    const corrected = toCropOf(
+      positions.map(([x, y]) => [x * width, y * height]),
+      model.size,
+      model.eyes,
+    );
     this.toCrop = corrected.after(toCrop);
     this.crop = cropOf(this.photo, this.toCrop, model.size).map((value) => clip(value, 0, 1));
     this.face = model.register(this.crop, options);
@@ -285,7 +329,8 @@ export class PhotoFace {
         const change = changedPart(photo, planes, toCrop, tile);
         for (let y = top, p = 0; y < bottom; y++) {
           for (let x = left, i = 4 * (y * photo.width + left); x < tile.right; x++, p++, i += 4) {
-            for (let n = 0; n < 3; n++) result[i + n] += rint(255 * change.data[n * change.size + p]);
+            for (let n = 0; n < 3; n++)
+              result[i + n] += rint(255 * change.data[n * change.size + p]);
           }
         }
       }
@@ -304,14 +349,16 @@ export class PhotoFace {
     planes.plane(MOTION + 1).set(motion.plane(1).map((value, p) => value * fade[p]));
     const channel = (n) => added.plane(added.count === 1 ? 0 : n);
     for (let n = 0; n < 3; n++) planes.plane(n).set(channel(n).map((value, p) => value * fade[p]));
-    if (scale < 1) { // otherwise the crop has all detail
+    if (scale < 1) {
+      // otherwise the crop has all detail
       const lost = planes.plane(LOST);
       for (let p = 0; p < lost.length; p++) {
         const amount = Math.max(...[0, 1, 2].map((n) => Math.abs(planes.plane(n)[p])));
         lost[p] = smooth((amount - LITTLE) / (MUCH - LITTLE));
       }
       const moved = warp(crop, planes.some(MOTION, MOTION + 2));
-      for (let i = 0; i < moved.data.length; i++) planes.data[i] += lost[i % planes.size] * moved.data[i];
+      for (let i = 0; i < moved.data.length; i++)
+        planes.data[i] += lost[i % planes.size] * moved.data[i];
     }
     return planes;
   }
@@ -320,16 +367,20 @@ export class PhotoFace {
 /** Return a box with a margin on each side, clipped to an image. */
 function grown({ top, bottom, left, right }, margin, { height, width }) {
   return {
-    top: Math.max(0, top - margin), bottom: Math.min(height, bottom + margin),
-    left: Math.max(0, left - margin), right: Math.min(width, right + margin),
+    top: Math.max(0, top - margin),
+    bottom: Math.min(height, bottom + margin),
+    left: Math.max(0, left - margin),
+    right: Math.min(width, right + margin),
   };
 }
 
 /** Return the share of the change at each pixel of a crop: 1, fading to 0 at its border. */
 function borderFade(height, width) {
   const inward = (at, side) => smooth((Math.min(at, side - 1 - at) - BORDER) / (FADE * side));
-  return Float32Array.from({ length: height * width }, (_, p) =>
-    inward(Math.trunc(p / width), height) * inward(p % width, width));
+  return Float32Array.from(
+    { length: height * width },
+    (_, p) => inward(Math.trunc(p / width), height) * inward(p % width, width),
+  );
 }
 
 /**
@@ -343,8 +394,10 @@ function changedPart(photo, planes, toCrop, tile) {
   const [toY, toX] = [turned.plane(MOTION), turned.plane(MOTION + 1)];
   for (let p = 0; p < planes.size; p++) [toX[p], toY[p]] = divided([dxs[p], dys[p]], toCrop.factor);
   const into = scaling(1, [-tile.left, -tile.top]).after(toCrop.inverse);
-  const seen = toCrop.scale < 1 ? enlargedSimilar(turned, into.inverse, height, width)
-    : resampled((box) => boxOf(turned, box), into, height, width);
+  const seen =
+    toCrop.scale < 1
+      ? enlargedSimilar(turned, into.inverse, height, width)
+      : resampled((box) => boxOf(turned, box), into, height, width);
   const [motionY, motionX] = [seen.plane(MOTION), seen.plane(MOTION + 1)];
   let farthest = 0;
   for (let i = MOTION * seen.size; i < seen.data.length; i++) {
@@ -368,12 +421,19 @@ function changedPart(photo, planes, toCrop, tile) {
       const j = Math.min(Math.trunc(px), right - 1);
       splineWeights(py - i, down);
       splineWeights(px - j, across);
-      const a = across[0], b = across[1], c = across[2], d = across[3];
+      const a = across[0],
+        b = across[1],
+        c = across[2],
+        d = across[3];
       for (let n = 0; n < 3; n++) {
         let [moved, at] = [0, n * found.size + i * found.width + j];
         for (let k = 0; k < 4; k++, at += found.width) {
-          moved += down[k] * (a * found.data[at] + b * found.data[at + 1] +
-            c * found.data[at + 2] + d * found.data[at + 3]);
+          moved +=
+            down[k] *
+            (a * found.data[at] +
+              b * found.data[at + 1] +
+              c * found.data[at + 2] +
+              d * found.data[at + 3]);
         }
         const here = around.data[n * around.size + top * around.width + left];
         change.data[n * change.size + p] += (1 - lost[p]) * moved - here;
@@ -383,7 +443,7 @@ function changedPart(photo, planes, toCrop, tile) {
   return change;
 }
 
-/** Return planes seen through a similarity that enlarges, by Keys' bicubic interpolation; 0 outside. */
+/** Return planes seen through a similarity that enlarges, by Keys' bicubic; 0 outside. */
 function enlargedSimilar(planes, toPlanes, height, width) {
   const result = new Planes(planes.count, height, width);
   const { data } = planes;
@@ -398,7 +458,10 @@ function enlargedSimilar(planes, toPlanes, height, width) {
       if (top < 1 || top > planes.height - 3 || left < 1 || left > planes.width - 3) continue;
       keysWeights(row - top, down);
       keysWeights(column - left, across);
-      const a = across[0], b = across[1], c = across[2], d = across[3];
+      const a = across[0],
+        b = across[1],
+        c = across[2],
+        d = across[3];
       for (let n = 0; n < planes.count; n++) {
         let [total, i] = [0, n * planes.size + (top - 1) * planes.width + left - 1];
         for (let k = 0; k < 4; k++, i += planes.width) {

@@ -1,8 +1,9 @@
 /**
  * Planes of numbers: blurred, looked up, resized, and moved by fields of displacements.
  *
- * A field is two planes, (dy, dx) in its own pixels. It moves planes to warp(I, u)(p) = I(p + u(p));
- * edges repeat. The functions are those of mlr.core.registration.fields and mlr.kernels.blur.
+ * A field is two planes, (dy, dx) in its own pixels. It moves planes to
+ * warp(I, u)(p) = I(p + u(p)); edges repeat. The functions are those of
+ * mlr.core.registration.fields and mlr.kernels.blur.
  */
 
 const TRUNCATE = 3; // standard deviations of a blur
@@ -47,7 +48,8 @@ export class Planes {
 export function gaussian(sigma) {
   const radius = Math.trunc(TRUNCATE * sigma + 0.5);
   const half = Array.from({ length: radius + 1 }, (_, k) =>
-    Math.exp(-0.5 * (k / Math.max(sigma, 1e-9)) ** 2));
+    Math.exp(-0.5 * (k / Math.max(sigma, 1e-9)) ** 2),
+  );
   const total = half.reduce((sum, each) => sum + 2 * each, -half[0]);
   return Float32Array.from(half, (each) => each / total);
 }
@@ -174,7 +176,7 @@ export function enlarged(planes, height, width, factors = null) {
   const left = new Int32Array(width);
   const across = new Float64Array(width);
   for (let x = 0; x < width; x++) {
-    const at = Math.min(Math.max((x + 0.5) * planes.width / width - 0.5, 0), planes.width - 1);
+    const at = Math.min(Math.max(((x + 0.5) * planes.width) / width - 0.5, 0), planes.width - 1);
     left[x] = Math.max(Math.min(Math.trunc(at), planes.width - 2), 0);
     across[x] = at - left[x];
   }
@@ -182,7 +184,10 @@ export function enlarged(planes, height, width, factors = null) {
   for (let n = 0, i = 0; n < planes.count; n++) {
     const factor = factors ? factors[n] : 1;
     for (let y = 0; y < height; y++) {
-      const at = Math.min(Math.max((y + 0.5) * planes.height / height - 0.5, 0), planes.height - 1);
+      const at = Math.min(
+        Math.max(((y + 0.5) * planes.height) / height - 0.5, 0),
+        planes.height - 1,
+      );
       const top = Math.max(Math.min(Math.trunc(at), planes.height - 2), 0);
       const down = at - top;
       const first = n * planes.size + top * planes.width;
@@ -231,7 +236,7 @@ export function areaAveraged(planes, height, width) {
 /** Return which pixels of a line each pixel of a shorter or longer one covers, and how much. */
 function shares(from, to) {
   return Array.from({ length: to }, (_, index) => {
-    const [begin, end] = [index * from / to, Math.min((index + 1) * from / to, from)];
+    const [begin, end] = [(index * from) / to, Math.min(((index + 1) * from) / to, from)];
     const covered = [];
     for (let i = Math.trunc(begin); i < Math.min(Math.ceil(end - 1e-9), from); i++) {
       covered.push([i, Math.min(i + 1, end) - Math.max(i, begin)]);
@@ -305,9 +310,9 @@ function filterDown(values, rows, columns) {
 
 /** Fill in the weights of four coefficients, for a position t beyond the second one. */
 export function splineWeights(t, weights) {
-  const first = (1 - t) * (1 - t) * (1 - t) / 6;
+  const first = ((1 - t) * (1 - t) * (1 - t)) / 6;
   const second = (4 + 3 * t * t * (t - 2)) / 6;
-  const last = t * t * t / 6;
+  const last = (t * t * t) / 6;
   weights[0] = first;
   weights[1] = second;
   weights[2] = 1 - first - second - last;
@@ -330,7 +335,10 @@ export function warp(planes, field) {
       const x0 = Math.max(Math.min(Math.trunc(px), planes.width - 2), 0);
       splineWeights(py - y0, down);
       splineWeights(px - x0, across);
-      const a = across[0], b = across[1], c = across[2], d = across[3];
+      const a = across[0],
+        b = across[1],
+        c = across[2],
+        d = across[3];
       for (let n = 0; n < planes.count; n++) {
         let [total, i] = [0, n * found.size + y0 * wide + x0];
         for (let k = 0; k < 4; k++, i += wide) {

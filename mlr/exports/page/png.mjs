@@ -14,7 +14,7 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
  * Return the bytes of a PNG file.
  *
  * @param {{height: number, width: number, data: Uint8ClampedArray}} photo
- * @param {Object<string, string>} texts by keyword; other characters than those of ASCII are escaped
+ * @param {Object<string, string>} texts by keyword; characters that are not ASCII are escaped
  * @returns {Promise<Blob>}
  */
 export async function encodePng(photo, texts) {
@@ -26,20 +26,23 @@ export async function encodePng(photo, texts) {
   head.setUint32(4, height);
   head.setUint8(8, 8); // bits
   head.setUint8(9, opaque ? RGB : RGBA);
-  const stream = new Blob([filtered(photo, opaque ? 3 : 4)]).stream()
+  const stream = new Blob([filtered(photo, opaque ? 3 : 4)])
+    .stream()
     .pipeThrough(new CompressionStream("deflate"));
   const pixels = new Uint8Array(await new Response(stream).arrayBuffer());
   const chunks = [chunk("IHDR", new Uint8Array(head.buffer))];
   for (const [keyword, text] of Object.entries(texts)) {
-    const escaped = text.replace(/[^\x20-\x7e]/g, (unit) =>
-      `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+    const escaped = text.replace(
+      /[^\x20-\x7e]/g,
+      (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
     chunks.push(chunk("tEXt", new TextEncoder().encode(`${keyword}\0${escaped}`)));
   }
   chunks.push(chunk("IDAT", pixels), chunk("IEND", new Uint8Array(0)));
   return new Blob([new Uint8Array(SIGNATURE), ...chunks], { type: "image/png" });
 }
 
-/** Return rows of pixels, each less what Paeth's filter predicts, after the number of the filter. */
+/** Return rows of pixels, less what Paeth's filter predicts, each after the filter's number. */
 function filtered({ height, width, data }, channels) {
   const length = width * channels;
   const rows = new Uint8Array(height * (length + 1));
@@ -52,7 +55,11 @@ function filtered({ height, width, data }, channels) {
     for (let i = 0; i < length; i++) {
       const [left, corner] = i < channels ? [0, 0] : [row[i - channels], above[i - channels]];
       const guess = left + above[i] - corner;
-      const [a, b, c] = [Math.abs(guess - left), Math.abs(guess - above[i]), Math.abs(guess - corner)];
+      const [a, b, c] = [
+        Math.abs(guess - left),
+        Math.abs(guess - above[i]),
+        Math.abs(guess - corner),
+      ];
       rows[to++] = row[i] - (a <= b && a <= c ? left : b <= c ? above[i] : corner);
     }
     [above, row] = [row, above];
@@ -68,7 +75,8 @@ function chunk(type, content) {
   bytes.set(new TextEncoder().encode(type), 4);
   bytes.set(content, 8);
   let crc = 0xffffffff;
-  for (let i = 4; i < content.length + 8; i++) crc = CRC_TABLE[(crc ^ bytes[i]) & 255] ^ (crc >>> 8);
+  for (let i = 4; i < content.length + 8; i++)
+    crc = CRC_TABLE[(crc ^ bytes[i]) & 255] ^ (crc >>> 8);
   view.setUint32(content.length + 8, ~crc);
   return bytes;
 }

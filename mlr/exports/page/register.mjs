@@ -9,7 +9,10 @@ const FLAT = 0.02; // added to covariances and deviations around a pixel
  * At a quarter and half of the features' size: standard deviations of the blurs of the normal
  * equations, of the prior and of the field, in pixels; and the number of steps.
  */
-const LEVELS = [[[4, 1.875, 2], 6], [[3, 2.5, 2], 6]];
+const LEVELS = [
+  [[4, 1.875, 2], 6],
+  [[3, 2.5, 2], 6],
+];
 
 /** Return two features with their derivatives down and across (Sobel over 8), six planes. */
 export function withDerivatives(features) {
@@ -27,7 +30,8 @@ export function withDerivatives(features) {
         const [g, i] = [plane[below + left], plane[below + right]];
         own[here + x] = plane[here + x];
         downward[here + x] = (g + 2 * plane[below + x] + i - a - 2 * plane[above + x] - c) * 0.125;
-        sideways[here + x] = (c + 2 * plane[here + right] + i - a - 2 * plane[here + left] - g) * 0.125;
+        sideways[here + x] =
+          (c + 2 * plane[here + right] + i - a - 2 * plane[here + left] - g) * 0.125;
       }
     }
   }
@@ -55,7 +59,11 @@ export function normalEquations(moving, fixed, weight, second, field, products) 
       const s01 = (1 - down) * across;
       const s10 = down * (1 - across);
       const s11 = down * across;
-      let yy = 0, yx = 0, xx = 0, rightY = 0, rightX = 0;
+      let yy = 0,
+        yx = 0,
+        xx = 0,
+        rightY = 0,
+        rightX = 0;
       for (let n = 0; n < (second ? 2 : 1); n++) {
         let i = 3 * n * size + y0 * width + x0;
         const value = s00 * m[i] + s01 * m[i + 1] + s10 * m[i + width] + s11 * m[i + width + 1];
@@ -100,7 +108,8 @@ class Level {
     const [pulled, stepped] = [new Planes(2, height, width), new Planes(2, height, width)];
     for (let step = 0; step < this.steps; step++) {
       normalEquations(moving, this.fixed, this.weight, !grey, field, products);
-      for (let k = 0; k < 5; k++) blurPlane(products.plane(k), window, height, width, normal.plane(k));
+      for (let k = 0; k < 5; k++)
+        blurPlane(products.plane(k), window, height, width, normal.plane(k));
       for (let k = 0; k < 2; k++) blurPlane(field.plane(k), prior, height, width, pulled.plane(k));
       const [a, u, v, out] = [normal.data, field.data, pulled.data, stepped.data];
       for (let p = 0; p < size; p++) {
@@ -114,7 +123,8 @@ class Level {
         out[p] = u[p] + down * scale;
         out[size + p] = u[size + p] + across * scale;
       }
-      for (let k = 0; k < 2; k++) blurPlane(stepped.plane(k), smooth, height, width, field.plane(k));
+      for (let k = 0; k < 2; k++)
+        blurPlane(stepped.plane(k), smooth, height, width, field.plane(k));
     }
   }
 }
@@ -135,7 +145,8 @@ export class Template {
    */
   register(features, start) {
     const { height, width } = this.half;
-    const quarter = start ? resizeField(start, height / 2, width / 2)
+    const quarter = start
+      ? resizeField(start, height / 2, width / 2)
       : new Planes(2, height / 2, width / 2);
     this.levels[0].refine(halved(features.half), features.grey, quarter);
     return this.polished(features, resizeField(quarter, height, width));
@@ -149,8 +160,8 @@ export class Template {
   }
 
   /**
-   * Return the correlation of moved features with the template over some pixels, by default the oval:
-   * with redness or without, whichever is larger.
+   * Return the correlation of moved features with the template over some pixels, by default the
+   * oval: with redness or without, whichever is larger.
    */
   correlation(features, field, pixels = this.geometry.oval) {
     const count = features.grey ? 1 : 2;
@@ -159,8 +170,9 @@ export class Template {
     let best = -Infinity;
     for (let n = 0; n < count; n++) {
       const [a, b] = [moved.plane(n), this.half.plane(n)];
-      const [meanA, meanB] = [a, b].map((plane) =>
-        pixels.reduce((sum, p) => sum + plane[p], 0) / pixels.length);
+      const [meanA, meanB] = [a, b].map(
+        (plane) => pixels.reduce((sum, p) => sum + plane[p], 0) / pixels.length,
+      );
       for (const p of pixels) {
         product += (a[p] - meanA) * (b[p] - meanB);
         energy += (a[p] - meanA) ** 2;
@@ -177,16 +189,26 @@ export class Template {
     const count = features.grey ? 1 : 2;
     const moved = lookUp(features.half.some(0, count), field);
     const fixed = this.half.some(0, count);
-    const around = (planes, others) => blur(others ? planes.map((value, i) =>
-      value * others.data[i]) : planes, sigma).data;
+    const around = (planes, others) =>
+      blur(others ? planes.map((value, i) => value * others.data[i]) : planes, sigma).data;
     const means = [moved, fixed].map((each) => around(each));
-    const [own, wanted, both] = [[0, 0], [1, 1], [0, 1]].map(([a, b]) => {
+    const [own, wanted, both] = [
+      [0, 0],
+      [1, 1],
+      [0, 1],
+    ].map(([a, b]) => {
       const products = around([moved, fixed][a], [moved, fixed][b]);
       const sum = new Float32Array(moved.size);
-      products.forEach((value, i) => { sum[i % moved.size] += value - means[a][i] * means[b][i]; });
+      products.forEach((value, i) => {
+        sum[i % moved.size] += value - means[a][i] * means[b][i];
+      });
       return sum;
     });
-    return new Planes(1, moved.height, moved.width, both.map((value, p) =>
-      (value + FLAT) / (Math.sqrt(Math.max(own[p] * wanted[p], 0)) + FLAT)));
+    return new Planes(
+      1,
+      moved.height,
+      moved.width,
+      both.map((value, p) => (value + FLAT) / (Math.sqrt(Math.max(own[p] * wanted[p], 0)) + FLAT)),
+    );
   }
 }

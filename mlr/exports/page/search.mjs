@@ -19,7 +19,12 @@ const [FIRST_STEPS, MORE_STEPS] = [3, 5]; // before and after candidates are pru
 const [PRUNED, REFINED] = [8, 4]; // candidates after the first steps, and those that are refined
 const APART = 0.75; // largest displacement between equal candidates, in pixels of the coarse size
 const PRICE = 0.01; // of unusual numbers, in correlation
-const [FIT, MOUTH_FIT, LOCAL_FIT, SHOWN] = [[0.42, 0.5], [1, 1.1], [0.15, 0.4], [0.15, 0.45]];
+const [FIT, MOUTH_FIT, LOCAL_FIT, SHOWN] = [
+  [0.42, 0.5],
+  [1, 1.1],
+  [0.15, 0.4],
+  [0.15, 0.45],
+];
 const [LOCAL_SIGMA, TRUST_SIGMA] = [5, 2]; // blurs of the local correlation and of its ramp
 
 /**
@@ -95,17 +100,22 @@ export class Search {
     const { mouth } = this.geometry;
     const atMouth = value + mouth.reduce((sum, p) => sum + local.data[p], 0) / mouth.length;
     const whole = ramp(value, FIT) * ramp(atMouth, MOUTH_FIT);
-    return blur(local.map((each) => ramp(each, LOCAL_FIT)), TRUST_SIGMA).map((each) => whole * each);
+    return blur(
+      local.map((each) => ramp(each, LOCAL_FIT)),
+      TRUST_SIGMA,
+    ).map((each) => whole * each);
   }
 
   /** Return indices of candidates and coarse fields to refine. */
   coarse(features) {
     const moving = withDerivatives(halved(features.half));
-    let tried = this.candidates.flatMap((_, index) => STARTS.map((start) => {
-      const numbers = new Float64Array(COUNT);
-      numbers[LOWER_FACE] = start;
-      return { index, numbers };
-    }));
+    let tried = this.candidates.flatMap((_, index) =>
+      STARTS.map((start) => {
+        const numbers = new Float64Array(COUNT);
+        numbers[LOWER_FACE] = start;
+        return { index, numbers };
+      }),
+    );
     for (const steps of [FIRST_STEPS, MORE_STEPS]) {
       for (const each of tried) {
         for (let step = 0; step < steps; step++) this.step(moving, features.grey, each);
@@ -116,8 +126,10 @@ export class Search {
     }
     const chosen = [];
     for (const { index, field } of tried) {
-      const known = chosen.some(([other, its]) => other === index &&
-        field.data.every((value, i) => Math.abs(value - its.data[i]) < APART));
+      const known = chosen.some(
+        ([other, its]) =>
+          other === index && field.data.every((value, i) => Math.abs(value - its.data[i]) < APART),
+      );
       if (!known) chosen.push([index, field]);
     }
     return chosen.slice(0, REFINED);
@@ -160,7 +172,9 @@ export class Search {
       matrix[i][COUNT] = right - pull * numbers[i];
     }
     for (let i = 0; i < COUNT; i++) matrix[i][i] += SIGMAS[i] ** -2;
-    solve(matrix).forEach(([step], k) => { numbers[k] += step; });
+    solve(matrix).forEach(([step], k) => {
+      numbers[k] += step;
+    });
   }
 
   /** Return the weighted correlation of a candidate. */
@@ -171,8 +185,9 @@ export class Search {
     for (const n of grey ? [0] : [0, 3]) {
       const a = lookUp(moving.some(n, n + 1), field).data;
       const b = this.fixed[index].plane(n);
-      const [meanA, meanB] = [a, b].map((plane) =>
-        weight.reduce((sum, each, p) => sum + each * plane[p], 0) / total);
+      const [meanA, meanB] = [a, b].map(
+        (plane) => weight.reduce((sum, each, p) => sum + each * plane[p], 0) / total,
+      );
       for (let p = 0; p < weight.length; p++) {
         product += weight[p] * (a[p] - meanA) * (b[p] - meanB);
         own += weight[p] * (a[p] - meanA) ** 2;
@@ -189,8 +204,14 @@ function coarseFields(geometry, [height, width]) {
   const rampDown = (y) => Math.min(Math.max((y - 0.4) / 0.35, 0), 1.15);
   const across = (x) => x - 0.5;
   const shapes = [
-    () => 1, (y, x) => across(x), (y) => y - EYES[0][1], rampDown,
-    () => 1, (y, x) => across(x), (y) => y - EYES[0][1], (y, x) => across(x) ** 2,
+    () => 1,
+    (y, x) => across(x),
+    (y) => y - EYES[0][1],
+    rampDown,
+    () => 1,
+    (y, x) => across(x),
+    (y) => y - EYES[0][1],
+    (y, x) => across(x) ** 2,
     (y, x) => across(x) * rampDown(y),
   ];
   return shapes.map((shape, k) => {
@@ -206,9 +227,15 @@ function coarseFields(geometry, [height, width]) {
 function projection(bases, weight) {
   const [length, size] = [bases[0].data.length, weight.length];
   const weighted = bases.map(({ data }) =>
-    Float64Array.from(data, (value, i) => value * weight[i % size]));
-  const matrix = weighted.map((one, k) => Float64Array.from({ length: 2 * COUNT }, (_, j) =>
-    j < COUNT ? one.reduce((sum, value, i) => sum + value * bases[j].data[i], 0) : Number(j - COUNT === k)));
+    Float64Array.from(data, (value, i) => value * weight[i % size]),
+  );
+  const matrix = weighted.map((one, k) =>
+    Float64Array.from({ length: 2 * COUNT }, (_, j) =>
+      j < COUNT
+        ? one.reduce((sum, value, i) => sum + value * bases[j].data[i], 0)
+        : Number(j - COUNT === k),
+    ),
+  );
   const inverse = solve(matrix);
   return inverse.map((row) => {
     const result = new Float64Array(length);

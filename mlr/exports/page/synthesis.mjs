@@ -1,11 +1,19 @@
 /**
  * Motion and change of a face, from its registration and what was learnt in the frames.
  *
- * As in mlr.core.registration.synthesis, where the formulas are; letters in comments are those there.
+ * As in mlr.core.registration.synthesis, which has the formulas; letters in comments are its own.
  */
 
 import {
-  INVERSIONS, Planes, blur, compose, enlarged, invert, lookUp, resizeField, warp,
+  INVERSIONS,
+  Planes,
+  blur,
+  compose,
+  enlarged,
+  invert,
+  lookUp,
+  resizeField,
+  warp,
 } from "./planes.mjs";
 import { EYES, clip } from "./geometry.mjs";
 import { featuresOf } from "./features.mjs";
@@ -74,18 +82,25 @@ export class Registered {
     return Math.max(mean(Array.from(this.geometry.oval, (p) => framed[p])), DARKEST);
   }
 
-  /** Return the brightness of the whites of the eyes in each plane, over the light if it is given. */
+  /** Return the brightness of the whites of the eyes in each plane, over the light if given. */
   whites(planes, field, light) {
     const size = [planes.height, planes.width];
     const [[left, level], [right]] = EYES;
-    const box = this.geometry.pixels(size, (y, x) => Math.abs(y - level) < EYE_BOX[1] &&
-      Math.min(Math.abs(x - left), Math.abs(x - right)) < EYE_BOX[0]);
+    const box = this.geometry.pixels(
+      size,
+      (y, x) =>
+        Math.abs(y - level) < EYE_BOX[1] &&
+        Math.min(Math.abs(x - left), Math.abs(x - right)) < EYE_BOX[0],
+    );
     const framed = lookUp(planes, resizeField(field, ...size));
     const sides = light && enlarged(light, ...size).data;
     return Array.from({ length: planes.count }, (_, n) => {
       if (!box.length) return DARKEST;
       const plane = framed.plane(n);
-      const values = Float64Array.from(box, (p) => plane[p] / Math.max(sides ? sides[p] : 1, 1)).sort();
+      const values = Float64Array.from(
+        box,
+        (p) => plane[p] / Math.max(sides ? sides[p] : 1, 1),
+      ).sort();
       const at = BRIGHTEST * (values.length - 1);
       const below = Math.trunc(at);
       const above = values[Math.min(below + 1, values.length - 1)];
@@ -98,7 +113,7 @@ export class Registered {
     const framed = lookUp(features.light, field);
     if (!this.geometry.symmetric) return framed.map(() => 1);
     const { width } = framed;
-    const mirrored = (p) => p - p % width + width - 1 - p % width;
+    const mirrored = (p) => p - (p % width) + width - 1 - (p % width);
     const both = new Planes(2, framed.height, width);
     const oval = new Set(this.geometry.oval);
     const inside = this.geometry.oval.filter((p) => oval.has(mirrored(p)));
@@ -136,7 +151,10 @@ export class Registered {
     const { fit } = face;
     const left = fit.expression === expression ? 1 - fit.shown : 1;
     const trust = lookUp(fit.trust, appearance.motion).map((value) => value * left);
-    const [wholeTrust, wholeMask] = [enlarged(trust, ...size).data, geometry.mask(size, regions).data];
+    const [wholeTrust, wholeMask] = [
+      enlarged(trust, ...size).data,
+      geometry.mask(size, regions).data,
+    ];
     const mask = geometry.mask(geometry.fields, regions).map((value, p) => value * trust.data[p]);
     const toFace = compose(fit.field, appearance.motion); // W
     const framed = warp(face.image, resizeField(toFace, ...size));
@@ -148,13 +166,32 @@ export class Registered {
     const hue = this.hue(face);
     const regressed = ridge(framed);
     const { plain } = appearance;
-    const [means, spreads, shares] = ["mean", "spread", "share"].map((name) => appearance[name].data);
-    const spread = framed.map((value, i, p, n) => wholeMask[p] * wholeTrust[p] *
-      (sides[p] * onTeeth * hue[n] * spreads[i] - shares[p] * value));
-    const added = framed.map((value, i, p, n) => wholeMask[p] * wholeTrust[p] *
-      (regressed.data[i] - value + sides[p] * light * hue[n] * means[i]) - plain * spread.data[i]);
+    const [means, spreads, shares] = ["mean", "spread", "share"].map(
+      (name) => appearance[name].data,
+    );
+    const spread = framed.map(
+      (value, i, p, n) =>
+        wholeMask[p] *
+        wholeTrust[p] *
+        (sides[p] * onTeeth * hue[n] * spreads[i] - shares[p] * value),
+    );
+    const added = framed.map(
+      (value, i, p, n) =>
+        wholeMask[p] *
+          wholeTrust[p] *
+          (regressed.data[i] - value + sides[p] * light * hue[n] * means[i]) -
+        plain * spread.data[i],
+    );
     const kept = face.features.grey ? [added, spread].map(grey) : [added, spread];
-    return { appearance, share, style, back: invert(toFace), mask, added: kept[0], spread: kept[1] };
+    return {
+      appearance,
+      share,
+      style,
+      back: invert(toFace),
+      mask,
+      added: kept[0],
+      spread: kept[1],
+    };
   }
 
   /** Return motion (two planes) and what is added of a face by its parts, for a strength. */
@@ -164,18 +201,25 @@ export class Registered {
     const amounts = parts.map(({ share }) => strength * share);
     const styles = parts.map((part, i) => styleAt(part.appearance, amounts[i], part.style));
     parts.forEach(({ appearance, mask, back }, i) => {
-      const motion = appearance.motion.map((value, at, p) =>
-        amounts[i] * mask.data[p] * (value - styles[i] * appearance.shape.data[at]));
-      lookUp(motion, back).data.forEach((value, index) => { total.data[index] += value; });
+      const motion = appearance.motion.map(
+        (value, at, p) =>
+          amounts[i] * mask.data[p] * (value - styles[i] * appearance.shape.data[at]),
+      );
+      lookUp(motion, back).data.forEach((value, index) => {
+        total.data[index] += value;
+      });
     });
     let field = new Planes(2, ...fields); // n
     for (let step = 0; step < INVERSIONS; step++) field = lookUp(total, field);
     const added = new Planes(face.image.count, ...size);
     parts.forEach((part, i) => {
-      const change = part.added.map((value, at) =>
-        amounts[i] * (value + styles[i] * part.spread.data[at]));
+      const change = part.added.map(
+        (value, at) => amounts[i] * (value + styles[i] * part.spread.data[at]),
+      );
       const looked = lookUp(change, resizeField(compose(part.back, field), ...size));
-      looked.data.forEach((value, index) => { added.data[index] += value; });
+      looked.data.forEach((value, index) => {
+        added.data[index] += value;
+      });
     });
     return { motion: resizeField(field, ...size), added };
   }

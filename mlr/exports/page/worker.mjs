@@ -41,14 +41,19 @@ export class Engine {
     }
     this.faces[index] = null;
     const toPhoto = scaling(this.photo.width / this.preview.width);
-    const face = new PhotoFace(this.model, this.photo, eyes.map((eye) => toPhoto.of(eye)), { all });
+    const face = new PhotoFace(
+      this.model,
+      this.photo,
+      eyes.map((eye) => toPhoto.of(eye)),
+      { all },
+    );
     this.faces[index] = face;
     const { value, expression, shown, unlike, trust } = face.fit;
     const part = trust.data.reduce((most, each) => Math.max(most, each), 0) < FITS_WELL;
     return { value, expression, shown, unlike, part };
   }
 
-  /** Return the pixels of the preview with all faces changed; see Model.change for what is wanted. */
+  /** Return the pixels of the preview with all faces changed, as wanted in Model.change. */
   change(wanted) {
     return this.changed(this.preview, wanted);
   }
@@ -62,7 +67,8 @@ export class Engine {
   changed(photo, wanted) {
     const result = photo.data.slice();
     if (wanted.strength) {
-      for (const face of this.faces) if (face && !face.fit.unlike) face.composite(photo, result, wanted);
+      for (const face of this.faces)
+        if (face && !face.fit.unlike) face.composite(photo, result, wanted);
     }
     return result;
   }
@@ -75,9 +81,12 @@ export function serve(scope) {
     try {
       scope.postMessage({ id, answer: await engine[task](argument) });
     } catch (error) {
-      const problem = error instanceof Problem ? error.message
-        : error instanceof RangeError ? "There is not enough memory for this picture."
-          : `This should not happen: ${error.message}`;
+      const problem =
+        error instanceof Problem
+          ? error.message
+          : error instanceof RangeError
+            ? "There is not enough memory for this picture."
+            : `This should not happen: ${error.message}`;
       scope.postMessage({ id, problem });
     }
   };
