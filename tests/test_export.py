@@ -17,7 +17,7 @@ from mlr.exports import export as module
 from mlr.exports.export import MODULES, export, joined
 from mlr.io.images import read_image, write_image
 from mlr.io.provenance import describe_image
-from mlr.photo.composite import change_faces
+from mlr.photo.composite import changer
 from mlr.photo.eyes import Eyes
 from mlr.samples import EYES, draw_face, sample
 
@@ -28,13 +28,29 @@ LEVEL = 1 / 255
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """A model of drawn faces."""
+def pairs(tmp_path_factory):
+    """Drawn faces with two expressions."""
     folder = tmp_path_factory.mktemp("drawn")
-    sample(folder / "faces", pairs=PAIRS, size=SIZE, target=["happy", "surprised"])
-    path = folder / "model.npz"
-    mlr.train(folder / "faces", path)
+    sample(folder, pairs=PAIRS, size=SIZE, target=["happy", "surprised"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(pairs, tmp_path_factory):
+    """A model of drawn faces."""
+    path = tmp_path_factory.mktemp("model") / "model.npz"
+    mlr.train(pairs, path)
     return mlr.load(path)
+
+
+@pytest.fixture(scope="module")
+def narrow(pairs, tmp_path_factory):
+    """A model of grey images that are not square."""
+    folder = tmp_path_factory.mktemp("narrow")
+    for path in [*pairs.glob("neutral/*"), *pairs.glob("happy/*")]:
+        pixels = np.ascontiguousarray(read_image(path).pixels[:, 12:116, 1:2])
+        write_image(folder / path.relative_to(pairs), pixels)
+    return mlr.train(folder)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +141,8 @@ SETTINGS = (
     {"shares": {"happy": 0.6, "surprised": 0.4}, "strength": 1.5},
     {"shares": {"happy": 1.0}, "strength": 0.6, "regions": ["mouth", "brows"]},
     {"shares": {"happy": 0.8}, "style": -1.5, "regions": ["lower"]},
+    {"shares": {"surprised": 1.0}, "regions": ["eyes"]},
+    {"shares": {"surprised": 1.2}, "regions": ["upper"]},
 )
 
 
@@ -134,17 +152,18 @@ class Vectors:
     def __init__(self, folder):
         self.folder, self.cases = folder, []
 
-    def add(self, name, page, model, pixels, wanted, eyes=None, **more):
-        """Add an aligned image, or a photograph with eyes."""
+    def add(self, name, page, model, pixels, eyes, wanted, **more):
+        """Add a photograph with the eyes of its faces, or an aligned image, with None."""
         each = {"strength": 1.0, "style": None, "regions": []} | wanted
-        how = each["shares"], each["strength"], each["style"], each["regions"]
+        how = each["shares"], each["style"], each["regions"]
         if eyes is None:
-            output = model.synthesize(pixels, *how)
+            change = model.changer(pixels, *how)
         else:
-            output = change_faces(model, pixels, eyes, *how)
+            change = changer(model, pixels, eyes, *how)
             more["eyes"] = [
                 [[eye.real, eye.imag] for eye in (face.left, face.right)] for face in eyes
             ]
+        output, more["fits"] = change(each["strength"]), [fit.value for fit in change.fits]
         opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
         (self.folder / f"{name}.in").write_bytes(np.dstack([pixels, opaque]).tobytes())
         (self.folder / f"{name}.out").write_bytes(output.tobytes())
@@ -175,8 +194,8 @@ def photograph(*prints, height=300, width=420):
 
 
 @pytest.fixture(scope="module")
-def vectors(drawn, page, tmp_path_factory):
-    """Twelve aligned faces, five photographs, and paintings if these are at hand."""
+def vectors(drawn, narrow, page, tmp_path_factory):
+    """Twelve aligned faces, six photographs, and paintings if these are at hand."""
     found = Vectors(tmp_path_factory.mktemp("vectors"))
     shutil.copy(page, found.folder / "drawn.html")
     for subject in range(12):
@@ -186,7 +205,7 @@ def vectors(drawn, page, tmp_path_factory):
         if subject == 7:
             pixels = np.random.default_rng(0).integers(0, 256, pixels.shape, np.uint8)  # no face
         wanted = SETTINGS[subject % len(SETTINGS)]
-        found.add(f"aligned-{subject}", "drawn.html", drawn, pixels, wanted)
+        found.add(f"aligned-{subject}", "drawn.html", drawn, pixels, None, wanted)
     prints = (
         [(0, 240, 90, 30, 0)],
         [(1, 200, 110, 40, -18)],
@@ -200,7 +219,10 @@ def vectors(drawn, page, tmp_path_factory):
         if number == 1:  # roughly placed
             eyes = [Eyes(face.left + 6, face.right + 7 - 3j) for face in eyes]
         wanted, guess = SETTINGS[number], number in (0, 2)
-        found.add(f"photo-{number}", "drawn.html", drawn, pixels, wanted, eyes, guess=guess)
+        found.add(f"photo-{number}", "drawn.html", drawn, pixels, eyes, wanted, guess=guess)
+    export(narrow, found.folder / "narrow.html")
+    wanted = {"shares": {"happy": 1.0}}
+    found.add("narrow", "narrow.html", narrow, *photograph((6, 220, 90, 40, 4)), wanted)
     paintings = sorted((DATA / "out-of-dataset" / "paintings").glob("*.png"))
     if paintings:
         for expression in ("neutral", "happy"):
@@ -213,8 +235,7 @@ def vectors(drawn, page, tmp_path_factory):
             pixels = np.ascontiguousarray(read_image(path).pixels[..., :3])
             side = pixels.shape[0]
             eyes = [Eyes(*(complex(x * side, y * side) for x, y in EYES))]
-            wanted = {"shares": {"happy": 1.0}}
-            found.add(path.stem, "london.html", london, pixels, wanted, eyes)
+            found.add(path.stem, "london.html", london, pixels, eyes, wanted)
     found.save()
     return found
 

@@ -299,6 +299,7 @@ def test_pictures_that_cannot_be_used_are_named(opened, files):
 def test_damaged_model_is_named(browser, files):
     opened = Page(browser, files / "broken.html", "desktop")
     assert "model in this page is damaged: source has values" in opened.status
+    assert "model in this page is damaged" in opened.open(files / "one.png")
     assert opened.errors == []
     opened.context.close()
 

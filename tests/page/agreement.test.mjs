@@ -7,6 +7,7 @@ import test from "node:test";
 import vm from "node:vm";
 import zlib from "node:zlib";
 
+import { rint } from "../../mlr/exports/page/geometry.mjs";
 import { Model } from "../../mlr/exports/page/model.mjs";
 import { PhotoFace, Similarity } from "../../mlr/exports/page/photo.mjs";
 import { Planes, blur, compose, invert, warp } from "../../mlr/exports/page/planes.mjs";
@@ -43,31 +44,33 @@ function planesOf({ height, width, data }) {
   return new Planes(3, height, width).map((_, i, p, n) => data[4 * p + n] / 255);
 }
 
-/** Return the changed pixels of an aligned image. */
+/** Return the changed pixels of an aligned image, and how it fits. */
 function changedCrop(model, photo, wanted) {
   const image = planesOf(photo);
-  const { motion, added } = model.change(model.register(image), wanted);
+  const face = model.register(image);
+  const { motion, added } = model.change(face, wanted);
   const moved = warp(image, motion);
   const result = photo.data.slice();
   moved.data.forEach((value, i) => {
     result[4 * (i % moved.size) + Math.trunc(i / moved.size)] = 255 * (value + added.data[i]);
   });
-  return result;
+  return { result, fits: [face.fit] };
 }
 
-/** Return the changed pixels of a photograph. */
+/** Return the changed pixels of a photograph, and how its faces fit. */
 function changedPhoto(model, photo, wanted) {
   const result = photo.data.slice();
-  for (const eyes of wanted.eyes)
-    new PhotoFace(model, photo, eyes).composite(photo, result, wanted);
-  return result;
+  const faces = wanted.eyes.map((eyes) => new PhotoFace(model, photo, eyes));
+  for (const face of faces) face.composite(photo, result, wanted);
+  return { result, fits: faces.map((face) => face.fit) };
 }
 
 for (const each of cases) {
   test(`${each.name} agrees with the program within 2 levels at 99.9 % of the pixels`, () => {
     const photo = photoOf(each);
     const changed = each.eyes ? changedPhoto : changedCrop;
-    const found = changed(modelOf(each.page), photo, each);
+    const { result: found, fits } = changed(modelOf(each.page), photo, each);
+    fits.forEach(({ value }, n) => assert.ok(Math.abs(value - each.fits[n]) < 0.005));
     const wanted = read(`${each.name}.out`);
     let [far, moved] = [0, 0];
     wanted.forEach((value, i) => {
@@ -157,6 +160,10 @@ test("a blur keeps a constant, and is symmetric", () => {
   const transposed = data.map((_, p) => data[(p % 21) * 21 + Math.trunc(p / 21)]);
   data.forEach((value, p) => assert.ok(Math.abs(value - transposed[p]) < 1e-7));
   assert.ok(Math.abs(data.reduce((sum, value) => sum + value) - 1) < 1e-5);
+});
+
+test("halves are rounded to the even number", () => {
+  assert.deepEqual([-1.5, 0.5, 1.4, 1.5, 2.5].map(rint), [-2, 0, 1, 2, 2]);
 });
 
 test("a field and its inverse cancel", () => {

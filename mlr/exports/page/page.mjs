@@ -12,6 +12,7 @@ const state = {
   faces: [], // eyes [[x, y], [x, y]] in pixels of the preview, and how each fits
   chosen: 0, // index of a face
   turn: 0, // photographs opened
+  broken: null, // why the model cannot be used
   style: null, // null: automatic
 };
 
@@ -92,6 +93,7 @@ function sayFit() {
 
 async function open(file) {
   if (!file) return;
+  if (state.broken) throw state.broken;
   const turn = ++state.turn;
   say("Looking for faces…", "busy");
   const image = await decoded(file);
@@ -265,8 +267,11 @@ const follow = latest(async () => {
 /** Where a dot is left: the full search. */
 const settleChosen = latest(async () => {
   say("Looking at the face…", "busy");
-  await place(state.chosen, true);
-  await change();
+  try {
+    await place(state.chosen, true);
+  } finally {
+    await change();
+  }
   sayFit();
 });
 
@@ -466,6 +471,12 @@ function build() {
 }
 
 build();
-startWorker().then(() => {
-  document.body.dataset.ready = "yes";
-}, fail);
+startWorker().then(
+  () => {
+    document.body.dataset.ready = "yes";
+  },
+  (error) => {
+    state.broken = error;
+    fail(error);
+  },
+);
