@@ -12,10 +12,12 @@ import PIL.Image
 import pytest
 
 import mlr
+from mlr.core.registration.features import features_of
+from mlr.core.registration.register import Template
 from mlr.errors import ModelError, OptionError, OutputExistsError
 from mlr.exports import export as module
 from mlr.exports.export import MODULES, export, joined
-from mlr.io.images import read_image, write_image
+from mlr.io.images import read_image, resized, write_image
 from mlr.io.provenance import describe_image
 from mlr.photo.composite import changer
 from mlr.photo.eyes import Eyes
@@ -172,6 +174,14 @@ class Vectors:
         size = {"height": height, "width": width, "changes": moved > 0.01}
         self.cases.append({"name": name, "page": page, **size, **each, **more})
 
+    def add_field(self, name, model, image):
+        """Add an image (height, width, 3) in [0, 1] and its field, without a search."""
+        image = image.astype(np.float32)
+        template = Template(model.registered.geometry, model.registered.source)
+        (self.folder / f"{name}.image").write_bytes(image.transpose(2, 0, 1).tobytes())
+        field = template.register(features_of(image))
+        (self.folder / f"{name}.field").write_bytes(field.tobytes())
+
     def save(self):
         (self.folder / "cases.json").write_text(json.dumps(self.cases))
 
@@ -199,7 +209,10 @@ def vectors(drawn, narrow, page, tmp_path_factory):
     found = Vectors(tmp_path_factory.mktemp("vectors"))
     shutil.copy(page, found.folder / "drawn.html")
     for subject in range(12):
-        pixels = draw_face(3, subject, "happy" if subject == 5 else "neutral", SIZE)
+        pixels = draw_face(3, subject, "happy" if subject in (0, 3, 8) else "neutral", SIZE)
+        if subject in (1, 4):  # a long chin
+            longer = resized(np.ascontiguousarray(pixels[46:]), 119, SIZE)
+            pixels = np.vstack([pixels[:46], longer[: SIZE - 46]])
         if subject == 6:
             pixels = np.repeat(pixels[..., 1:2], 3, axis=2)  # grey
         if subject == 7:
@@ -220,6 +233,8 @@ def vectors(drawn, narrow, page, tmp_path_factory):
             eyes = [Eyes(face.left + 6, face.right + 7 - 3j) for face in eyes]
         wanted, guess = SETTINGS[number], number in (0, 2)
         found.add(f"photo-{number}", "drawn.html", drawn, pixels, eyes, wanted, guess=guess)
+    found.add_field("noise", drawn, np.random.default_rng(1).random((SIZE, SIZE, 3)))
+    found.add_field("far", drawn, np.roll(draw_face(3, 1, "neutral", SIZE), 20, axis=1) / 255)
     export(narrow, found.folder / "narrow.html")
     wanted = {"shares": {"happy": 1.0}}
     found.add("narrow", "narrow.html", narrow, *photograph((6, 220, 90, 40, 4)), wanted)

@@ -7,6 +7,7 @@ import test from "node:test";
 import vm from "node:vm";
 import zlib from "node:zlib";
 
+import { featuresOf } from "../../mlr/exports/page/features.mjs";
 import { rint } from "../../mlr/exports/page/geometry.mjs";
 import { Model } from "../../mlr/exports/page/model.mjs";
 import { PhotoFace, Similarity } from "../../mlr/exports/page/photo.mjs";
@@ -80,6 +81,20 @@ for (const each of cases) {
     });
     assert.ok(far <= 0.001 * wanted.length, `${far} of ${wanted.length} values differ`);
     assert.equal(moved > 0.01 * wanted.length, each.changes, `${moved} values were changed`);
+  });
+}
+
+for (const name of ["noise", "far"]) {
+  test(`a field far from the template, ${name}, agrees with the program`, () => {
+    const { geometry, search } = modelOf("drawn.html").registered;
+    const floats = (file) => new Float32Array(Uint8Array.from(read(file)).buffer);
+    const image = new Planes(3, ...geometry.size, floats(`${name}.image`));
+    const features = featuresOf(image, geometry.features);
+    const field = search.candidates[0].template.register(features, null);
+    const wanted = floats(`${name}.field`);
+    const off = wanted.map((value, i) => Math.abs(value - field.data[i])).sort();
+    assert.ok(off[Math.floor(0.99 * off.length)] < 0.01, `${off.at(-1)} pixels`);
+    assert.ok(wanted.some((value) => Math.abs(value) > 1));
   });
 }
 
