@@ -21,6 +21,7 @@ from mlr.io.images import read_image, resized, write_image
 from mlr.io.provenance import describe_image
 from mlr.photo.composite import changer
 from mlr.photo.eyes import Eyes
+from mlr.photo.similarity import warp
 from mlr.samples import EYES, draw_face, sample
 
 NODE = shutil.which("node")
@@ -165,6 +166,9 @@ class Vectors:
             more["eyes"] = [
                 [[eye.real, eye.imag] for eye in (face.left, face.right)] for face in eyes
             ]
+            size = model.shape[1:]
+            crop = warp(pixels, eyes[0].to_crop(*size, model.info.eyes), *size)
+            (self.folder / f"{name}.crop").write_bytes(crop.transpose(2, 0, 1).tobytes())
         output, more["fits"] = change(each["strength"]), [fit.value for fit in change.fits]
         opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
         (self.folder / f"{name}.in").write_bytes(np.dstack([pixels, opaque]).tobytes())

@@ -10,7 +10,7 @@ import zlib from "node:zlib";
 import { featuresOf } from "../../mlr/exports/page/features.mjs";
 import { rint } from "../../mlr/exports/page/geometry.mjs";
 import { Model } from "../../mlr/exports/page/model.mjs";
-import { PhotoFace, Similarity } from "../../mlr/exports/page/photo.mjs";
+import { PhotoFace, Similarity, cropOf, toCropOf } from "../../mlr/exports/page/photo.mjs";
 import { Planes, blur, compose, invert, warp } from "../../mlr/exports/page/planes.mjs";
 import { encodePng } from "../../mlr/exports/page/png.mjs";
 import { guessFaces } from "../../mlr/exports/page/detect.mjs";
@@ -18,6 +18,7 @@ import { halfToFloat } from "../../mlr/exports/page/model.mjs";
 
 const folder = process.env.VECTORS;
 const read = (name) => fs.readFileSync(path.join(folder, name));
+const floats = (name) => new Float32Array(Uint8Array.from(read(name)).buffer);
 const cases = JSON.parse(read("cases.json"));
 const models = new Map();
 
@@ -84,10 +85,19 @@ for (const each of cases) {
   });
 }
 
+for (const { name, page, eyes, height, width } of cases.filter(({ eyes }) => eyes)) {
+  test(`the crop of ${name} agrees with the program`, () => {
+    const { size, eyes: positions } = modelOf(page);
+    const crop = cropOf(photoOf({ name, height, width }), toCropOf(eyes[0], size, positions), size);
+    const wanted = floats(`${name}.crop`);
+    const off = wanted.map((value, i) => Math.abs(value - 255 * crop.data[i]));
+    assert.ok(Math.max(...off) < 0.02, `${Math.max(...off)} levels`);
+  });
+}
+
 for (const name of ["noise", "far"]) {
   test(`a field far from the template, ${name}, agrees with the program`, () => {
     const { geometry, search } = modelOf("drawn.html").registered;
-    const floats = (file) => new Float32Array(Uint8Array.from(read(file)).buffer);
     const image = new Planes(3, ...geometry.size, floats(`${name}.image`));
     const features = featuresOf(image, geometry.features);
     const field = search.candidates[0].template.register(features, null);
@@ -212,7 +222,7 @@ test("a similarity and its inverse cancel", () => {
 for (const alpha of [255, 100]) {
   test(`a PNG file keeps all pixels and the record, alpha ${alpha}`, async () => {
     const data = Uint8ClampedArray.from({ length: 4 * 5 * 7 }, (_, i) =>
-      i % 4 === 3 ? alpha : i * i,
+      i % 4 === 3 ? alpha : ((i * i) % 11) * 20,
     );
     const record = JSON.stringify({ expression: "fröhlich" });
     const bytes = Buffer.from(

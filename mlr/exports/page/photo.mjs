@@ -241,7 +241,7 @@ function lanczosWeights(from, to) {
 }
 
 /** Return the map from a photograph to a crop of a size, given its eyes and where they shall be. */
-const toCropOf = (eyes, [height, width], positions) =>
+export const toCropOf = (eyes, [height, width], positions) =>
   Similarity.ofTwoPoints(
     eyes,
     positions.map(([x, y]) => [x * width, y * height]),
