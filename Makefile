@@ -55,7 +55,7 @@ bench: $(VENV)/bench.stamp  ## time every stage, compare with peers; renew the R
 
 quality: $(VENV)/test.stamp  ## cross-validate, by region and skin, on drawn faces or DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
-	$(BIN)/python -m benchmarks.quality $(or $(DATA),$(DEMO)/train)
+	$(BIN)/python -m benchmarks.quality $(or $(DATA),$(DEMO)/train) $(OPTIONS)
 
 faults: $(VENV)/test-all.stamp  ## kill, starve and mislead the program, and check that nothing is lost
 	$(BIN)/python -m benchmarks.faults --write

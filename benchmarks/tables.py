@@ -55,6 +55,14 @@ def campaign_report(
     return f"{intro.format(runs=runs, wrong=wrong)}\n\n{table(heads, cells)}\n\n{listed}\n"
 
 
+def with_section(text: str, title: str, body: str) -> str:
+    """Return a text with the section of this title replaced by a body, or with a new last one."""
+    head, *sections = text.split("\n## ")
+    bodies = dict(section.split("\n", 1) for section in sections)
+    bodies[title] = f"\n{body.strip()}\n"
+    return "\n## ".join([head, *(f"{name}\n{each}" for name, each in bodies.items())])
+
+
 def renew_readme(part: str, text: str) -> None:
     """Replace the part of the README between the two comments with its name."""
     before, rest = README.read_text().split(f"<!-- {part}: ")

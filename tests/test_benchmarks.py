@@ -114,10 +114,12 @@ def test_growth_is_measured_and_drawn(tmp_path):
 
 def test_quality_is_shown_by_region_and_skin(tmp_path):
     draw_pairs(tmp_path / "data", subjects=range(8))
-    options = [tmp_path / "data", "--output", tmp_path / "out", "--folds", 2]
-    output = run_benchmark("quality", *options)
-    text = (tmp_path / "out" / "quality.md").read_text()
-    assert output.strip() == text.strip()
+    options = [tmp_path / "data", "--output", tmp_path / "out", "--folds", 2, "--title", "Drawn"]
+    (tmp_path / "out").mkdir()
+    results = tmp_path / "out" / "quality.md"
+    results.write_text("# Quality\n\n## Drawn\n\nold\n\n## Other\n\nkept\n")
+    text = run_benchmark("quality", *options)
+    assert results.read_text() == f"# Quality\n\n## Drawn\n\n{text.strip()}\n\n## Other\n\nkept\n"
     whole, parts, thirds = (
         {row[0]: row[1:] for row in cells_of(part)}
         for part in text.split("\n\n")
