@@ -4,11 +4,11 @@
 
 The subjects are split into folds by their names. For each fold `mlr.train` learns from the files of
 all other subjects, templates included, and again from half of them. The recipe best is scored at
-style 0 and at the default style. Writes tables to a section of the FOLDER's `quality.md`: of the whole image, of
-face and mouth, and of thirds of the subjects by the lightness of their skin, the mean luminance of
-the face in the input. The distance of face embeddings of output and input needs ``mlr[align]``. For
-each expression a contact sheet shows three held-out subjects: those with the largest, the median
-and the least error of the face at style 0.
+style 0 and at the default style. Writes tables to a section of the FOLDER's `quality.md`: of the
+whole image, of face and mouth, and of thirds of the subjects by the lightness of their skin, the
+mean luminance of the face in the input. The distance of face embeddings of output and input needs
+the extra ``align``. For each expression a contact sheet shows three held-out subjects: those with
+the largest, the median and the least error of the face at style 0.
 """
 
 import argparse
@@ -210,9 +210,9 @@ def main():
     text = f"{what}.\n\n{report(found, parameters, pairs.subjects)}\n"
     print(text)
     path = options.output / "quality.md"
-    text = with_section(path.read_text() if path.exists() else "", options.title or options.data, text)
+    before = path.read_text() if path.exists() else ""
     with replacing(path, force=True) as file:
-        file.write(text.encode())
+        file.write(with_section(before, options.title or options.data, text).encode())
     for expression in pairs.expressions:
         path = options.output / f"quality-{expression}.webp"
         picture = sheet(found, pairs.subjects, expression)
