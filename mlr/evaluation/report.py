@@ -1,7 +1,6 @@
 """The files of a report: contact sheets, an overview and a page of all pairs.
 
-The page is ``report.html`` with its placeholders, ``[[name]]``, filled. It needs no other file and
-no network.
+The page is the template ``report.html``, filled by Jinja. It needs no other file and no network.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ import base64
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jinja2
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
@@ -43,7 +41,7 @@ SIDE = 256  # largest side of a picture, in pixels
 QUALITY = 90  # of the pictures, JPEG: WebP is a quarter smaller and takes ten times as long
 ERROR_GAIN = 3  # in the picture of the error a third of the data range is white
 BINS = 24
-DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2, "same_person": 2}
+DIGITS = {"mse": 5, "ratio": 2, "psnr": 2, "ssim": 3, "sharpness": 2, "same_person": 2}
 
 
 def check_report(folder: Path, expressions: Sequence[str], *, force: bool) -> None:
@@ -163,33 +161,25 @@ def render_page(
 
     ``pictures`` are indices of pairs with their input, output, target and error, 8-bit colour.
     """
-    shown = {index: [_data_uri(each) for each in images] for index, images in pictures}
     groups = by_expression(pairs)
-    pictured = "Choose a pair to see its pictures."
-    if len(shown) < len(pairs):
-        pictured = (
-            f"This page holds pictures of {len(shown)} of the {len(pairs)} pairs, those with a "
-            "link: for each expression the worst, the best and evenly spaced ones between."
-        )
-    parts = {
-        "generator": f"mlr {__version__}",
-        "title": escape(title),
-        "summary": f"{counted(len(pairs), 'pair')}, {counted(len(groups), 'expression')}",
-        "facts": "".join(
-            f"<dt>{escape(name)}</dt><dd>{escape(listed(fact))}</dd>"
-            for name, fact in facts.items()
-        ),
-        "scores": "".join(_score_rows(name, its_pairs) for name, its_pairs in groups.items()),
-        "histograms": "".join(_histogram(name, its_pairs) for name, its_pairs in groups.items()),
-        "pictured": pictured,
-        "options": "".join(f"<option>{escape(name)}</option>" for name in groups),
-        "pairs": "".join(_pair_row(index, pair) for index, pair in enumerate(pairs)),
-        "gain": str(ERROR_GAIN),
-        "pictures": json.dumps(shown, indent=0),
-    }
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    # In one pass, so that names that look like placeholders stay.
-    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], template)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    template = environment.from_string(Path(__file__).with_suffix(".html").read_text("utf-8"))
+    helpers = {"counted": counted, "listed": listed, "number": _number, "json": json.dumps}
+    return template.render(
+        **helpers,
+        title=title,
+        version=__version__,
+        facts=facts,
+        means={name: summarize(its_pairs) for name, its_pairs in groups.items()},
+        histograms={name: _histogram(its_pairs) for name, its_pairs in groups.items()},
+        pairs=pairs,
+        shown={index: [_data_uri(each) for each in images] for index, images in pictures},
+        digits=DIGITS,
+        gain=ERROR_GAIN,
+        nan=math.nan,
+    )
 
 
 def pair_pictures(source: Pixels, output: Pixels, target: Pixels) -> list[Pixels]:
@@ -221,95 +211,25 @@ def choose_pictured(pairs: Sequence[PairScores], limit: int = PICTURED) -> list[
     return sorted(chosen)
 
 
-def _score_rows(name: str, pairs: Sequence[PairScores]) -> str:
-    """Return the rows of an expression and of its unchanged inputs."""
-    means = summarize(pairs)
-    copied = means.pop("copy_input")
-    return (
-        f'<tr><td>{escape(name)}</td><td class="less">{len(pairs)}</td>{_mean_cells(means)}</tr>\n'
-        '<tr class="copy"><td>&emsp;copy of the input</td><td class="less"></td>'
-        f"{_mean_cells(copied)}</tr>\n"
-    )
-
-
-def _mean_cells(scores: Mapping[str, Any]) -> str:
-    """Return the cells of the whole image, each region, and the identity."""
-    cells = ""
-    for name, value in scores.items():
-        for measure, mean in (value if isinstance(value, dict) else {name: value}).items():
-            group = " class=group" if measure in ("mse", "same_person") else ""
-            cells += f"<td{group}>{_number(mean, DIGITS[measure])}</td>"
-    return cells
-
-
-def _pair_row(index: int, pair: PairScores) -> str:
-    """Return the row of a pair, each cell with its value to sort by."""
-    own, copy_mse = pair.output, pair.copy["mse"]
-    ratio = own["mse"] / copy_mse if copy_mse else math.nan
-    name, expression = escape(pair.subject), escape(pair.expression)
-    title = f"{name}, {expression}, MSE {own['mse']:.5f}"
-    cells = _cell(own["mse"], DIGITS["mse"]) + _cell(ratio, 2)
-    for value, measure in (  # narrow screens leave these out
-        (own["face"]["mse"], "mse"),
-        (own["mouth"]["mse"], "mse"),
-        (own["psnr"], "psnr"),
-        (own["ssim"], "ssim"),
-        (own["sharpness"], "sharpness"),
-        (math.nan if pair.same_person is None else pair.same_person, "same_person"),
-    ):
-        cells += _cell(value, DIGITS[measure], " class=less")
-    return (
-        f'<tr data-id="{index}" data-title="{title}"><td data-value="{name}">{name}</td>'
-        f'<td data-value="{expression}">{expression}</td>{cells}</tr>\n'
-    )
-
-
-def _cell(value: float, digits: int, kind: str = "") -> str:
-    spelt = repr(value).replace("inf", "Infinity").replace("nan", "NaN")  # as JavaScript does
-    return f'<td{kind} data-value="{spelt}">{_number(value, digits)}</td>'
-
-
 def _number(value: float | None, digits: int) -> str:
     if value is None or math.isnan(value):
-        return "&ndash;"
-    return "&infin;" if math.isinf(value) else f"{value:.{digits}f}"
+        return "\N{EN DASH}"
+    return "\N{INFINITY}" if math.isinf(value) else f"{value:.{digits}f}"
 
 
-def _histogram(expression: str, pairs: Sequence[PairScores]) -> str:
-    """Return a histogram of the errors as SVG, those of the unchanged inputs as an outline."""
+def _histogram(pairs: Sequence[PairScores]) -> dict[str, Any]:
+    """Return how many outputs and unchanged inputs have which error."""
     errors = np.array([[pair.output["mse"], pair.copy["mse"]] for pair in pairs])
     largest = float(errors.max()) or 1.0
-    counts = [np.histogram(column, BINS, (0, largest))[0] for column in errors.T]
-    highest = max(int(count.max()) for count in counts)
-    width, height, left, bottom = 320, 150, 30, 130
-    right = width - 10
-    step, unit = (right - left) / BINS, (bottom - 12) / highest
-    bars = "".join(
-        f'<rect class="ours" x="{left + k * step + 0.5:.1f}" y="{bottom - n * unit:.1f}" '
-        f'width="{step - 1:.1f}" height="{n * unit:.1f}"/>'
-        for k, n in enumerate(counts[0])
-        if n
-    )
-    outline = f"M{left},{bottom}" + "".join(
-        f"V{bottom - n * unit:.1f}H{left + (k + 1) * step:.1f}" for k, n in enumerate(counts[1])
-    )
-    means = errors.mean(axis=0)
-    label = (
-        f"{expression}: mean squared errors of {counted(len(pairs), 'output')}, "
-        f"mean {means[0]:.5f}; of the unchanged inputs {means[1]:.5f}"
-    )
-    return (
-        f"<figure><figcaption>{escape(expression)}</figcaption>"
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
-        f'{bars}<path class="copied" d="{outline}V{bottom}"/>'
-        f'<line class="axis" x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
-        f'<text x="{left - 4}" y="20" text-anchor="end">{highest}</text>'
-        f'<text x="{left - 4}" y="{bottom}" text-anchor="end">0</text>'
-        f'<text x="{left}" y="{height - 4}">0</text>'
-        f'<text x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">MSE</text>'
-        f'<text x="{right}" y="{height - 4}" text-anchor="end">{largest:.4f}</text>'
-        "</svg></figure>\n"
-    )
+    outputs, inputs = (np.histogram(each, BINS, (0, largest))[0].tolist() for each in errors.T)
+    return {
+        "pairs": len(pairs),
+        "outputs": outputs,
+        "inputs": inputs,
+        "highest": max(outputs + inputs),
+        "largest": largest,
+        "means": errors.mean(axis=0).tolist(),
+    }
 
 
 def _data_uri(pixels: Pixels) -> str:
