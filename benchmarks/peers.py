@@ -24,10 +24,9 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from benchmarks.tables import machine, renew_readme, table
-from mlr.bench import bench, stages
+from mlr.bench import bench, number, seconds, stages
+from mlr.bench import table as bench_table
 from mlr.bench.stages import PENALTY, Problem, as_planes, compare, run
-from mlr.bench.table import number, seconds
-from mlr.bench.table import table as bench_table
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.kernels.apply import apply

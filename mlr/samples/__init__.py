@@ -95,18 +95,14 @@ def sample(
         Folder to write the folders ``neutral``, ``happy``, ... to.
     pairs : int
         Number of subjects, at least 1.
-    size : int
-        Side of the square images, in pixels, at least 16.
-    seed : int
-        Not negative. Another seed gives other subjects, the same seed gives the same bytes.
+    size, seed : int
+        As for `draw_face`: the side of the images in pixels, and which subjects to draw.
     target : str or sequence of str
         Expressions to draw in addition to ``neutral``; by default all six.
-    threads : int, optional
-        By default one for each processor.
+    threads, report
+        As for `mlr.train`.
     force : bool
         Write into a folder that is not empty, and overwrite existing files.
-    report : Report, optional
-        Receives progress.
 
     Returns
     -------
@@ -115,12 +111,8 @@ def sample(
 
     Raises
     ------
-    OutputExistsError
-        If the folder is not empty and ``force`` is false.
-    OptionError
-        If an expression, the number of pairs, the size or the seed is invalid.
-    MlrError
-        If a file cannot be written.
+    OutputExistsError, OptionError, MlrError
+        If the folder is not empty, an argument is invalid, or a file cannot be written.
     """
     folder = Path(folder)
     report = report or Report()
