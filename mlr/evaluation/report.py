@@ -6,13 +6,13 @@ The page is the template ``report.html``, filled by Jinja. It needs no other fil
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imageio.v3 as iio
 import jinja2
 import numpy as np
 import PIL.Image
@@ -237,6 +237,5 @@ def _data_uri(pixels: Pixels) -> str:
     scale = SIDE / max(height, width)
     if scale < 1:
         pixels = resized(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    jpeg = iio.imwrite("<bytes>", pixels, plugin="pillow", extension=".jpg", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
