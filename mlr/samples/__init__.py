@@ -61,8 +61,7 @@ def draw_face(
     for eye in f.eyes:
         draw_eye(lit, g, p, eye)
     image = _backdrop(g, p, shot)
-    covered_ears = hair.cut.end > 0.2
-    if covered_ears:
+    if covered_ears := hair.cut.end > 0.2:
         _ears(image, g, p, f)
     hair.draw_back(image)
     _body(image, g, p, f)

@@ -33,6 +33,12 @@ HAIRS = _palette(
 IRISES = _palette(
     dark="3e2418", brown="623c22", hazel="7a6036", green="627652", blue="6084a6", grey="7c8a94"
 )
+#: Odds of hair styles for women and for men.
+STYLES = {
+    "bald": (0.0, 0.10), "buzz": (0.08, 0.6), "short": (0.2, 1.3), "parted": (0.3, 0.9),
+    "fringe": (0.4, 0.35), "bob": (0.8, 0.05), "long": (1.0, 0.1), "wavy": (0.9, 0.08),
+    "curly": (0.6, 0.35), "tied": (0.8, 0.05),
+}  # fmt: skip
 BACKDROPS = [*map(_linear, ("d6d9dc", "c4ccd4", "e0dcd4", "aab6be", "bcc6ba", "cec0b8", "8c96a4"))]
 CLOTHES = [*map(_linear, ("282c38", "465c80", "963c3a", "e2e0dc"))]
 CLOTHES += map(_linear, ("426254", "70547c", "c49a4e", "606268"))
@@ -54,36 +60,11 @@ def _pick(rng: np.random.Generator, **odds: float) -> str:
     return names[min(int(np.searchsorted(cut, rng.random(), side="right")), len(names) - 1)]
 
 
-def _hair(rng: np.random.Generator, tone: float, age: float) -> Colour:
-    if rng.random() < 0.9 * max(0.0, age - 0.55) * 2:
-        return _mix(HAIRS["grey"], HAIRS["white"], float(rng.random()))
-    light = max(0.0, 1 - 2.2 * tone)
-    base = _pick(
-        rng, black=0.25 + 1.6 * tone, espresso=0.6, brown=0.1 + 0.7 * light, chestnut=0.7 * light,
-        fair=0.6 * light, blond=0.7 * light, red=0.3 * light,
-    )  # fmt: skip
-    return _mix(HAIRS[base], HAIRS["brown"], float(rng.uniform(0, 0.25)))
-
-
-def _iris(rng: np.random.Generator, tone: float) -> Colour:
-    light = max(0.0, 1 - 2.2 * tone)
-    base = _pick(
-        rng, dark=0.2 + 1.5 * tone, brown=0.5, hazel=0.4 * light, green=0.35 * light,
-        blue=0.7 * light, grey=0.3 * light,
-    )  # fmt: skip
-    return _mix(IRISES[base], IRISES["brown"], float(rng.uniform(0, 0.2)))
-
-
-def _style(rng: np.random.Generator, manly: float, age: float) -> str:
-    if manly > 0.5:
-        return _pick(
-            rng, bald=0.10 + 0.25 * age, buzz=0.6, short=1.3, parted=0.9, fringe=0.35, bob=0.05,
-            long=0.1, wavy=0.08, curly=0.35, tied=0.05,
-        )  # fmt: skip
-    return _pick(
-        rng, bald=0.0, buzz=0.08, short=0.2, parted=0.3, fringe=0.4, bob=0.8, long=1.0, wavy=0.9,
-        curly=0.6, tied=0.8,
-    )  # fmt: skip
+def _blend(
+    rng: np.random.Generator, colours: dict[str, Colour], most: float, **odds: float
+) -> Colour:
+    """Draw a colour and mix it with up to ``most`` of brown."""
+    return _mix(colours[_pick(rng, **odds)], colours["brown"], float(rng.uniform(0, most)))
 
 
 class Subject:
@@ -109,9 +90,21 @@ class Subject:
         makeup = u(0.3, 1.0) if woman and rng.random() < 0.45 else 0.0
         lips = _mix(skin, (skin[0] * 0.86, skin[1] * 0.42, skin[2] * 0.44), u(0.6, 0.95))
         self.lips = _mix(lips, _linear("a8343e"), 0.45 * makeup)
-        self.hair = _hair(rng, tone, age)
-        self.iris = _iris(rng, tone)
-        self.style = _style(rng, manly, age)
+        fair = max(0.0, 1 - 2.2 * tone)
+        if rng.random() < 0.9 * max(0.0, age - 0.55) * 2:
+            self.hair = _mix(HAIRS["grey"], HAIRS["white"], float(rng.random()))
+        else:
+            self.hair = _blend(
+                rng, HAIRS, 0.25, black=0.25 + 1.6 * tone, espresso=0.6, brown=0.1 + 0.7 * fair,
+                chestnut=0.7 * fair, fair=0.6 * fair, blond=0.7 * fair, red=0.3 * fair,
+            )  # fmt: skip
+        self.iris = _blend(
+            rng, IRISES, 0.2, dark=0.2 + 1.5 * tone, brown=0.5, hazel=0.4 * fair,
+            green=0.35 * fair, blue=0.7 * fair, grey=0.3 * fair,
+        )  # fmt: skip
+        styles = {name: odds[manly > 0.5] for name, odds in STYLES.items()}
+        styles["bald"] += 0.25 * age * (manly > 0.5)
+        self.style = _pick(rng, **styles)
         bearded = manly > 0.5 and rng.random() < 0.45
         full = float(rng.random())
         beard = u(0.18, 0.42) if full < 0.5 else u(0.75, 0.97)
