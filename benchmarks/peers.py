@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from timeit import timeit
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,9 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from benchmarks.tables import machine, renew_readme, table
-from mlr.bench import bench, stages
-from mlr.bench.stages import PENALTY, Problem, as_planes, compare, run
-from mlr.bench.table import number, seconds
-from mlr.bench.table import table as bench_table
+from mlr.bench import bench, number, seconds, stages
+from mlr.bench import table as bench_table
+from mlr.bench.stages import PENALTY, Problem, as_planes, compare
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.kernels.apply import apply
@@ -88,14 +88,14 @@ def compared(
         compare(what, problem, result[peer.part], peer.run())
     functions = {"mlr": ours, **{peer.name: peer.run for peer in peers}}
     calls = {
-        name: max(1, math.ceil(stages.SHORTEST / max(run(function), 1e-9)))
+        name: max(1, math.ceil(stages.SHORTEST / max(timeit(function, number=1), 1e-9)))
         for name, function in functions.items()
     }
     runs: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeat):  # in turn, so that a busy spell of the machine affects them all
         for name, function in functions.items():
             time.sleep(stages.PAUSE)
-            runs[name].append(run(function, calls[name]))
+            runs[name].append(timeit(function, number=calls[name]) / calls[name])
     factors = {"mlr": 1.0, **{peer.name: peer.factor for peer in peers}}
     medians = {name: factors[name] * statistics.median(runs[name]) for name in functions}
     return {name: (median, median / medians["mlr"]) for name, median in medians.items()}

@@ -30,12 +30,11 @@ from mlr.cli import options
 def bench(run: options.Run, **keywords: Any) -> int:
     """Time every stage on this machine, with generated faces."""
     from mlr import bench as benchmark
-    from mlr.bench.table import table
 
     result = benchmark.bench(report=run.report, **keywords)
     message = f"all results agree with plain NumPy's; {run.seconds:.0f} s"
     if not run.as_json:
-        click.echo(table(result))
+        click.echo(benchmark.table(result))
     return run.finish(result, message)
 
 

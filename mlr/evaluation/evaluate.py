@@ -38,25 +38,18 @@ def evaluate(
 
     Parameters
     ----------
-    model : Model
-        The model to evaluate.
-    data : path
-        Folder of pairs, as for `mlr.train`; ``testA``/``testB`` are preferred.
-    source : str, optional
-        Folder of the source images; by default that of the training.
+    data, source : path, str
+        Folder of pairs, as for `mlr.train`, with ``testA``/``testB`` preferred; and its folder of
+        source images, by default as in training.
     target : sequence of str
         Expressions to evaluate; by default all that both the model and the data have.
     style : float or mapping of str to float, optional
         Style of the outputs, as for `Model.synthesize`; by default the one that training chose.
-    executor, threads
+    executor, threads, force, report
         As for `mlr.train`; the processes of an executor see the same folder.
     report_dir : path, optional
         Folder for contact sheets of the worst, median and best pairs, for ``overview.png`` with all
         expressions of a few subjects, and for ``report.html``, a page with all pairs.
-    force : bool
-        Overwrite files in that folder.
-    report : Report, optional
-        Receives progress, notes and skipped files.
 
     Returns
     -------
@@ -122,23 +115,22 @@ def _score_subject(
     scored: list[PairScores] = []
     failures: list[tuple[Path, str]] = []
     model, style, expressions = task
-    size = model.shape[1:]
+    path = subject.source
     try:
-        source = _read(subject.source, size)
+        source = _read(path, model.shape[1:])
     except ImageError as error:
-        return [], [(subject.source, str(error))]
+        return [], [(path, str(error))]
     distance = identity_distance(source)
-    for name in expressions:
-        if name not in subject.targets:
-            continue
-        try:
-            target = _read(subject.targets[name], size)
-        except ImageError as error:
-            failures.append((subject.targets[name], str(error)))
-            continue
-        output = model.synthesize(source, name, style=style)
-        scores = score(output, target), score(source, target)
-        scored.append(PairScores(subject.name, name, *scores, distance(output)))
+    for name, path in subject.targets.items():
+        if name in expressions:
+            try:
+                target = _read(path, model.shape[1:])
+            except ImageError as error:
+                failures.append((path, str(error)))
+                continue
+            output = model.synthesize(source, name, style=style)
+            scores = score(output, target), score(source, target)
+            scored.append(PairScores(subject.name, name, *scores, distance(output)))
     return scored, failures
 
 

@@ -41,16 +41,12 @@ def inspect(
 
     Parameters
     ----------
-    model : Model
-        The model to draw.
     output : path
         Folder for the pictures.
     at : (x, y), optional
         Draw the receptive field of this pixel alone.
-    target : sequence of str
-        Expressions; by default all.
-    force : bool
-        Overwrite existing files.
+    target, force
+        As for `mlr.evaluate`.
 
     Returns
     -------

@@ -13,7 +13,6 @@ from mlr.io.pairs import images_under
 from mlr.utils.progress import Report
 
 FRAMES_FOLDER = ".frames"  # suffix of a folder of an animation's video frames, as PNG files
-_OVERWRITES_ITSELF = "would be overwritten by its own output; give another output or --force"
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,12 @@ def plan_outputs(
         raise DataError("no inputs; expected images, clips or folders of them")
     destination = None if output is None else Path(output)
     several = len(expressions) > 1
-    if destination is not None and _is_file_name(destination):
-        if len(inputs) != 1 or inputs[0].is_dir() or several:
-            raise MlrError(
-                f"{destination}: a file cannot hold several outputs; give a folder, "
-                "or one face and one --target"
-            )
-        if destination.resolve() == inputs[0].resolve() and not force:
-            report.fail(inputs[0], _OVERWRITES_ITSELF)
-            return []
-        return [FilePlan(inputs[0], {expressions[0]: destination})]
+    single = destination is not None and _is_file_name(destination)
+    if single and (len(inputs) != 1 or inputs[0].is_dir() or several):
+        raise MlrError(
+            f"{destination}: a file cannot hold several outputs; give a folder, "
+            "or one face and one --target"
+        )
     skipped = []  # folders of earlier outputs
     if destination is not None:
         skipped = [destination.resolve() / name for name in (expressions if several else ("",))]
@@ -74,17 +69,20 @@ def plan_outputs(
         name = _with_suffix(name, suffix)
         outputs: dict[str, Path] = {}
         for expression in expressions:
-            if destination is not None:
-                path = destination / (expression if several else "") / name
-            else:
+            if destination is None:
                 path = _next_to(source, name, root, expression)
+            else:
+                folder = destination / expression if several else destination
+                path = destination if single else folder / name
             resolved = path.resolve()
             if resolved in taken:
                 report.fail(source, f"has the same output as {taken[resolved]}: {path}")
             elif resolved in sources and resolved != source.resolve():
                 report.fail(source, f"its output {path} is one of the inputs")
             elif resolved in sources and not force:
-                report.fail(source, _OVERWRITES_ITSELF)
+                report.fail(
+                    source, "would be overwritten by its own output; give another output or --force"
+                )
             else:
                 taken[resolved] = source
                 outputs[expression] = path
