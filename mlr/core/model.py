@@ -257,6 +257,24 @@ class Model:
 
         return FaceChange(image, face.fit, change)
 
+    def photograph(self, image: Any, *options: Any, **keywords: Any) -> Pixels:
+        """Return a photograph, a path or an array, with changed faces: see `mlr.photograph`."""
+        import mlr
+
+        return mlr.photograph(self, image, *options, **keywords)
+
+    def animation(self, image: Any, *options: Any, **keywords: Any) -> Pixels:
+        """Return a photograph on its way to an expression and back: see `mlr.animation`."""
+        import mlr
+
+        return mlr.animation(self, image, *options, **keywords)
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the mean face and its expressions, for notebooks."""
+        import mlr
+
+        return mlr.preview(self)
+
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
         channels, height, width = self.shape
