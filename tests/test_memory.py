@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,20 @@ def test_each_image_is_decoded_once(paper, cuts, monkeypatch):
     assert max(cuts) > 1
     files = [path for folder in (paper / "faces").iterdir() for path in folder.iterdir()]
     assert sorted(decoded) == sorted(files)
+
+
+def test_memory_does_not_grow_with_pairs(paper, tmp_path, monkeypatch):
+    """A field of a pair is 32 kB."""
+    monkeypatch.setattr("mlr.training.sources.WORK", 1 << 40)  # the statistics do not fit
+    options = {"like": paper / "best.npz", "memory": "9MB", "threads": 1}
+    peaks = []
+    for count in (5, 10, 60):  # the first time it also compiles
+        data = draw_pairs(tmp_path / str(count), range(count), size=SIZE)
+        tracemalloc.start()
+        mlr.train(data, **options)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 50 * 4000
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
