@@ -157,7 +157,7 @@ class PixelStore:
     @cached_property
     def head(self) -> Statistics:
         """The statistics of the first row, with the shape of the whole images."""
-        return self.rows(0, 1).with_shape(self._plan.shape)
+        return replace(self.rows(0, 1), shape=self._plan.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return the statistics of the rows first, ..., end - 1."""
