@@ -131,6 +131,18 @@ def test_threads_order_and_shards_change_no_bit(trained, drawn, tmp_path):
     assert model.weights.tobytes() == mlr.load(folder / "model.npz").weights.tobytes()
 
 
+def test_fields_of_files_are_added_up(trained, drawn):
+    found = load_statistics(trained[1] / "sums.npz")
+    for name, sums in found.targets.items():
+        pairs = [
+            pair
+            for x, t in zip(images(drawn, "neutral"), images(drawn, name), strict=True)
+            for _, pair in framed_pairs(x, {name: t}, found.templates)
+        ]
+        expected = sum(pair.style * pair.shape.astype(np.int64) for pair in pairs)
+        assert np.array_equal(sums.styles.shape, expected)
+
+
 def test_statistics_of_the_same_templates_add_up_to_the_bit(trained, drawn, tmp_path):
     _, folder = trained
     whole = load_statistics(folder / "sums.npz")
