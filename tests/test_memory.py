@@ -212,6 +212,12 @@ def test_too_little_memory_says_how_much_is_enough(paper, run, tmp_path):
         assert run(*arguments, "--recipe", recipe, "--memory", enough).code == 0, enough
 
 
+def test_too_little_memory_is_noticed_before_images_are_decoded(paper, monkeypatch):
+    monkeypatch.setattr(stream, "read_image", None)
+    with pytest.raises(OptionError, match="of memory are too little"):
+        mlr.train(paper / "faces", recipe="paper", memory="20kB")
+
+
 def test_damaged_statistics_are_refused_band_by_band_too(tmp_path):
     draw_pairs(tmp_path / "all", range(4), size=SIZE)
     mlr.statistics(tmp_path / "all", tmp_path / "s.npz")
