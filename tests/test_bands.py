@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.bands import bands, rows_within
-from mlr.core.layout import Layout
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.recipes.fit import fit
 from mlr.recipes.fit import recipe as named_recipe

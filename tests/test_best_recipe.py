@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.core.layout import Layout
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.synthesis import Appearance
 from mlr.core.registration.templates import UNITS

@@ -12,8 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlr.core.accumulate import Accumulator, PairSums, statistics_of_arrays
-from mlr.core.layout import Layout
-from mlr.core.planes import NARROW_SAMPLES
+from mlr.core.planes import NARROW_SAMPLES, Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.statistics import DIGEST_MODULUS
 from mlr.errors import DataError, ModelError, OutputExistsError

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES, Planes
+from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES, Layout, Planes
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import (

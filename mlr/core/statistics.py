@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, combined, integer_dtype, taken
+from mlr.core.planes import DATA_RANGE, TO_16_BITS, Layout, Planes, combined, integer_dtype, taken
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.errors import DataError

@@ -22,8 +22,7 @@ from mlr.core.accumulate import (
     Weights,
     pair_digest,
 )
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES, TO_16_BITS
+from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES, TO_16_BITS, Layout
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Group, SourceSums, Statistics, TargetSums, total
 from mlr.errors import MlrError
@@ -128,17 +127,11 @@ class PixelStore:
     @classmethod
     def expected(cls, subjects: Iterable[Subject], plan: Plan, batch_bytes: int) -> PixelStore:
         """Return a store without images that tells the memory for 8-bit images of the subjects."""
-        store, groups = cls(plan, batch_bytes), []
-        layout, (channels, _, width) = plan.layout, plan.shape
-        row = np.zeros((layout.channels(channels), 1, width), np.int32)
-        lags, cross = (
-            row[:, None].repeat(count, axis=1)
-            for count in (len(layout.lags), len(layout.receptive_field))
-        )
+        store, groups, none = cls(plan, batch_bytes), [], np.empty(0)
         for names, count in plan.groups(subjects).items():
             store._stored[names, "uint8"] = _Stored([0] * count)
-            targets = dict.fromkeys(names, TargetSums(cross, row, row))
-            groups.append(Group(SourceSums(count, lags, row), targets))
+            targets = dict.fromkeys(names, TargetSums(none, none, none))
+            groups.append(Group(SourceSums(count, none, none), targets))
         store.head = replace(plan.empty, groups=tuple(groups))
         return store
 

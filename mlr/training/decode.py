@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.accumulate import PairSums, Weights, statistics_of_arrays
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, Planes
+from mlr.core.planes import DATA_RANGE, Layout, Planes
 from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import area_averaged
 from mlr.core.registration.geometry import feature_size

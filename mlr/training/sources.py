@@ -13,12 +13,13 @@ import numpy as np
 
 from mlr.core.accumulate import BATCH_BYTES
 from mlr.core.bands import RowSource
-from mlr.core.layout import Layout
+from mlr.core.planes import Layout
 from mlr.core.statistics import Statistics, check_expressions
 from mlr.errors import DataError
 from mlr.io.files import file_digest, is_here
 from mlr.io.pairs import Subject
 from mlr.io.statistics_file import load_statistics
+from mlr.recipes.base import Recipe
 from mlr.training.accumulate import PixelStore, Plan, accumulate
 from mlr.training.budget import WORK, WORK_SHARE, Budget, load_all, row_bytes
 from mlr.training.checkpoint import Checkpoint, Part, Shard, address, cut, files_of
@@ -31,8 +32,6 @@ from mlr.utils.progress import Report, Silent
 LEAST = 128  # subjects of a shard
 
 Choice = Callable[[Layout], Layout]  # of the planes of statistics
-#: May refuse statistics that do not fit in memory, before images are decoded.
-Check = Callable[[RowSource], object]
 
 
 class MappedStatistics:
@@ -130,9 +129,12 @@ def of_folder(
     budget: Budget,
     report: Report,
     settings: RunSettings,
-    check: Check,
+    recipe: Recipe | None,
 ) -> RowSource:
-    """Return the statistics of image files; the same bits in shards or not."""
+    """Return the statistics of image files; the same bits in shards or not.
+
+    Before images are decoded, a limit that is too low to solve them with a recipe is refused.
+    """
     found: RowSource
     stream = decoded(subjects, plan.format, report, plan.templates)
     if settings.executor is not None or settings.checkpoint is not None:
@@ -141,7 +143,8 @@ def of_folder(
         stream = report.progress(stream, len(subjects), "accumulating")
         found = accumulate(stream, subjects, plan, batch_bytes)
     else:
-        check(PixelStore.expected(subjects, plan, budget.batch_bytes))
+        if recipe is not None:
+            budget.bands(recipe, PixelStore.expected(subjects, plan, budget.batch_bytes))
         found = store = PixelStore(plan, budget.batch_bytes, budget.folder)
         return_freed_memory()
         store.add(report.progress(stream, len(subjects), "decoding"))
