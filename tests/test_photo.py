@@ -18,8 +18,8 @@ from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.alignment import EYES, face_share
 from mlr.core.bands import bands
 from mlr.core.exposure import Exposure, row_sums
-from mlr.core.layout import Layout
 from mlr.core.model import Model
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import DataError, ImageError
 from mlr.io.images import read_image, resized, write_image
