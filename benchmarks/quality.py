@@ -6,9 +6,9 @@ The subjects are split into folds by their names. For each fold `mlr.train` lear
 all other subjects, templates included, and again from half of them. The recipe best is scored at
 style 0 and at the default style. Writes tables to the FOLDER's `quality.md`: of the whole image, of
 face and mouth, and of thirds of the subjects by the lightness of their skin, the mean luminance of
-the face in the input. The distance of face embeddings of output and input needs ``mlr[align]``. For
-each expression a contact sheet shows three held-out subjects: those with the largest, the median
-and the least error of the face at style 0.
+the face in the input. The distance of face embeddings of output and input needs the extra align.
+For each expression a contact sheet shows three held-out subjects: those with the largest, the
+median and the least error of the face at style 0.
 """
 
 import argparse

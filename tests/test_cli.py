@@ -177,7 +177,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(
     evaluated = run("evaluate", model, faces, "--target", "happy")
     assert "copy of the input" in evaluated.out
     hints = [] if installed() else ["note: measuring the identity of outputs needs"]
-    assert [line.partition(" mlr[")[0] for line in evaluated.lines] == [*hints, "5 pairs evaluated"]
+    assert [line.partition(" dlib")[0] for line in evaluated.lines] == [*hints, "5 pairs evaluated"]
     info = run("info", model)
     assert "3x3" in info.out
     assert info.err == ""

@@ -103,7 +103,7 @@ def synthesize(
         Treat all images as photographs, even those of the model's size.
     eyes : path, optional
         CSV file of eyes, see `mlr.photo.eyes.EyeTable`. Eyes that it does not list are detected,
-        which needs ``mlr[align]``.
+        which needs the extra ``align``.
     face : "all", "largest" or int
         Which faces of a photograph to change: all, or one by its rank in size.
     animate : bool
