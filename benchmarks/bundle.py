@@ -36,14 +36,14 @@ def main():
     parser.add_argument("-o", "--output", type=Path, default=BUNDLED / "smile.npz")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
+    subjects = find_pairs(options.data).subjects
+    if len(subjects) != SUBJECTS:
+        raise MlrError(f"{options.data}: has {len(subjects)} pairs, expected {SUBJECTS}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "single.npz"
         mlr.train(options.data, path, target=["happy"], threads=options.threads)
         arrays, meta = read_npz(path, kind="model", newest=FORMAT)
         single = mlr.load(path)
-    subjects = find_pairs(options.data).subjects
-    if single.info.pairs != {"happy": SUBJECTS}:
-        raise MlrError(f"{options.data}: expected {SUBJECTS} pairs, not {single.info.pairs}")
     floats = [name for name, array in arrays.items() if array.dtype == np.float32]
     arrays |= {name: arrays[name].astype(np.float16) for name in floats}
     save_npz(options.output, arrays, meta | CREDIT, force=True)

@@ -121,11 +121,11 @@ def info(file: Path, as_json: bool) -> int:
     if as_json:
         options.print_json(summary)
         return 0
-    notes = _NOTES if summary["kind"] == "model" else {}
-    rounded = json.loads(
-        json.dumps(summary), parse_float=lambda number: float(f"{float(number):.4g}")
-    )
-    for name, value in rounded.items():
+    notes = {}
+    if summary["kind"] == "model":
+        notes, text = _NOTES, json.dumps(summary)
+        summary = json.loads(text, parse_float=lambda number: float(f"{float(number):.3g}"))
+    for name, value in summary.items():
         lines = [listed(value)]
         if name == "styles":
             lines = [f"{expression}: {_style(style)}" for expression, style in value.items()]
