@@ -121,7 +121,7 @@ def info(file: Path, as_json: bool) -> int:
     if as_json:
         options.print_json(summary)
         return 0
-    notes = {}
+    notes: dict[str, str] = {}
     if summary["kind"] == "model":
         notes, text = _NOTES, json.dumps(summary)
         summary = json.loads(text, parse_float=lambda number: float(f"{float(number):.3g}"))

@@ -42,8 +42,8 @@ class _Model(click.Path):
         try:
             return super().convert(model_path(value), parameter, context)
         except click.BadParameter as error:
-            error.message += " mlr models lists those that come with the program."
-            raise
+            hint = "mlr models lists those that come with the program."
+            self.fail(f"{error.message} {hint}", parameter, context)
 
 
 LOCATION = _Location(exists=True, path_type=Path)
