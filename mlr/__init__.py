@@ -22,6 +22,7 @@ _HOME = {
     "evaluate": "mlr.evaluation.evaluate.evaluate",
     "inspect": "mlr.evaluation.inspect.inspect",
     "load": "mlr.io.model_file.load_model",
+    "models": "mlr.io.model_file.models",
     "sample": "mlr.samples.sample",
     "save": "mlr.io.model_file.save_model",
     "statistics": "mlr.training.train.statistics",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from mlr.training.train import train as train
 
     load = model_file.load_model
+    models = model_file.models
     save = model_file.save_model
 
 

@@ -178,7 +178,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(
     evaluated = run("evaluate", model, faces, "--target", "happy")
     assert "copy of the input" in evaluated.out
     hints = [] if installed() else ["note: measuring the identity of outputs needs"]
-    assert [line.partition(" mlr[")[0] for line in evaluated.lines] == [*hints, "5 pairs evaluated"]
+    assert [line.partition(" dlib")[0] for line in evaluated.lines] == [*hints, "5 pairs evaluated"]
     info = run("info", model)
     assert "3x3" in info.out
     assert info.err == ""
@@ -192,7 +192,7 @@ def test_info_says_what_the_style_is_and_evaluate_takes_one(run, tmp_path):
     said = json.loads(run("info", model, "--json").out)["styles"]["happy"]
     (line,) = (line for line in run("info", model).out.splitlines() if line.startswith("styles"))
     assert line.split(maxsplit=1)[1].startswith(f"happy: {said['explained']:.0%} of what varies, ")
-    assert line.endswith(f"default {round(said['default'], 2):g}")
+    assert line.endswith(f"default {round(said['default'], 2):g}  (--style)")
     result = run("evaluate", model, data, "--style", "happy=1", "--json")
     assert json.loads(result.out)["style"] == {"happy": 1}
     assert run("evaluate", model, data, "--style", "sad=1").code == 1

@@ -48,6 +48,8 @@ class ModelInfo:
     exposure: Exposure | None = None  #: of the source images
     eyes: Eyes = EYES  #: centres, left and right as seen, (x, y) as fractions of the sides
     version: str = __version__  #: of this program
+    data: str | None = None  #: title and authors of the training data
+    licence: str | None = None  #: of the model
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that are set by name, in alphabetical order, ready for JSON."""

@@ -167,7 +167,7 @@ def statistics(
     ----------
     data : path or several
         Folders of pairs (see `mlr.io.pairs`) and statistics files, here or at an address of fsspec,
-        such as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
+        such as ``s3://bucket/faces``, which needs the extra ``cluster``. Pairs of two of them are
         different pairs even if they have the same name; a pair given twice counts twice. Of a
         statistics file only the taps and expressions that are asked for are used.
     output : path, optional
