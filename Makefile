@@ -8,8 +8,8 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RIVALS  = $(DATA:%=--data %) --keep $(DEMO)/rivals --force $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format wheel architecture bench quality faults fuzz rivals \
-        rivals-gan clean
+.PHONY: help demo model test test-all lint format dist architecture bench quality faults fuzz \
+        rivals rivals-gan clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,10 +41,14 @@ format: $(VENV)/lint.stamp  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel: $(BIN)/python  ## build the wheel, in dist/
+dist: $(VENV)/dist.stamp  ## build wheel and sdist in dist/, check them, install and try each
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
-	@$(BIN)/python -m zipfile -l dist/*.whl | grep -q mlr/py.typed || { echo no py.typed; exit 1; }
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	for file in dist/*; do PYTHON="$(PYTHON)" .ci/try "$$file" || exit 1; done
+
+model: $(VENV)/test.stamp  ## train mlr/data/smile.npz again, from the London set in DATA=folder
+	$(BIN)/python -m benchmarks.bundle $(DATA)
 
 architecture: $(BIN)/python  ## draw docs/architecture.svg from the imports
 	$(BIN)/python docs/architecture.py
@@ -79,6 +83,7 @@ $(VENV)/test.stamp: EXTRA := [test]
 $(VENV)/bench.stamp: EXTRA := [test,plot]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
 $(VENV)/rivals.stamp: EXTRA := [rivals]
+$(VENV)/dist.stamp: EXTRA := [dist]
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) -e ".$(EXTRA)"
 	@touch $@
@@ -88,7 +93,7 @@ $(VENV)/test-all.stamp: pyproject.toml | $(VENV)/test.stamp
 	@: > $(VENV)/missing
 	@$(PIP) -e ".[$(EXTRAS)]" || for extra in $$(echo $(EXTRAS) | tr , ' '); do \
 	  $(PIP) -e ".[$$extra]" || \
-	    echo "WARNING: NOT TESTED: mlr[$$extra], which cannot be installed" | tee -a $(VENV)/missing; \
+	    echo "WARNING: NOT TESTED: the extra $$extra, which cannot be installed" | tee -a $(VENV)/missing; \
 	done
 	@touch $@
 

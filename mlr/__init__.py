@@ -24,6 +24,7 @@ _HOME = {
     "evaluate": "mlr.evaluation.evaluate.evaluate",
     "inspect": "mlr.evaluation.inspect.inspect",
     "load": "mlr.io.model_file.load_model",
+    "models": "mlr.io.model_file.models",
     "photograph": "mlr.synthesis.arrays.photograph",
     "preview": "mlr.evaluation.inspect.preview",
     "sample": "mlr.samples.sample",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from mlr.training.train import train as train
 
     load = model_file.load_model
+    models = model_file.models
     save = model_file.save_model
 
 

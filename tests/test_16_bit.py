@@ -213,5 +213,5 @@ def test_note_names_the_missing_extra(run, model, tmp_path, monkeypatch):
     (note,) = (line for line in result.lines if line.startswith("note:"))
     assert note.endswith(f"to 8 bits; to keep 16 bits: {images.EXTRA}")
     np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, COLOUR >> 8)
-    with pytest.raises(ImageError, match=r"needs pip install 'mlr\[deep\]'"):
+    with pytest.raises(ImageError, match=r"needs pip install 'masked-linear-regression\[deep\]'"):
         write_image(tmp_path / "y.png", COLOUR)

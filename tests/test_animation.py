@@ -203,7 +203,7 @@ pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarn
 
 @pytest.fixture
 def ffmpeg():
-    yield pytest.importorskip("imageio_ffmpeg", reason="needs the extra mlr[video]")
+    yield pytest.importorskip("imageio_ffmpeg", reason="needs the extra video")
     gc.collect()
 
 
@@ -249,7 +249,7 @@ def test_error_for_a_clip_names_the_missing_extra(run, model, tmp_path, monkeypa
     (tmp_path / "x.mp4").write_bytes(b"a clip")
     result = run("synthesize", model, tmp_path / "x.mp4")
     assert result.code == 1
-    assert "clips need mlr[video]: pip install 'mlr[video]'" in result.lines[0]
+    assert "clips need ffmpeg: pip install 'masked-linear-regression[video]'" in result.lines[0]
 
 
 @pipes

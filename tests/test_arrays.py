@@ -29,8 +29,10 @@ def photo():
 
 
 @pytest.fixture(scope="module")
-def model(best_model):
-    return mlr.load(best_model)
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arrays")
+    mlr.sample(folder, pairs=12, size=64, target="happy")
+    return mlr.train(folder)
 
 
 def test_photograph_from_an_array(model, photo):
@@ -38,7 +40,9 @@ def test_photograph_from_an_array(model, photo):
     expected = change_faces(model, photo, EYES, "happy", 0.8, 0.5, "mouth")
     assert np.array_equal(found, expected)
     assert (found != photo).any()
-    assert np.array_equal(model.photograph(photo, "happy", 0.8, 0.5, "mouth", eyes=POSITIONS), found)
+    assert np.array_equal(
+        model.photograph(photo, "happy", 0.8, 0.5, "mouth", eyes=POSITIONS), found
+    )
     larger = mlr.photograph(model, photo, "happy", eyes=POSITIONS[::-1], face="largest")
     assert np.array_equal(larger, change_faces(model, photo, EYES[1:], "happy"))
 
@@ -73,7 +77,9 @@ def test_animation(model, photo):
     assert found.shape == (6, *photo.shape)
     assert np.array_equal(found[0], photo)
     for frame, strength in zip(found, eased_strengths(6, 0.9), strict=True):
-        assert np.array_equal(frame, mlr.photograph(model, photo, "happy", strength, eyes=POSITIONS))
+        assert np.array_equal(
+            frame, mlr.photograph(model, photo, "happy", strength, eyes=POSITIONS)
+        )
 
 
 def test_crops(photo, tmp_path):
@@ -121,7 +127,7 @@ def test_crops_have_a_least_size(photo):
         mlr.crops(photo, 15, eyes=POSITIONS)
 
 
-def test_preview(best_model, model):
+def test_preview(model):
     picture = np.asarray(PIL.Image.open(io.BytesIO(model._repr_png_())))
     _, height, width = model.shape
     assert picture.shape == (height, 2 * width, 3)

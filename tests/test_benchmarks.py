@@ -104,7 +104,7 @@ def test_exposure_matching_is_measured_for_both_recipes(tmp_path):
 
 
 def test_growth_is_measured_and_drawn(tmp_path):
-    pytest.importorskip("matplotlib", reason="needs mlr[plot]")
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
     small = ["--axis", "pairs", "--first", 2, "--smaller", 8, "--repeat", 1, "--threads", 1]
     text = run_benchmark("growth", *small, "--output", tmp_path, timeout=300)
     assert (tmp_path / "growth.md").read_text() == text

@@ -22,7 +22,7 @@ from mlr.errors import DataError, MlrError
 from mlr.utils.progress import Silent
 from tests.conftest import draw_pairs, names, run_process
 
-pytest.importorskip("distributed", reason="needs mlr[cluster]")
+pytest.importorskip("distributed", reason="needs the extra cluster")
 
 connecting = importlib.import_module("mlr.cluster")
 
@@ -348,7 +348,9 @@ def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("mlr.cluster")]:
         monkeypatch.delitem(sys.modules, name)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
-    assert result.lines == ["mlr: error: --cluster needs Dask: pip install 'mlr[cluster]'"]
+    assert result.lines == [
+        "mlr: error: --cluster needs Dask: pip install 'masked-linear-regression[cluster]'"
+    ]
 
 
 @pytest.mark.slow  # images large enough to be told apart from the program's own memory

@@ -18,7 +18,7 @@ SUBJECTS = ["006", "020", "032", "061", "091", "112", "125", "138"]
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))
 
 pytestmark = [
-    pytest.mark.skipif(not installed(), reason="needs mlr[align]"),
+    pytest.mark.skipif(not installed(), reason="needs the extra align"),
     pytest.mark.skipif(
         not (SHARED / "photos").is_dir(), reason=f"needs the photographs in {SHARED} (set MLR_DATA)"
     ),

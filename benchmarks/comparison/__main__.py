@@ -40,6 +40,7 @@ from benchmarks.comparison.sheet import rows_of_faces
 from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
 from benchmarks.tables import renew_readme
+from mlr._version import install
 from mlr.bench import describe
 from mlr.errors import MlrError, OptionError
 from mlr.io.files import check_free, replacing
@@ -140,7 +141,7 @@ def run(arguments: Sequence[str]) -> None:
     if keys is None:
         keys = [key for key, rival in rivals.items() if (rival.family == "gan") == options.gan]
         if not keys:
-            raise MlrError("there is no GAN: needs mlr[rivals]: pip install 'mlr[rivals]'")
+            raise MlrError(f"there is no GAN: needs PyTorch: {install('rivals')}")
     unknown = [key for key in keys if key not in rivals]
     if unknown:
         raise OptionError(f"no rival {unknown[0]!r}; there is: {', '.join(rivals)}")

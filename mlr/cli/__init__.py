@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from mlr._version import __version__
+from mlr._version import __version__, install
 from mlr.errors import MlrError, OptionError
 from mlr.io.files import discard_unfinished
 
@@ -21,15 +21,25 @@ from mlr.io.files import discard_unfinished
 COMMANDS = {
     "align": ("data", "Find faces in photographs, and write aligned crops of them."),
     "bench": ("machine", "Time every stage on this machine, with drawn faces."),
+    "completion": ("machine", "Print a script that completes commands and options in a shell."),
     "evaluate": ("models", "Measure the error of a model on pairs of images."),
     "info": ("models", "Describe a file."),
     "inspect": ("models", "Draw what a model has learnt."),
+    "models": ("models", "List the models that come with the program."),
     "sample": ("data", "Draw faces of subjects who do not exist, as training data."),
     "statistics": ("training", "Accumulate statistics of pairs of images, for training."),
     "synthesize": ("synthesize", "Change the expression of faces in files and folders."),
     "train": ("training", "Learn from pairs of images."),
     "warmup": ("machine", "Compile the kernels ahead of time."),
 }
+
+COMPLETE = "_MLR_COMPLETE"  # environment variable with which shells ask for completions
+
+#: After the commands in the help.
+NOTES = f"""\b
+Extras: {install("align")} finds faces in photographs;
+video, deep, cluster and plot are others, as in [align,video].
+Where `mlr` is another program, such as Miller: python -m mlr."""
 
 
 class _Commands(click.Group):
@@ -52,6 +62,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    epilog=NOTES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="mlr", message="%(prog)s %(version)s")
@@ -63,6 +74,7 @@ def cli() -> None:
     mlr train faces/ -o model.npz       learn from pairs of images
     mlr align photos/ -o faces/         make aligned crops of photographs
     mlr synthesize model.npz photos/    change the expression of faces
+    mlr synthesize smile party.jpg      with a model that comes with the program
     mlr evaluate model.npz test/        measure the error on other subjects
     mlr inspect model.npz -o pictures/  draw what the model has learnt
     mlr statistics faces/ -o s.npz      keep statistics instead of images
@@ -75,15 +87,15 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDINGS[signal.SIGHUP] = "hung up"
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the program and exit.
+def main(args: Sequence[str] | None = None, program: str = "mlr") -> None:
+    """Run the program, which was called by this name, and exit.
 
     The exit code is 0 on success, 1 if something failed, 2 for wrong usage, and 128 plus its
     number for a signal: 130 if interrupted and 143 if terminated.
     """
     try:
         with _ended_by_signals():
-            code = cli.main(args, prog_name="mlr", standalone_mode=False)
+            code = cli.main(args, program, COMPLETE, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -39,6 +39,25 @@ def bench(run: options.Run, **keywords: Any) -> int:
 
 
 @click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a script that completes commands and options of mlr in SHELL.
+
+    \b
+    bash   echo 'eval "$(mlr completion bash)"' >> ~/.bashrc
+    zsh    echo 'eval "$(mlr completion zsh)"' >> ~/.zshrc
+    fish   mlr completion fish > ~/.config/fish/completions/mlr.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from mlr.cli import COMPLETE, cli
+
+    script = get_completion_class(shell)
+    assert script is not None
+    click.echo(script(cli, {}, "mlr", COMPLETE).source())
+
+
+@click.command()
 @options.reported
 def warmup(run: options.Run) -> int:
     """Compile the kernels ahead of time; otherwise the first training does."""

@@ -30,8 +30,25 @@ class _Location(click.Path):
         return super().convert(value, parameter, context)
 
 
+class _Model(click.Path):
+    """A model file, or the name of a model that comes with the program."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the path; a file wins."""
+        from mlr.io.model_file import model_path
+
+        try:
+            return super().convert(model_path(value), parameter, context)
+        except click.BadParameter as error:
+            hint = "mlr models lists those that come with the program."
+            self.fail(f"{error.message} {hint}", parameter, context)
+
+
 LOCATION = _Location(exists=True, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+MODEL = _Model(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 
@@ -46,7 +63,8 @@ def number(
 cluster = click.option(
     "--cluster",
     metavar="ADDRESS",
-    help="Use a Dask cluster, tcp://HOST:PORT, or N processes here, local:N; needs mlr[cluster].",
+    help="Use a Dask cluster, tcp://HOST:PORT, or N processes here, local:N; needs the "
+    "extra cluster.",
 )
 threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
@@ -65,7 +83,7 @@ eyes = click.option(
     type=FILE,
     metavar="CSV",
     help="Table of eyes: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left is "
-    "the viewer's.  [default: detected with mlr[align]]",
+    "the viewer's.  [default: detected with the extra align]",
 )
 
 

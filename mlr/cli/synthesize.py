@@ -26,7 +26,7 @@ def _start(
 
 
 @click.command()
-@click.argument("model", type=options.FILE)
+@click.argument("model", type=options.MODEL)
 @click.argument("inputs", nargs=-1, required=True, type=options.EXISTING, metavar="FACES...")
 @click.option(
     "-o",
@@ -108,9 +108,10 @@ def _start(
 def synthesize(model: Path, run: options.Run, **keywords: Any) -> int:
     """Change the expression of the faces in FACES, files or folders.
 
+    MODEL is a file, or the name of a model that comes with the program, such as smile.
     Images of the model's size, and all with --resize, are aligned faces. Others are photographs:
-    their faces are detected and changed, other pixels stay the same. Clips need mlr[video] and are
-    written as clips with their sound; faces are followed through them, unless --eyes lists them.
+    their faces are detected and changed, other pixels stay the same. Clips need the extra video and
+    are written as clips with their sound; faces are followed, unless --eyes lists them.
     """
     from mlr.io.model_file import load_model
     from mlr.synthesis.files import synthesize

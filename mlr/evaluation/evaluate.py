@@ -58,8 +58,8 @@ def evaluate(
         "ssim", "sharpness"}, "mouth": {the same three}, "same_person", "copy_input": {all of
         these}}}}``: means over the pairs, intensities in [0, 1], see `mlr.core.metrics.scores`.
         ``same_person`` is the distance of dlib's face embeddings of output and input; None without
-        ``mlr[align]``. ``copy_input`` scores the unchanged input. A mean that is not finite, such
-        as the PSNR of a perfect copy, is None too. ``style`` is present if it was given.
+        the extra ``align``. ``copy_input`` scores the unchanged input. A mean that is not finite,
+        such as the PSNR of a perfect copy, is None too. ``style`` is present if it was given.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pictures and figures of what a model has learnt; needs the extra ``mlr[plot]``."""
+"""Pictures and figures of what a model has learnt; needs the extra ``plot``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
+from mlr._version import install
 from mlr.core.model import Model
 from mlr.core.registration.fields import warp
 from mlr.core.registration.synthesis import Appearance
@@ -65,7 +66,7 @@ def inspect(
     try:
         import_module("matplotlib.figure")
     except ImportError as error:
-        raise MlrError("drawing needs mlr[plot]: pip install 'mlr[plot]'") from error
+        raise MlrError(f"drawing needs Matplotlib: {install('plot')}") from error
     expressions = target or model.expressions
     figures: dict[Path, Figure] = {}
     for name in expressions:

@@ -52,7 +52,7 @@ def score(image: Pixels, target: Pixels) -> Scores:
 def identity_distance(source: Pixels) -> Callable[[Pixels], float | None]:
     """Return a function that measures the distance of an output's embedding from the input's.
 
-    It returns None without ``mlr[align]``.
+    It returns None without the extra ``align``.
     """
     if not installed():
         return lambda output: None

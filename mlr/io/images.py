@@ -1,7 +1,7 @@
 """Image files: 8- or 16-bit pixels, grey or colour, with separate alpha.
 
 imageio reads and writes them with its Pillow plug-in, which does not support 16-bit colour. With
-the extra ``mlr[deep]``, imagecodecs and tifffile read and write 16-bit colour in PNG and TIFF
+the extra ``deep``, imagecodecs and tifffile read and write 16-bit colour in PNG and TIFF
 files; without it, 16-bit colour is reduced to 8 bits.
 """
 
@@ -30,6 +30,7 @@ from imageio.plugins.pillow import PillowPlugin
 from PIL.ExifTags import Base
 from PIL.PngImagePlugin import putchunk
 
+from mlr._version import install
 from mlr.errors import ImageError
 from mlr.io.files import LARGEST, open_regular, replacing
 
@@ -42,7 +43,7 @@ ENCODINGS |= {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 SUFFIXES = frozenset({*ENCODINGS, ".gif"})  # of image files in folders
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # formats that are read
 
-EXTRA = "pip install 'mlr[deep]'"
+EXTRA = install("deep")
 REDUCED = "16-bit colour, which is reduced to 8 bits"
 _EXTRA_MISSING = f"{REDUCED}; to keep 16 bits: {EXTRA}"
 _CONVERTED = {

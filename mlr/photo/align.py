@@ -84,7 +84,7 @@ def align(
         Side of the crops, in pixels, at least 16.
     eyes : path, optional
         CSV file of eyes, see `mlr.photo.eyes.EyeTable`. Eyes in photographs that it does not list
-        are detected, which needs ``mlr[align]``.
+        are detected, which needs the extra ``align``.
     face : "all", "largest" or int
         Which of several faces: all, or one by its rank in size.
     quality : int

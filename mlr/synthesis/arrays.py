@@ -143,7 +143,8 @@ def _read(image: Photograph) -> Image:
     if channels not in (1, 3, 4):
         raise ImageError(f"expected 1, 3 or 4 channels, not {channels}")
     pixels = image.reshape(*image.shape[:2], channels)
-    return Image(pixels[..., :3], pixels[..., 3] if channels == 4 else None)
+    colour = np.ascontiguousarray(pixels[..., :3])
+    return Image(colour, pixels[..., 3] if channels == 4 else None, digest=b"")
 
 
 def _faces(image: Photograph, photo: Image, eyes: Positions, face: int | str) -> list[Eyes]:

@@ -31,6 +31,7 @@ from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
 from mlr.synthesis.animation import ANIMATED, write_animation
+from mlr.training.warmup import announced
 from mlr.utils.executor import Executor, map_items
 from mlr.utils.progress import Report, counted
 from mlr.utils.threads import limited, ordered_map
@@ -103,7 +104,7 @@ def synthesize(
         Treat all images as photographs, even those of the model's size.
     eyes : path, optional
         CSV file of eyes, see `mlr.photo.eyes.EyeTable`. Eyes that it does not list are detected,
-        which needs ``mlr[align]``.
+        which needs the extra ``align``.
     face : "all", "largest" or int
         Which faces of a photograph to change: all, or one by its rank in size.
     animate : bool
@@ -180,7 +181,7 @@ def synthesize(
         *(animate, begin, styles, metadata, skip_existing, encoding),
     )
     outcomes: list[_Outcome] = []
-    with limited(threads):
+    with limited(threads), announced(report):
         results = map_items(executor, _synthesize_file, plans, settings, BATCH)
         progress = report.progress(results, len(plans), "synthesizing")
         for plan, outcome in zip(plans, progress, strict=True):

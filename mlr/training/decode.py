@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.accumulate import Weights, statistics_of_arrays
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE
+from mlr.core.accumulate import PairSums, Weights, statistics_of_arrays
+from mlr.core.planes import DATA_RANGE, Layout, Planes
 from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import area_averaged
 from mlr.core.registration.geometry import feature_size
@@ -40,6 +39,7 @@ class DecodedSubject:
     source: Image
     targets: dict[str, Image]  # by expression, at least one
     weights: Weights | None = None
+    shape: Planes | int = 0  # s u of the framed pair
 
 
 def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Format]:
@@ -161,7 +161,8 @@ def _into_frames(subject: DecodedSubject, templates: Templates) -> Iterator[Deco
             subject.subject,
             replace(subject.source, pixels=_as_pixels(pair.source, dtype)),
             {name: replace(image, pixels=_as_pixels(pair.target, dtype))},
-            _weights_of(pair),
+            Weights(pair.light, pair.teeth),
+            _shape_of(pair),
         )
 
 
@@ -183,8 +184,8 @@ def framed_pairs(
         yield name, framed(frame, template, planes, features, field, eye_white, *target)
 
 
-def _weights_of(pair: FramedPair) -> Weights:
-    return Weights(pair.light, pair.style, pair.teeth, pair.shape)
+def _shape_of(pair: FramedPair) -> Planes:
+    return pair.style * pair.shape.astype(np.int64)
 
 
 def _as_pixels(planes: Floats, dtype: npt.DTypeLike) -> Pixels:
@@ -274,5 +275,6 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
         {name: np.stack([_as_pixels(pair.target, sources.dtype) for pair in ordered])},
         layout,
         templates,
-        [_weights_of(pair) for pair in ordered],
+        [Weights(pair.light, pair.teeth) for pair in ordered],
+        PairSums(shape=sum(map(_shape_of, ordered))),
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mlr.core.bands import RowSource
-from mlr.core.layout import Layout
 from mlr.core.model import Model
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics
@@ -22,6 +22,7 @@ from mlr.io.model_file import save_model
 from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
 from mlr.io.statistics_file import load_statistics, save_statistics
+from mlr.recipes.base import Recipe
 from mlr.recipes.best import style_note
 from mlr.recipes.fit import DEFAULT, fit
 from mlr.recipes.fit import recipe as named_recipe
@@ -30,7 +31,7 @@ from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
 from mlr.training.decode import common_format, make_templates
 from mlr.training.settings import RunSettings
-from mlr.training.sources import Check, combined, of_file, of_folder
+from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
 from mlr.utils.memory import memory_limit
@@ -124,9 +125,7 @@ def train(
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
     run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
-        found = run.row_source(
-            source, target, like, lambda source: run.budget.bands(run.recipe, source)
-        )
+        found = run.row_source(source, target, like, run.recipe)
         model = fit(
             run.recipe,
             found,
@@ -168,7 +167,7 @@ def statistics(
     ----------
     data : path or several
         Folders of pairs (see `mlr.io.pairs`) and statistics files, here or at an address of fsspec,
-        such as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
+        such as ``s3://bucket/faces``, which needs the extra ``cluster``. Pairs of two of them are
         different pairs even if they have the same name; a pair given twice counts twice. Of a
         statistics file only the taps and expressions that are asked for are used.
     output : path, optional
@@ -229,9 +228,9 @@ class _Run:
         source: str | None,
         target: Sequence[str],
         like: str | Path | None,
-        check: Check = lambda source: None,
+        solver: Recipe | None = None,
     ) -> RowSource:
-        """Return the statistics that are wanted, as for `train`."""
+        """Return the statistics that are wanted, as for `train`, perhaps to be solved."""
         if like is not None and not self.recipe.registers:
             raise OptionError("the recipe paper has no templates; --like is for the recipe best")
         remote = self.settings.executor is not None  # its workers may be in other folders
@@ -259,8 +258,8 @@ class _Run:
                 )
             layout = layout or self.recipe.layout()
             plan = Plan(found.source, image_format, layout, len(found.expressions), templates)
-            first_check = check if len(data) == 1 else lambda source: None
-            return of_folder(subjects, plan, share, self.report, self.settings, first_check)
+            alone = solver if len(data) == 1 else None
+            return of_folder(subjects, plan, share, self.report, self.settings, alone)
 
         def fitting(path: Path, layout: Layout | None) -> RowSource:
             found = term(path, layout)
