@@ -8,7 +8,7 @@ import pytest
 
 import mlr
 from mlr.errors import ImageError, OptionError
-from mlr.io.images import read_image, resized, write_image
+from mlr.io.images import resized, write_image
 from mlr.photo.composite import change_faces
 from mlr.photo.eyes import Eyes
 from mlr.samples import draw_face
