@@ -21,6 +21,7 @@ demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, s
 	$(BIN)/mlr synthesize $(DEMO)/model.npz $(DEMO)/test/neutral -o $(DEMO)/faces --force
 	$(BIN)/mlr evaluate $(DEMO)/model.npz $(DEMO)/test --report $(DEMO)/report --force
 	$(BIN)/python -m benchmarks.photographs $(DEMO)/model.npz -o $(DEMO)/photographs.jpg
+	$(BIN)/python -m benchmarks.paintings -o $(DEMO)/paintings.jpg
 	@echo "Before and after: $(DEMO)/report/overview.png, in pictures: $(DEMO)/photographs.jpg"
 
 test: $(VENV)/test.stamp  ## install, and run all tests but the slow ones

@@ -242,6 +242,24 @@ class Model:
 
         return FaceChange(image, face.fit, change)
 
+    def photograph(self, image: Any, *options: Any, **keywords: Any) -> Pixels:
+        """Return a photograph, a path or an array, with changed faces: see `mlr.photograph`."""
+        import mlr
+
+        return mlr.photograph(self, image, *options, **keywords)
+
+    def animation(self, image: Any, *options: Any, **keywords: Any) -> Pixels:
+        """Return a photograph on its way to an expression and back: see `mlr.animation`."""
+        import mlr
+
+        return mlr.animation(self, image, *options, **keywords)
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the mean face and its expressions, for notebooks."""
+        import mlr
+
+        return mlr.preview(self)
+
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
         channels, height, width = self.shape
@@ -296,7 +314,7 @@ class Model:
             return dict.fromkeys(expressions)
         if not any(each.styled for each in self.appearances.values()):
             registered = self.registered is not None
-            reason = "was trained from fewer than 8 pairs" if registered else "of the recipe paper"
+            reason = "trained from fewer than 8 pairs" if registered else "of the recipe paper"
             raise OptionError(f"a model {reason} has no style to choose")
         styles = style if isinstance(style, Mapping) else dict.fromkeys(expressions, style)
         for name, value in styles.items():

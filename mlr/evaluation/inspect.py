@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
@@ -84,6 +85,18 @@ def inspect(
         "pictures": [str(path) for path in figures],
         "expressions": {name: summarize(model, name) for name in expressions},
     }
+
+
+def preview(model: Model) -> bytes | None:
+    """Return a PNG of the mean face and its expressions side by side, None without registration."""
+    faces = [maps.mean_face(model, name) for name in model.expressions]
+    planes = [face.outputs[None] for face in faces if face is not None]
+    if faces[0] is None:
+        return None
+    pictures = np.concatenate([faces[0].source, *planes], axis=2).transpose(1, 2, 0)
+    pixels = np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
+    pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    return bytes(iio.imwrite("<bytes>", pixels, plugin="pillow", extension=".png"))
 
 
 def summarize(model: Model, expression: str) -> dict[str, float]:
