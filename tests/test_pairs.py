@@ -76,7 +76,7 @@ def test_same_stem_with_two_suffixes_is_named(tmp_path):
     touch(tmp_path, "neutral/a.jpg", "neutral/a.png", "happy/a.png")
     pairs = find_pairs(tmp_path)
     assert found(pairs) == [("a.jpg", {"happy": "a.png"})]
-    assert causes(pairs) == {"a.png": "has the same stem as a.jpg, which is used"}
+    assert causes(pairs) == {"a.png": "has the same stem as a .jpg file, which is used"}
 
 
 def test_subfolders_are_part_of_the_name(tmp_path):
