@@ -44,7 +44,10 @@ def align(output: Path, run: options.Run, **keywords: Any) -> int:
     from mlr.utils.progress import counted
 
     written = align(output=output, report=run.report, **keywords)
-    message = f"{counted(len(written), 'crop')} written to {output} in {run.seconds:.1f} s"
+    what = f"{len(written)} crops written to {output}"
+    if len(written) == 1:
+        what = f"{written[0]} written"
+    message = f"{what} in {run.seconds:.1f} s"
     if skipped := run.report.skipped:
         message += f"; {counted(skipped, 'photograph')} skipped, as their crops exist"
     return run.finish_writing(written, message)

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlr.errors import did_you_mean
+
 if TYPE_CHECKING:
     from mlr.utils.options import Option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-EXISTING = click.Path(exists=True, path_type=Path)
+
+class _Existing(click.Path):
+    """An existing path; if there is none, the error names a similar one."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the path."""
+        try:
+            return super().convert(value, parameter, context)
+        except click.BadParameter as error:
+            path = Path(value)
+            with suppress(OSError):
+                if not path.exists():
+                    near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
+                    error.message = error.message.removesuffix(".") + near
+            raise
 
 
-class _Location(click.Path):
+class _Location(_Existing):
     """An existing path, or an address, which is not checked here."""
 
     def convert(
@@ -30,8 +49,9 @@ class _Location(click.Path):
         return super().convert(value, parameter, context)
 
 
+EXISTING = _Existing(exists=True, path_type=Path)
 LOCATION = _Location(exists=True, path_type=Path)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = _Existing(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 

@@ -143,9 +143,8 @@ def scheme_of(dataset: str | None, names: str | None) -> Scheme | None:
         if names is not None:
             raise OptionError("give --dataset or --names, not both")
         if dataset not in SCHEMES:
-            known = ", ".join(SCHEMES)
-            hint = did_you_mean(dataset, SCHEMES)
-            raise OptionError(f"unknown data set {dataset!r}{hint}; there are: {known}")
+            known, hint = ", ".join(SCHEMES), did_you_mean(dataset, SCHEMES)
+            raise OptionError(f"unknown data set {dataset!r}; there are: {known}{hint}")
         return SCHEMES[dataset]
     if names is None:
         return None

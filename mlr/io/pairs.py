@@ -183,8 +183,8 @@ def _check_expressions(
         if name not in found:
             names = ", ".join(found) or "none"
             raise DataError(
-                f"{root}: no expression {name!r}{did_you_mean(name, found)}; "
-                f"target expressions found: {names}"
+                f"{root}: no expression {name!r}; target expressions found: {names}"
+                f"{did_you_mean(name, found)}"
             )
     for name in target or found:
         if not is_folder_name(name):

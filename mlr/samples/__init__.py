@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import EYES
-from mlr.errors import MlrError, OptionError, OutputExistsError
+from mlr.errors import MlrError, OptionError, OutputExistsError, did_you_mean
 from mlr.io.images import write_image
 from mlr.samples.canvas import over, ramp, whole
 from mlr.samples.expressions import EXPRESSIONS, Face, Shot
@@ -130,7 +130,8 @@ def sample(
     for name in targets:
         if name not in EXPRESSIONS[1:]:
             known = ", ".join(EXPRESSIONS[1:])
-            raise OptionError(f"no expression {name!r}; expected one of: {known}")
+            hint = did_you_mean(name, EXPRESSIONS)
+            raise OptionError(f"no expression {name!r}; expected one of: {known}{hint}")
     if pairs < 1:
         raise OptionError(f"the number of pairs must be positive, not {pairs}")
     if folder.exists() and not folder.is_dir():
