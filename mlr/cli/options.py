@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mlr.errors import did_you_mean
+from mlr.errors import MlrError, did_you_mean
 
 if TYPE_CHECKING:
     from mlr.utils.options import Option
@@ -245,6 +245,7 @@ class Run:
         if self.as_json:
             result["failures"] = [{"path": str(path), "cause": cause} for path, cause in failures]
             print_json(result)
+        self.report.show_more()
         self.report.note(message + self.report.failure_summary())
         return 1 if failures else 0
 
@@ -268,6 +269,13 @@ def reported(function: Callable[..., int]) -> Callable[..., int]:
     @wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
         run = Run(as_json, quiet, verbose)
+        try:
+            return on_cluster(run, **keywords)
+        except MlrError:
+            run.report.show_more()
+            raise
+
+    def on_cluster(run: Run, **keywords: Any) -> int:
         if (cluster := keywords.pop("cluster", None)) is None:
             return function(run=run, **keywords)
         from mlr.cluster import connect

@@ -181,7 +181,8 @@ def read_names(
     pattern = re.compile(rf"{'(?:.*/)?' if codes else ''}{scheme.pattern}", re.IGNORECASE)
     matches = []
     for file in sorted(files):
-        match = pattern.fullmatch(str(PurePosixPath(file).with_suffix("")))
+        stem = str(PurePosixPath(file).with_suffix(""))
+        match = pattern.fullmatch(stem.upper() if codes else stem)
         if match is None:
             reading.unmatched.append(file)
         else:

@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
-from mlr.errors import DataError, MlrError, did_you_mean
+from mlr.errors import DataError, did_you_mean
 from mlr.io.files import LARGEST, is_folder_name, is_here, located, open_regular
 from mlr.io.images import is_image
 from mlr.io.names import PLAIN, SCHEMES, recognised
-from mlr.io.provenance import KIND, describe_image
+from mlr.io.provenance import is_output
 from mlr.utils.progress import counted
 
 MANIFEST = "pairs.csv"
@@ -111,7 +111,7 @@ def find_pairs(
             targets = targets if target else _without_outputs(source, targets, notes)
             target = _check_expressions(root, targets, target)
             images = {each: _by_stem(targets[each], problems) for each in target or targets}
-            subjects = _paired(root, folder, _by_stem(folder, problems), images, targets, problems)
+            subjects = _paired(root, name, _by_stem(folder, problems), images, problems, notes)
         if not subjects and (read := _from_names(root, source, target, problems, notes)):
             subjects = read
         elif folder is None:
@@ -162,12 +162,9 @@ def _without_outputs(source: str, targets: Mapping[str, Path], notes: list[str])
 
 
 def _is_synthesized(folder: Path) -> bool:
-    """Return whether the record of the first image of a folder says that it is an output."""
-    try:
-        first = next(_images_under(folder, is_image), None)
-        return first is not None and describe_image(first).get("kind") == KIND
-    except MlrError:  # shown when it is read
-        return False
+    """Return whether the first image of a folder is an output of ``mlr synthesize``."""
+    first = next(_images_under(folder, is_image), None)
+    return first is not None and is_output(first)
 
 
 def _check_expressions(
@@ -240,28 +237,38 @@ def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
 
 def _paired(
     root: Path,
-    folder: str | Path,
+    source: str,
     sources: Mapping[str, str],
     targets: Mapping[str, Mapping[str, str]],
-    folders: Mapping[str, str | Path],
     problems: list[Problem],
+    notes: list[str],
 ) -> list[Subject]:
-    """Return the subjects of files, relative to the root, by stem; ``folders`` are for messages."""
-    for expression, images in targets.items():
-        for files, others, other in (
-            (images, sources, folder),
-            (sources, images, folders[expression]),
-        ):
-            problems += [
-                Problem(root / file, f"has no partner in {other}")
-                for stem, file in files.items()
-                if stem not in others and not _is_output(stem, files, targets)
-            ]
+    """Return the subjects of files, relative to the root, by stem; ``source`` is the name for errors.
+
+    A file without any partner is a problem; how many subjects lack an expression is noted.
+    """
+    alone = [
+        (file, source)
+        for images in targets.values()
+        for stem, file in images.items()
+        if stem not in sources and not _is_output(stem, images, targets)
+    ]
     subjects: list[Subject] = []
     for stem, file in sources.items():
         found = {name: images[stem] for name, images in targets.items() if stem in images}
         if found:
             subjects.append(_subject(stem, root, file, found))
+        elif targets and not _is_output(stem, sources, targets):
+            alone.append((file, " or ".join(targets)))
+    problems += [Problem(root / file, f"has no partner in {where}") for file, where in alone]
+    counts = Counter(name for subject in subjects for name in subject.expressions)
+    lacks = [
+        f"{len(subjects) - counts[name]} lack {name}"
+        for name in targets
+        if counts[name] < len(subjects)
+    ]
+    if subjects and lacks:
+        notes.append(f"note: of {counted(len(subjects), 'subject')}, {', '.join(lacks)}")
     return subjects
 
 
@@ -293,8 +300,7 @@ def _from_names(
     shown = ", ".join((source, *targets))
     notes.append(f"note: read names of files as {scheme.example}, which show {shown}{skipped}{why}")
     problems[:] = [Problem(root / file, UNREAD) for file in reading.unmatched]
-    names = {name: f"{name} pictures" for name in targets}
-    return _paired(root, f"{source} pictures", sources, targets, names, problems)
+    return _paired(root, source, sources, targets, problems, notes)
 
 
 def _subject(name: str, folder: Path, source: str, targets: dict[str, str]) -> Subject:

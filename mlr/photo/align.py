@@ -27,6 +27,7 @@ from mlr.io.images import (
 )
 from mlr.io.names import PLAIN, Scheme, labels_of, read_names, recognised, scheme_of
 from mlr.io.outputs import FilePlan, check_skipping, plan_outputs
+from mlr.io.provenance import is_output
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, read_table
 from mlr.photo.faces import FaceFinder
 from mlr.photo.similarity import warp
@@ -141,7 +142,7 @@ def align(
     check_free(folder / TABLE, force=force or skip_existing)
     paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
     plans = plan_outputs(paths, folder, ["aligned"], report)
-    plans = _by_expression(plans, folder, scheme, paths, report)
+    plans = _by_expression(_photographs(plans, report), folder, scheme, paths, report)
     rows = _rows_of_existing(folder) if skip_existing else {}
     missing = [plan for plan in plans if _name(plan.outputs["aligned"], folder) not in rows]
     report.skipped += len(plans) - len(missing)
@@ -175,6 +176,16 @@ def align(
             rows[_name(crop.path, folder)] = _row(crop, folder, roots, size)
         _write_table(folder, rows.values(), force or skip_existing)
     return [crop.path for crop in written]
+
+
+def _photographs(plans: Sequence[FilePlan], report: Report) -> Sequence[FilePlan]:
+    """Return plans without outputs of ``mlr synthesize`` among photographs."""
+    photographs = [plan for plan in plans if not is_output(plan.source)]
+    if not photographs or len(photographs) == len(plans):
+        return plans
+    count = len(plans) - len(photographs)
+    report.note(f"note: skipped {counted(count, 'output')} of mlr synthesize")
+    return photographs
 
 
 def _by_expression(

@@ -72,8 +72,8 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
     if len(sizes) > 2 and 2 * sizes[size] < len(headers):
         folder = pairs.subjects[0].folder
         raise DataError(
-            f"{folder}: {len(headers)} images of {len(sizes)} sizes; expected aligned faces of one "
-            f"size; {_FIRST.format(folder)}"
+            f"{folder}: {len(headers)} images of {len(sizes)} sizes, so their faces are not "
+            f"aligned; {_FIRST.format(folder)}"
         )
     fitting = (_fitting(subject, headers, size, report) for subject in pairs.subjects)
     subjects = [subject for subject in fitting if subject is not None]
@@ -98,8 +98,7 @@ def check_aligned(subjects: Sequence[Subject], image_format: Format, report: Rep
             planes.append(features_of(_unit(read_image(subject.source).pixels)).whole[..., 0])
     if len(planes) >= LEAST_FEW and not are_aligned(planes):
         raise DataError(
-            f"{folder}: the faces in a few images are small, or not in the same place; expected "
-            f"aligned faces; {_FIRST.format(folder)}"
+            f"{folder}: the faces of {len(planes)} images are not aligned; {_FIRST.format(folder)}"
         )
     if side >= 2 * USEFUL:
         report.note(

@@ -46,12 +46,15 @@ class Report:
         """Return the number of failures and their most frequent causes, or an empty string."""
         if not self.failures:
             return ""
-        for reason, count in self._reasons.items():
-            if count > self.most_shown:
-                self.show_failure(f"and {count - self.most_shown} more: {reason}")
         shared = [(text, n) for text, n in self._reasons.most_common(SHOWN) if n > 1]
         reasons = "".join(f", {n} times: {text}" for text, n in shared)
         return f"; {len(self.failures)} failed, see above{reasons}"
+
+    def show_more(self) -> None:
+        """Show how many failures were not shown."""
+        for reason, count in self._reasons.items():
+            if count > self.most_shown:
+                self.show_failure(f"and {count - self.most_shown} more: {reason}")
 
     def show_failure(self, line: str) -> None:
         """Show a failure when it happens."""
