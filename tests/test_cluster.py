@@ -52,6 +52,7 @@ def data(tmp_path_factory):
     """Expression folders in which a file is damaged and one has no partner."""
     folder = draw_pairs(tmp_path_factory.mktemp("data"), range(9), ("happy", "sad"))
     (folder / "sad" / "3.png").unlink()
+    shutil.copy(folder / "happy" / "0.png", folder / "happy" / "alone.png")
     image = folder / "happy" / "5.png"
     image.write_bytes(image.read_bytes()[:-60])
     return folder

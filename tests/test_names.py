@@ -174,7 +174,7 @@ def test_names_that_match_nothing_are_named_and_others_aligned(run, tmp_path):
     assert result.code == 1
     assert f"mlr: {tmp_path}/in/AM31H.JPG: has no name like AF01NES.JPG" in result.lines
     check_crops(crops(tmp_path / "out"), KDEF)
-    result = run("align", tmp_path / "in", "-o", tmp_path / "out", *options[2:], "--dataset", "cfd")
+    result = run("align", tmp_path / "in", "-o", tmp_path / "cfd", *options[2:], "--dataset", "cfd")
     assert result.code == 1
     assert result.lines[-1].startswith(
         "mlr: error: no name is like CFD-WF-001-003-N.jpg, of 9 files: AF01/AF01HAFR.JPG, "

@@ -243,9 +243,10 @@ def _paired(
     problems: list[Problem],
     notes: list[str],
 ) -> list[Subject]:
-    """Return the subjects of files, relative to the root, by stem; ``source`` is the name for errors.
+    """Return the subjects of files by stem; note how many lack an expression.
 
-    A file without any partner is a problem; how many subjects lack an expression is noted.
+    Files are relative to the root. One without any partner is a problem; ``source`` names the
+    sources in it.
     """
     alone = [
         (file, source)
