@@ -248,18 +248,23 @@ def _paired(
     Files are relative to the root. One without any partner is a problem; ``source`` names the
     sources in it.
     """
+    count = sum(map(len, (sources, *targets.values())))
+    sources = _inputs(sources, targets)
+    targets = {name: _inputs(images, targets) for name, images in targets.items()}
+    if own := count - sum(map(len, (sources, *targets.values()))):
+        notes.append(f"note: skipped {counted(own, 'output')} of mlr synthesize next to its input")
     alone = [
         (file, source)
         for images in targets.values()
         for stem, file in images.items()
-        if stem not in sources and not _is_output(stem, images, targets)
+        if stem not in sources
     ]
     subjects: list[Subject] = []
     for stem, file in sources.items():
         found = {name: images[stem] for name, images in targets.items() if stem in images}
         if found:
             subjects.append(_subject(stem, root, file, found))
-        elif targets and not _is_output(stem, sources, targets):
+        elif targets:
             alone.append((file, " or ".join(targets)))
     problems += [Problem(root / file, f"has no partner in {where}") for file, where in alone]
     counts = Counter(name for subject in subjects for name in subject.expressions)
@@ -273,10 +278,14 @@ def _paired(
     return subjects
 
 
-def _is_output(stem: str, files: Collection[str], expressions: Collection[str]) -> bool:
-    """Return whether a name is that of an output next to its input, such as ``ann-happy``."""
-    before, _, expression = stem.rpartition("-")
-    return before in files and expression in expressions
+def _inputs(files: Mapping[str, str], expressions: Collection[str]) -> dict[str, str]:
+    """Return files by stem without outputs next to their inputs, such as ``ann-happy``."""
+    parts = {stem: stem.rpartition("-") for stem in files}
+    return {
+        stem: file
+        for stem, file in files.items()
+        if not (parts[stem][0] in files and parts[stem][2] in expressions)
+    }
 
 
 def _from_names(
