@@ -111,7 +111,7 @@ def test_unknown_suffix_of_the_output_is_named_before_anything_is_read(
         "statistics": (["statistics", tmp_path / "in"], "expected a name that ends in .npz"),
         "synthesize": (["synthesize", model, face], f"{said}.png, .jpg"),
         "animate": (["synthesize", model, face, "--animate"], f"{said}.gif, .webp"),
-        "clip": (["synthesize", model, face.with_suffix(".mp4")], f"{said}.m4v, .mkv"),
+        "clip": (["synthesize", model, face.with_suffix(".mp4")], f"{said}.m4v, .mkv, .mov, .mp4"),
     }
     arguments, reason = commands[command]
     result = run(*arguments, *end)
@@ -205,7 +205,7 @@ def test_outputs_are_neither_expressions_nor_pairs(run, tmp_path, model_of_two):
     assert after.notes == (
         "note: skipped happy-happy, happy-sad, neutral-happy, neutral-sad, out: "
         "outputs of mlr synthesize; else give --target",
-        "note: skipped 3 outputs of mlr synthesize next to its input",
+        "note: skipped 3 outputs of mlr synthesize among the inputs",
     )
     assert find_pairs(folder, target="neutral-sad").expressions == ("neutral-sad",)
 

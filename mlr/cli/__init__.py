@@ -52,8 +52,8 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(context, args)
         except click.UsageError as error:
-            error.message = error.message.removesuffix(".") + did_you_mean(args[0], COMMANDS)
-            raise
+            message = error.message.removesuffix(".") + did_you_mean(args[0], COMMANDS)
+            raise click.UsageError(message, error.ctx) from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -26,15 +26,13 @@ class _Existing(click.Path):
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> Any:
         """Return the path."""
-        try:
-            return super().convert(value, parameter, context)
-        except click.BadParameter as error:
+        with suppress(OSError):
             path = Path(value)
-            with suppress(OSError):
-                if not path.exists():
-                    near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
-                    error.message = error.message.removesuffix(".") + near
-            raise
+            if not path.exists():
+                near = did_you_mean(path.name, [each.name for each in path.parent.iterdir()])
+                if near:
+                    self.fail(f"{str(path)!r} does not exist{near}", parameter, context)
+        return super().convert(value, parameter, context)
 
 
 class _Location(_Existing):

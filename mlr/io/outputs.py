@@ -101,10 +101,11 @@ def check_suffix(output: str | Path | None, inputs: Sequence[Path], known: Colle
     """Raise `OptionError` if the output of a single file has a suffix that cannot be written."""
     if output is None or len(inputs) != 1 or inputs[0].is_dir() or Path(output).is_dir():
         return
-    suffix = Path(output).suffix.lower()
-    if suffix and suffix not in (WRITTEN if is_clip(inputs[0]) else known):
-        names = ", ".join(WRITTEN if is_clip(inputs[0]) else known)
-        raise OptionError(f"{output}: cannot be written as {suffix}; use {names}, or name a folder")
+    suffix, known = Path(output).suffix.lower(), sorted(WRITTEN) if is_clip(inputs[0]) else known
+    if suffix and suffix not in known:
+        raise OptionError(
+            f"{output}: cannot be written as {suffix}; use {', '.join(known)}, or name a folder"
+        )
 
 
 def _is_file_name(destination: Path) -> bool:

@@ -252,7 +252,7 @@ def _paired(
     sources = _inputs(sources, targets)
     targets = {name: _inputs(images, targets) for name, images in targets.items()}
     if own := count - sum(map(len, (sources, *targets.values()))):
-        notes.append(f"note: skipped {counted(own, 'output')} of mlr synthesize next to its input")
+        notes.append(f"note: skipped {counted(own, 'output')} of mlr synthesize among the inputs")
     alone = [
         (file, source)
         for images in targets.values()

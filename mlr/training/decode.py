@@ -272,11 +272,11 @@ def make_templates(subjects: Sequence[Subject], image_format: Format, report: Re
     found.sort(key=lambda each: each[0])
     _, sources, all_targets = zip(*found, strict=True)
     count = steps(len(set().union(*all_targets)))
-    shown = iter(report.progress(range(count + 1), count + 1, "making templates"))
+    stages = iter(report.progress(range(count + 1), count + 1, "making templates"))
     templates = _templates_of_reduced(
-        image_format.size, sources, all_targets, partial(next, shown, None)
+        image_format.size, sources, all_targets, partial(next, stages, None)
     )
-    deque(shown, 0)  # to its end
+    deque(stages, 0)  # to its end
     return templates
 
 
