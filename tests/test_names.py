@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlr.core.alignment import EYES
-from mlr.errors import OptionError
+from mlr.errors import DataError, OptionError
 from mlr.io.images import read_image, write_image
 from mlr.io.names import PLAIN, SCHEMES, read_names, scheme_of
 from mlr.io.pairs import find_pairs
@@ -156,6 +156,16 @@ def test_data_sets_become_expression_folders(run, tmp_path, dataset):
     assert len(pairs) == sum(crop[0] != "n" for crop, _ in filter(None, wanted.values()))
 
 
+def test_sequences_without_labels_are_no_pictures(run, tmp_path):
+    write(tmp_path, CK)
+    result = run("align", tmp_path, "-o", tmp_path / "out", "--dataset", "ck")
+    assert result.code == 1
+    assert (
+        "all are skipped (video frames between the first and the last, and sequences"
+        in (result.lines[-1])
+    )
+
+
 def test_labels_are_found_in_a_folder_next_to_the_images(run, tmp_path):
     eyes = write(tmp_path, CK)
     label(tmp_path / "Emotion_labels", "S005_001_00000011", 3)
@@ -223,6 +233,15 @@ def test_takes_number_the_pictures_of_a_subject():
     ]
 
 
+def test_video_frames_are_in_the_order_of_their_numbers():
+    files = [f"001/fear/take0/img_{n}.jpg" for n in (8, 9, 10, 11, 12)]
+    found = read_names(files, SCHEMES["mug"]).found
+    assert [(file, each.expression) for file, each in found.items()] == [
+        (files[0], "neutral"),
+        (files[2], "afraid"),
+    ]
+
+
 def test_numbers_do_not_collide_with_subjects():
     files = ["a_sad.jpg", "a_sad.png", "a-2_sad.png"]
     reading = read_names(files, scheme_of(None, "{subject}_{expression}"))
@@ -238,6 +257,7 @@ def test_numbers_do_not_collide_with_subjects():
         (["--names", "{subject}.jpg"], "expected {subject} and {expression} once each"),
         (["--names", "{subject}_{expression}_{x}"], "expected {subject} and {expression} once"),
         (["--names", "{subject}{subject}{expression}"], "expected {subject} and {expression} once"),
+        (["--names", "{subject}{take}{take}{expression}"], "expected {subject} and {expression}"),
         (["--names", "{subject}_{expression}", "--dataset", "kdef"], "not both"),
     ],
 )
@@ -297,6 +317,9 @@ def test_names_of_a_data_set_are_recognised_in_training(tmp_path):
     assert note.startswith("note: read names of files as 1a.jpg or 1-11.jpg, which show neutral, ")
     assert note.endswith("; skipped 2 files: " + SCHEMES["fei"].skips)
     assert not pairs.problems
+    write_image(tmp_path / "party.jpg", drawn(0, "sad"))
+    with pytest.raises(DataError, match="contains no folders; expected a folder 'neutral'"):
+        find_pairs(tmp_path)
 
 
 def test_file_without_a_name_like_the_others_is_named(tmp_path):

@@ -150,8 +150,8 @@ def scheme_of(dataset: str | None, names: str | None) -> Scheme | None:
         return None
     text = str(PurePosixPath(names.replace("\\", "/")).with_suffix(""))
     parts = re.split(r"\{(\w*)\}", text)
-    unknown = set(parts[1::2]) - set(_FIELDS)
-    if unknown or any(parts[1::2].count(name) != 1 for name in ("subject", "expression")):
+    used = set(parts[1::2])
+    if len(used) < len(parts[1::2]) or not {"subject", "expression"} <= used <= set(_FIELDS):
         raise OptionError(
             f"{names!r}: expected {{subject}} and {{expression}} once each, as in "
             "{subject}_{expression}.jpg, and perhaps {take} and *"

@@ -205,7 +205,9 @@ def _by_expression(
         labels = labels_of(filter(Path.is_dir, paths)) if scheme.apex is not None else {}
         reading = read_names(by_name, scheme, labels)
         if not reading.found:
-            what = "none is wanted" if reading.skipped else f"no name is like {scheme.example}"
+            what = f"no name is like {scheme.example}"
+            if reading.skipped:
+                what = f"all are skipped ({scheme.skips})"
             shown = ", ".join([*by_name][:SHOWN])
             raise DataError(f"{what}, of {counted(len(by_name), 'file')}: {shown}")
         alone = reading.drop_unpaired(SOURCE)
