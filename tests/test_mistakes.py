@@ -8,6 +8,7 @@ import pytest
 from mlr.core.alignment import EYES
 from mlr.core.registration.eyes import are_aligned
 from mlr.core.registration.features import features_of
+from mlr.core.registration.groupwise import steps, templates_of
 from mlr.errors import DataError
 from mlr.io.images import resized, write_image
 from mlr.io.pairs import find_pairs
@@ -82,6 +83,8 @@ def test_faces_are_aligned_if_they_are_alike_and_large(face_pairs):
 
     assert are_aligned(planes(lambda face, _: face))
     assert not are_aligned(planes(lambda face, number: np.roll(face, 12 * number, axis=1)))
+    # Their mean is still like a large face.
+    assert not are_aligned(planes(lambda face, number: draw(number, 128) if number % 3 else face))
     assert not are_aligned(planes(lambda face, number: photograph(face, number, False)))
     assert not are_aligned(planes(lambda face, number: photograph(face, number, True)))
 
@@ -194,7 +197,8 @@ def test_outputs_are_neither_expressions_nor_pairs(run, tmp_path, model_of_two):
     folder = draw_pairs(tmp_path / "in", targets=("happy", "sad"))
     before = find_pairs(folder)
     model = model_of_two
-    assert run("synthesize", model, folder / "neutral", folder / "happy").code == 0
+    for name, options in (("neutral", ()), ("happy", ("--no-metadata",))):
+        assert run("synthesize", model, folder / name, *options).code == 0
     assert run("synthesize", model, folder / "sad", "-o", folder / "out").code == 0
     assert run("synthesize", model, folder / "neutral" / "0.png").code == 0
     assert run("synthesize", model, folder / "happy" / "0.png", "--target", "sad").code == 0
@@ -289,6 +293,14 @@ def test_all_steps_of_training_show_progress_to_their_end(faces, tmp_path):
     statistics(many, report=report)
     assert report.shown["choosing faces for templates"] == [302, 302]
     assert report.shown["reading faces for templates"] == [300, 300]
+
+
+@pytest.mark.parametrize("pairs", [3, 8])
+def test_templates_take_as_many_steps_as_expected(pairs):
+    images, calls = [draw(n, 128) for n in range(2 * pairs)], []
+    targets = {name: (range(pairs), images[pairs:]) for name in ("happy", "sad")}
+    templates_of((128, 128), images[:pairs], targets, lambda: calls.append(1))
+    assert len(calls) == steps(2)
 
 
 def test_report_of_the_program_prints_three_files_of_a_cause(capsys, tmp_path):
