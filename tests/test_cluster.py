@@ -93,7 +93,7 @@ def test_any_shards_in_any_processes_give_the_same_bytes(data, two, tmp_path, re
 
 def test_progress_counts_shards(data, two, tmp_path):
     _, report = accumulated(data, tmp_path / "s", recipe="paper", executor=two, shard=2)
-    assert report.shown == [("accumulating shards", 5, 5)]
+    assert report.shown == [("checking", 26, 26), ("accumulating shards", 5, 5)]
 
 
 def test_sixteen_bits_give_the_same_bytes(two, tmp_path):
