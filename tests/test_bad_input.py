@@ -86,7 +86,7 @@ def test_halves_of_different_size_are_named(run, pairs, model, tmp_path):
     path = pairs / "happy" / "2.png"
     write_image(path, draw(2, size=20), force=True)
     result = run("train", pairs, "-o", tmp_path / "m.npz")
-    check_named(result, path, f"is 20x20 px, but its partner {pairs}/neutral/2.png is 16x16 px")
+    check_named(result, path, "is 20x20 px, but its partner in the source expression is 16x16 px")
     result = run("evaluate", model, pairs)
     check_named(result, path, "is 20x20 px, but the model works on 16x16 px")
 
@@ -94,7 +94,7 @@ def test_halves_of_different_size_are_named(run, pairs, model, tmp_path):
 def test_missing_partners_are_named(run, pairs, tmp_path):
     (pairs / "happy" / "2.png").unlink()
     result = run("train", pairs, "-o", tmp_path / "m.npz")
-    check_named(result, pairs / "neutral" / "2.png", f"has no partner 2.* in {pairs}/happy")
+    check_named(result, pairs / "neutral" / "2.png", "has no partner in happy")
 
 
 @pytest.mark.parametrize("row", ["neutral/9.png,happy/0.png", "neutral/0.png,happy", "x\0y,z"])
@@ -152,7 +152,8 @@ def test_all_images_bad(run, pairs, tmp_path):
         path.write_bytes(b"")
     result = run("train", pairs, "-o", tmp_path / "m.npz")
     assert result.code == 1
-    assert len(result.lines) == 6 + 1
+    assert result.lines[3] == "mlr: and 3 more: is empty"
+    assert len(result.lines) == 3 + 1 + 1
     assert result.lines[-1] == "mlr: error: not one pair of images of the same size is left"
     assert not (tmp_path / "m.npz").exists()
 
@@ -248,7 +249,7 @@ def test_huge_header_is_refused_before_memory_is_taken(model, tmp_path):
 @pytest.mark.parametrize("command", ["train", "synthesize"])
 def test_output_under_a_file_is_one_line(run, model, faces, tmp_path, command):
     (tmp_path / "file").write_text("kept")
-    output = tmp_path / "file" / "below.npz"
+    output = tmp_path / "file" / f"below.{'npz' if command == 'train' else 'png'}"
     options = {
         "train": ["train", faces, "-o", output, "-q"],
         "synthesize": ["synthesize", model, faces / "neutral" / "0.png", "-o", output, "-q"],
@@ -365,6 +366,6 @@ def test_counts_in_the_report_are_right(run, pairs, tmp_path):
             str(pairs / "happy" / "0.png"),
             "is empty; expected PNG, JPEG, BMP, TIFF or WebP",
         ),
-        (str(pairs / "neutral" / "1.png"), f"has no partner 1.* in {pairs}/happy"),
+        (str(pairs / "neutral" / "1.png"), "has no partner in happy"),
     }
     assert result.lines[-1].endswith("; 2 failed, see above")

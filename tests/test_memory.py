@@ -76,7 +76,6 @@ def least(work, *data, **options):
     return memory
 
 
-@pytest.mark.filterwarnings("ignore:.*no partner")
 @pytest.mark.parametrize("kind", ["faces", "mixed_bits"])
 @pytest.mark.parametrize("recipe", ["paper", "best"])
 def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, monkeypatch):

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from mlr._version import __version__, install
-from mlr.errors import MlrError, OptionError
+from mlr.errors import MlrError, OptionError, did_you_mean
 from mlr.io.files import discard_unfinished
 
 #: Commands, their modules, and what they do, for the help.
@@ -54,6 +54,16 @@ class _Commands(click.Group):
         module = importlib.import_module(f"mlr.cli.{COMMANDS[name][0]}")
         command: click.Command = getattr(module, name)
         return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command, or fail with one of a similar name."""
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            message = error.message.removesuffix(".") + did_you_mean(args[0], COMMANDS)
+            raise click.UsageError(message, error.ctx) from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -16,7 +16,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.geometry import REGIONS, Geometry
 from mlr.core.registration.search import Fit
 from mlr.core.registration.synthesis import Appearance, Change, Registered
-from mlr.errors import ModelError, OptionError
+from mlr.errors import ModelError, OptionError, did_you_mean
 from mlr.kernels.apply import apply
 
 if TYPE_CHECKING:
@@ -281,8 +281,8 @@ class Model:
     def require(self, expression: str) -> int:
         """Return the index of an expression in the weights, or raise a `ModelError`."""
         if expression not in self.expressions:
-            names = ", ".join(self.expressions)
-            raise ModelError(f"the model has no expression {expression!r}; it has: {names}")
+            hint, names = did_you_mean(expression, self.expressions), ", ".join(self.expressions)
+            raise ModelError(f"the model has no expression {expression!r}; it has: {names}{hint}")
         return self.expressions.index(expression)
 
     def shares_of(self, target: str | Mapping[str, float] | None) -> dict[str, float]:

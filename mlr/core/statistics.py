@@ -22,7 +22,7 @@ import numpy as np
 from mlr.core.planes import DATA_RANGE, TO_16_BITS, Layout, Planes, combined, integer_dtype, taken
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
-from mlr.errors import DataError
+from mlr.errors import DataError, did_you_mean
 
 DIGEST_MODULUS = 1 << 256
 NUMBERS = 5  # length of `StyleSums.numbers`
@@ -277,7 +277,8 @@ def check_expressions(wanted: Iterable[str], known: Iterable[str]) -> None:
     """Raise a `DataError` unless all expressions wanted are known."""
     for name in sorted(set(wanted) - set(known)):
         names = ", ".join(known) or "none"
-        raise DataError(f"no expression {name!r}; target expressions there: {names}")
+        hint = did_you_mean(name, known)
+        raise DataError(f"no expression {name!r}; target expressions there: {names}{hint}")
 
 
 def total(parts: Sequence[Statistics]) -> Statistics:

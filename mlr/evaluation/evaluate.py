@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlr.core.accumulate import pair_digest
 from mlr.core.model import Model
+from mlr.core.statistics import hexdigest
 from mlr.errors import DataError, ImageError
 from mlr.evaluation.report import ReportWriter, Style, check_report
 from mlr.evaluation.scores import PairScores, by_expression, identity_distance, score, summarize
 from mlr.io.files import located
-from mlr.io.images import Pixels, read_image
+from mlr.io.images import Image, read_image
 from mlr.io.pairs import Subject, find_pairs
 from mlr.photo.detect import NEEDS
 from mlr.utils.executor import Executor, map_items
@@ -95,6 +97,8 @@ def evaluate(
                 report.fail(path, cause)
     if not scored:
         raise DataError(f"{data}: no pair could be evaluated")
+    if hexdigest(pair.digest for pair in scored) == model.info.digest:
+        report.note("note: the model was trained on these pairs; others have larger errors")
     report.done += len(scored)
     means = {name: summarize(its_pairs) for name, its_pairs in by_expression(scored).items()}
     if any(scores["same_person"] is None for scores in means.values()):
@@ -120,7 +124,7 @@ def _score_subject(
         source = _read(path, model.shape[1:])
     except ImageError as error:
         return [], [(path, str(error))]
-    distance = identity_distance(source)
+    distance = identity_distance(source.pixels)
     for name, path in subject.targets.items():
         if name in expressions:
             try:
@@ -128,16 +132,17 @@ def _score_subject(
             except ImageError as error:
                 failures.append((path, str(error)))
                 continue
-            output = model.synthesize(source, name, style=style)
-            scores = score(output, target), score(source, target)
-            scored.append(PairScores(subject.name, name, *scores, distance(output)))
+            output = model.synthesize(source.pixels, name, style=style)
+            scores = score(output, target.pixels), score(source.pixels, target.pixels)
+            digest = pair_digest(source.digest, target.digest, name)
+            scored.append(PairScores(subject.name, name, *scores, distance(output), digest))
     return scored, failures
 
 
-def _read(path: Path, size: tuple[int, int]) -> Pixels:
+def _read(path: Path, size: tuple[int, int]) -> Image:
     """Read an image of the model's size."""
-    pixels = read_image(path).pixels
-    height, width, _ = pixels.shape
+    image = read_image(path)
+    height, width, _ = image.pixels.shape
     if (height, width) != size:
         raise ImageError(f"is {width}x{height} px, but the model works on {size[1]}x{size[0]} px")
-    return pixels
+    return image

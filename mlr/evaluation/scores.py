@@ -40,6 +40,7 @@ class PairScores(NamedTuple):
     output: Scores
     copy: Scores  # of the unchanged input
     same_person: float | None = None  # distance of the embeddings of output and input
+    digest: int = 0  # of the two files, as `mlr.core.accumulate.pair_digest`
 
 
 def score(image: Pixels, target: Pixels) -> Scores:

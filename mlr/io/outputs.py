@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def plan_outputs(
         skipped = [destination.resolve() / name for name in (expressions if several else ("",))]
     files = list(_input_files(inputs, skipped, report))
     sources = {source.resolve() for source, _, _ in files}
-    several_folders = sum(path.is_dir() for path in inputs) > 1
+    several_folders = len({path.resolve() for path in inputs if path.is_dir()}) > 1
     taken: dict[Path, Path] = {}  # sources by their outputs
     plans: list[FilePlan] = []
     for source, name, root in files:
@@ -95,6 +95,17 @@ def _is_input(path: Path) -> bool:
     return is_image(path) or is_clip(path)
 
 
+def check_suffix(output: str | Path | None, inputs: Sequence[Path], known: Collection[str]) -> None:
+    """Raise `OptionError` if the output of a single file has a suffix that cannot be written."""
+    if output is None or len(inputs) != 1 or inputs[0].is_dir() or Path(output).is_dir():
+        return
+    suffix, known = Path(output).suffix.lower(), sorted(WRITTEN) if is_clip(inputs[0]) else known
+    if suffix and suffix not in known:
+        raise OptionError(
+            f"{output}: cannot be written as {suffix}; use {', '.join(known)}, or name a folder"
+        )
+
+
 def _is_file_name(destination: Path) -> bool:
     """Return whether the destination is a single output rather than a folder of outputs."""
     is_file = _is_input(destination) and not destination.is_dir()
@@ -115,11 +126,16 @@ def _input_files(
     inputs: Sequence[Path], skipped: Sequence[Path], report: Report
 ) -> Iterator[tuple[Path, Path, Path | None]]:
     """Yield each file, its path relative to its input folder, and that folder, or None."""
+    roots = set[Path]()
     for path in inputs:
         if not path.is_dir():
             yield path, Path(path.name), None
             continue
         root = path.resolve()
+        if root in roots:
+            report.fail(path, "is given twice")
+            continue
+        roots.add(root)
         inside = [folder.relative_to(root) for folder in skipped if root in folder.parents]
         try:
             names = [file.relative_to(path) for file in images_under(path, _is_input)]

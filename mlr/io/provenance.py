@@ -16,6 +16,7 @@ import PIL.Image
 from PIL.ExifTags import Base
 
 from mlr._version import __version__
+from mlr.errors import ImageError
 from mlr.io.images import opened, upright_size
 
 KIND = "synthesized"
@@ -63,6 +64,14 @@ def from_json(text: object) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and found.get("kind") == KIND else None
+
+
+def is_output(path: Path) -> bool:
+    """Return whether the record of an image says that ``mlr synthesize`` wrote it."""
+    try:
+        return describe_image(path).get("kind") == KIND
+    except ImageError:  # shown when it is read
+        return False
 
 
 def describe_image(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import EYES
-from mlr.errors import MlrError, OptionError, OutputExistsError
+from mlr.errors import MlrError, OptionError, OutputExistsError, did_you_mean
 from mlr.io.images import write_image
 from mlr.samples.canvas import Array, Grid, blob, bump, layer, over, ramp, smooth, whole
 from mlr.samples.features import Lips, draw_brow, draw_eye, draw_glasses
@@ -119,7 +119,8 @@ def sample(
     for name in targets:
         if name not in EXPRESSIONS[1:]:
             known = ", ".join(EXPRESSIONS[1:])
-            raise OptionError(f"no expression {name!r}; expected one of: {known}")
+            hint = did_you_mean(name, EXPRESSIONS)
+            raise OptionError(f"no expression {name!r}; expected one of: {known}{hint}")
     if pairs < 1:
         raise OptionError(f"the number of pairs must be positive, not {pairs}")
     if folder.exists() and not folder.is_dir():

@@ -25,7 +25,7 @@ from mlr.io.images import (
     resized,
     write_image,
 )
-from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, plan_outputs
+from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, check_suffix, plan_outputs
 from mlr.io.provenance import new_record, to_exif
 from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
@@ -173,6 +173,7 @@ def synthesize(
     if executor is not None:  # its workers may have other working directories
         paths = [path.absolute() for path in paths]
         output = None if output is None else Path(output).absolute()
+    check_suffix(output, paths, ANIMATED if animate else ENCODINGS)
     plans = plan_outputs(paths, output, list(targets), report, suffix, force=force)
     encoding = {"quality": quality, "png_level": png_level, "force": force}
     aligned = True if resize else False if align else None
@@ -366,7 +367,7 @@ def _report_fits(report: Report, file: Path, fits: Sequence[Mapping[str, Any]]) 
             which = f"face {number} " if len(fits) > 1 else ""
             report.fail(
                 file,
-                f"{which}does not look like the faces learnt from, and stays as it is: "
+                f"{which}does not look like the faces learnt from, and stays as it is; "
                 f"fit {fit['fit']:.2f}",
             )
 

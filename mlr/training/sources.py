@@ -140,7 +140,8 @@ def of_folder(
     if settings.executor is not None or settings.checkpoint is not None:
         found = _sharded(subjects, plan, budget, report, settings)
     elif batch_bytes := _batch_bytes(subjects, plan, budget):
-        stream = report.progress(stream, len(subjects), "accumulating")
+        what = "accumulating" if plan.templates is None else "registering and accumulating"
+        stream = report.progress(stream, len(subjects), what)
         found = accumulate(stream, subjects, plan, batch_bytes)
     else:
         if recipe is not None:

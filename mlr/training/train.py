@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -29,7 +30,7 @@ from mlr.recipes.fit import recipe as named_recipe
 from mlr.training.accumulate import Plan
 from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
-from mlr.training.decode import common_format, make_templates
+from mlr.training.decode import check_aligned, common_format, make_templates
 from mlr.training.settings import RunSettings
 from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
@@ -221,7 +222,12 @@ class _Run:
         folder = None if output is None else Path(output).parent  # of temporary files
         self.budget = Budget(memory_limit(settings.memory), folder)
         if output is not None:
+            if Path(output).suffix not in ("", ".npz"):
+                raise OptionError(f"{output}: expected a name that ends in .npz")
             check_free(Path(output), force=force)
+        twice = [path for path, count in Counter(self.added).items() if count > 1]
+        for path in twice:
+            self.report.note(f"note: {path} is given more than once, and its pairs count as often")
 
     def row_source(
         self,
@@ -294,7 +300,9 @@ class _Run:
             self.report.note(note)
         for problem in pairs.problems:
             self.report.fail(problem.path, problem.cause)
-        return common_format(pairs, self.report)
+        subjects, image_format = common_format(pairs, self.report)
+        check_aligned(subjects, image_format, self.report)
+        return subjects, image_format
 
     def _templates(
         self, like: str | Path | None, usable: Callable[[Path], tuple[list[Subject], Format]]
