@@ -168,6 +168,7 @@ def test_python_of_the_reference_runs(tmp_path, monkeypatch):
     assert (tmp_path / "model.npz").is_file()
 
 
+@pytest.mark.slow
 def test_python_of_clusters_runs(tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="needs mlr[cluster]")
     draw_pairs(tmp_path / "faces")
@@ -204,7 +205,9 @@ def evaluated(code, known):
 
 
 @pytest.mark.skipif(not detect.installed(), reason="needs mlr[align]")
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", pytest.param("docs/tutorial.md", marks=pytest.mark.slow)]
+)
 def test_commands_work_in_order(name, run, tmp_path, monkeypatch):
     """On photographs of drawn faces, word for word."""
     for number, stem in enumerate(("ann", "bob", "cem", "dan", "eve", "fay", "gil", "han")):
@@ -222,6 +225,7 @@ def test_commands_work_in_order(name, run, tmp_path, monkeypatch):
     assert changed == sorted(path.name for path in Path("photos/neutral").iterdir())
 
 
+@pytest.mark.slow
 def test_pictures_of_the_method_are_drawn(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs mlr[plot]")
     mlr.sample(tmp_path / "faces", pairs=8, size=64, target=["happy", "surprised"])
