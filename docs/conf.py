@@ -1,22 +1,17 @@
 """Settings of Sphinx for ``make docs``; the root of the repository is the source folder.
 
-Hence links between the documents, the results of the benchmarks and the README are the same in the
-site and in the repository. The site needs no network: no web fonts, no scripts of others.
+Hence links between the documents and the results of the benchmarks work in the site and in the
+repository alike. The site needs no network: no web fonts, no scripts of others.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from myst_parser.parsers.sphinx_ import MystParser
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-import mlr  # noqa: E402, of this repository rather than an installed one
+import mlr
 
 project, version, release = "mlr", mlr.__version__, mlr.__version__
 project_copyright = "the authors of mlr, MIT licence"
@@ -25,7 +20,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
 include_patterns = ["docs/**", "benchmarks/results/*.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = ["docs/site", "**/.*", "demo", "build", "dist", "**/__pycache__"]
-suppress_warnings = ["config.cache"]
 
 myst_heading_anchors = 3  # links to #sections
 default_role = "py:obj"

@@ -24,7 +24,7 @@ from tests.conftest import draw_pairs
 
 ROOT = Path(__file__).parent.parent
 README, DOCS = ROOT / "README.md", ROOT / "docs"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 #: Options in prose that are not of the program.
 FOREIGN = {"--write"}
 
