@@ -8,8 +8,8 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RIVALS  = $(DATA:%=--data %) --keep $(DEMO)/rivals --force $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo model test test-all lint format dist architecture bench quality faults fuzz \
-        rivals rivals-gan clean
+.PHONY: help demo model test test-all lint format dist docs figures architecture bench quality \
+        faults fuzz rivals rivals-gan clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,10 +51,19 @@ dist: $(VENV)/dist.stamp  ## build wheel and sdist in dist/, check them, install
 model: $(VENV)/test.stamp  ## train mlr/data/smile.npz again, from the London set in DATA=folder
 	$(BIN)/python -m benchmarks.bundle $(DATA)
 
+docs: $(VENV)/docs.stamp  ## build the documentation, in build/docs/; warnings are errors
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -c docs . build/docs
+	@echo "The documentation: build/docs/index.html"
+
+figures: $(VENV)/docs.stamp  ## draw the pictures of the method in docs/figures/, from drawn faces
+	test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
+	$(BIN)/mlr train $(DEMO)/train -o $(DEMO)/model.npz --force
+	$(BIN)/python docs/figures.py $(DEMO)/model.npz $(DEMO)/train
+
 architecture: $(BIN)/python  ## draw docs/architecture.svg from the imports
 	$(BIN)/python docs/architecture.py
 
-bench: $(VENV)/bench.stamp  ## time every stage, compare with peers; renew the README's table and plots
+bench: $(VENV)/bench.stamp  ## time every stage, compare with peers; renew table and plots
 	$(BIN)/python -m benchmarks.peers --write
 	$(BIN)/python -m benchmarks.growth
 
@@ -82,6 +91,7 @@ clean:  ## remove all that these targets made
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
 $(VENV)/bench.stamp: EXTRA := [test,plot]
+$(VENV)/docs.stamp: EXTRA := [docs]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
 $(VENV)/rivals.stamp: EXTRA := [rivals]
 $(VENV)/dist.stamp: EXTRA := [dist]

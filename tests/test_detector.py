@@ -88,7 +88,7 @@ def london():
 
 @pytest.mark.parametrize("how", ["turned", "flipped", "halved", "doubled"])
 def test_transformed_face_changes_alike(detector, london, how):
-    # Within 6 % of the root mean square of the change, as documented in the README.
+    # Within 6 % of the root mean square of the change, as documented in docs/photographs.md.
     photo = read_image(SHARED / "photos" / "006_neutral.jpg").pixels  # the hardest of eight
     if how != "halved":  # to be quick
         photo = resized(photo, 800, 800)
