@@ -139,3 +139,15 @@ def test_preview(model):
 
 def test_no_preview_without_registration(model_of_two):
     assert mlr.load(model_of_two)._repr_png_() is None
+
+
+def test_progress_is_shown_if_asked_for(tmp_path, capsys):
+    mlr.sample(tmp_path / "faces", pairs=3, size=16, target="happy")
+    assert capsys.readouterr().err == ""
+    model = mlr.train(tmp_path / "faces", recipe="paper", progress=True)
+    assert "solving: " in capsys.readouterr().err
+    faces = tmp_path / "faces" / "neutral"
+    mlr.synthesize(model, faces, tmp_path / "out", target="happy", progress=True)
+    assert "synthesizing: " in capsys.readouterr().err
+    mlr.evaluate(model, tmp_path / "faces", progress=True)
+    assert "evaluating: " in capsys.readouterr().err

@@ -17,7 +17,7 @@ from mlr.io.images import Image, read_image
 from mlr.io.pairs import Subject, find_pairs
 from mlr.photo.detect import NEEDS
 from mlr.utils.executor import Executor, map_items
-from mlr.utils.progress import Report
+from mlr.utils.progress import Report, reporting
 from mlr.utils.threads import limited
 
 BATCH = 32  # subjects of a task
@@ -34,6 +34,7 @@ def evaluate(
     threads: int | None = None,
     report_dir: str | Path | None = None,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Compare a model's outputs, rounded as they would be written, with the targets.
@@ -47,7 +48,7 @@ def evaluate(
         Expressions to evaluate; by default all that both the model and the data have.
     style : float or mapping of str to float, optional
         Style of the outputs, as for `Model.synthesize`; by default the one that training chose.
-    executor, threads, force, report
+    executor, threads, force, progress, report
         As for `mlr.train`; the processes of an executor see the same folder.
     report_dir : path, optional
         Folder for contact sheets of the worst, median and best pairs, for ``overview.png`` with all
@@ -70,7 +71,7 @@ def evaluate(
     ModelError, OptionError
         If the model does not have the style.
     """
-    report = report or Report()
+    report = reporting(report, progress)
     model.styles_of(style, model.expressions)  # raises if there is no such style
     data = located(data) if executor is None else located(data).absolute()
     source = source or model.info.source or "neutral"

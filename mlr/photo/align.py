@@ -31,7 +31,7 @@ from mlr.io.provenance import is_output
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, read_table
 from mlr.photo.faces import FaceFinder
 from mlr.photo.similarity import warp
-from mlr.utils.progress import SHOWN, Report, counted
+from mlr.utils.progress import SHOWN, Report, counted, reporting
 from mlr.utils.threads import ordered_map, thread_count
 
 Row = dict[str, str]
@@ -66,6 +66,7 @@ def align(
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
     """Write aligned crops of the faces in photographs, and ``alignment.csv`` in the same folder.
@@ -110,6 +111,8 @@ def align(
         Keep existing crops and their rows, and process only photographs without a crop or a row.
     force : bool
         Overwrite existing files.
+    progress : bool
+        Show notes and progress bars on stderr.
     report : Report, optional
         Receives progress, notes and the photographs that fail.
 
@@ -137,7 +140,7 @@ def align(
         raise OptionError(f"{folder}: expected a folder to write to, not an image")
     scheme = scheme_of(dataset, names)
     finder = FaceFinder(eyes, face)
-    report = report or Report()
+    report = reporting(report, progress)
     check_skipping(skip_existing, force)
     check_free(folder / TABLE, force=force or skip_existing)
     paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]

@@ -21,7 +21,7 @@ from mlr.samples.hair import Hair, draw_beard
 from mlr.samples.head import face_layer, light_up, outline
 from mlr.samples.subjects import EXPRESSIONS, Face, Shot, Subject, subject_of
 from mlr.samples.textures import noise1
-from mlr.utils.progress import Report
+from mlr.utils.progress import Report, reporting
 from mlr.utils.threads import ordered_map, thread_count
 
 __all__ = ["EXPRESSIONS", "EYES", "draw_face", "sample"]
@@ -84,6 +84,7 @@ def sample(
     target: str | Sequence[str] = (),
     threads: int | None = None,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
     """Draw subjects with a neutral and other expressions, in a folder for each expression.
@@ -98,7 +99,7 @@ def sample(
         As for `draw_face`: the side of the images in pixels, and which subjects to draw.
     target : str or sequence of str
         Expressions to draw in addition to ``neutral``; by default all six.
-    threads, report
+    threads, progress, report
         As for `mlr.train`.
     force : bool
         Write into a folder that is not empty, and overwrite existing files.
@@ -114,7 +115,7 @@ def sample(
         If the folder is not empty, an argument is invalid, or a file cannot be written.
     """
     folder = Path(folder)
-    report = report or Report()
+    report = reporting(report, progress)
     targets = [target] if isinstance(target, str) else list(target) or EXPRESSIONS[1:]
     for name in targets:
         if name not in EXPRESSIONS[1:]:

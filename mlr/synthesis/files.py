@@ -33,7 +33,7 @@ from mlr.photo.faces import FaceFinder
 from mlr.synthesis.animation import ANIMATED, write_animation
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor, map_items
-from mlr.utils.progress import Report, counted
+from mlr.utils.progress import Report, counted, reporting
 from mlr.utils.threads import limited, ordered_map
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
@@ -67,6 +67,7 @@ def synthesize(
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
     """Change the expression of faces in image files, clips and folders of them.
@@ -131,6 +132,8 @@ def synthesize(
         Skip existing outputs.
     force : bool
         Overwrite existing files, even inputs that are their own outputs.
+    progress : bool
+        Show notes and progress bars on stderr.
     report : Report, optional
         Shows progress and notes, and collects the files that fail.
 
@@ -162,7 +165,7 @@ def synthesize(
         raise OptionError("--styles goes through styles; --style and --start do not go with it")
     finder = FaceFinder(eyes, face)
     suffix = _suffix(format, animate)
-    report = report or Report()
+    report = reporting(report, progress)
     targets = _targets(model, target)
     model.styles_of(style, model.expressions)
     for each in styles or ():

@@ -36,7 +36,7 @@ from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
 from mlr.utils.memory import memory_limit
-from mlr.utils.progress import Report
+from mlr.utils.progress import Report, reporting
 from mlr.utils.threads import limited
 
 Paths = str | Path | Iterable[str | Path]
@@ -62,6 +62,7 @@ def train(
     memory: int | str | None = None,
     threads: int | None = None,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> Model:
     """Train a model on image pairs.
@@ -102,6 +103,8 @@ def train(
         Threads to decode and to compute with; by default one for each processor.
     force : bool
         Overwrite ``output`` if it exists.
+    progress : bool
+        Show notes and progress bars on stderr.
     report : Report, optional
         Told about progress and about files that are skipped.
 
@@ -124,6 +127,7 @@ def train(
     """
     options = {"receptive_field": receptive_field, "penalty": penalty, "blur": blur}
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
+    report = reporting(report, progress)
     run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
         found = run.row_source(source, target, like, run.recipe)
@@ -158,6 +162,7 @@ def statistics(
     memory: int | str | None = None,
     threads: int | None = None,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> Statistics:
     """Accumulate the statistics of image pairs: all that training needs to know of them.
@@ -187,6 +192,7 @@ def statistics(
     """
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
     options = {"receptive_field": receptive_field}
+    report = reporting(report, progress)
     run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
         found = load_all(run.row_source(source, target, like), run.budget)
@@ -210,7 +216,7 @@ class _Run:
         recipe: str | None,
         options: dict[str, Any],
         settings: RunSettings,
-        report: Report | None,
+        report: Report,
         output: str | Path | None,
         force: bool,
     ) -> None:
@@ -218,7 +224,7 @@ class _Run:
         if not self.added:
             raise DataError("no training data given")
         self.recipe = named_recipe(recipe or _recipe_of([*self.added, *self.removed]), options)
-        self.settings, self.report = settings, report or Report()
+        self.settings, self.report = settings, report
         folder = None if output is None else Path(output).parent  # of temporary files
         self.budget = Budget(memory_limit(settings.memory), folder)
         if output is not None:

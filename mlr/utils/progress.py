@@ -83,9 +83,9 @@ class Silent(Report):
 class ConsoleReport(Report):
     """Shows failures on stderr, with verbosity 1 progress and notes too, with 2 details too."""
 
-    def __init__(self, verbosity: int = 1) -> None:
+    def __init__(self, verbosity: int = 1, bars: bool = False) -> None:
         super().__init__()
-        self.verbosity = verbosity
+        self.verbosity, self.bars = verbosity, bars
         if verbosity < 2:
             self.most_shown = SHOWN
 
@@ -99,8 +99,8 @@ class ConsoleReport(Report):
             self._write(line)
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """Yield the items and show a progress bar if stderr is a terminal."""
-        if self.verbosity == 0 or not sys.stderr.isatty():
+        """Yield the items and show a progress bar if stderr is a terminal, or with ``bars``."""
+        if self.verbosity == 0 or not (self.bars or sys.stderr.isatty()):
             yield from items  # importing tqdm takes longer than synthesizing a face
             return
         from tqdm import tqdm
@@ -112,6 +112,11 @@ class ConsoleReport(Report):
     def _write(line: str) -> None:
         write = sys.modules["tqdm"].tqdm.write if "tqdm" in sys.modules else print  # above a bar
         write(printable(line), file=sys.stderr)
+
+
+def reporting(report: Report | None, progress: bool) -> Report:
+    """Return the report; without one, that of the console or one of Python warnings."""
+    return report or (ConsoleReport(bars=True) if progress else Report())
 
 
 def printable(text: str) -> str:
