@@ -236,7 +236,9 @@ class Tiff:
                 if kind == 1:
                     pixels = np.where(
                         alpha[..., None] > 0,
-                        np.minimum(top, np.floor(pixels * top / np.maximum(alpha[..., None], 1) + 0.5)),
+                        np.minimum(
+                            top, np.floor(pixels * top / np.maximum(alpha[..., None], 1) + 0.5)
+                        ),
                         0,
                     )
         dtype = np.uint8 if top == 255 else np.uint16
@@ -300,7 +302,9 @@ class Png:
         out = b""
         for number, row in enumerate(rows):
             kind = number % 5
-            out += bytes([kind]) + ((row - predicted[kind][number]) % 256).astype(np.uint8).tobytes()
+            out += (
+                bytes([kind]) + ((row - predicted[kind][number]) % 256).astype(np.uint8).tobytes()
+            )
         return out
 
     def expected(self):
@@ -329,7 +333,10 @@ def tiffs():
     grey = [Tiff(p, bits) for p in (WHITE, BLACK) for bits in (1, 2, 3, 4, 5, 6, 7, 8)]
     grey += [Tiff(p, bits) for p in (WHITE, BLACK) for bits in (9, 10, 11, 12, 13, 14, 15, 16)]
     grey += [
-        Tiff(p, bits, 2, extra=(e,)) for p in (WHITE, BLACK) for bits in (4, 8, 12, 16) for e in (0, 2)
+        Tiff(p, bits, 2, extra=(e,))
+        for p in (WHITE, BLACK)
+        for bits in (4, 8, 12, 16)
+        for e in (0, 2)
     ]
     grey += [Tiff(BLACK, bits, 2, extra=(1,)) for bits in (4, 8, 12, 16)]
     colour = [Tiff(RGB, bits, 3) for bits in (1, 2, 4, 5, 8, 10, 12, 14, 16)]

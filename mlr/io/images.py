@@ -138,11 +138,6 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def has_16_bit_extra() -> bool:
-    """Return whether the extra for 16-bit colour and rare layouts is installed."""
-    return tiff.has_extra()
-
-
 def read_header(path: Path) -> Header:
     """Read the header of an image file; errors are those of `read_image`."""
     with opened(path) as file:
@@ -394,12 +389,12 @@ def _header(source: Opened) -> tuple[Header, str]:
     if mode in _GREY_16_BIT:
         bits, decoded = 16, mode
     elif source.format in ("PNG", "TIFF") and ";16" in layout:
-        if source.format == "PNG" and has_16_bit_extra():
+        if source.format == "PNG" and tiff.has_extra():
             bits, decoded = 16, decoded + ("A" if keyed else "") + ";16"
         elif keyed:
             raise ImageError(f"has 16-bit colours, one of them transparent, which needs {EXTRA}")
         else:
-            loss = REDUCED if has_16_bit_extra() else _EXTRA_MISSING
+            loss = REDUCED if tiff.has_extra() else _EXTRA_MISSING
     elif source.format == "AVIF" and layout in ("10", "12"):
         loss = f"{layout} bits per channel, which are reduced to 8"
     return Header(height, width, channels, bits, loss), decoded
@@ -447,7 +442,7 @@ def _resolution_and_gamma(exif: PIL.Image.Exif, kind: str) -> dict[str, Any]:
 
 def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[str, Any]) -> None:
     """Encode 16-bit colour as PNG, or as TIFF with a part of the EXIF metadata."""
-    if not has_16_bit_extra():
+    if not tiff.has_extra():
         raise ImageError(f"16-bit colour needs {EXTRA}")
     icc, exif = options.get("icc_profile"), options.get("exif", PIL.Image.Exif())
     dpi, chunks = options.get("dpi"), options.get("pnginfo")
