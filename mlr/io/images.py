@@ -458,7 +458,7 @@ def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[
             iccprofile=icc,
             description=exif.get(Base.ImageDescription),
             software=exif.get(Base.Software, False),
-            datetime=exif.get(Base.DateTime) or exif.get_ifd(IFD.Exif).get(Base.DateTimeOriginal),
+            datetime=exif.get(Base.DateTime),
             resolution=dpi,
             resolutionunit="inch" if dpi else None,
             metadata=None,

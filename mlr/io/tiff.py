@@ -269,7 +269,7 @@ def _read_tags(
 def decode(data: bytes, page: Page) -> Pixels:
     """Decode samples with tifffile: uint8 or uint16 (height, width, channels, then alpha)."""
     with iio.imopen(data, "r", plugin="tifffile") as file:
-        samples = np.asarray(file.read(page=page.index))
+        samples = np.asarray(file.read(index=..., page=page.index))
     if samples.ndim == 3 and page._planar == 2:
         samples = np.moveaxis(samples, 0, 2)
     samples = samples.reshape((*samples.shape[:2], -1))
