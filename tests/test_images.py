@@ -12,7 +12,9 @@ import pytest
 from mlr.errors import ImageError, OutputExistsError
 from mlr.io import tiff
 from mlr.io.images import ENCODINGS, REDUCED, read_header, read_image, resized, write_image
+from mlr.io.provenance import describe_image
 from tests.conftest import draw
+from tests.layouts import chunk
 
 RGB, RGBA, GREY = draw(1), draw(1, channels=4), draw(2, channels=1)
 GREY_16_BIT = draw(3, channels=1, dtype=np.uint16)
@@ -31,16 +33,9 @@ UPRIGHT = {
 
 def png(width, height, bits, colour, scanlines):
     """Return a PNG file with valid checksums."""
-
-    def chunk(kind, data):
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    data = zlib.compress(scanlines)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
+    chunks = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(scanlines)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def colour_png_of_16_bits(pixels):
@@ -327,3 +322,133 @@ def test_resizing_preserves_dtype_and_flat_colour(dtype):
     assert (result == data_range).all()
     same = draw(4, dtype=dtype)
     np.testing.assert_array_equal(resized(same, 16, 16), same)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def oriented():
+    """Return chunks of PNG files that say that the image lies on its side."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    text = exif.tobytes()
+    profile = f"\nexif\n{len(text):8}\n{text.hex()}\n".encode()
+    return {
+        "eXIf": chunk(b"eXIf", text.removeprefix(b"Exif\0\0")),
+        "raw profile": chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile)),
+        "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+        "packed XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)),
+    }
+
+
+@pytest.mark.parametrize("name", oriented())
+@pytest.mark.parametrize("late", [False, True], ids=["before the pixels", "after"])
+@pytest.mark.parametrize("pixels", [RGB[:10], GREY_16_BIT[:10]], ids=["colour", "16-bit"])
+def test_orientation_is_read_wherever_a_png_has_it(tmp_path, name, late, pixels):
+    data = encoded(pil(pixels), format="PNG")
+    at = len(data) - 12 if late else 33
+    text = chunk(b"tEXt", b"date:create\0" + bytes(200))  # of ImageMagick, at the end
+    path = tmp_path / "x.png"
+    path.write_bytes(data[:at] + text * late + oriented()[name] + data[at:])
+    found, header = read_image(path), read_header(path)
+    np.testing.assert_array_equal(found.pixels, UPRIGHT[6](pixels))
+    assert header.size == found.pixels.shape[:2] == (16, 10)
+    assert header.bits == 8 * pixels.itemsize
+    assert describe_image(path)["size"] == "10x16"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "avif"])
+def test_orientation_of_xmp_is_applied(tmp_path, suffix):
+    pil(RGB[:10]).save(tmp_path / f"x.{suffix}", xmp=XMP)
+    assert read_header(tmp_path / f"x.{suffix}").size == (16, 10)
+    assert read_image(tmp_path / f"x.{suffix}").pixels.shape == (16, 10, 3)
+    assert describe_image(tmp_path / f"x.{suffix}")["size"] == "10x16"
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_invalid_orientation_is_ignored(tmp_path, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    pil(RGB[:10]).save(tmp_path / "x.png", exif=exif)
+    assert read_header(tmp_path / "x.png").size == (10, 16)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png").pixels, RGB[:10])
+
+
+def bmp(pixels, mask):
+    """Return a BMP file of 32 bits with a mask of alpha, or without."""
+    height, width, _ = pixels.shape
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, mask)
+    head = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, 0, 0, 0, 0, 0) + masks
+    body = np.ascontiguousarray(pixels[::-1, :, [2, 1, 0, 3]]).tobytes()
+    head = head.ljust(108, b"\0")
+    return b"BM" + struct.pack("<IHHI", 122 + len(body), 0, 0, 122) + head + body
+
+
+def test_alpha_of_bmp_and_gif_is_read(tmp_path):
+    (tmp_path / "x.bmp").write_bytes(bmp(RGBA, 0xFF000000))
+    image = read_image(tmp_path / "x.bmp")
+    np.testing.assert_array_equal(image.pixels, RGBA[..., :3])
+    np.testing.assert_array_equal(image.alpha, RGBA[..., 3])
+    (tmp_path / "x.bmp").write_bytes(bmp(RGBA, 0))
+    assert read_image(tmp_path / "x.bmp").alpha is None
+    ramp = pil(np.arange(256, dtype=np.uint8).reshape(16, 16, 1))
+    for source in (PALETTE, ramp):  # Pillow stores the ramp as grey
+        source.save(tmp_path / "x.gif", transparency=3)
+        image = read_image(tmp_path / "x.gif")
+        np.testing.assert_array_equal(image.alpha == 0, np.asarray(source) == 3)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.bmp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_alpha_is_never_lost_silently(tmp_path, name, channels):
+    with pytest.raises(ImageError, match=r"(JPEG|BMP) files cannot store alpha; use \.png"):
+        write_image(tmp_path / name, RGB[..., :channels], RGBA[..., 3])
+    assert list(tmp_path.iterdir()) == []
+
+
+def twelve_bits():
+    """Return a JPEG file whose header says 12 bits."""
+    data = bytearray(encoded(pil(RGB), format="JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+    return bytes(data)
+
+
+def ftyp(brand, *others):
+    return struct.pack(">I4s4sI", 16 + 4 * len(others), b"ftyp", brand, 0) + b"".join(others)
+
+
+WHAT = {
+    "a JPEG of 12 bits": twelve_bits(),
+    "a JPEG of 8 bits, lossless": b"\xff\xd8\xff\xc3\0\x0b\x08\0\x10\0\x10\1\1\x11\0",
+    "a HEIC image, which needs pip install 'mlr[heic]'": ftyp(b"heic", b"mif1", b"heic"),
+    "an AVIF image, damaged": ftyp(b"avif", b"mif1") + bytes(99),
+    "a camera raw file": ftyp(b"crx ", b"crx ", b"isom"),
+    "a clip": ftyp(b"isom", b"mp42"),
+    "a clip (WebM or Matroska)": b"\x1aE\xdf\xa3" + bytes(50),
+    "a JPEG XL image": b"\xff\x0a" + bytes(50),
+    "a Photoshop file": b"8BPS" + bytes(50),
+    "a web page": b"<!DOCTYPE html><html></html>",
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+    "a ZIP archive": b"PK\3\4" + bytes(50),
+}
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")
+@pytest.mark.parametrize("what", WHAT)
+def test_error_tells_what_the_file_is(tmp_path, what):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(WHAT[what])
+    with pytest.raises(ImageError) as error:
+        read_image(path)
+    cause = str(error.value).removeprefix(f"{path}: ")
+    assert cause.startswith(f"is {what}")
+    assert cause.endswith("; expected PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF")
+
+
+def test_avif_is_read_under_any_name(tmp_path):
+    for name in ("x.avif", "x.jpg", "x.heic"):
+        pil(RGB).save(tmp_path / name, "AVIF", quality=100, subsampling="4:4:4")
+        image = read_image(tmp_path / name)
+        assert np.abs(image.pixels.astype(int) - RGB).mean() < 3
+        assert image.loss == ""
+        assert describe_image(tmp_path / name)["format"] == "AVIF"

@@ -47,13 +47,15 @@ def test_pixels_and_alpha_are_those_of_the_samples(tmp_path, layout, extra):
     if getattr(layout, "compression", "") == "zstd" and not HAS_ZSTD:
         pytest.skip("needs imagecodecs to write the file")
     pixels, alpha = layout.expected()
+    cause = ""
     try:
         image = read(tmp_path, layout.data())
     except ImageError as error:
+        cause = str(error)
+    if cause:
         assert not extra
-        assert tiff.EXTRA in str(error)
-        bits = layout.bits
-        assert f" {bits}-bit " in str(error) or "16-bit colours, one of them" in str(error)
+        assert tiff.EXTRA in cause
+        assert f" {layout.bits}-bit " in cause or "16-bit colours, one of them" in cause
         return
     if REDUCED in image.loss:
         assert not extra
@@ -116,9 +118,6 @@ def test_page_of_full_resolution_is_read(tmp_path, layout, pages):
         "both": [small, full, small],
     }
     data = layout.data(*order.get(pages, [full, OLD_REDUCED_PAGE]))
-    if layout.order == ">":  # the small page has the other order
-        small = Tiff(order=">", rows=5).page(SMALL[1], {254: (4, [1])})
-        data = layout.data(small, full)
     np.testing.assert_array_equal(read(tmp_path, data).pixels, layout.expected()[0])
     assert describe_image(tmp_path / "x").items() >= {"frames": 1, "size": "19x21"}.items()
 

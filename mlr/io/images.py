@@ -279,10 +279,7 @@ def decoding(path: Path) -> Iterator[None]:
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except PIL.UnidentifiedImageError:
-        with open_regular(path) as file:
-            data = file.read(1 << 16)
-        what = f"is {what_is(data) or 'not an image file'}" if data else "is empty"
-        raise ImageError(f"{path}: {what}; {EXPECTED}") from None
+        raise ImageError(f"{path}: {_named(path)}; {EXPECTED}") from None
     except PIL.Image.DecompressionBombError:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path}: is larger than {limit} megapixels; make it smaller") from None
@@ -291,7 +288,19 @@ def decoding(path: Path) -> Iterator[None]:
     except Exception as error:  # decoders raise all kinds for damaged files
         if isinstance(error, OSError) and error.strerror:  # from the file system
             raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        if (what := _named(path)).startswith("is a JPEG"):  # of an unusual kind
+            raise ImageError(f"{path}: {what}; {EXPECTED}") from None
         raise ImageError(f"{path}: is damaged or truncated: {error}") from error
+
+
+def _named(path: Path) -> str:
+    """Return what a file is that cannot be read as an image."""
+    try:
+        with open_regular(path) as file:
+            data = file.read(1 << 16)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return f"is {what_is(data) or 'not an image file'}" if data else "is empty"
 
 
 def _open(file: IO[bytes]) -> Opened:

@@ -39,7 +39,8 @@ _STARTS = {
     b"\x1aE\xdf\xa3": "a clip (WebM or Matroska)",
 }
 #: Brands of files in the ISO base media format; others are of clips.
-_BRANDS = {b"avif": "an AVIF image", b"avis": "an AVIF image", b"crx ": "a camera raw file"}
+_BRANDS = dict.fromkeys((b"avif", b"avis"), "an AVIF image, damaged or too new for this Pillow")
+_BRANDS |= {b"crx ": "a camera raw file"}
 _BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"), HEIC)
 _BRANDS |= dict.fromkeys((b"hevc", b"hevx", b"hevm", b"hevs"), HEIC)
 _JPEG_HEADER = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf])\x00.(.)", re.DOTALL)
