@@ -112,7 +112,7 @@ class Image:
     exif: PIL.Image.Exif | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Opened:
     """An image file whose pixels are not decoded yet."""
 
@@ -310,17 +310,19 @@ def _open(file: IO[bytes]) -> Opened:
     if tiff.is_tiff(start):
         return _open_tiff(file)
     formats = FORMATS
-    if what_is(start) == HEIC and find_spec("pi_heif"):
+    if start[4:8] == b"ftyp" and what_is(start) == HEIC and find_spec("pi_heif"):
         import pi_heif
 
         pi_heif.register_heif_opener()
         formats = ("HEIF",)
     image = PIL.Image.open(file, formats=formats)
-    layout = str(image.tile)
+    layout = ""
     if image.format == "AVIF":
         layout = _avif_bits(file)
-    if image.format == "PNG" and "exif" not in image.info and _has_late_metadata(file):
-        image.load()  # which reads them
+    elif image.format == "PNG":
+        layout = str(image.tile)
+        if "exif" not in image.info and _has_late_metadata(file, image.tile[0].offset - 8):
+            image.load()  # which reads them
     exif = PIL.Image.Image.getexif(image)  # for PNG files, the overridden one decodes the pixels
     orientation = exif.get(Base.Orientation, 1)
     # Phones store previews as frames of an MPO.
@@ -363,17 +365,16 @@ def _avif_bits(file: IO[bytes]) -> str:
     return str(found[1][0]) if found else ""
 
 
-def _has_late_metadata(file: IO[bytes]) -> bool:
-    """Return whether an orientation may follow the pixels of a PNG file."""
-    position, late, found = file.tell(), False, False
-    file.seek(8)
+def _has_late_metadata(file: IO[bytes], offset: int) -> bool:
+    """Return whether an orientation may follow the pixels of a PNG file, which begin there."""
+    position, found = file.tell(), False
+    file.seek(offset)
     while not found and len(head := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
-        late = late or name == b"IDAT"
-        if late and name in (b"tEXt", b"zTXt", b"iTXt"):
+        found = name == b"eXIf"
+        if name in (b"tEXt", b"zTXt", b"iTXt"):
             start = file.read(min(length, 32))
             found, length = start.startswith(_ORIENTED), length - len(start)
-        found = found or (late and name == b"eXIf")
         file.seek(length + 4, io.SEEK_CUR)
     file.seek(position)
     return found
@@ -418,8 +419,8 @@ def _decode(data: bytes, source: Opened, header: Header, mode: str) -> Pixels:
     converted = None if mode == source.image.mode else mode
     index = 0 if source.page is None else source.page.index
     keyed, key = source.image.mode in _KEYED, source.info.get("transparency")
-    with iio.imopen(data, "r", plugin=_Plugin, image=source.image) as plugin:
-        pixels: Pixels = plugin.read(index=index, mode=converted, writeable_output=False)
+    plugin: Any = iio.imopen(data, "r", plugin=_Plugin, image=source.image)
+    pixels: Pixels = plugin.read(index=index, mode=converted, writeable_output=False)
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     if not keyed or key is None:
         return pixels
