@@ -1,9 +1,11 @@
 """Reading and writing of image files of all kinds, and errors for damaged ones."""
 
+import base64
 import io
 import struct
 import zlib
 from contextlib import suppress
+from importlib.util import find_spec
 
 import numpy as np
 import PIL.Image
@@ -452,3 +454,30 @@ def test_avif_is_read_under_any_name(tmp_path):
         assert np.abs(image.pixels.astype(int) - RGB).mean() < 3
         assert image.loss == ""
         assert describe_image(tmp_path / name)["format"] == "AVIF"
+
+
+#: A HEIC file of 32x16 px, orange on the left and blue on the right.
+HEIC = (
+    "eNpjYGCQSSupLMhIzUxmAILczDRDEDs3MzGNgYGxJje1JJEBAhQzUnKKoGyGgszkEgY0oJSZkw82xMWBgREIgYBx"
+    "AYQGghlArJyZmZcG5oFERYGcVCYoL6Ms2RDE5CvILMmFK/mTWVBUAKTvZBYk5wPpUqAyZ0ZmkNAEsCK5Dwx//v74"
+    "wcDAz5wA1CHhwMjD+P8/SAEzSAUzCMntYnJIBEpqOjEyosksUGhknfZq3axnDxQXHGhgYOBpAAm3JAFVs7kwHiw+"
+    "2Am0Qzg5P6coLzmnAijKy8AGVMIgkllckAr1mAMUayTnJIIcpgB1uwCI/v///wMgzQSkL4BokHhBZkUmSCMzBwcH"
+    "kJLILMiFhTEw2FgbmZhZW4DsBbkpiaAwnqLBuJ7zRPqKLkvl8Pr/fdH1f5uOtb/WlFj7v+fM7x+83/+/X9L/1Oq/"
+    "w8lVeofUHxSviJOaGCZ5k+3EvOA8vjuTrlZc4tuZue+04mfvD5ui1y5sjny1gmVr2sqpzdXZxzQ3RTPJ+XA0v3vK"
+    "N2ueE7vms8OHGlxcdav65yuIhdcGmD98ZCKw7otCptfjOzfT2XdGRjw9rCXktajjfRQABOubMw=="
+)
+
+
+def test_heic_is_read_with_the_extra(tmp_path):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(zlib.decompress(base64.b64decode(HEIC)))
+    if find_spec("pi_heif") is None:
+        with pytest.raises(
+            ImageError, match=r"is a HEIC image, which needs pip install 'mlr\[heic"
+        ):
+            read_image(path)
+        pytest.skip("needs pip install 'mlr[heic]'")
+    assert read_header(path).size == (16, 32)
+    pixels = read_image(path).pixels.astype(int)
+    assert np.abs(pixels[:, :14] - (200, 80, 40)).max() < 5
+    assert np.abs(pixels[:, 18:] - (20, 120, 220)).max() < 5

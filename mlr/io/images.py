@@ -121,7 +121,7 @@ class Opened:
     stored: tuple[int, int]  # width and height
     orientation: int  # as in EXIF, from 1 to 8
     layout: str  # of the samples, in Pillow's words
-    info: Mapping[str, Any]  # Pillow's
+    info: Mapping[Any, Any]  # Pillow's
     exif: PIL.Image.Exif
     image: Any = None  # Pillow's, unless tifffile decodes it
     page: tiff.Page | None = None  # of a TIFF file
@@ -309,7 +309,7 @@ def _open(file: IO[bytes]) -> Opened:
     file.seek(0)
     if tiff.is_tiff(start):
         return _open_tiff(file)
-    formats = FORMATS
+    formats: tuple[str, ...] = FORMATS
     if start[4:8] == b"ftyp" and what_is(start) == HEIC and find_spec("pi_heif"):
         import pi_heif
 
@@ -319,6 +319,8 @@ def _open(file: IO[bytes]) -> Opened:
     layout = ""
     if image.format == "AVIF":
         layout = _avif_bits(file)
+    elif image.format == "HEIF":
+        layout = str(image.info.get("bit_depth"))
     elif image.format == "PNG":
         layout = str(image.tile)
         if "exif" not in image.info and _has_late_metadata(file, image.tile[0].offset - 8):
@@ -327,10 +329,8 @@ def _open(file: IO[bytes]) -> Opened:
     orientation = exif.get(Base.Orientation, 1)
     # Phones store previews as frames of an MPO.
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    return Opened(
-        *(str(image.format), frames, image.size, _valid(orientation), layout),
-        *(image.info, exif, image),
-    )
+    kind, size = str(image.format), image.size
+    return Opened(kind, frames, size, _valid(orientation), layout, image.info, exif, image)
 
 
 def _open_tiff(file: IO[bytes]) -> Opened:
@@ -340,7 +340,7 @@ def _open_tiff(file: IO[bytes]) -> Opened:
     if width * height > 2 * (PIL.Image.MAX_IMAGE_PIXELS or width * height):
         raise PIL.Image.DecompressionBombError
     image, layout, exif = None, "", tiff.read_exif(file, page)
-    info = {"icc_profile": exif.get(Base.InterColorProfile)}
+    info: Mapping[Any, Any] = {"icc_profile": exif.get(Base.InterColorProfile)}
     if page.by_pillow:
         file.seek(0)
         tiff.silence_libtiff()
@@ -405,7 +405,7 @@ def _header(source: Opened) -> tuple[Header, str]:
             raise ImageError(f"has 16-bit colours, one of them transparent, which needs {EXTRA}")
         else:
             loss = REDUCED if tiff.has_extra() else _EXTRA_MISSING
-    elif source.format == "AVIF" and layout in ("10", "12"):
+    elif source.format in ("AVIF", "HEIF") and layout in ("10", "12"):
         loss = f"{layout} bits per channel, which are reduced to 8"
     return Header(height, width, channels, bits, loss), decoded
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
+import PIL._imaging
 import PIL.ExifTags
 import PIL.Image
 from PIL.TiffImagePlugin import COMPRESSION_INFO
@@ -62,7 +63,7 @@ def has_extra() -> bool:
 def silence_libtiff() -> None:
     """Stop the libtiff of Pillow from writing to stderr; Pillow raises the errors as well."""
     with suppress(OSError, AttributeError):  # where it is linked otherwise
-        ctypes.CDLL(PIL.Image.core.__file__).TIFFSetErrorHandler(None)
+        ctypes.CDLL(PIL._imaging.__file__).TIFFSetErrorHandler(None)
 
 
 @dataclass(frozen=True)
