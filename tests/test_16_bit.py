@@ -45,6 +45,20 @@ def stored(tmp_path, name: str, data: bytes) -> Image:
 @with_extra
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("alpha", [None, OPACITY], ids=["opaque", "alpha"])
+def test_grey_and_alpha_are_preserved(tmp_path, suffix, alpha):
+    path, grey = tmp_path / f"x{suffix}", COLOUR[..., :1]
+    write_image(path, grey, alpha)
+    image, header = read_image(path), read_header(path)
+    np.testing.assert_array_equal(image.pixels, grey)
+    assert (header.channels, header.bits, header.loss) == (1, 16, "")
+    assert (image.alpha is None) == (alpha is None)
+    if alpha is not None:
+        np.testing.assert_array_equal(image.alpha, alpha)
+
+
+@with_extra
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("alpha", [None, OPACITY], ids=["opaque", "alpha"])
 def test_pixels_alpha_and_profile_are_preserved(tmp_path, suffix, alpha):
     path = tmp_path / f"x{suffix}"
     write_image(path, COLOUR, alpha, icc=profile())
@@ -210,5 +224,5 @@ def test_note_names_the_missing_extra(run, model, tmp_path, monkeypatch):
     (note,) = (line for line in result.lines if line.startswith("note:"))
     assert note.endswith(f"to 8 bits; to keep 16 bits: {EXTRA}")
     np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, COLOUR >> 8)
-    with pytest.raises(ImageError, match=r"needs pip install 'mlr\[deep\]'"):
+    with pytest.raises(ImageError, match=r"(or alpha )?needs pip install 'mlr\[deep\]'"):
         write_image(tmp_path / "y.png", COLOUR)

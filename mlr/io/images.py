@@ -213,7 +213,7 @@ def write_image(
         pixels = to_8_bits(pixels)
     encoded = io.BytesIO()
     try:
-        if pixels.dtype == np.uint16 and pixels.shape[2] >= 3:
+        if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
             _encode_16_bit(encoded, pixels, kind, options)
         else:
             pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
@@ -234,7 +234,8 @@ def to_8_bits(pixels: Pixels) -> Pixels:
 
 def stores_8_bits(path: Path) -> bool:
     """Return whether a file of this suffix stores at most 8 bits per channel."""
-    return ENCODINGS.get(path.suffix.lower(), "GIF") in _EIGHT_BITS | {"GIF"}
+    suffix = path.suffix.lower()
+    return suffix == ".gif" or ENCODINGS.get(suffix) in _EIGHT_BITS
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -325,8 +326,11 @@ def _open(file: IO[bytes]) -> Opened:
         layout = str(image.tile)
         if "exif" not in image.info and _has_late_metadata(file, image.tile[0].offset - 8):
             image.load()  # which reads them
-    exif = PIL.Image.Image.getexif(image)  # for PNG files, the overridden one decodes the pixels
-    orientation = exif.get(Base.Orientation, 1)
+    try:
+        exif = PIL.Image.Image.getexif(image)  # that of PNG files would decode the pixels
+        orientation = exif.get(Base.Orientation, 1)
+    except Exception:  # damaged metadata, of many kinds
+        exif, orientation = PIL.Image.Exif(), 1
     # Phones store previews as frames of an MPO.
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     kind, size = str(image.format), image.size
@@ -451,9 +455,9 @@ def _resolution_and_gamma(exif: PIL.Image.Exif, kind: str) -> dict[str, Any]:
 
 
 def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[str, Any]) -> None:
-    """Encode 16-bit colour as PNG, or as TIFF with a part of the EXIF metadata."""
+    """Encode 16-bit colour or alpha as PNG, or as TIFF with a part of the EXIF metadata."""
     if not tiff.has_extra():
-        raise ImageError(f"16-bit colour needs {EXTRA}")
+        raise ImageError(f"16-bit colour or alpha needs {EXTRA}")
     icc, exif = options.get("icc_profile"), options.get("exif", PIL.Image.Exif())
     dpi, chunks = options.get("dpi"), options.get("pnginfo")
     if kind == "TIFF":
@@ -461,9 +465,9 @@ def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[
             file,
             pixels,
             plugin="tifffile",
-            photometric="rgb",
+            photometric="rgb" if pixels.shape[2] > 2 else "minisblack",
             planarconfig="contig",
-            extrasamples=("unassalpha",) if pixels.shape[2] == 4 else None,
+            extrasamples=("unassalpha",) if pixels.shape[2] % 2 == 0 else None,
             compression="adobe_deflate",
             iccprofile=icc,
             description=exif.get(Base.ImageDescription),

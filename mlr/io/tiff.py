@@ -7,6 +7,7 @@ these are decoded by tifffile and imagecodecs, with the extra ``mlr[deep]``.
 from __future__ import annotations
 
 import ctypes
+import io
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ class Page:
     @property
     def _plain(self) -> bool:
         """Whether decoders return the samples, and these are unsigned numbers."""
-        unsigned = self._value(339, 1) == 1 and self._samples >= self._stored
+        unsigned = {*self.tags.get(339, (1,))} == {1} and self._samples >= self._stored
         return unsigned and self._unpredicted and self._compression in _LOSSLESS
 
     @property
@@ -240,6 +241,7 @@ def read_exif(file: IO[bytes], page: Page) -> PIL.Image.Exif:
     with suppress(Exception):  # of many kinds
         exif.load_from_fp(file, page.offset)
         exif.get_ifd(PIL.ExifTags.IFD.Exif)  # now, while the file is open
+        exif.fp = io.BytesIO()  # of which nothing is kept
     return exif
 
 
