@@ -174,13 +174,14 @@ def test_missing_strips_are_damage(tmp_path):
         read(tmp_path, layout.data((tags, chunks)))
 
 
-@pytest.mark.parametrize("orientation", [*UPRIGHT, 0, 9, 6000])
+@pytest.mark.parametrize("orientation", [*UPRIGHT, 0, 9, 6000, None])
 @pytest.mark.parametrize("layout", [Tiff(), Tiff(RGB, 16, 3), Tiff(bits=12)], ids=str)
 def test_orientation_of_a_page_is_applied_once(tmp_path, layout, orientation):
     if not tiff.has_extra() and layout.bits != 8:
         pytest.skip(f"needs {tiff.EXTRA}")
     xmp = b'<x tiff:Orientation="8"/>'  # has no say in TIFF files
-    page = layout.page(more={274: (3, [orientation]), 700: (1, list(xmp))})
+    tags = {} if orientation is None else {274: (3, [orientation])}
+    page = layout.page(more={**tags, 700: (1, list(xmp))})
     pixels = UPRIGHT.get(orientation, UPRIGHT[1])(layout.expected()[0])
     np.testing.assert_array_equal(read(tmp_path, layout.data(page)).pixels, pixels)
     height, width = pixels.shape[:2]

@@ -190,6 +190,17 @@ def test_date_resolution_and_gamma_survive_in_16_bits(tmp_path, suffix):
         assert again.get_ifd(IFD.Exif)[GAMMA] == 1
 
 
+def test_nothing_is_kept_of_an_image_without_metadata(face, tmp_path):
+    kept = kept_exif(read_image(face))
+    write_image(tmp_path / "x.png", draw(1), exif=kept)
+    assert not kept
+    assert b"eXIf" not in (tmp_path / "x.png").read_bytes()
+    record = to_exif(new_record("happy", 1, ""), kept)
+    write_image(tmp_path / "y.png", draw(1), exif=record)
+    with PIL.Image.open(tmp_path / "y.png") as image:
+        assert {*image.getexif()} == {Base.Software, Base.ImageDescription}
+
+
 @pytest.mark.parametrize("unit", [2, 3])
 def test_resolution_of_exif_alone_is_read(tmp_path, unit):
     exif = PIL.Image.Exif()

@@ -448,7 +448,9 @@ def _resolution_and_gamma(exif: PIL.Image.Exif, kind: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if Base.XResolution in exif:
         options["dpi"] = float(exif[Base.XResolution]), float(exif[Base.YResolution])
-    if kind == "PNG" and (gamma := exif.get_ifd(IFD.Exif).get(GAMMA)):
+    copy = PIL.Image.Exif()  # since `get_ifd` adds an empty directory
+    copy.load(exif.tobytes())
+    if kind == "PNG" and (gamma := copy.get_ifd(IFD.Exif).get(GAMMA)):
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add(b"gAMA", struct.pack(">I", round(float(gamma) * 100_000)))
     return options

@@ -72,11 +72,11 @@ def kept_exif(image: Image) -> PIL.Image.Exif:
     with suppress(Exception):  # damaged metadata raise all kinds
         for directory, tags in _KEPT.items():
             source = found.get_ifd(directory) if directory else found
-            target = kept.get_ifd(directory) if directory else kept
-            target.update({tag: source[tag] for tag in tags if isinstance(source.get(tag), str)})
-        taken = kept.get_ifd(IFD.Exif).get(Base.DateTimeOriginal)
-        if taken and Base.DateTime not in kept:  # TIFF files have no other date
-            kept[Base.DateTime] = taken
+            texts = {tag: source[tag] for tag in tags if isinstance(source.get(tag), str)}
+            if texts:
+                (kept.get_ifd(directory) if directory else kept).update(texts)
+            if taken := texts.get(Base.DateTimeOriginal):  # TIFF files have no other date
+                kept.setdefault(Base.DateTime, taken)
     with suppress(TypeError, ValueError, ZeroDivisionError):
         unit = {2: 1, 3: 2.54}.get(found.get(Base.ResolutionUnit, 2), 0)
         stored = (found.get(tag, 0) for tag in (Base.XResolution, Base.YResolution))
