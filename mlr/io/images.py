@@ -48,7 +48,6 @@ SUFFIXES = frozenset({*ENCODINGS, ".gif", ".jfif", ".jpe", ".avif", ".heic", ".h
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")  # formats that are read
 EXPECTED = "expected PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF"
 _EIGHT_BITS = frozenset({"JPEG", "BMP", "WEBP"})  # formats without 16 bits
-_OPAQUE = frozenset({"JPEG", "BMP"})  # formats without alpha
 
 REDUCED = "16-bit colour, which is reduced to 8 bits"
 _EXTRA_MISSING = f"{REDUCED}; to keep 16 bits: {EXTRA}"
@@ -206,8 +205,10 @@ def write_image(
     options |= {"exif": exif} if exif else {}
     options |= _resolution_and_gamma(exif, kind) if exif else {}
     if alpha is not None:
-        if kind in _OPAQUE:
-            raise ImageError(f"{path}: {kind} files cannot store alpha; use .png, .tif or .webp")
+        if kind == "JPEG":
+            raise ImageError(f"{path}: JPEG files cannot store alpha; use .png, .tif or .webp")
+        if kind == "BMP" and pixels.shape[2] == 1:
+            pixels = pixels.repeat(3, axis=2)
         pixels = np.dstack([pixels, alpha])
     if kind in _EIGHT_BITS:
         pixels = to_8_bits(pixels)
@@ -220,8 +221,17 @@ def write_image(
             iio.imwrite(encoded, pixels, plugin=_Plugin, is_batch=False, format=kind, **options)
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImageError) as error:
         raise ImageError(f"{path}: cannot be encoded: {error}") from error
+    clear = kind == "BMP" and alpha is not None
     with replacing(path, force=force) as file:
-        file.write(encoded.getbuffer())
+        file.write(_with_declared_alpha(encoded.getvalue()) if clear else encoded.getbuffer())
+
+
+def _with_declared_alpha(bmp: bytes) -> bytes:
+    """Return Pillow's BMP file of 32 bits with the header that tells that it has alpha, the 4th."""
+    size, masks = len(bmp) + 108 - 40, (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    start = struct.pack("<2sIIII", b"BM", size, 0, 14 + 108, 108) + bmp[18:30]
+    more = struct.pack("<I", 3) + bmp[34:46] + struct.pack("<II4I4s", 0, 0, *masks, b"BGRs")
+    return start + more + bytes(48) + bmp[54:]
 
 
 def to_8_bits(pixels: Pixels) -> Pixels:

@@ -72,7 +72,9 @@ def kept_exif(image: Image) -> PIL.Image.Exif:
     with suppress(Exception):  # damaged metadata raise all kinds
         for directory, tags in _KEPT.items():
             source = found.get_ifd(directory) if directory else found
-            texts = {tag: source[tag] for tag in tags if isinstance(source.get(tag), str)}
+            texts: dict[int, str] = {
+                tag: source[tag] for tag in tags if isinstance(source.get(tag), str)
+            }
             if texts:
                 (kept.get_ifd(directory) if directory else kept).update(texts)
             if taken := texts.get(Base.DateTimeOriginal):  # TIFF files have no other date
