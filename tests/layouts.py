@@ -346,6 +346,7 @@ def tiffs():
     palette += [Tiff(PALETTE, 8, 2, extra=(e,)) for e in (0, 2)]
     ways = [
         *({}, {"order": ">"}, {"rows": 4}, {"tile": 16}, {"planar": 2}, {"big": True}),
+        {"big": True, "order": ">"},
         *({"tile": 16, "planar": 2}, {"planar": 2, "rows": 4}, {"fill": 2}),
         *({"compression": name} for name in ("lzw", "deflate", "packbits", "zstd")),
         {"compression": "deflate", "tile": 16, "planar": 2, "order": ">"},

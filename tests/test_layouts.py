@@ -26,6 +26,12 @@ def extra(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One folder for all, since there are a thousand tests."""
+    return tmp_path_factory.mktemp("layouts")
+
+
 def read(folder, data):
     """Return the image of a file, whose header must agree."""
     path = folder / "x"
@@ -43,13 +49,13 @@ def test_there_are_enough_layouts():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_pixels_and_alpha_are_those_of_the_samples(tmp_path, layout, extra):
+def test_pixels_and_alpha_are_those_of_the_samples(folder, layout, extra):
     if getattr(layout, "compression", "") == "zstd" and not HAS_ZSTD:
         pytest.skip("needs imagecodecs to write the file")
     pixels, alpha = layout.expected()
     cause = ""
     try:
-        image = read(tmp_path, layout.data())
+        image = read(folder, layout.data())
     except ImageError as error:
         cause = str(error)
     if cause:

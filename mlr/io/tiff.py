@@ -99,6 +99,11 @@ class Page:
         return bits.pop() if len(bits) == 1 else 0
 
     @property
+    def reversed_big(self) -> bool:
+        """Whether it is a BigTIFF with the upper bytes first, of which Pillow knows nothing."""
+        return self.big and self.order == ">"
+
+    @property
     def depth(self) -> int:
         """Bits of the decoded samples, 8 or 16."""
         return 8 if self.bits <= 8 else 16
@@ -169,7 +174,7 @@ class Page:
             return (bits, self._planar, extra) == (8, 1, ()) and colours != _PALETTE
         if self._compression in _FAX:
             return (bits, self._samples) == (1, 1) and colours in (_WHITE, _BLACK)
-        if not self._plain or (colours, bits) not in _BY_PILLOW:
+        if not self._plain or self.reversed_big or (colours, bits) not in _BY_PILLOW:
             return False
         if self._value(266, 1) != 1:  # the bits of each byte are reversed
             return bits == 1 and colours != _PALETTE and self._planar == 1
@@ -207,6 +212,7 @@ class Page:
         kind = _KINDS.get(self._value(339, 1), " undefined")
         name = COMPRESSION_INFO.get(self._compression, f"compression {self._compression}")
         more = ["uncompressed" if name == "raw" else name.removeprefix("tiff_")]
+        more += ["big-endian BigTIFF"] * self.reversed_big
         more += ["packed"] * (self.bits > 8 and self.bits % 8 > 0)
         more += ["in planes"] * (self._planar == 2)
         more += [f"predictor {self._value(317, 1)}"] * (not self._unpredicted)
@@ -239,6 +245,8 @@ def read_exif(file: IO[bytes], page: Page) -> PIL.Image.Exif:
     exif = PIL.Image.Exif()
     exif.endian, exif.bigtiff = page.order, page.big
     with suppress(Exception):  # of many kinds
+        if page.reversed_big:
+            return exif
         exif.load_from_fp(file, page.offset)
         exif.get_ifd(PIL.ExifTags.IFD.Exif)  # now, while the file is open
         exif.fp = io.BytesIO()  # of which nothing is kept
@@ -254,7 +262,7 @@ def _read_tags(
     (count,) = struct.unpack(order + short, file.read(struct.calcsize("=" + short)))
     size = struct.calcsize("=" + entry)
     entries = file.read(min(count, 1 << 16) * size)
-    following = file.read(size - 4 - struct.calcsize("=" + word)).ljust(8, b"\0")
+    following = file.read(struct.calcsize("=" + word)).ljust(8, b"\0")
     tags: dict[int, tuple[int, ...]] = {}
     for tag, kind, number, value in struct.iter_unpack(order + entry, entries):
         form = f"{order}{number}{_NUMBERS.get(kind, 'x')}"
