@@ -67,6 +67,11 @@ def silence_libtiff() -> None:
         ctypes.CDLL(PIL._imaging.__file__).TIFFSetErrorHandler(None)
 
 
+def _tag(number: int, default: int) -> Any:
+    """Return a property: the first value of a tag."""
+    return property(lambda page: page.tags.get(number, (default,))[0])
+
+
 @dataclass(frozen=True)
 class Page:
     """The page of a TIFF file that is the image."""
@@ -79,18 +84,16 @@ class Page:
     frames: int  # number of pages of full resolution
     masked: bool  # whether another page is a transparency mask
 
-    def _value(self, tag: int, default: int) -> int:
-        return self.tags.get(tag, (default,))[0]
+    orientation = _tag(274, 1)  # as in EXIF
+    _compression = _tag(259, 1)
+    _fill_order = _tag(266, 1)
+    _planar = _tag(284, 1)
+    _predictor = _tag(317, 1)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height as stored."""
         return self.tags[256][0], self.tags[257][0]
-
-    @property
-    def orientation(self) -> int:
-        """The orientation as in EXIF."""
-        return self._value(274, 1)
 
     @property
     def bits(self) -> int:
@@ -128,31 +131,22 @@ class Page:
 
     @property
     def _samples(self) -> int:
-        return self._value(277, 3 if self._compression == 6 else 1)
-
-    @property
-    def _compression(self) -> int:
-        return self._value(259, 1)
+        return self.tags.get(277, (3 if self._compression == 6 else 1,))[0]
 
     @property
     def _colours(self) -> int:
-        return _YCBCR if self._compression == 6 else self._value(262, 0)
+        return _YCBCR if self._compression == 6 else self.tags.get(262, (_WHITE,))[0]
 
     @property
     def _unpredicted(self) -> bool:
         """Whether decoders know how samples are predicted from their neighbours."""
-        predictor = self._value(317, 1)
-        return predictor == 1 or (predictor == 2 and self.bits in (8, 16))
+        return self._predictor == 1 or (self._predictor == 2 and self.bits in (8, 16))
 
     @property
     def _plain(self) -> bool:
         """Whether decoders return the samples, and these are unsigned numbers."""
         unsigned = {*self.tags.get(339, (1,))} == {1} and self._samples >= self._stored
         return unsigned and self._unpredicted and self._compression in _LOSSLESS
-
-    @property
-    def _planar(self) -> int:
-        return self._value(284, 1)
 
     @property
     def _stored(self) -> int:
@@ -176,7 +170,7 @@ class Page:
             return (bits, self._samples) == (1, 1) and colours in (_WHITE, _BLACK)
         if not self._plain or self.reversed_big or (colours, bits) not in _BY_PILLOW:
             return False
-        if self._value(266, 1) != 1:  # the bits of each byte are reversed
+        if self._fill_order != 1:  # the bits of each byte are reversed
             return bits == 1 and colours != _PALETTE and self._planar == 1
         if colours == _PALETTE and max(self.tags[320]) < 256:  # black for Pillow
             return False
@@ -209,13 +203,13 @@ class Page:
     def __str__(self) -> str:
         bits = "+".join(map(str, [self.bits] if self.bits else self.tags.get(258, ())))
         what = _COLOURS.get(self._colours, f"photometric {self._colours}")
-        kind = _KINDS.get(self._value(339, 1), " undefined")
+        kind = _KINDS.get(self.tags.get(339, (1,))[0], " undefined")
         name = COMPRESSION_INFO.get(self._compression, f"compression {self._compression}")
         more = ["uncompressed" if name == "raw" else name.removeprefix("tiff_")]
         more += ["big-endian BigTIFF"] * self.reversed_big
         more += ["packed"] * (self.bits > 8 and self.bits % 8 > 0)
         more += ["in planes"] * (self._planar == 2)
-        more += [f"predictor {self._value(317, 1)}"] * (not self._unpredicted)
+        more += [f"predictor {self._predictor}"] * (not self._unpredicted)
         more += ["premultiplied alpha"] * (_PREMULTIPLIED in self._extra)
         article = "an" if bits.startswith("8") else "a"
         return f"{article} {bits}-bit{kind} {what} TIFF ({', '.join(more)})"
@@ -228,8 +222,8 @@ def read_page(file: IO[bytes]) -> Page:
     (offset,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
     pages: dict[int, dict[int, tuple[int, ...]]] = {}
     while offset and offset not in pages and len(pages) < _MOST_PAGES:
-        pages[offset], following = _read_tags(file, offset, order, big)
-        offset = following
+        here = offset
+        pages[here], offset = _read_tags(file, here, order, big)
     kinds = [tags.get(254, (0,))[0] | (tags.get(255) == (2,)) for tags in pages.values()]
     full = [number for number, kind in enumerate(kinds) if not kind & 5]
     raw = head[8:10] == b"CR" or any(50706 in tags for tags in pages.values())
@@ -244,9 +238,9 @@ def read_exif(file: IO[bytes], page: Page) -> PIL.Image.Exif:
     """Return the metadata of a page, empty if they are damaged."""
     exif = PIL.Image.Exif()
     exif.endian, exif.bigtiff = page.order, page.big
+    if page.reversed_big:
+        return exif
     with suppress(Exception):  # of many kinds
-        if page.reversed_big:
-            return exif
         exif.load_from_fp(file, page.offset)
         exif.get_ifd(PIL.ExifTags.IFD.Exif)  # now, while the file is open
         exif.fp = io.BytesIO()  # of which nothing is kept
