@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 
 from mlr import load
-from mlr.io.images import has_16_bit_extra, read_image, write_image
+from mlr.io.images import read_image, write_image
+from mlr.io.tiff import has_extra
 from tests.conftest import draw, draw_pairs, names, run_process
 from tests.test_images import BAD, CMYK, KINDS, PALETTE
 
@@ -171,7 +172,7 @@ def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
     result = run("train", tmp_path, "-o", tmp_path / "m.npz", "--recipe", "paper", "--json")
     assert result.code == 0
     assert json.loads(result.out)["pairs"] == {"happy": count}
-    told = not has_16_bit_extra()
+    told = not has_extra()
     assert ("2 images hold 16-bit colour, which is reduced to 8 bits" in result.err) == told
     faces = tmp_path / "neutral"
     result = run("synthesize", tmp_path / "m.npz", faces, "-o", tmp_path / "out", "--json")
@@ -364,7 +365,7 @@ def test_counts_in_the_report_are_right(run, pairs, tmp_path):
     assert {(f["path"], f["cause"]) for f in report["failures"]} == {
         (
             str(pairs / "happy" / "0.png"),
-            "is empty; expected PNG, JPEG, BMP, TIFF or WebP",
+            "is empty; expected PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF",
         ),
         (str(pairs / "neutral" / "1.png"), "has no partner in happy"),
     }

@@ -233,7 +233,9 @@ def test_quiet_prints_failures_alone(run, faces, model, folder, tmp_path):
         assert run(*command, "-q") == (0, "", "")
     result = run("synthesize", model, folder, "-o", tmp_path / "b", "-q")
     assert result.code == 1
-    assert result.lines == [f"mlr: {folder}/9.png: is empty; expected PNG, JPEG, BMP, TIFF or WebP"]
+    assert result.lines == [
+        f"mlr: {folder}/9.png: is empty; expected PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF"
+    ]
 
 
 def test_verbose_names_every_output(run, model, folder, tmp_path):

@@ -186,7 +186,7 @@ def test_python_of_the_reference_runs(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_python_of_clusters_runs(tmp_path, monkeypatch):
-    pytest.importorskip("distributed", reason="needs mlr[cluster]")
+    pytest.importorskip("distributed", reason="needs the extra cluster")
     draw_pairs(tmp_path / "faces")
     monkeypatch.chdir(tmp_path)
     known = run_blocks(DOCS / "large.md", {"__name__": "__main__"})
@@ -220,7 +220,7 @@ def evaluated(code, known):
     return exec(compile(ast.Module([last], []), "notebook", "exec"), known)
 
 
-@pytest.mark.skipif(not detect.installed(), reason="needs mlr[align]")
+@pytest.mark.skipif(not detect.installed(), reason="needs the extra align")
 @pytest.mark.parametrize(
     "name", ["README.md", pytest.param("docs/tutorial.md", marks=pytest.mark.slow)]
 )
@@ -243,7 +243,7 @@ def test_commands_work_in_order(name, run, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_pictures_of_the_method_are_drawn(tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib", reason="needs mlr[plot]")
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
     mlr.sample(tmp_path / "faces", pairs=8, size=64, target=["happy", "surprised"])
     mlr.train(tmp_path / "faces", tmp_path / "model.npz")
     monkeypatch.setattr(figures, "FOLDER", tmp_path / "figures")

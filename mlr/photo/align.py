@@ -159,8 +159,8 @@ def align(
     crops: list[_Crop] = []
     losses: list[str] = []
     results = ordered_map(process, missing, thread_count(threads))
-    progress = report.progress(results, len(missing), "aligning")
-    for plan, (found, failures, loss) in zip(missing, progress, strict=True):
+    tracked = report.progress(results, len(missing), "aligning")
+    for plan, (found, failures, loss) in zip(missing, tracked, strict=True):
         crops += found
         losses.append(loss)
         report.skipped += bool(found) and not any(crop.written for crop in found)

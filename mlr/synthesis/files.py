@@ -17,16 +17,18 @@ from mlr.io.clips import change_clip, is_clip
 from mlr.io.files import check_free
 from mlr.io.images import (
     ENCODINGS,
+    NARROWED,
     PNG_LEVEL,
     QUALITY,
     Image,
     Pixels,
     read_image,
     resized,
+    stores_8_bits,
     write_image,
 )
 from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, check_suffix, plan_outputs
-from mlr.io.provenance import new_record, to_exif
+from mlr.io.provenance import kept_exif, new_record, to_exif
 from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
@@ -187,8 +189,8 @@ def synthesize(
     outcomes: list[_Outcome] = []
     with limited(threads), announced(report):
         results = map_items(executor, _synthesize_file, plans, settings, BATCH)
-        progress = report.progress(results, len(plans), "synthesizing")
-        for plan, outcome in zip(plans, progress, strict=True):
+        tracked = report.progress(results, len(plans), "synthesizing")
+        for plan, outcome in zip(plans, tracked, strict=True):
             outcomes.append(outcome)
             report.skipped += outcome.skipped
             for cause, path in outcome.failures:
@@ -284,7 +286,8 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
         except MlrError as error:
             outcome.failures.append((str(error), path))
             return outcome
-        outcome.loss, outcome.faces = image.loss, faces
+        narrowed = image.pixels.itemsize > 1 and any(map(stores_8_bits, outputs.values()))
+        outcome.loss, outcome.faces = image.loss or (NARROWED if narrowed else ""), faces
         write = partial(_write_image, settings, image, faces)
     for name, path in outputs.items():
         try:
@@ -322,7 +325,8 @@ def _write_image(
 
     change = changed(target, settings.style)
     if not settings.animate:
-        exif = to_exif(settings.record(name, strength, settings.style))
+        kept = kept_exif(image) if settings.metadata else None
+        exif = to_exif(settings.record(name, strength, settings.style), kept)
         write_image(path, change(strength), image.alpha, icc=image.icc, exif=exif, **encoding)
     elif settings.begin is None and settings.styles is None:
         record = partial(settings.record, name, style=settings.style)
