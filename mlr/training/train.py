@@ -35,7 +35,7 @@ from mlr.training.settings import RunSettings
 from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
-from mlr.utils.memory import memory_limit
+from mlr.utils.memory import memory_limit, trim_memory
 from mlr.utils.progress import Report, reporting
 from mlr.utils.threads import limited
 
@@ -256,6 +256,7 @@ class _Run:
         }
         usable = cache(lambda path: self._usable(pairs[path]))
         templates = self._templates(like, usable) if self.recipe.registers and pairs else None
+        trim_memory()  # what making templates needed, a third of a small limit
         share = Budget(self.budget.memory // len(data), self.budget.folder)
 
         def term(path: Path, layout: Layout | None) -> RowSource:
