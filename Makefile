@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
-EXTRAS := align,browser,cluster,deep,places,plot,video
+EXTRAS := align,browser,cluster,deep,heic,places,plot,video
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RIVALS  = $(DATA:%=--data %) --keep $(DEMO)/rivals --force $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format wheel architecture bench quality faults fuzz rivals \
-        rivals-gan clean
+.PHONY: help demo model test test-all lint format dist docs figures architecture bench quality \
+        faults fuzz rivals rivals-gan clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,7 @@ demo: $(VENV)/demo.stamp  ## install, draw faces, train, synthesize, evaluate, s
 	$(BIN)/mlr synthesize $(DEMO)/model.npz $(DEMO)/test/neutral -o $(DEMO)/faces --force
 	$(BIN)/mlr evaluate $(DEMO)/model.npz $(DEMO)/test --report $(DEMO)/report --force
 	$(BIN)/python -m benchmarks.photographs $(DEMO)/model.npz -o $(DEMO)/photographs.jpg
+	$(BIN)/python -m benchmarks.paintings -o $(DEMO)/paintings.jpg
 	@echo "Before and after: $(DEMO)/report/overview.png, in pictures: $(DEMO)/photographs.jpg"
 
 test: $(VENV)/test.stamp  ## install, and run all tests but the slow ones
@@ -41,21 +42,34 @@ format: $(VENV)/lint.stamp  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel: $(BIN)/python  ## build the wheel, in dist/
+dist: $(VENV)/dist.stamp  ## build wheel and sdist in dist/, check them, install and try each
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
-	@$(BIN)/python -m zipfile -l dist/*.whl | grep -q mlr/py.typed || { echo no py.typed; exit 1; }
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	for file in dist/*; do PYTHON="$(PYTHON)" .ci/try "$$file" || exit 1; done
+
+model: $(VENV)/test.stamp  ## train mlr/data/smile.npz again, from the London set in DATA=folder
+	$(BIN)/python -m benchmarks.bundle $(DATA)
+
+docs: $(VENV)/docs.stamp  ## build the documentation, in build/docs/; warnings are errors
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -c docs . build/docs
+	@echo "The documentation: build/docs/index.html"
+
+figures: $(VENV)/docs.stamp  ## draw the pictures of the method in docs/figures/, from drawn faces
+	test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
+	$(BIN)/mlr train $(DEMO)/train -o $(DEMO)/model.npz --force
+	$(BIN)/python docs/figures.py $(DEMO)/model.npz $(DEMO)/train
 
 architecture: $(BIN)/python  ## draw docs/architecture.svg from the imports
 	$(BIN)/python docs/architecture.py
 
-bench: $(VENV)/bench.stamp  ## time every stage, compare with peers; renew the README's table and plots
+bench: $(VENV)/bench.stamp  ## time every stage, compare with peers; renew table and plots
 	$(BIN)/python -m benchmarks.peers --write
 	$(BIN)/python -m benchmarks.growth
 
 quality: $(VENV)/test.stamp  ## cross-validate, by region and skin, on drawn faces or DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
-	$(BIN)/python -m benchmarks.quality $(or $(DATA),$(DEMO)/train)
+	$(BIN)/python -m benchmarks.quality $(or $(DATA),$(DEMO)/train) $(OPTIONS)
 
 faults: $(VENV)/test-all.stamp  ## kill, starve and mislead the program, and check that nothing is lost
 	$(BIN)/python -m benchmarks.faults --write
@@ -77,8 +91,10 @@ clean:  ## remove all that these targets made
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
 $(VENV)/bench.stamp: EXTRA := [test,plot]
+$(VENV)/docs.stamp: EXTRA := [docs]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
 $(VENV)/rivals.stamp: EXTRA := [rivals]
+$(VENV)/dist.stamp: EXTRA := [dist]
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) -e ".$(EXTRA)"
 	@touch $@
@@ -88,7 +104,7 @@ $(VENV)/test-all.stamp: pyproject.toml | $(VENV)/test.stamp
 	@: > $(VENV)/missing
 	@$(PIP) -e ".[$(EXTRAS)]" || for extra in $$(echo $(EXTRAS) | tr , ' '); do \
 	  $(PIP) -e ".[$$extra]" || \
-	    echo "WARNING: NOT TESTED: mlr[$$extra], which cannot be installed" | tee -a $(VENV)/missing; \
+	    echo "WARNING: NOT TESTED: the extra $$extra, which cannot be installed" | tee -a $(VENV)/missing; \
 	done
 	@touch $@
 

@@ -11,7 +11,8 @@ elapsed time: the median of several runs, all of an axis in turn. Memory is the 
 process that has trained on a few small images; "needed" are the pixels of a mini-batch, the
 statistics and the weights (the recipe best also holds the features of up to 300 subjects while it
 makes templates). Exponents are fitted to the three largest. Every axis is kept in growth.json, so
-that axes can be measured one at a time; growth.md and growth.png show all of them. Needs mlr[plot].
+that axes can be measured one at a time; growth.md and growth.png show all of them. Needs the extra
+plot.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 First runs `mlr bench`. Then times the program in turn with plain NumPy, NumPy tuned by hand,
 scikit-learn and SciPy, from images in memory to weights and from weights to images; their results
-must agree. The limits are matrix products and copies of memory. ``--write`` renews the README's
-table of speeds.
+must agree. The limits are matrix products and copies of memory. ``--write`` renews the table of
+speeds in docs/measurements.md.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from timeit import timeit
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +24,10 @@ from scipy import sparse
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
-from benchmarks.tables import machine, renew_readme, table
-from mlr.bench import bench, stages
-from mlr.bench.stages import PENALTY, Problem, as_planes, compare, run
-from mlr.bench.table import number, seconds
-from mlr.bench.table import table as bench_table
+from benchmarks.tables import machine, renew_page, table
+from mlr.bench import bench, number, seconds, stages
+from mlr.bench import table as bench_table
+from mlr.bench.stages import PENALTY, Problem, as_planes, compare
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.kernels.apply import apply
@@ -88,14 +88,14 @@ def compared(
         compare(what, problem, result[peer.part], peer.run())
     functions = {"mlr": ours, **{peer.name: peer.run for peer in peers}}
     calls = {
-        name: max(1, math.ceil(stages.SHORTEST / max(run(function), 1e-9)))
+        name: max(1, math.ceil(stages.SHORTEST / max(timeit(function, number=1), 1e-9)))
         for name, function in functions.items()
     }
     runs: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeat):  # in turn, so that a busy spell of the machine affects them all
         for name, function in functions.items():
             time.sleep(stages.PAUSE)
-            runs[name].append(run(function, calls[name]))
+            runs[name].append(timeit(function, number=calls[name]) / calls[name])
     factors = {"mlr": 1.0, **{peer.name: peer.factor for peer in peers}}
     medians = {name: factors[name] * statistics.median(runs[name]) for name in functions}
     return {name: (median, median / medians["mlr"]) for name, median in medians.items()}
@@ -268,8 +268,8 @@ def duration(value: float) -> str:
     return f"{value / size:.{0 if value >= 10 * size else 1}f} {unit}"
 
 
-def readme(result: dict[str, Any], training: dict[Any, dict[str, Any]]) -> str:
-    """Return the README's table of speeds."""
+def summary(result: dict[str, Any], training: dict[Any, dict[str, Any]]) -> str:
+    """Return the table of speeds in the documentation."""
     rows = []
     for size, field in training:
         applying = next(
@@ -295,7 +295,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="*", default=[])
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="renew the README")
+    parser.add_argument("--write", action="store_true", help="renew the documentation")
     options = parser.parse_args()
     pairs, repeat, threads = options.pairs, options.repeat, thread_count()
     result = bench(sizes=options.size, pairs=pairs, repeat=repeat)
@@ -317,7 +317,7 @@ def main() -> None:
             for name, (median, ratio) in found.items():
                 print(f"  {name:46}{seconds(median):>10}{number(ratio):>8} times")
     if options.write:
-        renew_readme("speeds", readme(result, training))
+        renew_page("measurements.md", "speeds", summary(result, training))
 
 
 if __name__ == "__main__":

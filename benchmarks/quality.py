@@ -1,14 +1,14 @@
 """Cross-validate the recipes on a folder of pairs: every subject is scored by models of others.
 
-    python -m benchmarks.quality DATA [--output FOLDER] [--folds 4]
+    python -m benchmarks.quality DATA [--title TEXT] [--output FOLDER] [--folds 4]
 
 The subjects are split into folds by their names. For each fold `mlr.train` learns from the files of
 all other subjects, templates included, and again from half of them. The recipe best is scored at
-style 0 and at the default style. Writes tables to the FOLDER's `quality.md`: of the whole image, of
-face and mouth, and of thirds of the subjects by the lightness of their skin, the mean luminance of
-the face in the input. The distance of face embeddings of output and input needs ``mlr[align]``. For
-each expression a contact sheet shows three held-out subjects: those with the largest, the median
-and the least error of the face at style 0.
+style 0 and at the default style. Writes tables to a section of the FOLDER's `quality.md`: of the
+whole image, of face and mouth, and of thirds of the subjects by the lightness of their skin, the
+mean luminance of the face in the input. The distance of face embeddings of output and input needs
+the extra ``align``. For each expression a contact sheet shows three held-out subjects: those with
+the largest, the median and the least error of the face at style 0.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import mlr
-from benchmarks.tables import table
+from benchmarks.tables import table, with_section
 from mlr.core import regions
 from mlr.core.model import LUMA
 from mlr.evaluation.report import draw_sheet
@@ -200,6 +200,7 @@ def sheet(found, subjects, expression):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
+    parser.add_argument("--title", help="of the section of quality.md  [default: the folder]")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--folds", type=int, default=4)
     options = parser.parse_args()
@@ -208,8 +209,10 @@ def main():
     what = f"{len(pairs)} pairs of {len(pairs.subjects)} subjects, {options.folds} folds by name"
     text = f"{what}.\n\n{report(found, parameters, pairs.subjects)}\n"
     print(text)
-    with replacing(options.output / "quality.md", force=True) as file:
-        file.write(text.encode())
+    path = options.output / "quality.md"
+    before = path.read_text() if path.exists() else ""
+    with replacing(path, force=True) as file:
+        file.write(with_section(before, options.title or options.data, text).encode())
     for expression in pairs.expressions:
         path = options.output / f"quality-{expression}.webp"
         picture = sheet(found, pairs.subjects, expression)

@@ -48,8 +48,7 @@ from mlr.io.images import read_image, resized
 from mlr.io.pairs import find_pairs
 from mlr.photo.detect import load_dlib_model
 from mlr.samples import sample
-from mlr.samples.expressions import Mouth, Shot
-from mlr.samples.subjects import subject_of
+from mlr.samples.subjects import Mouth, Shot, subject_of
 from mlr.utils.threads import limited
 
 RESULTS = Path(__file__).parent / "results" / "registration.md"

@@ -9,7 +9,7 @@ held. The ways to train take turns. Then the same with a memory limit below the 
 statistics. Memory is what the system says that a process has for itself (in addition to what it
 holds for a few small images, where there is a limit); pages of files, which the system takes back
 when it likes, do not count. Every model file is compared with that of training at once. ``--write``
-renews ``benchmarks/results/scale.md``. Needs ``mlr[cluster]``, and Linux's /proc.
+renews ``benchmarks/results/scale.md``. Needs the extra ``cluster``, and Linux's /proc.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlr.bench import describe
 
-README = Path(__file__).parent.parent / "README.md"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
@@ -55,9 +55,18 @@ def campaign_report(
     return f"{intro.format(runs=runs, wrong=wrong)}\n\n{table(heads, cells)}\n\n{listed}\n"
 
 
-def renew_readme(part: str, text: str) -> None:
-    """Replace the part of the README between the two comments with its name."""
-    before, rest = README.read_text().split(f"<!-- {part}: ")
+def with_section(text: str, title: str, body: str) -> str:
+    """Return a text with the section of this title replaced by a body, or with a new last one."""
+    head, *sections = text.split("\n## ")
+    bodies = dict(section.split("\n", 1) for section in sections)
+    bodies[title] = f"\n{body.strip()}\n"
+    return "\n## ".join([head, *(f"{name}\n{each}" for name, each in bodies.items())])
+
+
+def renew_page(page: str, part: str, text: str) -> None:
+    """Replace the part of a page of the documentation between the two comments with its name."""
+    path = DOCS / page
+    before, rest = path.read_text().split(f"<!-- {part}: ")
     command, old = rest.split(" -->\n", 1)
     end = f"<!-- end of {part} -->"
-    README.write_text(f"{before}<!-- {part}: {command} -->\n{text}{end}{old.split(end)[1]}")
+    path.write_text(f"{before}<!-- {part}: {command} -->\n{text}{end}{old.split(end)[1]}")

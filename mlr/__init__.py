@@ -19,10 +19,15 @@ _HOME = {
     "ReceptiveField": "mlr.core.receptive_field.ReceptiveField",
     "Statistics": "mlr.core.statistics.Statistics",
     "align": "mlr.photo.align.align",
+    "animation": "mlr.synthesis.arrays.animation",
+    "crops": "mlr.synthesis.arrays.crops",
     "evaluate": "mlr.evaluation.evaluate.evaluate",
     "export": "mlr.exports.export.export",
     "inspect": "mlr.evaluation.inspect.inspect",
     "load": "mlr.io.model_file.load_model",
+    "models": "mlr.io.model_file.models",
+    "photograph": "mlr.synthesis.arrays.photograph",
+    "preview": "mlr.evaluation.inspect.preview",
     "sample": "mlr.samples.sample",
     "save": "mlr.io.model_file.save_model",
     "statistics": "mlr.training.train.statistics",
@@ -41,16 +46,21 @@ if TYPE_CHECKING:
     from mlr.errors import MlrError as MlrError
     from mlr.evaluation.evaluate import evaluate as evaluate
     from mlr.evaluation.inspect import inspect as inspect
+    from mlr.evaluation.inspect import preview as preview
     from mlr.exports.export import export as export
     from mlr.io import model_file
     from mlr.photo.align import align as align
     from mlr.samples import sample as sample
     from mlr.sklearn import MaskedRegression as MaskedRegression
+    from mlr.synthesis.arrays import animation as animation
+    from mlr.synthesis.arrays import crops as crops
+    from mlr.synthesis.arrays import photograph as photograph
     from mlr.synthesis.files import synthesize as synthesize
     from mlr.training.train import statistics as statistics
     from mlr.training.train import train as train
 
     load = model_file.load_model
+    models = model_file.models
     save = model_file.save_model
 
 

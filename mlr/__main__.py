@@ -5,15 +5,15 @@ import signal
 import sys
 
 
-def main() -> None:
-    """Run the program and exit."""
+def main(program: str = "mlr") -> None:
+    """Run the program, which was called by this name, and exit."""
     _open_missing_streams()
     # Until the command line handles signals there is nothing to clean up: end silently.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from mlr.cli import main
 
-    main()
+    main(program=program)
 
 
 def _open_missing_streams() -> None:
@@ -29,4 +29,4 @@ def _open_missing_streams() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main("python -m mlr")

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
-from mlr._version import __version__
+from mlr._version import __version__, install
 from mlr.errors import MlrError, OptionError, first_line
 from mlr.io.files import at_end
 from mlr.training.warmup import announced, compile_alone
@@ -34,7 +34,7 @@ try:
     from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 except ImportError as error:
-    raise MlrError("--cluster needs Dask: pip install 'mlr[cluster]'") from error
+    raise MlrError(f"--cluster needs Dask: {install('cluster')}") from error
 
 MOST = 256  # processes
 PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker

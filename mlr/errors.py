@@ -1,5 +1,9 @@
 """Errors that are the input's fault, each with one helpful line."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class MlrError(Exception):
     """Base of all errors: one line that says what was found, what was expected and what to do."""
@@ -36,3 +40,12 @@ class MlrWarning(UserWarning):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if it has none."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return a hint for an error if a word is like one that is known, or an empty string."""
+    import difflib  # here, as only errors need it
+
+    names = {name.casefold(): name for name in reversed(list(known))}
+    close = difflib.get_close_matches(str(word).casefold(), names, 1)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""

@@ -719,6 +719,23 @@ def naive_light_on_teeth(light, white):
     return min(max(found, 0.2), 1, 1.3)
 
 
+def naive_tint(e, plain, spread):
+    """Return what takes the colour of dark skin out of teeth, for each unit of style.
+
+    e: as in naive_change; plain: the face in the frame at the style without teeth; spread: its
+    change for each unit of style.
+    """
+    units = e["default"] - e["plain"]
+    if units <= 0:
+        return 0 * spread
+    mean_face = e["face"] + e["b"] + units * (e["c"] - e["replaced"] * e["face"])
+    colour = (mean_face + mean_face.mean(axis=0)) / 2 * e["hue"][:, None, None]
+    y = plain + units * spread
+    wanted = colour / np.maximum(colour.mean(axis=0), 0.05) * y.mean(axis=0)
+    teeth = np.clip((units * e["replaced"] - 0.15) / 0.2, 0, 1)
+    return teeth * (wanted - y) / units
+
+
 def naive_plain(groups, styled=True):
     """Return the style without teeth: the lower group's centre, or -1 where there are not two."""
     if not styled:
@@ -807,11 +824,12 @@ def naive_framed_pair(frame, source, target, weight, oval):
 def naive_change(x, u, trust, shares, strength, masks, sizes):
     """Return the motion n and the added change of a face x (C, H, W), out of several expressions.
 
-    u: its registered field. shares: for each expression, its share, m, d1, b, c, the share of the
-    face that is replaced, the style, that without teeth, the brightness, that of the whites of the
-    eyes, the colour of the light, the share that is shown already, and the function of the ridge,
-    as a dictionary. masks: of the face and the regions, at the half and full size. sizes: the half
-    and the full size. trust: of the half size, in the frame of the sources.
+    u: its registered field. shares: a dictionary for each expression of its share, m, d1, b, c, the
+    share of the face that is replaced, the style, the default one, that without teeth, the mean
+    face, the brightness, that of the whites of the eyes, the light from the sides, its colour, the
+    share that is shown already, and the function of the ridge. masks: of the face and the regions,
+    at the half and full size. sizes: the half and the full size. trust: of the half size, in the
+    frame of the sources.
     """
     half, full = sizes
     back, motions, changes = [], [], []
@@ -822,8 +840,10 @@ def naive_change(x, u, trust, shares, strength, masks, sizes):
         light = e["light"](W)
         hue = e["hue"][:, None, None]
         sides = naive_resampled(naive_look_up(e["sides"][None], e["m"]), *full) * hue
-        teeth = naive_light_on_teeth(light, e["white"]) * sides * e["c"] - e["replaced"] * framed
+        bright = naive_light_on_teeth(light, e["white"])
+        teeth = bright * sides * e["c"] - e["replaced"] * framed
         D = e["ridge"](framed) - framed + np.clip(light, 0.2, 1.3) * sides * e["b"]
+        teeth = teeth + np.clip((bright - light) / 0.4, 0, 1) * naive_tint(e, framed + D, teeth)
         D = D + (e["style"] - e["plain"]) * teeth
         if e["grey"]:
             D = np.broadcast_to(D.mean(axis=0), D.shape)

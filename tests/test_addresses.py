@@ -8,8 +8,8 @@ import pytest
 
 from tests.conftest import draw_pairs, run_process
 
-fsspec = pytest.importorskip("fsspec", reason="needs mlr[cluster]")
-pytest.importorskip("upath", reason="needs mlr[cluster]")
+fsspec = pytest.importorskip("fsspec", reason="needs the extra cluster")
+pytest.importorskip("upath", reason="needs the extra cluster")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,9 @@ def test_error_names_missing_data(run, address, tmp_path, source, message):
 def test_error_names_the_missing_extra(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "upath", None)
     result = run("train", "s3://x", "-o", tmp_path / "m")
-    assert result.lines == ["mlr: error: s3://x: needs pip install 'mlr[cluster]'"]
+    assert result.lines == [
+        "mlr: error: s3://x: needs pip install 'masked-linear-regression[cluster]'"
+    ]
 
 
 @pytest.fixture
@@ -151,7 +153,7 @@ def sftp(data):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["s3", "sftp"])
 def test_servers_give_the_same_model(request, data, tmp_path, kind):
-    pytest.importorskip("distributed", reason="needs mlr[cluster]")
+    pytest.importorskip("distributed", reason="needs the extra cluster")
     source = request.getfixturevalue(kind)
     train, model = ["train", "--recipe", "paper", "-o"], tmp_path / "local"
     local = run_process(*train, model, data)

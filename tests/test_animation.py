@@ -171,6 +171,24 @@ def test_16_bit_and_grey_images_are_animated(tmp_path, suffix, channels):
     assert np.abs(first - (pixels >> 8)).mean() < 10
 
 
+def test_gif_has_one_palette_and_stores_what_changes(tmp_path):
+    pixels = draw(1, 64)
+
+    def change(strength):
+        changed = pixels.copy()
+        changed[:4, :4] = changed[-4:, -4:] = round(250 * strength)
+        return changed
+
+    write_animation(tmp_path / "x.gif", change, IMAGE)
+    shown = np.array(list(frames(tmp_path / "x.gif")))
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) <= 256
+    assert (shown[:, 4:-4] == shown[0, 4:-4]).all()
+    assert (shown[:, 0, 0].min(), shown[:, 0, 0].max()) == (0, 250)
+    PIL.Image.fromarray(pixels).quantize().save(tmp_path / "still.gif")
+    size = (tmp_path / "x.gif").stat().st_size
+    assert size < 2 * (tmp_path / "still.gif").stat().st_size
+
+
 def test_unknown_suffix_of_an_animation_is_refused(tmp_path):
     with pytest.raises(ImageError, match=r"cannot store an animation; use \.gif"):
         write_animation(tmp_path / "x.jpg", lambda strength: draw(1), IMAGE)
@@ -185,7 +203,7 @@ pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarn
 
 @pytest.fixture
 def ffmpeg():
-    yield pytest.importorskip("imageio_ffmpeg", reason="needs the extra mlr[video]")
+    yield pytest.importorskip("imageio_ffmpeg", reason="needs the extra video")
     gc.collect()
 
 
@@ -231,7 +249,7 @@ def test_error_for_a_clip_names_the_missing_extra(run, model, tmp_path, monkeypa
     (tmp_path / "x.mp4").write_bytes(b"a clip")
     result = run("synthesize", model, tmp_path / "x.mp4")
     assert result.code == 1
-    assert "clips need mlr[video]: pip install 'mlr[video]'" in result.lines[0]
+    assert "clips need ffmpeg: pip install 'masked-linear-regression[video]'" in result.lines[0]
 
 
 @pipes

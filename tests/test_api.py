@@ -1,17 +1,11 @@
-"""The public names, and the Python code in README.md."""
+"""The public names."""
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 import mlr
-
-ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
 
 
 def test_importing_mlr_loads_nothing_heavy():
@@ -28,26 +22,6 @@ def test_public_names_exist():
     assert set(mlr.__all__) <= set(dir(mlr))
     for name in mlr.__all__:
         assert getattr(mlr, name) is not None
-
-
-def test_links_between_documents_work():
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
-            assert (document.parent / link).exists(), f"{document.name}: {link}"
-
-
-def test_readme_code_runs(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    mlr.sample(tmp_path / "faces", pairs=4, size=16, target=["happy"])
-    monkeypatch.chdir(tmp_path)
-    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-    known = {"images": images, "X": images, "T": images[::-1], "X_new": images}
-    for block in blocks:
-        exec(block, known)
-    assert known["happy"].shape == images.shape
-    assert known["Y"].shape == images.shape
-    assert (tmp_path / "model.npz").is_file()
 
 
 def test_commands_are_functions_that_return_the_files_written(tmp_path):

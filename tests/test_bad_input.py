@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 
 from mlr import load
-from mlr.io.images import has_16_bit_extra, read_image, write_image
+from mlr.io.images import read_image, write_image
+from mlr.io.tiff import has_extra
 from tests.conftest import draw, draw_pairs, names, run_process
 from tests.test_images import BAD, CMYK, KINDS, PALETTE
 
@@ -86,7 +87,7 @@ def test_halves_of_different_size_are_named(run, pairs, model, tmp_path):
     path = pairs / "happy" / "2.png"
     write_image(path, draw(2, size=20), force=True)
     result = run("train", pairs, "-o", tmp_path / "m.npz")
-    check_named(result, path, f"is 20x20 px, but its partner {pairs}/neutral/2.png is 16x16 px")
+    check_named(result, path, "is 20x20 px, but its partner in the source expression is 16x16 px")
     result = run("evaluate", model, pairs)
     check_named(result, path, "is 20x20 px, but the model works on 16x16 px")
 
@@ -94,7 +95,7 @@ def test_halves_of_different_size_are_named(run, pairs, model, tmp_path):
 def test_missing_partners_are_named(run, pairs, tmp_path):
     (pairs / "happy" / "2.png").unlink()
     result = run("train", pairs, "-o", tmp_path / "m.npz")
-    check_named(result, pairs / "neutral" / "2.png", f"has no partner 2.* in {pairs}/happy")
+    check_named(result, pairs / "neutral" / "2.png", "has no partner in happy")
 
 
 @pytest.mark.parametrize("row", ["neutral/9.png,happy/0.png", "neutral/0.png,happy", "x\0y,z"])
@@ -152,7 +153,8 @@ def test_all_images_bad(run, pairs, tmp_path):
         path.write_bytes(b"")
     result = run("train", pairs, "-o", tmp_path / "m.npz")
     assert result.code == 1
-    assert len(result.lines) == 6 + 1
+    assert result.lines[3] == "mlr: and 3 more: is empty"
+    assert len(result.lines) == 3 + 1 + 1
     assert result.lines[-1] == "mlr: error: not one pair of images of the same size is left"
     assert not (tmp_path / "m.npz").exists()
 
@@ -170,7 +172,7 @@ def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
     result = run("train", tmp_path, "-o", tmp_path / "m.npz", "--recipe", "paper", "--json")
     assert result.code == 0
     assert json.loads(result.out)["pairs"] == {"happy": count}
-    told = not has_16_bit_extra()
+    told = not has_extra()
     assert ("2 images hold 16-bit colour, which is reduced to 8 bits" in result.err) == told
     faces = tmp_path / "neutral"
     result = run("synthesize", tmp_path / "m.npz", faces, "-o", tmp_path / "out", "--json")
@@ -248,7 +250,7 @@ def test_huge_header_is_refused_before_memory_is_taken(model, tmp_path):
 @pytest.mark.parametrize("command", ["train", "synthesize"])
 def test_output_under_a_file_is_one_line(run, model, faces, tmp_path, command):
     (tmp_path / "file").write_text("kept")
-    output = tmp_path / "file" / "below.npz"
+    output = tmp_path / "file" / f"below.{'npz' if command == 'train' else 'png'}"
     options = {
         "train": ["train", faces, "-o", output, "-q"],
         "synthesize": ["synthesize", model, faces / "neutral" / "0.png", "-o", output, "-q"],
@@ -363,8 +365,8 @@ def test_counts_in_the_report_are_right(run, pairs, tmp_path):
     assert {(f["path"], f["cause"]) for f in report["failures"]} == {
         (
             str(pairs / "happy" / "0.png"),
-            "is empty; expected PNG, JPEG, BMP, TIFF or WebP",
+            "is empty; expected PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF",
         ),
-        (str(pairs / "neutral" / "1.png"), f"has no partner 1.* in {pairs}/happy"),
+        (str(pairs / "neutral" / "1.png"), "has no partner in happy"),
     }
     assert result.lines[-1].endswith("; 2 failed, see above")

@@ -1,5 +1,7 @@
 """Working in bands of rows changes no bit of a model or of statistics."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlr.core.accumulate import statistics_of_arrays
 from mlr.core.bands import bands, rows_within
-from mlr.core.layout import Layout
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.recipes.fit import fit
 from mlr.recipes.fit import recipe as named_recipe
@@ -25,7 +27,7 @@ class Cropped:
 
     def __init__(self, sources, targets, layout):
         self.sources, self.targets, self.layout = sources, targets, layout
-        self.head = self.rows(0, 1).with_shape((sources.shape[3], *sources.shape[1:3]))
+        self.head = replace(self.rows(0, 1), shape=(sources.shape[3], *sources.shape[1:3]))
 
     def rows(self, first, end):
         X = np.ascontiguousarray(self.sources[:, first:end])

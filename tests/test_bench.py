@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from mlr.bench import bench, stages, table
+from mlr.bench import bench, seconds, stages, table
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import MlrError
 from mlr.utils.threads import limited
@@ -90,10 +90,10 @@ def test_quiet_prints_the_table_alone(run):
 
 
 def test_the_table_is_narrow_and_does_without_what_is_unknown(result):
-    text = table.table(result)
+    text = table(result)
     assert max(map(len, text.splitlines())) <= 100
     assert result["machine"]["processor"] in text.splitlines()[0]
-    assert "Peak memory" not in table.table(result | {"peak_memory": None})
+    assert "Peak memory" not in table(result | {"peak_memory": None})
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_table_is_narrow_and_does_without_what_is_unknown(result):
     [(12.34, "12.3 s"), (0.9999, "1.00 s"), (0.0123, "12.3 ms"), (2e-5, "20.0 us"), (0, "0.00 us")],
 )
 def test_times_have_three_digits(value, text):
-    assert table.seconds(value) == text
+    assert seconds(value) == text
 
 
 @pytest.mark.parametrize("wrong", [1e-3, math.nan])

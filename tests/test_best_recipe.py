@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mlr
-from mlr.core.layout import Layout
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.synthesis import Appearance
 from mlr.core.registration.templates import UNITS
@@ -129,6 +129,18 @@ def test_threads_order_and_shards_change_no_bit(trained, drawn, tmp_path):
     (tmp_path / "data" / "pairs.csv").write_text("source,target,expression\n" + manifest)
     model = mlr.train(tmp_path / "data")
     assert model.weights.tobytes() == mlr.load(folder / "model.npz").weights.tobytes()
+
+
+def test_fields_of_files_are_added_up(trained, drawn):
+    found = load_statistics(trained[1] / "sums.npz")
+    for name, sums in found.targets.items():
+        pairs = [
+            pair
+            for x, t in zip(images(drawn, "neutral"), images(drawn, name), strict=True)
+            for _, pair in framed_pairs(x, {name: t}, found.templates)
+        ]
+        expected = sum(pair.style * pair.shape.astype(np.int64) for pair in pairs)
+        assert np.array_equal(sums.styles.shape, expected)
 
 
 def test_statistics_of_the_same_templates_add_up_to_the_bit(trained, drawn, tmp_path):

@@ -25,6 +25,7 @@ def data(tmp_path_factory):
     """Expression folders in which one image has no partner; read-only."""
     folder = draw_pairs(tmp_path_factory.mktemp("data"), range(SUBJECTS), ("happy", "sad"))
     (folder / "sad" / "3.png").unlink()
+    shutil.copy(folder / "happy" / "0.png", folder / "happy" / "alone.png")
     return folder
 
 

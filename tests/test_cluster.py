@@ -22,7 +22,7 @@ from mlr.errors import DataError, MlrError
 from mlr.utils.progress import Silent
 from tests.conftest import draw_pairs, names, run_process
 
-pytest.importorskip("distributed", reason="needs mlr[cluster]")
+pytest.importorskip("distributed", reason="needs the extra cluster")
 
 connecting = importlib.import_module("mlr.cluster")
 
@@ -52,6 +52,7 @@ def data(tmp_path_factory):
     """Expression folders in which a file is damaged and one has no partner."""
     folder = draw_pairs(tmp_path_factory.mktemp("data"), range(9), ("happy", "sad"))
     (folder / "sad" / "3.png").unlink()
+    shutil.copy(folder / "happy" / "0.png", folder / "happy" / "alone.png")
     image = folder / "happy" / "5.png"
     image.write_bytes(image.read_bytes()[:-60])
     return folder
@@ -92,7 +93,7 @@ def test_any_shards_in_any_processes_give_the_same_bytes(data, two, tmp_path, re
 
 def test_progress_counts_shards(data, two, tmp_path):
     _, report = accumulated(data, tmp_path / "s", recipe="paper", executor=two, shard=2)
-    assert report.shown == [("accumulating shards", 5, 5)]
+    assert report.shown == [("checking", 26, 26), ("accumulating shards", 5, 5)]
 
 
 def test_sixteen_bits_give_the_same_bytes(two, tmp_path):
@@ -348,7 +349,9 @@ def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("mlr.cluster")]:
         monkeypatch.delitem(sys.modules, name)
     result = run("train", data, "-o", tmp_path / "m", "--cluster", "local:2")
-    assert result.lines == ["mlr: error: --cluster needs Dask: pip install 'mlr[cluster]'"]
+    assert result.lines == [
+        "mlr: error: --cluster needs Dask: pip install 'masked-linear-regression[cluster]'"
+    ]
 
 
 @pytest.mark.slow  # images large enough to be told apart from the program's own memory

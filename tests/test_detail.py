@@ -122,7 +122,7 @@ class Moving:
         self.appearances = {}
 
     def register(self, image, last):
-        return Registration(image, None, Everywhere)
+        return Registration(image, None, Everywhere, np.ones((2, 2), np.float32))
 
     def part(self, face, name, ridge, share, style, regions):
         return name

@@ -18,7 +18,7 @@ SUBJECTS = ["006", "020", "032", "061", "091", "112", "125", "138"]
 SHARED = Path(os.environ.get("MLR_DATA", "../shared/data"))
 
 pytestmark = [
-    pytest.mark.skipif(not installed(), reason="needs mlr[align]"),
+    pytest.mark.skipif(not installed(), reason="needs the extra align"),
     pytest.mark.skipif(
         not (SHARED / "photos").is_dir(), reason=f"needs the photographs in {SHARED} (set MLR_DATA)"
     ),
@@ -88,7 +88,7 @@ def london():
 
 @pytest.mark.parametrize("how", ["turned", "flipped", "halved", "doubled"])
 def test_transformed_face_changes_alike(detector, london, how):
-    # Within 6 % of the root mean square of the change, as documented in the README.
+    # Within 6 % of the root mean square of the change, as documented in docs/photographs.md.
     photo = read_image(SHARED / "photos" / "006_neutral.jpg").pixels  # the hardest of eight
     if how != "halved":  # to be quick
         photo = resized(photo, 800, 800)

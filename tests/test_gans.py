@@ -11,7 +11,7 @@ import pytest
 from mlr.errors import MlrError, OptionError
 from tests.conftest import draw, draw_pairs, names
 
-torch = pytest.importorskip("torch", reason="needs the extra mlr[rivals]")
+torch = pytest.importorskip("torch", reason="needs the extra rivals")
 
 from benchmarks.comparison.__main__ import main, parse  # noqa: E402
 from benchmarks.comparison.curves import draw_curves, thinned  # noqa: E402
@@ -254,7 +254,7 @@ def test_thinned_histories_keep_the_means(tmp_path):
     assert (len(thin), thin[-1]["step"]) == (100, 999)
     assert np.mean([part["a"] for part in thin]) == pytest.approx(499.5)
     assert thin[0] == {"step": 9, "a": 4.5, "b": 13}
-    pytest.importorskip("matplotlib", reason="needs the extra mlr[rivals]")
+    pytest.importorskip("matplotlib", reason="needs the extra rivals")
     draw_curves({"one": thin, "two": []}, tmp_path / "losses.png", force=False)
     assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
 

@@ -19,7 +19,7 @@ from tests.conftest import draw, draw_pairs
 
 LONDON = Path(os.environ.get("MLR_DATA", "../shared/data")) / "london" / "128"
 
-pytestmark = pytest.mark.skipif(not installed(), reason="needs mlr[align]")
+pytestmark = pytest.mark.skipif(not installed(), reason="needs the extra align")
 
 
 def naive_embedding(pixels):
@@ -88,5 +88,5 @@ def test_a_smile_changes_an_embedding_less_than_another_subject_does():
 def test_a_model_file_that_cannot_be_read_is_named():
     import dlib
 
-    with pytest.raises(MlrError, match=r"missing\.dat: cannot be read; install mlr\[align\] again"):
+    with pytest.raises(MlrError, match=r"missing\.dat: cannot be read; install face-"):
         load_dlib_model(dlib.shape_predictor, "missing.dat")

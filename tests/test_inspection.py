@@ -139,11 +139,12 @@ def test_missing_matplotlib_is_a_hint(run, model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = run("inspect", model, "-o", tmp_path / "out")
     assert result.code == 1
-    assert result.lines == ["mlr: error: drawing needs mlr[plot]: pip install 'mlr[plot]'"]
+    hint = "pip install 'masked-linear-regression[plot]'"
+    assert result.lines == [f"mlr: error: drawing needs Matplotlib: {hint}"]
 
 
 def test_pictures_are_written(run, best_model, styled, grey_model, tmp_path):
-    pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
     mlr.save(styled, tmp_path / "styled.npz")
     what = ("motion", "residual", "sharpness", "styles", "taps", "templates")
     for path in (tmp_path / "styled.npz", best_model):
@@ -166,7 +167,7 @@ def test_pictures_are_written(run, best_model, styled, grey_model, tmp_path):
 
 
 def test_any_name_can_be_drawn(run, best_model, tmp_path):
-    pytest.importorskip("matplotlib", reason="needs the extra mlr[plot]")
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
     found = load(best_model)
     for name, at in (("$x^{$", ()), ("\u7b11\u9854", ("--at", "3,4"))):
         appearances = {name: found.registered.appearances["happy"]}

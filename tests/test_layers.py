@@ -12,6 +12,7 @@ FORBIDDEN = {
     *(f"mlr.utils.{name}" for name in ("executor", "memory", "progress")),
 }
 EXCEPTIONS = {
+    "mlr.core.model -> mlr",  # models offer functions for photographs as methods
     "mlr.kernels.jit -> os",  # caches compiled code in files
     "mlr.kernels.jit -> pathlib",
     "mlr.kernels.parallel -> os",  # counts processors

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,6 @@ def least(work, *data, **options):
     return memory
 
 
-@pytest.mark.filterwarnings("ignore:.*no partner")
 @pytest.mark.parametrize("kind", ["faces", "mixed_bits"])
 @pytest.mark.parametrize("recipe", ["paper", "best"])
 def test_little_memory_changes_no_byte(kind, recipe, tmp_path, cuts, request, monkeypatch):
@@ -121,6 +121,20 @@ def test_each_image_is_decoded_once(paper, cuts, monkeypatch):
     assert max(cuts) > 1
     files = [path for folder in (paper / "faces").iterdir() for path in folder.iterdir()]
     assert sorted(decoded) == sorted(files)
+
+
+def test_memory_does_not_grow_with_pairs(paper, tmp_path, monkeypatch):
+    """A field of a pair is 32 kB."""
+    monkeypatch.setattr("mlr.training.sources.WORK", 1 << 40)  # the statistics do not fit
+    options = {"like": paper / "best.npz", "memory": "9MB", "threads": 1}
+    peaks = []
+    for count in (5, 10, 60):  # the first time it also compiles
+        data = draw_pairs(tmp_path / str(count), range(count), size=SIZE)
+        tracemalloc.start()
+        mlr.train(data, **options)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 50 * 4000
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
@@ -195,6 +209,12 @@ def test_too_little_memory_says_how_much_is_enough(paper, run, tmp_path):
         assert "of memory are too little" in result.lines[-1]
         enough = result.lines[-1].rpartition(" ")[2]
         assert run(*arguments, "--recipe", recipe, "--memory", enough).code == 0, enough
+
+
+def test_too_little_memory_is_noticed_before_images_are_decoded(paper, monkeypatch):
+    monkeypatch.setattr(stream, "read_image", None)
+    with pytest.raises(OptionError, match="of memory are too little"):
+        mlr.train(paper / "faces", recipe="paper", memory="20kB")
 
 
 def test_damaged_statistics_are_refused_band_by_band_too(tmp_path):

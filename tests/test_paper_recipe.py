@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import Ridge
 
 from mlr.core.accumulate import statistics_of_arrays
-from mlr.core.layout import Layout
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.solve import solve
 from mlr.recipes.fit import fit

@@ -10,11 +10,15 @@ import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL.ExifTags import IFD, Base
+from PIL.PngImagePlugin import PngInfo
 
 import mlr
 from mlr import load
-from mlr.io.images import read_image, write_image
-from mlr.io.provenance import describe_image, new_record, to_exif
+from mlr.errors import ImageError
+from mlr.io.images import GAMMA, read_image, write_image
+from mlr.io.provenance import describe_image, kept_exif, new_record, to_exif
+from mlr.io.tiff import EXTRA, has_extra
 from tests.conftest import draw
 
 SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"]
@@ -125,3 +129,102 @@ def test_error_for_a_file_that_is_no_image_has_one_line(run, tmp_path, data):
     assert result.code == 1
     assert len(result.lines) == 1
     assert result.lines[0].startswith(f"mlr: error: {tmp_path}/x.png: ")
+
+
+TAKEN = "2019:07:06 05:04:03"
+
+
+def photograph(path):
+    """Write an image with a date, an author, a place, a resolution and a gamma."""
+    exif, chunks = PIL.Image.Exif(), PngInfo()
+    exif[Base.Artist], exif[Base.Make], exif[Base.Orientation] = "Ann", "camera", 3
+    exif.get_ifd(IFD.Exif).update({Base.DateTimeOriginal: TAKEN, Base.OffsetTime: "+01:00"})
+    exif.get_ifd(IFD.GPSInfo)[1] = "N"
+    chunks.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    options = {"pnginfo": chunks} if path.suffix == ".png" else {}
+    PIL.Image.fromarray(draw(0)).save(path, exif=exif, dpi=(300, 150), **options)
+
+
+@pytest.mark.parametrize("source", [".png", ".jpg"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_date_resolution_and_gamma_survive(run, model, tmp_path, source, suffix):
+    photo, output = tmp_path / f"x{source}", tmp_path / f"out{suffix}"
+    photograph(photo)
+    assert run("synthesize", model, photo, "-o", output).code == 0
+    with PIL.Image.open(output) as image:
+        exif = image.getexif()
+        inside = exif.get_ifd(IFD.Exif)
+        assert exif[Base.DateTime] == TAKEN
+        assert exif[Base.Artist] == "Ann"
+        assert "synthesized" in exif[Base.ImageDescription]
+        if suffix != ".tif":  # which Pillow writes without them
+            assert (inside[Base.DateTimeOriginal], inside[Base.OffsetTime]) == (TAKEN, "+01:00")
+            assert (GAMMA in inside) == (source == ".png")
+        dpi = image.info.get("dpi") or (exif[Base.XResolution], exif[Base.YResolution])
+        assert [float(x) for x in dpi] == pytest.approx([300, 150], abs=0.1)
+        if suffix == ".png" and source == ".png":
+            assert image.info["gamma"] == 1
+        assert Base.Make not in exif
+        assert Base.Orientation not in exif or exif[Base.Orientation] == 1
+        assert not exif.get_ifd(IFD.GPSInfo)
+    assert info(run, output)["expression"] == "happy"
+    assert run("synthesize", model, photo, "-o", output, "--force", "--no-metadata").code == 0
+    with PIL.Image.open(output) as image:
+        assert not {Base.DateTime, Base.Artist, Base.Software} & {*image.getexif()}
+        assert "gamma" not in image.info
+        assert image.info.get("dpi", (1, 1))[0] in (1, 72)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_date_resolution_and_gamma_survive_in_16_bits(tmp_path, suffix):
+    if not has_extra():
+        pytest.skip(f"needs {EXTRA}")
+    photograph(tmp_path / "x.png")
+    kept = kept_exif(read_image(tmp_path / "x.png"))
+    write_image(tmp_path / f"out{suffix}", draw(1, dtype=np.uint16), exif=to_exif(None, kept))
+    again = kept_exif(read_image(tmp_path / f"out{suffix}"))
+    assert again[Base.DateTime] == TAKEN
+    assert again[Base.XResolution] == pytest.approx(300, abs=0.1)
+    assert again[Base.YResolution] == pytest.approx(150, abs=0.1)
+    if suffix == ".png":
+        assert again.get_ifd(IFD.Exif)[GAMMA] == 1
+
+
+def test_nothing_is_kept_of_an_image_without_metadata(face, tmp_path):
+    kept = kept_exif(read_image(face))
+    write_image(tmp_path / "x.png", draw(1), exif=kept)
+    assert not kept
+    assert b"eXIf" not in (tmp_path / "x.png").read_bytes()
+    record = to_exif(new_record("happy", 1, ""), kept)
+    write_image(tmp_path / "y.png", draw(1), exif=record)
+    with PIL.Image.open(tmp_path / "y.png") as image:
+        assert {*image.getexif()} == {Base.Software, Base.ImageDescription}
+
+
+@pytest.mark.parametrize("unit", [2, 3])
+def test_resolution_of_exif_alone_is_read(tmp_path, unit):
+    exif = PIL.Image.Exif()
+    exif[Base.XResolution], exif[Base.YResolution], exif[Base.ResolutionUnit] = 100, 200, unit
+    PIL.Image.fromarray(draw(0)).save(tmp_path / "x.webp", exif=exif)
+    kept = kept_exif(read_image(tmp_path / "x.webp"))
+    factor = {2: 1, 3: 2.54}[unit]
+    assert kept[Base.XResolution] == pytest.approx(100 * factor)
+    assert kept[Base.YResolution] == pytest.approx(200 * factor)
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")
+def test_damaged_metadata_are_not_kept(tmp_path):
+    photograph(tmp_path / "x.jpg")
+    data = (tmp_path / "x.jpg").read_bytes()
+    at, random = data.index(b"Exif") + 14, np.random.default_rng(3)
+    for _ in range(60):
+        damaged = bytearray(data)
+        for position in random.integers(at, at + 160, 4):
+            damaged[position] = random.integers(256)
+        (tmp_path / "x.jpg").write_bytes(damaged)
+        try:
+            image = read_image(tmp_path / "x.jpg")
+        except ImageError:
+            continue
+        write_image(tmp_path / "y.png", image.pixels, exif=kept_exif(image), force=True)
+        assert (tmp_path / "y.png").exists()

@@ -1200,6 +1200,8 @@ def test_change(geometry, kind, expression, lights, white, regions):
             "c": c,
             "replaced": kept.share.astype(float),
             "plain": kept.plain,
+            "default": kept.style,
+            "face": kept.face / 255,
             "white": seen / known.eye_white,
             "style": styles[name],
             "light": lambda W: naive.naive_framed_light(own.light, W, oval(geometry)) / kept.light,
@@ -1308,6 +1310,29 @@ def test_no_teeth_are_added_at_the_style_without():
         assert (np.abs(found.added - expected.added).max() < 1e-6) == same
 
 
+def test_teeth_of_dark_faces_have_the_colour_of_the_light():
+    """A face of dark skin with bright eyes, and that of a light skin in the same light."""
+    image = face_planes(1) * np.float32([1.0, 0.8, 0.7])[:, None, None]
+    own = features_of(interleaved(image))
+    field = registered().register(image).fit.field.astype(float)
+    brightness = naive.naive_framed_light(own.light, field, oval(SQUARE))
+    seen = naive.naive_eye_white(own.luminance.astype(float), field, *positions_of(SQUARE))
+    still, share = np.zeros((2, 64, 64), np.float32), np.full((128, 128), 0.3, np.float32)
+    planes = {"motion": still, "shape": still, "mean": np.zeros((3, 128, 128), np.float32)}
+    planes |= {"spread": planes["mean"] + np.float32(0.25), "share": share}
+    face = np.full((3, 128, 128), 120, np.uint8)  # grey: so are its teeth
+    colours = {}
+    for light in (0.45, 1.0):
+        kept = appearance(1, **planes, face=face, light=brightness / light, style=1.0, plain=-1.0)
+        known = registered(eye_white=seen, happy=kept)
+        change = changed(known, image, nothing, {"happy": 1.0}, 1.0, {"happy": 1.0})
+        mouth = change.applied(image)[:, 85:105, 50:78].mean(axis=(1, 2))
+        hue = known.hue(known.register(image)).ravel()
+        colours[light] = mouth / mouth.mean() / hue
+    assert np.ptp(colours[0.45]) < 0.02
+    assert np.ptp(colours[1.0]) > 0.05
+
+
 @pytest.mark.parametrize(
     ("light", "white", "expected"),
     [
@@ -1337,7 +1362,8 @@ def test_lips_are_replaced_by_their_share_for_each_unit_of_style():
     still, share = np.zeros((2, 64, 64), np.float32), np.zeros((128, 128), np.float32)
     share[60:110, 40:90] = 0.25
     nil = np.zeros((3, 128, 128), np.float32)
-    kept = appearance(1, motion=still, shape=still, mean=nil, spread=nil, share=share)
+    fields_and_planes = {"motion": still, "shape": still, "mean": nil, "spread": nil}
+    kept = appearance(1, **fields_and_planes, share=share, light=0.1)  # far brighter than usual
     found = changed(registered(happy=kept), image, nothing, {"happy": 1.0}, 1.0, {"happy": 1.2})
     inner = np.s_[:, 64:106, 44:86]
     np.testing.assert_allclose(found.added[inner], -2 * 0.25 * image[inner], atol=0.01)

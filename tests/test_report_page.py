@@ -129,7 +129,7 @@ def test_every_expression_gets_pictures():
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, without a network."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs the extra mlr[browser]")
+    api = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
     if not CHROMIUM:
         pytest.skip("needs Chromium on this machine")
     with api.sync_playwright() as playwright:

@@ -426,11 +426,11 @@ def test_everything_is_compared_with_one_command(tmp_path, capsys):
 
 def test_without_pytorch_there_is_a_hint(monkeypatch, capsys):
     factories = {key: factory for key, factory in find()[0].items() if key in KEYS}
-    hint = "skipped pix2pix: needs mlr[rivals]: pip install 'mlr[rivals]'"
+    hint = "skipped pix2pix: needs pip install 'masked-linear-regression[rivals]'"
     monkeypatch.setattr(comparison, "find", lambda: (factories, [hint]))
     with pytest.raises(SystemExit, match="1"):
         main(["--gan", "--force"])
-    assert "there is no GAN: needs mlr[rivals]" in capsys.readouterr().err
+    assert "there is no GAN: needs PyTorch" in capsys.readouterr().err
 
 
 def test_finished_rivals_are_kept_for_the_same_data_and_size(tmp_path):

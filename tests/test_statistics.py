@@ -11,9 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.core.accumulate import Accumulator, PairDigests, statistics_of_arrays
-from mlr.core.layout import Layout
-from mlr.core.planes import NARROW_SAMPLES
+from mlr.core.accumulate import Accumulator, PairSums, statistics_of_arrays
+from mlr.core.planes import NARROW_SAMPLES, Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.statistics import DIGEST_MODULUS
 from mlr.errors import DataError, ModelError, OutputExistsError
@@ -39,8 +38,8 @@ def statistics(X, targets, digest=0, known=True):
     digests = (int.from_bytes(hashlib.sha256(x.tobytes()).digest()) for x in X)
     source = sum(digests) % DIGEST_MODULUS if known else 0
     result = Accumulator(FIELD, (X.shape[3], *X.shape[1:3]), list(targets), X.dtype, len(X))
-    result.add(X, targets, PairDigests(source, dict.fromkeys(targets, digest)))
-    return result.statistics()
+    result.add(X, targets)
+    return result.statistics(PairSums(source, dict.fromkeys(targets, digest)))
 
 
 def some(X, targets, which):
@@ -108,13 +107,14 @@ def test_more_samples_than_32_bits_hold_are_accumulated_in_64():
     X = np.full((count, 1, 2, 1), 255, np.uint8)
     result = Accumulator(FIELD, (1, 1, 2), ["happy"], np.uint8, count)
     for part in np.array_split(X, 3):
-        result.add(part, {"happy": part}, PairDigests(0, {"happy": 5}))
-    lags = result.statistics().sources["happy"].lags
+        result.add(part, {"happy": part})
+    found = result.statistics(PairSums(3, {"happy": 5}))
+    lags = found.sources["happy"].lags
     right = FIELD.lag_table.lags.tolist().index([0, 1])
     assert lags[0, right].tolist() == [[count * 255**2, 0]]
     assert lags.dtype == np.int64
-    assert result.statistics().pairs == {"happy": count}
-    assert result.statistics().targets["happy"].digest == 15
+    assert found.pairs == {"happy": count}
+    assert (found.sources["happy"].digest, found.targets["happy"].digest) == (3, 5)
 
 
 def test_large_images_are_accumulated_in_small_batches():

@@ -28,7 +28,7 @@ NOISE = 0.004 * DISTANCE
 
 needs_photos = pytest.mark.skipif(
     not installed() or not (SHARED / "photos").is_dir(),
-    reason=f"needs mlr[align] and the photographs in {SHARED} (set MLR_DATA)",
+    reason=f"needs the extra align and the photographs in {SHARED} (set MLR_DATA)",
 )
 # imageio-ffmpeg leaves its pipes to the garbage collector.
 pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -266,7 +266,7 @@ def london(tmp_path_factory):
 
 @pytest.fixture
 def ffmpeg():
-    yield pytest.importorskip("imageio_ffmpeg", reason="needs the extra mlr[video]")
+    yield pytest.importorskip("imageio_ffmpeg", reason="needs the extra video")
     gc.collect()
 
 
@@ -336,7 +336,7 @@ def test_eyes_of_a_table_apply_to_every_frame(run, ffmpeg, model, tmp_path):
 
 
 @pipes
-@pytest.mark.skipif(not installed(), reason="needs mlr[align]")
+@pytest.mark.skipif(not installed(), reason="needs the extra align")
 def test_clip_without_a_face_fails_and_leaves_nothing(run, ffmpeg, model, tmp_path):
     source = write_clip(ffmpeg, tmp_path / "x.mp4", [draw(t, 64) for t in range(4)])
     result = run("synthesize", model, source)
@@ -348,5 +348,5 @@ def test_clip_without_a_face_fails_and_leaves_nothing(run, ffmpeg, model, tmp_pa
 
 def test_error_for_clips_without_a_detector(monkeypatch):
     monkeypatch.setattr("mlr.photo.faces.installed", lambda: False)
-    with pytest.raises(ImageError, match=r"pip install 'mlr\[align\]'; or give the eyes"):
+    with pytest.raises(ImageError, match=r"-regression\[align\]'; or give the eyes"):
         list(FaceFinder().follow(Path("x.mp4"), [draw(1)]))

@@ -188,6 +188,20 @@ def test_only_the_first_training_announces_compiling(faces, tmp_path):
     assert LINE not in run_process(*train, env=variables).lines
 
 
+def test_only_the_first_synthesis_announces_compiling(model, faces, tmp_path):
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [
+        "synthesize",
+        model,
+        faces / "neutral" / "0.png",
+        "-o",
+        tmp_path / "x.png",
+        "--force",
+    ]
+    lines = [run_process(*command, env=variables).lines for _ in range(2)]
+    assert [found[:-1] for found in lines] == [[LINE], []]
+
+
 @pytest.mark.slow
 def test_the_first_training_works_without_a_folder(faces, tmp_path):
     variables = {

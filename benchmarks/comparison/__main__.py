@@ -39,7 +39,8 @@ from benchmarks.comparison.report import markdown, summary
 from benchmarks.comparison.sheet import rows_of_faces
 from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
-from benchmarks.tables import renew_readme
+from benchmarks.tables import renew_page
+from mlr._version import install
 from mlr.bench import describe
 from mlr.errors import MlrError, OptionError
 from mlr.io.files import check_free, replacing
@@ -50,7 +51,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 KEPT = Path("demo/rivals")
 SIZE = 64
 SUBJECTS = 80  # drawn once at the largest size, and reduced
-STANDARD = (None, SIZE, SUBJECTS, False)  # data, size, subjects, smoke: what the README shows
+STANDARD = (None, SIZE, SUBJECTS, False)  # data, size, subjects, smoke: as in docs/comparison.md
 SHEET_QUALITY = 90  # of WebP: a third of a PNG, and no difference to see
 BUDGET, SMOKE = 1200.0, 15.0  # seconds of processor time for each GAN
 
@@ -65,7 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--output",
         type=Path,
         help="files to write, without suffix; by default KEEP, or for the standard comparison "
-        "benchmarks/results and the README",
+        "benchmarks/results and docs/comparison.md",
     )
     add("--size", type=int, default=SIZE, help="side of the images in pixels")
     add("--sizes", type=int, nargs="*", default=[32, 64, 128, 256], help="for the curve by size")
@@ -140,7 +141,7 @@ def run(arguments: Sequence[str]) -> None:
     if keys is None:
         keys = [key for key, rival in rivals.items() if (rival.family == "gan") == options.gan]
         if not keys:
-            raise MlrError("there is no GAN: needs mlr[rivals]: pip install 'mlr[rivals]'")
+            raise MlrError(f"there is no GAN: needs PyTorch: {install('rivals')}")
     unknown = [key for key in keys if key not in rivals]
     if unknown:
         raise OptionError(f"no rival {unknown[0]!r}; there is: {', '.join(rivals)}")
@@ -169,7 +170,7 @@ def run(arguments: Sequence[str]) -> None:
             file.write(content.encode())
     write_image(paths[2], sheet, quality=SHEET_QUALITY, force=options.force)
     if options.published:
-        renew_readme("rivals", summary(result))
+        renew_page("comparison.md", "rivals", summary(result))
     histories = {r["name"]: r["history"] for r in result["rivals"].values() if r["history"]}
     if histories:
         draw_curves(histories, paths[3], force=options.force)

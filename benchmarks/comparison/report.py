@@ -24,7 +24,7 @@ def markdown(result: Found) -> str:
 
 
 def summary(result: Found) -> str:
-    """Return the README's tables: of all folds, and of the GANs' fold if there are any."""
+    """Return the documentation's tables: of all folds, and of the GANs' fold if there are any."""
     rivals, gans = result["rivals"], _gans(result)
     rows = [
         [

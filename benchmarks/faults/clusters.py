@@ -50,7 +50,7 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
     Local workers have the trainer as their scheduler.
     """
     if "cluster" not in campaign.tasks:
-        yield Trial("skipped: needs mlr[cluster]")
+        yield Trial("skipped: needs the extra cluster")
         return
     task = campaign.tasks["cluster"]
     for number in range(campaign.kills // 2):
@@ -89,7 +89,7 @@ def deaths_in_a_cluster(campaign: Campaign) -> Iterator[Trial]:
 def workers_hang(campaign: Campaign) -> Iterator[Trial]:
     """Stop a worker without ending it: others take its tasks, unless it has not started."""
     if "cluster" not in campaign.tasks:
-        yield Trial("skipped: needs mlr[cluster]")
+        yield Trial("skipped: needs the extra cluster")
         return
     task = campaign.tasks["cluster"]
     quick = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 
 from benchmarks.fuzz.room import EDGES, Room, WrongError, damaged, kind, refused
+from tests.layouts import pngs, tiffs
 
 
 def _seeds() -> list[tuple[str, bytes]]:
@@ -44,6 +45,7 @@ def _seeds() -> list[tuple[str, bytes]]:
         *(("webp", image, {"lossless": n}) for n in (False, True) for image in (colour, clear)),
         ("webp", colour, several),
         ("webp", colour, {"exif": exif}),
+        *(("avif", image, {}) for image in (colour, clear)),
         ("gif", colour.quantize(16), {}),
         ("gif", colour.quantize(16), {"transparency": 1, "interlace": True}),
         ("gif", colour, several),
@@ -53,7 +55,8 @@ def _seeds() -> list[tuple[str, bytes]]:
         file = io.BytesIO()
         image.save(file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), **options)
         seeds.append((suffix, file.getvalue()))
-    return seeds
+    seeds += [("tif", each.data()) for each in tiffs()[::5] if each.compression != "zstd"]
+    return seeds + [("png", layout.data()) for layout in pngs()[::3]]
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -110,7 +113,7 @@ _SEEDS: list[tuple[str, bytes]] = []
 
 @kind(50)
 def images(room: Room, rng: random.Random) -> str:
-    """PNG, JPEG, BMP, TIFF, WebP and GIF files: bits, fields, lengths, checksums, bombs."""
+    """Images of all kinds and layouts: bits, fields, lengths, checksums, bombs."""
     from mlr.errors import ImageError
     from mlr.io.images import read_header, read_image
 
@@ -133,8 +136,10 @@ def images(room: Room, rng: random.Random) -> str:
     if image is None:
         return "refused"
     height, width, channels = image.pixels.shape
-    if header is None or channels not in (1, 3) or image.pixels.dtype not in (np.uint8, np.uint16):
-        raise WrongError(f"{header} but {image.pixels.shape} {image.pixels.dtype}")
+    if header is None or (*header.size, header.channels) != image.pixels.shape:
+        raise WrongError(f"{header} but {image.pixels.shape}")
+    if channels not in (1, 3) or header.bits != 8 * image.pixels.itemsize:
+        raise WrongError(f"{header.bits} bits but {image.pixels.shape} {image.pixels.dtype}")
     if image.alpha is not None and image.alpha.shape != (height, width):
         raise WrongError(f"alpha is {image.alpha.shape} of {image.pixels.shape}")
     if rng.random() < 0.05:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rivals.base import Rival
+from mlr._version import install
 
 FAMILIES = ("baseline", "linear", "kernel", "masked", "gan")  # the order of the table
 OPTIONAL = ("torch", "sklearn")
@@ -35,7 +36,7 @@ def find() -> tuple[dict[str, Factory], list[str]]:
     by_key = {key: factory for _, key, factory in ordered}
     if len(by_key) < len(ordered):
         raise ValueError(f"two rivals have the same key: {sorted(key for _, key, _ in ordered)}")
-    needs = f"skipped {', '.join(without)}: needs mlr[rivals]: pip install 'mlr[rivals]'"
+    needs = f"skipped {', '.join(without)}: needs {install('rivals')}"
     return by_key, [needs] if without else []
 
 

@@ -1,14 +1,16 @@
-"""The benchmark: how long each stage of the program takes on this machine."""
+"""The benchmark: how long each stage of the program takes on this machine, and as a table."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 from mlr._version import __version__
 from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import OptionError
-from mlr.utils.progress import Report
+from mlr.utils.progress import Report, counted
 from mlr.utils.threads import limited, thread_count
 
 __all__ = ["bench"]
@@ -61,7 +63,7 @@ def bench(
     problems = [(size, field) for size in dict.fromkeys(sizes or SIZES)]
     if not sizes and receptive_field is None:
         problems.append((EXTRA[0], ReceptiveField.of(EXTRA[1])))
-    load = processors_busy()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # not on Windows
     if load is not None and load > BUSY:
         report.note(f"note: other programs keep {load:.1f} processors busy, which distorts times")
     imported = "numba" in sys.modules
@@ -112,11 +114,6 @@ def describe(threads: int) -> dict[str, Any]:
     }
 
 
-def processors_busy() -> float | None:
-    """Return the number of processors that were busy in the last minute, None if unknown."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # not on Windows
-
-
 def peak_memory() -> int | None:
     """Return the peak resident memory of this process in bytes, None if unknown."""
     try:
@@ -129,15 +126,55 @@ def peak_memory() -> int | None:
 
 def _processor() -> str:
     """Return the name of the processor."""
-    try:
+    with suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
-            return done.stdout.strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return value.strip()
-    except (OSError, subprocess.SubprocessError):
-        pass
+            return subprocess.check_output(command, text=True, timeout=5).strip()
+        found = re.search(r"^model name\s*: *(\S.*)", Path("/proc/cpuinfo").read_text(), re.M)
+        if found:
+            return found[1].strip()
     return platform.processor() or platform.machine() or "unknown processor"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result of `bench` as lines of at most 100 characters."""
+    machine = result["machine"]
+    lines = [
+        f"mlr {machine['mlr']} on {machine['processor']}, "
+        f"{counted(machine['usable_processors'], 'processor')}, "
+        f"{counted(machine['threads'], 'thread')}",
+        f"{machine['system']}, Python {machine['python']}, Numba {machine['numba']}, "
+        f"NumPy {machine['numpy']}",
+        "",
+        "First calls in this process, which compile a kernel or load compiled code",
+    ]
+    for call in result["first_calls"]:
+        note = "compiled" if call["compiled"] else ""
+        lines.append(f"  {call['name']:30}{seconds(call['seconds']):>10}  {note}".rstrip())
+    lines += ["", f"Stages: median of {counted(result['settings']['repeat'], 'run')}"]
+    lines.append(f"  {'stage':11}{'work':40}{'time':>9}{'per second':>16}{'rate':>14}")
+    for entry in result["stages"]:
+        item = "pairs" if entry["stage"] in ("accumulate", "train") else "images"
+        speed = entry["items_per_second"]
+        lines.append(
+            f"  {entry['stage']:11}{entry['work']:40}{seconds(entry['seconds']['median']):>9}"
+            f"{'' if speed is None else f'{number(speed)} {item}':>16}"
+            f"{number(entry['rate']) + ' ' + entry['unit']:>14}"
+        )
+    if result["peak_memory"] is not None:
+        lines += ["", f"Peak memory: {result['peak_memory'] / 2**20:.0f} MiB"]
+    return "\n".join(lines)
+
+
+def seconds(value: float) -> str:
+    """Return a time with three digits and a unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size * 0.9995:
+            return f"{number(value / size)} {unit}"
+    return f"{number(value / 1e-6)} us"
+
+
+def number(value: float) -> str:
+    """Return a number with three digits, or all digits of its integer part."""
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f}"

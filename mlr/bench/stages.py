@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from timeit import timeit
 from typing import Any
 
 import numpy as np
@@ -113,24 +114,21 @@ def generate(size: int, pairs: int) -> tuple[Pixels, Pixels]:
 
 
 def check(problem: Problem) -> None:
-    """Compare weights and outputs of some pixels with least squares by NumPy."""
+    """Compare weights and outputs of some pixels with ridge regression by NumPy."""
     model, offsets, last = problem.model(), problem.field.offsets, problem.size - 1
     sources, targets = problem.sources[..., 0] / 255, problem.targets[..., 0] / 255
     reach = int(np.abs(problem.field.taps).max())
     padded = np.pad(sources, ((0, 0), (reach, reach), (reach, reach)))
-    ridge = math.sqrt(PENALTY) * np.eye(len(offsets) + 1)
-    pixels = np.array([(0, 0), (0, last), (last // 2, last // 3), (last, last // 2), (last, last)])
-    expected = []
-    for y, x in pixels:
-        taps = [padded[:, y + dy + reach, x + dx + reach] for dy, dx in offsets]
-        z = np.stack([*taps, np.ones(len(sources))], axis=1)
-        t = np.concatenate([targets[:, y, x], np.zeros(len(ridge))])
-        weights = np.linalg.lstsq(np.concatenate([z, ridge]), t)[0]
-        compare("the weights", problem, model.weights[0, 0, :, y, x], weights)
-        expected.append(z[0] @ weights)
+    y, x = np.array([(0, 0, last // 2, last, last), (0, last, last // 3, last // 2, last)])
+    taps = [padded[:, y + dy + reach, x + dx + reach] for dy, dx in offsets]
+    z = np.stack([*taps, np.ones((len(sources), len(y)))], axis=2).swapaxes(0, 1)
+    gram = z.swapaxes(1, 2) @ z + PENALTY * np.eye(len(offsets) + 1)
+    weights = np.linalg.solve(gram, z.swapaxes(1, 2) @ targets[:, y, x].T[..., None])[..., 0]
+    compare("the weights", problem, model.weights[0, 0, :, y, x], weights)
+    expected = (z[:, 0] * weights).sum(axis=1)
     outputs = model.synthesize(sources[0].astype(np.float32))
-    compare("the pixels", problem, outputs[*pixels.T], expected)
-    rounded = model.synthesize(problem.sources[0])[*pixels.T, 0]
+    compare("the pixels", problem, outputs[y, x], expected)
+    rounded = model.synthesize(problem.sources[0])[y, x, 0]
     # A value half-way between two integers may be rounded either way.
     if np.abs(rounded - 255 * np.clip(expected, 0, 1)).max() > 0.5 + 255 * TOLERANCE:
         raise MlrError(f"wrong result for {problem}: an 8-bit pixel is rounded wrongly")
@@ -243,16 +241,8 @@ def as_planes(images: Pixels) -> npt.NDArray[np.float32]:
 def timed(function: Callable[[], object], repeat: int) -> list[float]:
     """Return the seconds of ``repeat`` runs of a function after one call to warm up."""
     time.sleep(PAUSE)
-    calls = max(1, math.ceil(SHORTEST / max(run(function), 1e-9)))
-    return [run(function, calls) for _ in range(repeat)]
-
-
-def run(function: Callable[[], object], calls: int = 1) -> float:
-    """Return the seconds that a call takes, the mean of several in a row."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        function()
-    return (time.perf_counter() - start) / calls
+    calls = max(1, math.ceil(SHORTEST / max(timeit(function, number=1), 1e-9)))
+    return [timeit(function, number=calls) / calls for _ in range(repeat)]
 
 
 def _entry(

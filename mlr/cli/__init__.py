@@ -13,24 +13,34 @@ from typing import NoReturn
 
 import click
 
-from mlr._version import __version__
-from mlr.errors import MlrError, OptionError
+from mlr._version import __version__, install
+from mlr.errors import MlrError, OptionError, did_you_mean
 from mlr.io.files import discard_unfinished
 
 #: Commands, their modules, and what they do, for the help.
 COMMANDS = {
     "align": ("data", "Find faces in photographs, and write aligned crops of them."),
     "bench": ("machine", "Time every stage on this machine, with drawn faces."),
+    "completion": ("machine", "Print a script that completes commands and options in a shell."),
     "evaluate": ("models", "Measure the error of a model on pairs of images."),
     "export": ("models", "Make a page of a model that changes faces in a browser."),
     "info": ("models", "Describe a file."),
     "inspect": ("models", "Draw what a model has learnt."),
+    "models": ("models", "List the models that come with the program."),
     "sample": ("data", "Draw faces of subjects who do not exist, as training data."),
     "statistics": ("training", "Accumulate statistics of pairs of images, for training."),
     "synthesize": ("synthesize", "Change the expression of faces in files and folders."),
     "train": ("training", "Learn from pairs of images."),
     "warmup": ("machine", "Compile the kernels ahead of time."),
 }
+
+COMPLETE = "_MLR_COMPLETE"  # environment variable with which shells ask for completions
+
+#: After the commands in the help.
+NOTES = f"""\b
+Extras: {install("align")} finds faces in photographs;
+video, deep, cluster and plot are others, as in [align,video].
+Where `mlr` is another program, such as Miller: python -m mlr."""
 
 
 class _Commands(click.Group):
@@ -46,6 +56,16 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, name)
         return command
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command, or fail with one of a similar name."""
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            message = error.message.removesuffix(".") + did_you_mean(args[0], COMMANDS)
+            raise click.UsageError(message, error.ctx) from error
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -53,6 +73,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    epilog=NOTES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="mlr", message="%(prog)s %(version)s")
@@ -64,6 +85,7 @@ def cli() -> None:
     mlr train faces/ -o model.npz       learn from pairs of images
     mlr align photos/ -o faces/         make aligned crops of photographs
     mlr synthesize model.npz photos/    change the expression of faces
+    mlr synthesize smile party.jpg      with a model that comes with the program
     mlr evaluate model.npz test/        measure the error on other subjects
     mlr inspect model.npz -o pictures/  draw what the model has learnt
     mlr export model.npz -o face.html   make a page that changes faces in a browser
@@ -77,15 +99,15 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDINGS[signal.SIGHUP] = "hung up"
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the program and exit.
+def main(args: Sequence[str] | None = None, program: str = "mlr") -> None:
+    """Run the program, which was called by this name, and exit.
 
     The exit code is 0 on success, 1 if something failed, 2 for wrong usage, and 128 plus its
     number for a signal: 130 if interrupted and 143 if terminated.
     """
     try:
         with _ended_by_signals():
-            code = cli.main(args, prog_name="mlr", standalone_mode=False)
+            code = cli.main(args, program, COMPLETE, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -16,6 +16,17 @@ from mlr.cli import options
 @options.number("--size", 16, default=128, help="Side of the crops, in pixels.")
 @options.eyes
 @options.face("largest")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Sort the crops into folders of expressions by the names of the files, which are those of "
+    "kdef, rafd, fei, ck, jaffe, cfd, london or mug.",
+)
+@click.option(
+    "--names",
+    metavar="PATTERN",
+    help="The same for other names, such as '{subject}_{expression}.jpg'; * is anything.",
+)
 @options.quality
 @options.png_level
 @options.threads
@@ -26,13 +37,17 @@ def align(output: Path, run: options.Run, **keywords: Any) -> int:
     """Find the faces in PHOTOS, files or folders, and write aligned crops.
 
     Names and subfolders are kept, so that photographs in a folder for each expression become
-    training data. The table alignment.csv in the output folder lists the eyes in the photographs.
+    training data. So do files such as ann_neutral.jpg and ann_happy.jpg in one folder. The table
+    alignment.csv in the output folder lists the eyes in the photographs.
     """
     from mlr.photo.align import align
     from mlr.utils.progress import counted
 
     written = align(output=output, report=run.report, **keywords)
-    message = f"{counted(len(written), 'crop')} written to {output} in {run.seconds:.1f} s"
+    what = f"{len(written)} crops written to {output}"
+    if len(written) == 1:
+        what = f"{written[0]} written"
+    message = f"{what} in {run.seconds:.1f} s"
     if skipped := run.report.skipped:
         message += f"; {counted(skipped, 'photograph')} skipped, as their crops exist"
     return run.finish_writing(written, message)

@@ -30,13 +30,31 @@ from mlr.cli import options
 def bench(run: options.Run, **keywords: Any) -> int:
     """Time every stage on this machine, with generated faces."""
     from mlr import bench as benchmark
-    from mlr.bench.table import table
 
     result = benchmark.bench(report=run.report, **keywords)
     message = f"all results agree with plain NumPy's; {run.seconds:.0f} s"
     if not run.as_json:
-        click.echo(table(result))
+        click.echo(benchmark.table(result))
     return run.finish(result, message)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a script that completes commands and options of mlr in SHELL.
+
+    \b
+    bash   echo 'eval "$(mlr completion bash)"' >> ~/.bashrc
+    zsh    echo 'eval "$(mlr completion zsh)"' >> ~/.zshrc
+    fish   mlr completion fish > ~/.config/fish/completions/mlr.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from mlr.cli import COMPLETE, cli
+
+    script = get_completion_class(shell)
+    assert script is not None
+    click.echo(script(cli, {}, "mlr", COMPLETE).source())
 
 
 @click.command()

@@ -11,7 +11,7 @@ from mlr.cli import options
 
 
 @click.command()
-@click.argument("model", type=options.FILE)
+@click.argument("model", type=options.MODEL)
 @click.argument("data", type=options.LOCATION)
 @click.option("--source", metavar="NAME", help="Folder of the inputs.  [default: as in training]")
 @options.target("Expression to evaluate; may be repeated.  [default: all]")
@@ -31,8 +31,8 @@ def evaluate(model: Path, run: options.Run, **keywords: Any) -> int:
     """Measure the error of MODEL on the pairs of images in DATA, laid out as for training.
 
     Prints MSE, PSNR, SSIM and sharpness of the whole image, of the face and of the mouth, also for
-    the unchanged input; with mlr[align] also the identity, the distance of the face embeddings of
-    output and input, which is mostly below 0.6 if both show the same subject.
+    the unchanged input; with the extra align also the identity, the distance of the face embeddings
+    of output and input, which is mostly below 0.6 if both show the same subject.
     """
     from mlr.evaluation.evaluate import evaluate
     from mlr.io.model_file import load_model
@@ -79,8 +79,33 @@ def _row(name: str, scores: dict[str, Any]) -> str:
     return line
 
 
+#: What the lines about a model mean.
+_NOTES = {
+    "expressions": "what it makes of a face",
+    "size": "of crops; photographs may have any",
+    "channels": "3: colour, 1: grey",
+    "receptive_field": "input pixels for each output pixel",
+    "parameters": "learnt numbers",
+    "blur": "of the statistics, in pixels",
+    "data": "(trained on)",
+    "digest": "of the pairs",
+    "exposure": "of the inputs",
+    "eyes": "in crops: x, y of left and right",
+    "licence": "of the model",
+    "pairs": "trained on",
+    "penalty": "more is closer to the prior",
+    "prior": "what the output is pulled to",
+    "recipe": "best registers faces, paper does not",
+    "source": "expression of the inputs",
+    "templates": "digest",
+    "version": "of mlr, which trained it",
+    "styles": "(--style)",
+    "sha256": "of the file",
+}
+
+
 @click.command()
-@click.argument("model", type=options.FILE)
+@click.argument("model", type=options.MODEL)
 @click.option("-o", "--output", type=options.OUTPUT, required=True, help="The page: NAME.html.")
 @options.force
 @options.reported
@@ -98,26 +123,32 @@ def export(model: Path, output: Path, run: options.Run, force: bool) -> int:
 
 
 @click.command()
-@click.argument("file", type=options.FILE)
+@click.argument("file", type=options.MODEL)
 @options.as_json
 def info(file: Path, as_json: bool) -> int:
-    """Describe FILE, which is a model, statistics, an image or a clip.
+    """Describe FILE, which is a model or the name of a bundled one, statistics, an image or a clip.
 
     Of an image that mlr synthesize wrote it prints the expression, its strength and the SHA-256 of
     the model file.
     """
+    import json
+
     from mlr.utils.progress import listed, printable
 
     summary = _summary(file)
     if as_json:
         options.print_json(summary)
         return 0
+    notes: dict[str, str] = {}
+    if summary["kind"] == "model":
+        notes, text = _NOTES, json.dumps(summary)
+        summary = json.loads(text, parse_float=lambda number: float(f"{float(number):.3g}"))
     for name, value in summary.items():
         lines = [listed(value)]
         if name == "styles":
             lines = [f"{expression}: {_style(style)}" for expression, style in value.items()]
         for line in lines:
-            click.echo(printable(f"{name:18}{line}"))
+            click.echo(printable(f"{name:18}{line:24}  {notes.get(name, '')}").rstrip())
     return 0
 
 
@@ -163,7 +194,7 @@ def _pixel(
 
 
 @click.command()
-@click.argument("model", type=options.FILE)
+@click.argument("model", type=options.MODEL)
 @click.option("-o", "--output", type=options.OUTPUT, required=True, help="Folder for pictures.")
 @click.option(
     "--at", metavar="X,Y", callback=_pixel, help="Draw the receptive field of this pixel alone."
@@ -175,7 +206,7 @@ def inspect(model: Path, output: Path, run: options.Run, **keywords: Any) -> int
     """Draw what MODEL has learnt: the mean face at several styles, its motion, templates, taps.
 
     A model of the recipe paper has neither styles nor motion; where it changes a face and its bias
-    are drawn instead. Needs mlr[plot].
+    are drawn instead. Needs the extra plot.
     """
     from mlr.evaluation.inspect import inspect
     from mlr.io.model_file import load_model
@@ -184,3 +215,21 @@ def inspect(model: Path, output: Path, run: options.Run, **keywords: Any) -> int
     result = inspect(load_model(model), output, **keywords)
     message = f"{counted(len(result['pictures']), 'picture')} written to {output}"
     return run.finish(result, message)
+
+
+@click.command()
+@options.as_json
+def models(as_json: bool) -> int:
+    """List the models that come with the program: their data, and their licence."""
+    from mlr.io.model_file import models
+
+    found = models()
+    if as_json:
+        options.print_json({"models": found})
+        return 0
+    for model in found:
+        names = ", ".join(model["expressions"])
+        click.echo(f"{model['name']}: {model['source']} to {names}, {model['size']} px")
+        click.echo(f"  trained on {model['data']}")
+        click.echo(f"  licence of the model: {model['licence']}")
+    return 0

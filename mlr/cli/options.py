@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlr.errors import MlrError, did_you_mean
+
 if TYPE_CHECKING:
     from mlr.utils.options import Option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-EXISTING = click.Path(exists=True, path_type=Path)
+
+class _Existing(click.Path):
+    """An existing path; if there is none, the error names a similar one."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the path."""
+        with suppress(OSError):
+            path = Path(value)
+            if not path.exists():
+                near = did_you_mean(path.name, [each.name for each in path.parent.iterdir()])
+                if near:
+                    self.fail(f"{str(path)!r} does not exist{near}", parameter, context)
+        return super().convert(value, parameter, context)
 
 
-class _Location(click.Path):
+class _Location(_Existing):
     """An existing path, or an address, which is not checked here."""
 
     def convert(
@@ -30,8 +47,26 @@ class _Location(click.Path):
         return super().convert(value, parameter, context)
 
 
+class _Model(_Existing):
+    """A model file, or the name of a model that comes with the program."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the path; a file wins."""
+        from mlr.io.model_file import model_path
+
+        try:
+            return super().convert(model_path(value), parameter, context)
+        except click.BadParameter as error:
+            hint = "mlr models lists those that come with the program."
+            self.fail(f"{error.message} {hint}", parameter, context)
+
+
+EXISTING = _Existing(exists=True, path_type=Path)
 LOCATION = _Location(exists=True, path_type=Path)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = _Existing(exists=True, dir_okay=False, path_type=Path)
+MODEL = _Model(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(path_type=Path)
 
 
@@ -46,7 +81,8 @@ def number(
 cluster = click.option(
     "--cluster",
     metavar="ADDRESS",
-    help="Use a Dask cluster, tcp://HOST:PORT, or N processes here, local:N; needs mlr[cluster].",
+    help="Use a Dask cluster, tcp://HOST:PORT, or N processes here, local:N; needs the "
+    "extra cluster.",
 )
 threads = click.option(
     "--threads", type=click.IntRange(1), help="Threads to use.  [default: one for each processor]"
@@ -65,7 +101,7 @@ eyes = click.option(
     type=FILE,
     metavar="CSV",
     help="Table of eyes: file,left_eye_x,left_eye_y,right_eye_x,right_eye_y, in pixels; left is "
-    "the viewer's.  [default: detected with mlr[align]]",
+    "the viewer's.  [default: detected with the extra align]",
 )
 
 
@@ -225,6 +261,7 @@ class Run:
         if self.as_json:
             result["failures"] = [{"path": str(path), "cause": cause} for path, cause in failures]
             print_json(result)
+        self.report.show_more()
         self.report.note(message + self.report.failure_summary())
         return 1 if failures else 0
 
@@ -248,6 +285,13 @@ def reported(function: Callable[..., int]) -> Callable[..., int]:
     @wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, **keywords: Any) -> int:
         run = Run(as_json, quiet, verbose)
+        try:
+            return on_cluster(run, **keywords)
+        except MlrError:
+            run.report.show_more()
+            raise
+
+    def on_cluster(run: Run, **keywords: Any) -> int:
         if (cluster := keywords.pop("cluster", None)) is None:
             return function(run=run, **keywords)
         from mlr.cluster import connect

@@ -10,12 +10,22 @@ import click
 
 from mlr.cli import options
 
+PER_CENT = 5  # a share from here to 100 is taken for per cent
+
 
 def _targets(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str | Mapping[str, float], ...]:
     """Return the names of expressions; mixes as the share of each name."""
-    return tuple(options.shares_of(value) if {"=", ","} & set(value) else value for value in values)
+    targets = [options.shares_of(value) if {"=", ","} & set(value) else value for value in values]
+    for shares in targets:
+        for name, share in shares.items() if isinstance(shares, Mapping) else ():
+            if PER_CENT <= share <= 100:
+                raise click.BadParameter(
+                    f"{name}={share:g}: shares are not in per cent, 1 is all of an expression; "
+                    f"did you mean {name}={share / 100:g}?"
+                )
+    return tuple(targets)
 
 
 def _start(
@@ -26,7 +36,7 @@ def _start(
 
 
 @click.command()
-@click.argument("model", type=options.FILE)
+@click.argument("model", type=options.MODEL)
 @click.argument("inputs", nargs=-1, required=True, type=options.EXISTING, metavar="FACES...")
 @click.option(
     "-o",
@@ -108,19 +118,21 @@ def _start(
 def synthesize(model: Path, run: options.Run, **keywords: Any) -> int:
     """Change the expression of the faces in FACES, files or folders.
 
+    MODEL is a file, or the name of a model that comes with the program, such as smile.
     Images of the model's size, and all with --resize, are aligned faces. Others are photographs:
-    their faces are detected and changed, other pixels stay the same. Clips need mlr[video] and are
-    written as clips with their sound; faces are followed through them, unless --eyes lists them.
+    their faces are detected and changed, other pixels stay the same. Clips need the extra video and
+    are written as clips with their sound; faces are followed, unless --eyes lists them.
     """
     from mlr.io.model_file import load_model
     from mlr.synthesis.files import synthesize
-    from mlr.utils.progress import counted
 
     written = synthesize(load_model(model), report=run.report, **keywords)
     folders = sorted({str(path.parent) for path in written})
     more = f" and {len(folders) - 1} more" if folders[1:] else ""
     where = f" to {folders[0]}{more}" if folders else ""
-    message = f"{counted(len(written), 'image')} written{where} in {run.seconds:.1f} s"
+    what = str(written[0]) if len(written) == 1 else f"{len(written)} images"
+    where = "" if len(written) == 1 else where
+    message = f"{what} written{where} in {run.seconds:.1f} s"
     if run.report.skipped:
         message += f"; {run.report.skipped} skipped, as they exist"
     return run.finish_writing(written, message)

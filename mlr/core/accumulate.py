@@ -7,13 +7,12 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES
+from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES, Layout, Planes
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import (
@@ -39,29 +38,27 @@ _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True)
-class PairDigests:
-    """Sums of the digests of some pairs, which count modulo 2^256."""
+class PairSums:
+    """Sums over some pairs of what is not in their images; digests count modulo 2^256."""
 
-    source: int = 0  #: over the source images
-    targets: Mapping[str, int] = field(default_factory=dict)  #: over `pair_digest`, by expression
+    source: int = 0  #: digests of the source images
+    targets: Mapping[str, int] = field(default_factory=dict)  #: `pair_digest`, by expression
+    shape: Planes | int = 0  #: s u of framed pairs, see `StyleSums`
 
-    def __add__(self, other: PairDigests) -> PairDigests:
+    def __add__(self, other: PairSums) -> PairSums:
         ours, theirs = self.targets, other.targets
-        sums = {name: ours.get(name, 0) + theirs.get(name, 0) for name in {*ours, *theirs}}
-        return PairDigests(self.source + other.source, sums)
+        targets = {name: ours.get(name, 0) + theirs.get(name, 0) for name in {*ours, *theirs}}
+        return PairSums(self.source + other.source, targets, self.shape + other.shape)
 
 
-NO_DIGESTS = PairDigests()
+NO_SUMS = PairSums()
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
+class Weights(NamedTuple):
     """Weights of a framed pair in `StyleSums`, in units of 1/256."""
 
     light: int
-    style: int
     teeth: int
-    shape: npt.NDArray[np.int32]  #: (2, half height, half width), in units of 1/64 pixel
 
 
 class Accumulator:
@@ -107,17 +104,19 @@ class Accumulator:
         self._most = batch_size(self._expected, bytes_each, batch_bytes)
         self._memory = at_line(math.prod(self._samples_shape(self._most)), sample_dtype)
         self._open()
-        self._group: Group | None = None  # without counts, digests and styles
-        self._styles: StyleSums | None = None  # only with templates
+        self._group: Group | None = None  # of the pairs that are not among the earlier ones
+        self._count = 0
         self._earlier = Statistics(layout, DATA_RANGE[self.dtype.name], shape, templates=templates)
-        self._reset()
+        self._styles: StyleSums | None = None
+        if templates is not None:
+            self._styles = StyleSums(
+                np.zeros((4, *shape), np.float64 if self.dtype.kind == "f" else np.int64),
+                np.zeros((2, *templates.geometry.fields), np.int64),
+                (0,) * NUMBERS,
+            )
 
     def add(
-        self,
-        sources: Pixels,
-        targets: Mapping[str, Pixels],
-        digests: PairDigests = NO_DIGESTS,
-        weights: Sequence[Weights] = (),
+        self, sources: Pixels, targets: Mapping[str, Pixels], weights: Sequence[Weights] = ()
     ) -> None:
         """Add subjects.
 
@@ -127,8 +126,6 @@ class Accumulator:
             The source images.
         targets : mapping of str to ndarray of the same shape
             The target images of each expression, in the same order.
-        digests : PairDigests, optional
-            Of these subjects' pairs.
         weights : sequence of Weights
             Of each framed pair.
         """
@@ -139,42 +136,34 @@ class Accumulator:
         for first in range(0, len(sources), most):
             part = slice(first, first + most)
             if self._count + len(sources[part]) > most:
-                self.statistics()
+                self._close()
             self._add(sources[part], {name: targets[name][part] for name in self.expressions})
-        self._digests += digests
 
-    def statistics(self) -> Statistics:
-        """Return the statistics of all that was added."""
+    def statistics(self, sums: PairSums = NO_SUMS) -> Statistics:
+        """Return the statistics of all that was added, given the sums over the pairs."""
+        self._close()
+        styles = self._styles
+        if styles is not None:
+            styles = replace(styles, shape=styles.shape + sums.shape)
+        groups = []
+        for group in self._earlier.groups:
+            source = replace(group.source, digest=sums.source % DIGEST_MODULUS)
+            targets = {
+                name: replace(t, digest=sums.targets.get(name, 0) % DIGEST_MODULUS, styles=styles)
+                for name, t in group.targets.items()
+            }
+            groups.append(Group(source, targets))
+        return replace(self._earlier, groups=tuple(groups))
+
+    def _close(self) -> None:
+        """Add what was accumulated to the earlier statistics: more would not fit its planes."""
         self._flush()
         if self._group is not None:
-            digests, group = self._digests, self._group
-            source = replace(
-                group.source, count=self._count, digest=digests.source % DIGEST_MODULUS
-            )
-            targets = {
-                name: replace(
-                    target,
-                    wide=self._count if self.dtype == np.uint16 else 0,
-                    digest=digests.targets.get(name, 0) % DIGEST_MODULUS,
-                    styles=self._styles,
-                )
-                for name, target in group.targets.items()
-            }
-            self._earlier += replace(self._earlier, groups=(Group(source, targets),))
-            self._reset()
-        return self._earlier
-
-    def _reset(self) -> None:
-        """Forget what was accumulated since the last `statistics`."""
-        self._group = None
-        self._count, self._digests = 0, NO_DIGESTS
-        templates = self._earlier.templates
-        if templates is not None:
-            self._styles = StyleSums(
-                np.zeros((4, *self.shape), np.float64 if self.dtype.kind == "f" else np.int64),
-                np.zeros((2, *templates.geometry.fields), np.int64),
-                (0,) * NUMBERS,
-            )
+            wide = self._count if self.dtype == np.uint16 else 0
+            targets = {name: replace(t, wide=wide) for name, t in self._group.targets.items()}
+            group = Group(replace(self._group.source, count=self._count), targets)
+            self._earlier += replace(self._earlier, groups=(group,))
+        self._group, self._count = None, 0
 
     def _add(self, sources: Pixels, targets: Mapping[str, Pixels]) -> None:
         """Add subjects whose sums do not overflow."""
@@ -276,7 +265,6 @@ def _with_pairs(
             sums.planes[first] += light * planes
             planes *= teeth
             sums.planes[first + 1] += planes
-        sums.shape[:] += weight.style * weight.shape.astype(np.int64)
         added = light, teeth, light**2, light * teeth, teeth**2
         numbers = tuple(a + b for a, b in zip(numbers, added, strict=True))
     return replace(sums, numbers=numbers)
@@ -293,6 +281,7 @@ def statistics_of_arrays(
     layout: Layout | ReceptiveField,
     templates: Templates | None = None,
     weights: Sequence[Weights] = (),
+    sums: PairSums = NO_SUMS,
 ) -> Statistics:
     """Return the statistics of images in memory.
 
@@ -304,7 +293,7 @@ def statistics_of_arrays(
         Target images of each expression, in the same order.
     layout : Layout or ReceptiveField
         Which planes to compute.
-    templates, weights : optional
+    templates, weights, sums : optional
         Of framed pairs of one expression.
     """
     count, height, width, channels = sources.shape
@@ -316,8 +305,8 @@ def statistics_of_arrays(
         subjects=count,
         templates=templates,
     )
-    accumulator.add(sources, targets, weights=weights)
-    return accumulator.statistics()
+    accumulator.add(sources, targets, weights)
+    return accumulator.statistics(sums)
 
 
 def batch_size(expected: int, bytes_each: int, batch_bytes: int = BATCH_BYTES) -> int:

@@ -25,6 +25,9 @@ class RowSource(Protocol):
         Where a product takes a pixel of another row it is undefined.
         """
 
+    def loading_bytes(self, rows: int) -> float:
+        """Return the bytes that `rows` allocates for this many rows."""
+
 
 @dataclass(frozen=True)
 class Band:

@@ -16,7 +16,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.geometry import REGIONS, Geometry
 from mlr.core.registration.search import Fit
 from mlr.core.registration.synthesis import Appearance, Change, Registered
-from mlr.errors import ModelError, OptionError
+from mlr.errors import ModelError, OptionError, did_you_mean
 from mlr.kernels.apply import apply
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class ModelInfo:
     exposure: Exposure | None = None  #: of the source images
     eyes: Eyes = EYES  #: centres, left and right as seen, (x, y) as fractions of the sides
     version: str = __version__  #: of this program
+    data: str | None = None  #: title and authors of the training data
+    licence: str | None = None  #: of the model
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that are set by name, in alphabetical order, ready for JSON."""
@@ -65,35 +67,18 @@ class Model:
 
     With registration x is moved into the frame of the expression first, and the change in there is
     moved back, see `mlr.core.registration.synthesis`.
-
-    Attributes
-    ----------
-    weights : ndarray of float32, shape (expressions, channels or 1, taps + 1, height, width)
-        For intensities in [0, 1]; the bias is last. With 1, all channels share the weights.
-    receptive_field : ReceptiveField
-        The taps o_k.
-    expressions : tuple of str
-        Names of the target expressions.
-    info : ModelInfo
-        How it was made.
-    registered : Registered, optional
-        The template of the sources and the appearances of the expressions.
-    edge : bool
-        Pixels outside the image repeat the nearest one inside, rather than being 0.
-    channels : int, optional
-        Channels of the training images, if these share their weights.
-    sha256 : str
-        SHA-256 of the file that it was read from, hexadecimal; empty if there is none.
     """
 
+    #: float32, (expressions, channels or 1, taps + 1, height, width), for intensities in [0, 1];
+    #: the bias is last. With 1, all channels share the weights.
     weights: Floats
-    receptive_field: ReceptiveField
-    expressions: tuple[str, ...]
-    info: ModelInfo = ModelInfo()
-    registered: Registered | None = None
-    edge: bool = False
-    channels: int | None = None
-    sha256: str = ""
+    receptive_field: ReceptiveField  #: the taps o_k
+    expressions: tuple[str, ...]  #: names of the target expressions
+    info: ModelInfo = ModelInfo()  #: how it was made
+    registered: Registered | None = None  #: template of the sources, appearances of the expressions
+    edge: bool = False  #: pixels outside the image repeat the nearest one, rather than being 0
+    channels: int | None = None  #: of the training images, if these share their weights
+    sha256: str = ""  #: of the file that it was read from, hexadecimal; empty if there is none
 
     def __repr__(self) -> str:
         summary = self.summary()
@@ -257,6 +242,24 @@ class Model:
 
         return FaceChange(image, face.fit, change)
 
+    def photograph(self, image: Any, *options: Any, **keywords: Any) -> Pixels:
+        """Return a photograph, a path or an array, with changed faces: see `mlr.photograph`."""
+        import mlr
+
+        return mlr.photograph(self, image, *options, **keywords)
+
+    def animation(self, image: Any, *options: Any, **keywords: Any) -> Pixels:
+        """Return a photograph on its way to an expression and back: see `mlr.animation`."""
+        import mlr
+
+        return mlr.animation(self, image, *options, **keywords)
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the mean face and its expressions, for notebooks."""
+        import mlr
+
+        return mlr.preview(self)
+
     def summary(self) -> dict[str, Any]:
         """Return what the model is and how it was made, ready for JSON."""
         channels, height, width = self.shape
@@ -278,8 +281,8 @@ class Model:
     def require(self, expression: str) -> int:
         """Return the index of an expression in the weights, or raise a `ModelError`."""
         if expression not in self.expressions:
-            names = ", ".join(self.expressions)
-            raise ModelError(f"the model has no expression {expression!r}; it has: {names}")
+            hint, names = did_you_mean(expression, self.expressions), ", ".join(self.expressions)
+            raise ModelError(f"the model has no expression {expression!r}; it has: {names}{hint}")
         return self.expressions.index(expression)
 
     def shares_of(self, target: str | Mapping[str, float] | None) -> dict[str, float]:
@@ -311,7 +314,7 @@ class Model:
             return dict.fromkeys(expressions)
         if not any(each.styled for each in self.appearances.values()):
             registered = self.registered is not None
-            reason = "was trained from fewer than 8 pairs" if registered else "of the recipe paper"
+            reason = "trained from fewer than 8 pairs" if registered else "of the recipe paper"
             raise OptionError(f"a model {reason} has no style to choose")
         styles = style if isinstance(style, Mapping) else dict.fromkeys(expressions, style)
         for name, value in styles.items():
@@ -366,37 +369,19 @@ class Model:
 
 @dataclass(frozen=True)
 class WantedChange:
-    """What to change of a face.
+    """What to change of a face."""
 
-    Attributes
-    ----------
-    shares : dict of str to float
-        Share of each expression.
-    styles : dict of str to float or None
-        Style of each expression, None for the default.
-    regions : tuple of str
-        Parts of the face to change; none means all.
-    """
-
-    shares: Mapping[str, float]
-    styles: Mapping[str, float | None]
-    regions: tuple[str, ...] = ()
+    shares: Mapping[str, float]  #: of each expression
+    styles: Mapping[str, float | None]  #: of each expression, None for the default
+    regions: tuple[str, ...] = ()  #: parts of the face to change; none means all
 
 
 @dataclass(frozen=True, eq=False)
 class FaceChange:
-    """A registered face, and its change as a function of the strength.
+    """A registered face, and its change as a function of the strength."""
 
-    Attributes
-    ----------
-    image : ndarray of float32, shape (1 or 3, height, width)
-        In [0, 1].
-    fit : Fit
-        How it fits the faces learnt from.
-    """
-
-    image: Floats
-    fit: Fit
+    image: Floats  #: float32, (1 or 3, height, width), in [0, 1]
+    fit: Fit  #: how it fits the faces learnt from
     _change: Callable[[float], Change]
 
     def __call__(self, strength: float) -> Change:
@@ -406,16 +391,10 @@ class FaceChange:
 
 @dataclass(frozen=True, eq=False)
 class Changer:
-    """Images that are changed with any strength.
-
-    Attributes
-    ----------
-    fits : list of Fit
-        How the face in each image fits those learnt from; empty without registration.
-    """
+    """Images that are changed with any strength."""
 
     _change: Callable[[float], Pixels]
-    fits: Sequence[Fit] = ()
+    fits: Sequence[Fit] = ()  #: of the face in each image; empty without registration
 
     def __call__(self, strength: float) -> Pixels:
         """Return the changed images for a strength."""

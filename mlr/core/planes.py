@@ -1,4 +1,4 @@
-"""Planes of statistics: sums over samples for each pixel.
+"""Planes of statistics: sums over samples for each pixel, and which of them there are.
 
 Planes of 8-bit images are int32 for up to `NARROW_SAMPLES` samples and int64 for more; planes of
 16-bit and floating-point images are float64.
@@ -7,10 +7,13 @@ Planes of 8-bit images are int32 for up to `NARROW_SAMPLES` samples and int64 fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mlr.core.receptive_field import ReceptiveField
 
 Planes = npt.NDArray[Any]  # int32, int64 or float64
 
@@ -19,6 +22,38 @@ DATA_RANGE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 TO_16_BITS = 257  # 65535 / 255: an 8-bit intensity times this is the same in 16 bits
 #: Products of 8-bit intensities that a 32-bit plane can hold the sum of.
 NARROW_SAMPLES = (2**31 - 1) // 255**2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which planes statistics hold."""
+
+    receptive_field: ReceptiveField  #: one cross plane for each tap
+    pooled: bool = False  #: the channels of a pixel are samples of one plane
+
+    @classmethod
+    def of(cls, spec: Layout | ReceptiveField) -> Layout:
+        """Return the layout of a receptive field, or a layout unchanged."""
+        return spec if isinstance(spec, Layout) else cls(spec)
+
+    @property
+    def lags(self) -> npt.NDArray[np.int64]:
+        """The lags (dy, dx), differences of two taps: int64, shape (lags, 2)."""
+        return self.receptive_field.lag_table.lags
+
+    def channels(self, of_images: int) -> int:
+        """Return the number of channels of the planes, given that of the images."""
+        return 1 if self.pooled else of_images
+
+    def planes(self, expressions: int) -> int:
+        """Return the number of planes of a group with this many expressions, for each channel.
+
+        Lag planes and a sum for the sources; cross planes, a sum and squares for each expression.
+        """
+        return len(self.lags) + 1 + expressions * (len(self.receptive_field) + 2)
+
+    def __str__(self) -> str:
+        return f"{self.receptive_field}{', channels pooled' if self.pooled else ''}"
 
 
 def plane_dtypes(data_range: float) -> tuple[npt.DTypeLike, ...]:

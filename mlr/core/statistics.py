@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, TO_16_BITS, Planes, combined, integer_dtype, taken
+from mlr.core.planes import DATA_RANGE, TO_16_BITS, Layout, Planes, combined, integer_dtype, taken
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
-from mlr.errors import DataError
+from mlr.errors import DataError, did_you_mean
 
 DIGEST_MODULUS = 1 << 256
 NUMBERS = 5  # length of `StyleSums.numbers`
@@ -75,31 +74,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Statistics:
-    """All that a model needs to know of a set of training pairs.
+    """All that a model needs to know of a set of training pairs."""
 
-    Attributes
-    ----------
-    layout : Layout
-        Which planes they hold.
-    data_range : float
-        255 (integer planes, exact), 65535 (float64 planes, exact for up to two
-        million pairs since every sum stays below 2^53) or 1 (float64 planes, rounded).
-    shape : tuple of int
-        (channels, height, width) of the images.
-    groups : tuple of Group
-        In the order of their first expressions.
-    source : str
-        Name of the source expression.
-    templates : Templates, optional
-        What the pairs were registered to; None if they were not.
-    """
-
-    layout: Layout
+    layout: Layout  #: which planes they hold
+    #: 255 (integer planes, exact), 65535 (float64 planes, exact for up to two million pairs since
+    #: every sum stays below 2^53) or 1 (float64 planes, rounded)
     data_range: float
-    shape: tuple[int, int, int]
-    groups: tuple[Group, ...] = ()
-    source: str = "source"
-    templates: Templates | None = None
+    shape: tuple[int, int, int]  #: (channels, height, width) of the images
+    groups: tuple[Group, ...] = ()  #: in the order of their first expressions
+    source: str = "source"  #: name of the source expression
+    templates: Templates | None = None  #: what the pairs were registered to, if they were
 
     def __repr__(self) -> str:
         pairs = ", ".join(f"{name} {count}" for name, count in self.pairs.items())
@@ -155,6 +139,10 @@ class Statistics:
     def head(self) -> Statistics:
         """Itself; see `mlr.core.bands.RowSource`."""
         return self
+
+    def loading_bytes(self, rows: int) -> float:
+        """Return 0: rows are views."""
+        return 0.0
 
     def __add__(self, other: Statistics) -> Statistics:
         """Return the statistics of both sets of pairs together; see `total`."""
@@ -234,7 +222,7 @@ class Statistics:
         if (first, end) == (0, height):
             return self
         found = self.map_planes(lambda planes, *_: planes[..., first:end, :])
-        return found.with_shape((channels, end - first, width))
+        return replace(found, shape=(channels, end - first, width))
 
     def map_planes(self, change: Callable[[Planes, int, int], Planes]) -> Statistics:
         """Return the statistics with every plane changed.
@@ -268,10 +256,6 @@ class Statistics:
                 found += [] if t.styles is None else [t.styles.planes]
         return found
 
-    def with_shape(self, shape: tuple[int, int, int]) -> Statistics:
-        """Return the statistics for images of another shape, with the same planes."""
-        return replace(self, shape=shape)
-
     def summary(self) -> dict[str, Any]:
         """Return what the statistics hold, ready for JSON."""
         channels, height, width = self.shape
@@ -293,7 +277,8 @@ def check_expressions(wanted: Iterable[str], known: Iterable[str]) -> None:
     """Raise a `DataError` unless all expressions wanted are known."""
     for name in sorted(set(wanted) - set(known)):
         names = ", ".join(known) or "none"
-        raise DataError(f"no expression {name!r}; target expressions there: {names}")
+        hint = did_you_mean(name, known)
+        raise DataError(f"no expression {name!r}; target expressions there: {names}{hint}")
 
 
 def total(parts: Sequence[Statistics]) -> Statistics:

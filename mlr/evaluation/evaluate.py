@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlr.core.accumulate import pair_digest
 from mlr.core.model import Model
+from mlr.core.statistics import hexdigest
 from mlr.errors import DataError, ImageError
 from mlr.evaluation.report import ReportWriter, Style, check_report
 from mlr.evaluation.scores import PairScores, by_expression, identity_distance, score, summarize
 from mlr.io.files import located
-from mlr.io.images import Pixels, read_image
+from mlr.io.images import Image, read_image
 from mlr.io.pairs import Subject, find_pairs
 from mlr.photo.detect import NEEDS
 from mlr.utils.executor import Executor, map_items
-from mlr.utils.progress import Report
+from mlr.utils.progress import Report, reporting
 from mlr.utils.threads import limited
 
 BATCH = 32  # subjects of a task
@@ -32,31 +34,25 @@ def evaluate(
     threads: int | None = None,
     report_dir: str | Path | None = None,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Compare a model's outputs, rounded as they would be written, with the targets.
 
     Parameters
     ----------
-    model : Model
-        The model to evaluate.
-    data : path
-        Folder of pairs, as for `mlr.train`; ``testA``/``testB`` are preferred.
-    source : str, optional
-        Folder of the source images; by default that of the training.
+    data, source : path, str
+        Folder of pairs, as for `mlr.train`, with ``testA``/``testB`` preferred; and its folder of
+        source images, by default as in training.
     target : sequence of str
         Expressions to evaluate; by default all that both the model and the data have.
     style : float or mapping of str to float, optional
         Style of the outputs, as for `Model.synthesize`; by default the one that training chose.
-    executor, threads
+    executor, threads, force, progress, report
         As for `mlr.train`; the processes of an executor see the same folder.
     report_dir : path, optional
         Folder for contact sheets of the worst, median and best pairs, for ``overview.png`` with all
         expressions of a few subjects, and for ``report.html``, a page with all pairs.
-    force : bool
-        Overwrite files in that folder.
-    report : Report, optional
-        Receives progress, notes and skipped files.
 
     Returns
     -------
@@ -65,8 +61,8 @@ def evaluate(
         "ssim", "sharpness"}, "mouth": {the same three}, "same_person", "copy_input": {all of
         these}}}}``: means over the pairs, intensities in [0, 1], see `mlr.core.metrics.scores`.
         ``same_person`` is the distance of dlib's face embeddings of output and input; None without
-        ``mlr[align]``. ``copy_input`` scores the unchanged input. A mean that is not finite, such
-        as the PSNR of a perfect copy, is None too. ``style`` is present if it was given.
+        the extra ``align``. ``copy_input`` scores the unchanged input. A mean that is not finite,
+        such as the PSNR of a perfect copy, is None too. ``style`` is present if it was given.
 
     Raises
     ------
@@ -75,7 +71,7 @@ def evaluate(
     ModelError, OptionError
         If the model does not have the style.
     """
-    report = report or Report()
+    report = reporting(report, progress)
     model.styles_of(style, model.expressions)  # raises if there is no such style
     data = located(data) if executor is None else located(data).absolute()
     source = source or model.info.source or "neutral"
@@ -102,6 +98,8 @@ def evaluate(
                 report.fail(path, cause)
     if not scored:
         raise DataError(f"{data}: no pair could be evaluated")
+    if hexdigest(pair.digest for pair in scored) == model.info.digest:
+        report.note("note: the model was trained on these pairs; others have larger errors")
     report.done += len(scored)
     means = {name: summarize(its_pairs) for name, its_pairs in by_expression(scored).items()}
     if any(scores["same_person"] is None for scores in means.values()):
@@ -122,30 +120,30 @@ def _score_subject(
     scored: list[PairScores] = []
     failures: list[tuple[Path, str]] = []
     model, style, expressions = task
-    size = model.shape[1:]
+    path = subject.source
     try:
-        source = _read(subject.source, size)
+        source = _read(path, model.shape[1:])
     except ImageError as error:
-        return [], [(subject.source, str(error))]
-    distance = identity_distance(source)
-    for name in expressions:
-        if name not in subject.targets:
-            continue
-        try:
-            target = _read(subject.targets[name], size)
-        except ImageError as error:
-            failures.append((subject.targets[name], str(error)))
-            continue
-        output = model.synthesize(source, name, style=style)
-        scores = score(output, target), score(source, target)
-        scored.append(PairScores(subject.name, name, *scores, distance(output)))
+        return [], [(path, str(error))]
+    distance = identity_distance(source.pixels)
+    for name, path in subject.targets.items():
+        if name in expressions:
+            try:
+                target = _read(path, model.shape[1:])
+            except ImageError as error:
+                failures.append((path, str(error)))
+                continue
+            output = model.synthesize(source.pixels, name, style=style)
+            scores = score(output, target.pixels), score(source.pixels, target.pixels)
+            digest = pair_digest(source.digest, target.digest, name)
+            scored.append(PairScores(subject.name, name, *scores, distance(output), digest))
     return scored, failures
 
 
-def _read(path: Path, size: tuple[int, int]) -> Pixels:
+def _read(path: Path, size: tuple[int, int]) -> Image:
     """Read an image of the model's size."""
-    pixels = read_image(path).pixels
-    height, width, _ = pixels.shape
+    image = read_image(path)
+    height, width, _ = image.pixels.shape
     if (height, width) != size:
         raise ImageError(f"is {width}x{height} px, but the model works on {size[1]}x{size[0]} px")
-    return pixels
+    return image

@@ -1,4 +1,4 @@
-"""Pictures and figures of what a model has learnt; needs the extra ``mlr[plot]``."""
+"""Pictures and figures of what a model has learnt; needs the extra ``plot``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
+from mlr._version import install
 from mlr.core.model import Model
 from mlr.core.registration.fields import warp
 from mlr.core.registration.synthesis import Appearance
@@ -41,16 +43,12 @@ def inspect(
 
     Parameters
     ----------
-    model : Model
-        The model to draw.
     output : path
         Folder for the pictures.
     at : (x, y), optional
         Draw the receptive field of this pixel alone.
-    target : sequence of str
-        Expressions; by default all.
-    force : bool
-        Overwrite existing files.
+    target, force
+        As for `mlr.evaluate`.
 
     Returns
     -------
@@ -68,7 +66,7 @@ def inspect(
     try:
         import_module("matplotlib.figure")
     except ImportError as error:
-        raise MlrError("drawing needs mlr[plot]: pip install 'mlr[plot]'") from error
+        raise MlrError(f"drawing needs Matplotlib: {install('plot')}") from error
     expressions = target or model.expressions
     figures: dict[Path, Figure] = {}
     for name in expressions:
@@ -87,6 +85,18 @@ def inspect(
         "pictures": [str(path) for path in figures],
         "expressions": {name: summarize(model, name) for name in expressions},
     }
+
+
+def preview(model: Model) -> bytes | None:
+    """Return a PNG of the mean face and its expressions side by side, None without registration."""
+    faces = [maps.mean_face(model, name) for name in model.expressions]
+    planes = [face.outputs[None] for face in faces if face is not None]
+    if faces[0] is None:
+        return None
+    pictures = np.concatenate([faces[0].source, *planes], axis=2).transpose(1, 2, 0)
+    pixels = np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
+    pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    return bytes(iio.imwrite("<bytes>", pixels, plugin="pillow", extension=".png"))
 
 
 def summarize(model: Model, expression: str) -> dict[str, float]:

@@ -7,7 +7,6 @@ no network.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imageio.v3 as iio
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
@@ -317,6 +317,5 @@ def _data_uri(pixels: Pixels) -> str:
     scale = SIDE / max(height, width)
     if scale < 1:
         pixels = resized(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    jpeg = iio.imwrite("<bytes>", pixels, plugin="pillow", extension=".jpg", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -40,6 +40,7 @@ class PairScores(NamedTuple):
     output: Scores
     copy: Scores  # of the unchanged input
     same_person: float | None = None  # distance of the embeddings of output and input
+    digest: int = 0  # of the two files, as `mlr.core.accumulate.pair_digest`
 
 
 def score(image: Pixels, target: Pixels) -> Scores:
@@ -52,7 +53,7 @@ def score(image: Pixels, target: Pixels) -> Scores:
 def identity_distance(source: Pixels) -> Callable[[Pixels], float | None]:
     """Return a function that measures the distance of an output's embedding from the input's.
 
-    It returns None without ``mlr[align]``.
+    It returns None without the extra ``align``.
     """
     if not installed():
         return lambda output: None

@@ -1,4 +1,4 @@
-"""Clips, decoded and encoded by imageio with ffmpeg, which needs the extra ``mlr[video]``."""
+"""Clips, decoded and encoded by imageio with ffmpeg, which needs the extra ``video``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import imageio.v3 as iio
 import numpy as np
 
+from mlr._version import install
 from mlr.errors import ImageError, MlrError
 from mlr.io.files import check_free, open_regular, temporary_path
 from mlr.io.images import Pixels, decoding
@@ -168,6 +169,6 @@ def _ffmpeg() -> ModuleType:
     try:
         import imageio_ffmpeg
     except ImportError:
-        raise MlrError("clips need mlr[video]: pip install 'mlr[video]'") from None
+        raise MlrError(f"clips need ffmpeg: {install('video')}") from None
     logging.getLogger("imageio_ffmpeg").addHandler(logging.NullHandler())  # rotated clips
     return imageio_ffmpeg

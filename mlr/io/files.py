@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from mlr._version import install
 from mlr.errors import MlrError, OutputExistsError, first_line
 
 LARGEST = 1 << 30  # maximum size of an image file or a manifest, in bytes
@@ -38,7 +39,7 @@ def located(address: str | Path) -> Path:
     try:
         from upath import UPath
     except ImportError as error:
-        raise MlrError(f"{address}: needs pip install 'mlr[cluster]'") from error
+        raise MlrError(f"{address}: needs {install('cluster')}") from error
     try:
         path: Path = UPath(address)
         path.exists()  # fails now if it cannot be reached

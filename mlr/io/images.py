@@ -1,8 +1,8 @@
 """Image files: 8- or 16-bit pixels, grey or colour, with separate alpha.
 
-imageio reads and writes them with its Pillow plug-in, which does not support 16-bit colour. With
-the extra ``mlr[deep]``, imagecodecs and tifffile read and write 16-bit colour in PNG and TIFF
-files; without it, 16-bit colour is reduced to 8 bits.
+imageio reads and writes them with its Pillow plug-in, which lacks 16-bit colour and rare layouts
+of TIFF. With the extra ``deep``, imagecodecs and tifffile read and write these; without it,
+16-bit colour is reduced to 8 bits, and rare layouts are refused.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import hashlib
 import io
 import logging
 import re
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -27,11 +28,14 @@ import PIL.ImageFile
 from imageio.core.request import Request
 from imageio.core.v3_plugin_api import PluginV3
 from imageio.plugins.pillow import PillowPlugin
-from PIL.ExifTags import Base
-from PIL.PngImagePlugin import putchunk
+from PIL.ExifTags import IFD, Base
+from PIL.PngImagePlugin import PngInfo, putchunk
 
 from mlr.errors import ImageError
+from mlr.io import tiff
 from mlr.io.files import LARGEST, open_regular, replacing
+from mlr.io.sniff import HEIC, what_is
+from mlr.io.tiff import EXTRA
 
 QUALITY = 95  # of JPEG and WebP, from 1 to 100
 PNG_LEVEL = 4  # from 0 to 9; takes half the time of 6, the common default, for 2 % larger files
@@ -39,10 +43,12 @@ PNG_LEVEL = 4  # from 0 to 9; takes half the time of 6, the common default, for 
 #: Pillow's formats of the files that are written, by suffix.
 ENCODINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
 ENCODINGS |= {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
-SUFFIXES = frozenset({*ENCODINGS, ".gif"})  # of image files in folders
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # formats that are read
+#: Suffixes of image files in folders.
+SUFFIXES = frozenset({*ENCODINGS, ".gif", ".jfif", ".jpe", ".avif", ".heic", ".heif"})
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")  # formats that are read
+EXPECTED = "expected PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF"
+_EIGHT_BITS = frozenset({"JPEG", "BMP", "WEBP"})  # formats without 16 bits
 
-EXTRA = "pip install 'mlr[deep]'"
 REDUCED = "16-bit colour, which is reduced to 8 bits"
 _EXTRA_MISSING = f"{REDUCED}; to keep 16 bits: {EXTRA}"
 _CONVERTED = {
@@ -51,9 +57,13 @@ _CONVERTED = {
 }
 _GREY_16_BIT = frozenset({"I;16", "I;16B", "I;16L"})  # modes of Pillow
 _GREY = frozenset({"1", "L", "LA", "La"}) | _GREY_16_BIT
-_32_BIT = frozenset({"I", "F"})
-# Pillow's decoder modes of 16-bit colour without premultiplied alpha.
-_COLOUR_16_BIT = re.compile(r"\bRGBA?;16[BLN]")
+_KEYED = frozenset({"1", "L", "RGB"}) | _GREY_16_BIT  # modes that may have a transparent colour
+_LEVELS = {"'L;2'": 85, "'L;4'": 17}  # steps of grey of few bits, by Pillow's words
+# Text chunks of PNG files in which Pillow finds an orientation.
+_ORIENTED = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+_AVIF_BITS = re.compile(rb"pixi\0{4}.(.)", re.DOTALL)
+GAMMA = 0xA500  # tag of EXIF
+NARROWED = "16 bits per channel, of which the output stores 8"
 _PNG_HEAD = 8 + 12 + 13  # bytes of the signature and the header chunk; metadata goes after them
 
 Pixels = npt.NDArray[Any]
@@ -97,6 +107,29 @@ class Image:
     digest: bytes  # SHA-256 of the file
     loss: str = ""  # as in `Header`
     icc: bytes | None = None  # colour profile of the pixels
+    info: Mapping[str, Any] = field(default_factory=dict)  # dpi and gamma, as in Pillow
+    exif: PIL.Image.Exif | None = None
+
+
+@dataclass(slots=True)
+class Opened:
+    """An image file whose pixels are not decoded yet."""
+
+    format: str  # Pillow's name
+    frames: int
+    stored: tuple[int, int]  # width and height
+    orientation: int  # as in EXIF, from 1 to 8
+    layout: str  # of the samples, in Pillow's words
+    info: Mapping[Any, Any]  # Pillow's
+    exif: PIL.Image.Exif
+    image: Any = None  # Pillow's, unless tifffile decodes it
+    page: tiff.Page | None = None  # of a TIFF file
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height with the orientation applied."""
+        width, height = self.stored
+        return (height, width) if self.orientation >= 5 else (width, height)
 
 
 def is_image(path: Path) -> bool:
@@ -104,45 +137,40 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def has_16_bit_extra() -> bool:
-    """Return whether the extra for 16-bit colour is installed."""
-    return find_spec("imagecodecs") is not None and find_spec("tifffile") is not None
-
-
 def read_header(path: Path) -> Header:
     """Read the header of an image file; errors are those of `read_image`."""
-    with opened(path) as image:
-        return _header(image)[0]
+    with opened(path) as file:
+        return _header(file)[0]
 
 
 def read_image(path: Path) -> Image:
     """Decode an image file and apply its EXIF orientation.
 
-    Palettes and colour spaces such as CMYK are converted to RGB, 1-bit images to grey. `ImageError`
-    is raised if the file is no image, is damaged, or has several frames or 32 bits per channel.
+    Palettes and colour spaces such as CMYK are converted to RGB, 1-bit images to grey; other depths
+    are scaled to 8 or 16 bits. `ImageError` is raised if the file is no image, is damaged, or has
+    several frames, or samples that no decoder reads right.
     """
     with decoding(path):
         with open_regular(path, LARGEST) as file:
             data = file.read()
-        with _plugin(data) as plugin:
-            image = plugin._image
-            header, mode = _header(image)
-            if header.bits == 16 and header.channels == 3:
-                pixels = _decode_16_bit(data, image, len(mode))
-            else:
-                converted = None if mode == image.mode else mode
-                pixels = plugin.read(index=0, mode=converted, writeable_output=False)
-            orientation = image.getexif().get(Base.Orientation, 1)  # may follow the pixels
-            icc = image.info.get("icc_profile")
-    pixels = _upright(pixels if pixels.ndim == 3 else pixels[..., None], orientation)
+        source = _open(io.BytesIO(data))
+        header, mode = _header(source)
+        pixels = _decode(data, source, header, mode)
+        if source.page is None or source.image is None:  # Pillow has applied it to TIFF
+            pixels = _upright(pixels, source.orientation)
+        if pixels.shape[:2] != header.size:
+            raise ImageError(f"is damaged: it decodes to another size than {header}")
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint16)
     channels = header.channels
     alpha = pixels[..., channels] if pixels.shape[2] > channels else None
+    icc = source.info.get("icc_profile")
     if not isinstance(icc, bytes) or icc[16:20] != {1: b"GRAY", 3: b"RGB "}[channels]:
         icc = None  # such as a CMYK profile, which does not describe the converted pixels
     pixels = np.ascontiguousarray(pixels[..., :channels])
-    return Image(pixels, alpha, hashlib.sha256(data).digest(), header.loss, icc)
+    info = {name: source.info[name] for name in ("dpi", "gamma") if name in source.info}
+    digest = hashlib.sha256(data).digest()
+    return Image(pixels, alpha, digest, header.loss, icc, info, source.exif)
 
 
 def write_image(
@@ -175,19 +203,49 @@ def write_image(
     options = by_format.get(kind, {})
     options |= {"icc_profile": icc} if icc else {}
     options |= {"exif": exif} if exif else {}
+    options |= _resolution_and_gamma(exif, kind) if exif else {}
     if alpha is not None:
+        if kind == "JPEG":
+            raise ImageError(f"{path}: JPEG files cannot store alpha; use .png, .tif or .webp")
+        if kind == "BMP" and pixels.shape[2] == 1:
+            pixels = pixels.repeat(3, axis=2)
         pixels = np.dstack([pixels, alpha])
+    if kind in _EIGHT_BITS:
+        pixels = to_8_bits(pixels)
     encoded = io.BytesIO()
     try:
-        if pixels.dtype == np.uint16 and pixels.shape[2] >= 3:
+        if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
             _encode_16_bit(encoded, pixels, kind, options)
         else:
             pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
             iio.imwrite(encoded, pixels, plugin=_Plugin, is_batch=False, format=kind, **options)
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImageError) as error:
         raise ImageError(f"{path}: cannot be encoded: {error}") from error
+    clear = kind == "BMP" and alpha is not None
     with replacing(path, force=force) as file:
-        file.write(encoded.getbuffer())
+        file.write(_with_declared_alpha(encoded.getvalue()) if clear else encoded.getbuffer())
+
+
+def _with_declared_alpha(bmp: bytes) -> bytes:
+    """Return Pillow's BMP file of 32 bits with the header that tells that it has alpha, the 4th."""
+    size, masks = len(bmp) + 108 - 40, (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    start = struct.pack("<2sIIII", b"BM", size, 0, 14 + 108, 108) + bmp[18:30]
+    more = struct.pack("<I", 3) + bmp[34:46] + struct.pack("<II4I4s", 0, 0, *masks, b"BGRs")
+    return start + more + bytes(48) + bmp[54:]
+
+
+def to_8_bits(pixels: Pixels) -> Pixels:
+    """Return uint8 or uint16 pixels with 8 bits, rounded."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    result: Pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return result
+
+
+def stores_8_bits(path: Path) -> bool:
+    """Return whether a file of this suffix stores at most 8 bits per channel."""
+    suffix = path.suffix.lower()
+    return suffix == ".gif" or ENCODINGS.get(suffix) in _EIGHT_BITS
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -201,51 +259,27 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[PIL.ImageFile.ImageFile]:
+def opened(path: Path) -> Iterator[Opened]:
     """Open an image file to read its metadata; errors are those of `read_image`."""
-    with (
-        decoding(path),
-        open_regular(path, LARGEST) as file,
-        PIL.Image.open(file, formats=FORMATS) as image,
-    ):
-        yield image
-
-
-def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
-    """Return width and height of an opened image with its EXIF orientation applied."""
-    width, height = image.size
-    # Pillow applies it to TIFF already. In PNG it would decode all pixels in search of EXIF.
-    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
-        return width, height
-    sideways = image.getexif().get(Base.Orientation, 1) >= 5
-    return (height, width) if sideways else (width, height)
+    with decoding(path), open_regular(path, LARGEST) as file:
+        yield _open(file)
 
 
 class _Plugin(PillowPlugin):
-    """imageio's Pillow plug-in, restricted to `FORMATS`.
+    """imageio's Pillow plug-in, for an image that is open already if it is read.
 
     The original searches for HEIF and AVIF plug-ins, which takes longer than decoding a small JPEG.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, image: Any = None) -> None:
         PluginV3.__init__(self, request)
-        self._image: Any = None
+        self._image = image
         self.images_to_write: list[PIL.Image.Image] = []
         self.save_args: dict[str, Any] = {}
-        if request.mode.io_mode == "r":
-            self._image = PIL.Image.open(request.get_file(), formats=FORMATS)
 
     def metadata(self, index: int | None = None, exclude_applied: bool = True) -> dict[str, Any]:
         """Return nothing, since a damaged EXIF tag would make `read` fail."""
         return {}
-
-
-def _plugin(data: bytes) -> Any:
-    """Open an image with imageio, but raise Pillow's errors."""
-    try:
-        return iio.imopen(data, "r", plugin=_Plugin)
-    except OSError as error:
-        raise error.__cause__ or error from None
 
 
 @contextmanager
@@ -256,8 +290,7 @@ def decoding(path: Path) -> Iterator[None]:
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except PIL.UnidentifiedImageError:
-        what = "is not an image file" if path.stat().st_size else "is empty"
-        raise ImageError(f"{path}: {what}; expected PNG, JPEG, BMP, TIFF or WebP") from None
+        raise ImageError(f"{path}: {_named(path)}; {EXPECTED}") from None
     except PIL.Image.DecompressionBombError:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path}: is larger than {limit} megapixels; make it smaller") from None
@@ -266,66 +299,194 @@ def decoding(path: Path) -> Iterator[None]:
     except Exception as error:  # decoders raise all kinds for damaged files
         if isinstance(error, OSError) and error.strerror:  # from the file system
             raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        if (what := _named(path)).startswith("is a JPEG"):  # of an unusual kind
+            raise ImageError(f"{path}: {what}; {EXPECTED}") from None
         raise ImageError(f"{path}: is damaged or truncated: {error}") from error
 
 
-def _header(image: PIL.ImageFile.ImageFile) -> tuple[Header, str]:
-    """Return the header of an image, and Pillow's mode for decoding it."""
-    mode = image.mode
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # phones store previews as frames of an MPO
-        raise ImageError(f"has {frames} frames; expected a still image: save a single frame")
-    if mode in _32_BIT:
-        raise ImageError(f"has 32 bits per channel ({mode}); expected 8 or 16: convert it first")
-    width, height = upright_size(image)
-    channels = 1 if mode in _GREY else 3
-    if mode in _GREY_16_BIT:
-        return Header(height, width, channels, 16), mode
-    bits, loss = 8, _CONVERTED.get(mode, "")
-    if image.format in ("PNG", "TIFF") and ";16" in (stored := str(image.tile)):
-        if not _COLOUR_16_BIT.search(stored):
-            loss = REDUCED
-        elif has_16_bit_extra():
-            bits = 16
-        else:
-            loss = _EXTRA_MISSING
-    alpha = mode.endswith(("A", "a")) or "transparency" in image.info
+def _named(path: Path) -> str:
+    """Return what a file is that cannot be read as an image."""
+    try:
+        with open_regular(path) as file:
+            data = file.read(1 << 16)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return f"is {what_is(data) or 'not an image file'}" if data else "is empty"
+
+
+def _open(file: IO[bytes]) -> Opened:
+    """Open an image file. Nothing else interprets its metadata, so that all agree on its size."""
+    start = file.read(64)
+    file.seek(0)
+    if tiff.is_tiff(start):
+        return _open_tiff(file)
+    formats: tuple[str, ...] = FORMATS
+    if start[4:8] == b"ftyp" and what_is(start) == HEIC and find_spec("pi_heif"):
+        import pi_heif
+
+        pi_heif.register_heif_opener()
+        formats = ("HEIF",)
+    image = PIL.Image.open(file, formats=formats)
+    layout = ""
+    if image.format == "AVIF":
+        layout = _avif_bits(file)
+    elif image.format == "HEIF":
+        layout = str(image.info.get("bit_depth"))
+    elif image.format == "PNG":
+        layout = str(image.tile)
+        if "exif" not in image.info and _has_late_metadata(file, image.tile[0].offset - 8):
+            image.load()  # which reads them
+    try:
+        exif = PIL.Image.Image.getexif(image)  # that of PNG files would decode the pixels
+        orientation = exif.get(Base.Orientation, 1)
+    except Exception:  # damaged metadata, of many kinds
+        exif, orientation = PIL.Image.Exif(), 1
+    # Phones store previews as frames of an MPO.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    kind, size = str(image.format), image.size
+    return Opened(kind, frames, size, _valid(orientation), layout, image.info, exif, image)
+
+
+def _open_tiff(file: IO[bytes]) -> Opened:
+    """Open a TIFF file, with Pillow if it decodes its samples right."""
+    page = tiff.read_page(file)
+    width, height = page.size
+    if width * height > 2 * (PIL.Image.MAX_IMAGE_PIXELS or width * height):
+        raise PIL.Image.DecompressionBombError
+    image, layout, exif = None, "", tiff.read_exif(file, page)
+    info: Mapping[Any, Any] = {"icc_profile": exif.get(Base.InterColorProfile)}
+    if page.by_pillow:
+        file.seek(0)
+        tiff.silence_libtiff()
+        image = PIL.Image.open(file, formats=("TIFF",))
+        image.seek(page.index)
+        image.info.pop("xmp", None)  # whose orientation Pillow would apply
+        layout, info = str(image.tile), image.info
+    orientation = _valid(page.orientation)
+    return Opened("TIFF", page.frames, page.size, orientation, layout, info, exif, image, page)
+
+
+def _valid(orientation: object) -> int:
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _avif_bits(file: IO[bytes]) -> str:
+    """Return the bits per channel of an AVIF file, of which Pillow decodes 8."""
+    position = file.tell()
+    file.seek(0)
+    found = _AVIF_BITS.search(file.read(1 << 12))
+    file.seek(position)
+    return str(found[1][0]) if found else ""
+
+
+def _has_late_metadata(file: IO[bytes], offset: int) -> bool:
+    """Return whether an orientation may follow the pixels of a PNG file, which begin there."""
+    position, found = file.tell(), False
+    file.seek(offset)
+    while not found and len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        found = name == b"eXIf"
+        if name in (b"tEXt", b"zTXt", b"iTXt"):
+            start = file.read(min(length, 32))
+            found, length = start.startswith(_ORIENTED), length - len(start)
+        file.seek(length + 4, io.SEEK_CUR)
+    file.seek(position)
+    return found
+
+
+def _header(source: Opened) -> tuple[Header, str]:
+    """Return the header of an image, and how its pixels are decoded: Pillow's mode, or 16 bits."""
+    (width, height), page = source.size, source.page
+    if source.frames > 1:
+        what = f"has {source.frames} frames; expected a still image: save a single frame"
+        raise ImageError(what)
+    if page is not None:
+        page.check()
+        if source.image is None:
+            return Header(height, width, page.channels, page.depth, page.loss), ""
+    mode, layout = source.image.mode, source.layout
+    keyed = mode in _KEYED and "transparency" in source.info
+    alpha = mode.endswith(("A", "a")) or (mode == "P" and "transparency" in source.info)
+    channels = 1 if mode in _GREY or "LA;16" in layout else 3
     decoded = ("L" if channels == 1 else "RGB") + ("A" if alpha else "")
+    bits, loss = 8, _CONVERTED.get(mode, "") or (page.loss if page else "")
+    if mode in _GREY_16_BIT:
+        bits, decoded = 16, mode
+    elif source.format in ("PNG", "TIFF") and ";16" in layout:
+        if source.format == "PNG" and tiff.has_extra():
+            bits, decoded = 16, decoded + ("A" if keyed else "") + ";16"
+        elif keyed:
+            raise ImageError(f"has 16-bit colours, one of them transparent, which needs {EXTRA}")
+        else:
+            loss = REDUCED if tiff.has_extra() else _EXTRA_MISSING
+    elif source.format in ("AVIF", "HEIF") and layout in ("10", "12"):
+        loss = f"{layout} bits per channel, which are reduced to 8"
     return Header(height, width, channels, bits, loss), decoded
 
 
-def _decode_16_bit(data: bytes, image: PIL.ImageFile.ImageFile, channels: int) -> Pixels:
-    """Decode 16-bit colour into an array of the header's size, which bounds the memory."""
+def _decode(data: bytes, source: Opened, header: Header, mode: str) -> Pixels:
+    """Decode pixels (height, width, channels, then alpha) as they are stored."""
+    if source.image is None and source.page is not None:
+        return tiff.decode(data, source.page)
+    if mode.endswith("A;16") or mode == "RGB;16":
+        return _decode_16_bit(data, source.stored, len(mode) - 3)
+    converted = None if mode == source.image.mode else mode
+    index = 0 if source.page is None else source.page.index
+    keyed, key = source.image.mode in _KEYED, source.info.get("transparency")
+    plugin: Any = iio.imopen(data, "r", plugin=_Plugin, image=source.image)
+    pixels: Pixels = plugin.read(index=index, mode=converted, writeable_output=False)
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    if not keyed or key is None:
+        return pixels
+    # Pillow forgets the transparent colour, or compares it with pixels of another scale.
+    levels = next((step for name, step in _LEVELS.items() if name in source.layout), 1)
+    opaque = (pixels != np.multiply(key, levels)).any(axis=2, keepdims=True)
+    return np.dstack([pixels, opaque * pixels.dtype.type(np.iinfo(pixels.dtype).max)])
+
+
+def _decode_16_bit(data: bytes, size: tuple[int, int], channels: int) -> Pixels:
+    """Decode a PNG file into an array of the header's size, which bounds the memory."""
     import imagecodecs
 
-    width, height = image.size
-    if image.format == "TIFF" and image.getexif().get(Base.Orientation, 1) >= 5:
-        width, height = height, width  # Pillow has applied it to the size
-    pixels = np.empty((height, width, channels), np.uint16)
-    decode = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
-    decode(data, out=pixels)
+    pixels = np.empty((size[1], size[0], channels), np.uint16)
+    imagecodecs.png_decode(data, out=pixels)
     return pixels
 
 
+def _resolution_and_gamma(exif: PIL.Image.Exif, kind: str) -> dict[str, Any]:
+    """Return Pillow's options for what formats store outside of the EXIF metadata as well."""
+    options: dict[str, Any] = {}
+    if Base.XResolution in exif:
+        options["dpi"] = float(exif[Base.XResolution]), float(exif[Base.YResolution])
+    copy = PIL.Image.Exif()  # since `get_ifd` adds an empty directory
+    copy.load(exif.tobytes())
+    if kind == "PNG" and (gamma := copy.get_ifd(IFD.Exif).get(GAMMA)):
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add(b"gAMA", struct.pack(">I", round(float(gamma) * 100_000)))
+    return options
+
+
 def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[str, Any]) -> None:
-    """Encode 16-bit colour; TIFF stores only description and software of the EXIF metadata."""
-    if kind not in ("PNG", "TIFF"):
-        raise ImageError(f"{kind} files cannot store 16-bit colour; use .png or .tif")
-    if not has_16_bit_extra():
-        raise ImageError(f"16-bit colour needs {EXTRA}")
+    """Encode 16-bit colour or alpha as PNG, or as TIFF with a part of the EXIF metadata."""
+    if not tiff.has_extra():
+        raise ImageError(f"16-bit colour or alpha needs {EXTRA}")
     icc, exif = options.get("icc_profile"), options.get("exif", PIL.Image.Exif())
+    dpi, chunks = options.get("dpi"), options.get("pnginfo")
     if kind == "TIFF":
         iio.imwrite(
             file,
             pixels,
             plugin="tifffile",
-            photometric="rgb",
+            photometric="rgb" if pixels.shape[2] > 2 else "minisblack",
             planarconfig="contig",
-            extrasamples=("unassalpha",) if pixels.shape[2] == 4 else None,
+            extrasamples=("unassalpha",) if pixels.shape[2] % 2 == 0 else None,
             compression="adobe_deflate",
             iccprofile=icc,
             description=exif.get(Base.ImageDescription),
             software=exif.get(Base.Software, False),
+            datetime=exif.get(Base.DateTime),
+            resolution=dpi,
+            resolutionunit="inch" if dpi else None,
             metadata=None,
         )
         return
@@ -333,6 +494,11 @@ def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[
 
     encoded = imagecodecs.png_encode(np.ascontiguousarray(pixels), level=options["compress_level"])
     file.write(encoded[:_PNG_HEAD])
+    for name, body, *_ in chunks.chunks if chunks else ():
+        putchunk(file, name, body)
+    if dpi:
+        metres = (round(each / 0.0254) for each in dpi)
+        putchunk(file, b"pHYs", struct.pack(">IIB", *metres, 1))
     if icc:
         putchunk(file, b"iCCP", b"ICC Profile\0\0", zlib.compress(icc))
     if exif:

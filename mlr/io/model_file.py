@@ -24,6 +24,7 @@ from mlr.io.npz import read_npz, save_npz
 
 FORMAT = 3
 WITHOUT_TEMPLATES = 2  # format of models without registration
+BUNDLED = Path(__file__).parents[1] / "data"  # models that come with the program
 
 Array = npt.NDArray[Any]
 
@@ -66,13 +67,20 @@ def save_model(model: Model, path: str | Path, *, force: bool = False) -> None:
 def load_model(path: str | Path) -> Model:
     """Read a model that `save_model` has written; unknown metadata is ignored.
 
+    Parameters
+    ----------
+    path : path or str
+        A file, or the name of a model that comes with the program, see `models`. A file wins.
+
     Raises
     ------
     ModelError
         If the file is damaged, of a newer format, or not a model.
     """
-    path = Path(path)
+    path = model_path(path)
     arrays, meta = read_npz(path, kind="model", newest=FORMAT)
+    halves = [name for name, array in arrays.items() if array.dtype == np.float16]
+    arrays |= {name: arrays[name].astype(np.float32) for name in halves}
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -81,6 +89,30 @@ def load_model(path: str | Path) -> Model:
         raise ModelError(f"{path}: not a model file, or a damaged one: {error}") from error
     except MlrError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def model_path(model: str | Path) -> Path:
+    """Return the path of a model file, or of a bundled model unless a file has its name."""
+    path = _bundled().get(str(model))
+    return Path(model) if path is None or Path(model).is_file() else path
+
+
+def models() -> list[dict[str, Any]]:
+    """Return the models that come with the program, with data and licence.
+
+    Returns
+    -------
+    list of dict
+        ``name``, for `load`; ``path``; and what `Model.summary` returns.
+    """
+    return [
+        {"name": name, "path": str(path), **load_model(path).summary()}
+        for name, path in _bundled().items()
+    ]
+
+
+def _bundled() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.npz"))}
 
 
 def _model_from_arrays(arrays: Mapping[str, Array], meta: Mapping[str, Any], sha256: str) -> Model:

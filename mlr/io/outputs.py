@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from mlr.io.pairs import images_under
 from mlr.utils.progress import Report
 
 FRAMES_FOLDER = ".frames"  # suffix of a folder of an animation's video frames, as PNG files
-_OVERWRITES_ITSELF = "would be overwritten by its own output; give another output or --force"
 
 
 @dataclass(frozen=True)
@@ -50,22 +49,18 @@ def plan_outputs(
         raise DataError("no inputs; expected images, clips or folders of them")
     destination = None if output is None else Path(output)
     several = len(expressions) > 1
-    if destination is not None and _is_file_name(destination):
-        if len(inputs) != 1 or inputs[0].is_dir() or several:
-            raise MlrError(
-                f"{destination}: a file cannot hold several outputs; give a folder, "
-                "or one face and one --target"
-            )
-        if destination.resolve() == inputs[0].resolve() and not force:
-            report.fail(inputs[0], _OVERWRITES_ITSELF)
-            return []
-        return [FilePlan(inputs[0], {expressions[0]: destination})]
+    single = destination is not None and _is_file_name(destination)
+    if single and (len(inputs) != 1 or inputs[0].is_dir() or several):
+        raise MlrError(
+            f"{destination}: a file cannot hold several outputs; give a folder, "
+            "or one face and one --target"
+        )
     skipped = []  # folders of earlier outputs
     if destination is not None:
         skipped = [destination.resolve() / name for name in (expressions if several else ("",))]
     files = list(_input_files(inputs, skipped, report))
     sources = {source.resolve() for source, _, _ in files}
-    several_folders = sum(path.is_dir() for path in inputs) > 1
+    several_folders = len({path.resolve() for path in inputs if path.is_dir()}) > 1
     taken: dict[Path, Path] = {}  # sources by their outputs
     plans: list[FilePlan] = []
     for source, name, root in files:
@@ -74,17 +69,20 @@ def plan_outputs(
         name = _with_suffix(name, suffix)
         outputs: dict[str, Path] = {}
         for expression in expressions:
-            if destination is not None:
-                path = destination / (expression if several else "") / name
-            else:
+            if destination is None:
                 path = _next_to(source, name, root, expression)
+            else:
+                folder = destination / expression if several else destination
+                path = destination if single else folder / name
             resolved = path.resolve()
             if resolved in taken:
                 report.fail(source, f"has the same output as {taken[resolved]}: {path}")
             elif resolved in sources and resolved != source.resolve():
                 report.fail(source, f"its output {path} is one of the inputs")
             elif resolved in sources and not force:
-                report.fail(source, _OVERWRITES_ITSELF)
+                report.fail(
+                    source, "would be overwritten by its own output; give another output or --force"
+                )
             else:
                 taken[resolved] = source
                 outputs[expression] = path
@@ -95,6 +93,17 @@ def plan_outputs(
 
 def _is_input(path: Path) -> bool:
     return is_image(path) or is_clip(path)
+
+
+def check_suffix(output: str | Path | None, inputs: Sequence[Path], known: Collection[str]) -> None:
+    """Raise `OptionError` if the output of a single file has a suffix that cannot be written."""
+    if output is None or len(inputs) != 1 or inputs[0].is_dir() or Path(output).is_dir():
+        return
+    suffix, known = Path(output).suffix.lower(), sorted(WRITTEN) if is_clip(inputs[0]) else known
+    if suffix and suffix not in known:
+        raise OptionError(
+            f"{output}: cannot be written as {suffix}; use {', '.join(known)}, or name a folder"
+        )
 
 
 def _is_file_name(destination: Path) -> bool:
@@ -117,11 +126,16 @@ def _input_files(
     inputs: Sequence[Path], skipped: Sequence[Path], report: Report
 ) -> Iterator[tuple[Path, Path, Path | None]]:
     """Yield each file, its path relative to its input folder, and that folder, or None."""
+    roots = set[Path]()
     for path in inputs:
         if not path.is_dir():
             yield path, Path(path.name), None
             continue
         root = path.resolve()
+        if root in roots:
+            report.fail(path, "is given twice")
+            continue
+        roots.add(root)
         inside = [folder.relative_to(root) for folder in skipped if root in folder.parents]
         try:
             names = [file.relative_to(path) for file in images_under(path, _is_input)]

@@ -1,9 +1,10 @@
-"""Finding the pairs of a data set, which has one of three layouts.
+"""Finding the pairs of a data set, which has one of four layouts.
 
 1. expression folders: ``DATA/neutral/ann.png``, ``DATA/happy/ann.png``, ...
 2. two folders: ``DATA/trainA/1.png`` and ``DATA/trainB/1.png`` (``testA``/``testB``), or
    ``A``/``B``; the expressions are called A and B
 3. a manifest: ``DATA/pairs.csv`` with the columns ``source,target`` and optionally ``expression``
+4. names: ``DATA/ann_neutral.png``, ``DATA/ann_happy.png``, or those of a known data set
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
-from mlr.errors import DataError
+from mlr.errors import DataError, did_you_mean
 from mlr.io.files import LARGEST, is_folder_name, is_here, located, open_regular
 from mlr.io.images import is_image
+from mlr.io.names import PLAIN, SCHEMES, recognised
+from mlr.io.provenance import is_output
+from mlr.utils.progress import counted
 
 MANIFEST = "pairs.csv"
+UNREAD = "has no name like the others, from which subject and expression can be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +99,28 @@ def find_pairs(
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root}: {found}; expected a folder of training images")
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     problems: list[Problem] = []
+    subjects: list[Subject] = []
     if (root / MANIFEST).is_file():
         name = "source"
         subjects = _from_manifest(root / MANIFEST, target, problems)
     else:
         name, folder, targets = _folders(root, source, split)
-        outputs = [other for other in targets if other.startswith(f"{source}-")]  # of synthesize
-        if outputs and not target:
-            skipped = ", ".join(outputs)
-            notes = (f"note: skipped {skipped}: outputs for {source}; else give --target",)
-            targets = {other: path for other, path in targets.items() if other not in outputs}
-        _check_expressions(root, targets, target)
-        targets = {other: targets[other] for other in target or targets}
-        subjects = _from_folders(folder, targets, problems)
+        if folder is not None:
+            targets = targets if target else _without_outputs(source, targets, notes)
+            target = _check_expressions(root, targets, target)
+            images = {each: _by_stem(targets[each], problems) for each in target or targets}
+            subjects = _paired(root, name, _by_stem(folder, problems), images, problems, notes)
+        if not subjects and (read := _from_names(root, source, target, problems, notes)):
+            subjects = read
+        elif folder is None:
+            raise DataError(
+                f"{root}: contains {', '.join(targets) or 'no folders'}; expected a folder "
+                f"{source!r} and one for each target expression, or trainA and trainB, or "
+                f"{MANIFEST}, or names such as {PLAIN.example} (name another source folder with "
+                "--source)"
+            )
     if not subjects:
         if problems:
             raise DataError(f"{problems[0].path}: {problems[0].cause}; no pairs are left")
@@ -117,37 +129,66 @@ def find_pairs(
             "folder of another expression"
         )
     subjects.sort(key=lambda subject: subject.name)
-    return PairList(name, tuple(subjects), tuple(problems), notes)
+    return PairList(name, tuple(subjects), tuple(problems), tuple(notes))
 
 
-def _folders(root: Path, source: str, split: str) -> tuple[str, Path, dict[str, Path]]:
-    """Return the name and folder of the source expression, and the folders of the targets."""
+def _folders(root: Path, source: str, split: str) -> tuple[str, Path | None, dict[str, Path]]:
+    """Return name and folder of the source expression, None if missing, and folders of targets."""
     for prefix in (split, "", "test" if split == "train" else "train"):
         a, b = root / f"{prefix}A", root / f"{prefix}B"
         if a.is_dir() and b.is_dir():
             return "A", a, {"B": b}
     folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     targets = {folder.name: folder for folder in folders}
-    if source not in targets:
-        raise DataError(
-            f"{root}: contains {', '.join(targets) or 'no folders'}; expected a folder {source!r} "
-            f"and one for each target expression, or trainA and trainB, or {MANIFEST} "
-            "(name another source folder with --source)"
+    small = {name.lower(): folder for name, folder in targets.items()}
+    if source not in targets and source in small and len(small) == len(targets):
+        targets = small  # Neutral/, Happy/
+    return source, targets.pop(source, None), targets
+
+
+def _without_outputs(source: str, targets: Mapping[str, Path], notes: list[str]) -> dict[str, Path]:
+    """Return the folders of targets without those that ``mlr synthesize`` wrote; note these."""
+    own = {f"{name}-{other}" for name in targets for other in targets}
+    outputs = [
+        name
+        for name, folder in targets.items()
+        if name.startswith(f"{source}-") or name in own or _is_synthesized(folder)
+    ]
+    if outputs:
+        notes.append(
+            f"note: skipped {', '.join(outputs)}: outputs of mlr synthesize; else give --target"
         )
-    return source, targets.pop(source), targets
+    return {name: folder for name, folder in targets.items() if name not in outputs}
 
 
-def _check_expressions(root: Path, found: Collection[str], target: Sequence[str]) -> None:
-    """Raise `DataError` unless all targets are found and are valid names of folders."""
+def _is_synthesized(folder: Path) -> bool:
+    """Return whether the first image of a folder is an output of ``mlr synthesize``."""
+    first = next(_images_under(folder, is_image), None)
+    return first is not None and is_output(first)
+
+
+def _check_expressions(
+    root: Path, found: Collection[str], target: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the targets as they are spelt in ``found``.
+
+    `DataError` is raised unless all are found and are valid names of folders.
+    """
+    small = {name.lower(): name for name in found}
+    target = tuple(name if name in found else small.get(name.lower(), name) for name in target)
     for name in target:
         if name not in found:
             names = ", ".join(found) or "none"
-            raise DataError(f"{root}: no expression {name!r}; target expressions found: {names}")
+            raise DataError(
+                f"{root}: no expression {name!r}; target expressions found: {names}"
+                f"{did_you_mean(name, found)}"
+            )
     for name in target or found:
         if not is_folder_name(name):
             raise DataError(
                 f"{root}: the expression {name!r} cannot be the name of a folder; rename it"
             )
+    return target
 
 
 def images_under(folder: Path, is_wanted: Callable[[Path], bool] = is_image) -> list[Path]:
@@ -187,28 +228,89 @@ def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
         stem = PurePosixPath(name).with_suffix("").as_posix()
         first = found.setdefault(stem, f"{folder.name}/{name}")
         if first != f"{folder.name}/{name}":
-            cause = f"has the same stem as {PurePosixPath(first).name}, which is used"
-            problems.append(Problem(folder / name, cause))
+            suffix = PurePosixPath(first).suffix
+            problems.append(
+                Problem(folder / name, f"has the same stem as a {suffix} file, which is used")
+            )
     return found
 
 
-def _from_folders(source: Path, targets: dict[str, Path], problems: list[Problem]) -> list[Subject]:
-    sources = _by_stem(source, problems)
-    found: dict[str, dict[str, str]] = {}
-    for expression, folder in targets.items():
-        found[expression] = images = _by_stem(folder, problems)
-        for files, others, other in ((images, sources, source), (sources, images, folder)):
-            problems += [
-                Problem(source.parent / file, f"has no partner {stem}.* in {other}")
-                for stem, file in files.items()
-                if stem not in others
-            ]
+def _paired(
+    root: Path,
+    source: str,
+    sources: Mapping[str, str],
+    targets: Mapping[str, Mapping[str, str]],
+    problems: list[Problem],
+    notes: list[str],
+) -> list[Subject]:
+    """Return the subjects of files by stem; note how many lack an expression.
+
+    Files are relative to the root. One without any partner is a problem; ``source`` names the
+    sources in it.
+    """
+    count = sum(map(len, (sources, *targets.values())))
+    sources = _inputs(sources, targets)
+    targets = {name: _inputs(images, targets) for name, images in targets.items()}
+    if own := count - sum(map(len, (sources, *targets.values()))):
+        notes.append(f"note: skipped {counted(own, 'output')} of mlr synthesize among the inputs")
+    alone = [
+        (file, source)
+        for images in targets.values()
+        for stem, file in images.items()
+        if stem not in sources
+    ]
     subjects: list[Subject] = []
     for stem, file in sources.items():
-        files = {name: images[stem] for name, images in found.items() if stem in images}
-        if files:
-            subjects.append(_subject(stem, source.parent, file, files))
+        found = {name: images[stem] for name, images in targets.items() if stem in images}
+        if found:
+            subjects.append(_subject(stem, root, file, found))
+        elif targets:
+            alone.append((file, " or ".join(targets)))
+    problems += [Problem(root / file, f"has no partner in {where}") for file, where in alone]
+    counts = Counter(name for subject in subjects for name in subject.expressions)
+    lacks = [
+        f"{len(subjects) - counts[name]} lack {name}"
+        for name in targets
+        if counts[name] < len(subjects)
+    ]
+    if subjects and lacks:
+        notes.append(f"note: of {counted(len(subjects), 'subject')}, {', '.join(lacks)}")
     return subjects
+
+
+def _inputs(files: Mapping[str, str], expressions: Collection[str]) -> dict[str, str]:
+    """Return files by stem without outputs next to their inputs, such as ``ann-happy``."""
+    parts = {stem: stem.rpartition("-") for stem in files}
+    return {
+        stem: file
+        for stem, file in files.items()
+        if not (parts[stem][0] in files and parts[stem][2] in expressions)
+    }
+
+
+def _from_names(
+    root: Path,
+    source: str,
+    target: Sequence[str],
+    problems: list[Problem],
+    notes: list[str],
+) -> list[Subject]:
+    """Return the subjects that the names of files tell, and note how they are read."""
+    files = [path.relative_to(root).as_posix() for path in images_under(root)]
+    known = recognised(files, source, (PLAIN, *SCHEMES.values()))
+    if known is None:
+        return []
+    scheme, reading = known
+    targets = reading.expressions()
+    sources = targets.pop(source)
+    target = _check_expressions(root, targets, target)
+    targets = {name: targets[name] for name in target or targets}
+    skipped = f"; skipped {counted(reading.skipped, 'file')}" if reading.skipped else ""
+    why = f": {scheme.skips}" if skipped and scheme.skips else ""
+    shown = ", ".join((source, *targets))
+    notes.append(f"note: read names of files as {scheme.example}, which show {shown}{skipped}{why}")
+    problems[:] = [Problem(root / file, UNREAD) for file in reading.unmatched]
+    return _paired(root, source, sources, targets, problems, notes)
 
 
 def _subject(name: str, folder: Path, source: str, targets: dict[str, str]) -> Subject:
@@ -227,7 +329,8 @@ def _from_manifest(manifest: Path, target: Sequence[str], problems: list[Problem
     A second target of the same expression belongs to a second subject with the same source.
     """
     rows = _rows(manifest)
-    _check_expressions(manifest, dict.fromkeys(expression for *_, expression in rows), target)
+    expressions = dict.fromkeys(expression for *_, expression in rows)
+    target = _check_expressions(manifest, expressions, target)
     found: dict[tuple[str, int], tuple[str, dict[str, str]]] = {}
     counts = Counter[tuple[str, str]]()
     for line, source, image, expression in rows:

@@ -1,5 +1,6 @@
 """Provenance: a record of the synthesis in the metadata of output files.
 
+Outputs keep dates, author, resolution and gamma of their input.
 The record is a JSON object in ASCII: EXIF ImageDescription (together with EXIF Software) in PNG,
 JPEG, TIFF and WebP files, the comment in GIF files, clips, and PNG files saved by a page of
 `mlr export`. BMP cannot store it. It contains no time, so that the same pixels and settings give
@@ -10,19 +11,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
-from PIL.ExifTags import Base
+from PIL.ExifTags import IFD, Base
 
 from mlr._version import __version__
-from mlr.io.images import opened, upright_size
+from mlr.errors import ImageError
+from mlr.io.images import GAMMA, Image, opened
 
 KIND = "synthesized"
 
 #: Describes a file without a record.
 NO_RECORD = {"record": "none: not known to be synthesized by mlr"}
+
+#: Tags that outputs keep if they are text, of the first and of the EXIF directory.
+_KEPT = {
+    None: (Base.DateTime, Base.Artist, Base.Copyright),
+    IFD.Exif: (
+        *(Base.DateTimeOriginal, Base.DateTimeDigitized),
+        *(Base.OffsetTime, Base.OffsetTimeOriginal, Base.OffsetTimeDigitized),
+        *(Base.SubsecTime, Base.SubsecTimeOriginal, Base.SubsecTimeDigitized),
+    ),
+}
 
 Record = Mapping[str, Any]
 
@@ -55,6 +68,31 @@ def to_exif(record: Record | None, exif: PIL.Image.Exif | None = None) -> PIL.Im
     return exif
 
 
+def kept_exif(image: Image) -> PIL.Image.Exif:
+    """Return the metadata that outputs keep: dates, author, dots per inch and gamma."""
+    kept, found = PIL.Image.Exif(), image.exif or PIL.Image.Exif()
+    with suppress(Exception):  # damaged metadata raise all kinds
+        for directory, tags in _KEPT.items():
+            source = found.get_ifd(directory) if directory else found
+            texts: dict[int, str] = {
+                tag: source[tag] for tag in tags if isinstance(source.get(tag), str)
+            }
+            if texts:
+                (kept.get_ifd(directory) if directory else kept).update(texts)
+            if taken := texts.get(Base.DateTimeOriginal):  # TIFF files have no other date
+                kept.setdefault(Base.DateTime, taken)
+    with suppress(TypeError, ValueError, ZeroDivisionError):
+        unit = {2: 1, 3: 2.54}.get(found.get(Base.ResolutionUnit, 2), 0)
+        stored = (found.get(tag, 0) for tag in (Base.XResolution, Base.YResolution))
+        dpi = [float(x) for x in image.info.get("dpi") or [float(x) * unit for x in stored]]
+        if all(1 < x < 1 << 16 for x in dpi):  # 1 stands for an unknown resolution
+            kept[Base.XResolution], kept[Base.YResolution], kept[Base.ResolutionUnit] = *dpi, 2
+        gamma = float(image.info.get("gamma") or found.get_ifd(IFD.Exif).get(GAMMA, 0))
+        if 0 < gamma < 100:
+            kept.get_ifd(IFD.Exif)[GAMMA] = gamma
+    return kept
+
+
 def from_json(text: object) -> dict[str, Any] | None:
     """Return the record in a text, or None if it contains something else."""
     if isinstance(text, bytes):
@@ -66,17 +104,25 @@ def from_json(text: object) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("kind") == KIND else None
 
 
+def is_output(path: Path) -> bool:
+    """Return whether the record of an image says that ``mlr synthesize`` wrote it."""
+    try:
+        return describe_image(path).get("kind") == KIND
+    except ImageError:  # shown when it is read
+        return False
+
+
 def describe_image(path: Path) -> dict[str, Any]:
     """Return size, format and record of an image file for JSON, or raise `ImageError`."""
     with opened(path) as image:
         comments = (image.info.get(name) for name in ("comment", "Comment"))
-        text = image.getexif().get(Base.ImageDescription) or next(filter(None, comments), None)
-        width, height = upright_size(image)
+        text = image.exif.get(Base.ImageDescription) or next(filter(None, comments), None)
+        width, height = image.size
         found = {
             "kind": "image",
-            "format": str(image.format),
+            "format": image.format,
             "size": f"{width}x{height}",
-            "frames": int(getattr(image, "n_frames", 1)),
+            "frames": image.frames,
         }
     record = from_json(text)
     return found | (record or NO_RECORD)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, plane_dtypes
+from mlr.core.planes import DATA_RANGE, Layout, plane_dtypes
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +25,13 @@ from mlr.io.images import (
     read_image,
     write_image,
 )
+from mlr.io.names import PLAIN, Scheme, labels_of, read_names, recognised, scheme_of
 from mlr.io.outputs import FilePlan, check_skipping, plan_outputs
+from mlr.io.provenance import is_output
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, read_table
 from mlr.photo.faces import FaceFinder
 from mlr.photo.similarity import warp
-from mlr.utils.progress import Report, counted
+from mlr.utils.progress import SHOWN, Report, counted, reporting
 from mlr.utils.threads import ordered_map, thread_count
 
 Row = dict[str, str]
@@ -36,6 +39,7 @@ Row = dict[str, str]
 TABLE = "alignment.csv"
 TABLE_COLUMNS = ("file", *COLUMNS, "crop", "confidence", "scale", "degrees", "shift_x", "shift_y")
 SMALLEST = 16  # px
+SOURCE = "neutral"  # the expression that subjects are expected to have
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,21 @@ def align(
     size: int = 128,
     eyes: str | Path | None = None,
     face: int | str = "largest",
+    dataset: str | None = None,
+    names: str | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
     """Write aligned crops of the faces in photographs, and ``alignment.csv`` in the same folder.
 
     Names and subfolders are kept; the second largest face in ``ann.jpg`` becomes ``ann-2.jpg``, and
-    so on. The table has a row for each crop:
+    so on. But ``ann_neutral.jpg`` and ``ann_happy.jpg`` become ``neutral/ann.jpg`` and
+    ``happy/ann.jpg``, and so do files of a known data set. The table has a row for each crop:
 
     - ``file``, the path of the photograph relative to its folder;
     - its eyes, as in `mlr.photo.eyes.EyeTable`;
@@ -84,9 +92,15 @@ def align(
         Side of the crops, in pixels, at least 16.
     eyes : path, optional
         CSV file of eyes, see `mlr.photo.eyes.EyeTable`. Eyes in photographs that it does not list
-        are detected, which needs ``mlr[align]``.
+        are detected, which needs the extra ``align``.
     face : "all", "largest" or int
         Which of several faces: all, or one by its rank in size.
+    dataset : str, optional
+        Name of the data set whose names the files have, one of `mlr.io.names.SCHEMES`. Side views
+        and the like are skipped, and so are pictures without a neutral one of the same subject.
+    names : str, optional
+        Pattern of the names of files instead, such as ``{subject}_{expression}.jpg``, in which
+        ``*`` stands for anything; see `mlr.io.names.scheme_of`.
     quality : int
         Of JPEG and WebP files, from 1 to 100.
     png_level : int
@@ -97,6 +111,8 @@ def align(
         Keep existing crops and their rows, and process only photographs without a crop or a row.
     force : bool
         Overwrite existing files.
+    progress : bool
+        Show notes and progress bars on stderr.
     report : Report, optional
         Receives progress, notes and the photographs that fail.
 
@@ -108,7 +124,8 @@ def align(
     Raises
     ------
     DataError
-        If there is no image in ``photos``, or a table is invalid.
+        If there is no image in ``photos``, no name is as ``dataset`` or ``names`` say, or a table
+        is invalid.
     OutputExistsError
         If ``alignment.csv`` exists, and neither ``skip_existing`` nor ``force`` is set.
     OptionError
@@ -121,12 +138,14 @@ def align(
     folder = Path(output)
     if is_image(folder) and not folder.is_dir():
         raise OptionError(f"{folder}: expected a folder to write to, not an image")
+    scheme = scheme_of(dataset, names)
     finder = FaceFinder(eyes, face)
-    report = report or Report()
+    report = reporting(report, progress)
     check_skipping(skip_existing, force)
     check_free(folder / TABLE, force=force or skip_existing)
     paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
     plans = plan_outputs(paths, folder, ["aligned"], report)
+    plans = _by_expression(_photographs(plans, report), folder, scheme, paths, report)
     rows = _rows_of_existing(folder) if skip_existing else {}
     missing = [plan for plan in plans if _name(plan.outputs["aligned"], folder) not in rows]
     report.skipped += len(plans) - len(missing)
@@ -140,8 +159,8 @@ def align(
     crops: list[_Crop] = []
     losses: list[str] = []
     results = ordered_map(process, missing, thread_count(threads))
-    progress = report.progress(results, len(missing), "aligning")
-    for plan, (found, failures, loss) in zip(missing, progress, strict=True):
+    tracked = report.progress(results, len(missing), "aligning")
+    for plan, (found, failures, loss) in zip(missing, tracked, strict=True):
         crops += found
         losses.append(loss)
         report.skipped += bool(found) and not any(crop.written for crop in found)
@@ -160,6 +179,61 @@ def align(
             rows[_name(crop.path, folder)] = _row(crop, folder, roots, size)
         _write_table(folder, rows.values(), force or skip_existing)
     return [crop.path for crop in written]
+
+
+def _photographs(plans: Sequence[FilePlan], report: Report) -> Sequence[FilePlan]:
+    """Return plans without outputs of ``mlr synthesize`` among photographs."""
+    photographs = [plan for plan in plans if not is_output(plan.source)]
+    if not photographs or len(photographs) == len(plans):
+        return plans
+    count = len(plans) - len(photographs)
+    report.note(f"note: skipped {counted(count, 'output')} of mlr synthesize")
+    return photographs
+
+
+def _by_expression(
+    plans: Sequence[FilePlan],
+    folder: Path,
+    scheme: Scheme | None,
+    paths: Sequence[Path],
+    report: Report,
+) -> list[FilePlan]:
+    """Return plans with a folder for each expression that the names of files tell."""
+    by_name = {_name(plan.outputs["aligned"], folder): plan for plan in plans}
+    if scheme is None:
+        if (known := recognised(list(by_name), SOURCE)) is None:
+            return list(plans)
+        scheme, reading = known
+    else:
+        labels = labels_of(filter(Path.is_dir, paths)) if scheme.apex is not None else {}
+        reading = read_names(by_name, scheme, labels)
+        if not reading.found:
+            what = f"no name is like {scheme.example}"
+            if reading.skipped:
+                what = f"all are skipped ({scheme.skips})"
+            shown = ", ".join([*by_name][:SHOWN])
+            raise DataError(f"{what}, of {counted(len(by_name), 'file')}: {shown}")
+        alone = reading.drop_unpaired(SOURCE)
+        if alone:
+            what = counted(alone, "picture")
+            report.note(f"note: skipped {what} without a {SOURCE} one of the same subject")
+    if reading.skipped:
+        why = f": {scheme.skips}" if scheme.skips else ""
+        report.note(f"note: skipped {counted(reading.skipped, 'file')}{why}")
+    kept = []
+    for name in reading.unmatched:
+        if scheme is PLAIN:
+            kept.append(by_name[name])
+        else:
+            report.fail(by_name[name].source, f"has no name like {scheme.example}")
+    counts = Counter(expression for expression, _ in reading.found.values())
+    found = ", ".join(f"{count} {expression}" for expression, count in sorted(counts.items()))
+    report.note(f"note: read names of files as {scheme.example}: {found}")
+    for name, (expression, subject) in reading.found.items():
+        suffix = by_name[name].outputs["aligned"].suffix
+        path = folder / expression / f"{subject}{suffix}"
+        kept.append(FilePlan(by_name[name].source, {"aligned": path}))
+    return sorted(kept, key=lambda plan: plan.source)
 
 
 def aligned_crop(pixels: Pixels, eyes: Eyes, size: int = 128) -> Pixels:

@@ -1,4 +1,4 @@
-"""Detection of faces and their eyes with dlib, which comes with ``mlr[align]``.
+"""Detection of faces and their eyes with dlib, which comes with the extra ``align``.
 
 Histograms of oriented gradients find upright faces (King 2015, Max-Margin Object Detection),
 regression trees the corners of the eyes (Kazemi and Sullivan 2014, One Millisecond Face Alignment),
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from mlr._version import install
 from mlr.errors import MlrError
 from mlr.io.images import Pixels
 from mlr.photo.eyes import Eyes
@@ -28,7 +29,7 @@ from mlr.photo.similarity import Similarity, warp
 Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]
 
-NEEDS = "needs mlr[align]: pip install 'mlr[align]'"
+NEEDS = f"needs dlib: {install('align')}"
 
 COPY = 1_200_000  # pixels of the copy that is searched; its faces are at least 80 px wide
 PART = 1 / 20  # of a photograph's pixels, if that is more: in a panorama faces are small
@@ -58,7 +59,7 @@ SHARPNESS = 0.1  # contrast, relative to the best, that lowers a weight by 1/e
 
 
 class Detector:
-    """Finds eyes in photographs, with ``mlr[align]``; may be used from several threads."""
+    """Finds eyes in photographs, with the extra ``align``; may be used from several threads."""
 
     def __init__(self) -> None:
         if not installed():
@@ -133,7 +134,7 @@ class Detector:
 
 
 def installed() -> bool:
-    """Return whether ``mlr[align]`` is installed."""
+    """Return whether the extra ``align`` is installed."""
     return find_spec("dlib") is not None and find_spec("face_recognition_models") is not None
 
 
@@ -154,7 +155,7 @@ def load_dlib_model(read: Callable[[str], Any], name: str) -> Any:
     try:
         return read(str(path))
     except RuntimeError as error:
-        raise MlrError(f"{path}: cannot be read; install mlr[align] again") from error
+        raise MlrError(f"{path}: cannot be read; install face-recognition-models again") from error
 
 
 def pupil(grey: Floats, expected: complex, distance: float) -> complex:

@@ -70,11 +70,12 @@ class EyeTable:
     Coordinates are pixels of the upright photograph; whole numbers are the centres of pixels. Other
     columns are ignored, so ``alignment.csv`` can be used. A file with several faces has several
     rows. ``file`` is a file name, or the end of a path if files in several folders have this name.
-    A file that cannot be read and an invalid row raise a DataError.
+    A file that cannot be read, an invalid row, and left and right exchanged raise a DataError.
     """
 
     def __init__(self, path: Path) -> None:
         self._eyes: dict[str, list[Eyes]] = {}
+        rows = exchanged = 0
         for line, row in read_table(path, {"file", *COLUMNS}):
             try:
                 x0, y0, x1, y1 = (float(row[column] or "nan") for column in COLUMNS)
@@ -85,6 +86,13 @@ class EyeTable:
             name = row["file"].replace("\\", "/").removeprefix("./")
             eyes = Eyes(complex(x0, y0) + CENTRE, complex(x1, y1) + CENTRE)
             self._eyes.setdefault(name, []).append(eyes)
+            rows += 1
+            exchanged += x0 > x1 and "degrees" not in row  # mlr align finds faces upside down, too
+        if 2 * exchanged > rows:
+            raise DataError(
+                f"{path}: the left eye is right of the right one in {exchanged} of {rows} rows; "
+                "left is the viewer's left, so exchange the columns"
+            )
 
     def of(self, photo: Path) -> list[Eyes] | None:
         """Return the eyes in a photograph, or None if the table does not list it."""

@@ -35,7 +35,10 @@ class FaceFinder:
     def find(self, photo: Path, pixels: Pixels) -> list[Eyes]:
         """Return the selected faces of a photograph, the largest first; ImageError if none."""
         listed = self._listed(photo)
-        faces = self._detector.find(pixels) if listed is None else listed
+        return self.select(self._detector.find(pixels) if listed is None else listed, pixels)
+
+    def select(self, faces: Sequence[Eyes], pixels: Pixels) -> list[Eyes]:
+        """Return the selected ones of all faces of a photograph; ImageError if there are none."""
         for eyes in faces:
             eyes.check_within(*pixels.shape[:2])
         if not faces:

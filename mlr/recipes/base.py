@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from mlr.core.bands import Band
 from mlr.core.exposure import Exposure
-from mlr.core.layout import Layout
 from mlr.core.model import Model
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlr.samples.canvas import Array, Grid, Surface, blob, bump, layer, over, smooth
-from mlr.samples.expressions import Face
-from mlr.samples.subjects import Subject
+from mlr.samples.subjects import Face, Subject
 from mlr.samples.textures import fade, noise1, noise2
 
 

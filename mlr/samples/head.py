@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mlr.samples.canvas import EYE_X, Array, Grid, Surface, blob, bump, over, power_8, smooth
-from mlr.samples.expressions import Eye, Face, Shot
-from mlr.samples.mouth import Lips
-from mlr.samples.subjects import Subject
+from mlr.samples.features import Lips
+from mlr.samples.subjects import Eye, Face, Shot, Subject
 from mlr.samples.textures import blur, noise1, noise2
 
 

@@ -7,8 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 import PIL.Image
+from imageio.plugins.pillow import PillowPlugin
 
 from mlr.errors import ImageError, MlrError
 from mlr.io.files import replacing, replacing_folder
@@ -21,6 +23,7 @@ ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
 FRAMES = 24
 SECONDS = 2.0
 PALETTE_PIXELS = 50_000  # number of pixels that the palette of a GIF is computed from
+NO_DITHER = PIL.Image.Dither.NONE  # dither would flicker
 CACHE_BYTES = 100 << 20  # size of the changed images that are cached
 
 Change = Callable[[float], Pixels]
@@ -70,43 +73,38 @@ def write_animation(
     palette, whole = None, record(strength)
     if kind == "GIF":
         alpha, palette = None, _palette(change, strength)
+        # Given the palette, Pillow stores it once. Optimized frames contain only what changes.
+        options |= {"palette": palette.getpalette(), "optimize": True}
         options |= {} if whole is None else {"comment": to_json(whole).encode()}
     else:
         options |= {"exif": to_exif(whole)} | ({"icc_profile": icc} if icc else {})
-    images = (_to_pillow(change(each), alpha, palette) for each in strengths)
-    with replacing(path, force=force) as output:
+    with replacing(path, force=force) as temporary:
         try:
-            first = next(images)
-            others = list(images) if kind == "PNG" else images  # its encoder iterates twice
-            first.save(output, kind, save_all=True, append_images=others, **options)
+            with iio.imopen(temporary, "w", plugin=PillowPlugin, extension=suffix) as output:
+                for each in strengths:
+                    pixels = _to_8_bit(change(each))
+                    if alpha is not None:
+                        pixels = np.dstack([pixels, _to_8_bit(alpha)])
+                    pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+                    output.write(pixels, is_batch=False, format=kind, **options)
+                    if palette is not None:  # imageio would choose one for each frame
+                        frames = output.images_to_write
+                        frames[-1] = frames[-1].quantize(palette=palette, dither=NO_DITHER)
         except MlrError:
             raise
         except (ValueError, TypeError, KeyError) as error:
             raise ImageError(f"{path}: cannot be encoded: {error}") from error
 
 
-def _to_pillow(
-    pixels: Pixels, alpha: Pixels | None, palette: PIL.Image.Image | None
-) -> PIL.Image.Image:
-    """Return an 8-bit image for Pillow, in the colours of a palette unless it is None."""
-    pixels = _to_8_bit(pixels)
-    if alpha is not None:
-        pixels = np.dstack([pixels, _to_8_bit(alpha)])
-    image = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    if palette is None:
-        return image
-    return image.quantize(palette=palette, dither=PIL.Image.Dither.NONE)  # dither would flicker
-
-
-def _palette(change: Change, strength: float) -> PIL.Image.Image | None:
-    """Return an image whose palette a GIF uses, or None for grey images.
+def _palette(change: Change, strength: float) -> PIL.Image.Image:
+    """Return an image with the palette of a GIF: for grey images all greys.
 
     A common palette avoids flicker. Its colours are chosen by how much of the colour range they
     cover; chosen by the number of pixels, they would turn lips grey.
     """
     extremes = np.vstack([_to_8_bit(change(share * strength)) for share in (0, 0.5, 1)])
     if extremes.shape[2] == 1:
-        return None
+        return PIL.Image.fromarray(extremes[..., 0]).convert("P")
     step = max(1, round((extremes.size / 3 / PALETTE_PIXELS) ** 0.5))
     return PIL.Image.fromarray(extremes[::step, ::step]).quantize(
         256, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=1

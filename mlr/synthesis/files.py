@@ -17,22 +17,25 @@ from mlr.io.clips import change_clip, is_clip
 from mlr.io.files import check_free
 from mlr.io.images import (
     ENCODINGS,
+    NARROWED,
     PNG_LEVEL,
     QUALITY,
     Image,
     Pixels,
     read_image,
     resized,
+    stores_8_bits,
     write_image,
 )
-from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, plan_outputs
-from mlr.io.provenance import new_record, to_exif
+from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, check_suffix, plan_outputs
+from mlr.io.provenance import kept_exif, new_record, to_exif
 from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
 from mlr.synthesis.animation import ANIMATED, write_animation
+from mlr.training.warmup import announced
 from mlr.utils.executor import Executor, map_items
-from mlr.utils.progress import Report, counted
+from mlr.utils.progress import Report, counted, reporting
 from mlr.utils.threads import limited, ordered_map
 
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
@@ -66,6 +69,7 @@ def synthesize(
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> list[Path]:
     """Change the expression of faces in image files, clips and folders of them.
@@ -103,7 +107,7 @@ def synthesize(
         Treat all images as photographs, even those of the model's size.
     eyes : path, optional
         CSV file of eyes, see `mlr.photo.eyes.EyeTable`. Eyes that it does not list are detected,
-        which needs ``mlr[align]``.
+        which needs the extra ``align``.
     face : "all", "largest" or int
         Which faces of a photograph to change: all, or one by its rank in size.
     animate : bool
@@ -130,6 +134,8 @@ def synthesize(
         Skip existing outputs.
     force : bool
         Overwrite existing files, even inputs that are their own outputs.
+    progress : bool
+        Show notes and progress bars on stderr.
     report : Report, optional
         Shows progress and notes, and collects the files that fail.
 
@@ -161,7 +167,7 @@ def synthesize(
         raise OptionError("--styles goes through styles; --style and --start do not go with it")
     finder = FaceFinder(eyes, face)
     suffix = _suffix(format, animate)
-    report = report or Report()
+    report = reporting(report, progress)
     targets = _targets(model, target)
     model.styles_of(style, model.expressions)
     for each in styles or ():
@@ -172,6 +178,7 @@ def synthesize(
     if executor is not None:  # its workers may have other working directories
         paths = [path.absolute() for path in paths]
         output = None if output is None else Path(output).absolute()
+    check_suffix(output, paths, ANIMATED if animate else ENCODINGS)
     plans = plan_outputs(paths, output, list(targets), report, suffix, force=force)
     encoding = {"quality": quality, "png_level": png_level, "force": force}
     aligned = True if resize else False if align else None
@@ -180,10 +187,10 @@ def synthesize(
         *(animate, begin, styles, metadata, skip_existing, encoding),
     )
     outcomes: list[_Outcome] = []
-    with limited(threads):
+    with limited(threads), announced(report):
         results = map_items(executor, _synthesize_file, plans, settings, BATCH)
-        progress = report.progress(results, len(plans), "synthesizing")
-        for plan, outcome in zip(plans, progress, strict=True):
+        tracked = report.progress(results, len(plans), "synthesizing")
+        for plan, outcome in zip(plans, tracked, strict=True):
             outcomes.append(outcome)
             report.skipped += outcome.skipped
             for cause, path in outcome.failures:
@@ -279,7 +286,8 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
         except MlrError as error:
             outcome.failures.append((str(error), path))
             return outcome
-        outcome.loss, outcome.faces = image.loss, faces
+        narrowed = image.pixels.itemsize > 1 and any(map(stores_8_bits, outputs.values()))
+        outcome.loss, outcome.faces = image.loss or (NARROWED if narrowed else ""), faces
         write = partial(_write_image, settings, image, faces)
     for name, path in outputs.items():
         try:
@@ -317,7 +325,8 @@ def _write_image(
 
     change = changed(target, settings.style)
     if not settings.animate:
-        exif = to_exif(settings.record(name, strength, settings.style))
+        kept = kept_exif(image) if settings.metadata else None
+        exif = to_exif(settings.record(name, strength, settings.style), kept)
         write_image(path, change(strength), image.alpha, icc=image.icc, exif=exif, **encoding)
     elif settings.begin is None and settings.styles is None:
         record = partial(settings.record, name, style=settings.style)
@@ -365,7 +374,7 @@ def _report_fits(report: Report, file: Path, fits: Sequence[Mapping[str, Any]]) 
             which = f"face {number} " if len(fits) > 1 else ""
             report.fail(
                 file,
-                f"{which}does not look like the faces learnt from, and stays as it is: "
+                f"{which}does not look like the faces learnt from, and stays as it is; "
                 f"fit {fit['fit']:.2f}",
             )
 

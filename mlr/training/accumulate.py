@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,14 +16,13 @@ import numpy as np
 from mlr.core.accumulate import (
     BATCH_BYTES,
     LEAST,
-    NO_DIGESTS,
+    NO_SUMS,
     Accumulator,
-    PairDigests,
+    PairSums,
     Weights,
     pair_digest,
 )
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES, TO_16_BITS
+from mlr.core.planes import DATA_RANGE, NARROW_SAMPLES, TO_16_BITS, Layout
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Group, SourceSums, Statistics, TargetSums, total
 from mlr.errors import MlrError
@@ -96,17 +95,19 @@ def accumulate(
     each = batch_bytes // max(1, len(expected))
     found: dict[Kind, Accumulator] = {}
     waiting: dict[Kind, list[DecodedSubject]] = {}
+    sums: defaultdict[Kind, PairSums] = defaultdict(PairSums)
     for decoded_subjects in stream:
         for subject in decoded_subjects:
             for kind, part in _split_by_dtype(subject):
                 if kind not in found:
                     found[kind] = _accumulator(kind, plan, max(1, expected[kind[0]]), each)
                 waiting.setdefault(kind, []).append(part)
+                sums[kind] += _sums_of(part)
                 if len(waiting[kind]) == PACK:
                     _add(found[kind], waiting.pop(kind), plan)
     for kind, some in waiting.items():
         _add(found[kind], some, plan)
-    return _total([found[kind].statistics() for kind in sorted(found)], plan)
+    return _total([found[kind].statistics(sums[kind]) for kind in sorted(found)], plan)
 
 
 class PixelStore:
@@ -126,17 +127,11 @@ class PixelStore:
     @classmethod
     def expected(cls, subjects: Iterable[Subject], plan: Plan, batch_bytes: int) -> PixelStore:
         """Return a store without images that tells the memory for 8-bit images of the subjects."""
-        store, groups = cls(plan, batch_bytes), []
-        layout, (channels, _, width) = plan.layout, plan.shape
-        row = np.zeros((layout.channels(channels), 1, width), np.int32)
-        lags, cross = (
-            row[:, None].repeat(count, axis=1)
-            for count in (len(layout.lags), len(layout.receptive_field))
-        )
+        store, groups, none = cls(plan, batch_bytes), [], np.empty(0)
         for names, count in plan.groups(subjects).items():
             store._stored[names, "uint8"] = _Stored([0] * count)
-            targets = dict.fromkeys(names, TargetSums(cross, row, row))
-            groups.append(Group(SourceSums(count, lags, row), targets))
+            targets = dict.fromkeys(names, TargetSums(none, none, none))
+            groups.append(Group(SourceSums(count, none, none), targets))
         store.head = replace(plan.empty, groups=tuple(groups))
         return store
 
@@ -146,18 +141,16 @@ class PixelStore:
             for subject in subjects:
                 for kind, part in _split_by_dtype(subject):
                     stored = self._stored.setdefault(kind, _Stored())
-                    if len(stored.offsets) % PACK == 0:
-                        stored.digests.append(NO_DIGESTS)
                     stored.offsets.append(self._end)
                     stored.weights += _weights_of([part])
-                    stored.digests[-1] += _digests_of(part)
+                    stored.sums += _sums_of(part)
                     for image in (part.source, *(part.targets[name] for name in kind[0])):
                         self._write(_with_dtype(image.pixels, np.dtype(kind[1])))
 
     @cached_property
     def head(self) -> Statistics:
         """The statistics of the first row, with the shape of the whole images."""
-        return self.rows(0, 1).with_shape(self._plan.shape)
+        return replace(self.rows(0, 1), shape=self._plan.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return the statistics of the rows first, ..., end - 1."""
@@ -183,12 +176,12 @@ class PixelStore:
         stored = self._stored[kind]
         count = len(stored.offsets)
         accumulator = _accumulator(kind, plan, count, self._batch_bytes)
-        for start, digests in zip(range(0, count, PACK), stored.digests, strict=True):
+        for start in range(0, count, PACK):
             some = slice(start, start + PACK)
             sources, *images = self._images(stored.offsets[some], kind, plan)
             targets = dict(zip(kind[0], images, strict=True))
-            accumulator.add(sources, targets, digests, stored.weights[some])
-        return accumulator.statistics()
+            accumulator.add(sources, targets, stored.weights[some])
+        return accumulator.statistics(stored.sums)
 
     def _images(self, offsets: list[int], kind: Kind, plan: Plan) -> Iterator[Pixels]:
         """Yield rows of the sources and of the targets of each expression."""
@@ -218,7 +211,7 @@ class _Stored:
 
     offsets: list[int] = field(default_factory=list)
     weights: list[Weights] = field(default_factory=list)
-    digests: list[PairDigests] = field(default_factory=list)  # of `PACK` subjects each
+    sums: PairSums = NO_SUMS
 
 
 def _accumulator(kind: Kind, plan: Plan, subjects: int, batch_bytes: int) -> Accumulator:
@@ -241,17 +234,17 @@ def _add(accumulator: Accumulator, subjects: Sequence[DecodedSubject], plan: Pla
             name: stack(subject.targets[name] for subject in subjects)
             for name in accumulator.expressions
         },
-        sum(map(_digests_of, subjects), NO_DIGESTS),
         _weights_of(subjects),
     )
 
 
-def _digests_of(subject: DecodedSubject) -> PairDigests:
-    """Return the digests of a subject's pairs; framed sources differ for each expression."""
+def _sums_of(subject: DecodedSubject) -> PairSums:
+    """Return the sums over a subject's pairs; framed sources differ for each expression."""
     digest, names = subject.source.digest, ("",) if subject.weights is None else subject.targets
-    return PairDigests(
+    return PairSums(
         sum(pair_digest(digest, b"", name) for name in names),
         {name: pair_digest(digest, image.digest, name) for name, image in subject.targets.items()},
+        subject.shape,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,13 @@ class Budget:
         return self.bands_within(source, halo, lambda rows: recipe.solving_bytes(head, rows))
 
     def bands_within(
-        self, source: RowSource, halo: int, cost: Any = lambda rows: 0.0
+        self, source: RowSource, halo: int, cost: Callable[[int], float] = lambda rows: 0.0
     ) -> list[Band]:
         """Return bands of rows that can be loaded and processed at a cost in bytes."""
         height = source.head.shape[1]
 
         def needed(rows: int) -> float:
-            return float(loading_bytes(source, min(rows + 2 * halo, height)) + cost(rows))
+            return source.loading_bytes(min(rows + 2 * halo, height)) + cost(rows)
 
         rows = rows_within(BAND_SHARE * self.memory, height, needed)
         if rows == 0:
@@ -85,12 +85,6 @@ class Budget:
                 release(array)
 
 
-def loading_bytes(source: RowSource, rows: int) -> float:
-    """Return the bytes that loading this many rows allocates: none where they are in memory."""
-    known: Any = source  # all sources but `Statistics` tell
-    return 0.0 if isinstance(source, Statistics) else float(known.loading_bytes(rows))
-
-
 def row_bytes(statistics: Statistics) -> int:
     """Return the bytes of a row of the planes."""
     rows = next((plane.shape[-2] for plane in statistics.planes()), 1)
@@ -112,7 +106,7 @@ def load_all(source: RowSource, budget: Budget) -> Statistics:
             empty = rows.map_planes(
                 lambda planes, *_: budget.zeros((*planes.shape[:-2], height, width), planes.dtype)
             )
-            result = empty.with_shape((channels, height, width))
+            result = replace(empty, shape=(channels, height, width))
         for whole, part in zip(result.planes(), rows.planes(), strict=True):
             whole[..., band.rows, :] = part
         del rows  # before the next are loaded

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.accumulate import Weights, statistics_of_arrays
-from mlr.core.layout import Layout
-from mlr.core.planes import DATA_RANGE
+from mlr.core.accumulate import PairSums, Weights, statistics_of_arrays
+from mlr.core.planes import DATA_RANGE, Layout, Planes
+from mlr.core.registration.eyes import are_aligned
 from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import area_averaged
 from mlr.core.registration.geometry import feature_size
-from mlr.core.registration.groupwise import templates_of
+from mlr.core.registration.groupwise import steps, templates_of
 from mlr.core.registration.templates import FramedPair, Templates, eye_white_of, framed
 from mlr.core.statistics import Statistics
 from mlr.errors import DataError, ImageError
@@ -28,6 +30,9 @@ from mlr.utils.progress import Report, Silent
 from mlr.utils.threads import ordered_map
 
 MOST_SUBJECTS = 300  # that templates are made of
+USEFUL = 256  # px; faces of a larger side are hardly better
+FEW, LEAST_FEW = 8, 3  # images that tell whether faces are aligned
+_FIRST = "run first: mlr align {} -o FOLDER"
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,6 +45,7 @@ class DecodedSubject:
     source: Image
     targets: dict[str, Image]  # by expression, at least one
     weights: Weights | None = None
+    shape: Planes | int = 0  # s u of the framed pair
 
 
 def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Format]:
@@ -51,7 +57,8 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
     headers: dict[str, Header] = {}
     kinds: dict[Header, Header] = {}  # there are few
     folders = {file: subject.folder for subject in pairs.subjects for file in subject.files}
-    for file in sorted(folders):  # in threads it takes twice as long: nearly all holds the GIL
+    # In threads it takes twice as long: nearly all holds the GIL.
+    for file in report.progress(sorted(folders), len(folders), "checking"):
         try:
             header = read_header(folders[file] / file)
             headers[file] = kinds.setdefault(header, header)
@@ -62,6 +69,12 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
         raise DataError("not one image could be read")
     # Of equally frequent sizes the largest, so that the order does not matter.
     size = max(sizes, key=lambda size: (sizes[size], size))
+    if len(sizes) > 2 and 2 * sizes[size] < len(headers):
+        folder = pairs.subjects[0].folder
+        raise DataError(
+            f"{folder}: {len(headers)} images of {len(sizes)} sizes, so their faces are not "
+            f"aligned; {_FIRST.format(folder)}"
+        )
     fitting = (_fitting(subject, headers, size, report) for subject in pairs.subjects)
     subjects = [subject for subject in fitting if subject is not None]
     if not subjects:
@@ -69,6 +82,29 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
     used = [headers[file] for subject in subjects for file in subject.files]
     report.note_losses(header.loss for header in used)
     return subjects, Format(*size, max(header.channels for header in used))
+
+
+def check_aligned(subjects: Sequence[Subject], image_format: Format, report: Report) -> None:
+    """Refuse photographs whose faces are not aligned, as far as a few large ones tell.
+
+    Note if images are much larger than is useful.
+    """
+    side, folder = min(image_format.size), subjects[0].folder
+    if side <= USEFUL:
+        return
+    planes = []
+    for subject in subjects[:: -(-len(subjects) // FEW)]:
+        with suppress(ImageError):  # named when it is decoded
+            planes.append(features_of(_unit(read_image(subject.source).pixels)).whole[..., 0])
+    if len(planes) >= LEAST_FEW and not are_aligned(planes):
+        raise DataError(
+            f"{folder}: the faces of {len(planes)} images are not aligned; {_FIRST.format(folder)}"
+        )
+    if side >= 2 * USEFUL:
+        report.note(
+            f"note: images of {image_format}; 128 to {USEFUL} px are enough, and much faster: "
+            f"mlr align {folder} --size {USEFUL} -o FOLDER"
+        )
 
 
 def decoded(
@@ -128,7 +164,7 @@ def _fitting(
     for name, file in zip(subject.expressions, others, strict=True):
         target = headers.get(file)
         if target is not None and target.size != source.size:
-            cause = f"is {target}, but its partner {subject.source} is {source}"
+            cause = f"is {target}, but its partner in the source expression is {source}"
             report.fail(subject.folder / file, cause)
         elif target is not None:
             kept[name] = file
@@ -161,7 +197,8 @@ def _into_frames(subject: DecodedSubject, templates: Templates) -> Iterator[Deco
             subject.subject,
             replace(subject.source, pixels=_as_pixels(pair.source, dtype)),
             {name: replace(image, pixels=_as_pixels(pair.target, dtype))},
-            _weights_of(pair),
+            Weights(pair.light, pair.teeth),
+            _shape_of(pair),
         )
 
 
@@ -183,8 +220,8 @@ def framed_pairs(
         yield name, framed(frame, template, planes, features, field, eye_white, *target)
 
 
-def _weights_of(pair: FramedPair) -> Weights:
-    return Weights(pair.light, pair.style, pair.teeth, pair.shape)
+def _shape_of(pair: FramedPair) -> Planes:
+    return pair.style * pair.shape.astype(np.int64)
 
 
 def _as_pixels(planes: Floats, dtype: npt.DTypeLike) -> Pixels:
@@ -221,11 +258,12 @@ def make_templates(subjects: Sequence[Subject], image_format: Format, report: Re
     """Make templates of at most `MOST_SUBJECTS` subjects, by the digests of their files."""
     if len(subjects) > MOST_SUBJECTS:
         digests = ordered_map(lambda subject: file_digest(subject.source) or "~", subjects)
-        keys = {s: (digest, s.files) for s, digest in zip(subjects, digests, strict=True)}
+        shown = report.progress(digests, len(subjects), "choosing faces for templates")
+        keys = {s: (digest, s.files) for s, digest in zip(subjects, shown, strict=True)}
         subjects = sorted(subjects, key=keys.__getitem__)[:MOST_SUBJECTS]
     stream = decoded(subjects, image_format, Silent())
     found = []
-    for (subject,) in report.progress(stream, len(subjects), "registering"):
+    for (subject,) in report.progress(stream, len(subjects), "reading faces for templates"):
         targets = sorted(subject.targets.items())
         names = b"".join(name.encode() + image.digest for name, image in targets)
         small = {name: _reduced(image.pixels) for name, image in targets}
@@ -234,13 +272,20 @@ def make_templates(subjects: Sequence[Subject], image_format: Format, report: Re
         raise DataError("not one pair of images could be decoded")
     found.sort(key=lambda each: each[0])
     _, sources, all_targets = zip(*found, strict=True)
-    return _templates_of_reduced(image_format.size, sources, all_targets)
+    count = steps(len(set().union(*all_targets)))
+    stages = iter(report.progress(range(count + 1), count + 1, "making templates"))
+    templates = _templates_of_reduced(
+        image_format.size, sources, all_targets, partial(next, stages, None)
+    )
+    deque(stages, 0)  # to its end
+    return templates
 
 
 def _templates_of_reduced(
     size: tuple[int, int],
     sources: Sequence[npt.NDArray[np.uint8]],
     targets: Sequence[Mapping[str, npt.NDArray[np.uint8]]],
+    step: Callable[[], object] = int,
 ) -> Templates:
     """Return templates of reduced images, in this order; ``size`` is the images' own."""
     by_expression: dict[str, tuple[list[int], list[npt.NDArray[np.uint8]]]] = {}
@@ -249,7 +294,7 @@ def _templates_of_reduced(
             numbers, of_expression = by_expression.setdefault(name, ([], []))
             numbers.append(number)
             of_expression.append(image)
-    return templates_of(size, sources, by_expression)
+    return templates_of(size, sources, by_expression, step)
 
 
 def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: Layout) -> Statistics:
@@ -274,5 +319,6 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
         {name: np.stack([_as_pixels(pair.target, sources.dtype) for pair in ordered])},
         layout,
         templates,
-        [_weights_of(pair) for pair in ordered],
+        [Weights(pair.light, pair.teeth) for pair in ordered],
+        PairSums(shape=sum(map(_shape_of, ordered))),
     )

@@ -13,14 +13,15 @@ import numpy as np
 
 from mlr.core.accumulate import BATCH_BYTES
 from mlr.core.bands import RowSource
-from mlr.core.layout import Layout
+from mlr.core.planes import Layout
 from mlr.core.statistics import Statistics, check_expressions
 from mlr.errors import DataError
 from mlr.io.files import file_digest, is_here
 from mlr.io.pairs import Subject
 from mlr.io.statistics_file import load_statistics
+from mlr.recipes.base import Recipe
 from mlr.training.accumulate import PixelStore, Plan, accumulate
-from mlr.training.budget import WORK, WORK_SHARE, Budget, load_all, loading_bytes, row_bytes
+from mlr.training.budget import WORK, WORK_SHARE, Budget, load_all, row_bytes
 from mlr.training.checkpoint import Checkpoint, Part, Shard, address, cut, files_of
 from mlr.training.decode import DecodedSubject, decoded
 from mlr.training.settings import RunSettings
@@ -31,8 +32,6 @@ from mlr.utils.progress import Report, Silent
 LEAST = 128  # subjects of a shard
 
 Choice = Callable[[Layout], Layout]  # of the planes of statistics
-#: May refuse statistics that do not fit in memory, before images are decoded.
-Check = Callable[[RowSource], object]
 
 
 class MappedStatistics:
@@ -43,7 +42,7 @@ class MappedStatistics:
     ) -> None:
         self._whole, self._layout = statistics, layout or statistics.layout
         self._expressions = expressions or statistics.expressions
-        self.head = self.rows(0, 1).with_shape(statistics.shape)
+        self.head = replace(self.rows(0, 1), shape=statistics.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return a copy of the rows first, ..., end - 1."""
@@ -70,7 +69,7 @@ class Combination:
     def head(self) -> Statistics:
         """The statistics of the first row, with the shape of the whole images."""
         first_row = self._combined(lambda source: source.head.rows(0, 1))
-        return first_row.with_shape(self._added[0].head.shape)
+        return replace(first_row, shape=self._added[0].head.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return the statistics of the rows first, ..., end - 1."""
@@ -89,7 +88,7 @@ class Combination:
         """Return the bytes that `rows` allocates for this many rows."""
         terms = [*self._added, *(source for _, source in self._removed)]
         largest = max(row_bytes(source.head) for source in terms)
-        return max(loading_bytes(source, rows) for source in terms) + 3.0 * rows * largest
+        return max(source.loading_bytes(rows) for source in terms) + 3.0 * rows * largest
 
 
 def combined(
@@ -130,18 +129,23 @@ def of_folder(
     budget: Budget,
     report: Report,
     settings: RunSettings,
-    check: Check,
+    recipe: Recipe | None,
 ) -> RowSource:
-    """Return the statistics of image files; the same bits in shards or not."""
+    """Return the statistics of image files; the same bits in shards or not.
+
+    Before images are decoded, a limit that is too low to solve them with a recipe is refused.
+    """
     found: RowSource
     stream = decoded(subjects, plan.format, report, plan.templates)
     if settings.executor is not None or settings.checkpoint is not None:
         found = _sharded(subjects, plan, budget, report, settings)
     elif batch_bytes := _batch_bytes(subjects, plan, budget):
-        stream = report.progress(stream, len(subjects), "accumulating")
+        what = "accumulating" if plan.templates is None else "registering and accumulating"
+        stream = report.progress(stream, len(subjects), what)
         found = accumulate(stream, subjects, plan, batch_bytes)
     else:
-        check(PixelStore.expected(subjects, plan, budget.batch_bytes))
+        if recipe is not None:
+            budget.bands(recipe, PixelStore.expected(subjects, plan, budget.batch_bytes))
         found = store = PixelStore(plan, budget.batch_bytes, budget.folder)
         return_freed_memory()
         store.add(report.progress(stream, len(subjects), "decoding"))
@@ -199,7 +203,7 @@ class RemoteShards:
         self._executor, self._shards, self._task, self._memory = executor, shards, task, memory
         one_row = replace(task.plan, rows=(0, 1))
         self._least = one_row.least_batch_bytes(list(chain.from_iterable(shards)))
-        self.head = self._rows(0, 1, report).with_shape(task.plan.shape)
+        self.head = replace(self._rows(0, 1, report), shape=task.plan.shape)
 
     def rows(self, first: int, end: int) -> Statistics:
         """Return the statistics of the rows first, ..., end - 1; images are decoded again."""

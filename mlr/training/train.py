@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlr.core.bands import RowSource
-from mlr.core.layout import Layout
 from mlr.core.model import Model
+from mlr.core.planes import Layout
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.templates import Templates
 from mlr.core.statistics import Statistics
@@ -22,19 +23,20 @@ from mlr.io.model_file import save_model
 from mlr.io.npz import meta_of
 from mlr.io.pairs import PairList, Subject, find_pairs
 from mlr.io.statistics_file import load_statistics, save_statistics
+from mlr.recipes.base import Recipe
 from mlr.recipes.best import style_note
 from mlr.recipes.fit import DEFAULT, fit
 from mlr.recipes.fit import recipe as named_recipe
 from mlr.training.accumulate import Plan
 from mlr.training.budget import Budget, load_all
 from mlr.training.checkpoint import kept_templates
-from mlr.training.decode import common_format, make_templates
+from mlr.training.decode import check_aligned, common_format, make_templates
 from mlr.training.settings import RunSettings
-from mlr.training.sources import Check, combined, of_file, of_folder
+from mlr.training.sources import combined, of_file, of_folder
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor
-from mlr.utils.memory import memory_limit
-from mlr.utils.progress import Report
+from mlr.utils.memory import memory_limit, trim_memory
+from mlr.utils.progress import Report, reporting
 from mlr.utils.threads import limited
 
 Paths = str | Path | Iterable[str | Path]
@@ -60,6 +62,7 @@ def train(
     memory: int | str | None = None,
     threads: int | None = None,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> Model:
     """Train a model on image pairs.
@@ -100,6 +103,8 @@ def train(
         Threads to decode and to compute with; by default one for each processor.
     force : bool
         Overwrite ``output`` if it exists.
+    progress : bool
+        Show notes and progress bars on stderr.
     report : Report, optional
         Told about progress and about files that are skipped.
 
@@ -122,11 +127,10 @@ def train(
     """
     options = {"receptive_field": receptive_field, "penalty": penalty, "blur": blur}
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
+    report = reporting(report, progress)
     run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
-        found = run.row_source(
-            source, target, like, lambda source: run.budget.bands(run.recipe, source)
-        )
+        found = run.row_source(source, target, like, run.recipe)
         model = fit(
             run.recipe,
             found,
@@ -158,6 +162,7 @@ def statistics(
     memory: int | str | None = None,
     threads: int | None = None,
     force: bool = False,
+    progress: bool = False,
     report: Report | None = None,
 ) -> Statistics:
     """Accumulate the statistics of image pairs: all that training needs to know of them.
@@ -168,7 +173,7 @@ def statistics(
     ----------
     data : path or several
         Folders of pairs (see `mlr.io.pairs`) and statistics files, here or at an address of fsspec,
-        such as ``s3://bucket/faces``, which needs ``mlr[cluster]``. Pairs of two of them are
+        such as ``s3://bucket/faces``, which needs the extra ``cluster``. Pairs of two of them are
         different pairs even if they have the same name; a pair given twice counts twice. Of a
         statistics file only the taps and expressions that are asked for are used.
     output : path, optional
@@ -187,6 +192,7 @@ def statistics(
     """
     settings = RunSettings(checkpoint, shard, memory, threads, executor)
     options = {"receptive_field": receptive_field}
+    report = reporting(report, progress)
     run = _Run(data, remove, recipe, options, settings, report, output, force)
     with limited(threads), announced(run.report):
         found = load_all(run.row_source(source, target, like), run.budget)
@@ -210,7 +216,7 @@ class _Run:
         recipe: str | None,
         options: dict[str, Any],
         settings: RunSettings,
-        report: Report | None,
+        report: Report,
         output: str | Path | None,
         force: bool,
     ) -> None:
@@ -218,20 +224,25 @@ class _Run:
         if not self.added:
             raise DataError("no training data given")
         self.recipe = named_recipe(recipe or _recipe_of([*self.added, *self.removed]), options)
-        self.settings, self.report = settings, report or Report()
+        self.settings, self.report = settings, report
         folder = None if output is None else Path(output).parent  # of temporary files
         self.budget = Budget(memory_limit(settings.memory), folder)
         if output is not None:
+            if Path(output).suffix not in ("", ".npz"):
+                raise OptionError(f"{output}: expected a name that ends in .npz")
             check_free(Path(output), force=force)
+        twice = [path for path, count in Counter(self.added).items() if count > 1]
+        for path in twice:
+            self.report.note(f"note: {path} is given more than once, and its pairs count as often")
 
     def row_source(
         self,
         source: str | None,
         target: Sequence[str],
         like: str | Path | None,
-        check: Check = lambda source: None,
+        solver: Recipe | None = None,
     ) -> RowSource:
-        """Return the statistics that are wanted, as for `train`."""
+        """Return the statistics that are wanted, as for `train`, perhaps to be solved."""
         if like is not None and not self.recipe.registers:
             raise OptionError("the recipe paper has no templates; --like is for the recipe best")
         remote = self.settings.executor is not None  # its workers may be in other folders
@@ -245,6 +256,7 @@ class _Run:
         }
         usable = cache(lambda path: self._usable(pairs[path]))
         templates = self._templates(like, usable) if self.recipe.registers and pairs else None
+        trim_memory()  # what making templates needed, a third of a small limit
         share = Budget(self.budget.memory // len(data), self.budget.folder)
 
         def term(path: Path, layout: Layout | None) -> RowSource:
@@ -259,8 +271,8 @@ class _Run:
                 )
             layout = layout or self.recipe.layout()
             plan = Plan(found.source, image_format, layout, len(found.expressions), templates)
-            first_check = check if len(data) == 1 else lambda source: None
-            return of_folder(subjects, plan, share, self.report, self.settings, first_check)
+            alone = solver if len(data) == 1 else None
+            return of_folder(subjects, plan, share, self.report, self.settings, alone)
 
         def fitting(path: Path, layout: Layout | None) -> RowSource:
             found = term(path, layout)
@@ -295,7 +307,9 @@ class _Run:
             self.report.note(note)
         for problem in pairs.problems:
             self.report.fail(problem.path, problem.cause)
-        return common_format(pairs, self.report)
+        subjects, image_format = common_format(pairs, self.report)
+        check_aligned(subjects, image_format, self.report)
+        return subjects, image_format
 
     def _templates(
         self, like: str | Path | None, usable: Callable[[Path], tuple[list[Subject], Format]]

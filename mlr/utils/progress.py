@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections import Counter
@@ -14,7 +15,7 @@ from mlr.errors import MlrWarning
 
 Item = TypeVar("Item")
 
-SHOWN = 3  # reasons in a summary
+SHOWN = 3  # reasons in a summary, and files with the same reason
 _BAR = (
     "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, "
     "{remaining} left, ready at {eta:%H:%M:%S}"
@@ -29,14 +30,17 @@ class Report:
     failures: list[tuple[Path, str]] = field(default_factory=list)  # with the cause in one line
     skipped: int = 0  # existing outputs
     faces: list[dict[str, Any]] = field(default_factory=list)  # fits of each, ready for JSON
+    most_shown: float = math.inf  # failures with the same cause
     _reasons: Counter[str] = field(default_factory=Counter)
 
     def fail(self, path: Path, cause: str, output: Path | None = None) -> None:
         """Record that a file failed."""
         cause = cause.removeprefix(f"{path}: ")
         self.failures.append((path, cause))
-        self._reasons[cause.removeprefix(f"{output}: ").partition(";")[0]] += 1
-        self.show_failure(f"{path}: {cause}")
+        reason = cause.removeprefix(f"{output}: ").partition(";")[0]
+        self._reasons[reason] += 1
+        if self._reasons[reason] <= self.most_shown:
+            self.show_failure(f"{path}: {cause}")
 
     def failure_summary(self) -> str:
         """Return the number of failures and their most frequent causes, or an empty string."""
@@ -45,6 +49,12 @@ class Report:
         shared = [(text, n) for text, n in self._reasons.most_common(SHOWN) if n > 1]
         reasons = "".join(f", {n} times: {text}" for text, n in shared)
         return f"; {len(self.failures)} failed, see above{reasons}"
+
+    def show_more(self) -> None:
+        """Show how many failures were not shown."""
+        for reason, count in self._reasons.items():
+            if count > self.most_shown:
+                self.show_failure(f"and {count - self.most_shown} more: {reason}")
 
     def show_failure(self, line: str) -> None:
         """Show a failure when it happens."""
@@ -73,9 +83,11 @@ class Silent(Report):
 class ConsoleReport(Report):
     """Shows failures on stderr, with verbosity 1 progress and notes too, with 2 details too."""
 
-    def __init__(self, verbosity: int = 1) -> None:
+    def __init__(self, verbosity: int = 1, bars: bool = False) -> None:
         super().__init__()
-        self.verbosity = verbosity
+        self.verbosity, self.bars = verbosity, bars
+        if verbosity < 2:
+            self.most_shown = SHOWN
 
     def show_failure(self, line: str) -> None:
         """Write a failure to stderr."""
@@ -87,8 +99,8 @@ class ConsoleReport(Report):
             self._write(line)
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """Yield the items and show a progress bar if stderr is a terminal."""
-        if self.verbosity == 0 or not sys.stderr.isatty():
+        """Yield the items and show a progress bar if stderr is a terminal, or with ``bars``."""
+        if self.verbosity == 0 or not (self.bars or sys.stderr.isatty()):
             yield from items  # importing tqdm takes longer than synthesizing a face
             return
         from tqdm import tqdm
@@ -100,6 +112,11 @@ class ConsoleReport(Report):
     def _write(line: str) -> None:
         write = sys.modules["tqdm"].tqdm.write if "tqdm" in sys.modules else print  # above a bar
         write(printable(line), file=sys.stderr)
+
+
+def reporting(report: Report | None, progress: bool) -> Report:
+    """Return the report; without one, that of the console or one of Python warnings."""
+    return report or (ConsoleReport(bars=True) if progress else Report())
 
 
 def printable(text: str) -> str:

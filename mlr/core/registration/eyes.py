@@ -7,6 +7,7 @@ is located again at full size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import EYES, Eyes
+from mlr.core.registration.geometry import Geometry
 
 Float = npt.NDArray[np.float64]
 
@@ -44,6 +46,12 @@ SNAP = 0.015  # of the sides: eyes this close to the canonical positions are tak
 RAISE = 0.033  # distances of the eyes: how far below the pupils the spots of an eye fit best
 FLOOR = 0.02  # added to the variance
 
+#: The mean correlation of each face with all others is .2 if they are not aligned, mostly, and .44
+#: at least if they are. In photographs, faces are small: the distances and level of their eyes.
+ALIKE = 0.3
+SMALL, SMALL_LEVEL = (0.07, 0.2), (0.25, 0.65)
+MARGIN = 0.01  # by which a small face must fit better
+
 
 def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
     """Find the eyes, (x, y) as fractions of the sides.
@@ -70,6 +78,26 @@ def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
     return _eyes(whole, best) or EYES
 
 
+def are_aligned(planes: Sequence[npt.NDArray[np.float32]]) -> bool:
+    """Return whether faces seem to be aligned, and large enough in the image.
+
+    Parameters
+    ----------
+    planes : sequence of ndarray of float32, shape (height, width)
+        First feature of at least three faces, at a shorter side of 128 px.
+    """
+    whole = np.stack(planes).astype(np.float64)
+    count, height, width = whole.shape
+    half = whole.reshape(count, height // 2, 2, width // 2, 2).mean((2, 4))
+    mean = half.mean(axis=0)
+    oval = Geometry((height, width)).oval(height // 2, width // 2)
+    alike = [np.corrcoef(each[oval], (count * mean - each)[oval])[0, 1] for each in half]
+    if not np.mean(alike) >= ALIKE:
+        return False
+    small, _ = _faces(whole.mean(axis=0), SMALL, SMALL_LEVEL)
+    return small.correlation <= _faces(mean)[0].correlation + MARGIN
+
+
 class _Face(NamedTuple):
     """A face at half size: its correlation, the middle of the eyes, and their distance."""
 
@@ -94,13 +122,20 @@ def _eyes(whole: Float, face: _Face) -> Eyes | None:
     return EYES if np.abs(np.subtract(eyes, EYES)).max() < SNAP else eyes
 
 
-def _faces(half: Float) -> tuple[_Face, _Face]:
-    """Return the best of all faces, and of those about where the canonical one is."""
+def _faces(
+    half: Float,
+    distances: tuple[float, float] = DISTANCES,
+    level: tuple[float, float] = (0.0, 1.0),
+) -> tuple[_Face, _Face]:
+    """Return the best of all faces, and of those about where the canonical one is.
+
+    Distances of the eyes are in widths of the image, their level in heights.
+    """
     height, width = half.shape
     best = near = _Face(-1.0, 0.0, 0.0, 1.0)
     canonical = EYES[1][0] - EYES[0][0]
     above, _, aside = WINDOW
-    for apart in np.arange(max(8.0, DISTANCES[0] * width), DISTANCES[1] * width).tolist():
+    for apart in np.arange(max(8.0, distances[0] * width), distances[1] * width).tolist():
         kernel = _normalised(_spots(apart, SPOTS, WINDOW, 0.0, True))
         if kernel.shape[0] > height or kernel.shape[1] > width:
             continue
@@ -109,6 +144,7 @@ def _faces(half: Float) -> tuple[_Face, _Face]:
         y = (np.arange(fits.shape[0]) + top + 0.5) / height
         x = (np.arange(fits.shape[1]) + left + 0.5) / width
         fits[:, np.abs(x - 0.5) > ASIDE] = -1
+        fits[(y < level[0]) | (y > level[1])] = -1
         best = max(best, _highest(fits, top, left, apart))
         if abs(apart / width - canonical) < CLOSE:
             fits[np.abs(y - EYES[0][1]) > CLOSE] = -1

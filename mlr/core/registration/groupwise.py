@@ -55,6 +55,7 @@ def templates_of(
     size: tuple[int, int],
     sources: Sequence[Reduced],
     targets: Mapping[str, tuple[Sequence[int], Sequence[Reduced]]],
+    step: Callable[[], object] = int,
 ) -> Templates:
     """Make the templates of a training set.
 
@@ -66,22 +67,33 @@ def templates_of(
         The sources, each once, reduced to `geometry.feature_size`.
     targets : mapping of str to (sequence of int, sequence of ndarray)
         For each expression, the indices of its sources, and its targets.
+    step : function
+        Called `steps` times, as the work proceeds.
     """
     features = _features_of_all(sources)
     geometry = Geometry(size)
     if len(features) >= LEAST_FACES:
         mean = sum(each.whole[..., 0].astype(np.float64) for each in features) / len(features)
         geometry = Geometry(size, find_eyes(np.asarray(mean, np.float32)))
-    fields, source = register_to_mean(geometry, features)
+    fields, source = register_to_mean(geometry, features, step)
     whites = [eye_white_of(geometry, *each) for each in zip(features, fields, strict=True)]
     frames = {
-        name: frame_of(geometry, source, [features[n] for n in indices], fields[indices], images)
+        name: frame_of(
+            geometry, source, [features[n] for n in indices], fields[indices], images, step
+        )
         for name, (indices, images) in sorted(targets.items())
     }
     return Templates(geometry, source, float(np.mean(whites)), frames)
 
 
-def register_to_mean(geometry: Geometry, features: Sequence[Features]) -> tuple[Floats, Floats]:
+def steps(expressions: int) -> int:
+    """Return how often `templates_of` calls ``step``."""
+    return len(ROUNDS) + (len(ROUNDS) + 1) * expressions
+
+
+def register_to_mean(
+    geometry: Geometry, features: Sequence[Features], step: Callable[[], object] = int
+) -> tuple[Floats, Floats]:
     """Register images to their own mean.
 
     Returns
@@ -94,6 +106,7 @@ def register_to_mean(geometry: Geometry, features: Sequence[Features]) -> tuple[
     fields = np.zeros((len(features), 2, *geometry.fields), np.float32)
     for sigma in ROUNDS:
         fields = _registered_again(geometry, features, fields, sigma)
+        step()
     return fields, _mean_features(geometry, [each.half for each in features], fields)
 
 
@@ -115,6 +128,7 @@ def frame_of(
     sources: Sequence[Features],
     source_fields: Floats,
     targets: Sequence[Reduced],
+    step: Callable[[], object] = int,
 ) -> Frame:
     """Make the frame of an expression.
 
@@ -133,7 +147,7 @@ def frame_of(
     """
     features = _features_of_all(targets)
     wholes = [each.whole for each in features]
-    fields, half = register_to_mean(geometry, features)
+    fields, half = register_to_mean(geometry, features, step)
     motion = _motion(geometry, source, half)
     moved = list(zip(sources, [compose(field, motion) for field in source_fields], strict=True))
     before = np.stack([first_feature(*each) for each in moved])
@@ -149,6 +163,7 @@ def frame_of(
         groups=None,
     )
     if len(targets) < LEAST_PAIRS:
+        step()
         return frame
     scores, component, _ = main_variation(geometry, changes, change)
     variation = _mean_features(geometry, wholes, fields, scores)
@@ -158,6 +173,7 @@ def frame_of(
         return styled_field(geometry, frame, features[n], fields[n], scores[n])
 
     change, changes = _changes(geometry, features, _for_each(styled, len(targets)), before)
+    step()
     scores, component, explained = main_variation(geometry, changes, change)
     groups = groups_of(scores)
     return replace(frame, change=change, component=component, explained=explained, groups=groups)

@@ -51,6 +51,8 @@ Floats = npt.NDArray[np.float32]
 Ridge = Callable[[str, Floats], Floats]  # an expression's regression of an image in its frame
 
 HUES = (0.4, 1.5)  # bounds of the colour of the light
+DARK = 0.4  # of the light that a face lacks: its skin's colour is taken out of its teeth
+TEETH = (0.15, 0.35)  # share of the face that is replaced: no teeth below, nothing else above
 LOST = 0.1  # of the fit: a face that loses as much from one video frame to the next is searched
 OPENING = 0.4  # strength above which the style follows the strength
 
@@ -107,6 +109,31 @@ class Appearance:
     def groups(self) -> tuple[float, float] | None:
         """Centres of two groups of styles, that with more change last; None if there is one."""
         return (self.other, self.style) if self.styled and self.style != self.other else None
+
+    def tint(self, image: Floats, spread: Floats, hue: Floats) -> Floats:
+        """Return the change, for each unit of style, that takes the skin's colour out of teeth.
+
+        A part of the face remains in them. That of skin darker than most lacks red, and teeth would
+        look green. At the default style they get the colour of the mean face's teeth, halfway to
+        grey, in the light's colour; their brightness stays.
+
+        Parameters
+        ----------
+        image, spread : ndarray of float32, shape (channels, height, width)
+            The face in the frame at s_0, and its change for each unit of style.
+        hue : ndarray of float32, shape (channels, 1, 1)
+            Colour of the light.
+        """
+        units = np.float32(self.style - self.plain)
+        if units <= 0:
+            return np.zeros_like(spread)
+        face = self.face * np.float32(1 / 255)
+        usual = face + self.mean + units * (self.spread - self.share * face)
+        usual = hue * (usual + usual.mean(axis=0))
+        found = image + units * spread
+        wanted = usual * (found.mean(axis=0) / np.maximum(usual.mean(axis=0), np.float32(0.1)))
+        teeth = np.clip((units * self.share - TEETH[0]) / (TEETH[1] - TEETH[0]), 0, 1)
+        return np.asarray(teeth * (wanted - found) / units)
 
     def summary(self) -> dict[str, Any] | None:
         """Return a description of the style, ready for JSON; None if there is none."""
@@ -284,10 +311,14 @@ class Registered:
         brightness = light_of(self.geometry, face.features, to_face) / appearance.light
         light = sides * np.float32(min(max(brightness, LIGHTS[0]), LIGHTS[1]))
         eye_white = float(fit.whites[0]) / self.eye_white
-        on_teeth = sides * np.float32(light_on_teeth(brightness, eye_white))
+        bright = light_on_teeth(brightness, eye_white)
+        on_teeth = sides * np.float32(bright)
         hue = self.hue(face)
-        spread = mask * (on_teeth * hue * appearance.spread - appearance.share * framed)
-        added = mask * (ridge(expression, framed) - framed + light * hue * appearance.mean)
+        spread = on_teeth * hue * appearance.spread - appearance.share * framed
+        added = ridge(expression, framed) - framed + light * hue * appearance.mean
+        dark = np.float32(min(max((bright - brightness) / DARK, 0.0), 1.0))
+        spread += dark * appearance.tint(framed + added, spread, hue)
+        spread, added = mask * spread, mask * added
         added -= np.float32(appearance.plain) * spread
         if face.features.grey:
             added, spread = _grey(added), _grey(spread)

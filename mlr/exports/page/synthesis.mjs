@@ -21,6 +21,8 @@ import { Template } from "./register.mjs";
 import { Search } from "./search.mjs";
 
 const HUES = [0.4, 1.5]; // bounds of the colour of the light
+const DARK = 0.4; // of the light that a face lacks: its skin's colour is taken out of its teeth
+const TEETH = [0.15, 0.35]; // share of the face that is replaced: no teeth, nothing else
 const OPENING = 0.4; // strength above which the style follows the strength
 const STYLES = [-0.8, 1.2]; // of the templates of an expression
 const LIGHTS = [0.2, 1.3]; // bounds of a face's brightness over that of the training set
@@ -35,6 +37,35 @@ const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.
 export function styleAt(appearance, strength, style) {
   const share = clip((strength - OPENING) / (1 - OPENING), 0, 1);
   return style ?? appearance.other + (appearance.style - appearance.other) * share;
+}
+
+/**
+ * Return the change, for each unit of style, that takes the skin's colour out of teeth.
+ *
+ * @param {object} appearance
+ * @param {Planes} framed the face in the frame
+ * @param {Planes} start what is added at the style without teeth
+ * @param {Planes} perUnit what is added for each unit of style
+ * @param {number[]} hue colour of the light
+ */
+function tintOf(appearance, framed, start, perUnit, hue) {
+  const units = appearance.style - appearance.plain;
+  if (units <= 0) return framed.map(() => 0);
+  const [face, means, spreads, shares] = ["face", "mean", "spread", "share"].map(
+    (name) => appearance[name].data,
+  );
+  const mixed = framed.map(
+    (_, i, p) => (1 - units * shares[p]) * face[i] + means[i] + units * spreads[i],
+  );
+  const middle = grey(mixed).data;
+  const usual = mixed.map((value, i, p, n) => hue[n] * (value + middle[i]));
+  const found = framed.map((value, i) => value + start.data[i] + units * perUnit.data[i]);
+  const [shine, usualShine] = [grey(found).data, grey(usual).data];
+  return found.map((value, i, p) => {
+    const teeth = clip((units * shares[p] - TEETH[0]) / (TEETH[1] - TEETH[0]), 0, 1);
+    const wanted = usual.data[i] * (shine[i] / Math.max(usualShine[i], 0.1));
+    return (teeth * (wanted - value)) / units;
+  });
 }
 
 /** What a model knows of registered faces. */
@@ -169,19 +200,17 @@ export class Registered {
     const [means, spreads, shares] = ["mean", "spread", "share"].map(
       (name) => appearance[name].data,
     );
-    const spread = framed.map(
-      (value, i, p, n) =>
-        wholeMask[p] *
-        wholeTrust[p] *
-        (sides[p] * onTeeth * hue[n] * spreads[i] - shares[p] * value),
+    const perUnit = framed.map(
+      (value, i, p, n) => sides[p] * onTeeth * hue[n] * spreads[i] - shares[p] * value,
     );
-    const added = framed.map(
-      (value, i, p, n) =>
-        wholeMask[p] *
-          wholeTrust[p] *
-          (regressed.data[i] - value + sides[p] * light * hue[n] * means[i]) -
-        plain * spread.data[i],
+    const start = framed.map(
+      (value, i, p, n) => regressed.data[i] - value + sides[p] * light * hue[n] * means[i],
     );
+    const dark = clip((onTeeth - brightness) / DARK, 0, 1);
+    const tint = tintOf(appearance, framed, start, perUnit, hue);
+    const part = (p) => wholeMask[p] * wholeTrust[p];
+    const spread = perUnit.map((value, i, p) => part(p) * (value + dark * tint.data[i]));
+    const added = start.map((value, i, p) => part(p) * value - plain * spread.data[i]);
     const kept = face.features.grey ? [added, spread].map(grey) : [added, spread];
     return {
       appearance,
