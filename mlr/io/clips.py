@@ -183,9 +183,10 @@ def _probe(path: Path) -> _Source:
     lost += ["alpha"] * bool(re.search(r"^ +alpha_mode +: 1$", main, re.M))
     times, durations = ([int(row[column]) for row in rows] for column in (2, 3))
     steps = [b - a for a, b in pairwise(times)]
-    unit, last = Fraction(head["tb"]), durations[-1]
-    if durations[:-1] != steps or not last:  # they are those of other video frames, or unknown
-        last = steps[-1] if steps else round(1 / unit / UNKNOWN_RATE)
+    unit = Fraction(head["tb"])
+    last = durations[-1] or (steps[-1] if steps else round(1 / unit / UNKNOWN_RATE))
+    if durations[:-1] != steps:  # with B-frames, it can be that of another video frame
+        last = min(last, steps[-1])
     if min([*steps, 1 + times[0] * unit]) <= 0:
         lost.append("times out of order")
         unit, times, last = Fraction(1, UNKNOWN_RATE), list(range(len(times))), 1
@@ -202,8 +203,10 @@ def _rate(
 ) -> Fraction | None:
     """Return the rate if it is constant, up to the rounding of times; ffmpeg names two decimals."""
     rates = [1 / (last * unit)]
-    if named is not None and (rate := Fraction(named[1])):
-        rates += [Fraction(round(rate * 1001 / 1000) * 1000, 1001), rate]
+    if named is not None:
+        rate = Fraction(named[1])
+        broadcast = Fraction(round(rate * 1001 / 1000) * 1000, 1001)  # 23.98 is 24000/1001
+        rates.append(broadcast if f"{float(broadcast):.2f}" == named[1] else rate)
     number = np.arange(len(times) + 1)
     for rate in filter(None, rates):
         errors = np.append(times, times[-1] + last) - times[0] - number * float(1 / (rate * unit))
