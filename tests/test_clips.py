@@ -6,10 +6,15 @@ import re
 import shlex
 import struct
 import subprocess
+from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+
+from mlr.errors import ImageError
+from mlr.io.clips import change_clip
 
 ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra mlr[video]")
 
@@ -93,6 +98,9 @@ SLOW = [
     Case("late.mp4", f"-itsoffset 0.2 {SOUND} -map 0 -map 1"),
     Case("early.mkv", f"{SOUND} -map 1 -map 0 -output_ts_offset 0", "s=32x24:r=25:d=0.4"),
     Case("cover.mp4", "-i cover.png -map 0 -map 1 -c:v:1 png -disposition:v:1 attached_pic"),
+    Case("two.webm", f"-i turned.mp4 {SOUND} -map 0 -map 1 -map 2 -c:v libvpx -pix_fmt yuv420p",
+         lost=("video (vp8)",), streams=1),
+    Case("coinciding.mkv", "-bf 0 -bsf:v setts=ts=if(eq(N\\,4)\\,TS-40\\,TS)"),
     Case("two.mkv", "-i turned.mp4 -map 0 -map 1"),
     Case("attached.mkv", "-attach a.srt -metadata:s:t mimetype=application/x-truetype-font",
          output="attached.mp4", lost=("attachment (ttf)",), streams=1),
@@ -227,3 +235,24 @@ def test_outputs_keep_what_players_need(run, model, material, case):
     for x, y in zip(before.frames[[0, -1]], after.frames[[0, -1]], strict=True):
         assert np.abs(x - y).mean() < 6
     assert np.abs(before.frames[0] - before.frames[-1]).mean() > 8 or len(before.frames) == 1
+
+
+def test_record_and_description_of_a_clip_with_a_colon(run, model, material):
+    write(material, Case("12:30.mp4", SOUND))
+    assert run("synthesize", model, "12:30.mp4", "--eyes", "eyes.csv").code == 0
+    found = json.loads(run("info", "12:30-happy.mp4", "--json").out)
+    assert (found["kind"], found["size"], found["rate"]) == ("synthesized", "32x24", 25)
+
+
+def test_clips_resized_to_the_model_have_square_pixels(run, model, material):
+    write(material, Case("x.mp4", "-vf setsar=4/3"))
+    assert run("synthesize", model, "x.mp4", "--resize").code == 0
+    after = read("x-happy.mp4")
+    assert (after.aspect, after.frames.shape[1:3]) == ((1, 1), (16, 16))
+
+
+def test_clip_with_fewer_frames_than_its_source_is_not_written(material):
+    write(material, Case("x.mp4"))
+    with pytest.raises(ImageError, match=r"y\.mp4: cannot be written completely"):
+        change_clip(Path("x.mp4"), Path("y.mp4"), lambda frames, size: islice(frames, 9))
+    assert not list(material.glob("*y.mp4*"))

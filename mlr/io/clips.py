@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,14 +182,12 @@ def _probe(path: Path) -> _Source:
             others[index] = kind.lower(), tag or codec if codec == "none" else codec
     lost += ["alpha"] * bool(re.search(r"^ +alpha_mode +: 1$", main, re.M))
     times, durations = ([int(row[column]) for row in rows] for column in (2, 3))
+    times = list(accumulate(times, lambda before, time: max(time, before + 1)))  # some coincide
     steps = [b - a for a, b in pairwise(times)]
     unit = Fraction(head["tb"])
     last = durations[-1] or (steps[-1] if steps else round(1 / unit / UNKNOWN_RATE))
     if durations[:-1] != steps:  # with B-frames, it can be that of another video frame
         last = min(last, steps[-1])
-    if min([*steps, 1 + times[0] * unit]) <= 0:
-        lost.append("times out of order")
-        unit, times, last = Fraction(1, UNKNOWN_RATE), list(range(len(times))), 1
     if "Input #0, avi" in given:  # stores no times: the first is the delay of the decoder
         times = [time - times[0] for time in times]
     rate = _rate(times, last, unit, re.search(r" ([\d.]+) fps", main))
