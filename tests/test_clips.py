@@ -89,6 +89,10 @@ CASES = [
     Case(f"{'long name ' * 22}.mp4"),
 ]  # fmt: skip
 SLOW = [
+    Case("hdr10.mp4", "-pix_fmt yuv420p10le -c:v libx265 -x265-params log-level=none:hdr10=1:"
+         "master-display=G(1,2)B(3,4)R(5,6)WP(7,8)L(1000,1):max-cll=1000,400",
+         lost=("10 bits per channel", "mastering display metadata",
+               "content light level metadata")),
     Case("film.webm", "-c:v libvpx-vp9 -pix_fmt yuv420p", "s=32x24:r=24000/1001:d=12"),
     Case("data.mov", f"{SOUND} -c:a pcm_s16le -timecode 01:00:00:00", output="data.mkv",
          lost=("data (tmcd)",), streams=1),

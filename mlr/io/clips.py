@@ -193,7 +193,9 @@ def _probe(path: Path) -> _Source:
     rate = _rate(times, last, unit, re.search(r" ([\d.]+) fps", main))
     over, under = map(int, head.get("sar", "0/1").split("/"))
     aspect, colours = Fraction(over, under or 1), _colours(details)
-    return _Source(path, unit, times, last, rate, aspect, colours, others, [*lost, *extra])
+    return _Source(
+        path, unit, times, last, rate, aspect, colours, others, list(dict.fromkeys([*lost, *extra]))
+    )
 
 
 def _rate(
@@ -265,16 +267,17 @@ def _encode(
         filters.append("setparams=" + ":".join(f"{key}={name}" for key, name in tags.items()))
     if about.aspect and first.shape[:2] == size:
         filters.append(f"setsar={about.aspect}")
-    if (
-        about.rate is None
-    ):  # without B-frames, the duration of the last packet is that of the last frame
+    rate = about.rate or UNKNOWN_RATE
+    if about.rate is None:
         filters += [f"settb={about.unit}", f"setpts='{_lookup(about.times)}-{about.times[0]}'"]
-        times = ["-fps_mode", "passthrough", "-enc_time_base", str(about.unit), "-bf", "0"]
-        params = [*params, *times, "-bsf:v", f"setts=duration={about.last}"]
+        params = [*params, "-fps_mode", "passthrough", "-enc_time_base", str(about.unit)]
+        # Without B-frames, the last duration that is stored is that of the last video frame.
+        params += ["-bf", "0", "-bsf:v", f"setts=duration={about.last}"]
     script.write_text(",".join(filters))  # too long for a command line
     even = first.shape[0] % 2 == first.shape[1] % 2 == 0  # as 4:2:0 needs
     options = {
-        "fps": about.rate or UNKNOWN_RATE,
+        "fps": float(rate),
+        "input_params": ["-r", str(rate)],  # the plug-in rounds it
         "quality": QUALITY,
         "pixelformat": "yuv420p" if even else "yuv444p",
         "macro_block_size": 1,
