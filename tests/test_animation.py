@@ -54,7 +54,7 @@ def test_animation_runs_from_the_face_to_the_expression(run, model, face, tmp_pa
     assert run("synthesize", model, face, "-o", output, "--animate", "--strength", "0.7").code == 0
     shown = list(frames(output))
     peak = load(model).synthesize(draw(0), "happy", 0.7).astype(int)
-    opaque = draw(9, channels=1)[..., 0] > 0 if suffix != "gif" else np.ones((16, 16), bool)
+    opaque = draw(9, channels=1)[..., 0] > (127 if suffix == "gif" else 0)
     assert np.abs(shown[0] - draw(0))[opaque].mean() <= error
     assert min(np.abs(frame - peak)[opaque].mean() for frame in shown) <= error
     found = json.loads(run("info", output, "--json").out)
@@ -189,6 +189,29 @@ def test_gif_has_one_palette_and_stores_what_changes(tmp_path):
     assert size < 2 * (tmp_path / "still.gif").stat().st_size
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("partial", [False, True])
+def test_gif_hides_what_is_transparent(run, model, grey_model, tmp_path, channels, partial):
+    pixels, alpha = draw(1, channels=channels), draw(9, channels=1)[..., 0]
+    pixels[:4, :4], pixels[:4, 4:8], alpha[:4, :8] = 0, 255, 255
+    alpha = alpha if partial else np.where(alpha > 127, 255, 0).astype(np.uint8)
+    pixels[alpha <= 127] = 99  # hidden
+    write_image(tmp_path / "x.png", pixels, alpha)
+    trained = model if channels == 3 else grey_model
+    result = run("synthesize", trained, tmp_path / "x.png", "--animate", "--json")
+    assert json.loads(result.out).get("lost", {}) == (
+        {str(tmp_path / "x.png"): ["partial transparency"]} if partial else {}
+    )
+    assert result.err.count("x.png: stored without partial transparency") == partial
+    with PIL.Image.open(tmp_path / "x-happy.gif") as image:
+        for index in range(image.n_frames):
+            image.seek(index)
+            shown = np.asarray(image.convert("RGBA")).astype(int)
+            assert np.array_equal(shown[..., 3] == 255, alpha > 127)
+            assert len(np.unique(shown[alpha <= 127], axis=0)) == 1
+            assert index or np.abs(shown[..., :3] - pixels)[alpha > 127].mean() <= 8
+
+
 def test_unknown_suffix_of_an_animation_is_refused(tmp_path):
     with pytest.raises(ImageError, match=r"cannot store an animation; use \.gif"):
         write_animation(tmp_path / "x.jpg", lambda strength: draw(1), IMAGE)
@@ -270,9 +293,8 @@ def test_bad_clips_are_named_and_leave_no_files(run, ffmpeg, model, tmp_path):
 def test_frames_of_a_clip_are_processed_one_by_one(ffmpeg, tmp_path):
     source = write_clip(ffmpeg, tmp_path / "x.mp4", count=60, size=256)
     tracemalloc.start()
-    assert change_clip(
-        source, tmp_path / "y.mp4", lambda frames, size: (255 - x for x in frames)
-    ) in (47, 48, 60)
+    change_clip(source, tmp_path / "y.mp4", lambda frames, size: (255 - x for x in frames))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30 * 256 * 256 * 3  # of 60
+    assert len(decoded(ffmpeg, tmp_path / "y.mp4")[1]) == len(decoded(ffmpeg, source)[1])

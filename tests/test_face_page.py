@@ -53,7 +53,7 @@ def files(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs the extra mlr[browser]")
+    api = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser

@@ -274,6 +274,8 @@ class Run:
         result = {"written": paths, "skipped": self.report.skipped, "seconds": self.seconds}
         if self.report.faces:
             result["faces"] = self.report.faces
+        if self.report.lost:
+            result["lost"] = self.report.lost
         return self.finish(result, message)
 
 

@@ -121,7 +121,8 @@ def synthesize(model: Path, run: options.Run, **keywords: Any) -> int:
     MODEL is a file, or the name of a model that comes with the program, such as smile.
     Images of the model's size, and all with --resize, are aligned faces. Others are photographs:
     their faces are detected and changed, other pixels stay the same. Clips need the extra video and
-    are written as clips with their sound; faces are followed, unless --eyes lists them.
+    are written as clips with their sounds and subtitles; faces are followed through them, unless
+    --eyes lists them.
     """
     from mlr.io.model_file import load_model
     from mlr.synthesis.files import synthesize

@@ -9,6 +9,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 from imageio.plugins.pillow import PillowPlugin
 
@@ -24,6 +25,7 @@ FRAMES = 24
 SECONDS = 2.0
 PALETTE_PIXELS = 50_000  # number of pixels that the palette of a GIF is computed from
 NO_DITHER = PIL.Image.Dither.NONE  # dither would flicker
+CLEAR = 255  # index of transparent pixels in the palette of a GIF
 CACHE_BYTES = 100 << 20  # size of the changed images that are cached
 
 Change = Callable[[float], Pixels]
@@ -51,9 +53,9 @@ def write_animation(
 
     The suffix of ``path`` is one of `ANIMATED`. A folder gets numbered files such as ``00.png``, of
     the same bit depth as the image, each with its own record. Other animations have 8 bits; GIF has
-    256 colours, no alpha and no colour profile. ``change`` returns the image for a strength, and
-    ``record`` its record; the largest one is ``strength``. Further parameters and errors are those
-    of `write_image`.
+    256 colours, pixels that are opaque or transparent, and no colour profile. ``change`` returns
+    the image for a strength, and ``record`` its record; the largest one is ``strength``. Further
+    parameters and errors are those of `write_image`.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
@@ -70,9 +72,12 @@ def write_animation(
         return
     options: dict[str, Any] = {"duration": round(1000 * SECONDS / FRAMES), "loop": 0}
     options |= {"WEBP": {"quality": quality}, "PNG": {"compress_level": png_level}}.get(kind, {})
-    palette, whole = None, record(strength)
+    palette, hidden, whole = None, None, record(strength)
     if kind == "GIF":
-        alpha, palette = None, _palette(change, strength)
+        if alpha is not None:
+            hidden, alpha = _to_8_bit(alpha) <= CLEAR // 2, None
+            options["transparency"] = CLEAR
+        palette = _palette(change, strength, hidden)
         # Given the palette, Pillow stores it once. Optimized frames contain only what changes.
         options |= {"palette": palette.getpalette(), "optimize": True}
         options |= {} if whole is None else {"comment": to_json(whole).encode()}
@@ -85,30 +90,48 @@ def write_animation(
                     pixels = _to_8_bit(change(each))
                     if alpha is not None:
                         pixels = np.dstack([pixels, _to_8_bit(alpha)])
-                    pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+                    if pixels.shape[2] == 1:  # Pillow takes greys for their own index
+                        pixels = np.minimum(pixels[..., 0], 255 if hidden is None else CLEAR - 1)
                     output.write(pixels, is_batch=False, format=kind, **options)
                     if palette is not None:  # imageio would choose one for each frame
                         frames = output.images_to_write
                         frames[-1] = frames[-1].quantize(palette=palette, dither=NO_DITHER)
+                        if hidden is not None:
+                            frames[-1].paste(CLEAR, mask=PIL.Image.fromarray(hidden))
         except MlrError:
             raise
         except (ValueError, TypeError, KeyError) as error:
             raise ImageError(f"{path}: cannot be encoded: {error}") from error
 
 
-def _palette(change: Change, strength: float) -> PIL.Image.Image:
-    """Return an image with the palette of a GIF: for grey images all greys.
+def is_partial(alpha: Pixels | None) -> bool:
+    """Return whether pixels are neither opaque nor transparent, as GIF cannot store."""
+    return alpha is not None and not np.isin(alpha, (0, np.iinfo(alpha.dtype).max)).all()
+
+
+def _palette(
+    change: Change, strength: float, hidden: npt.NDArray[np.bool_] | None
+) -> PIL.Image.Image:
+    """Return an image with the palette of a GIF: for opaque grey images all greys.
 
     A common palette avoids flicker. Its colours are chosen by how much of the colour range they
-    cover; chosen by the number of pixels, they would turn lips grey.
+    cover; chosen by the number of pixels, they would turn lips grey. The colour `CLEAR` is free if
+    pixels are hidden.
     """
     extremes = np.vstack([_to_8_bit(change(share * strength)) for share in (0, 0.5, 1)])
+    if hidden is not None:
+        extremes[np.tile(hidden, (3, 1))] = 0
     if extremes.shape[2] == 1:
-        return PIL.Image.fromarray(extremes[..., 0]).convert("P")
-    step = max(1, round((extremes.size / 3 / PALETTE_PIXELS) ** 0.5))
-    return PIL.Image.fromarray(extremes[::step, ::step]).quantize(
-        256, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=1
-    )
+        palette = PIL.Image.fromarray(extremes[..., 0]).convert("P")
+    else:
+        step = max(1, round((extremes.size / 3 / PALETTE_PIXELS) ** 0.5))
+        palette = PIL.Image.fromarray(extremes[::step, ::step]).quantize(
+            256 if hidden is None else CLEAR, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=1
+        )
+    if hidden is not None:  # repeat a colour: of two equal ones, the first is chosen
+        colours = palette.getpalette() or []
+        palette.putpalette((colours + colours[:3] * 256)[: 3 * CLEAR] + colours[:3])
+    return palette
 
 
 def _to_8_bit(pixels: Pixels) -> Pixels:

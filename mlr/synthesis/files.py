@@ -32,7 +32,7 @@ from mlr.io.provenance import kept_exif, new_record, to_exif
 from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
-from mlr.synthesis.animation import ANIMATED, write_animation
+from mlr.synthesis.animation import ANIMATED, is_partial, write_animation
 from mlr.training.warmup import announced
 from mlr.utils.executor import Executor, map_items
 from mlr.utils.progress import Report, counted, reporting
@@ -199,6 +199,8 @@ def synthesize(
     written = [path for outcome in outcomes for path in outcome.written]
     report.done += len(written)
     report.note_losses(outcome.loss for outcome in outcomes)
+    for plan, outcome in zip(plans, outcomes, strict=True):
+        report.lose(plan.source, outcome.lost)
     shown = Counter(fit["shows"] for o in outcomes for fit in o.fits if fit.get("shown"))
     for name, count in shown.items():
         report.note(f"note: {counted(count, 'face')} with signs of {name} already, changed less")
@@ -263,6 +265,7 @@ class _Outcome:
     skipped: int = 0  # number of outputs that existed
     failures: list[tuple[str, Path]] = field(default_factory=list)  # causes and outputs
     loss: str = ""  # of `Image`
+    lost: list[str] = field(default_factory=list)  # what outputs lack of the file
     faces: list[Eyes] | None = None  # in a photograph
     fits: list[dict[str, Any]] = field(default_factory=list)  # summaries of each face
 
@@ -276,7 +279,7 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
     if not outputs:
         return outcome
     if is_clip(plan.source):
-        write = partial(_write_clip, settings, plan.source)
+        write = partial(_write_clip, settings, plan.source, outcome)
     else:
         try:
             for path in outputs.values():  # fails before the computation
@@ -288,6 +291,8 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
             return outcome
         narrowed = image.pixels.itemsize > 1 and any(map(stores_8_bits, outputs.values()))
         outcome.loss, outcome.faces = image.loss or (NARROWED if narrowed else ""), faces
+        if ".gif" in {path.suffix.lower() for path in outputs.values()} and is_partial(image.alpha):
+            outcome.lost.append("partial transparency")
         write = partial(_write_image, settings, image, faces)
     for name, path in outputs.items():
         try:
@@ -342,7 +347,9 @@ def _write_image(
     return change.fits
 
 
-def _write_clip(settings: _Settings, clip: Path, name: str, path: Path) -> Sequence[Fit]:
+def _write_clip(
+    settings: _Settings, clip: Path, outcome: _Outcome, name: str, path: Path
+) -> Sequence[Fit]:
     """Write a clip with one expression; return the best fit of each face."""
     if settings.animate:
         raise ImageError("is a clip; --animate is for images")
@@ -360,9 +367,8 @@ def _write_clip(settings: _Settings, clip: Path, name: str, path: Path) -> Seque
             yield from ordered_map(lambda frame: model.synthesize(frame, *target), fitted, 1)
 
     force = settings.encoding["force"]
-    change_clip(
-        clip, path, changed, record=settings.record(name, strength, settings.style), force=force
-    )
+    record = settings.record(name, strength, settings.style)
+    outcome.lost = change_clip(clip, path, changed, record=record, force=force)
     return list(change.best.values())
 
 

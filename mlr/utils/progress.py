@@ -6,7 +6,7 @@ import math
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ class Report:
     failures: list[tuple[Path, str]] = field(default_factory=list)  # with the cause in one line
     skipped: int = 0  # existing outputs
     faces: list[dict[str, Any]] = field(default_factory=list)  # fits of each, ready for JSON
+    lost: dict[str, list[str]] = field(default_factory=dict)  # what outputs lack, by input
     most_shown: float = math.inf  # failures with the same cause
     _reasons: Counter[str] = field(default_factory=Counter)
 
@@ -67,6 +68,12 @@ class Report:
         """Show how many images have each loss, see `mlr.io.images.Header`."""
         for loss, images in Counter(filter(None, losses)).items():
             self.note(f"note: {counted(images, 'image holds', 'images hold')} {loss}")
+
+    def lose(self, path: Path, lost: Sequence[str]) -> None:
+        """Record and show what the outputs of a file lack."""
+        if lost:
+            self.lost[str(path)] = list(lost)
+            self.note(f"note: {path}: stored without {', '.join(lost)}")
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Yield the items and show progress; shows nothing by default."""
