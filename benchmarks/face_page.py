@@ -3,7 +3,7 @@
     python -m benchmarks.face_page MODEL
 
 Registers and changes drawn faces of held-out subjects in a worker of the page, from one start and
-with the full search, and prints medians. Needs mlr[browser] and Chromium.
+with the full search, and prints medians. Needs the extra browser and Chromium.
 """
 
 import argparse
