@@ -141,7 +141,13 @@ def test_no_preview_without_registration(model_of_two):
     assert mlr.load(model_of_two)._repr_png_() is None
 
 
-def test_progress_is_shown_if_asked_for(tmp_path, capsys):
+def test_progress_is_shown_if_asked_for(model, photo, tmp_path, capsys):
+    model.photograph(photo, "happy", eyes=POSITIONS)
+    assert capsys.readouterr().err == ""
+    model.animation(photo, "happy", eyes=POSITIONS, frames=2, progress=True)
+    assert "changing faces: " in capsys.readouterr().err
+    model.photograph(photo, "happy", eyes=POSITIONS, progress=True)
+    assert "changing faces: " in capsys.readouterr().err
     mlr.sample(tmp_path / "faces", pairs=3, size=16, target="happy")
     assert capsys.readouterr().err == ""
     model = mlr.train(tmp_path / "faces", recipe="paper", progress=True)

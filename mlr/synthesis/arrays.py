@@ -17,6 +17,7 @@ from mlr.photo.composite import Style, Target, changer
 from mlr.photo.eyes import CENTRE, Eyes
 from mlr.photo.faces import FaceFinder
 from mlr.synthesis.animation import FRAMES, eased_strengths
+from mlr.utils.progress import reporting
 
 Photograph = str | Path | npt.NDArray[Any]
 Positions = str | Path | npt.ArrayLike | None
@@ -32,6 +33,7 @@ def photograph(
     *,
     eyes: Positions = None,
     face: int | str = "all",
+    progress: bool = False,
 ) -> Pixels:
     """Change the expression of the faces in a photograph.
 
@@ -48,6 +50,8 @@ def photograph(
         default eyes are detected, which needs the extra ``align``.
     face : "all", "largest" or int
         Which faces to change: all, or one by its rank in size.
+    progress : bool
+        Show progress on stderr.
 
     Returns
     -------
@@ -62,9 +66,8 @@ def photograph(
     OptionError
         If an option is out of range.
     """
-    return animation(
-        *(model, image, target, strength, style, region), eyes=eyes, face=face, frames=0
-    )[0]
+    options = target, strength, style, region
+    return animation(model, image, *options, eyes=eyes, face=face, frames=0, progress=progress)[0]
 
 
 def animation(
@@ -78,6 +81,7 @@ def animation(
     eyes: Positions = None,
     face: int | str = "all",
     frames: int = FRAMES,
+    progress: bool = False,
 ) -> Pixels:
     """Change the faces in a photograph to an expression and back: a smooth, endless loop.
 
@@ -104,7 +108,8 @@ def animation(
         return whole.reshape(shape or whole.shape)
 
     strengths = eased_strengths(frames, strength) if frames else [strength]
-    return np.stack([at(each) for each in strengths])
+    shown = reporting(None, progress).progress(strengths, len(strengths), "changing faces")
+    return np.stack([at(each) for each in shown])
 
 
 def crops(
