@@ -285,7 +285,7 @@ def test_bad_clips_are_named_and_leave_no_files(run, ffmpeg, model, tmp_path):
         assert cause in result.lines[0]
         assert result.err.count(f"{name}.mp4: {cause}") == 1
     result = run("synthesize", model, tmp_path / "large.mp4", "--resize", "-o", tmp_path / "x.png")
-    assert "cannot store a clip; use .m4v" in result.lines[0]
+    assert "cannot be written as .png; use .m4v" in result.lines[0]
     assert names(tmp_path) == ["bad.mp4", "large.mp4"]
 
 

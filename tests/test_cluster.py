@@ -362,7 +362,8 @@ def test_client_and_workers_keep_to_the_memory_limit(tmp_path, memory, more):
     """In addition to what small images take; statistics have 177 MB, the model 71."""
     most = []
     for side in (32, 768):
-        data = draw_pairs(tmp_path / str(side), range(8), ("happy",), size=side)
+        data = tmp_path / str(side)
+        mlr.sample(data, pairs=8, size=side, target="happy")  # large images must be faces
         options = ["--recipe", "paper", "--cluster", "local:2", "--shard", 1, "--force"]
         options += [*more, tmp_path / f"kept-{side}"] if more else []
         train = ["train", data, "-o", tmp_path / "m", *options, "--memory", f"{memory}MB"]
