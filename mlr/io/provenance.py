@@ -1,10 +1,9 @@
 """Provenance: a record of the synthesis in the metadata of output files.
 
-Outputs keep dates, author, resolution and gamma of their input.
-The record is a JSON object in ASCII: EXIF ImageDescription (together with EXIF Software) in PNG,
-JPEG, TIFF and WebP files, the comment in GIF files, clips, and PNG files saved by a page of
-`mlr export`. BMP cannot store it. It contains no time, so that the same pixels and settings give
-the same bytes.
+Outputs keep date, author, resolution and gamma of their input. The record is a JSON object in
+ASCII: EXIF ImageDescription (together with EXIF Software) in PNG, JPEG, TIFF and WebP files, the
+comment in GIF files, clips, and PNG files saved by a page of `mlr export`. BMP cannot store it. It
+contains no time, so that the same pixels and settings give the same bytes.
 """
 
 from __future__ import annotations
