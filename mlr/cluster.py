@@ -124,25 +124,28 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             process.join(1)
             process.kill()  # if it hangs
 
-    at_end.append(end)
-    try:
+    with ExitStack() as stack:
+        at_end.append(end)
+        stack.callback(end)
+        stack.callback(at_end.remove, end)
         with dask.config.set(settings), _without_output():
             cluster = LocalCluster(
-                n_workers=number,
+                n_workers=0,
                 threads_per_worker=threads,
                 host="127.0.0.1",
                 memory_limit="auto" if memory is None else 2 * memory,
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL + 1,
-                death_timeout=PATIENCE,
             )
-        try:
-            yield cluster.scheduler_address
-        finally:
-            _close(cluster)
-    finally:
-        at_end.remove(end)
-        end()
+            stack.callback(_close, cluster)
+            cluster.scale(number)
+            try:
+                # LocalCluster's own start sometimes waits for ever for processes that hang.
+                cluster.wait_for_workers(number, timeout=PATIENCE)
+            except BaseException:
+                end()  # what hangs would make closing wait
+                raise
+        yield cluster.scheduler_address
 
 
 def _close(closable: Client | LocalCluster) -> None:
