@@ -245,22 +245,23 @@ def fetch(context, start):
 
 
 @intrinsic
-def multiply(context, size, rows, targets, b, ahead, totals, bias, masks):
+def multiply(context, size, rows, targets, neighbours, ahead, bias, masks):
     """Add the products of the pixels of a tile with a rectangle of neighbours to their sums.
 
         s[i, j, x] = sum_mn rows[i][step m + BLOCK x + n] b[step m + BLOCK (x + j) + n]
         targets[i, j][x] += masks[j, x] & (s[i, j, x] + bias totals[x + j])
 
     ``size`` is (rows i, at most `TALL`; columns j, at most `WIDE`; blocks m; step); there are
-    `BLOCK` n, and `TILE` pixels x. ``rows`` and ``targets`` are int64 arrays of addresses, ``b``
-    and ``totals`` addresses, ``masks`` is an int32 array of shape (WIDE, TILE). For each m a line
-    of the cache is fetched, from the address ``ahead`` on. Where `DOT`, the products are those of
-    rows[i] - `BIAS`.
+    `BLOCK` n, and `TILE` pixels x. ``rows`` and ``targets`` are int64 arrays of addresses,
+    ``neighbours`` are the addresses (b, totals), ``masks`` is an int32 array of shape (WIDE, TILE).
+    For each m a line of the cache is fetched, from the address ``ahead`` on. Where `DOT`, the
+    products are those of rows[i] - `BIAS`.
     """
 
     def generate(context, builder, signature, arguments):
-        size, _, _, b, ahead, totals, bias, _ = arguments
+        size, _, _, neighbours, ahead, bias, _ = arguments
         tall, wide, blocks, step = cgutils.unpack_tuple(builder, size)
+        b, totals = cgutils.unpack_tuple(builder, neighbours)
         bias = _repeated(builder, builder.trunc(bias, _INT32), _SUMS)
 
         def pointer(argument, *indices):
@@ -274,7 +275,7 @@ def multiply(context, size, rows, targets, b, ahead, totals, bias, masks):
             for j in range(wide):
                 total = _at(builder, builder.add(totals, _INDEX(4 * j)), _SUMS)
                 more = builder.mul(builder.load(total, align=4), bias)
-                mask = builder.load(_as(builder, pointer(7, j, 0), _SUMS), align=4)
+                mask = builder.load(_as(builder, pointer(6, j, 0), _SUMS), align=4)
                 for i in range(tall):
                     found = builder.and_(builder.add(sums[i, j], more), mask)
                     target = _at(builder, builder.load(pointer(2, i * WIDE + j)), _SUMS)
@@ -293,7 +294,7 @@ def multiply(context, size, rows, targets, b, ahead, totals, bias, masks):
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(size, rows, targets, b, ahead, totals, bias, masks), generate
+    return types.void(size, rows, targets, neighbours, ahead, bias, masks), generate
 
 
 @intrinsic

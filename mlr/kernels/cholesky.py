@@ -247,11 +247,9 @@ def _factor(rows, columns, matrix, floor, inverse, scaled):
             for r in range(BLOCK):
                 element = load(matrix, first + r * length + k)
                 store(scaled, BLOCK * k + r, element * load(inverse, k))
-        row_a, row_b, row_c = _subtract_products(matrix, first, length, scaled, BLOCK * q)
+        block = _subtract_products(matrix, first, length, scaled, BLOCK * q)
         at = first + BLOCK * q
-        m10, m20, m21 = _factor_block(
-            row_a, row_b, row_c, floor, inverse, BLOCK * q, matrix, at, length
-        )
+        m10, m20, m21 = _factor_block(block, floor, inverse, BLOCK * q, matrix, at, length)
         for p in range(q + 1, rows):
             first, length = _block_row_begin(p), BLOCK * (p + 1)
             row_a, row_b, row_c = _subtract_products(matrix, first, length, scaled, BLOCK * q)
@@ -290,11 +288,12 @@ def _subtract_products(matrix, first, length, scaled, columns):
 
 
 @jit.inlined
-def _factor_block(a, b, c, floor, inverse, j, matrix, at, length):
+def _factor_block(block, floor, inverse, j, matrix, at, length):
     """Factor a block of the diagonal, given its rows; return its part of L.
 
     A pivot that is not above its floor gets the inverse 0: its column then plays no part.
     """
+    a, b, c = block
     v10, v20 = b[0], c[0]
     e0 = inverse_above(a[0], load(floor, j))
     m10, m20 = v10 * e0, v20 * e0

@@ -173,14 +173,14 @@ def _add_row(samples, shape, table, planes, row, scratch):
             below = rows[0] + (blocks * pitch - x) * BLOCK + tile * count * LINE
             t = (c * height + y) * pitch + x + dx
             j = (((c * height + y) * blocks + first) * pitch + x + dx) * BLOCK
-            neighbours, sums = address(b, j), address(totals, t)
+            neighbours = address(b, j), address(totals, t)
             last, last_sum = j + (count - 1) * step + (TILE + WIDE) * BLOCK, t + TILE + WIDE
             if min(j, t) < 0 or last > b.size or last_sum > totals.size:
                 _copy_edge(b, j, step, count, totals, t, edge, edge_totals)
-                neighbours, sums = address(edge, 0), address(edge_totals, 0)
+                neighbours = address(edge, 0), address(edge_totals, 0)
             bias = BIAS if first == 0 else 0
             size = tall, wide, count, step
-            multiply(size, rows, targets, neighbours, below, sums, bias, masks[tile, r])
+            multiply(size, rows, targets, neighbours, below, bias, masks[tile, r])
 
 
 @jit.helper
