@@ -115,8 +115,11 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         "distributed.scheduler.allowed-failures": FAILURES,
     }
     before = set(multiprocessing.active_children())
+    nannies: list[Any] = []
 
     def end() -> None:
+        for nanny in nannies:  # else each starts another process, which cannot read its task
+            nanny.close_gracefully()
         ours = set(multiprocessing.active_children()) - before
         for process in ours:
             process.terminate()
@@ -145,6 +148,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             except BaseException:
                 end()  # what hangs would make closing wait
                 raise
+            nannies.extend(cluster.workers.values())
         yield cluster.scheduler_address
 
 
