@@ -23,7 +23,7 @@ from mlr.utils.threads import limited, ordered_map
 from tests.conftest import draw, draw_pairs, names, run_process
 
 MLR = [sys.executable, "-m", "mlr"]
-KILLS = [8, pytest.param(80, marks=pytest.mark.slow)]
+KILLS = [5, pytest.param(40, marks=pytest.mark.slow)]  # make faults sends more
 
 # Runs the program and sends it a signal from within, at a call of the function that is named.
 AT_A_CALL = """

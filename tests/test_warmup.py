@@ -210,7 +210,7 @@ def test_the_first_training_works_without_a_folder(faces, tmp_path):
         "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
     }
     for quiet in ([], ["-q"]):
-        train = ["train", faces, "-o", tmp_path / "m.npz", "--force", *quiet]
+        train = ["train", faces, "-o", tmp_path / "m.npz", "--force", "--recipe", "paper", *quiet]
         result = run_process(*train, env=variables)
         assert result.code == 0
         assert result.err.startswith("" if quiet else "compiling the kernels, without a folder")
