@@ -14,6 +14,7 @@ import pytest
 
 from mlr.io.images import write_image
 from mlr.kernels import jit
+from mlr.kernels.blur import blur
 from mlr.training.warmup import warm_up
 from tests.conftest import draw, draw_pairs, run_process
 
@@ -112,10 +113,16 @@ def test_kernels_work_without_a_folder(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change",
-    ["del caching.IndexDataCacheFile", "caching.FunctionCache.__init__ = lambda self: None"],
-)
-def test_kernels_work_without_the_private_parts_of_numba(change):
+    ("change", "kept"),
+    [
+        ("del caching.IndexDataCacheFile", False),
+        ("caching.FunctionCache.__init__ = lambda self: None", False),
+        ("caching.Cache.load_overload = caching.Cache.__dict__['_load_overload']\n"
+         "del caching.Cache._load_overload", True),
+    ],
+)  # fmt: skip
+def test_kernels_work_without_the_private_parts_of_numba(change, kept):
+    blur(np.ones((1, 9, 9)), 1.0)  # now its code is on disk
     program = f"""
 import numpy as np
 from numba.core import caching
@@ -125,10 +132,26 @@ from mlr.kernels.blur import blur
 calls = []
 with jit.announced(lambda: calls.append(1)):
     total = blur(np.ones((1, 9, 9)), 1.0).sum()
-print(round(total), jit.cache_folder(), len(calls))
+print(round(total), jit.cache_folder() is not None, len(calls))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("81 None 1\n", "")
+    assert (done.stdout, done.stderr) == (f"81 {kept} {int(not kept)}\n", "")
+
+
+def test_cached_kernels_are_loaded_without_what_compiling_needs(best_model, faces):
+    program = """
+import sys
+from pathlib import Path
+from mlr.io.images import read_image
+from mlr.io.model_file import load_model
+model, face = map(Path, sys.argv[1:])
+load_model(model).synthesize(read_image(face).pixels[None])
+print({"scipy.linalg", "cffi", "numba.np.linalg"} & set(sys.modules))
+"""
+    warm_up()
+    command = [sys.executable, "-c", program, best_model, faces / "neutral" / "0.png"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 def kernels_warmed_up() -> dict[str, int]:
