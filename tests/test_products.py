@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlr.kernels import jit, products
+from mlr.kernels import _llvm, jit, products
 from mlr.kernels import pack as packing
 from mlr.kernels._llvm import BLOCK, TILE
 from mlr.kernels.pack import clear_from, pack, samples_shape
@@ -165,6 +166,17 @@ def test_pack_checks_room():
         )
 
 
+def run_python(program, **variables):
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_one_signature_each():
     for dtype in (np.uint8, np.float64):
@@ -202,13 +214,55 @@ def test_other_processors_and_plain_loops_have_the_same_bits(variable, value, ch
         f"assert {check}\n"
         "print((products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()).hex())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "NUMBA_CPU_FEATURES": "", variable: value},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    found = run_python(program, **{"NUMBA_CPU_FEATURES": "", variable: value})
     a, b = samples(1, (1, 3, 30, 40)), samples(2, (1, 3, 30, 40))
-    expected = products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()
-    assert done.stdout.strip() == expected.hex()
+    assert found == (products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()).hex()
+
+
+@pytest.mark.skipif(_llvm.DOT != "avx512vnni", reason="the processor has no such instruction")
+def test_the_instruction_of_avx_vnni_gives_the_same_bits(tmp_path):
+    program = """
+from mlr.kernels import jit
+jit.processor_has = lambda name: name == "avxvnni"
+from mlr.kernels import _llvm
+from tests.test_products import TAPS, products_of, samples, totals_of
+assert (_llvm.DOT, _llvm.TILE) == ("avxvnni", 8)
+a, b = samples(1, (1, 3, 30, 41)), samples(2, (1, 3, 30, 41))
+print((products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()).hex())
+"""
+    found = run_python(program, NUMBA_CACHE_DIR=str(tmp_path))
+    a, b = samples(1, (1, 3, 30, 41)), samples(2, (1, 3, 30, 41))
+    assert found == (products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()).hex()
+
+
+@pytest.mark.skipif(jit.PLAIN_KERNELS, reason="there are no vectors")
+@pytest.mark.parametrize(
+    ("feature", "target", "features", "instruction"),
+    [
+        ("avx512vnni", "x86_64-linux", "+avx512vnni,+avx512bw", r"vpdpbusd\t%zmm"),
+        ("avxvnni", "x86_64-linux", "+avxvnni,+avx2", r"{vex}\tvpdpbusd\t%ymm"),
+        ("dotprod", "aarch64-linux", "+dotprod", r"udot\tv\d+\.4s, v\d+\.16b"),
+        ("none", "x86_64-linux", "+avx2", r"vpmaddwd\t%ymm"),
+    ],
+)
+def test_other_processors_get_their_instruction(feature, target, features, instruction):
+    """Compiled for a processor that need not be here, and not run."""
+    program = f"""
+from mlr.kernels import jit
+jit.processor_has = lambda name: name == {feature!r}
+from llvmlite import binding, ir
+from mlr.kernels import _llvm
+module, number = ir.Module(), ir.IntType(64)
+function = ir.Function(module, ir.FunctionType(ir.VoidType(), [number] * 5), "products")
+builder = ir.IRBuilder(function.append_basic_block())
+a, b, step, blocks, sums = function.args
+rows, loop = [_llvm._at(builder, a)], (step, blocks, None)
+found = _llvm._emit_products(builder, rows, _llvm._at(builder, b), loop, 1)
+builder.store(found[0, 0], _llvm._at(builder, sums, _llvm._SUMS), align=4)
+builder.ret_void()
+binding.initialize_all_targets()
+binding.initialize_all_asmprinters()
+machine = binding.Target.from_triple({target!r}).create_target_machine("", {features!r}, 3)
+print(machine.emit_assembly(binding.parse_assembly(str(module))))
+"""
+    assert re.search(instruction, run_python(program))

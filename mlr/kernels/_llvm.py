@@ -3,7 +3,7 @@
 What is defined here can be called in compiled kernels only. LLVM chooses the instructions: sums of
 two adjacent products, for example, become one multiply-add-pairs instruction on x86. One kind of
 instruction it does not find by itself and is named here, for processors that have it: sums of four
-products of bytes (`DOT`).
+products of bytes (`DOT`), of AVX-512 VNNI, AVX-VNNI and ARM's dot product extension.
 
 Vectors hold the numbers of some adjacent pixels; ``+`` and ``*`` of two vectors are single
 instructions. With plain kernels they are single numbers.
@@ -24,15 +24,21 @@ LANES = 1 if jit.PLAIN_KERNELS else 8 if jit.processor_has("avx512f") else 4
 RUN = 1 if jit.PLAIN_KERNELS else 16  # adjacent pixels of planes that are processed together
 LINE = 64  # bytes of a line of the cache
 
-#: Whether the processor multiplies 64 pairs of bytes and adds each four products to a sum, in one
-#: instruction.
-DOT = jit.processor_has("avx512vnni")
+#: LLVM's names of instructions that multiply pairs of bytes and add each four products to a sum:
+#: by the feature of the processor, with the number of sums, and the type of the factors.
+_DOTS = {
+    "avx512vnni": ("llvm.x86.avx512.vpdpbusd.512", 16, ir.IntType(32)),
+    "avxvnni": ("llvm.x86.avx512.vpdpbusd.256", 8, ir.IntType(32)),
+    "dotprod": ("llvm.aarch64.neon.udot.v4i32.v16i8", 4, ir.IntType(8)),
+}
+DOT = next(filter(jit.processor_has, _DOTS), "")  # which of them there is
 BLOCK = 4  # samples of a pixel that are adjacent in memory, as many as DOT adds up
-TILE = 16 if DOT else 8  # adjacent pixels that `multiply` processes together
+TILE = 16 if DOT == "avx512vnni" else 8  # adjacent pixels that `multiply` processes together
 #: Rows and columns of neighbours that it processes at most: their sums take up 25 of 32 registers,
-#: or 9 of 16.
-TALL, WIDE = (5, 5) if DOT else (3, 3)
-BIAS = 128 if DOT else 0  # DOT takes one factor with a sign: the sample minus this
+#: or 9 of 16, or 18 of 32 of half the size.
+TALL, WIDE = (5, 5) if DOT == "avx512vnni" else (3, 3)
+#: Those of x86 take one factor with a sign: the sample minus this.
+BIAS = 128 if DOT in ("avx512vnni", "avxvnni") else 0
 
 _AHEAD = 128  # elements of the weights that `weigh` fetches ahead
 _INDEX, _INT32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
@@ -351,12 +357,21 @@ def _fours(builder, pointer, positive):
 
 
 def _add_fours(builder, sums, a, b):
-    """Add four adjacent products to each sum: b has no sign, a has one."""
+    """Add four adjacent products to each sum: b has no sign, a has one where there is a `BIAS`."""
     if a is None:
         a = builder.bitcast(ir.Constant(_BLOCKS, [1] * _BLOCKS.count), _SUMS)
-    kind = ir.FunctionType(_SUMS, [_SUMS] * 3)
-    name = "llvm.x86.avx512.vpdpbusd.512"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [sums, b, a])
+    name, count, factor = _DOTS[DOT]
+    sum_kind = ir.VectorType(_INT32, count)
+    kind = ir.VectorType(factor, 32 * count // factor.width)
+    dot = ir.FunctionType(sum_kind, [sum_kind, kind, kind])
+    dot = cgutils.get_or_insert_function(builder.module, dot, name)
+    parts = []
+    for first in range(0, TILE, count):
+        own = range(first, first + count)
+        total, *factors = (_choose(builder, each, each, own) for each in (sums, b, a))
+        factors = [builder.bitcast(each, kind) for each in factors]
+        parts.append(builder.call(dot, [total, *factors]))
+    return parts[0] if len(parts) == 1 else _choose(builder, parts[0], parts[1], range(TILE))
 
 
 def _pairs(builder, pointer, positive):
