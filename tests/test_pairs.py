@@ -8,8 +8,9 @@ import pytest
 
 import mlr
 from mlr.errors import DataError, MlrWarning
-from mlr.io.images import write_image
-from mlr.io.pairs import find_pairs, images_under
+from mlr.io.folders import list_files
+from mlr.io.images import is_image, write_image
+from mlr.io.pairs import find_pairs
 from mlr.training.decode import common_format, decoded
 from mlr.utils.progress import Report
 from mlr.utils.threads import ordered_map
@@ -91,7 +92,7 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path):
     touch(tmp_path, "a.png", ".b.png", ".hidden/c.png", "notes.txt", "e", ".d.png.1234abcd.tmp")
     (tmp_path / "folder.png").mkdir()
     touch(tmp_path, "folder.png/f.png")
-    assert [p.relative_to(tmp_path).as_posix() for p in images_under(tmp_path)] == [
+    assert [p.relative_to(tmp_path).as_posix() for p in list_files(tmp_path, is_image).files] == [
         "a.png",
         "folder.png/f.png",
     ]
@@ -101,7 +102,11 @@ def test_broken_links_are_kept_and_others_followed(tmp_path):
     touch(tmp_path, "a.png")
     (tmp_path / "broken.png").symlink_to("nowhere")
     (tmp_path / "good.png").symlink_to("a.png")
-    assert [p.name for p in images_under(tmp_path)] == ["a.png", "broken.png", "good.png"]
+    assert [p.name for p in list_files(tmp_path, is_image).files] == [
+        "a.png",
+        "broken.png",
+        "good.png",
+    ]
 
 
 def test_other_expressions_are_ignored(tmp_path):

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 WRITTEN = frozenset({".mp4", ".mov", ".mkv", ".m4v"})  # suffixes of clips, all with H.264
-CLIPS = WRITTEN | {".webm", ".avi"}  # suffixes of clips that are read
+#: Suffixes of clips that are read.
+CLIPS = WRITTEN | {".webm", ".avi", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".vob", ".mxf"}
+CLIPS |= {".3gp", ".3g2", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".ogm", ".dv", ".divx", ".mod"}
 #: Changes video frames, given their height and width.
 FrameChange = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
 

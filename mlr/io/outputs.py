@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlr.errors import DataError, MlrError, OptionError
-from mlr.io.clips import WRITTEN, is_clip
+from mlr.io.clips import WRITTEN, describe_clip, is_clip
+from mlr.io.folders import counted_suffixes, list_files
 from mlr.io.images import ENCODINGS, is_image
-from mlr.io.pairs import images_under
-from mlr.utils.progress import Report
+from mlr.io.provenance import KIND, is_output
+from mlr.utils.progress import Report, counted
 
 FRAMES_FOLDER = ".frames"  # suffix of a folder of an animation's video frames, as PNG files
 
@@ -42,6 +43,7 @@ def plan_outputs(
 
     ``output`` is a file, for one input and one expression, or a folder; by default outputs are
     written next to each input. ``suffix`` is that of output images, by default that of each input.
+    Earlier outputs in a folder are skipped, unless there is nothing else.
     Outputs that would collide or overwrite an input fail, unless ``force`` allows an input to be
     overwritten by its own output. `MlrError` is raised if several outputs are to be one file.
     """
@@ -137,15 +139,32 @@ def _input_files(
             continue
         roots.add(root)
         inside = [folder.relative_to(root) for folder in skipped if root in folder.parents]
-        try:
-            names = [file.relative_to(path) for file in images_under(path, _is_input)]
-        except DataError as error:
-            report.fail(path, str(error))
-            continue
+        listing = list_files(path, _is_input)
+        for problem in listing.problems:
+            report.fail(*problem)
+        names = [file.relative_to(path) for file in listing.files]
         names = [name for name in names if not any(map(name.is_relative_to, inside))]
-        if not names:
+        if not names and (path, "cannot be read") not in listing.problems:
             report.fail(path, "no images found")
+        earlier = [name for name in names if _is_earlier(path / name)]
+        if len(earlier) < len(names):
+            what = f"{counted(len(earlier), 'output')} of mlr synthesize"
+            report.skip([path / name for name in earlier], what)
+            names = [name for name in names if name not in set(earlier)]
+        others = [name for name in listing.others if not any(map(name.is_relative_to, inside))]
+        what = f"other files: {', '.join(counted_suffixes(others))}"
+        report.skip(others, what)
         yield from ((path / name, name, path) for name in names)
+
+
+def _is_earlier(path: Path) -> bool:
+    """Return whether the record of an image or clip says that ``mlr synthesize`` wrote it."""
+    if is_image(path):
+        return is_output(path)
+    try:
+        return describe_clip(path).get("kind") == KIND
+    except MlrError:  # shown when it is read
+        return False
 
 
 def _next_to(source: Path, name: Path, root: Path | None, expression: str) -> Path:

@@ -6,10 +6,11 @@ import csv
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mlr.core.alignment import EYES
 from mlr.errors import DataError, ImageError
+from mlr.io.folders import same
 from mlr.photo.similarity import Similarity
 
 #: Columns of a table. As in most image viewers, whole numbers are the centres of pixels.
@@ -75,6 +76,7 @@ class EyeTable:
 
     def __init__(self, path: Path) -> None:
         self._eyes: dict[str, list[Eyes]] = {}
+        self._alike: dict[str, dict[str, None]] = {}  # names by `same`
         rows = exchanged = 0
         for line, row in read_table(path, {"file", *COLUMNS}):
             try:
@@ -83,9 +85,10 @@ class EyeTable:
                 raise DataError(f"{path}, line {line}: {error}; expected numbers") from None
             if not math.isfinite(x0 + y0 + x1 + y1) or not row["file"]:
                 raise DataError(f"{path}, line {line}: expected a file and four numbers")
-            name = row["file"].replace("\\", "/").removeprefix("./")
+            name = row["file"].removeprefix("./")
             eyes = Eyes(complex(x0, y0) + CENTRE, complex(x1, y1) + CENTRE)
             self._eyes.setdefault(name, []).append(eyes)
+            self._alike.setdefault(same(name).removeprefix("./"), {})[name] = None
             rows += 1
             exchanged += x0 > x1 and "degrees" not in row  # mlr align finds faces upside down, too
         if 2 * exchanged > rows:
@@ -99,7 +102,18 @@ class EyeTable:
         path = photo.resolve()
         ends = ["/".join(path.parts[n:]) for n in range(1, len(path.parts))]
         names = (path.as_posix(), *ends)  # the longest comes first
-        return next((self._eyes[name] for name in names if name in self._eyes), None)
+        for name in names:
+            alike = self._alike.get(same(name), ())
+            spelt = name if name in alike else next(iter(alike), name)
+            if name in alike or (len(alike) == 1 and not _is_another(path, spelt)):
+                return self._eyes[spelt]
+        return None
+
+
+def _is_another(photo: Path, spelt: str) -> bool:
+    """Return whether a file next to the photograph, and not this, has just the name in a table."""
+    other = photo.with_name(PurePosixPath(spelt).name)
+    return other.exists() and not other.samefile(photo)
 
 
 def read_table(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
