@@ -40,8 +40,9 @@ class Listing:
     """What is in a folder and its subfolders."""
 
     files: list[Path] = field(default_factory=list)  # that are wanted
-    problems: list[Problem] = field(default_factory=list)  # folders and links not followed
+    problems: list[Problem] = field(default_factory=list)  # what cannot be read
     others: list[Path] = field(default_factory=list)  # files that are not wanted
+    repeated: list[Path] = field(default_factory=list)  # links to folders that are listed already
 
 
 def as_text(name: str) -> str:
@@ -108,8 +109,8 @@ def list_files(folder: Path, is_wanted: Callable[[Path], bool]) -> Listing:
     _list(folder, is_wanted, found, links, seen)
     while links:
         link = links.pop(0)
-        if link.resolve() in seen:
-            found.problems.append(Problem(link, "links to a folder that is read already"))
+        if link.parent.resolve().is_relative_to(link.resolve()):
+            found.repeated.append(link)
         else:
             _list(link, is_wanted, found, links, seen)
     found.files.sort()
@@ -133,8 +134,11 @@ def _list(
     seen: set[Path],
 ) -> None:
     here = is_here(folder)
-    if here:
-        seen.add(folder.resolve())
+    if here and (real := folder.resolve()) in seen:
+        found.repeated.append(folder)
+        return
+    elif here:
+        seen.add(real)
     try:
         inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         for path in inside:

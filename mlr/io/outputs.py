@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlr.errors import DataError, MlrError, OptionError
-from mlr.io.clips import WRITTEN, describe_clip, is_clip
+from mlr.io.clips import WRITTEN, is_clip, read_record
 from mlr.io.folders import counted_suffixes, list_files
 from mlr.io.images import ENCODINGS, is_image
-from mlr.io.provenance import KIND, is_output
-from mlr.utils.progress import Report, counted
+from mlr.io.provenance import is_output
+from mlr.utils.progress import Report
 
 FRAMES_FOLDER = ".frames"  # suffix of a folder of an animation's video frames, as PNG files
 
@@ -143,18 +143,21 @@ def _input_files(
         for problem in listing.problems:
             report.fail(*problem)
         names = [file.relative_to(path) for file in listing.files]
-        names = [name for name in names if not any(map(name.is_relative_to, inside))]
-        if not names and (path, "cannot be read") not in listing.problems:
+        names = [name for name in names if not _is_in(name, inside)]
+        if not names and not listing.problems:
             report.fail(path, "no images found")
         earlier = [name for name in names if _is_earlier(path / name)]
         if len(earlier) < len(names):
-            what = f"{counted(len(earlier), 'output')} of mlr synthesize"
-            report.skip([path / name for name in earlier], what)
+            report.skip([path / name for name in earlier], "output", " of mlr synthesize")
             names = [name for name in names if name not in set(earlier)]
-        others = [name for name in listing.others if not any(map(name.is_relative_to, inside))]
-        what = f"other files: {', '.join(counted_suffixes(others))}"
-        report.skip(others, what)
+        others = [file for file in listing.others if not _is_in(file.relative_to(path), inside)]
+        report.skip(others, "other file", f": {', '.join(counted_suffixes(others))}")
+        report.skip(listing.repeated, "link", " to folders that contain it or are read already")
         yield from ((path / name, name, path) for name in names)
+
+
+def _is_in(name: Path, folders: Sequence[Path]) -> bool:
+    return any(map(name.is_relative_to, folders))
 
 
 def _is_earlier(path: Path) -> bool:
@@ -162,7 +165,7 @@ def _is_earlier(path: Path) -> bool:
     if is_image(path):
         return is_output(path)
     try:
-        return describe_clip(path).get("kind") == KIND
+        return path.is_file() and read_record(path) is not None
     except MlrError:  # shown when it is read
         return False
 

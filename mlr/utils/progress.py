@@ -65,11 +65,11 @@ class Report:
     def note(self, line: str) -> None:
         """Show a note; does nothing by default."""
 
-    def skip(self, paths: Sequence[Path], what: str) -> None:
-        """Record files in folders that are not wanted, and show what they are."""
+    def skip(self, paths: Sequence[Path], what: str, detail: str = "") -> None:
+        """Record files in folders that are not wanted, and show how many there are."""
         if paths:
-            self.others.update((str(path), what.partition(":")[0]) for path in paths)
-            self.note(f"note: skipped {what}")
+            self.others.update((str(path), what) for path in paths)
+            self.note(f"note: skipped {counted(len(paths), what)}{detail}")
 
     def note_losses(self, losses: Iterable[tuple[Path, str]]) -> None:
         """Record the losses of images, see `mlr.io.images.Header`; show how many have each."""
