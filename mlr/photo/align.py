@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -336,9 +336,11 @@ def _rows_of_existing(folder: Path) -> dict[str, Row]:
     return {crop: row for crop, row in by_crop.items() if (folder / crop).is_file()}
 
 
-def _write_table(folder: Path, rows: Iterable[Row], force: bool) -> None:
+def _write_table(folder: Path, rows: Collection[Row], force: bool) -> None:
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, TABLE_COLUMNS, lineterminator="\n")
+    odd = any("\r" in row["file"] + row["crop"] for row in rows)  # which csv does not quote
+    quoting = csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
+    table = csv.DictWriter(text, TABLE_COLUMNS, lineterminator="\n", quoting=quoting)
     table.writeheader()
     table.writerows(rows)
     with replacing(folder / TABLE, force=force) as file:
