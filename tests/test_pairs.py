@@ -99,14 +99,14 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path):
     ]
 
 
-def test_broken_links_are_named_and_others_followed(tmp_path):
+def test_broken_links_are_kept_and_others_followed(tmp_path):
     touch(tmp_path, "a.png")
     (tmp_path / "broken.png").symlink_to("nowhere")
-    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "good.png").symlink_to("a.png")
     found = list_files(tmp_path, is_image)
-    assert [path.name for path in found.files] == ["a.png", "good.png"]
-    assert [path.name for path, _ in found.problems] == ["broken.png", "loop.png"]
+    assert [path.name for path in found.files] == ["a.png", "broken.png", "good.png"]
+    assert [path.name for path, _ in found.problems] == ["loop"]
 
 
 def test_other_expressions_are_ignored(tmp_path):

@@ -60,6 +60,11 @@ def _read(name: str) -> str:
     return _BYTE.sub(lambda byte: chr(int(byte[1], 16)), name).replace("\\", "/")
 
 
+def real(path: Path) -> Path:
+    """Return a path without links; unlike `Path.resolve`, never fail for a circular link."""
+    return Path(os.path.realpath(path))
+
+
 def by_spelling(found: Mapping[str, Value], wanted: Iterable[str]) -> dict[str, Value]:
     """Return values by names spelt as the wanted ones, where exactly one of these is like it."""
     alike: dict[str, list[str]] = defaultdict(list)
@@ -100,9 +105,9 @@ def list_files(folder: Path, is_wanted: Callable[[Path], bool]) -> Listing:
     """List the files in a folder and its subfolders, sorted.
 
     Hidden files and folders are skipped. Linked folders are followed; a folder is listed once.
-    Folders that cannot be read and broken links are problems. So are images and clips of formats
-    that are not read, unless a file with the same stem is wanted: a camera raw file next to its
-    JPEG.
+    Folders that cannot be read and broken links are problems, but broken links whose suffix is
+    wanted are files, which fail when they are read. So are images and clips of formats that are
+    not read, unless a file with the same stem is wanted: a camera raw file next to its JPEG.
     """
     found, links = Listing(), list[Path]()
     seen = set[Path]()
@@ -145,10 +150,10 @@ def _list(
             link = here and path.is_symlink()
             if path.is_dir():
                 links.append(path) if link else _list(path, is_wanted, found, links, seen)
+            elif is_wanted(path) and (link or not here or path.is_file()):
+                found.files.append(path)
             elif link and not path.exists():
                 found.problems.append(Problem(path, "is a link to nothing"))
-            elif is_wanted(path) and (not here or path.is_file()):
-                found.files.append(path)
             elif not {path.name.lower(), path.suffix.lower()} & _COMPANIONS:
                 found.others.append(path)
     except Exception as error:  # file systems raise various errors

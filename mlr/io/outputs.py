@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlr.errors import DataError, MlrError, OptionError
 from mlr.io.clips import WRITTEN, is_clip, read_record
-from mlr.io.folders import counted_suffixes, list_files
+from mlr.io.folders import counted_suffixes, list_files, real
 from mlr.io.images import ENCODINGS, is_image
 from mlr.io.provenance import is_output
 from mlr.utils.progress import Report
@@ -61,7 +61,7 @@ def plan_outputs(
     if destination is not None:
         skipped = [destination.resolve() / name for name in (expressions if several else ("",))]
     files = list(_input_files(inputs, skipped, report))
-    sources = {source.resolve() for source, _, _ in files}
+    sources = {real(source) for source, _, _ in files}
     several_folders = len({path.resolve() for path in inputs if path.is_dir()}) > 1
     taken: dict[Path, Path] = {}  # sources by their outputs
     plans: list[FilePlan] = []
@@ -76,10 +76,10 @@ def plan_outputs(
             else:
                 folder = destination / expression if several else destination
                 path = destination if single else folder / name
-            resolved = path.resolve()
+            resolved = real(path)
             if resolved in taken:
                 report.fail(source, f"has the same output as {taken[resolved]}: {path}")
-            elif resolved in sources and resolved != source.resolve():
+            elif resolved in sources and resolved != real(source):
                 report.fail(source, f"its output {path} is one of the inputs")
             elif resolved in sources and not force:
                 report.fail(

@@ -155,9 +155,9 @@ def _without_outputs(source: str, targets: Mapping[str, Path], notes: list[str])
 
 
 def _is_synthesized(folder: Path) -> bool:
-    """Return whether the first image of a folder is an output of ``mlr synthesize``."""
-    first = list_files(folder, is_image).files[:1]
-    return bool(first) and is_output(first[0])
+    """Return whether the first images of a folder are outputs of ``mlr synthesize``."""
+    first = list_files(folder, is_image).files[:20]  # others may be next to their inputs
+    return bool(first) and all(map(is_output, first))
 
 
 def _check_expressions(

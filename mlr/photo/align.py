@@ -339,8 +339,12 @@ def _rows_of_existing(folder: Path) -> dict[str, Row]:
 def _write_table(folder: Path, rows: Collection[Row], force: bool) -> None:
     text = io.StringIO(newline="")
     odd = any("\r" in row["file"] + row["crop"] for row in rows)  # which csv does not quote
-    quoting = csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
-    table = csv.DictWriter(text, TABLE_COLUMNS, lineterminator="\n", quoting=quoting)
+    table = csv.DictWriter(
+        text,
+        TABLE_COLUMNS,
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL,
+    )
     table.writeheader()
     table.writerows(rows)
     with replacing(folder / TABLE, force=force) as file:
