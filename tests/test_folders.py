@@ -290,6 +290,20 @@ def test_tables_are_read_back_whatever_the_names(run, odd, tmp_path):
     assert (tmp_path / "two" / "alignment.csv").read_text(encoding="utf-8") == table
 
 
+def test_earlier_crops_are_no_photographs(run, folder):
+    eyes = eyes_table(folder.parent / "eyes.csv", names(folder))
+    (folder / "more").mkdir()
+    (folder / "more" / "1.png").write_bytes((folder / "1.png").read_bytes())
+    wanted = names(folder)
+    options = ["--eyes", eyes, "--size", "16", "--json"]
+    for output in ("out", "out2"):
+        result = run("align", folder, "-o", folder / output, *options)
+        assert (result.code, names(folder / output)) == (0, sorted([*wanted, "alignment.csv"]))
+    others = json.loads(result.out)["others"]
+    assert len(others) == len(wanted)
+    assert set(others.values()) == {"crop"}
+
+
 def test_earlier_outputs_are_no_faces(run, model, folder):
     wanted = names(folder)
     for output in ("out", "out2"):

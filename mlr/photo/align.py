@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def align(
     check_free(folder / TABLE, force=force or skip_existing)
     paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
     plans = plan_outputs(paths, folder, ["aligned"], report)
-    plans = _by_expression(plans, folder, scheme, paths, report)
+    plans = _by_expression(_photographs(plans, paths, report), folder, scheme, paths, report)
     rows = _rows_of_existing(folder) if skip_existing else {}
     missing = [plan for plan in plans if _name(plan.outputs["aligned"], folder) not in rows]
     report.skipped += len(plans) - len(missing)
@@ -186,6 +186,24 @@ def align(
             rows[_name(crop.path, folder)] = _row(crop, folder, roots, size)
         _write_table(folder, rows.values(), force or skip_existing)
     return [crop.path for crop in written]
+
+
+def _photographs(
+    plans: Sequence[FilePlan], paths: Sequence[Path], report: Report
+) -> Sequence[FilePlan]:
+    """Return plans without crops of earlier runs, which are in subfolders with a table."""
+    roots = {path for path in paths if path.is_dir()}
+
+    @cache
+    def has_crops(folder: Path) -> bool:
+        inside = folder not in roots and not roots.isdisjoint(folder.parents)
+        return inside and ((folder / TABLE).is_file() or has_crops(folder.parent))
+
+    photographs = [plan for plan in plans if not has_crops(plan.source.parent)]
+    if photographs:
+        crops = [plan.source for plan in plans if has_crops(plan.source.parent)]
+        report.skip(crops, "crop", " of mlr align")
+    return photographs or plans
 
 
 def _by_expression(
