@@ -397,7 +397,9 @@ def test_subjects_in_names_pair_in_any_spelling(tmp_path, name):
 def test_folders_of_expressions_are_found_in_any_spelling(tmp_path):
     touch(tmp_path, f"{NFD}/1.png", f"Jo{NFC}/1.png")
     pairs = find_pairs(tmp_path, source=NFC.upper(), target=[f"jo{NFD}"])
-    assert len(pairs) == 1
+    assert (len(pairs), pairs.expressions) == (1, (f"jo{NFC}",))
+    touch(tmp_path, f"Jo{NFD}/1.png", f"jo{NFC}/1.png")
+    assert find_pairs(tmp_path, source=NFD).expressions == (f"Jo{NFD}", f"Jo{NFC}", f"jo{NFC}")
 
 
 @pytest.mark.parametrize(

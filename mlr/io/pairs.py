@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,9 @@ def _folders(root: Path, source: str, split: str) -> tuple[str, Path | None, dic
         if a.is_dir() and b.is_dir():
             return "A", a, {"B": b}
     folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-    targets = {folder.name: folder for folder in folders}
+    targets = {unicodedata.normalize("NFC", folder.name): folder for folder in folders}
+    if len(targets) < len(folders):  # both forms of a name
+        targets = {folder.name: folder for folder in folders}
     small = {same(name): folder for name, folder in targets.items()}
     if source not in targets and same(source) in small and len(small) == len(targets):
         source, targets = same(source), small  # Neutral/, Happy/
