@@ -8,8 +8,10 @@ import pytest
 
 import mlr
 from mlr.errors import DataError, MlrWarning
-from mlr.io.images import write_image
-from mlr.io.pairs import find_pairs, images_under
+from mlr.io.folders import list_files
+from mlr.io.images import is_image, write_image
+from mlr.io.pairs import find_pairs
+from mlr.photo.eyes import EyeTable
 from mlr.training.decode import common_format, decoded
 from mlr.utils.progress import Report
 from mlr.utils.threads import ordered_map
@@ -91,7 +93,7 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path):
     touch(tmp_path, "a.png", ".b.png", ".hidden/c.png", "notes.txt", "e", ".d.png.1234abcd.tmp")
     (tmp_path / "folder.png").mkdir()
     touch(tmp_path, "folder.png/f.png")
-    assert [p.relative_to(tmp_path).as_posix() for p in images_under(tmp_path)] == [
+    assert [p.relative_to(tmp_path).as_posix() for p in list_files(tmp_path, is_image).files] == [
         "a.png",
         "folder.png/f.png",
     ]
@@ -100,8 +102,11 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path):
 def test_broken_links_are_kept_and_others_followed(tmp_path):
     touch(tmp_path, "a.png")
     (tmp_path / "broken.png").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "good.png").symlink_to("a.png")
-    assert [p.name for p in images_under(tmp_path)] == ["a.png", "broken.png", "good.png"]
+    found = list_files(tmp_path, is_image)
+    assert [path.name for path in found.files] == ["a.png", "broken.png", "good.png"]
+    assert [path.name for path, _ in found.problems] == ["loop"]
 
 
 def test_other_expressions_are_ignored(tmp_path):
@@ -344,3 +349,86 @@ def test_ordered_map_stops_at_an_error():
     with pytest.raises(ValueError, match="no"):
         list(ordered_map(work, range(1000), 2))
     assert len(started) < 30
+
+
+NFC, NFD = "caf\xe9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("neutral", "happy", "expected"),
+    [
+        ([NFC], [NFD], {NFC: NFD}),
+        ([NFD], [NFC], {NFD: NFC}),
+        (["Ann"], ["ann"], {"Ann": "ann"}),
+        (["STRASSE"], ["straße"], {"STRASSE": "straße"}),
+        ([NFC.upper()], [NFD], {NFC.upper(): NFD}),
+        (["Ann", "ann"], ["ann", "Ann"], {"Ann": "Ann", "ann": "ann"}),
+        (["Ann", "ann"], ["ann", "ANN"], {"Ann": "ANN", "ann": "ann"}),
+        ([NFC, NFD], [NFC, NFD], {NFC: NFC, NFD: NFD}),
+        ([NFC, NFD], [NFD], {NFD: NFD}),
+        ([NFC], [NFC, NFD], {NFC: NFC}),
+        (["Ann", "ann"], ["aNn"], {}),
+        (["a\\b"], ["a\\b"], {"a\\b": "a\\b"}),
+    ],
+)
+def test_spellings_of_a_name_pair_unless_it_is_unclear(tmp_path, neutral, happy, expected):
+    touch(tmp_path, "neutral/x.png", "happy/x.png")
+    touch(tmp_path, *(f"neutral/{name}.png" for name in neutral))
+    touch(tmp_path, *(f"happy/{name}.JPG" for name in happy))
+    pairs = find_pairs(tmp_path)
+    files = {files[0][:-4]: files[1]["happy"][:-4] for files in found(pairs)}
+    assert files == expected | {"x": "x"}
+    named = [path.stem for path in (problem.path for problem in pairs.problems)]
+    left = [*neutral, *happy]
+    for name in (*expected, *expected.values()):
+        left.remove(name)
+    assert sorted(named) == sorted(left)
+
+
+@pytest.mark.parametrize("name", ["neutral", "Neutral", "NEUTRAL"])
+def test_subjects_in_names_pair_in_any_spelling(tmp_path, name):
+    touch(tmp_path, f"{NFC}_{name}.png", f"{NFD.upper()}_happy.png")
+    touch(tmp_path, "Bob_neutral.png", "bob_HAPPY.png", "bo_happy.png")
+    pairs = find_pairs(tmp_path)
+    assert len(pairs) == 2
+    assert {path.name for path, _ in pairs.problems} == {"bo_happy.png"}
+
+
+def test_folders_of_expressions_are_found_in_any_spelling(tmp_path):
+    touch(tmp_path, f"{NFD}/1.png", f"Jo{NFC}/1.png")
+    pairs = find_pairs(tmp_path, source=NFC.upper(), target=[f"jo{NFD}"])
+    assert (len(pairs), pairs.expressions) == (1, (f"jo{NFC}",))
+    touch(tmp_path, f"Jo{NFD}/1.png", f"jo{NFC}/1.png")
+    assert find_pairs(tmp_path, source=NFD).expressions == (f"Jo{NFD}", f"Jo{NFC}", f"jo{NFC}")
+
+
+@pytest.mark.parametrize(
+    ("file", "spelling"),
+    [
+        (f"{NFC}.png", f"{NFD}.png"),
+        (f"{NFD}/{NFC}.png", f"{NFC}/{NFD}.png"),
+        ("Ann/B.png", "ann\\b.PNG"),
+        ("a/b.png", "a\\b.png"),
+        ("a\\b.png", "a\\b.png"),
+        ("a/b.png", ".\\a\\b.png"),
+        ("a/caf\udce9.png", r"a\caf\udce9.png"),
+        ("caf\udce9.png", r"caf\udce9.png"),
+        (r"caf\udce9.png", r"caf\udce9.png"),
+    ],
+)
+def test_manifest_and_eyes_name_files_in_any_spelling(tmp_path, file, spelling):
+    touch(tmp_path, file, "target.png")
+    manifest(tmp_path, f"source,target\n{spelling},target.png\n")
+    (subject,) = find_pairs(tmp_path).subjects
+    assert subject.source.samefile(tmp_path / file)
+    table = f"file,left_eye_x,left_eye_y,right_eye_x,right_eye_y\n{spelling},1,2,3,2\n"
+    (tmp_path / "eyes.csv").write_text(table, encoding="utf-8")
+    assert EyeTable(tmp_path / "eyes.csv").of(tmp_path / file)
+
+
+def test_eyes_of_another_spelling_are_not_taken(tmp_path):
+    touch(tmp_path, "Ann.png", "ann.png")
+    table = "file,left_eye_x,left_eye_y,right_eye_x,right_eye_y\nann.png,1,2,3,2\n"
+    (tmp_path / "eyes.csv").write_text(table, encoding="utf-8")
+    eyes = EyeTable(tmp_path / "eyes.csv")
+    assert (eyes.of(tmp_path / "Ann.png"), len(eyes.of(tmp_path / "ann.png"))) == (None, 1)

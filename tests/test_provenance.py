@@ -17,7 +17,7 @@ import mlr
 from mlr import load
 from mlr.errors import ImageError
 from mlr.io.images import GAMMA, read_image, write_image
-from mlr.io.provenance import describe_image, kept_exif, new_record, to_exif
+from mlr.io.provenance import describe_image, kept_exif, lost_metadata, new_record, to_exif
 from mlr.io.tiff import EXTRA, has_extra
 from tests.conftest import draw
 
@@ -188,6 +188,65 @@ def test_date_resolution_and_gamma_survive_in_16_bits(tmp_path, suffix):
     assert again[Base.YResolution] == pytest.approx(150, abs=0.1)
     if suffix == ".png":
         assert again.get_ifd(IFD.Exif)[GAMMA] == 1
+
+
+DETAILS = "the time of taking in detail"
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("x.png", []),
+        ("x.jpg", []),
+        ("x.webp", []),
+        ("x.tif", ["gamma", DETAILS]),
+        ("x16.tif", ["gamma", DETAILS]),
+        ("x.bmp", ["date and author", "gamma", DETAILS]),
+    ],
+)
+def test_crops_keep_metadata_or_say_what_is_lost(run, model, tmp_path, name, lost):
+    exif = PIL.Image.Exif()
+    exif[Base.Artist], exif[Base.Copyright] = "Zo\xeb".encode("latin-1"), "Ann"
+    exif[Base.XResolution] = exif[Base.YResolution] = 240
+    exif.get_ifd(IFD.Exif).update({Base.DateTimeOriginal: TAKEN, GAMMA: 0.5})
+    if "16" in name and not has_extra():
+        pytest.skip(f"needs {EXTRA}")
+    photo = tmp_path / f"{name}.png"
+    write_image(photo, draw(0, 64, dtype=np.uint16 if "16" in name else np.uint8), exif=exif)
+    image = read_image(photo)
+    assert lost_metadata(tmp_path / name, image) == lost
+    write_image(tmp_path / name, image.pixels, exif=kept_exif(image))
+    table = f"file,left_eye_x,left_eye_y,right_eye_x,right_eye_y\n{name}.png,20,30,40,30\n"
+    (tmp_path / "eyes.csv").write_text(table)
+    options = ["--eyes", tmp_path / "eyes.csv", "--size", "32"]
+    assert run("align", photo, "-o", tmp_path / "out", *options).code == 0
+    for path in (tmp_path / name, tmp_path / "out" / f"{name}.png"):
+        kept = kept_exif(read_image(path))
+        assert float(kept[Base.XResolution]) == pytest.approx(240, abs=0.1)
+        if path.suffix != ".bmp":
+            assert kept[Base.DateTime] == TAKEN
+            assert kept[Base.Artist] == "Zo\xeb".encode("latin-1")
+            assert kept[Base.Copyright] == "Ann"
+        inside = kept.get_ifd(IFD.Exif)
+        if path.suffix not in (".tif", ".bmp"):
+            assert (inside[Base.DateTimeOriginal], inside[GAMMA]) == (TAKEN, 0.5)
+    assert run("align", photo, "-o", tmp_path / "bare", *options, "--no-metadata").code == 0
+    assert not kept_exif(read_image(tmp_path / "bare" / f"{name}.png"))
+
+
+def test_metadata_that_are_lost_are_said_by_file(run, model, tmp_path):
+    photo = tmp_path / "x.jpg"
+    photograph(photo)
+    result = run("synthesize", model, photo, "-o", tmp_path / "y.tif", "--json")
+    assert json.loads(result.out)["lost"] == {str(photo): [DETAILS]}
+    assert f"note: {photo}: stored without {DETAILS}" in result.lines
+    table = "file,left_eye_x,left_eye_y,right_eye_x,right_eye_y\nx.bmp,4,6,10,6\n"
+    (tmp_path / "eyes.csv").write_text(table)
+    with PIL.Image.open(photo) as image:
+        image.save(tmp_path / "x.bmp")
+    options = ["-o", tmp_path / "out", "--eyes", tmp_path / "eyes.csv", "--size", "16", "--json"]
+    result = run("align", tmp_path / "x.bmp", *options)
+    assert "lost" not in json.loads(result.out)
 
 
 def test_nothing_is_kept_of_an_image_without_metadata(face, tmp_path):

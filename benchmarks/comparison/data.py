@@ -15,8 +15,9 @@ import PIL.ImageFilter
 from mlr.core.alignment import EYES
 from mlr.errors import DataError
 from mlr.evaluation.scores import as_rgb8
-from mlr.io.images import read_image, resized
-from mlr.io.pairs import find_pairs, images_under
+from mlr.io.folders import list_files
+from mlr.io.images import is_image, read_image, resized
+from mlr.io.pairs import find_pairs
 from mlr.samples import draw_face
 from mlr.utils.threads import ordered_map
 
@@ -89,7 +90,7 @@ def read_outside(folder: Path) -> dict[str, list[Images]]:
         If there are none.
     """
     found = {
-        sub.name: [_read(path) for path in images_under(sub)]
+        sub.name: [_read(path) for path in list_files(sub, is_image).files]
         for sub in sorted(folder.iterdir())
         if sub.is_dir()
     }

@@ -29,6 +29,7 @@ from mlr.cli import options
 )
 @options.quality
 @options.png_level
+@options.metadata("Keep date, author, resolution and gamma.  [default: yes]")
 @options.threads
 @options.skip_existing
 @options.force

@@ -125,6 +125,11 @@ def face(default: str) -> Callable[[Command], Command]:
     )
 
 
+def metadata(help: str) -> Callable[[Command], Command]:
+    """Return the option ``--metadata``."""
+    return click.option("--metadata/--no-metadata", default=True, help=help)
+
+
 def target(help: str) -> Callable[[Command], Command]:
     """Return the option ``--target``, which may be given several times."""
     return click.option("--target", multiple=True, metavar="NAME", help=help)
@@ -260,6 +265,9 @@ class Run:
         failures = self.report.failures
         if self.as_json:
             result["failures"] = [{"path": str(path), "cause": cause} for path, cause in failures]
+            report = self.report
+            more = {"faces": report.faces, "lost": report.lost, "others": report.others}
+            result |= {name: value for name, value in more.items() if value}
             print_json(result)
         self.report.show_more()
         self.report.note(message + self.report.failure_summary())
@@ -272,10 +280,6 @@ class Run:
                 self.report.note(f"wrote {path}")
         paths = [str(path) for path in written]
         result = {"written": paths, "skipped": self.report.skipped, "seconds": self.seconds}
-        if self.report.faces:
-            result["faces"] = self.report.faces
-        if self.report.lost:
-            result["lost"] = self.report.lost
         return self.finish(result, message)
 
 

@@ -105,10 +105,9 @@ def _start(
 )
 @options.quality
 @options.png_level
-@click.option(
-    "--metadata/--no-metadata",
-    default=True,
-    help="Record model and options in each file, where mlr info reads them.  [default: yes]",
+@options.metadata(
+    "Record model and options in each file, where mlr info reads them, and keep date, author, "
+    "resolution and gamma.  [default: yes]"
 )
 @options.cluster
 @options.threads

@@ -25,6 +25,7 @@ from mlr._version import __version__
 from mlr.core.model import Model
 from mlr.evaluation.scores import PairScores, as_rgb8, by_expression, summarize
 from mlr.io.files import check_free, replacing
+from mlr.io.folders import as_text
 from mlr.io.images import Pixels, read_image, resized, write_image
 from mlr.io.pairs import Subject
 from mlr.io.provenance import new_record, to_exif
@@ -78,14 +79,14 @@ class ReportWriter(NamedTuple):
         facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
         page = render_page(title, facts, ranked, zip(chosen, pictures, strict=True))
         with replacing(self.folder / PAGE, force=self.force) as file:
-            file.write(page.encode())
+            file.write(as_text(page).encode())
         yield self.folder / PAGE
 
     def _contact_sheet(self, expression: str, pairs: Sequence[PairScores]) -> Pixels:
         """Return the pictures of the worst, median and best pairs."""
         ranked = sorted(pairs, key=lambda pair: -pair.output["mse"])
         rows = [
-            (f"{rank}: {pair.subject}, MSE {pair.output['mse']:.4f}", self._pictures(pair))
+            (f"{rank}: {as_text(pair.subject)}, MSE {pair.output['mse']:.4f}", self._pictures(pair))
             for rank, pair in _worst_median_best(ranked)
         ]
         title = f"output: {expression}"

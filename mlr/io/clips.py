@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 WRITTEN = frozenset({".mp4", ".mov", ".mkv", ".m4v"})  # suffixes of clips, all with H.264
-CLIPS = WRITTEN | {".webm", ".avi"}  # suffixes of clips that are read
+#: Suffixes of clips that are read.
+CLIPS = WRITTEN | {".webm", ".avi", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".vob", ".mxf"}
+CLIPS |= {".3gp", ".3g2", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".ogm", ".dv", ".divx", ".mod"}
 #: Changes video frames, given their height and width.
 FrameChange = Callable[[Iterator[Pixels], tuple[int, int]], Iterator[Pixels]]
 
@@ -115,7 +117,7 @@ def change_clip(
 def describe_clip(path: Path) -> dict[str, Any]:
     """Return size, rate, duration and record of a clip for JSON, or raise `ImageError`."""
     _check_regular(path)
-    done = _run("-v", "error", "-i", _url(path), "-f", "ffmetadata", "-")
+    record = read_record(path)
     try:
         with _reader(path) as reader:
             about = reader.get_meta_data()
@@ -123,11 +125,17 @@ def describe_clip(path: Path) -> dict[str, Any]:
         raise ImageError(f"{path}: is not a clip, or a damaged one") from None
     size = "{}x{}".format(*about["size"])
     found = {"kind": "clip", "size": size, "rate": about["fps"], "seconds": about["duration"]}
+    return found | (record or NO_RECORD)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the record in a clip, or None if it has none, or is no clip."""
+    done = _run("-v", "error", "-i", _url(path), "-f", "ffmetadata", "-")
     for line in done.stdout.decode(errors="replace").splitlines():
         key, _, value = line.partition("=")
         if key.lower() == "comment" and (record := from_json(value.replace("\\", ""))):
-            return found | record
-    return found | NO_RECORD
+            return record
+    return None
 
 
 def _check_regular(path: Path) -> None:

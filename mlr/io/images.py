@@ -44,7 +44,8 @@ PNG_LEVEL = 4  # from 0 to 9; takes half the time of 6, the common default, for 
 ENCODINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
 ENCODINGS |= {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 #: Suffixes of image files in folders.
-SUFFIXES = frozenset({*ENCODINGS, ".gif", ".jfif", ".jpe", ".avif", ".heic", ".heif"})
+SUFFIXES = frozenset({*ENCODINGS, ".gif", ".jfif", ".jpe", ".jif", ".apng", ".dib"})
+SUFFIXES |= {".avif", ".avifs", ".heic", ".heif", ".mpo"}
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")  # formats that are read
 EXPECTED = "expected PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF"
 _EIGHT_BITS = frozenset({"JPEG", "BMP", "WEBP"})  # formats without 16 bits
@@ -202,8 +203,8 @@ def write_image(
     }
     options = by_format.get(kind, {})
     options |= {"icc_profile": icc} if icc else {}
-    options |= {"exif": exif} if exif else {}
-    options |= _resolution_and_gamma(exif, kind) if exif else {}
+    if exif is not None and exif.tobytes() != PIL.Image.Exif().tobytes():  # len() omits directories
+        options |= {"exif": exif} | _resolution_and_gamma(exif, kind)
     if alpha is not None:
         if kind == "JPEG":
             raise ImageError(f"{path}: JPEG files cannot store alpha; use .png, .tif or .webp")
@@ -488,6 +489,11 @@ def _encode_16_bit(file: IO[bytes], pixels: Pixels, kind: str, options: Mapping[
             resolution=dpi,
             resolutionunit="inch" if dpi else None,
             metadata=None,
+            extratags=[
+                (tag, "s", 0, exif[tag], True)
+                for tag in (Base.Artist, Base.Copyright)
+                if tag in exif
+            ],
         )
         return
     import imagecodecs

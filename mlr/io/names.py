@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from mlr.errors import OptionError, did_you_mean
 from mlr.io.files import is_folder_name
+from mlr.io.folders import same
 
 _LETTERS = "af afraid an angry di disgusted fe afraid ha happy ne neutral sa sad su surprised"
 
@@ -115,10 +117,14 @@ class Reading:
     skipped: int = 0  # as the scheme says
     unmatched: list[str] = field(default_factory=list)
 
+    def with_source(self, source: str) -> set[str]:
+        """Return the names that the source expression has, as `same`."""
+        return {same(name) for expression, name in self.found.values() if expression == source}
+
     def drop_unpaired(self, source: str) -> int:
         """Drop names that the source expression, if there is any, lacks; return their number."""
-        with_source = {name for expression, name in self.found.values() if expression == source}
-        alone = [file for file, (_, name) in self.found.items() if name not in with_source]
+        with_source = self.with_source(source)
+        alone = [file for file, (_, name) in self.found.items() if same(name) not in with_source]
         if not with_source:
             return 0
         for file in alone:
@@ -192,7 +198,7 @@ def read_names(
         chosen = [
             (file, groups, codes.get(code, "") if codes else code)
             for file, groups in matches
-            for code in [groups["expression"].lower()]
+            for code in [unicodedata.normalize("NFC", groups["expression"]).lower()]
             if not set(filter(groups.get, groups)) - _READ
         ]
     else:
@@ -272,18 +278,19 @@ def recognised(
         elif reading.unmatched:
             continue
         by_expression = reading.expressions()
-        sources = by_expression.pop(source, {})
-        if any(name in sources for names in by_expression.values() for name in names):
+        by_expression.pop(source, None)
+        sources = reading.with_source(source)
+        if any(same(name) in sources for names in by_expression.values() for name in names):
             return scheme, reading
     return None
 
 
 def _keep_pairs(reading: Reading, source: str) -> None:
     """Keep subjects with a source, and skip outputs such as ``ann_neutral-happy``."""
-    with_source = {name for expression, name in reading.found.values() if expression == source}
+    with_source = reading.with_source(source)
     stems = {str(PurePosixPath(file).with_suffix("")) for file in reading.found}
     for file, (_, name) in list(reading.found.items()):
-        if name not in with_source:
+        if same(name) not in with_source:
             del reading.found[file]
             if name in stems and str(PurePosixPath(file).with_suffix("")).startswith(f"{name}-"):
                 reading.skipped += 1

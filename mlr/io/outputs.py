@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlr.errors import DataError, MlrError, OptionError
-from mlr.io.clips import WRITTEN, is_clip
+from mlr.io.clips import WRITTEN, is_clip, read_record
+from mlr.io.folders import counted_suffixes, list_files, real
 from mlr.io.images import ENCODINGS, is_image
-from mlr.io.pairs import images_under
+from mlr.io.provenance import is_output
 from mlr.utils.progress import Report
 
 FRAMES_FOLDER = ".frames"  # suffix of a folder of an animation's video frames, as PNG files
@@ -42,6 +43,7 @@ def plan_outputs(
 
     ``output`` is a file, for one input and one expression, or a folder; by default outputs are
     written next to each input. ``suffix`` is that of output images, by default that of each input.
+    Earlier outputs in a folder are skipped, unless there is nothing else.
     Outputs that would collide or overwrite an input fail, unless ``force`` allows an input to be
     overwritten by its own output. `MlrError` is raised if several outputs are to be one file.
     """
@@ -59,7 +61,7 @@ def plan_outputs(
     if destination is not None:
         skipped = [destination.resolve() / name for name in (expressions if several else ("",))]
     files = list(_input_files(inputs, skipped, report))
-    sources = {source.resolve() for source, _, _ in files}
+    sources = {real(source) for source, _, _ in files}
     several_folders = len({path.resolve() for path in inputs if path.is_dir()}) > 1
     taken: dict[Path, Path] = {}  # sources by their outputs
     plans: list[FilePlan] = []
@@ -74,10 +76,10 @@ def plan_outputs(
             else:
                 folder = destination / expression if several else destination
                 path = destination if single else folder / name
-            resolved = path.resolve()
+            resolved = real(path)
             if resolved in taken:
                 report.fail(source, f"has the same output as {taken[resolved]}: {path}")
-            elif resolved in sources and resolved != source.resolve():
+            elif resolved in sources and resolved != real(source):
                 report.fail(source, f"its output {path} is one of the inputs")
             elif resolved in sources and not force:
                 report.fail(
@@ -137,15 +139,35 @@ def _input_files(
             continue
         roots.add(root)
         inside = [folder.relative_to(root) for folder in skipped if root in folder.parents]
-        try:
-            names = [file.relative_to(path) for file in images_under(path, _is_input)]
-        except DataError as error:
-            report.fail(path, str(error))
-            continue
-        names = [name for name in names if not any(map(name.is_relative_to, inside))]
-        if not names:
+        listing = list_files(path, _is_input)
+        for problem in listing.problems:
+            report.fail(*problem)
+        names = [file.relative_to(path) for file in listing.files]
+        names = [name for name in names if not _is_in(name, inside)]
+        if not names and not listing.problems:
             report.fail(path, "no images found")
+        earlier = [name for name in names if _is_earlier(path / name)]
+        if len(earlier) < len(names):
+            report.skip([path / name for name in earlier], "output", " of mlr synthesize")
+            names = [name for name in names if name not in set(earlier)]
+        others = [file for file in listing.others if not _is_in(file.relative_to(path), inside)]
+        report.skip(others, "other file", f": {', '.join(counted_suffixes(others))}")
+        report.skip(listing.repeated, "link", " to folders that contain it or are read already")
         yield from ((path / name, name, path) for name in names)
+
+
+def _is_in(name: Path, folders: Sequence[Path]) -> bool:
+    return any(map(name.is_relative_to, folders))
+
+
+def _is_earlier(path: Path) -> bool:
+    """Return whether the record of an image or clip says that ``mlr synthesize`` wrote it."""
+    if is_image(path):
+        return is_output(path)
+    try:
+        return path.is_file() and read_record(path) is not None
+    except MlrError:  # shown when it is read
+        return False
 
 
 def _next_to(source: Path, name: Path, root: Path | None, expression: str) -> Path:

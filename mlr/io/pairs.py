@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
-from typing import NamedTuple
 
 from mlr.errors import DataError, did_you_mean
-from mlr.io.files import LARGEST, is_folder_name, is_here, located, open_regular
+from mlr.io.files import LARGEST, is_folder_name, located, open_regular
+from mlr.io.folders import Problem, by_spelling, list_files, same, spelt_in
 from mlr.io.images import is_image
 from mlr.io.names import PLAIN, SCHEMES, recognised
 from mlr.io.provenance import is_output
@@ -51,13 +52,6 @@ class Subject:
         """Paths of the target images by expression."""
         names = zip(self.expressions, self.files[1:], strict=True)
         return {expression: self.folder / file for expression, file in names}
-
-
-class Problem(NamedTuple):
-    """A file that cannot be used, and the cause in one line."""
-
-    path: Path
-    cause: str
 
 
 @dataclass(frozen=True)
@@ -139,10 +133,12 @@ def _folders(root: Path, source: str, split: str) -> tuple[str, Path | None, dic
         if a.is_dir() and b.is_dir():
             return "A", a, {"B": b}
     folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-    targets = {folder.name: folder for folder in folders}
-    small = {name.lower(): folder for name, folder in targets.items()}
-    if source not in targets and source in small and len(small) == len(targets):
-        targets = small  # Neutral/, Happy/
+    targets = {unicodedata.normalize("NFC", folder.name): folder for folder in folders}
+    if len(targets) < len(folders):  # both forms of a name
+        targets = {folder.name: folder for folder in folders}
+    small = {same(name): folder for name, folder in targets.items()}
+    if source not in targets and same(source) in small and len(small) == len(targets):
+        source, targets = same(source), small  # Neutral/, Happy/
     return source, targets.pop(source, None), targets
 
 
@@ -162,9 +158,9 @@ def _without_outputs(source: str, targets: Mapping[str, Path], notes: list[str])
 
 
 def _is_synthesized(folder: Path) -> bool:
-    """Return whether the first image of a folder is an output of ``mlr synthesize``."""
-    first = next(_images_under(folder, is_image), None)
-    return first is not None and is_output(first)
+    """Return whether the first images of a folder are outputs of ``mlr synthesize``."""
+    first = list_files(folder, is_image).files[:20]  # others may be next to their inputs
+    return bool(first) and all(map(is_output, first))
 
 
 def _check_expressions(
@@ -174,8 +170,8 @@ def _check_expressions(
 
     `DataError` is raised unless all are found and are valid names of folders.
     """
-    small = {name.lower(): name for name in found}
-    target = tuple(name if name in found else small.get(name.lower(), name) for name in target)
+    small = {same(name): name for name in found}
+    target = tuple(name if name in found else small.get(same(name), name) for name in target)
     for name in target:
         if name not in found:
             names = ", ".join(found) or "none"
@@ -191,37 +187,11 @@ def _check_expressions(
     return target
 
 
-def images_under(folder: Path, is_wanted: Callable[[Path], bool] = is_image) -> list[Path]:
-    """Return the sorted paths of images, or other files, in a folder and its subfolders.
-
-    Hidden files and folders are skipped. `DataError` is raised if a folder cannot be read.
-    """
-    return sorted(_images_under(folder, is_wanted))
-
-
-def _images_under(folder: Path, is_wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    here = is_here(folder)
-    try:
-        for path in folder.iterdir():
-            if path.name.startswith("."):
-                continue
-            link = here and path.is_symlink()
-            if path.is_dir():
-                if not link:  # which may be circular
-                    yield from _images_under(path, is_wanted)
-            # A broken link is kept, so that it fails when it is read.
-            elif is_wanted(path) and (link or not here or path.is_file()):
-                yield path
-    except DataError:
-        raise
-    except Exception as error:  # file systems raise various errors
-        cause = getattr(error, "strerror", None) or error
-        raise DataError(f"{folder}: cannot be read: {cause}") from error
-
-
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, str]:
     """Return images, relative to the parent folder, by their path in the folder without suffix."""
-    names = [path.relative_to(folder).as_posix() for path in _images_under(folder, is_image)]
+    listing = list_files(folder, is_image)
+    problems += listing.problems
+    names = [path.relative_to(folder).as_posix() for path in listing.files]
     names.sort(key=lambda name: name.replace("/", "\0"))  # the order of paths
     found: dict[str, str] = {}
     for name in names:
@@ -250,7 +220,9 @@ def _paired(
     """
     count = sum(map(len, (sources, *targets.values())))
     sources = _inputs(sources, targets)
-    targets = {name: _inputs(images, targets) for name, images in targets.items()}
+    targets = {
+        name: by_spelling(_inputs(images, targets), sources) for name, images in targets.items()
+    }
     if own := count - sum(map(len, (sources, *targets.values()))):
         notes.append(f"note: skipped {counted(own, 'output')} of mlr synthesize among the inputs")
     alone = [
@@ -296,7 +268,8 @@ def _from_names(
     notes: list[str],
 ) -> list[Subject]:
     """Return the subjects that the names of files tell, and note how they are read."""
-    files = [path.relative_to(root).as_posix() for path in images_under(root)]
+    listing = list_files(root, is_image)
+    files = [path.relative_to(root).as_posix() for path in listing.files]
     known = recognised(files, source, (PLAIN, *SCHEMES.values()))
     if known is None:
         return []
@@ -309,7 +282,8 @@ def _from_names(
     why = f": {scheme.skips}" if skipped and scheme.skips else ""
     shown = ", ".join((source, *targets))
     notes.append(f"note: read names of files as {scheme.example}, which show {shown}{skipped}{why}")
-    problems[:] = [Problem(root / file, UNREAD) for file in reading.unmatched]
+    problems[:] = listing.problems
+    problems += [Problem(root / file, UNREAD) for file in reading.unmatched]
     return _paired(root, source, sources, targets, problems, notes)
 
 
@@ -339,6 +313,7 @@ def _from_manifest(manifest: Path, target: Sequence[str], problems: list[Problem
         if not source or not image:
             problems.append(Problem(manifest, f"line {line}: names no source or no target"))
             continue
+        source, image = (spelt_in(manifest.parent, name) for name in (source, image))
         path = PurePath(source).as_posix()
         number = counts[path, expression]
         _, targets = found.setdefault((path, number), (f"{source}#{number}", {}))

@@ -19,7 +19,7 @@ from PIL.ExifTags import IFD, Base
 
 from mlr._version import __version__
 from mlr.errors import ImageError
-from mlr.io.images import GAMMA, Image, opened
+from mlr.io.images import ENCODINGS, GAMMA, Image, opened
 
 KIND = "synthesized"
 
@@ -73,9 +73,11 @@ def kept_exif(image: Image) -> PIL.Image.Exif:
     with suppress(Exception):  # damaged metadata raise all kinds
         for directory, tags in _KEPT.items():
             source = found.get_ifd(directory) if directory else found
-            texts: dict[int, str] = {
-                tag: source[tag] for tag in tags if isinstance(source.get(tag), str)
-            }
+            texts: dict[int, str | bytes] = {
+                tag: source[tag] if source[tag].isascii() else source[tag].encode("latin-1")
+                for tag in tags
+                if isinstance(source.get(tag), str)
+            }  # Pillow reads other texts as Latin-1, and would write question marks
             if texts:
                 (kept.get_ifd(directory) if directory else kept).update(texts)
             if taken := texts.get(Base.DateTimeOriginal):  # TIFF files have no other date
@@ -90,6 +92,18 @@ def kept_exif(image: Image) -> PIL.Image.Exif:
         if 0 < gamma < 100:
             kept.get_ifd(IFD.Exif)[GAMMA] = gamma
     return kept
+
+
+def lost_metadata(path: Path, image: Image) -> list[str]:
+    """Return which of the metadata in `kept_exif` the format of an output cannot store."""
+    kept, kind = kept_exif(image), ENCODINGS.get(path.suffix.lower())
+    lost = []
+    if kind == "BMP" and set(kept) & set(_KEPT[None]):
+        lost.append("date and author")
+    if kind in ("BMP", "TIFF") and (more := kept.get_ifd(IFD.Exif)):
+        lost += ["gamma"] if GAMMA in more else []
+        lost += ["the time of taking in detail"] if set(more) - {GAMMA} else []
+    return lost
 
 
 def from_json(text: object) -> dict[str, Any] | None:

@@ -45,6 +45,14 @@ _BRANDS = dict.fromkeys((b"avif", b"avis"), "an AVIF image, damaged or too new f
 _BRANDS |= {b"crx ": "a camera raw file"}
 _BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"), HEIC)
 _BRANDS |= dict.fromkeys((b"hevc", b"hevx", b"hevm", b"hevs"), HEIC)
+_UNREAD = """
+.psd .psb .xcf .kra .ora .jxl .jp2 .j2k .jpx .jpf .jxr .wdp .hdp .tga .pcx .ppm .pgm .pbm .pnm .exr
+.hdr .dds .fits .fit .qoi .dcm .bpg .flif .mng .jng .heics .heifs .hif .avcs .insp .dng .cr2 .cr3
+.crw .nef .nrw .arw .srf .sr2 .raf .orf .rw2 .rwl .pef .srw .x3f .3fr .fff .iiq .mrw .mos .kdc .dcr
+.erf .mef .raw .gpr .rm .rmvb .swf .braw .r3d .insv .y4m .yuv
+"""
+#: Suffixes of images and clips that are not read; those in folders fail.
+UNREAD = frozenset(_UNREAD.split())
 _JPEG_HEADER = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf])\x00.(.)", re.DOTALL)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from mlr.errors import DataError, ImageError, MlrError, OptionError
 from mlr.io.files import check_free, replacing
+from mlr.io.folders import as_text, spelt_in
 from mlr.io.images import (
     PNG_LEVEL,
     QUALITY,
@@ -27,7 +28,7 @@ from mlr.io.images import (
 )
 from mlr.io.names import PLAIN, Scheme, labels_of, read_names, recognised, scheme_of
 from mlr.io.outputs import FilePlan, check_skipping, plan_outputs
-from mlr.io.provenance import is_output
+from mlr.io.provenance import kept_exif, lost_metadata
 from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, read_table
 from mlr.photo.faces import FaceFinder
 from mlr.photo.similarity import warp
@@ -63,6 +64,7 @@ def align(
     names: str | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
+    metadata: bool = True,
     threads: int | None = None,
     skip_existing: bool = False,
     force: bool = False,
@@ -105,6 +107,8 @@ def align(
         Of JPEG and WebP files, from 1 to 100.
     png_level : int
         Compression level of PNG files, from 0 to 9.
+    metadata : bool
+        Keep dates, author, resolution and gamma of the photographs.
     threads : int, optional
         By default one for each processor.
     skip_existing : bool
@@ -145,27 +149,30 @@ def align(
     check_free(folder / TABLE, force=force or skip_existing)
     paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
     plans = plan_outputs(paths, folder, ["aligned"], report)
-    plans = _by_expression(_photographs(plans, report), folder, scheme, paths, report)
+    plans = _by_expression(_photographs(plans, paths, report), folder, scheme, paths, report)
     rows = _rows_of_existing(folder) if skip_existing else {}
     missing = [plan for plan in plans if _name(plan.outputs["aligned"], folder) not in rows]
     report.skipped += len(plans) - len(missing)
     planned = {plan.outputs["aligned"] for plan in plans}
 
     encoding = {"quality": quality, "png_level": png_level, "force": force}
-    write = partial(_write_crop, size=size, skip_existing=skip_existing, encoding=encoding)
-    process = partial(
-        _align_photo, finder=finder, planned=planned, write=write, reuse=force or skip_existing
+    write = partial(
+        _write_crop, size=size, skip_existing=skip_existing, metadata=metadata, encoding=encoding
     )
+    reuse = force or skip_existing
+    process = partial(_align_photo, finder=finder, planned=planned, write=write, reuse=reuse)
+    process = partial(process, metadata=metadata)
     crops: list[_Crop] = []
-    losses: list[str] = []
+    losses: list[tuple[Path, str]] = []
     results = ordered_map(process, missing, thread_count(threads))
     tracked = report.progress(results, len(missing), "aligning")
-    for plan, (found, failures, loss) in zip(missing, tracked, strict=True):
+    for plan, (found, failures, loss, lost) in zip(missing, tracked, strict=True):
         crops += found
-        losses.append(loss)
+        losses.append((plan.source, loss))
         report.skipped += bool(found) and not any(crop.written for crop in found)
         for cause in failures:
             report.fail(plan.source, cause)
+        report.lose(plan.source, lost if found else [])
     report.note_losses(losses)
     written = [crop for crop in crops if crop.written]
     enlarged = sum(crop.eyes.to_crop(size, size).scale > 1 for crop in written)
@@ -181,14 +188,22 @@ def align(
     return [crop.path for crop in written]
 
 
-def _photographs(plans: Sequence[FilePlan], report: Report) -> Sequence[FilePlan]:
-    """Return plans without outputs of ``mlr synthesize`` among photographs."""
-    photographs = [plan for plan in plans if not is_output(plan.source)]
-    if not photographs or len(photographs) == len(plans):
-        return plans
-    count = len(plans) - len(photographs)
-    report.note(f"note: skipped {counted(count, 'output')} of mlr synthesize")
-    return photographs
+def _photographs(
+    plans: Sequence[FilePlan], paths: Sequence[Path], report: Report
+) -> Sequence[FilePlan]:
+    """Return plans without crops of earlier runs, which are in subfolders with a table."""
+    roots = {path for path in paths if path.is_dir()}
+
+    @cache
+    def has_crops(folder: Path) -> bool:
+        inside = folder not in roots and not roots.isdisjoint(folder.parents)
+        return inside and ((folder / TABLE).is_file() or has_crops(folder.parent))
+
+    photographs = [plan for plan in plans if not has_crops(plan.source.parent)]
+    if photographs:
+        crops = [plan.source for plan in plans if has_crops(plan.source.parent)]
+        report.skip(crops, "crop", " of mlr align")
+    return photographs or plans
 
 
 def _by_expression(
@@ -255,15 +270,18 @@ def _align_photo(
     planned: Collection[Path],
     write: Callable[[Path, Image, Eyes], bool],
     reuse: bool,
-) -> tuple[list[_Crop], list[str], str]:
-    """Return the crops of a photograph, why others failed, and what decoding lost."""
+    metadata: bool,
+) -> tuple[list[_Crop], list[str], str, list[str]]:
+    """Return the crops of a photograph, why others failed, and what decoding and crops lost."""
     first, loss = plan.outputs["aligned"], ""
+    lost: list[str] = []
     crops: list[_Crop] = []
     failures: list[str] = []
     try:
         check_free(first, force=reuse)
         image = read_image(plan.source)
         loss = image.loss
+        lost = lost_metadata(first, image) if metadata else []
         for number, eyes in enumerate(finder.find(plan.source, image.pixels), 1):
             path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
             try:
@@ -274,11 +292,17 @@ def _align_photo(
                 failures.append(str(error))
     except MlrError as error:
         failures.append(str(error))
-    return crops, failures, loss
+    return crops, failures, loss, lost
 
 
 def _write_crop(
-    path: Path, image: Image, eyes: Eyes, size: int, skip_existing: bool, encoding: dict[str, Any]
+    path: Path,
+    image: Image,
+    eyes: Eyes,
+    size: int,
+    skip_existing: bool,
+    metadata: bool,
+    encoding: dict[str, Any],
 ) -> bool:
     """Write a crop, or return False if it exists and is skipped."""
     if skip_existing and path.exists():
@@ -290,7 +314,8 @@ def _write_crop(
     if alpha is not None:
         alpha = aligned_crop(alpha[..., None], eyes, size)[..., 0]
     crop = aligned_crop(image.pixels, eyes, size)
-    write_image(path, crop, alpha, icc=image.icc, **encoding)
+    exif = kept_exif(image) if metadata else None
+    write_image(path, crop, alpha, icc=image.icc, exif=exif, **encoding)
     return True
 
 
@@ -325,13 +350,20 @@ def _rows_of_existing(folder: Path) -> dict[str, Row]:
     rows = [row for _, row in read_table(path, TABLE_COLUMNS)]
     if any(set(row) != set(TABLE_COLUMNS) or None in row.values() for row in rows):
         raise DataError(f"{path}: not written by mlr align; give --force to overwrite it")
-    return {row["crop"]: row for row in rows if (folder / row["crop"]).is_file()}
+    by_crop = {spelt_in(folder, row["crop"]): row for row in rows}
+    return {crop: row for crop, row in by_crop.items() if (folder / crop).is_file()}
 
 
-def _write_table(folder: Path, rows: Iterable[Row], force: bool) -> None:
+def _write_table(folder: Path, rows: Collection[Row], force: bool) -> None:
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, TABLE_COLUMNS, lineterminator="\n")
+    odd = any("\r" in row["file"] + row["crop"] for row in rows)  # which csv does not quote
+    table = csv.DictWriter(
+        text,
+        TABLE_COLUMNS,
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL,
+    )
     table.writeheader()
     table.writerows(rows)
     with replacing(folder / TABLE, force=force) as file:
-        file.write(text.getvalue().encode())
+        file.write(as_text(text.getvalue()).encode())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlr.core.alignment import EYES
 from mlr.errors import DataError, ImageError
+from mlr.io.folders import same
 from mlr.photo.similarity import Similarity
 
 #: Columns of a table. As in most image viewers, whole numbers are the centres of pixels.
@@ -74,7 +76,7 @@ class EyeTable:
     """
 
     def __init__(self, path: Path) -> None:
-        self._eyes: dict[str, list[Eyes]] = {}
+        self._eyes: dict[str, list[tuple[str, Eyes]]] = {}  # with the name in the table, by `same`
         rows = exchanged = 0
         for line, row in read_table(path, {"file", *COLUMNS}):
             try:
@@ -83,9 +85,9 @@ class EyeTable:
                 raise DataError(f"{path}, line {line}: {error}; expected numbers") from None
             if not math.isfinite(x0 + y0 + x1 + y1) or not row["file"]:
                 raise DataError(f"{path}, line {line}: expected a file and four numbers")
-            name = row["file"].replace("\\", "/").removeprefix("./")
             eyes = Eyes(complex(x0, y0) + CENTRE, complex(x1, y1) + CENTRE)
-            self._eyes.setdefault(name, []).append(eyes)
+            known = self._eyes.setdefault(same(row["file"]).removeprefix("./"), [])
+            known.append((row["file"], eyes))
             rows += 1
             exchanged += x0 > x1 and "degrees" not in row  # mlr align finds faces upside down, too
         if 2 * exchanged > rows:
@@ -97,9 +99,24 @@ class EyeTable:
     def of(self, photo: Path) -> list[Eyes] | None:
         """Return the eyes in a photograph, or None if the table does not list it."""
         path = photo.resolve()
-        ends = ["/".join(path.parts[n:]) for n in range(1, len(path.parts))]
-        names = (path.as_posix(), *ends)  # the longest comes first
-        return next((self._eyes[name] for name in names if name in self._eyes), None)
+        for n in range(len(path.parts)):  # the longest comes first
+            name = "/".join(path.parts[n:]) if n else path.as_posix()
+            root = path.parents[max(0, len(path.parts) - n - 1)] if n else Path()
+            found = [
+                eyes
+                for spelt, eyes in self._eyes.get(same(name), ())
+                if spelt == name or not _is_another(path, root / spelt)
+            ]
+            if found:
+                return found
+        return None
+
+
+def _is_another(photo: Path, other: Path) -> bool:
+    """Return whether a file whose name is only spelt like that of the photograph exists."""
+    with suppress(OSError, ValueError):
+        return not other.samefile(photo)
+    return False
 
 
 def read_table(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:

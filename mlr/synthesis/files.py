@@ -28,7 +28,7 @@ from mlr.io.images import (
     write_image,
 )
 from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, check_suffix, plan_outputs
-from mlr.io.provenance import kept_exif, new_record, to_exif
+from mlr.io.provenance import kept_exif, lost_metadata, new_record, to_exif
 from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
@@ -198,7 +198,7 @@ def synthesize(
             _report_fits(report, plan.source, outcome.fits if strength else [])
     written = [path for outcome in outcomes for path in outcome.written]
     report.done += len(written)
-    report.note_losses(outcome.loss for outcome in outcomes)
+    report.note_losses((plan.source, each.loss) for plan, each in zip(plans, outcomes, strict=True))
     for plan, outcome in zip(plans, outcomes, strict=True):
         report.lose(plan.source, outcome.lost)
     shown = Counter(fit["shows"] for o in outcomes for fit in o.fits if fit.get("shown"))
@@ -293,6 +293,9 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
         outcome.loss, outcome.faces = image.loss or (NARROWED if narrowed else ""), faces
         if ".gif" in {path.suffix.lower() for path in outputs.values()} and is_partial(image.alpha):
             outcome.lost.append("partial transparency")
+        if settings.metadata and not settings.animate:
+            lost = (each for path in outputs.values() for each in lost_metadata(path, image))
+            outcome.lost += dict.fromkeys(lost)
         write = partial(_write_image, settings, image, faces)
     for name, path in outputs.items():
         try:

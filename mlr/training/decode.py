@@ -80,7 +80,8 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
     if not subjects:
         raise DataError("not one pair of images of the same size is left")
     used = [headers[file] for subject in subjects for file in subject.files]
-    report.note_losses(header.loss for header in used)
+    files = {file: s.folder / file for s in subjects for file in s.files if headers[file].loss}
+    report.note_losses((path, headers[file].loss) for file, path in files.items())
     return subjects, Format(*size, max(header.channels for header in used))
 
 

@@ -31,6 +31,7 @@ class Report:
     skipped: int = 0  # existing outputs
     faces: list[dict[str, Any]] = field(default_factory=list)  # fits of each, ready for JSON
     lost: dict[str, list[str]] = field(default_factory=dict)  # what outputs lack, by input
+    others: dict[str, str] = field(default_factory=dict)  # why files in folders are skipped
     most_shown: float = math.inf  # failures with the same cause
     _reasons: Counter[str] = field(default_factory=Counter)
 
@@ -64,15 +65,24 @@ class Report:
     def note(self, line: str) -> None:
         """Show a note; does nothing by default."""
 
-    def note_losses(self, losses: Iterable[str]) -> None:
-        """Show how many images have each loss, see `mlr.io.images.Header`."""
-        for loss, images in Counter(filter(None, losses)).items():
+    def skip(self, paths: Sequence[Path], what: str, detail: str = "") -> None:
+        """Record files in folders that are not wanted, and show how many there are."""
+        if paths:
+            self.others.update((str(path), what) for path in paths)
+            self.note(f"note: skipped {counted(len(paths), what)}{detail}")
+
+    def note_losses(self, losses: Iterable[tuple[Path, str]]) -> None:
+        """Record the losses of images, see `mlr.io.images.Header`; show how many have each."""
+        found = [(path, loss) for path, loss in losses if loss]
+        for path, loss in found:
+            self.lost.setdefault(str(path), []).append(loss)
+        for loss, images in Counter(loss for _, loss in found).items():
             self.note(f"note: {counted(images, 'image holds', 'images hold')} {loss}")
 
     def lose(self, path: Path, lost: Sequence[str]) -> None:
         """Record and show what the outputs of a file lack."""
         if lost:
-            self.lost[str(path)] = list(lost)
+            self.lost.setdefault(str(path), []).extend(lost)
             self.note(f"note: {path}: stored without {', '.join(lost)}")
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
