@@ -30,9 +30,8 @@ class RegionScores(TypedDict):
 
     mse: float  #: mean squared error; NaN if the region has no pixel
     ssim: float  #: structural similarity; NaN without a window
-    sharpness: (
-        float  #: mean absolute difference of adjacent pixels, over that of the target; or NaN
-    )
+    #: mean absolute difference of adjacent pixels, over the target's; NaN if the target is flat
+    sharpness: float
 
 
 class Scores(RegionScores):

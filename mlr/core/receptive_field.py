@@ -46,18 +46,10 @@ class LagTable:
 class ReceptiveField:
     """An ordered list of distinct taps, each an offset from the output pixel.
 
-    Attributes
-    ----------
-    offsets : tuple of (dy, dx)
-        Pixels; dy points down and dx to the right.
-
-    Raises
-    ------
-    OptionError
-        If there are no taps or too many, one occurs twice, or one lies too far away.
+    Raises an `OptionError` if there are no taps or too many, one occurs twice or is too far away.
     """
 
-    offsets: tuple[Offset, ...]
+    offsets: tuple[Offset, ...]  #: (dy, dx) in pixels; dy points down and dx to the right
 
     def __post_init__(self) -> None:
         if not self.offsets:

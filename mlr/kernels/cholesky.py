@@ -61,7 +61,6 @@ class NormalEquations(NamedTuple):
         G[K, K] = s^2 samples
 
     Taps outside the image are omitted from the system of their pixel; their weight is 0.
-
     """
 
     lags: NDArray[np.float64]  #: (L, H, W), sum_n x_n(q) x_n(q + d), in units of 1 / s^2
@@ -72,9 +71,7 @@ class NormalEquations(NamedTuple):
     taps: NDArray[np.int64]  #: (K, 2), the offsets o_a = (dy, dx)
     lag_of: NDArray[np.int64]  #: (K, K): which lag plane holds the products of two taps
     base_of: NDArray[np.int64]  #: (K, K): from which of the two taps its difference starts
-    penalty: NDArray[
-        np.float64
-    ]  #: (K + 1,), the diagonal of D for intensities in [0, 1]; bias last
+    penalty: NDArray[np.float64]  #: (K + 1,), diagonal of D, for intensities in [0, 1]; bias last
     prior: NDArray[np.float64]  #: (K + 1,), w0; bias last
     scale: float  #: units per intensity of 1: 255 for 8-bit images
     margin: int = 0  #: pixels at each edge of the planes that weights are not wanted of

@@ -29,27 +29,13 @@ GREY = 2.5 / 255  # largest difference of the channels of a grey image stored as
 
 @dataclass(frozen=True)
 class Features:
-    """The features of an image.
+    """The features of an image; arrays are float32."""
 
-    Attributes
-    ----------
-    whole : ndarray of float32, shape (height, width, 2)
-        At a shorter side of 128 px.
-    half : ndarray of float32, shape (height / 2, width / 2, 2)
-        Means of 2 x 2 of them.
-    luminance : ndarray of float32, shape (height, width)
-        Mean of the channels of the image.
-    light : ndarray of float32, shape (height / 2, width / 2)
-        The same at half size.
-    grey : bool
-        The second feature is 0 everywhere.
-    """
-
-    whole: Floats
-    half: Floats
-    luminance: Floats
-    light: Floats
-    grey: bool
+    whole: Floats  #: (height, width, 2), at a shorter side of 128 px
+    half: Floats  #: (height / 2, width / 2, 2), means of 2 x 2 of them
+    luminance: Floats  #: (height, width), mean of the channels of the image
+    light: Floats  #: (height / 2, width / 2), the same at half size
+    grey: bool  #: the second feature is 0 everywhere
 
 
 def features_of(image: Floats) -> Features:

@@ -36,18 +36,10 @@ def feature_size(height: int, width: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the face lies in images of one size.
+    """Where the face lies in images of one size."""
 
-    Attributes
-    ----------
-    size : (int, int)
-        Height and width of the images, in pixels.
-    eyes : pair of (float, float)
-        Centres of the left and the right eye as seen, (x, y) as fractions of the sides.
-    """
-
-    size: tuple[int, int]
-    eyes: Eyes = EYES
+    size: tuple[int, int]  #: height and width of the images, in pixels
+    eyes: Eyes = EYES  #: centres, left and right as seen, (x, y) as fractions of the sides
 
     @property
     def features(self) -> tuple[int, int]:

@@ -58,54 +58,30 @@ LOCAL_SIGMA, TRUST_SIGMA = 5.0, 2.0  # blurs of the local correlation and of its
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A template that faces are searched with.
-
-    Attributes
-    ----------
-    template : Template
-        Features of a face.
-    expression : str, optional
-        What the face shows; None for the sources.
-    back : ndarray of float32, shape (2, half height, half width), optional
-        The field from the frame of the sources to that of the expression.
-    """
+    """A template that faces are searched with."""
 
     template: Template
-    expression: str | None = None
+    expression: str | None = None  #: what the face shows; None for the sources
+    #: float32, (2, half height, half width), field from the sources' frame to the expression's
     back: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How a face fits the faces learnt from.
+    """How a face fits the faces learnt from; "half" is the size of fields."""
 
-    Attributes
-    ----------
-    field : ndarray of float32, shape (2, half height, half width)
-        From the template of the sources to the face, in pixels of the half size.
-    value : float
-        Correlation with the best template, less the price of unusual proportions.
-    expression : str or None
-        The expression of that template; None for the sources'.
-    shown : float
-        How much of that expression the face shows already, 0 to 1.
-    trust : ndarray of float32, shape (half height, half width)
-        In the frame of the sources: the share of a change that each pixel gets, 0 to 1.
-    candidate : int
-        Index of the template.
-    start : ndarray of float32, shape (2, half height, half width)
-        The field from that template to the face.
-    whites : ndarray of float64, shape (1 + channels,)
-        Brightness of the whites of the eyes, in luminance and in each channel.
-    """
-
+    #: float32, (2, half height, half width), from the sources' template to the face, in pixels of
+    #: the half size
     field: Floats
-    value: float
-    expression: str | None
-    shown: float
+    value: float  #: correlation with the best template, less the price of unusual proportions
+    expression: str | None  #: of that template; None for the sources'
+    shown: float  #: how much of that expression the face shows already, 0 to 1
+    #: float32, (half height, half width), in the frame of the sources: the share of a change that
+    #: each pixel gets, 0 to 1
     trust: Floats
-    candidate: int
-    start: Floats
+    candidate: int  #: index of the template
+    start: Floats  #: the field from that template to the face
+    #: float64, (1 + channels,), brightness of the whites of the eyes in luminance and each channel
     whites: Float = dataclasses.field(default_factory=lambda: np.ones(1))
 
     @property

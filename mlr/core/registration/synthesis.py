@@ -61,44 +61,24 @@ OPENING = 0.4  # strength above which the style follows the strength
 class Appearance:
     """What was learnt of an expression in its frame.
 
-    Attributes
-    ----------
-    template, variation : ndarray of float32, shape (half height, half width, 2)
-        Mean features of the targets, and their change with the style.
-    motion : ndarray of float32, shape (2, half height, half width)
-        m, the motion of the mean face, in pixels of the half size.
-    shape : ndarray of float32, shape (2, half height, half width)
-        d1, the change of the shape with the style.
-    mean, spread : ndarray of float32, shape (channels, height, width)
-        b and c: mean residual of the ridge, and its change with the style, for a face as bright as
-        those of the training set.
-    share : ndarray of float32, shape (height, width)
-        Share of the face that is subtracted for each unit of style.
-    face : ndarray of uint8, shape (channels, height, width)
-        The mean face of the sources.
-    light : float
-        Mean brightness of the sources, in [0, 1].
-    style, other : float
-        Default style, and the one that weak strengths begin with.
-    plain : float
-        s_0, the style from which c counts.
-    explained : float
-        Share of the variation that the style explains; 0 if there is no style.
+    Arrays are float32 unless noted. "Half" is the size of fields.
     """
 
-    template: Floats
-    variation: Floats
-    motion: Floats
-    shape: Floats
+    template: Floats  #: (half height, half width, 2), mean features of the targets
+    variation: Floats  #: (half height, half width, 2), their change with the style
+    motion: Floats  #: (2, half height, half width), motion m of the mean face, in half-size pixels
+    shape: Floats  #: (2, half height, half width), d1: the change of the shape with the style
+    #: (channels, height, width), mean residual b of the ridge, for a face as bright as those of the
+    #: training set
     mean: Floats
-    spread: Floats
-    share: Floats
-    face: npt.NDArray[np.uint8]
-    light: float
-    style: float
-    other: float
-    plain: float
-    explained: float
+    spread: Floats  #: (channels, height, width), c: its change with the style
+    share: Floats  #: (height, width), share of the face that is subtracted for each unit of style
+    face: npt.NDArray[np.uint8]  #: uint8, (channels, height, width), mean face of the sources
+    light: float  #: mean brightness of the sources, in [0, 1]
+    style: float  #: default style
+    other: float  #: style that weak strengths begin with
+    plain: float  #: s_0, the style from which c counts
+    explained: float  #: share of the variation that the style explains; 0 if there is no style
 
     @property
     def styled(self) -> bool:
@@ -152,53 +132,26 @@ class Appearance:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """A face and how it fits the faces learnt from.
+    """A face and how it fits the faces learnt from."""
 
-    Attributes
-    ----------
-    image : ndarray of float32, shape (channels, height, width)
-        In [0, 1].
-    features : Features
-        Of the image.
-    fit : Fit
-        Its field is u.
-    light : ndarray of float32, shape (half height, half width)
-        That from the sides in the frame of the sources, of mean 1.
-    """
-
-    image: Floats
-    features: Features
-    fit: Fit
+    image: Floats  #: float32, (channels, height, width), in [0, 1]
+    features: Features  #: of the image
+    fit: Fit  #: its field is u
+    #: float32, (half height, half width), light from the sides, in the sources' frame, of mean 1
     light: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What an expression makes of a face in its frame.
+    """What an expression makes of a face in its frame; arrays are float32."""
 
-    Attributes
-    ----------
-    appearance : Appearance
-        Of the expression.
-    share : float
-        Of the expression in the mix.
-    style : float, optional
-        None for the default.
-    back : ndarray of float32, shape (2, half height, half width)
-        P, from the face to the frame.
-    mask : ndarray of float32, shape (half height, half width)
-        Share of the motion that each pixel of the frame gets.
-    added, spread : ndarray of float32, shape (channels, height, width)
-        What is added in the frame for style 0, and for each unit of style.
-    """
-
-    appearance: Appearance
-    share: float
-    style: float | None
-    back: Floats
-    mask: Floats
-    added: Floats
-    spread: Floats
+    appearance: Appearance  #: of the expression
+    share: float  #: of the expression in the mix
+    style: float | None  #: None for the default
+    back: Floats  #: (2, half height, half width), P, from the face to the frame
+    mask: Floats  #: (half height, half width), share of the motion for each pixel of the frame
+    added: Floats  #: (channels, height, width), what is added in the frame for style 0
+    spread: Floats  #: (channels, height, width), what is added for each unit of style
 
     def style_at(self, strength: float) -> np.float32:
         """Return the style for a strength of the mix."""
@@ -207,18 +160,10 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """The change of an image: output(q) = x(q + motion(q)) + added(q).
+    """The change of an image: output(q) = x(q + motion(q)) + added(q)."""
 
-    Attributes
-    ----------
-    motion : ndarray of float32, shape (2, height, width)
-        (dy, dx) in pixels of the image; exactly 0 where nothing moves.
-    added : ndarray of float32, shape (channels, height, width)
-        In intensities.
-    """
-
-    motion: Floats
-    added: Floats
+    motion: Floats  #: float32, (2, height, width), (dy, dx) in pixels; 0 where nothing moves
+    added: Floats  #: float32, (channels, height, width), in intensities
 
     def faded(self, share: Floats) -> Change:
         """Return a share (height, width) of the change."""
@@ -235,24 +180,12 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """What a model knows of registered faces.
+    """What a model knows of registered faces."""
 
-    Attributes
-    ----------
-    geometry : Geometry
-        Of the images.
-    source : ndarray of float32, shape (half height, half width, 2)
-        Template of the sources.
-    eye_white : float
-        Mean brightness of the whites of the sources' eyes, in [0, 1].
-    appearances : dict of str to Appearance
-        Of each expression.
-    """
-
-    geometry: Geometry
-    source: Floats
-    eye_white: float
-    appearances: dict[str, Appearance]
+    geometry: Geometry  #: of the images
+    source: Floats  #: float32, (half height, half width, 2), template of the sources
+    eye_white: float  #: mean brightness of the whites of the sources' eyes, in [0, 1]
+    appearances: dict[str, Appearance]  #: of each expression
 
     @cached_property
     def search(self) -> Search:

@@ -61,36 +61,20 @@ _NUMBERS = ("light", "explained", "groups")
 class Frame:
     """The frame of an expression.
 
-    Arrays are float32. Those of "half" size have the size of fields.
-
-    Attributes
-    ----------
-    template : ndarray, shape (height, width, 2)
-        Mean features of the targets, T_e, at full size.
-    variation : ndarray, shape (height, width, 2)
-        Mean of the features times the scores, C_e, at full size.
-    motion : ndarray, shape (2, half height, half width)
-        Motion of the mean face, m_e, in pixels of the half size and steps of 1/64.
-    light : float
-        Mean brightness of the sources in the oval.
-    change : ndarray, shape (half height, half width)
-        Mean change of the first feature, D.
-    component : ndarray, shape (half height, half width)
-        The score of a pair is the sum of (its change - D) times this.
-    explained : float
-        Share of the variation of the change that the component explains.
-    groups : (float, float) or None
-        Centres of the scores of two groups, that with more change last.
+    Arrays are float32. "Half" is the size of fields.
     """
 
-    template: Floats
-    variation: Floats
+    template: Floats  #: (height, width, 2), mean features T_e of the targets
+    variation: Floats  #: (height, width, 2), C_e: mean of the features times the scores
+    #: (2, half height, half width), motion m_e of the mean face, in pixels of the half size and
+    #: steps of 1/64
     motion: Floats
-    light: float
-    change: Floats
+    light: float  #: mean brightness of the sources in the oval
+    change: Floats  #: (half height, half width), mean change D of the first feature
+    #: (half height, half width); the score of a pair is the sum of (its change - D) times this
     component: Floats
-    explained: float
-    groups: tuple[float, float] | None
+    explained: float  #: share of the variation of the change that the component explains
+    groups: tuple[float, float] | None  #: centres of two groups of scores, more change last
 
     @property
     def styled(self) -> bool:
@@ -112,24 +96,12 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Templates:
-    """All that is frozen of a training set.
+    """What registration has learnt from a training set, never changed afterwards."""
 
-    Attributes
-    ----------
-    geometry : Geometry
-        Where faces lie in the images.
-    source : ndarray of float32, shape (half height, half width, 2)
-        Mean features of the sources, T_source, at the half size.
-    eye_white : float
-        Mean brightness of the whites of the sources' eyes.
-    frames : dict of str to Frame
-        The frame of each expression.
-    """
-
-    geometry: Geometry
-    source: Floats
-    eye_white: float
-    frames: dict[str, Frame]
+    geometry: Geometry  #: where faces lie in the images
+    source: Floats  #: float32, (half height, half width, 2), mean features T_source of the sources
+    eye_white: float  #: mean brightness of the whites of the sources' eyes
+    frames: dict[str, Frame]  #: of each expression
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: of what is cached, the digest alone."""
@@ -216,27 +188,15 @@ class Templates:
 
 @dataclass(frozen=True, eq=False)
 class FramedPair:
-    """A pair moved into the frame of an expression.
+    """A pair moved into the frame of an expression."""
 
-    Attributes
-    ----------
-    source, target : ndarray of float32, shape (channels, height, width)
-        In [0, 1], not clipped.
-    light : int
-        Brightness of the source over the templates' mean, in parts of 1/256.
-    style : int
-        Score s of the pair, in parts of 1/256.
-    teeth : int
-        The light on the teeth times (s - s_0), in parts of 1/256.
-    shape : ndarray of int32, shape (2, half height, half width)
-        Field of the target minus the shape of the subject, in parts of 1/64.
-    """
-
-    source: Floats
-    target: Floats
-    light: int
-    style: int
-    teeth: int
+    source: Floats  #: float32, (channels, height, width), in [0, 1], not clipped
+    target: Floats  #: the same
+    light: int  #: brightness of the source over the templates' mean, in parts of 1/256
+    style: int  #: score s of the pair, in parts of 1/256
+    teeth: int  #: the light on the teeth times (s - s_0), in parts of 1/256
+    #: (2, half height, half width), field of the target minus the shape of the subject, in parts of
+    #: 1/64
     shape: npt.NDArray[np.int32]
 
 
