@@ -1,4 +1,4 @@
-"""Features that registration compares: local luminance and redness, free of light and skin.
+"""Features that registration compares: luminance and redness, locally normalised.
 
 With L the mean of the channels and G8 a Gaussian of 8 px, for a shorter side of 128 px,
 
@@ -39,13 +39,7 @@ class Features:
 
 
 def features_of(image: Floats) -> Features:
-    """Return the features of an image.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (height, width, 1 or 3)
-        Intensities in [0, 1], of any size.
-    """
+    """Return the features of an image (height, width, 1 or 3) in [0, 1], of any size."""
     return features_of_reduced(area_averaged(image, *feature_size(*image.shape[:2])))
 
 

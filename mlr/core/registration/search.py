@@ -1,10 +1,10 @@
-"""Search for a face whose position, proportions and expression are not those of the sources.
+"""Search for a face whose position, proportions and expression differ from the sources'.
 
 A coarse fit, at a quarter of the features' size, moves each of several templates by nine numbers:
 position, zoom, roll and proportions of the lower face, from several starts. The best fits are
-refined by `Template.register`. Besides the template of the sources there are those of each
-expression at two styles, so that a face that smiles already is found, too; its field is carried to
-the frame of the sources then.
+refined by `Template.register`. In addition to the template of the sources there is one of each
+expression at two styles, so that a smiling face is found, too; its field is then composed with the
+motion, which gives a field from the frame of the sources.
 
 With Y and X the position in the canonical crop, from the point between the eyes and in units of its
 side, and the ramp r = clip((y - .40) / .35, 0, 1.15) from the eyes down, the coarse fields are
@@ -42,17 +42,20 @@ LOWER_FACE = 3  # index of r down
 STARTS = (0.0, -0.06, 0.06, 0.12)  # of that number
 FIRST_STEPS, MORE_STEPS = 3, 5  # before and after candidates are pruned
 PRUNED, REFINED = 8, 4  # candidates after the first steps, and those that are refined
-APART = 0.75  # largest displacement between equal candidates, in pixels of the coarse size
+APART = 0.75  # largest difference of fields that count as equal, in pixels of the coarse size
 PRICE = 0.01  # of unusual numbers, in correlation
 STEADY = np.float32(0.5)  # share of the last video frame in the fit of a clip
 STYLES = (-0.8, 1.2)  # of the templates of an expression
 
-#: Ramps from nothing to all. Of the fit: other pictures reach .44, aligned photographs .58. Of the
-#: sum of the fit and the mean local correlation at the mouth: .96 to 1.03 where a chin or a shadow
-#: was taken for the mouth, 1.09 and more otherwise; the mouth's alone is low for dark skin, too. Of
-#: the local correlation. Of what the mouth's correlation loses when a face that shows an expression
-#: is registered to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
-FIT, MOUTH_FIT, LOCAL_FIT, SHOWN = (0.42, 0.50), (1.0, 1.1), (0.15, 0.4), (0.15, 0.45)
+#: Bounds of ramps from 0 to 1. The fit: other pictures reach .44, aligned photographs have .58 up.
+FIT = (0.42, 0.50)
+#: The fit plus the mean local correlation at the mouth: .96 to 1.03 where a chin or a shadow was
+#: taken for the mouth, otherwise 1.09 and more. The latter alone is low for dark skin, too.
+MOUTH_FIT = (1.0, 1.1)
+LOCAL_FIT = (0.15, 0.4)  # the local correlation
+#: By how much the correlation at the mouth falls when a face that shows an expression is registered
+#: to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
+SHOWN = (0.15, 0.45)
 LOCAL_SIGMA, TRUST_SIGMA = 5.0, 2.0  # blurs of the local correlation and of its ramp, half size
 
 
@@ -68,7 +71,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How a face fits the faces learnt from; "half" is the size of fields."""
+    """How a face fits those learnt from; "half" is the size of fields."""
 
     #: float32, (2, half height, half width), from the sources' template to the face, in pixels of
     #: the half size
@@ -86,7 +89,7 @@ class Fit:
 
     @property
     def unlike(self) -> bool:
-        """Whether this is not a face like those learnt from, so that nothing is changed."""
+        """Whether the face is too unlike the training set, so that nothing is changed."""
         return not self.trust.any()
 
     def summary(self) -> dict[str, Any]:
@@ -99,7 +102,7 @@ class Fit:
         return {"fit": float(self.value), "trust": float(self.trust.max()), **shown}
 
     def after(self, last: Fit) -> Fit:
-        """Return the mean of this fit and of that of the video frame before, to steady a clip."""
+        """Return the mean of this fit and the one of the video frame before, against jitter."""
 
         def mean(one: Any, other: Any) -> Any:
             return STEADY * other + (1 - STEADY) * one
@@ -115,13 +118,7 @@ class Fit:
 
 
 class Search:
-    """Finds the face in aligned images of one size.
-
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-        The first one is that of the sources.
-    """
+    """Finds the face in aligned images of one size; the first candidate is the sources'."""
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self._candidates = candidates
@@ -154,7 +151,7 @@ class Search:
         return self._finished(features, value, last.candidate, field)
 
     def _finished(self, features: Features, value: float, index: int, field: Floats) -> Fit:
-        """Return a fit whose field is carried to the frame of the sources."""
+        """Return the fit, with its field from the frame of the sources."""
         source, found = self._candidates[0].template, self._candidates[index]
         start, shown = field, 0.0
         if found.back is not None:
@@ -234,7 +231,7 @@ class Search:
 
 
 def coarse_fields(geometry: Geometry, height: int, width: int) -> Floats:
-    """Return the nine coarse fields, (9, 2, height, width), for a number of 1 each, in pixels."""
+    """Return the nine coarse fields, (9, 2, height, width), in pixels, each for a number of 1."""
     y, x = geometry.canonical(height, width)
     down, across = y - EYES[0][1], x - 0.5
     ramped = np.clip((y - 0.40) / 0.35, 0, 1.15)
@@ -247,7 +244,7 @@ def coarse_fields(geometry: Geometry, height: int, width: int) -> Floats:
 
 
 def weighted_correlation(planes: Floats, others: Floats, weight: Floats) -> float:
-    """Return the correlation of planes (N, height, width), each less its weighted mean."""
+    """Return the weighted correlation of planes (N, height, width) with others."""
     share = weight / weight.sum()
     a, b = (each - (each * share).sum(axis=(1, 2), keepdims=True) for each in (planes, others))
     scale = np.sqrt((a * a * share).sum() * (b * b * share).sum())
@@ -255,5 +252,5 @@ def weighted_correlation(planes: Floats, others: Floats, weight: Floats) -> floa
 
 
 def ramp(value: Any, low: float, high: float) -> Any:
-    """Return 0 up to one bound, 1 from another on, and a straight line between them."""
+    """Return 0 up to ``low``, 1 from ``high`` on, and a straight line in between."""
     return np.clip((value - low) / (high - low), 0, 1)

@@ -1,4 +1,4 @@
-"""Motion and change of a face, from its registration and what was learnt in the frames.
+"""Motion and change of a face, from its registration and the appearances of expressions.
 
 With u the field that registers the face to the template of the sources, and for each expression m
 its motion, d1 its shape by style, b and c its residuals, s the style and k the amount:
@@ -7,11 +7,11 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
     M = k mask (m - s d1)                     motion in the frame
     D = k mask (ridge(x~) - x~ + l h b + (s - s_0) (e h c - share x~)),     x~ = x(p + W)
 
-where l is the light on the face, e that on its teeth, both times that from the sides, and h its
-colour. The mask is that of the
-frame, times the trust in the fit, see `mlr.core.registration.search`, and the regions to change.
-With P = invert(W), the motions of all expressions are N(y) = sum M(y + P(y)) on the face;
-n(q) = N(q + n(q)) follows them back, and
+where l is the light on the face and e the light on its teeth, both times the light from the sides,
+and h is the colour of the light. The mask is the frame's, times the trust in the fit, see
+`mlr.core.registration.search`, and the regions to change. With P = invert(W), the motions of all
+expressions add up to N(y) = sum M(y + P(y)) on the face; n is the solution of n(q) = N(q + n(q)),
+and
 
     output(q) = x(q + n) + sum D(q + n + P(q + n))
 """
@@ -50,16 +50,16 @@ from mlr.core.registration.templates import (
 Floats = npt.NDArray[np.float32]
 Ridge = Callable[[str, Floats], Floats]  # an expression's regression of an image in its frame
 
-HUES = (0.4, 1.5)  # bounds of the colour of the light
-DARK = 0.4  # of the light that a face lacks: its skin's colour is taken out of its teeth
-TEETH = (0.15, 0.35)  # share of the face that is replaced: no teeth below, nothing else above
-LOST = 0.1  # of the fit: a face that loses as much from one video frame to the next is searched
+HUES = (0.4, 1.5)  # bounds of each channel of the colour of the light
+DARK = 0.4  # brightness that a face lacks for the whole of `Appearance.tint`
+TEETH = (0.15, 0.35)  # bounds of the share of the face that is replaced: skin and teeth
+LOST = 0.1  # loss of fit from one video frame to the next at which a face is searched again
 OPENING = 0.4  # strength above which the style follows the strength
 
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """What was learnt of an expression in its frame.
+    """What a model has learnt about an expression, in its frame.
 
     Arrays are float32 unless noted. "Half" is the size of fields.
     """
@@ -91,18 +91,12 @@ class Appearance:
         return (self.other, self.style) if self.styled and self.style != self.other else None
 
     def tint(self, image: Floats, spread: Floats, hue: Floats) -> Floats:
-        """Return the change, for each unit of style, that takes the skin's colour out of teeth.
+        """Return the change, for each unit of style, that removes the skin's colour from teeth.
 
-        A part of the face remains in them. That of skin darker than most lacks red, and teeth would
+        A part of the face shines through the teeth; very dark skin lacks red, so that they would
         look green. At the default style they get the colour of the mean face's teeth, halfway to
-        grey, in the light's colour; their brightness stays.
-
-        Parameters
-        ----------
-        image, spread : ndarray of float32, shape (channels, height, width)
-            The face in the frame at s_0, and its change for each unit of style.
-        hue : ndarray of float32, shape (channels, 1, 1)
-            Colour of the light.
+        grey, times the light's colour ``hue``, (channels, 1, 1); their brightness stays.
+        ``image`` is the face in the frame at s_0, and ``spread`` its change for each unit of style.
         """
         units = np.float32(self.style - self.plain)
         if units <= 0:
@@ -123,7 +117,7 @@ class Appearance:
         return {"explained": self.explained, "groups": groups, "default": self.style}
 
     def style_at(self, strength: float, style: float | None) -> float:
-        """Return the style for a strength: the one given, or the default that follows it."""
+        """Return the style for a strength: the given one, or the default, which depends on it."""
         if style is not None:
             return style
         share = min(max((strength - OPENING) / (1 - OPENING), 0.0), 1.0)
@@ -132,7 +126,7 @@ class Appearance:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """A face and how it fits the faces learnt from."""
+    """A registered face."""
 
     image: Floats  #: float32, (channels, height, width), in [0, 1]
     features: Features  #: of the image
@@ -143,7 +137,7 @@ class Registration:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What an expression makes of a face in its frame; arrays are float32."""
+    """The change of a face by one expression, in its frame; arrays are float32."""
 
     appearance: Appearance  #: of the expression
     share: float  #: of the expression in the mix
@@ -166,7 +160,7 @@ class Change:
     added: Floats  #: float32, (channels, height, width), in intensities
 
     def faded(self, share: Floats) -> Change:
-        """Return a share (height, width) of the change."""
+        """Return the change times a share (height, width)."""
         return Change(self.motion * share, self.added * share)
 
     def applied(self, image: Floats) -> Floats:
@@ -180,7 +174,7 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """What a model knows of registered faces."""
+    """The part of a model that registers faces and adds to the ridge."""
 
     geometry: Geometry  #: of the images
     source: Floats  #: float32, (half height, half width, 2), template of the sources
@@ -189,7 +183,7 @@ class Registered:
 
     @cached_property
     def search(self) -> Search:
-        """Finds faces: neutral ones, and those that show an expression."""
+        """The search for faces, neutral or with an expression."""
         candidates = [Candidate(Template(self.geometry, self.source))]
         for name, each in self.appearances.items():
             back = invert(each.motion)
@@ -199,14 +193,9 @@ class Registered:
         return Search(candidates)
 
     def register(self, image: Floats, last: Fit | None = None) -> Registration:
-        """Find the face in an image.
+        """Find the face in an image (channels, height, width) in [0, 1].
 
-        Parameters
-        ----------
-        image : ndarray of float32, shape (channels, height, width)
-            In [0, 1].
-        last : Fit, optional
-            Of the same face in the video frame before, which is followed.
+        ``last`` is its fit in the video frame before, from which it is followed.
         """
         features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
         fit = None if last is None else self.search.follow(features, last)
@@ -231,7 +220,7 @@ class Registered:
         style: float | None = None,
         regions: tuple[str, ...] = (),
     ) -> Part:
-        """Return what an expression makes of a face in its frame, before the strength."""
+        """Return the change of a face by an expression, in its frame, for any strength."""
         appearance, fit, size = self.appearances[expression], face.fit, self.geometry.size
         trust = look_up(fit.trust[None], appearance.motion)
         if fit.expression == expression:
@@ -265,15 +254,16 @@ class Registered:
         return eye_whites_of(self.geometry, mean, invert(appearance.motion))
 
     def hue(self, face: Registration) -> Floats:
-        """Return the colour of the light on a face over that of the training set, (channels, 1, 1).
+        """Return the colour of the light on a face, (channels, 1, 1), relative to the training set.
 
-        Of the whites of the eyes, since skin has a colour of its own; of mean 1.
+        It is measured in the whites of the eyes, because skin has a colour of its own; its mean
+        is 1.
         """
         ratio = face.fit.whites[1:] / self._usual_whites
         return np.clip(ratio / ratio.mean(), *HUES).astype(np.float32)[:, None, None]
 
     def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:
-        """Return the change of a face by the parts of all expressions, for a strength."""
+        """Return the change of a face by all expressions together, for a strength."""
         size = self.geometry.size
         amounts = [np.float32(strength * part.share) for part in parts]
         styles = [part.style_at(strength) for part in parts]
@@ -292,5 +282,5 @@ class Registered:
 
 
 def _grey(planes: Floats) -> Floats:
-    """Return the mean over the channels as each of them."""
+    """Return planes whose channels are all their mean."""
     return np.repeat(planes.mean(axis=0, keepdims=True), len(planes), axis=0)

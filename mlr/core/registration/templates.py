@@ -1,7 +1,7 @@
-"""Templates, and pairs moved into their frames.
+"""Templates, and pairs warped into their frames.
 
-Once templates, motions and styles are frozen, each pair is framed on its own, so that statistics
-stay exact, additive and splittable. `groupwise` makes templates.
+Once `groupwise` has computed the templates, they do not change, and each pair is framed on its own:
+statistics stay exact, and can be added, subtracted and split.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ Float = npt.NDArray[np.float64]
 
 GAIN = 1.05  # of the templates that targets are registered to a second time
 MOST_STYLE = 1.7  # largest style of such a template, in standard deviations
-UNITS = 256  # light and style are rounded to parts of this number
+UNITS = 256  # light and style are rounded to 1/256
 PLAIN = -1.0  # style without teeth (or the like) where there are not two groups
-LIGHTS = (0.2, 1.3)  # bounds of a face's brightness over that of the training set
+LIGHTS = (0.2, 1.3)  # bounds of a face's brightness, relative to the training set's
 DARKEST = 1 / 255  # lower bound of measured brightness
 
 #: Light from one side: blur of the logarithm of the luminance, as a fraction of the side of the
-#: canonical crop; what is added to the luminance; bounds of the light over its mean.
+#: canonical crop; a constant added to the luminance; bounds of the light, relative to its mean.
 SIDE_BLUR, SIDE_FLOOR = 0.07, 0.02
 SIDE_LIGHTS = (0.25, 2.0)
 
 #: The whites of the eyes lie in boxes around (.32, .36) and (.68, .36) of the canonical crop: half
-#: width and half height; and the percentile of the brightness in them that counts.
+#: width and half height of a box, and which percentile of its brightness is used.
 EYE_BOX = (0.06, 0.02)
 BRIGHTEST = 95
 
@@ -83,7 +83,7 @@ class Frame:
 
     @property
     def plain(self) -> float:
-        """The style s_0 at which the face shows no teeth (or the like)."""
+        """The style s_0 at which the face shows no teeth, or the like."""
         if not self.styled:
             return 0.0
         return PLAIN if self.groups is None else self.groups[0]
@@ -104,18 +104,18 @@ class Templates:
     frames: dict[str, Frame]  #: of each expression
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: of what is cached, the digest alone."""
+        """Return the attributes to pickle: the fields and, of cached properties, the digest."""
         names = ("geometry", "source", "eye_white", "frames", "digest")
         return {name: getattr(self, name) for name in names}
 
     @cached_property
     def source_template(self) -> Template:
-        """What source images are registered to."""
+        """The template that source images are registered to."""
         return Template(self.geometry, self.source)
 
     @cached_property
     def target_templates(self) -> dict[str, Template]:
-        """What target images of each expression are registered to first."""
+        """The template that target images of each expression are first registered to."""
         return {
             name: Template(self.geometry, halved(frame.template), frame.template)
             for name, frame in self.frames.items()
@@ -123,7 +123,7 @@ class Templates:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that is frozen, 64 hexadecimal digits."""
+        """SHA-256 of the templates, 64 hexadecimal digits."""
         digest = hashlib.sha256(repr(self.geometry).encode())
         arrays, numbers = self.to_arrays()
         for name, array in sorted(arrays.items()):
@@ -132,7 +132,7 @@ class Templates:
         return digest.hexdigest()
 
     def to_arrays(self) -> tuple[dict[str, Floats], dict[str, Any]]:
-        """Return the arrays by name, and all else ready for JSON."""
+        """Return the arrays by name, and everything else ready for JSON."""
         arrays = {"source": self.source}
         frames: dict[str, Any] = {}
         for index, (name, frame) in enumerate(sorted(self.frames.items())):
@@ -188,7 +188,7 @@ class Templates:
 
 @dataclass(frozen=True, eq=False)
 class FramedPair:
-    """A pair moved into the frame of an expression."""
+    """A pair warped into the frame of an expression."""
 
     source: Floats  #: float32, (channels, height, width), in [0, 1], not clipped
     target: Floats  #: the same
@@ -210,22 +210,11 @@ def framed(
     target: Floats,
     target_features: Features,
 ) -> FramedPair:
-    """Move a pair into the frame of an expression.
+    """Warp a pair of images (channels, height, width) in [0, 1] into the frame of an expression.
 
-    Parameters
-    ----------
-    frame : Frame
-        Of the expression.
-    template : Template
-        Of its targets.
-    source, target : ndarray of float32, shape (channels, height, width)
-        In [0, 1].
-    source_features, target_features : Features
-        Of the images.
-    source_field : ndarray of float32, shape (2, half height, half width)
-        From `Templates.source_field`.
-    eye_white : float
-        Brightness of the whites of the source's eyes over the templates'.
+    ``template`` is the one that targets are first registered to, ``source_field`` is from
+    `Templates.source_field`, and ``eye_white`` is the brightness of the whites of the source's
+    eyes, relative to the templates'.
     """
     geometry = template.geometry
     to_source = compose(source_field, frame.motion)
@@ -260,12 +249,12 @@ def styled_field(
 
 
 def first_feature(features: Features, field: Floats) -> Floats:
-    """Return the first feature moved by a field, (half height, half width)."""
+    """Return the first feature warped by a field, (half height, half width)."""
     return look_up(np.ascontiguousarray(features.half[None, ..., 0]), field)[0]
 
 
 def light_of(geometry: Geometry, features: Features, field: Floats) -> float:
-    """Return the mean brightness in the oval of an image moved by a field, in [0, 1]."""
+    """Return the mean brightness in the oval of an image warped by a field, in [0, 1]."""
     _, oval = weights_and_oval(geometry)
     framed = look_up(features.light[None], field)[0]
     return max(float(framed[oval].mean(dtype=np.float64)), DARKEST)
@@ -281,7 +270,7 @@ def eye_whites_of(
 ) -> Float:
     """Return the brightness of the whites of the eyes in each plane of a source, in [0, 1].
 
-    Divided by `side_light` if it is given.
+    It is divided by the `side_light`, if given.
     """
     size = planes.shape[1:]
     y, x = geometry.canonical(*size)
@@ -297,18 +286,11 @@ def eye_whites_of(
 
 
 def side_light(geometry: Geometry, features: Features, field: Floats) -> Floats:
-    """Return how light from the sides falls on a face in the frame, (half height, half width).
+    """Return the light from the sides on a face in the frame, (half height, half width).
 
     Faces are symmetric, light may not be. With B the blurred logarithm of the luminance and B' its
     mirror image, the light is exp((B - B') / 2), of mean 1 in the face; it is 1 everywhere if the
-    face is not in the middle of the images.
-
-    Parameters
-    ----------
-    features : Features
-        Of the image.
-    field : ndarray of float32, shape (2, half height, half width)
-        From the frame to the image.
+    face is not in the middle of the images. ``field`` is from the frame to the image.
     """
     framed = look_up(features.light[None], field)
     if not geometry.symmetric:
@@ -325,14 +307,10 @@ def side_light(geometry: Geometry, features: Features, field: Floats) -> Floats:
 
 
 def light_on_teeth(light: float, eye_white: float) -> float:
-    """Return the light on the teeth of a face, at most that of the training set.
+    """Return the light on the teeth of a face, at most the training set's.
 
-    Teeth do not darken with skin, but do in dim light. A dark face with bright eyes has dark skin:
-    then the light is what the eyes say, and more.
-
-    Parameters
-    ----------
-    light, eye_white : float
-        Brightness of the face and of the whites of its eyes, over those of the training set.
+    Takes the brightness of the face and of the whites of its eyes, relative to the training set.
+    Teeth are dark in dim light, but not in a dark face whose eyes are bright: its skin is dark, and
+    the light is at least as bright as the eyes.
     """
     return max(min(1.0, max(light, 2 * eye_white - light)), LIGHTS[0])
