@@ -160,7 +160,7 @@ def test_several_data_are_added_up_and_taken_out(two, tmp_path, memory):
     for data in ([one, other], [one, file]):
         found, _ = trained(data, tmp_path / "m", executor=two, memory=memory, **options)
         assert found == plain
-    with pytest.raises(DataError, match=r"out.*cannot take out pairs that were never put in"):
+    with pytest.raises(DataError, match=r"out.*cannot remove pairs that were never added"):
         mlr.train(other, executor=two, memory=memory, **options)
 
 

@@ -205,7 +205,7 @@ def test_other_taps_are_refused(run, sums, tmp_path):
         result = run("train", *files, "-o", path)
         assert result.code == 1
         assert f"{files[0]} and {files[1]}: statistics of different receptive" in result.lines[0]
-    lacking = f"{second}: statistics for the receptive field 3x3 do not hold all that 5x5 needs"
+    lacking = f"{second}: statistics for the receptive field 3x3 lack planes that 5x5 needs"
     for arguments in (
         [second, "--receptive-field", "5"],
         [first, second, "--receptive-field", "5"],
@@ -239,7 +239,7 @@ def test_pairs_that_were_never_in_are_refused(run, shards, tmp_path):
         result = run(*command)
         assert result.code == 1
         assert result.lines == [
-            f"mlr: error: {shards}/{out}: cannot take out pairs that were never put in"
+            f"mlr: error: {shards}/{out}: cannot remove pairs that were never added"
         ]
     result = run("train", shards / "all", "--remove", shards / "all", "-o", tmp_path / "m.npz")
     assert result.lines == ["mlr: error: all pairs are taken out, nothing is left to learn from"]

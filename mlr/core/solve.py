@@ -21,8 +21,8 @@ def solve(
     """Solve the ridge regression of every output pixel.
 
     Computes w(p) = (G(p) + penalty I)^-1 b(p), where the bias is penalised like every other
-    coefficient (Khan et al. 2020, section 3). Where the matrix is not positive definite, which
-    takes a penalty of 0, it is the solution of least norm.
+    coefficient (Khan et al. 2020, section 3). Where the matrix is not positive definite, as is
+    possible with a penalty of 0, it is the minimum-norm solution.
 
     Parameters
     ----------
@@ -98,13 +98,13 @@ def solving_bytes(statistics: Statistics) -> int:
 def solve_equations(equations: NormalEquations) -> Float:
     """Return the weights of the ridge regression of every pixel, float64, (E, K + 1, h, w).
 
-    The bias is last. Where the matrix is singular, which takes a penalty of 0, they are those
-    closest to the prior,
+    The bias is last. Where the matrix is singular, as is possible with a penalty of 0, they are the
+    solution closest to the prior,
 
         w = w0 + (G + s^2 D)^+ (b - G w0)
 
     The pseudo-inverse comes from the eigenvectors of the matrix; eigenvalues up to (K + 1) eps
-    times the largest count as zero. Weights are infinite where numbers are too large.
+    times the largest count as zero. Weights that overflow are infinite.
     """
     weights, singular = solve_pixels(equations)
     chunk = max(1, _CHUNK_BYTES // (8 * len(equations.penalty) ** 2))
@@ -113,7 +113,7 @@ def solve_equations(equations: NormalEquations) -> Float:
         for first in range(0, len(y), chunk):
             some = slice(first, first + chunk)
             weights[:, :, y[some], x[some]] = _least_norm(equations, y[some], x[some])
-    except np.linalg.LinAlgError:  # of numbers near the end of their range
+    except np.linalg.LinAlgError:  # overflow
         weights[:] = np.inf
     return weights
 
@@ -140,7 +140,7 @@ def _least_norm(equations: NormalEquations, y: Index, x: Index) -> Float:
 def _gram(equations: NormalEquations, y: Index, x: Index) -> tuple[Float, npt.NDArray[np.bool_]]:
     """Return the matrices G of some pixels (n, K + 1, K + 1), and which taps are inside (n, K + 1).
 
-    Rows and columns of taps outside the image are zero.
+    The rows and columns of other taps are zero.
     """
     lags, source_sums, count, _, _, taps, lag_of, base_of = equations[:8]
     scale = equations.scale
