@@ -1,4 +1,4 @@
-"""The options of each recipe; without the recipes themselves, which take longer to import."""
+"""The options of each recipe, apart from the recipes, which take longer to import."""
 
 from __future__ import annotations
 

@@ -37,11 +37,12 @@ class Paper(PaperOptions, Recipe):
 
     registers = False
     unfit = (
-        "statistics for the recipe best, of all channels together; make them with --recipe paper"
+        "statistics for the recipe best, whose channels are pooled; "
+        "compute them with --recipe paper"
     )
 
     def halo(self, head: Statistics) -> int:
-        """Return how many rows around a band its weights depend on."""
+        """Return the number of rows above and below a band that its weights depend on."""
         return int(np.abs(head.receptive_field.taps[:, 0]).max())
 
     def solving_bytes(self, head: Statistics, rows: int) -> float:
