@@ -155,7 +155,7 @@ def test_all_images_bad(run, pairs, tmp_path):
     assert result.code == 1
     assert result.lines[3] == "mlr: and 3 more: is empty"
     assert len(result.lines) == 3 + 1 + 1
-    assert result.lines[-1] == "mlr: error: not one pair of images of the same size is left"
+    assert result.lines[-1] == "mlr: error: no pair of images of the same size is left"
     assert not (tmp_path / "m.npz").exists()
 
 

@@ -129,7 +129,7 @@ def test_little_memory_and_no_image_that_can_be_decoded(two, tmp_path, kept):
     for path in data.glob("*/*.png"):
         path.write_bytes(path.read_bytes()[:-60])
     options = {"recipe": "paper", "executor": two, "memory": 6_000_000}
-    with pytest.raises(DataError, match="not one pair of images could be decoded"):
+    with pytest.raises(DataError, match="no pair of images could be decoded"):
         accumulated(data, tmp_path / "s", checkpoint=kept and tmp_path / kept, **options)
 
 

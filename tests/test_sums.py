@@ -1,4 +1,4 @@
-"""Training data as sums: the same model file for any split, and as if never seen when taken out."""
+"""Training from statistics files: splitting and removing pairs give the same model files."""
 
 import json
 import shutil
@@ -242,7 +242,7 @@ def test_pairs_that_were_never_in_are_refused(run, shards, tmp_path):
             f"mlr: error: {shards}/{out}: cannot remove pairs that were never added"
         ]
     result = run("train", shards / "all", "--remove", shards / "all", "-o", tmp_path / "m.npz")
-    assert result.lines == ["mlr: error: all pairs are taken out, nothing is left to learn from"]
+    assert result.lines == ["mlr: error: all pairs are removed, none is left to train on"]
     assert names(tmp_path) == []
 
 
@@ -252,7 +252,7 @@ def test_image_that_cannot_be_taken_out_stops_it_all(run, sums, tmp_path):
     result = run("train", sums / "all.npz", "--remove", tmp_path / "out", "-o", tmp_path / "m.npz")
     assert result.code == 1
     assert f"{tmp_path}/out/sad/5.png" in result.lines[0]
-    assert "cannot be taken out; mend or delete" in result.lines[-1]
+    assert "cannot be removed; repair or delete" in result.lines[-1]
     assert names(tmp_path) == ["out"]
     (tmp_path / "out" / "sad" / "5.png").unlink()  # a pair that there is not: the others go out
     result = run("train", sums / "all.npz", "--remove", tmp_path / "out", "-o", tmp_path / "m.npz")

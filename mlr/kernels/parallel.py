@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from mlr.utils.threads import current_threads
 
 TASKS = 8  # for each thread: the tasks of one that is held up are left to the others
 
+Result = TypeVar("Result")
 Loop = tuple[Callable[..., None], int, tuple[Any, ...]]  # a kernel, its items and arguments
 _Call = tuple[Callable[..., None], int, int, tuple[Any, ...]]  # a kernel, its range and arguments
 
@@ -37,6 +38,18 @@ def parallel_for(kernel: Callable[..., None], count: int, *arguments: Any) -> No
         parallel_for_all([(kernel, count, arguments)])
     elif count:  # without the overhead of tasks, half the time of a small image
         kernel(0, count, *arguments)
+
+
+def parallel_map(function: Callable[[int], Result], count: int) -> list[Result]:
+    """Return [function(0), ..., function(count - 1)], computed in all threads."""
+    found: dict[int, Result] = {}
+
+    def fill(begin: int, end: int) -> None:
+        for n in range(begin, end):
+            found[n] = function(n)
+
+    parallel_for(fill, count)
+    return [found[n] for n in range(count)]
 
 
 def parallel_for_all(loops: Sequence[Loop], in_turn: bool = False) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +35,11 @@ from mlr.core.registration.templates import (
     styled_field,
 )
 from mlr.kernels.blur import blur
-from mlr.kernels.parallel import parallel_for
+from mlr.kernels.parallel import parallel_map
 
 Floats = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Reduced = npt.NDArray[np.uint8]  # an image of a shorter side of 128 px, (height, width, channels)
-T = TypeVar("T")
 
 ROUNDS = (2.0, 1.0, 0.0)  # blur of the template in each round, in pixels of the half size
 LEAST_PAIRS = 8  # for a style
@@ -258,21 +256,9 @@ def _mean_features(
 
 
 def _features_of_all(images: Sequence[Reduced]) -> list[Features]:
-    return _in_parallel(lambda n: features_of_reduced(images[n] * np.float32(1 / 255)), len(images))
+    return parallel_map(lambda n: features_of_reduced(images[n] * np.float32(1 / 255)), len(images))
 
 
 def _for_each(function: Callable[[int], Floats], count: int) -> Floats:
     """Return the arrays function(0), ..., function(count - 1), stacked."""
-    return np.stack(_in_parallel(function, count))
-
-
-def _in_parallel(function: Callable[[int], T], count: int) -> list[T]:
-    """Return [function(0), ..., function(count - 1)], computed in all threads."""
-    found: dict[int, T] = {}
-
-    def fill(begin: int, end: int) -> None:
-        for n in range(begin, end):
-            found[n] = function(n)
-
-    parallel_for(fill, count)
-    return [found[n] for n in range(count)]
+    return np.stack(parallel_map(function, count))
