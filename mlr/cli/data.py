@@ -1,4 +1,4 @@
-"""Commands that make data."""
+"""``mlr align`` and ``mlr sample``."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def align(output: Path, run: options.Run, **keywords: Any) -> int:
 @options.force
 @options.reported
 def sample(folder: Path, pairs: int, run: options.Run, **keywords: Any) -> int:
-    """Draw faces of subjects who do not exist, with seven expressions, as training data in DIR."""
+    """Draw faces of invented subjects, with seven expressions, as training data in DIR."""
     from mlr.samples import sample
     from mlr.utils.progress import counted
 

@@ -13,14 +13,14 @@ _DAMAGED = (OSError, EOFError, pickle.UnpicklingError)  # what unusable files ra
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """A cache that does without where its folder is full or read-only, or a file is damaged."""
+    """A cache that ignores full and read-only folders, and damaged files."""
 
     kept = True
 
     def __init__(self, function, key):
         super().__init__(function)
-        # The key is in all names and in the index: no file is ever taken for that of other
-        # kernels, whatever has been killed between writing the one and the other.
+        # The key is in all names and in the index, so that files of different kernels are never
+        # confused, even if a program was killed between writing two of them.
         name = f"{self._impl.filename_base}-{key}"
         self._cache_file = IndexDataCacheFile(self.cache_path, name, source_stamp=key)
 
@@ -36,9 +36,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
 
 def attach(kernel, key):
-    """Keep the code of what `numba.njit` returned on disk, under a key of all it depends on.
+    """Cache the code of an `njit` function on disk, under a key of everything it depends on.
 
-    Returns its cache, or None if there is no folder for it.
+    Returns the cache, or None if there is no folder for it.
     """
     try:
         kernel._cache = _Cache(kernel.py_func, key)

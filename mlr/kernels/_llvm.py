@@ -1,9 +1,8 @@
 """Vector code for the kernels: the only module that writes LLVM's intermediate code.
 
-What is defined here can be called in compiled kernels only. LLVM chooses the instructions: sums of
-two adjacent products, for example, become one multiply-add-pairs instruction on x86. One kind of
-instruction it does not find by itself and is named here, for processors that have it: sums of four
-products of bytes (`DOT`).
+Only compiled kernels can call these functions. LLVM chooses the instructions: sums of two adjacent
+products, for example, become one multiply-add-pairs instruction on x86. It does not find sums of
+four products of bytes (`DOT`), which are requested by name on processors that have them.
 
 Vectors hold the numbers of some adjacent pixels; ``+`` and ``*`` of two vectors are single
 instructions. With plain kernels they are single numbers.
@@ -22,17 +21,16 @@ from mlr.kernels import jit
 #: Pixels solved together: the float64 numbers of a register of 512 bits, or 256.
 LANES = 1 if jit.PLAIN_KERNELS else 8 if jit.processor_has("avx512f") else 4
 RUN = 1 if jit.PLAIN_KERNELS else 16  # adjacent pixels of planes that are processed together
-LINE = 64  # bytes of a line of the cache
+LINE = 64  # bytes of a cache line
 
-#: Whether the processor multiplies 64 pairs of bytes and adds each four products to a sum, in one
-#: instruction.
+#: Whether one instruction multiplies 64 pairs of bytes and adds every four products to a sum.
 DOT = jit.processor_has("avx512vnni")
 BLOCK = 4  # samples of a pixel that are adjacent in memory, as many as DOT adds up
 TILE = 16 if DOT else 8  # adjacent pixels that `multiply` processes together
-#: Rows and columns of neighbours that it processes at most: their sums take up 25 of 32 registers,
-#: or 9 of 16.
+#: Most rows and columns of neighbours that it processes: their sums fill 25 of 32 registers, or 9
+#: of 16.
 TALL, WIDE = (5, 5) if DOT else (3, 3)
-BIAS = 128 if DOT else 0  # DOT takes one factor with a sign: the sample minus this
+BIAS = 128 if DOT else 0  # DOT takes one signed factor: the sample minus this
 
 _AHEAD = 128  # elements of the weights that `weigh` fetches ahead
 _INDEX, _INT32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
@@ -90,7 +88,7 @@ def _loader(count):
 
 @intrinsic
 def store(typing, array, index, vector):
-    """Store numbers where `load` loads them."""
+    """Store numbers at the index that `load` would load them from."""
 
     def generate(context, builder, signature, operands):
         pointer = _vector_pointer(context, builder, signature.args, operands, vector)
@@ -158,7 +156,7 @@ def smaller(typing, a, b):
 
 @intrinsic
 def inverse_above(typing, a, floor):
-    """Invert the numbers above `floor`; 0 elsewhere."""
+    """Invert the numbers above ``floor``; the others become 0."""
 
     def emit(builder, a, floor):
         one, zero = (a.type([value] * LANES) for value in (1.0, 0.0))
@@ -235,7 +233,7 @@ def address(context, array, index):
 
 @intrinsic
 def fetch(context, start):
-    """Ask for the cache line of an address."""
+    """Prefetch the cache line of an address."""
 
     def generate(context, builder, signature, arguments):
         _prefetch(builder, _at(builder, arguments[0]))
@@ -254,8 +252,8 @@ def multiply(context, size, rows, targets, neighbours, ahead, bias, masks):
     ``size`` is (rows i, at most `TALL`; columns j, at most `WIDE`; blocks m; step); there are
     `BLOCK` n, and `TILE` pixels x. ``rows`` and ``targets`` are int64 arrays of addresses,
     ``neighbours`` are the addresses (b, totals), ``masks`` is an int32 array of shape (WIDE, TILE).
-    For each m a line of the cache is fetched, from the address ``ahead`` on. Where `DOT`, the
-    products are those of rows[i] - `BIAS`.
+    For each m a cache line is prefetched, from the address ``ahead`` on. With `DOT`, `BIAS` is
+    subtracted from rows[i] before multiplying.
     """
 
     def generate(context, builder, signature, arguments):
@@ -351,7 +349,7 @@ def _fours(builder, pointer, positive):
 
 
 def _add_fours(builder, sums, a, b):
-    """Add four adjacent products to each sum: b has no sign, a has one."""
+    """Add four adjacent products to each sum: b is unsigned, a is signed."""
     if a is None:
         a = builder.bitcast(ir.Constant(_BLOCKS, [1] * _BLOCKS.count), _SUMS)
     kind = ir.FunctionType(_SUMS, [_SUMS] * 3)
@@ -413,8 +411,8 @@ def weigh(context, weights, starts, taps, source, sums, at, images):
         sums[n + m, c, q + j] += weights[k, p + j] source[m, i + starts[k] + j]
 
     ``taps`` is (first, last), ``at`` is (p, i, n, c, q); there are `RUN` pixels j, and ``images``
-    images m, a literal number. Where ``first`` is 0, the sums begin with the bias,
-    weights[K, p + j], whatever they were before; K = len(starts).
+    images m, a literal number. If ``first`` is 0, the sums start from the bias, weights[K, p + j]
+    with K = len(starts), instead of their previous values.
     """
     count = images.literal_value
 
@@ -458,7 +456,7 @@ def weigh(context, weights, starts, taps, source, sums, at, images):
 
 
 def _loop(builder, first, last, values, body):
-    """Write ``for k in range(first, last): values = body(k, values)``, of one step at least."""
+    """Write ``for k in range(first, last): values = body(k, values)`` with at least one step."""
     entry, block = builder.block, builder.append_basic_block("loop")
     builder.branch(block)
     builder.position_at_end(block)

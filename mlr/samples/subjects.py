@@ -1,4 +1,4 @@
-"""The traits of subjects, expressions as muscle actions, and the parts of a face that they move.
+"""Traits of subjects, expressions as muscle actions, and the parts of the face that these move.
 
 Lengths are in face units, see `mlr.samples.canvas`.
 """
@@ -217,7 +217,7 @@ EXPRESSIONS: tuple[str, ...] = tuple(MANNERS)
 
 
 class Shot:
-    """How a subject performs an expression, and random differences between images."""
+    """How a subject shows an expression, and random differences between images."""
 
     def __init__(self, seed: int, subject: int, expression: str) -> None:
         rng = np.random.default_rng((seed, subject, 202, EXPRESSIONS.index(expression)))
