@@ -139,7 +139,7 @@ def compare(what: str, problem: Problem, ours: Any, expected: Any) -> None:
     difference = float(np.abs(ours - expected).max())
     if not difference <= TOLERANCE:
         raise MlrError(
-            f"wrong result for {problem}: {what} differ from those of plain NumPy by up to "
+            f"wrong result for {problem}: {what} differ from plain NumPy's by up to "
             f"{difference:.3g}, {TOLERANCE:g} is allowed; please report this with your "
             "processor and the versions of Numba and NumPy"
         )

@@ -19,8 +19,8 @@ from mlr.cli import options
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Sort the crops into folders of expressions by the names of the files, which are those of "
-    "kdef, rafd, fei, ck, jaffe, cfd, london or mug.",
+    help="Sort the crops into folders of expressions by the file names of a data set: kdef, rafd, "
+    "fei, ck, jaffe, cfd, london or mug.",
 )
 @click.option(
     "--names",

@@ -118,16 +118,10 @@ class Accumulator:
     def add(
         self, sources: Pixels, targets: Mapping[str, Pixels], weights: Sequence[Weights] = ()
     ) -> None:
-        """Add subjects.
+        """Add subjects, and the weights of each framed pair.
 
-        Parameters
-        ----------
-        sources : ndarray, shape (subjects, height, width, channels), C-contiguous
-            The source images.
-        targets : mapping of str to ndarray of the same shape
-            The target images of each expression, in the same order.
-        weights : sequence of Weights
-            Of each framed pair.
+        Sources are a C-contiguous array (subjects, height, width, channels); the targets of each
+        expression have the same shape and order.
         """
         if self._styles is not None:
             (name,) = self.expressions
@@ -283,18 +277,10 @@ def statistics_of_arrays(
     weights: Sequence[Weights] = (),
     sums: PairSums = NO_SUMS,
 ) -> Statistics:
-    """Return the statistics of images in memory.
+    """Return the statistics of images in memory, which may be framed pairs of one expression.
 
-    Parameters
-    ----------
-    sources : ndarray of uint8, uint16, float32 or float64, shape (pairs, height, width, channels)
-        Source images; floating-point intensities in [0, 1].
-    targets : mapping of str to ndarray of the same shape and dtype
-        Target images of each expression, in the same order.
-    layout : Layout or ReceptiveField
-        Which planes to compute.
-    templates, weights, sums : optional
-        Of framed pairs of one expression.
+    Sources are uint8, uint16, or floating point in [0, 1], (pairs, height, width, channels); the
+    targets of each expression have the same shape, dtype and order.
     """
     count, height, width, channels = sources.shape
     accumulator = Accumulator(

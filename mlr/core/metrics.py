@@ -86,7 +86,7 @@ def _steps(image: Image) -> tuple[Map, Map]:
 
 
 def _total(steps: tuple[Map, Map], region: Region | None) -> float:
-    """Return the sum of differences, or of those between two pixels of a region."""
+    """Return the sum of all differences, or of differences between two pixels of a region."""
     across, down = steps
     if region is not None:
         across, down = across[region[:, 1:] & region[:, :-1]], down[region[1:] & region[:-1]]

@@ -126,8 +126,8 @@ class Model:
 
         Without registration the output is x + strength (f(x) - x), or for a mix of expressions
         x + strength sum_e share_e (f_e(x) - x). With registration the strength scales both the
-        motion and the change of the face. An image without a face like those of the training set
-        is returned unchanged; see `Changer.fits`.
+        motion and the change of the face. An image without a face like the training set's is
+        returned unchanged; see `Changer.fits`.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class Model:
             change = registered.change(face, parts, strength)
             if len(image) < len(change.added):
                 return replace(change, added=_luma(change.added[None])[0])
-            return change  # that of the luma is that of all channels
+            return change  # the luma's change is added to all channels
 
         return FaceChange(image, face.fit, change)
 
@@ -286,7 +286,7 @@ class Model:
         return self.expressions.index(expression)
 
     def shares_of(self, target: str | Mapping[str, float] | None) -> dict[str, float]:
-        """Return the share of each expression of a target, without those of 0.
+        """Return the share of each expression of a target, without zeros.
 
         Raises a `ModelError` if the model does not have an expression, or has several and none is
         named, and an `OptionError` if a share is out of range.
@@ -359,7 +359,7 @@ class Model:
             change *= Geometry(size, self.info.eyes).regions(wanted.regions, *size)
         if change.shape[1] > images.shape[1]:
             change = _luma(change)
-        return images + change  # the change of the luma is that of all channels
+        return images + change  # the luma's change is added to all channels
 
     def _output(self, expression: str, images: Floats) -> Floats:
         """Return f(x) for planar images (N, channels, height, width)."""

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.statistics import Group, Statistics
-from mlr.errors import MlrError, OptionError
+from mlr.errors import MlrError
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
 
 Float = npt.NDArray[np.float64]
@@ -40,12 +40,8 @@ def solve(
     Raises
     ------
     MlrError
-        If the penalty is negative or not finite, there is no training pair, or weights overflow.
+        If weights overflow.
     """
-    if not (np.isfinite(penalty) and penalty >= 0):
-        raise OptionError(f"the penalty must be finite and not negative, not {penalty}")
-    if not statistics.expressions:
-        raise MlrError("there is no training pair in these statistics")
     channels, height, width = statistics.shape
     unknowns = len(statistics.receptive_field) + 1
     order = {name: index for index, name in enumerate(statistics.expressions)}
@@ -57,7 +53,7 @@ def solve(
             with np.errstate(over="ignore"):
                 for name, solution in zip(group.targets, weights, strict=True):
                     result[order[name], channel] = solution[:, rows]
-            del weights  # before those of the next channel are allocated
+            del weights  # before the next channel's are allocated
     if not np.isfinite(result).all():
         raise MlrError(
             "the weights are too large for a model: give intensities in [0, 1] or a larger penalty"

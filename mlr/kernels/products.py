@@ -22,7 +22,7 @@ from mlr.kernels._llvm import BIAS, BLOCK, LINE, TALL, TILE, WIDE, add_up, addre
 from mlr.kernels.parallel import Loop, parallel_for_all
 
 ROWS = 16  # of pixels in a task
-BLOCKS = 64  # of samples, processed together, so that those of a tile stay in the cache
+BLOCKS = 64  # of samples, processed together, so that a tile's stay in the cache
 MOST = 33025  # samples: 255^2 MOST < 2^31
 NONE = -(2**62)  # shift that stands for no offset
 

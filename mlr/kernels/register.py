@@ -185,7 +185,7 @@ def normal_equations_of(
 
         matrix = sum q J J',  right = sum q J r.
 
-    The first four arguments are those of `gauss_newton`. ``bases`` are the fields to combine,
+    The first four arguments are as for `gauss_newton`. ``bases`` are the fields to combine,
     (K, 2, H, W), and ``field`` is their combination, (2, H, W); ``matrix`` is (K, K) and ``right``
     (K,).
     """

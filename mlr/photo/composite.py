@@ -57,7 +57,7 @@ def change_faces(
     """Change the expression of faces in a photograph, and nothing else in it.
 
     Pixels are uint8 or uint16, of shape (height, width, 1 or 3); the result is rounded, clipped,
-    and equal to the photograph where nothing changes. The options and errors are those of
+    and equal to the photograph where nothing changes. Options and errors are as for
     `Model.synthesize`; eyes outside the photograph raise an ImageError.
     """
     return changer(model, pixels, faces, target, style, region)(strength)

@@ -145,7 +145,7 @@ def _extend(tracks: Sequence[Track], index: int, frame: Pixels, detector: Detect
 def _start(
     alive: Sequence[Track], index: int, faces: Sequence[Eyes], shot: int, numbers: Iterator[int]
 ) -> list[Track]:
-    """Return tracks of new faces; extend those of known faces that were not found again."""
+    """Return tracks of new faces; extend tracks of known faces that were not found again."""
     new: list[Track] = []
     for eyes in faces:
         near = next((t for t in (*alive, *new) if _same(t.latest, eyes)), None)

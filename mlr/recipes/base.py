@@ -36,7 +36,7 @@ class Recipe(StatisticsOptions):
         check_options(self)
 
     def layout(self) -> Layout:
-        """Return the planes it needs, by default those of 3x3 taps."""
+        """Return the planes it needs, by default for 3x3 taps."""
         return Layout(self.receptive_field or ReceptiveField.square(SIDE), pooled=self.registers)
 
     def layout_within(self, found: Layout) -> Layout:

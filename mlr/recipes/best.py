@@ -51,21 +51,11 @@ FLOOR = 0.002  # of the variance of the mean face over the channels
 class Best(BestOptions, Recipe):
     """A regression of registered faces.
 
-    Attributes
-    ----------
-    receptive_field : ReceptiveField, int, str or sequence of (dy, dx), optional
-        The taps, converted by `ReceptiveField.of`; every tap between one of them and the middle
-        must be there, too. By default those of the statistics, or 3x3.
-    penalty : float
-        Of a tap, for intensities in [0, 1], as if there were one channel; positive.
-    blur : float, optional
-        Standard deviation of the blur of the statistics, in pixels, from 0 to 64; by default 2 for
-        a shorter side of 128.
-
-    Raises
-    ------
-    OptionError
-        If one of them is out of range.
+    ``receptive_field`` is converted by `ReceptiveField.of`, by default the one of the statistics or
+    3x3; every tap between one of its taps and the middle must be there, too. ``penalty``, of a tap
+    for intensities in [0, 1] as if there were one channel, is positive. ``blur`` is the standard
+    deviation of the blur of the statistics, from 0 to 64 pixels, by default 2 for a shorter side of
+    128. Raises an `OptionError` if one is out of range.
     """
 
     registers = True
@@ -193,7 +183,7 @@ def _appearance(
 
 
 def style_note(name: str, appearance: Appearance, pairs: int) -> str:
-    """Return a line about the style of an expression."""
+    """Return a line of text about the style of an expression."""
     if not appearance.styled:
         return f"{name}: no style, which takes at least 8 pairs (there are {pairs})"
     groups = "in one group"

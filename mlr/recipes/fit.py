@@ -27,7 +27,7 @@ DEFAULT = "best"
 
 
 def recipe(name: str, options: Mapping[str, Any]) -> Recipe:
-    """Return one of `RECIPES` with some of its options set; those that are None are not.
+    """Return one of `RECIPES` with options; options that are None keep their defaults.
 
     Raises an `OptionError` if there is no such recipe or option, or one is out of range.
     """

@@ -16,7 +16,7 @@ class StatisticsOptions:
         None,
         "Odd side of a square window, or a name: plus, disc.",
         metavar="SIDE|NAME",
-        default="that of the statistics files, or 3",
+        default="as in the statistics files, or 3",
     )
 
 

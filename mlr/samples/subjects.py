@@ -285,7 +285,7 @@ class Brow:
 
 
 class Mouth:
-    """Position and shape of the lips; heights are those at the middle of the mouth."""
+    """Position and shape of the lips; heights are at the middle of the mouth."""
 
     def __init__(self, p: Subject, s: Shot) -> None:
         a = s.action
@@ -310,7 +310,7 @@ class Mouth:
 
 
 class Face:
-    """The parts of a face; pairs are those of the left and the right side."""
+    """The parts of a face; pairs are (left, right)."""
 
     def __init__(self, p: Subject, s: Shot) -> None:
         a = s.action

@@ -30,7 +30,7 @@ ARRAY_SHARE = 0.1  # results; more are kept in a temporary file
 class Budget:
     """The memory limit of a run."""
 
-    memory: int  # bytes, in addition to those of the program
+    memory: int  # bytes, in addition to the program's own
     folder: Path | None = None  # of temporary files; by default the system's
     _kept: int = 0
     _mapped: list[npt.NDArray[Any]] = field(default_factory=list)

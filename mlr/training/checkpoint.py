@@ -94,10 +94,10 @@ class Checkpoint:
                     left.unlink()
 
     def shards(self, subjects: Sequence[Subject], size: int) -> list[Shard]:
-        """Cut subjects into shards; those that were finished together stay together.
+        """Cut subjects into shards; finished shards are kept.
 
-        Outdated shards are deleted: those with some of these subjects and others, those with files
-        that no longer exist, and those that cannot be read.
+        Outdated shards are deleted: with some of these subjects and others, with files that no
+        longer exist, or unreadable.
         """
         waiting = {_key(subject): subject for subject in subjects}
         files = {address(path) for path in files_of(subjects)}

@@ -70,22 +70,22 @@ def train(
     Parameters
     ----------
     data, remove : path or several
-        Folders of pairs and statistics files to add, and those to remove again; see `statistics`.
+        Folders of pairs and statistics files to add, and to remove again; see `statistics`.
     output : path, optional
         ``.npz`` file to write the model to.
     recipe : str, optional
-        "best", which registers faces first, or "paper"; by default that of the statistics files,
-        or "best".
+        "best", which registers faces first, or "paper"; by default as in the statistics files, or
+        "best".
     receptive_field : ReceptiveField, int or str, optional
-        The taps: the odd side of a square window, a preset's name, or a field. By default those of
-        the statistics files, or the recipe's.
+        The taps: the odd side of a square window, a preset's name, or a field. By default as in the
+        statistics files, or the recipe's.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
     blur : float, optional
         For the recipe "best": see `mlr.recipes.best.Best`.
     like : path, optional
-        Statistics file with the templates to register the pairs to; by default those of the first
-        statistics file in ``data``, or new ones.
+        Statistics file with the templates to register the pairs to; by default the first statistics
+        file in ``data``, or new templates.
     source, target : str and sequence of str, optional
         Source expression, by default "neutral", and target expressions, by default all.
     checkpoint : path, optional

@@ -38,10 +38,10 @@ SPOTS = (
 EYE_SPOTS = 4  # the first ones
 DISTANCES = (0.20, 0.58)  # least and largest distance of the eyes, in widths of the image
 ASIDE = 0.1  # of the width: largest distance of the face's middle from the image's
-WINDOW = (0.34, 1.2, 0.82)  # above, below and beside the middle, in distances of the eyes
+WINDOW = (0.34, 1.2, 0.82)  # above, below and to each side of the middle, in eye distances
 LEAST = 0.4  # correlation of a face
 CLOSE = 0.04  # of the sides: largest distance from the canonical position
-DOUBT = 0.15  # by which the correlation must be larger elsewhere in the image
+DOUBT = 0.15  # by how much the correlation of a face at another position must be larger
 SNAP = 0.015  # of the sides: eyes this close to the canonical positions are taken to be there
 RAISE = 0.033  # distances of the eyes: how far below the pupils the spots of an eye fit best
 FLOOR = 0.02  # added to the variance
@@ -155,9 +155,9 @@ def _spots(
     shift: float,
     both: bool,
 ) -> Float:
-    """Draw spots for eyes this many pixels apart, in a window above, below and beside a point.
+    """Draw spots for eyes this many pixels apart, in a window above, below and around a point.
 
-    The shift is added to x of all spots; both: those off the middle are drawn on both sides.
+    The shift is added to x of all spots; with ``both``, spots off the middle are drawn twice.
     """
     above, below, side = (round(share * apart) for share in window)
     y = np.arange(-above, below + 1)[:, None] / apart

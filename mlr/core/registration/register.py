@@ -76,7 +76,7 @@ class Template:
     def correlation(self, features: Features, field: Floats, region: Region | None = None) -> float:
         """Return the correlation of warped features with the template in a region or the oval.
 
-        It is the larger of those with and without redness, as the light may be coloured.
+        The larger value counts, with redness or without, as the light may be coloured.
         """
         moved, fixed = (
             each[:, region if region is not None else self._oval]

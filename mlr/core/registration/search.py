@@ -41,7 +41,7 @@ SIGMAS = np.array([0.04, 0.12, 0.12, 0.06, 0.04, 0.12, 0.12, 0.3, 0.15])
 LOWER_FACE = 3  # index of r down
 STARTS = (0.0, -0.06, 0.06, 0.12)  # of that number
 FIRST_STEPS, MORE_STEPS = 3, 5  # before and after candidates are pruned
-PRUNED, REFINED = 8, 4  # candidates after the first steps, and those that are refined
+PRUNED, REFINED = 8, 4  # candidates that are left by pruning, and that are refined
 APART = 0.75  # largest difference of fields that count as equal, in pixels of the coarse size
 PRICE = 0.01  # of unusual numbers, in correlation
 STEADY = np.float32(0.5)  # share of the last video frame in the fit of a clip
@@ -71,7 +71,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How a face fits those learnt from; "half" is the size of fields."""
+    """The fit of a face; "half" is the size of fields."""
 
     #: float32, (2, half height, half width), from the sources' template to the face, in pixels of
     #: the half size
@@ -94,12 +94,10 @@ class Fit:
 
     def summary(self) -> dict[str, Any]:
         """Return a description of the fit, ready for JSON."""
-        shown = (
-            {}
-            if self.expression is None
-            else {"shows": self.expression, "shown": float(self.shown)}
-        )
-        return {"fit": float(self.value), "trust": float(self.trust.max()), **shown}
+        summary = {"fit": float(self.value), "trust": float(self.trust.max())}
+        if self.expression is None:
+            return summary
+        return {**summary, "shows": self.expression, "shown": float(self.shown)}
 
     def after(self, last: Fit) -> Fit:
         """Return the mean of this fit and the one of the video frame before, against jitter."""
@@ -182,11 +180,11 @@ class Search:
         index = np.repeat(np.arange(len(self._candidates)), len(STARTS))
         numbers = np.zeros((len(index), len(SIGMAS)))
         numbers[:, LOWER_FACE] = STARTS * len(self._candidates)
-        for steps, kept in ((FIRST_STEPS, PRUNED), (MORE_STEPS, PRUNED)):
+        for steps in (FIRST_STEPS, MORE_STEPS):
             for _ in range(steps):
                 numbers += self._steps(moving, second, index, numbers)
             fits = self._coarse_fits(moving, second, index, numbers)
-            best = np.argsort(-fits, kind="stable")[:kept]
+            best = np.argsort(-fits, kind="stable")[:PRUNED]
             index, numbers = index[best], numbers[best]
         chosen: list[tuple[int, Floats]] = []
         for n, field in zip(index.tolist(), self._fields(numbers), strict=True):

@@ -68,8 +68,7 @@ class Appearance:
     variation: Floats  #: (half height, half width, 2), their change with the style
     motion: Floats  #: (2, half height, half width), motion m of the mean face, in half-size pixels
     shape: Floats  #: (2, half height, half width), d1: the change of the shape with the style
-    #: (channels, height, width), mean residual b of the ridge, for a face as bright as those of the
-    #: training set
+    #: (channels, height, width), mean residual b of the ridge, for a face as bright as the mean
     mean: Floats
     spread: Floats  #: (channels, height, width), c: its change with the style
     share: Floats  #: (height, width), share of the face that is subtracted for each unit of style
