@@ -160,7 +160,7 @@ def test_all_images_bad(run, pairs, tmp_path):
 
 
 def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
-    """Mixed kinds of files; those with more than 8 bits make all sums 16-bit ones."""
+    """Mixed bit depths; one 16-bit file makes all statistics 16-bit."""
     kinds = {name: data for name, (data, _) in KINDS.items()}
     for folder in ("neutral", "happy"):
         (tmp_path / folder).mkdir()

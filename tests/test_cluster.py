@@ -197,7 +197,7 @@ def test_synthesis_and_evaluation_are_the_same(data, two, model, tmp_path):
 
 @contextmanager
 def started(*arguments, workers=2):
-    """Run the program with two workers; yield it and them once there are so many."""
+    """Run the program with two workers; yield the processes once the workers have started."""
     command = [sys.executable, "-m", "mlr", *map(str, arguments), "--cluster", "local:2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -221,7 +221,7 @@ def many(tmp_path_factory):
 
 
 def wait_for_shards(process, folder, count):
-    """Wait until so many shards are finished, or the process is."""
+    """Wait until this many shards are finished, or the process has ended."""
     while process.poll() is None and len(list(folder.glob("shard-*"))) < count:
         time.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""With little memory training gives the same bytes, from pixels on the disk, in bands of rows."""
+"""Training with a low memory limit, from pixels on disk and in bands, gives the same bytes."""
 
 import json
 import os

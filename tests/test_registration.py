@@ -1,4 +1,4 @@
-"""Registration of faces: all that it does against plain references, and what must hold of it."""
+"""Registration of faces: every step against plain references, and its properties."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -93,7 +93,7 @@ def oval(geometry):
 
 
 def masks(geometry, regions=()):
-    """Return the reference's mask at the size of fields and at that of images."""
+    """Return the reference's mask at the sizes of fields and images."""
     grids = [
         naive.naive_canonical(geometry.size, geometry.eyes, *size, 0.5)
         for size in (geometry.fields, geometry.size)
@@ -441,7 +441,7 @@ CASES = [
 
 
 def image_and_template(geometry, kind):
-    """Return the features of a face, and those of others as a template, at full and half size."""
+    """Return the features of a face, and a template made of others, at full and half size."""
     faces = [
         np.ascontiguousarray(as_kind(face(subject, expression), kind))
         for subject, expression in ((1, "happy"), (2, "neutral"))
@@ -1311,7 +1311,7 @@ def test_no_teeth_are_added_at_the_style_without():
 
 
 def test_teeth_of_dark_faces_have_the_colour_of_the_light():
-    """A face of dark skin with bright eyes, and that of a light skin in the same light."""
+    """A face with dark skin and bright eyes, and a face with light skin in the same light."""
     image = face_planes(1) * np.float32([1.0, 0.8, 0.7])[:, None, None]
     own = features_of(interleaved(image))
     field = registered().register(image).fit.field.astype(float)
@@ -1395,7 +1395,7 @@ def hue_in_white_light(image, field):
 
 
 def added_light(sides, trust=1):
-    """Return how much light there is on what is added in the frame, (128, 128)."""
+    """Return the light on the additions in the frame, (128, 128)."""
     return naive.naive_resampled((sides * trust)[None], 128, 128)[0] * masks(SQUARE)[1]
 
 

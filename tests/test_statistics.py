@@ -1,4 +1,4 @@
-"""Statistics are exact, and add and subtract like the sets of pairs that they stand for."""
+"""Statistics are exact, and adding and subtracting them adds and removes pairs."""
 
 import hashlib
 import json

@@ -18,7 +18,7 @@ BOTH = ("happy", "sad")
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """A folder of all, what is left without ann, and a split in three; not to be written to."""
+    """A folder of all pairs, one without ann, and a split in three; read-only."""
     root = tmp_path_factory.mktemp("shards")
     for name, subjects in {
         "all": range(9),
