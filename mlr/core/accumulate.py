@@ -296,7 +296,7 @@ def statistics_of_arrays(
 
 
 def batch_size(expected: int, bytes_each: int, batch_bytes: int = BATCH_BYTES) -> int:
-    """Return the samples of a mini-batch, so that the last one is not nearly empty.
+    """Return the number of samples of a mini-batch, so that the last one is not nearly empty.
 
     ``expected`` samples of ``bytes_each`` bytes are cut into mini-batches.
     """

@@ -42,7 +42,7 @@ class Layout:
         return self.receptive_field.lag_table.lags
 
     def channels(self, of_images: int) -> int:
-        """Return the number of channels of the planes, given the images'."""
+        """Return the number of channels of the planes, given the number of the images."""
         return 1 if self.pooled else of_images
 
     def planes(self, expressions: int) -> int:

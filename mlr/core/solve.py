@@ -24,23 +24,10 @@ def solve(
     coefficient (Khan et al. 2020, section 3). Where the matrix is not positive definite, as is
     possible with a penalty of 0, it is the minimum-norm solution.
 
-    Parameters
-    ----------
-    statistics : Statistics
-    penalty : float
-        Not negative; for intensities in [0, 1].
-    rows : slice
-        Rows wanted, by default all.
-
-    Returns
-    -------
-    ndarray of float32, shape (expressions, channels, taps + 1, rows, width)
-        Weights for intensities in [0, 1], expressions in alphabetical order, bias last.
-
-    Raises
-    ------
-    MlrError
-        If weights overflow.
+    The penalty, for intensities in [0, 1], is not negative; ``rows`` are computed, by default all.
+    Returns the weights for intensities in [0, 1], float32, (expressions, channels, taps + 1, rows,
+    width), with the expressions in alphabetical order and the bias last. Raises an `MlrError` if
+    weights overflow.
     """
     channels, height, width = statistics.shape
     unknowns = len(statistics.receptive_field) + 1

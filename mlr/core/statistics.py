@@ -304,7 +304,7 @@ def _combined(parts: Sequence[Statistics], sign: int) -> Statistics:
 def _joint_groups(
     parts: Sequence[Statistics],
 ) -> list[tuple[tuple[Group | None, ...], list[str]]]:
-    """Return the groups of each part, with the expressions that are in all of them."""
+    """Return tuples of a group, or None, of each part, with the expressions in all of them."""
     by_name = [part.group_of for part in parts]
     found: dict[tuple[int, ...], tuple[tuple[Group | None, ...], list[str]]] = {}
     for name in sorted(set().union(*by_name)):

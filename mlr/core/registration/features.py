@@ -34,7 +34,7 @@ class Features:
     whole: Floats  #: (height, width, 2), at a shorter side of 128 px
     half: Floats  #: (height / 2, width / 2, 2), means of 2 x 2 of them
     luminance: Floats  #: (height, width), mean of the channels of the image
-    light: Floats  #: (height / 2, width / 2), the same at half size
+    half_luminance: Floats  #: (height / 2, width / 2), the same at half size
     grey: bool  #: the second feature is 0 everywhere
 
 
@@ -55,8 +55,8 @@ def features_of_reduced(image: Floats) -> Features:
     used -= blur(used, SIGMA, threads=False)
     used /= np.sqrt(blur(np.square(used), SIGMA, threads=False)) + np.float32(FLOOR)
     whole = np.ascontiguousarray(planes.transpose(1, 2, 0))
-    light = halved(luminance[..., None])[..., 0]
-    return Features(whole, halved(whole), luminance, light, grey)
+    half_luminance = halved(luminance[..., None])[..., 0]
+    return Features(whole, halved(whole), luminance, half_luminance, grey)
 
 
 def is_grey(image: Floats) -> bool:

@@ -76,7 +76,7 @@ class Geometry:
         x = 0.5 + (np.arange(width) / width - (x0 + x1) / 2) * (wide / side)
         return y.astype(np.float32)[:, None], x.astype(np.float32)[None]
 
-    def middles(self, height: int, width: int) -> tuple[Floats, Floats]:
+    def centres(self, height: int, width: int) -> tuple[Floats, Floats]:
         """Return `canonical` for the centres of pixels, so that masks are symmetric."""
         y, x = self.canonical(2 * height, 2 * width)
         return y[1::2], x[:, 1::2]
@@ -93,7 +93,7 @@ class Geometry:
 
     def mask(self, height: int, width: int) -> Floats:
         """Return the share of the change for each pixel of the frame, 0 to 1, (height, width)."""
-        y, x = self.middles(height, width)
+        y, x = self.centres(height, width)
         radius = np.sqrt(((y - 0.55) / 0.46) ** 2 + ((x - 0.5) / 0.37) ** 2)
         return _smooth((1 - radius) / 0.16 + 0.5)
 
@@ -102,7 +102,7 @@ class Geometry:
 
         Without names it is 1 everywhere.
         """
-        y, x = self.middles(height, width)
+        y, x = self.centres(height, width)
         shares = [REGIONS[name](y, x) + np.zeros((height, width)) for name in names]
         whole = np.max(shares, axis=0) if shares else np.ones((height, width))
         return whole.astype(np.float32)

@@ -47,7 +47,7 @@ PRICE = 0.01  # of unusual numbers, in correlation
 STEADY = np.float32(0.5)  # share of the last video frame in the fit of a clip
 STYLES = (-0.8, 1.2)  # of the templates of an expression
 
-#: Bounds of ramps from 0 to 1. The fit: other pictures reach .44, aligned photographs have .58 up.
+#: Bounds of ramps from 0 to 1. The fit: other pictures reach .44, aligned photographs begin at .58.
 FIT = (0.42, 0.50)
 #: The fit plus the mean local correlation at the mouth: .96 to 1.03 where a chin or a shadow was
 #: taken for the mouth, otherwise 1.09 and more. The latter alone is low for dark skin, too.

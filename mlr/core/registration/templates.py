@@ -256,7 +256,7 @@ def first_feature(features: Features, field: Floats) -> Floats:
 def light_of(geometry: Geometry, features: Features, field: Floats) -> float:
     """Return the mean brightness in the oval of an image warped by a field, in [0, 1]."""
     _, oval = weights_and_oval(geometry)
-    framed = look_up(features.light[None], field)[0]
+    framed = look_up(features.half_luminance[None], field)[0]
     return max(float(framed[oval].mean(dtype=np.float64)), DARKEST)
 
 
@@ -292,7 +292,7 @@ def side_light(geometry: Geometry, features: Features, field: Floats) -> Floats:
     mirror image, the light is exp((B - B') / 2), of mean 1 in the face; it is 1 everywhere if the
     face is not in the middle of the images. ``field`` is from the frame to the image.
     """
-    framed = look_up(features.light[None], field)
+    framed = look_up(features.half_luminance[None], field)
     if not geometry.symmetric:
         return np.ones_like(framed[0])
     _, oval = weights_and_oval(geometry)
