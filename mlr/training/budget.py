@@ -18,7 +18,7 @@ from mlr.recipes.fit import Recipe
 from mlr.utils.memory import format_bytes, mapped_zeros, release, return_freed_memory
 
 LEAST_ROWS = 4  # of a band: fewer would mostly be halo
-# If all statistics are in memory, solving may allocate as many bytes, or this share of theirs:
+# If all statistics are in memory, solving may allocate this many bytes, or this share of theirs.
 WORK, WORK_SHARE = 10 << 20, 0.24
 # Otherwise, shares of the limit; the rest is for the allocator's overhead.
 BAND_SHARE = 0.6  # the statistics of a band, loaded and solved

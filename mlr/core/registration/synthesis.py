@@ -10,8 +10,7 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
 where l is the light on the face and e the light on its teeth, both times the light from the sides,
 and h is the colour of the light. The mask is the frame's, times the trust in the fit, see
 `mlr.core.registration.search`, and the regions to change. With P = invert(W), the motions of all
-expressions add up to N(y) = sum M(y + P(y)) on the face; n is the solution of n(q) = N(q + n(q)),
-and
+expressions add up to N(y) = sum M(y + P(y)) on the face. With n the solution of n(q) = N(q + n(q)),
 
     output(q) = x(q + n) + sum D(q + n + P(q + n))
 """
