@@ -21,7 +21,7 @@ _K1, _K2 = 0.01, 0.03
 
 
 class RegionScores(TypedDict):
-    """How close an output is to its target within a region.
+    """Scores of an output against its target, in a region.
 
     Structural similarity (Wang et al. 2004) is averaged over the channels and the pixels of the
     region whose windows lie inside the image. For a whole image it equals scikit-image's with
@@ -35,7 +35,7 @@ class RegionScores(TypedDict):
 
 
 class Scores(RegionScores):
-    """How close an output is to its target: the whole image, and the regions face and mouth."""
+    """Scores of an output against its target, in the image and its regions face and mouth."""
 
     psnr: float  #: peak signal-to-noise ratio, in dB; infinite for equal images
     face: RegionScores  #: of `mlr.core.regions.face`

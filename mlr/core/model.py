@@ -35,7 +35,7 @@ Pixels = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """How a model was trained. Fields that do not apply to its recipe are None."""
+    """Metadata of a model. Fields that do not apply to its recipe are None."""
 
     source: str | None = None  #: name of the source expression
     recipe: str | None = None  #: "best", "paper", or "custom": "paper" with other options
@@ -74,7 +74,7 @@ class Model:
     weights: Floats
     receptive_field: ReceptiveField  #: the taps o_k
     expressions: tuple[str, ...]  #: names of the target expressions
-    info: ModelInfo = ModelInfo()  #: how it was made
+    info: ModelInfo = ModelInfo()  #: how it was trained
     registered: Registered | None = None  #: template of the sources, appearances of the expressions
     edge: bool = False  #: pixels outside the image repeat the nearest one, rather than being 0
     channels: int | None = None  #: of the training images, if these share their weights
@@ -369,7 +369,7 @@ class Model:
 
 @dataclass(frozen=True)
 class WantedChange:
-    """How to change a face: the checked options of `Model.synthesize`."""
+    """The checked options of `Model.synthesize`, except the strength."""
 
     shares: Mapping[str, float]  #: of each expression
     styles: Mapping[str, float | None]  #: of each expression, None for the default

@@ -28,7 +28,7 @@ PRESETS: dict[str, tuple[Offset, ...]] = {
 
 @dataclass(frozen=True)
 class LagTable:
-    """Where the entries of a pixel's Gram matrix are in the lag planes.
+    """Positions of the entries of Gram matrices in the lag planes.
 
     With C_d(q) = sum_n x_n(q) x_n(q + d), the entry for taps a and b at pixel p is
     ``G(p)[a, b] = C_d(p + o)`` where ``d = lags[lag_of[a, b]]`` and

@@ -217,7 +217,7 @@ EXPRESSIONS: tuple[str, ...] = tuple(MANNERS)
 
 
 class Shot:
-    """How a subject shows an expression, and random differences between images."""
+    """Muscle actions of a subject in an image, and random differences between images."""
 
     def __init__(self, seed: int, subject: int, expression: str) -> None:
         rng = np.random.default_rng((seed, subject, 202, EXPRESSIONS.index(expression)))

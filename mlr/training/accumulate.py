@@ -39,7 +39,7 @@ Kind = tuple[tuple[str, ...], str]  # expressions and dtype of the images
 
 @dataclass(frozen=True)
 class Plan:
-    """How to accumulate subjects, the same for all of them."""
+    """The settings of an accumulation, the same for all subjects."""
 
     source: str  # name of the source expression
     format: Format

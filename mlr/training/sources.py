@@ -225,7 +225,7 @@ class RemoteShards:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """How to compute shards, sent to workers once."""
+    """The settings of a computation of shards, sent to workers once."""
 
     plan: Plan
     checkpoint: Checkpoint | None  # where to keep finished shards

@@ -28,7 +28,7 @@ _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_limit(amount: int | float | str | None) -> int:
-    """Return an amount of memory in bytes, by default a share of what is available."""
+    """Return an amount of memory in bytes, by default a share of the available memory."""
     if amount is None:
         return int(SHARE * available())
     if isinstance(amount, str):

@@ -58,7 +58,7 @@ OPENING = 0.4  # strength above which the style follows the strength
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """What a model has learnt about an expression, in its frame.
+    """The learnt appearance of an expression, in its frame.
 
     Arrays are float32 unless noted. "Half" is the size of fields.
     """

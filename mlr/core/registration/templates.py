@@ -96,7 +96,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Templates:
-    """What registration has learnt from a training set, never changed afterwards."""
+    """Templates of a training set, never changed afterwards."""
 
     geometry: Geometry  #: where faces lie in the images
     source: Floats  #: float32, (half height, half width, 2), mean features T_source of the sources
