@@ -1,7 +1,7 @@
 """Compiled code on disk: the only module that uses private parts of Numba.
 
-Numba's own ``cache=True`` tells versions of a kernel apart by its function alone, not by what it
-calls in other files, and fails where a file is damaged or the disk is full.
+Numba's own ``cache=True`` notices changes of a kernel, but not of functions that it calls in other
+files, and fails if a file is damaged or the disk is full.
 """
 
 import pickle

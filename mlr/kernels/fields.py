@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlr.kernels import jit
 
-POLE = math.sqrt(3) - 2  # of the filter that makes the coefficients of a cubic B-spline
+POLE = math.sqrt(3) - 2  # of the filter that computes coefficients of cubic B-splines
 
 Floats = NDArray[np.float32]
 
