@@ -1,4 +1,4 @@
-"""Measure the gain of exposure matching: held-out faces made darker and brighter.
+"""Measure the gain of exposure matching on darkened and brightened held-out faces.
 
     python -m benchmarks.exposure DATA [-o FILE] [--folds 4]
 

@@ -1,4 +1,4 @@
-"""Compare the program with other ways to the same results, and with the machine's limits.
+"""Compare the program with other implementations and with the machine's limits.
 
     python -m benchmarks.peers [--size N ...] [--pairs 200] [--repeat 5] [--write]
 

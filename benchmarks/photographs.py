@@ -1,4 +1,4 @@
-"""Draw photographs of drawn faces, and change the expressions in them.
+"""Compose photographs of drawn faces, and change the expressions in them.
 
     python -m benchmarks.photographs [MODEL] [-o SHEET]
 

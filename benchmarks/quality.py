@@ -155,7 +155,7 @@ def means_of(entries):
 
 
 def cells(means, measures):
-    """Return means as cells of a row; those that are not finite are empty."""
+    """Return means as cells of a row; cells of non-finite means are empty."""
     shown = {name: means[name] for name in measures}
     return ["" if mean is None else f"{mean:.{DIGITS[name]}f}" for name, mean in shown.items()]
 
@@ -170,7 +170,7 @@ def regional_titles(measures):
 
 
 def compared(ours, mine, theirs, other):
-    """Return the error of one row against that of another one."""
+    """Return the error of one row relative to another."""
     more = {"of the whole image": mine["mse"] / other["mse"] - 1}
     more |= {
         f"in the {region}": mine[region]["mse"] / other[region]["mse"] - 1 for region in REGIONS

@@ -253,7 +253,7 @@ def undone(faces, geometry, make, template):
 
 
 def means(geometry, features, parts):
-    """Return the template made of all faces, and for each fold that of the others."""
+    """Return the template of all faces, and for each fold the template of the others."""
 
     def mean(features):
         return Template(geometry, register_to_mean(geometry, features)[1])

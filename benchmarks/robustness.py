@@ -1,4 +1,4 @@
-"""Measure how faces are found that lie or look otherwise than those of the training set.
+"""Measure the search for faces whose position or look differs from the training set.
 
     python -m benchmarks.robustness DATA [OTHERS ...] [--judge FOLDER] [--write]
 

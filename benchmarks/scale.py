@@ -84,7 +84,7 @@ def most_memory(*words: object) -> tuple[int, int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
+    """Return the child processes of a process, and their children."""
     found = []
     with suppress(OSError):  # it has ended
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -112,7 +112,7 @@ def drawn(folder: Path, size: int, pairs: int) -> Path:
 def trainings(
     data: Path, recipe: str, repeat: int, *options: object
 ) -> tuple[dict[str, Run], dict[str, bool]]:
-    """Train in every way, in turn; return medians, and whether the model is that of the first."""
+    """Train in every way, in turn; return medians, and whether the model equals the first one."""
     found, models = defaultdict(list), defaultdict(set)
     for _ in range(repeat):
         for way, more in WAYS.items():

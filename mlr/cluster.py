@@ -1,7 +1,6 @@
-"""An executor on Dask: starting processes here, or connecting to a scheduler.
+"""An executor on Dask, with local processes or an existing scheduler.
 
-Tasks are submitted to Dask, and their results come back in order. Everything that a task needs is
-in its arguments.
+Results arrive in the order of the tasks. A task depends on its arguments alone.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ except ImportError as error:
 
 MOST = 256  # processes
 PATIENCE = 60  # seconds to wait for a scheduler, and for the first worker
-FAILURES = 20  # workers that a task may see die before it is given up
+FAILURES = 20  # workers that may die while running a task before it fails
 _BLAS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-UNKNOWN = 2 << 30  # bytes of memory of a worker that does not say
-AHEAD = 2  # tasks submitted for each worker: one that runs, and a result that waits
-WATCH = 5  # seconds between checks whether there are workers
-LOST = 60  # seconds without workers after which the cluster is lost
-TRANSFER = 600  # seconds that a result may take to arrive before it is asked for again
+UNKNOWN = 2 << 30  # bytes that are assumed for workers without a memory limit
+AHEAD = 2  # tasks submitted for each worker: a running one, and a result that waits
+WATCH = 5  # seconds between checks that there are workers
+LOST = 60  # seconds without workers until the cluster counts as lost
+TRANSFER = 600  # seconds until a result that does not arrive is requested again
 
 _alone = threading.Lock()  # held by the task that uses the worker's threads
 _ready = False
@@ -54,18 +53,18 @@ _ready = False
 def connect(
     address: str, report: Report | None = None, memory: int | None = None
 ) -> Iterator[Cluster]:
-    """Start processes here or connect to a scheduler, until the block ends.
+    """Start local processes or connect to a scheduler, until the block ends.
 
-    ``address`` is ``local:N`` for N processes here, or that of a Dask scheduler,
-    ``tcp://HOST:PORT``, whose workers need this version of mlr and must see the same files.
-    ``memory`` is what each process may use in bytes. The address of the dashboard is noted.
+    ``address`` is ``local:N`` for N local processes, or ``tcp://HOST:PORT`` of a Dask scheduler,
+    whose workers need this version of mlr and must see the same files. ``memory`` is the limit of
+    each process in bytes. The address of the dashboard is noted.
 
-    `OptionError` is raised if the address is neither, `MlrError` if no scheduler answers, or its
-    workers are missing or have another version of mlr.
+    Raises an `OptionError` if the address is neither, and an `MlrError` if no scheduler answers, or
+    its workers are missing or have another version of mlr.
     """
     report = report or Report()
     number = _local_processes(address)
-    _silence("asyncio", "distributed", "tornado")  # their errors are raised as well
+    _silence("asyncio", "distributed", "tornado")  # their errors are also raised
     with ExitStack() as stack:
         scheduler = address
         if number is not None:
@@ -73,7 +72,7 @@ def connect(
                 compile_alone()
             try:
                 scheduler = stack.enter_context(_started(number, memory))
-            except Exception as error:  # of many kinds, as the system's limits are
+            except Exception as error:  # depends on which limit of the system is reached
                 raise MlrError(
                     f"{address}: the processes do not start: {first_line(error)} (a script that "
                     'calls this needs: if __name__ == "__main__")'
@@ -107,7 +106,7 @@ def _local_processes(address: str) -> int | None:
 
 @contextmanager
 def _started(number: int, memory: int | None) -> Iterator[str]:
-    """Start a scheduler and workers here; yields the address."""
+    """Start a local scheduler and workers; yields the address."""
     threads = max(1, thread_count() // number)
     off = ["profile.enabled", *(f"memory.{n}" for n in ("pause", "spill", "target", "terminate"))]
     settings = {f"distributed.worker.{name}": False for name in off} | {
@@ -143,10 +142,10 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
             stack.callback(_close, cluster)
             cluster.scale(number)
             try:
-                # LocalCluster's own start sometimes waits for ever for processes that hang.
+                # LocalCluster's own start sometimes waits forever for processes that hang.
                 cluster.wait_for_workers(number, timeout=PATIENCE)
             except BaseException:
-                end()  # what hangs would make closing wait
+                end()  # closing would wait for processes that hang
                 raise
             nannies.extend(cluster.workers.values())
         yield cluster.scheduler_address
@@ -166,7 +165,7 @@ def _without_output() -> Iterator[None]:
         for number, file in kept.items():
             os.dup2(file, number)
 
-    at_end.append(restore)  # so that a signal in the block has its line
+    at_end.append(restore)  # so that a signal in the block is still reported
     try:
         _discard_output()
         yield
@@ -178,7 +177,7 @@ def _without_output() -> Iterator[None]:
 
 
 def _silence(*libraries: str) -> None:
-    """Let libraries log nothing, even those of their loggers that have levels themselves."""
+    """Disable the loggers of libraries, including those with levels of their own."""
     for name in [*libraries, *logging.root.manager.loggerDict]:
         if name.split(".")[0] in libraries:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -202,8 +201,8 @@ def _version() -> str:
 class Cluster:
     """An `mlr.utils.executor.Executor` that runs on the workers of a Dask scheduler.
 
-    ``memory`` is what each worker may use in bytes, by default half of its limit. Workers that are
-    ``local`` share the cache of compiled kernels.
+    ``memory`` is the limit of each worker in bytes, by default half of Dask's. ``local`` workers
+    share the cache of compiled kernels.
     """
 
     def __init__(self, client: Client, memory: int | None, local: bool) -> None:
@@ -277,8 +276,8 @@ def _run_batch(
 ) -> list[Any]:
     """Return the results of a function for some items, computed in all threads of the worker.
 
-    First, a local worker is silenced, and others compile the kernels, one process at a time:
-    several that write into one cache can damage it.
+    Before the first batch, local workers are silenced, and others compile the kernels, one process
+    at a time, because several that write to one cache can damage it.
     """
     global _ready
     function, shared, local, trim = task
@@ -296,7 +295,7 @@ def _run_batch(
 
 
 def _discard_output() -> None:
-    """Discard what this process writes to stdout and stderr from now on."""
+    """Discard everything that this process writes to stdout and stderr from now on."""
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         for number in (1, 2):
             os.dup2(nowhere.fileno(), number)

@@ -1,4 +1,4 @@
-"""Plain NumPy references, written for clarity alone, of what the program computes."""
+"""Plain NumPy references for the program's computations, written for clarity alone."""
 
 import numpy as np
 from scipy.ndimage import correlate, correlate1d, map_coordinates
@@ -579,7 +579,7 @@ def naive_trust(moving, source, place, value, field):
 
 
 def naive_find(moving, candidates, weight, place):
-    """Find a face by the candidates, of which the first one is the sources.
+    """Find a face with candidates; the first one is the sources'.
 
     candidates: template, expression and the field back from its frame; place: size of the images
     and eyes. Returns field, value, expression, how much of it is shown, and trust.
@@ -710,7 +710,7 @@ def naive_hue(image, field, usual, usual_field, y, x, sides=None):
 
 
 def naive_light_on_teeth(light, white):
-    """Return the light on teeth, of the brightness of a face and that of the whites of its eyes.
+    """Return the light on teeth, given the brightness of a face and of the whites of its eyes.
 
     Both as ratios to the training set's. White that is brighter than the face tells that the skin
     is dark: light is what the white says, and that much more again.

@@ -1,4 +1,4 @@
-"""16-bit colour is preserved with the extra; without it a note tells what is lost."""
+"""16-bit colour is preserved with the extra; without it a note names the loss."""
 
 import io
 import json

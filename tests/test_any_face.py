@@ -1,4 +1,4 @@
-"""Faces from anywhere: searched, named if they do not fit, changed in parts, animated."""
+"""Any face: search, notes on bad fits, regions, animations."""
 
 import json
 

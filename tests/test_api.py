@@ -1,4 +1,4 @@
-"""The public names."""
+"""The public API."""
 
 import subprocess
 import sys

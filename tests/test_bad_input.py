@@ -155,12 +155,12 @@ def test_all_images_bad(run, pairs, tmp_path):
     assert result.code == 1
     assert result.lines[3] == "mlr: and 3 more: is empty"
     assert len(result.lines) == 3 + 1 + 1
-    assert result.lines[-1] == "mlr: error: not one pair of images of the same size is left"
+    assert result.lines[-1] == "mlr: error: no pair of images of the same size is left"
     assert not (tmp_path / "m.npz").exists()
 
 
 def test_every_kind_of_image_trains_and_is_synthesized(run, tmp_path):
-    """Mixed kinds of files; those with more than 8 bits make all sums 16-bit ones."""
+    """Mixed bit depths; one 16-bit file makes all statistics 16-bit."""
     kinds = {name: data for name, (data, _) in KINDS.items()}
     for folder in ("neutral", "happy"):
         (tmp_path / folder).mkdir()

@@ -1,4 +1,4 @@
-"""Working in bands of rows changes no bit of a model or of statistics."""
+"""Processing in bands of rows changes no bit of a model or of statistics."""
 
 from dataclasses import replace
 

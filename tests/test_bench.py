@@ -1,4 +1,4 @@
-"""`mlr bench`: what it returns and prints, and that wrong results make it fail. No times."""
+"""`mlr bench`: its result and output, and that wrong results make it fail. No times."""
 
 from __future__ import annotations
 

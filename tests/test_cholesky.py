@@ -23,7 +23,7 @@ SCALE = 255.0
 
 
 def solve_all(equations):
-    """Solve all pixels, the singular ones too; return which those are as well."""
+    """Solve all pixels; return the weights, and which pixels are singular."""
     return solve_equations(equations), cholesky.solve_pixels(equations)[1]
 
 

@@ -1,4 +1,4 @@
-"""The command line: exit codes, streams, and which file becomes which."""
+"""The command line: exit codes, streams, and names of outputs."""
 
 import json
 import os

@@ -129,7 +129,7 @@ def test_little_memory_and_no_image_that_can_be_decoded(two, tmp_path, kept):
     for path in data.glob("*/*.png"):
         path.write_bytes(path.read_bytes()[:-60])
     options = {"recipe": "paper", "executor": two, "memory": 6_000_000}
-    with pytest.raises(DataError, match="not one pair of images could be decoded"):
+    with pytest.raises(DataError, match="no pair of images could be decoded"):
         accumulated(data, tmp_path / "s", checkpoint=kept and tmp_path / kept, **options)
 
 
@@ -160,7 +160,7 @@ def test_several_data_are_added_up_and_taken_out(two, tmp_path, memory):
     for data in ([one, other], [one, file]):
         found, _ = trained(data, tmp_path / "m", executor=two, memory=memory, **options)
         assert found == plain
-    with pytest.raises(DataError, match=r"out.*cannot take out pairs that were never put in"):
+    with pytest.raises(DataError, match=r"out.*cannot remove pairs that were never added"):
         mlr.train(other, executor=two, memory=memory, **options)
 
 
@@ -197,7 +197,7 @@ def test_synthesis_and_evaluation_are_the_same(data, two, model, tmp_path):
 
 @contextmanager
 def started(*arguments, workers=2):
-    """Run the program with two workers; yield it and them once there are so many."""
+    """Run the program with two workers; yield the processes once the workers have started."""
     command = [sys.executable, "-m", "mlr", *map(str, arguments), "--cluster", "local:2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -221,7 +221,7 @@ def many(tmp_path_factory):
 
 
 def wait_for_shards(process, folder, count):
-    """Wait until so many shards are finished, or the process is."""
+    """Wait until this many shards are finished, or the process has ended."""
     while process.poll() is None and len(list(folder.glob("shard-*"))) < count:
         time.sleep(0.001)
 

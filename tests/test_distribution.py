@@ -1,4 +1,4 @@
-"""What is installed: its name, its extras, and how shells and Python find the program."""
+"""The installed distribution: its name, its extras, and how shells and Python find it."""
 
 import re
 import shutil

@@ -119,7 +119,7 @@ def test_readme_is_short():
 
 
 def test_figures_of_the_readme_were_measured():
-    """The cells of its table are those of the results, rounded."""
+    """The table contains the rounded results."""
     measured = (ROOT / "benchmarks" / "results" / "quality.md").read_text().split("\n## ")[-1]
     rows = [
         ("copy of the input", "copy of the input"),

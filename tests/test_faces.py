@@ -1,4 +1,4 @@
-"""Sample faces: reproducible, aligned, varied, and learnable."""
+"""Sample faces: reproducible, aligned, varied, and useful for training."""
 
 from __future__ import annotations
 

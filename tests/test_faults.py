@@ -44,7 +44,7 @@ main(arguments)
 
 
 def contents(folder):
-    """Return the bytes of every file in a folder but those of temporary ones."""
+    """Return the bytes of every file in a folder, except temporary files."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -384,7 +384,7 @@ def test_image_file_over_the_size_limit_is_not_read(tmp_path):
 
 
 def run_limited(size, *args):
-    """Run the program where no file can grow larger than so many bytes."""
+    """Run the program with a limit on the size of files in bytes."""
     script = (
         "import resource, sys\nfrom mlr.cli import main\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\nmain()"

@@ -1,4 +1,4 @@
-"""The adversarial rivals: built as published, they learn, and resume from checkpoints."""
+"""The adversarial rivals: built as published; they train, and resume from checkpoints."""
 
 import importlib
 import json

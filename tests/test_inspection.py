@@ -1,4 +1,4 @@
-"""Looking into a model."""
+"""Drawing what a model has learnt: `mlr inspect`."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The paper's claim on real photographs, where these are at hand."""
+"""The paper's claim on real photographs, if they are available."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""With little memory training gives the same bytes, from pixels on the disk, in bands of rows."""
+"""Training with a low memory limit, from pixels on disk and in bands, gives the same bytes."""
 
 import json
 import os
@@ -190,7 +190,7 @@ def test_statistics_are_read_band_by_band(recipe, tmp_path, cuts):
         mlr.train(data, tmp_path / "b.npz", remove=remove, memory=enough, force=True)
         assert max(cuts) > 1
         assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    with pytest.raises(DataError, match=r"more: cannot take out pairs that were never put in"):
+    with pytest.raises(DataError, match=r"more: cannot remove pairs that were never added"):
         mlr.train(tmp_path / "some.npz", remove=tmp_path / "more", memory=enough)
 
 

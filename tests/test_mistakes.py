@@ -1,4 +1,4 @@
-"""What is said about mistakes that are easily made, and that nothing is wasted on them."""
+"""Messages for common mistakes, which come before any computation."""
 
 import shutil
 
@@ -264,7 +264,7 @@ def test_equal_causes_are_counted(run, model, faces, tmp_path):
 
 
 class Progress(Report):
-    """Keeps what is shown: steps that are done, and steps that were expected."""
+    """Records progress: steps that are done, and expected steps."""
 
     def __init__(self):
         super().__init__()

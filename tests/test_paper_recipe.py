@@ -1,4 +1,4 @@
-"""``--recipe paper`` is the paper's ridge regression, whatever way the program takes to it."""
+"""``--recipe paper`` is the paper's ridge regression, however the program computes it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Registration of faces: all that it does against plain references, and what must hold of it."""
+"""Registration of faces: every step against plain references, and its properties."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -93,7 +93,7 @@ def oval(geometry):
 
 
 def masks(geometry, regions=()):
-    """Return the reference's mask at the size of fields and at that of images."""
+    """Return the reference's mask at the sizes of fields and images."""
     grids = [
         naive.naive_canonical(geometry.size, geometry.eyes, *size, 0.5)
         for size in (geometry.fields, geometry.size)
@@ -370,7 +370,7 @@ def test_features(kind, size):
     np.testing.assert_allclose(planes(found.half), naive.naive_halved(expected), atol=1e-4)
     np.testing.assert_allclose(found.luminance, reduced.mean(axis=2), atol=1e-6)
     light = naive.naive_halved(reduced.mean(axis=2)[None])[0]
-    np.testing.assert_allclose(found.light, light, atol=1e-6)
+    np.testing.assert_allclose(found.half_luminance, light, atol=1e-6)
     assert found.whole[..., 1].any() == (kind == "colour")
 
 
@@ -441,7 +441,7 @@ CASES = [
 
 
 def image_and_template(geometry, kind):
-    """Return the features of a face, and those of others as a template, at full and half size."""
+    """Return the features of a face, and a template made of others, at full and half size."""
     faces = [
         np.ascontiguousarray(as_kind(face(subject, expression), kind))
         for subject, expression in ((1, "happy"), (2, "neutral"))
@@ -664,7 +664,7 @@ def test_frame():
     found = groupwise.frame_of(SQUARE, source, known, shapes, [drawn(k, "happy") for k in subjects])
     expected = naive.naive_frame(
         planes(source),
-        [(planes(each.half), each.light.astype(float)) for each in known],
+        [(planes(each.half), each.half_luminance.astype(float)) for each in known],
         shapes.astype(float),
         [halves_of(each) for each in wanted],
         weights(SQUARE),
@@ -831,7 +831,7 @@ def test_framed_pair(share, white, groups):
         "component": frame.component.astype(float),
         "groups": groups,
     }
-    before = planes(known.half), known.light.astype(float), field.astype(float), white
+    before = planes(known.half), known.half_luminance.astype(float), field.astype(float), white
     x, t, light, style, teeth, shape = naive.naive_framed_pair(
         plain,
         (source.astype(float), *before),
@@ -920,7 +920,7 @@ def test_eye_white_of_a_training_set_is_the_mean():
     ]
     assert kept.eye_white == pytest.approx(np.mean(whites), rel=1e-4)
     assert np.std(whites) > 0.01
-    assert kept.eye_white > np.mean([each.light[20:50, 20:44].mean() for each in known])
+    assert kept.eye_white > np.mean([each.half_luminance[20:50, 20:44].mean() for each in known])
 
 
 # --- eyes ---------------------------------------------------------------------------------------
@@ -1140,7 +1140,7 @@ def side_light_on(own, field, geometry=SQUARE):
     if abs(left + right - 1) > 0.0099:
         return np.ones(geometry.fields)
     side = geometry.side(geometry.fields[1])
-    return naive.naive_side_light(own.light.astype(float), field, oval(geometry), side)
+    return naive.naive_side_light(own.half_luminance.astype(float), field, oval(geometry), side)
 
 
 @pytest.mark.parametrize(
@@ -1171,7 +1171,7 @@ def test_change(geometry, kind, expression, lights, white, regions):
     # A face that is darker than the whites of its eyes; too bright or dark for the other one.
     for (name, kept), light in zip(list(appearances.items()), lights, strict=True):
         W = naive.naive_compose(u, kept.motion.astype(float))
-        brightness = naive.naive_framed_light(own.light, W, oval(geometry))
+        brightness = naive.naive_framed_light(own.half_luminance, W, oval(geometry))
         appearances[name] = replace(kept, light=brightness / light)
     sides = side_light_on(own, u, geometry)
     assert sides.max() > 1.4 * sides.min() or not geometry.symmetric
@@ -1204,7 +1204,9 @@ def test_change(geometry, kind, expression, lights, white, regions):
             "face": kept.face / 255,
             "white": seen / known.eye_white,
             "style": styles[name],
-            "light": lambda W: naive.naive_framed_light(own.light, W, oval(geometry)) / kept.light,
+            "light": lambda W: (
+                naive.naive_framed_light(own.half_luminance, W, oval(geometry)) / kept.light
+            ),
             "ridge": lambda framed: ridge(name, framed),
             "grey": grey,
             "hue": hue,
@@ -1311,11 +1313,11 @@ def test_no_teeth_are_added_at_the_style_without():
 
 
 def test_teeth_of_dark_faces_have_the_colour_of_the_light():
-    """A face of dark skin with bright eyes, and that of a light skin in the same light."""
+    """A face with dark skin and bright eyes, and a face with light skin in the same light."""
     image = face_planes(1) * np.float32([1.0, 0.8, 0.7])[:, None, None]
     own = features_of(interleaved(image))
     field = registered().register(image).fit.field.astype(float)
-    brightness = naive.naive_framed_light(own.light, field, oval(SQUARE))
+    brightness = naive.naive_framed_light(own.half_luminance, field, oval(SQUARE))
     seen = naive.naive_eye_white(own.luminance.astype(float), field, *positions_of(SQUARE))
     still, share = np.zeros((2, 64, 64), np.float32), np.full((128, 128), 0.3, np.float32)
     planes = {"motion": still, "shape": still, "mean": np.zeros((3, 128, 128), np.float32)}
@@ -1344,7 +1346,7 @@ def test_light_on_teeth_depends_on_the_whites_of_the_eyes(light, white, expected
     image = face_planes(1)
     own = features_of(interleaved(image))
     field = registered().register(image).fit.field
-    brightness = naive.naive_framed_light(own.light, field.astype(float), oval(SQUARE))
+    brightness = naive.naive_framed_light(own.half_luminance, field.astype(float), oval(SQUARE))
     sides = side_light_on(own, field.astype(float))
     seen = naive.naive_eye_white(
         own.luminance.astype(float), field.astype(float), *positions_of(SQUARE), sides
@@ -1395,7 +1397,7 @@ def hue_in_white_light(image, field):
 
 
 def added_light(sides, trust=1):
-    """Return how much light there is on what is added in the frame, (128, 128)."""
+    """Return the light on the additions in the frame, (128, 128)."""
     return naive.naive_resampled((sides * trust)[None], 128, 128)[0] * masks(SQUARE)[1]
 
 
@@ -1431,7 +1433,7 @@ def test_the_added_change_follows_the_light_of_a_face_within_bounds():
     image = face_planes(1)
     own = features_of(interleaved(image))
     field = registered().register(image).fit.field
-    brightness = naive.naive_framed_light(own.light, field.astype(float), oval(SQUARE))
+    brightness = naive.naive_framed_light(own.half_luminance, field.astype(float), oval(SQUARE))
     for light, expected in (
         (brightness, 1.0), (brightness / 1.2, 1.2), (brightness * 2, 0.5),
         (brightness / 2, 1.3), (brightness * 9, 0.2),

@@ -1,4 +1,4 @@
-"""The rivals of masked regression: each finds what is planted, and agrees with scikit-learn."""
+"""The rivals of masked regression: each recovers planted weights, and agrees with scikit-learn."""
 
 import json
 import os

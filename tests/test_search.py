@@ -1,4 +1,4 @@
-"""The search for faces: every step against plain references, and what must hold of it."""
+"""The search for faces: every step against plain references, and its properties."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -158,7 +158,7 @@ def kept_templates(known, kept):
 
 
 def check_what_is_refined(known, own):
-    """Compare the candidates that are refined with those of the reference."""
+    """Compare the candidates that are refined with the reference's."""
     geometry, kept = known.geometry, 1 if own.grey else 2
     expected = naive.naive_candidates(
         quartered(own.half)[:kept],
@@ -393,7 +393,7 @@ def test_ramps():
 
 
 def affine(matrix, shift=(0, 0)):
-    """Return the field that moves what is at y, from between the eyes, to matrix y + shift."""
+    """Return the field that moves y, relative to the middle of the eyes, to matrix y + shift."""
     at = np.indices((128, 128)) - np.reshape([46, 64], (2, 1, 1))
     back = np.linalg.inv(matrix)
     old = np.einsum("ab,byx->ayx", back, at - np.reshape(shift, (2, 1, 1)))

@@ -1,4 +1,4 @@
-"""Statistics are exact, and add and subtract like the sets of pairs that they stand for."""
+"""Statistics are exact, and adding and subtracting them adds and removes pairs."""
 
 import hashlib
 import json
@@ -172,11 +172,11 @@ def test_8_bit_images_join_16_bit_images_exactly(tmp_path):
 
 def test_what_was_never_put_in_cannot_be_taken_out():
     few, many = statistics(*pairs(8, 3)), statistics(*pairs(9, 5))
-    with pytest.raises(DataError, match="never put in"):
+    with pytest.raises(DataError, match="never added"):
         _ = few - many
-    with pytest.raises(DataError, match="never put in"):
+    with pytest.raises(DataError, match="never added"):
         _ = few - statistics(*pairs(10, 3))
-    with pytest.raises(DataError, match="never put in"):
+    with pytest.raises(DataError, match="never added"):
         _ = few - statistics(*pairs(8, 3, ("sad",)))
 
 
@@ -219,7 +219,7 @@ def test_restricted_statistics_are_those_made_for_fewer_taps(taps, channels, dty
 def test_restricting_to_taps_that_are_not_there_is_refused():
     whole = statistics(*pairs(0, 3))
     assert whole.restricted(FIELD) is whole
-    with pytest.raises(DataError, match=r"field 3x3 do not hold all that 5x5 needs"):
+    with pytest.raises(DataError, match=r"field 3x3 lack planes that 5x5 needs"):
         whole.restricted(ReceptiveField.square(5))
     with pytest.raises(DataError, match="2 taps"):
         whole.restricted(ReceptiveField.of([(0, 0), (0, 2)]))

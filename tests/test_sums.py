@@ -1,4 +1,4 @@
-"""Training data as sums: the same model file for any split, and as if never seen when taken out."""
+"""Training from statistics files: splitting and removing pairs give the same model files."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ BOTH = ("happy", "sad")
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """A folder of all, what is left without ann, and a split in three; not to be written to."""
+    """A folder of all pairs, one without ann, and a split in three; read-only."""
     root = tmp_path_factory.mktemp("shards")
     for name, subjects in {
         "all": range(9),
@@ -205,7 +205,7 @@ def test_other_taps_are_refused(run, sums, tmp_path):
         result = run("train", *files, "-o", path)
         assert result.code == 1
         assert f"{files[0]} and {files[1]}: statistics of different receptive" in result.lines[0]
-    lacking = f"{second}: statistics for the receptive field 3x3 do not hold all that 5x5 needs"
+    lacking = f"{second}: statistics for the receptive field 3x3 lack planes that 5x5 needs"
     for arguments in (
         [second, "--receptive-field", "5"],
         [first, second, "--receptive-field", "5"],
@@ -239,10 +239,10 @@ def test_pairs_that_were_never_in_are_refused(run, shards, tmp_path):
         result = run(*command)
         assert result.code == 1
         assert result.lines == [
-            f"mlr: error: {shards}/{out}: cannot take out pairs that were never put in"
+            f"mlr: error: {shards}/{out}: cannot remove pairs that were never added"
         ]
     result = run("train", shards / "all", "--remove", shards / "all", "-o", tmp_path / "m.npz")
-    assert result.lines == ["mlr: error: all pairs are taken out, nothing is left to learn from"]
+    assert result.lines == ["mlr: error: all pairs are removed, none is left to train on"]
     assert names(tmp_path) == []
 
 
@@ -252,7 +252,7 @@ def test_image_that_cannot_be_taken_out_stops_it_all(run, sums, tmp_path):
     result = run("train", sums / "all.npz", "--remove", tmp_path / "out", "-o", tmp_path / "m.npz")
     assert result.code == 1
     assert f"{tmp_path}/out/sad/5.png" in result.lines[0]
-    assert "cannot be taken out; mend or delete" in result.lines[-1]
+    assert "cannot be removed; repair or delete" in result.lines[-1]
     assert names(tmp_path) == ["out"]
     (tmp_path / "out" / "sad" / "5.png").unlink()  # a pair that there is not: the others go out
     result = run("train", sums / "all.npz", "--remove", tmp_path / "out", "-o", tmp_path / "m.npz")

@@ -1,4 +1,4 @@
-"""Faces followed through clips."""
+"""Following faces through clips."""
 
 import cmath
 import gc

@@ -1,4 +1,4 @@
-"""Training from files: the same bits however the pairs are given."""
+"""Training from files: the same bits for any layout, order and split of the pairs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Compiling kernels: announced once, and kept in a cache where there is one."""
+"""Compiling kernels: announced once, and cached if there is a folder."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""Functions for other processes, which import this module and no other of the tests."""
+"""Functions for other processes, which import no other module of the tests."""
 
 import os
 import signal

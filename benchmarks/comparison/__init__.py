@@ -1,1 +1,1 @@
-"""Comparing the rivals: data, protocol, measures, claims, and how they are shown."""
+"""The comparison with rivals: data, protocol, measures, claims and presentation."""

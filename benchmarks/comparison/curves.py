@@ -37,7 +37,7 @@ def thinned(history: History, points: int = 100) -> list[dict[str, float]]:
 def draw_curves(
     histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path, *, force: bool
 ) -> None:
-    """Draw the losses of each method against its steps; histories are those of `thinned`."""
+    """Draw the losses of each method against its steps; histories are from `thinned`."""
     from matplotlib.figure import Figure
 
     names = {

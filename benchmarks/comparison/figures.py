@@ -1,4 +1,4 @@
-"""The figures of one rival: what the tables, the claims and the sheet show."""
+"""The figures of one rival, for the tables, the claims and the sheet."""
 
 from __future__ import annotations
 

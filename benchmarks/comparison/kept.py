@@ -1,4 +1,4 @@
-"""The outcome of each rival, kept in a folder, so that several runs share one table."""
+"""The outcome of each rival, stored in a folder, so that several runs share one table."""
 
 from __future__ import annotations
 

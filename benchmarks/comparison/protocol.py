@@ -1,4 +1,4 @@
-"""How the rivals are compared: on the same subjects, folds and budget.
+"""The protocol of the comparison: the same subjects, folds and budget for all rivals.
 
 Every subject is scored by a model of others, in outer folds. A method with hyper-parameters chooses
 them within the training subjects, in `INNER` folds among `SETTINGS` settings, by the mean squared

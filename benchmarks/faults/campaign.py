@@ -1,4 +1,4 @@
-"""Commands, runs and judgement for all cases."""
+"""Commands, runs and checks for all cases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Run:
 
 @dataclass
 class Trial:
-    """The outcome of a run in a few words, and what is wrong with it, if anything."""
+    """The outcome of a run in a few words, and its error, if any."""
 
     outcome: str
     wrong: str = ""
@@ -210,7 +210,7 @@ class Campaign:
 
 
 def wrong_message(run: Run, killed: bool = False) -> str:
-    """Return what is wrong with the exit code and the messages of a run, or an empty string."""
+    """Return an error in the exit code or messages of a run, or an empty string."""
     if run.code is None:
         return f"hung for {PATIENCE} s"
     text = run.err + run.out

@@ -1,4 +1,4 @@
-"""Inputs that change under its hands, and that are not what they seem."""
+"""Inputs that change while they are read, or are not what their names say."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _has_open(pid: int, folder: Path) -> bool:
 
 
 def _not_a_model_of(campaign: Campaign, data: Path, victim: Path, model: Path, run: Run) -> str:
-    """Return what is wrong with a model trained while an image changed, or an empty string."""
+    """Return an error of a model trained while an image changed, or an empty string."""
     import mlr
 
     found = mlr.load(model)

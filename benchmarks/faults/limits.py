@@ -54,7 +54,7 @@ def open_files(campaign: Campaign) -> Iterator[Trial]:
 
 @case
 def file_size(campaign: Campaign) -> Iterator[Trial]:
-    """Limit the size of files, mostly to less than that of the outputs."""
+    """Limit the size of files, mostly to less than the outputs need."""
     for task in campaign.take(ALL, campaign.trials):
         largest = max(map(len, task.new.values()))
         size = campaign.random.randint(0, int(1.2 * largest))

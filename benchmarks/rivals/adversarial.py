@@ -145,7 +145,7 @@ class Adversarial(Rival):
             self._train(faces, self._checkpoint(faces))
 
     def predict(self, inputs: Images) -> Outputs:
-        """Return the outputs, each image by itself."""
+        """Return the outputs, one image at a time."""
         images = torch.from_numpy(np.ascontiguousarray(inputs)).permute(0, 3, 1, 2)
         with torch.no_grad(), one_thread(), seeded(self.seed):  # a generator may draw noise
             outputs = [self.translate(as_signed(image[None])) for image in images]
@@ -420,7 +420,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Pass gradients through a network without computing those of its weights."""
+    """Pass gradients through a network without computing gradients of its weights."""
     module.requires_grad_(False)
     try:
         yield

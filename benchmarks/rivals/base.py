@@ -1,4 +1,4 @@
-"""The interface of a rival: it learns from pairs of images and changes the expression of others."""
+"""The interface of a rival, which trains on pairs of images and changes other images."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Rival(ABC):
 
 
 class Channelwise(Rival):
-    """A regression of rows on rows, each colour channel by itself as in the paper.
+    """A regression of rows on rows, each colour channel separately, as in the paper.
 
     Parameters
     ----------

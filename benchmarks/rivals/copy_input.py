@@ -1,4 +1,4 @@
-"""The unchanged input: the line that every method must beat."""
+"""The unchanged input: the baseline of every method."""
 
 from __future__ import annotations
 

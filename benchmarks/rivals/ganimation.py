@@ -114,7 +114,7 @@ class Painter(nn.Module):
 
 
 def size(mask: Tensor) -> Tensor:
-    """Return the l2 norm of each mask over that of a mask of ones, averaged."""
+    """Return the mean l2 norm of the masks, relative to a mask of ones."""
     return mask.square().mean(dim=(1, 2, 3)).sqrt().mean()
 
 

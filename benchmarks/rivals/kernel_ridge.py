@@ -26,7 +26,7 @@ class KernelRidge(Channelwise):
 
     @abstractmethod
     def kernel(self, X: Rows, Y: Rows, scale: float, **shape: Any) -> Rows:
-        """Return the kernel of the rows of X with those of Y."""
+        """Return the kernel of the rows of X and the rows of Y."""
 
     def solve(self, X: Rows, T: Rows, penalty: float = 0.1, **shape: Any) -> State:
         """Return the centred faces, their dual coefficients and the means."""

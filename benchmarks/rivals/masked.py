@@ -1,4 +1,4 @@
-"""Masked regression: the program's recipes as they are, and the paper's with choices."""
+"""Masked regression: the program's recipes, and the paper's with other options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Greedy choice of input pixels for all output pixels at once, for `omp` and `lsrf`.
+"""Greedy selection of input pixels for all output pixels at once, for `omp` and `lsrf`.
 
 The scores of all candidates are one matrix product, of normalised inputs with residuals, for a
 block of output pixels at a time; no Gram matrix of D x D is needed.

@@ -1,4 +1,4 @@
-"""The list of rivals: those in ``RIVALS`` of every module in this folder."""
+"""The list of rivals, from ``RIVALS`` of every module in this folder."""
 
 from __future__ import annotations
 

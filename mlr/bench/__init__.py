@@ -1,4 +1,4 @@
-"""The benchmark: how long each stage of the program takes on this machine, and as a table."""
+"""The benchmark: times of each stage of the program on this machine."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from mlr.utils.threads import limited, thread_count
 __all__ = ["bench"]
 
 SIZES = (64, 128, 256)
-EXTRA = (128, 5)  # size and window of one more problem, unless the user asks for either
-BUSY = 0.5  # processors that other programs use
+EXTRA = (128, 5)  # size and window of another problem, unless the user chooses either
+BUSY = 0.5  # processors used by other programs, above which there is a note
 
 
 def bench(
@@ -47,8 +47,8 @@ def bench(
     processors that were busy before. ``settings``: the arguments. ``first_calls``: ``name``,
     ``seconds`` and whether something was ``compiled``. ``stages``: for each ``stage`` and ``work``,
     ``seconds`` as ``{"median", "min", "max", "runs"}``, ``items`` in a run and ``items_per_second``
-    (None where neither images nor pairs are counted), and ``rate`` in ``unit``. ``peak_memory``:
-    bytes, None where unknown.
+    (None for stages without images or pairs), and ``rate`` in ``unit``. ``peak_memory``: bytes, or
+    None if unknown.
 
     Raises `OptionError` if an argument is out of range, `MlrError` if a result is wrong.
     """
@@ -98,7 +98,7 @@ def bench(
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """Return the names and versions that times depend on, and the number of threads used."""
+    """Return the names and versions that times depend on, and the number of threads."""
     import numba
 
     return {
@@ -167,7 +167,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return a time with three digits and a unit that suits it."""
+    """Return a time with three digits and a suitable unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if value >= size * 0.9995:
             return f"{number(value / size)} {unit}"

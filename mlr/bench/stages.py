@@ -1,4 +1,4 @@
-"""The stages of the program: what is computed, how long it takes, and a check of the results."""
+"""The stages of the program, timed and checked."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from mlr.utils.threads import limited, ordered_map
 
 EXPRESSION = "happy"
 PENALTY = 0.4
-DRAWN = 16  # subjects; drawing hundreds takes seconds
+DRAWN = 16  # subjects; drawing hundreds would take seconds
 NOISE = 4  # intensities out of 255
 FILES = 50  # pairs, at most
 REGISTERED = 16  # pairs that the model of the recipe best is trained on
 TOLERANCE = 1e-4  # of weights and intensities
-CACHE = 128 << 20  # bytes, more than caches hold
+CACHE = 128 << 20  # bytes, larger than caches
 SHORTEST = 0.005  # seconds; shorter functions are called several times in a run
 #: Seconds. BLAS threads spin for 14 to 20 ms after a matrix product and slow down what follows.
 PAUSE = 0.05
@@ -66,7 +66,7 @@ class Problem:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What distinguishes this problem, for JSON."""
+        """The properties of this problem, for JSON."""
         pairs = len(self.sources)
         return {"size": self.size, "pairs": pairs, "receptive_field": str(self.field)}
 
@@ -80,7 +80,7 @@ class Problem:
 
 
 def operations(problem: Problem) -> dict[str, int]:
-    """Return the additions and multiplications by stage, without those outside the image.
+    """Return the number of additions and multiplications by stage, inside the image.
 
     Solving n equations takes n^3 / 3 + 2 n^2.
     """
@@ -114,7 +114,7 @@ def generate(size: int, pairs: int) -> tuple[Pixels, Pixels]:
 
 
 def check(problem: Problem) -> None:
-    """Compare weights and outputs of some pixels with ridge regression by NumPy."""
+    """Compare weights and outputs of some pixels with ridge regression in NumPy."""
     model, offsets, last = problem.model(), problem.field.offsets, problem.size - 1
     sources, targets = problem.sources[..., 0] / 255, problem.targets[..., 0] / 255
     reach = int(np.abs(problem.field.taps).max())
@@ -135,11 +135,11 @@ def check(problem: Problem) -> None:
 
 
 def compare(what: str, problem: Problem, ours: Any, expected: Any) -> None:
-    """Raise if two arrays differ by more than `TOLERANCE`."""
+    """Raise an `MlrError` if two arrays differ by more than `TOLERANCE`."""
     difference = float(np.abs(ours - expected).max())
     if not difference <= TOLERANCE:
         raise MlrError(
-            f"wrong result for {problem}: {what} differ from those of plain NumPy by up to "
+            f"wrong result for {problem}: {what} differ from plain NumPy's by up to "
             f"{difference:.3g}, {TOLERANCE:g} is allowed; please report this with your "
             "processor and the versions of Numba and NumPy"
         )
@@ -151,7 +151,7 @@ def time_all(problems: Sequence[Problem], repeat: int, report: Report) -> list[E
     sizes: set[int] = set()
     for problem in report.progress(problems, len(problems), "timing"):
         check(problem)
-        if problem.size not in sizes:  # once for all receptive fields
+        if problem.size not in sizes:  # does not depend on the receptive field
             sizes.add(problem.size)
             entries += _time_files(problem, repeat)
             entries += _time_registration(problem, repeat)
@@ -182,7 +182,7 @@ def _time_files(problem: Problem, repeat: int) -> Iterator[Entry]:
 
 
 def _time_registration(problem: Problem, repeat: int) -> Iterator[Entry]:
-    """Time what the recipe best does to one face, in one thread: each step, and all of them."""
+    """Time each step of the recipe best for one face in one thread, and all of them together."""
     few = (images[:REGISTERED] for images in (problem.sources, problem.targets))
     model = MaskedRegression(recipe="best").fit(*few).model_
     registered = model.registered
@@ -215,10 +215,10 @@ def _time_training(problem: Problem, repeat: int) -> Iterator[Entry]:
 
 
 def _time_synthesis(problem: Problem, repeat: int) -> Iterator[Entry]:
-    """Time applying a model of the recipe paper to one image, to many, and to many of 8 bits."""
+    """Time applying a model of the recipe paper to one image, to a batch, and to 8-bit images."""
     model, field, key = problem.model(), problem.field, problem.key
     images, weights = as_planes(problem.sources), model.weights[0]
-    # One image through many models in turn, so that weights come from memory.
+    # Many models in turn, so that weights are read from memory.
     models = np.repeat(weights[None], CACHE // weights.nbytes + 2, axis=0)
     with limited(1):
         runs = timed(lambda: [apply(each, field.offsets, images[:1]) for each in models], repeat)
@@ -253,7 +253,7 @@ def _entry(
     items: int | None,
     amount: tuple[float, str],
 ) -> Entry:
-    """Return the entry of a stage; ``amount`` is what a run does, and the unit of the rate."""
+    """Return the entry of a stage; ``amount`` is the work of a run, and the unit of the rate."""
     (done, unit), median = amount, statistics.median(runs)
     return {
         "stage": stage,

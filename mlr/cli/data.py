@@ -1,4 +1,4 @@
-"""Commands that make data."""
+"""``mlr align`` and ``mlr sample``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mlr.cli import options
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Sort the crops into folders of expressions by the names of the files, which are those of "
-    "kdef, rafd, fei, ck, jaffe, cfd, london or mug.",
+    help="Sort the crops into folders of expressions by the file names of a data set: kdef, rafd, "
+    "fei, ck, jaffe, cfd, london or mug.",
 )
 @click.option(
     "--names",
@@ -64,7 +64,7 @@ def align(output: Path, run: options.Run, **keywords: Any) -> int:
 @options.force
 @options.reported
 def sample(folder: Path, pairs: int, run: options.Run, **keywords: Any) -> int:
-    """Draw faces of subjects who do not exist, with seven expressions, as training data in DIR."""
+    """Draw faces of invented subjects, with seven expressions, as training data in DIR."""
     from mlr.samples import sample
     from mlr.utils.progress import counted
 

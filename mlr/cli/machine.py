@@ -1,4 +1,4 @@
-"""Commands about this machine."""
+"""``mlr bench``, ``mlr completion`` and ``mlr warmup``."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def completion(shell: str) -> None:
 @click.command()
 @options.reported
 def warmup(run: options.Run) -> int:
-    """Compile the kernels ahead of time; otherwise the first training does."""
+    """Compile the kernels ahead of time, rather than in the first training."""
     from mlr.training.warmup import warm_up
 
     result = warm_up(run.report)

@@ -1,4 +1,4 @@
-"""Commands that look into models."""
+"""``mlr evaluate``, ``export``, ``info``, ``inspect`` and ``models``."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def _row(name: str, scores: dict[str, Any]) -> str:
     return line
 
 
-#: What the lines about a model mean.
+#: Explanations of the lines about a model.
 _NOTES = {
-    "expressions": "what it makes of a face",
-    "size": "of crops; photographs may have any",
+    "expressions": "that it synthesizes",
+    "size": "of crops; photographs can have any size",
     "channels": "3: colour, 1: grey",
     "receptive_field": "input pixels for each output pixel",
-    "parameters": "learnt numbers",
+    "parameters": "number of coefficients",
     "blur": "of the statistics, in pixels",
     "data": "(trained on)",
     "digest": "of the pairs",
@@ -94,11 +94,11 @@ _NOTES = {
     "licence": "of the model",
     "pairs": "trained on",
     "penalty": "more is closer to the prior",
-    "prior": "what the output is pulled to",
+    "prior": "which the output is pulled to",
     "recipe": "best registers faces, paper does not",
     "source": "expression of the inputs",
     "templates": "digest",
-    "version": "of mlr, which trained it",
+    "version": "of mlr that trained it",
     "styles": "(--style)",
     "sha256": "of the file",
 }

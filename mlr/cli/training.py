@@ -18,7 +18,7 @@ from mlr.training.settings import RunSettings
 @options.force
 @options.reported
 def train(data: tuple[Path, ...], output: Path, run: options.Run, **keywords: Any) -> int:
-    """Learn from the pairs of images in DATA: folders, and files that mlr statistics wrote.
+    """Train a model on the image pairs in DATA: folders, and files written by mlr statistics.
 
     \b
     A folder holds one of
@@ -44,13 +44,13 @@ def train(data: tuple[Path, ...], output: Path, run: options.Run, **keywords: An
 @options.force
 @options.reported
 def statistics(data: tuple[Path, ...], output: Path, run: options.Run, **keywords: Any) -> int:
-    """Accumulate statistics of the pairs of images in DATA: all that mlr train needs to know.
+    """Accumulate statistics of the image pairs in DATA, from which mlr train computes models.
 
-    DATA is as for mlr train. The statistics of a single pair reveal its two images: keep the file
-    as you keep the images.
+    DATA is as for mlr train. The statistics of a single pair reveal its two images: protect the
+    file like the images.
 
-    The recipe best registers faces to templates. These are made of the pairs, or taken from another
-    statistics file with --like. Only statistics with the same templates add up.
+    The recipe best registers faces to templates. These are computed from the pairs, or taken from
+    another statistics file with --like. Only statistics with the same templates can be added.
     """
     from mlr.training.train import statistics
     from mlr.utils.progress import counted

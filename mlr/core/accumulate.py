@@ -30,8 +30,8 @@ from mlr.kernels.products import add_products, sums_of
 
 Pixels = npt.NDArray[Any]
 
-BATCH = 512  # samples of a mini-batch; with 256 the products take as long
-LEAST = 32  # samples: with fewer, adding up their products takes longer than computing them
+BATCH = 512  # samples of a mini-batch; 256 are as fast
+LEAST = 32  # samples; with fewer, adding products to planes takes longer than computing them
 BATCH_BYTES = 128 << 20  # fewer samples where images are large
 PIECE = 1 << 20  # elements that a thread sets to zero at once
 _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
@@ -39,7 +39,7 @@ _NO_OFFSET = np.zeros((1, 2), dtype=np.int64)
 
 @dataclass(frozen=True)
 class PairSums:
-    """Sums over some pairs of what is not in their images; digests count modulo 2^256."""
+    """Sums over some pairs that are not computed from pixels; digests are modulo 2^256."""
 
     source: int = 0  #: digests of the source images
     targets: Mapping[str, int] = field(default_factory=dict)  #: `pair_digest`, by expression
@@ -62,7 +62,7 @@ class Weights(NamedTuple):
 
 
 class Accumulator:
-    """Accumulates the pairs of subjects who all show the same expressions.
+    """Accumulates the pairs of subjects that all have the same expressions.
 
     Parameters
     ----------
@@ -71,15 +71,15 @@ class Accumulator:
     shape : tuple of int
         (channels, height, width) of every image.
     expressions : sequence of str
-        Names of the target expressions; every subject added shows them all.
+        Names of the target expressions; every subject has them all.
     dtype : numpy dtype
-        uint8, uint16, float32 or float64: that of every image.
+        Of every image: uint8, uint16, float32 or float64.
     subjects : int, optional
-        How many are expected, to cut them into mini-batches of equal size.
+        Expected number, for mini-batches of equal size.
     batch_bytes : int, optional
         Memory for a mini-batch, which has `LEAST` samples at least.
     templates : Templates, optional
-        What the pairs were registered to; there is one expression then.
+        Of framed pairs, which have one expression.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Accumulator:
         self._most = batch_size(self._expected, bytes_each, batch_bytes)
         self._memory = at_line(math.prod(self._samples_shape(self._most)), sample_dtype)
         self._open()
-        self._group: Group | None = None  # of the pairs that are not among the earlier ones
+        self._group: Group | None = None  # of the pairs that are not in `_earlier` yet
         self._count = 0
         self._earlier = Statistics(layout, DATA_RANGE[self.dtype.name], shape, templates=templates)
         self._styles: StyleSums | None = None
@@ -118,16 +118,10 @@ class Accumulator:
     def add(
         self, sources: Pixels, targets: Mapping[str, Pixels], weights: Sequence[Weights] = ()
     ) -> None:
-        """Add subjects.
+        """Add subjects, and the weights of each framed pair.
 
-        Parameters
-        ----------
-        sources : ndarray, shape (subjects, height, width, channels), C-contiguous
-            The source images.
-        targets : mapping of str to ndarray of the same shape
-            The target images of each expression, in the same order.
-        weights : sequence of Weights
-            Of each framed pair.
+        Sources are a C-contiguous array (subjects, height, width, channels); the targets of each
+        expression have the same shape and order.
         """
         if self._styles is not None:
             (name,) = self.expressions
@@ -140,7 +134,7 @@ class Accumulator:
             self._add(sources[part], {name: targets[name][part] for name in self.expressions})
 
     def statistics(self, sums: PairSums = NO_SUMS) -> Statistics:
-        """Return the statistics of all that was added, given the sums over the pairs."""
+        """Return the statistics of all pairs added, given the sums over them."""
         self._close()
         styles = self._styles
         if styles is not None:
@@ -156,7 +150,7 @@ class Accumulator:
         return replace(self._earlier, groups=tuple(groups))
 
     def _close(self) -> None:
-        """Add what was accumulated to the earlier statistics: more would not fit its planes."""
+        """Add the group to the earlier statistics, as its planes cannot hold more pairs."""
         self._flush()
         if self._group is not None:
             wide = self._count if self.dtype == np.uint16 else 0
@@ -238,7 +232,7 @@ class Accumulator:
         dtype = np.int32 if self.dtype == np.uint8 else np.float64
         memory = np.empty((counts.sum(), *size), dtype)
         flat = memory.reshape(-1)
-        # In all threads: to touch memory for the first time takes longer than to sum up.
+        # In all threads: touching memory for the first time takes longer than accumulating.
         parallel_for(
             lambda begin, end: flat[begin * PIECE : end * PIECE].fill(0), -(-flat.size // PIECE)
         )
@@ -283,18 +277,10 @@ def statistics_of_arrays(
     weights: Sequence[Weights] = (),
     sums: PairSums = NO_SUMS,
 ) -> Statistics:
-    """Return the statistics of images in memory.
+    """Return the statistics of images in memory, which may be framed pairs of one expression.
 
-    Parameters
-    ----------
-    sources : ndarray of uint8, uint16, float32 or float64, shape (pairs, height, width, channels)
-        Source images; floating-point intensities in [0, 1].
-    targets : mapping of str to ndarray of the same shape and dtype
-        Target images of each expression, in the same order.
-    layout : Layout or ReceptiveField
-        Which planes to compute.
-    templates, weights, sums : optional
-        Of framed pairs of one expression.
+    Sources are uint8, uint16, or floating point in [0, 1], (pairs, height, width, channels); the
+    targets of each expression have the same shape, dtype and order.
     """
     count, height, width, channels = sources.shape
     accumulator = Accumulator(
@@ -310,9 +296,9 @@ def statistics_of_arrays(
 
 
 def batch_size(expected: int, bytes_each: int, batch_bytes: int = BATCH_BYTES) -> int:
-    """Return the number of samples of a mini-batch that leaves none nearly empty.
+    """Return the number of samples of a mini-batch, so that the last one is not nearly empty.
 
-    Of all the ``expected`` samples, one takes ``bytes_each``.
+    ``expected`` samples of ``bytes_each`` bytes are cut into mini-batches.
     """
     expected = max(expected, 1)
     most = min(BATCH, batch_bytes // bytes_each)

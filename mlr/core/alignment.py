@@ -1,4 +1,4 @@
-"""Where a face lies in an aligned image."""
+"""Position of the face in an aligned image."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ BORDER = 2  # pixels
 def face_share(height: int, width: int, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
     """Return how much each pixel of an aligned image (or of some rows) belongs to the face.
 
-    1 in the face and exactly 0 near the border of an image of more than a few pixels, with a smooth
-    slope between them: float32, (rows, width).
+    It is float32, (rows, width): 1 in the face and exactly 0 near the border of an image of more
+    than a few pixels, with a smooth slope in between.
     """
     at = np.arange(height)[rows]
     y = (at + 0.5) / height - MIDDLE[1]

@@ -1,4 +1,4 @@
-"""Bands of rows: how statistics are processed that do not fit in memory."""
+"""Bands of rows, in which statistics that do not fit in memory are processed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RowSource(Protocol):
-    """Statistics that can be had some rows at a time, as `Statistics` themselves can."""
+    """Statistics that are read some rows at a time; `Statistics` in memory are one, too."""
 
     @property
     def head(self) -> Statistics:
@@ -22,7 +22,7 @@ class RowSource(Protocol):
     def rows(self, first: int, end: int) -> Statistics:
         """Return the statistics of the rows first, ..., end - 1.
 
-        Where a product takes a pixel of another row it is undefined.
+        Products with pixels of other rows are undefined.
         """
 
     def loading_bytes(self, rows: int) -> float:

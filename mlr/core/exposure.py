@@ -1,4 +1,4 @@
-"""How bright faces are and how much contrast they have: of one image, and of a training set."""
+"""Brightness and contrast of faces, in one image or in a training set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Exposure:
 
     @classmethod
     def of_image(cls, image: npt.NDArray[Any], pooled: bool = False) -> Exposure:
-        """Return that of an aligned image (height, width, channels) in [0, 1].
+        """Return the exposure of an aligned image (height, width, channels) in [0, 1].
 
         Pooled channels count as one.
         """
@@ -42,10 +42,10 @@ class Exposure:
 
     @classmethod
     def of_rows(cls, rows: Sequence[Float], share: Float, statistics: Statistics) -> Exposure:
-        """Return that of all source images together, of one channel if the channels are pooled.
+        """Return the exposure of all source images together; pooled channels are one.
 
-        Takes what `row_sums` returned for each band from top to bottom, `face_share` of the images,
-        and statistics of any rows.
+        Takes the `row_sums` of each band from top to bottom, `face_share` of the images, and
+        statistics of any rows.
         """
         sums = np.concatenate(rows, axis=-1)
         samples = share.sum(axis=1).sum() * statistics.samples_per_pair
@@ -56,9 +56,9 @@ class Exposure:
 
     @classmethod
     def from_meta(cls, noted: Any, channels: int) -> Exposure:
-        """Return what a model's metadata says of its training images.
+        """Return the exposure in a model's metadata.
 
-        Raises a `ModelError` if it is not an exposure of this many channels, or of all as one.
+        Raises a `ModelError` unless it is one of this many channels, or of pooled channels.
         """
         try:
             brightness, contrast = (
@@ -80,14 +80,10 @@ class Exposure:
 
 
 def row_sums(crop: Statistics, band: Band, share: Float) -> Float:
-    """Return what `Exposure.of_rows` needs of the rows of a band.
+    """Return the sums of each row of a band, which are the same in any band.
 
-    Rows are summed on their own, so that they have the same sums in any band.
-
-    Returns
-    -------
-    ndarray of float64, shape (groups, 2, channels, rows)
-        Intensities and squared intensities of the sources, weighted by `face_share`.
+    These are the intensities and squared intensities of the sources, weighted by `face_share`:
+    float64, (groups, 2, channels, rows).
     """
     statistics = crop.rows(band.inner.start, band.inner.stop)
     share = share[band.rows]

@@ -1,4 +1,4 @@
-"""How close an image is to another one: error, structure and sharpness, also by region."""
+"""Error, structural similarity and sharpness of an image and its target, also by region."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ _K1, _K2 = 0.01, 0.03
 
 
 class RegionScores(TypedDict):
-    """How close an output is to its target within a region.
+    """Scores of an output against its target, in a region.
 
     Structural similarity (Wang et al. 2004) is averaged over the channels and the pixels of the
-    region whose windows lie inside the image. That of a whole image equals scikit-image's with
+    region whose windows lie inside the image. For a whole image it equals scikit-image's with
     ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1``.
     """
 
     mse: float  #: mean squared error; NaN if the region has no pixel
     ssim: float  #: structural similarity; NaN without a window
-    sharpness: (
-        float  #: mean absolute difference of adjacent pixels, over that of the target; or NaN
-    )
+    #: mean absolute difference of adjacent pixels, over the target's; NaN if the target is flat
+    sharpness: float
 
 
 class Scores(RegionScores):
-    """How close an output is to its target: the whole image, and the regions face and mouth."""
+    """Scores of an output against its target, in the image and its regions face and mouth."""
 
     psnr: float  #: peak signal-to-noise ratio, in dB; infinite for equal images
     face: RegionScores  #: of `mlr.core.regions.face`
@@ -49,7 +48,7 @@ def scores(output: Image, target: Image) -> Scores:
     error = np.square(output - target).mean(axis=2)
     similarity = _ssim_map(output, target)
     steps = _steps(output), _steps(target)
-    inner = slice(_RADIUS, -_RADIUS)  # what the map of similarity shows
+    inner = slice(_RADIUS, -_RADIUS)  # pixels of the map of similarity
 
     def within(region: Region | None) -> RegionScores:
         own, wanted = (_total(each, region) for each in steps)
@@ -87,7 +86,7 @@ def _steps(image: Image) -> tuple[Map, Map]:
 
 
 def _total(steps: tuple[Map, Map], region: Region | None) -> float:
-    """Return the sum of differences, of a region only those between two of its pixels."""
+    """Return the sum of all differences, or of differences between two pixels of a region."""
     across, down = steps
     if region is not None:
         across, down = across[region[:, 1:] & region[:, :-1]], down[region[1:] & region[:-1]]

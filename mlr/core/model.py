@@ -1,4 +1,4 @@
-"""The model: weights of every pixel's receptive field, and how they change an image."""
+"""The model, and changing images with it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mlr.kernels.apply import apply
 if TYPE_CHECKING:
     from mlr.core.exposure import Exposure
 
-MOST_STYLE = 5.0  # standard deviations; teeth are far out of range before
-LARGEST_SHARE = 1000  # of an expression in a mix; float32 is still far from its limits
+MOST_STYLE = 5.0  # standard deviations; teeth are overexposed well before
+LARGEST_SHARE = 1000  # of an expression in a mix; float32 does not overflow yet
 CHUNK_BYTES = 4 << 20  # images processed at once, as float32: they stay in the cache
 
 #: Luma of sRGB, ITU-R BT.601: how colour becomes grey.
@@ -35,12 +35,12 @@ Pixels = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """How a model was made. What a recipe does not have is None."""
+    """Metadata of a model. Fields that do not apply to its recipe are None."""
 
     source: str | None = None  #: name of the source expression
-    recipe: str | None = None  #: "best", "paper", or "custom": the paper's with other choices
+    recipe: str | None = None  #: "best", "paper", or "custom": "paper" with other options
     penalty: float | None = None  #: ridge penalty of a tap, for intensities in [0, 1]
-    prior: str | None = None  #: what the weights are pulled to: "input" (a copy of it) or "zero"
+    prior: str | None = None  #: of the weights: "input" (a copy of it) or "zero"
     blur: float | None = None  #: standard deviation of the blur of the statistics, in pixels
     pairs: Mapping[str, int] = field(default_factory=dict)  #: training pairs of each expression
     digest: str | None = None  #: of the training pairs, hexadecimal
@@ -65,8 +65,8 @@ class Model:
 
         f(x)(p) = sum_k w_k(p) x(p + o_k) + w_bias(p)
 
-    With registration x is moved into the frame of the expression first, and the change in there is
-    moved back, see `mlr.core.registration.synthesis`.
+    With registration x is first warped into the frame of the expression, and the change there is
+    warped back, see `mlr.core.registration.synthesis`.
     """
 
     #: float32, (expressions, channels or 1, taps + 1, height, width), for intensities in [0, 1];
@@ -74,7 +74,7 @@ class Model:
     weights: Floats
     receptive_field: ReceptiveField  #: the taps o_k
     expressions: tuple[str, ...]  #: names of the target expressions
-    info: ModelInfo = ModelInfo()  #: how it was made
+    info: ModelInfo = ModelInfo()  #: how it was trained
     registered: Registered | None = None  #: template of the sources, appearances of the expressions
     edge: bool = False  #: pixels outside the image repeat the nearest one, rather than being 0
     channels: int | None = None  #: of the training images, if these share their weights
@@ -91,13 +91,13 @@ class Model:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the images that it works on."""
+        """(channels, height, width) of its images."""
         _, channels, _, height, width = self.weights.shape
         return self.channels or channels, height, width
 
     @property
     def appearances(self) -> Mapping[str, Appearance]:
-        """What registration adds for each expression; empty without registration."""
+        """The appearance of each expression; empty without registration."""
         return {} if self.registered is None else self.registered.appearances
 
     @property
@@ -126,8 +126,8 @@ class Model:
 
         Without registration the output is x + strength (f(x) - x), or for a mix of expressions
         x + strength sum_e share_e (f_e(x) - x). With registration the strength scales both the
-        motion and the change of the face. A picture in which no face like those learnt from is
-        found is returned as it is; `changer` tells.
+        motion and the change of the face. An image without a face like the training set's is
+        returned unchanged; see `Changer.fits`.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class Model:
         style : float or mapping of str to float, optional
             Standard deviations along the main variation of the training subjects' expression, for
             all expressions or for each, from -`MOST_STYLE` to `MOST_STYLE`; 0 is their mean. By
-            default the choice of the training, which follows the strength.
+            default training chooses it, and it depends on the strength.
         region : str or sequence of str
             The parts of the face to change: "mouth", "eyes", "brows", "lower", "upper"; by default
             all of it.
@@ -169,7 +169,7 @@ class Model:
         style: float | Mapping[str, float] | None = None,
         region: str | Sequence[str] = (),
     ) -> Changer:
-        """Return `synthesize` as a function of the strength alone; faster for several strengths."""
+        """Return `synthesize` as a function of the strength, which is faster for several."""
         wanted = self.change_of(target, style, region)
         images = np.asarray(images)
         batch = self._as_batch(images)
@@ -206,7 +206,7 @@ class Model:
         style: float | Mapping[str, float] | None = None,
         region: str | Sequence[str] = (),
     ) -> WantedChange:
-        """Return what `synthesize` is asked for, having checked it."""
+        """Check the options of `synthesize` and return them."""
         regions = (region,) if isinstance(region, str) else tuple(region)
         for name in regions:
             if name not in REGIONS:
@@ -238,7 +238,7 @@ class Model:
             change = registered.change(face, parts, strength)
             if len(image) < len(change.added):
                 return replace(change, added=_luma(change.added[None])[0])
-            return change  # that of the luma is that of all channels
+            return change  # the luma's change is added to all channels
 
         return FaceChange(image, face.fit, change)
 
@@ -249,7 +249,7 @@ class Model:
         return mlr.photograph(self, image, *options, **keywords)
 
     def animation(self, image: Any, *options: Any, **keywords: Any) -> Pixels:
-        """Return a photograph on its way to an expression and back: see `mlr.animation`."""
+        """Return an animation of a photograph, to an expression and back: see `mlr.animation`."""
         import mlr
 
         return mlr.animation(self, image, *options, **keywords)
@@ -261,7 +261,7 @@ class Model:
         return mlr.preview(self)
 
     def summary(self) -> dict[str, Any]:
-        """Return what the model is and how it was made, ready for JSON."""
+        """Return a description of the model, ready for JSON."""
         channels, height, width = self.shape
         summary: dict[str, Any] = {
             "kind": "model",
@@ -286,7 +286,7 @@ class Model:
         return self.expressions.index(expression)
 
     def shares_of(self, target: str | Mapping[str, float] | None) -> dict[str, float]:
-        """Return the share of each expression of a target, without those of 0.
+        """Return the share of each expression of a target, without zeros.
 
         Raises a `ModelError` if the model does not have an expression, or has several and none is
         named, and an `OptionError` if a share is out of range.
@@ -326,7 +326,7 @@ class Model:
         return {name: styles.get(name) for name in expressions}
 
     def _as_batch(self, images: Pixels) -> Pixels:
-        """Return images as (N, height, width, channels), having checked that they fit."""
+        """Check images and return them as (N, height, width, channels)."""
         _, height, width = self.shape
         shape = images.shape
         # A stack first: H grey images of H x H pixels are likelier than one image of H channels.
@@ -343,7 +343,7 @@ class Model:
         return batch
 
     def _changed(self, images: Floats, wanted: WantedChange, strength: float) -> Floats:
-        """Return planar images with the expression changed, in the channels that they have."""
+        """Return planar images with the expression changed, and the same channels."""
         source, shares = images, wanted.shares
         if self.channels is None:
             source = _with_channels(images, self.weights.shape[1])
@@ -359,7 +359,7 @@ class Model:
             change *= Geometry(size, self.info.eyes).regions(wanted.regions, *size)
         if change.shape[1] > images.shape[1]:
             change = _luma(change)
-        return images + change  # the change of the luma is that of all channels
+        return images + change  # the luma's change is added to all channels
 
     def _output(self, expression: str, images: Floats) -> Floats:
         """Return f(x) for planar images (N, channels, height, width)."""
@@ -369,7 +369,7 @@ class Model:
 
 @dataclass(frozen=True)
 class WantedChange:
-    """What to change of a face."""
+    """The checked options of `Model.synthesize`, except the strength."""
 
     shares: Mapping[str, float]  #: of each expression
     styles: Mapping[str, float | None]  #: of each expression, None for the default

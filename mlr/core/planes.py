@@ -1,4 +1,4 @@
-"""Planes of statistics: sums over samples for each pixel, and which of them there are.
+"""Planes of statistics, sums over samples for each pixel, and their layout.
 
 Planes of 8-bit images are int32 for up to `NARROW_SAMPLES` samples and int64 for more; planes of
 16-bit and floating-point images are float64.
@@ -19,8 +19,8 @@ Planes = npt.NDArray[Any]  # int32, int64 or float64
 
 #: Data range of every dtype that images may have.
 DATA_RANGE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
-TO_16_BITS = 257  # 65535 / 255: an 8-bit intensity times this is the same in 16 bits
-#: Products of 8-bit intensities that a 32-bit plane can hold the sum of.
+TO_16_BITS = 257  # 65535 / 255, turns an 8-bit intensity into a 16-bit one
+#: Number of products of 8-bit intensities whose sum fits in a 32-bit plane.
 NARROW_SAMPLES = (2**31 - 1) // 255**2
 
 
@@ -42,7 +42,7 @@ class Layout:
         return self.receptive_field.lag_table.lags
 
     def channels(self, of_images: int) -> int:
-        """Return the number of channels of the planes, given that of the images."""
+        """Return the number of channels of the planes, given the number of the images."""
         return 1 if self.pooled else of_images
 
     def planes(self, expressions: int) -> int:
@@ -67,9 +67,9 @@ def integer_dtype(samples: int) -> npt.DTypeLike:
 
 
 def combined(parts: Sequence[Planes], samples: int, sign: int = 1) -> Planes:
-    """Return the first planes plus, or minus, the others, with ``samples`` samples in the result.
+    """Return the first planes plus, or minus, the others; the result has ``samples`` samples.
 
-    Integers may wrap around on the way: the result has as many bits as it needs.
+    Integers may overflow in between, as the result has as many bits as it needs.
     """
     dtype = np.float64 if parts[0].dtype.kind == "f" else integer_dtype(samples)
     operation = np.add if sign > 0 else np.subtract
@@ -80,7 +80,7 @@ def combined(parts: Sequence[Planes], samples: int, sign: int = 1) -> Planes:
 
 
 def taken(planes: Planes, indices: Sequence[int]) -> Planes:
-    """Return some planes of (channels, planes, height, width); `take` copies all of a view."""
+    """Return some planes of (channels, planes, height, width); `np.take` would copy all first."""
     result = np.empty((len(planes), len(indices), *planes.shape[2:]), planes.dtype)
     for k, index in enumerate(indices):
         result[:, k] = planes[:, index]

@@ -1,4 +1,4 @@
-"""The receptive field: which input pixels an output pixel is regressed on."""
+"""The receptive field: the input pixels that an output pixel is regressed on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlr.errors import OptionError
 Offset = tuple[int, int]
 
 FARTHEST = 32767  # pixels of an offset; model files hold int16
-MOST_TAPS = 2048  # the tables of lags grow with the square
+MOST_TAPS = 2048  # tables of lags grow with its square
 
 #: Named receptive fields, as offsets (dy, dx).
 PRESETS: dict[str, tuple[Offset, ...]] = {
@@ -28,13 +28,14 @@ PRESETS: dict[str, tuple[Offset, ...]] = {
 
 @dataclass(frozen=True)
 class LagTable:
-    """How the Gram matrix of a pixel is read off the lag planes.
+    """Positions of the entries of Gram matrices in the lag planes.
 
     With C_d(q) = sum_n x_n(q) x_n(q + d), the entry for taps a and b at pixel p is
     ``G(p)[a, b] = C_d(p + o)`` where ``d = lags[lag_of[a, b]]`` and
     ``o = taps[base_of[a, b]]``. Both tables are symmetric.
 
-    A lag and its opposite are one: that with dy > 0, or dy == 0 and dx >= 0; in ascending order.
+    Of a lag and its opposite only the one with dy > 0, or dy == 0 and dx >= 0, is listed; lags are
+    in ascending order.
     """
 
     lags: npt.NDArray[np.int64]  #: (lags, 2), distinct differences (dy, dx) of two taps
@@ -46,18 +47,10 @@ class LagTable:
 class ReceptiveField:
     """An ordered list of distinct taps, each an offset from the output pixel.
 
-    Attributes
-    ----------
-    offsets : tuple of (dy, dx)
-        Pixels; dy points down and dx to the right.
-
-    Raises
-    ------
-    OptionError
-        If there are no taps or too many, one occurs twice, or one lies too far away.
+    Raises an `OptionError` if there are no taps or too many, one occurs twice or is too far away.
     """
 
-    offsets: tuple[Offset, ...]
+    offsets: tuple[Offset, ...]  #: (dy, dx) in pixels; dy points down and dx to the right
 
     def __post_init__(self) -> None:
         if not self.offsets:
@@ -86,9 +79,9 @@ class ReceptiveField:
 
     @classmethod
     def of(cls, spec: ReceptiveField | int | str | Iterable[Offset]) -> ReceptiveField:
-        """Return a receptive field from any description of it.
+        """Return the receptive field of a description.
 
-        That is the field itself, the odd side of a square window (a number or text), the name of a
+        It is the field itself, the odd side of a square window (a number or text), the name of a
         preset, or the taps. Anything else raises an `OptionError`.
         """
         if isinstance(spec, ReceptiveField):
@@ -127,7 +120,7 @@ class ReceptiveField:
 
     @cached_property
     def lag_table(self) -> LagTable:
-        """The lags, and the lag of each two taps."""
+        """The lags, and the lag of each pair of taps."""
         taps = self.taps
         difference = taps[None, :] - taps[:, None]  # [a, b] = o_b - o_a
         dy, dx = difference[..., 0], difference[..., 1]

@@ -1,4 +1,4 @@
-"""Regions of an aligned face that are measured on their own: the face and the mouth."""
+"""Regions of an aligned face for evaluation: the face and the mouth."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.statistics import Group, Statistics
-from mlr.errors import MlrError, OptionError
+from mlr.errors import MlrError
 from mlr.kernels.cholesky import NormalEquations, solve_pixels
 
 Float = npt.NDArray[np.float64]
@@ -21,31 +21,14 @@ def solve(
     """Solve the ridge regression of every output pixel.
 
     Computes w(p) = (G(p) + penalty I)^-1 b(p), where the bias is penalised like every other
-    coefficient (Khan et al. 2020, section 3). Where the matrix is not positive definite, which
-    takes a penalty of 0, it is the solution of least norm.
+    coefficient (Khan et al. 2020, section 3). Where the matrix is not positive definite, as is
+    possible with a penalty of 0, it is the minimum-norm solution.
 
-    Parameters
-    ----------
-    statistics : Statistics
-    penalty : float
-        Not negative; for intensities in [0, 1].
-    rows : slice
-        Rows wanted, by default all.
-
-    Returns
-    -------
-    ndarray of float32, shape (expressions, channels, taps + 1, rows, width)
-        Weights for intensities in [0, 1], expressions in alphabetical order, bias last.
-
-    Raises
-    ------
-    MlrError
-        If the penalty is negative or not finite, there is no training pair, or weights overflow.
+    The penalty, for intensities in [0, 1], is not negative; ``rows`` are computed, by default all.
+    Returns the weights for intensities in [0, 1], float32, (expressions, channels, taps + 1, rows,
+    width), with the expressions in alphabetical order and the bias last. Raises an `MlrError` if
+    weights overflow.
     """
-    if not (np.isfinite(penalty) and penalty >= 0):
-        raise OptionError(f"the penalty must be finite and not negative, not {penalty}")
-    if not statistics.expressions:
-        raise MlrError("there is no training pair in these statistics")
     channels, height, width = statistics.shape
     unknowns = len(statistics.receptive_field) + 1
     order = {name: index for index, name in enumerate(statistics.expressions)}
@@ -57,7 +40,7 @@ def solve(
             with np.errstate(over="ignore"):
                 for name, solution in zip(group.targets, weights, strict=True):
                     result[order[name], channel] = solution[:, rows]
-            del weights  # before those of the next channel are allocated
+            del weights  # before the next channel's are allocated
     if not np.isfinite(result).all():
         raise MlrError(
             "the weights are too large for a model: give intensities in [0, 1] or a larger penalty"
@@ -98,13 +81,13 @@ def solving_bytes(statistics: Statistics) -> int:
 def solve_equations(equations: NormalEquations) -> Float:
     """Return the weights of the ridge regression of every pixel, float64, (E, K + 1, h, w).
 
-    The bias is last. Where the matrix is singular, which takes a penalty of 0, they are those
-    closest to the prior,
+    The bias is last. Where the matrix is singular, as is possible with a penalty of 0, they are the
+    solution closest to the prior,
 
         w = w0 + (G + s^2 D)^+ (b - G w0)
 
     The pseudo-inverse comes from the eigenvectors of the matrix; eigenvalues up to (K + 1) eps
-    times the largest count as zero. Weights are infinite where numbers are too large.
+    times the largest count as zero. Weights that overflow are infinite.
     """
     weights, singular = solve_pixels(equations)
     chunk = max(1, _CHUNK_BYTES // (8 * len(equations.penalty) ** 2))
@@ -113,7 +96,7 @@ def solve_equations(equations: NormalEquations) -> Float:
         for first in range(0, len(y), chunk):
             some = slice(first, first + chunk)
             weights[:, :, y[some], x[some]] = _least_norm(equations, y[some], x[some])
-    except np.linalg.LinAlgError:  # of numbers near the end of their range
+    except np.linalg.LinAlgError:  # overflow
         weights[:] = np.inf
     return weights
 
@@ -140,7 +123,7 @@ def _least_norm(equations: NormalEquations, y: Index, x: Index) -> Float:
 def _gram(equations: NormalEquations, y: Index, x: Index) -> tuple[Float, npt.NDArray[np.bool_]]:
     """Return the matrices G of some pixels (n, K + 1, K + 1), and which taps are inside (n, K + 1).
 
-    Rows and columns of taps outside the image are zero.
+    The rows and columns of other taps are zero.
     """
     lags, source_sums, count, _, _, taps, lag_of, base_of = equations[:8]
     scale = equations.scale

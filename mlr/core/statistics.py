@@ -1,4 +1,4 @@
-"""Sufficient statistics: exact sums over the training pairs that hold all a model needs.
+"""Sufficient statistics: exact sums over training pairs, from which models are computed.
 
 With x the source image, t the target and o_1 .. o_k the taps of the receptive field,
 
@@ -7,8 +7,8 @@ With x the source image, t the target and o_1 .. o_k the taps of the receptive f
     sums         = sum_n x_n  and  sum_n t_n,      squares = sum_n t_n^2
 
 where a pixel outside the image counts as 0. Intensities are integers (8- or 16-bit), so the sums
-are exact: the same bits for any order, batch size, number of threads or split of the data. They
-add and subtract like the sets of pairs that they stand for. See `mlr.core.planes` for dtypes.
+are exact: the same bits for any order, batch size, number of threads or split of the data. Adding
+and subtracting statistics adds and removes pairs. See `mlr.core.planes` for dtypes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from mlr.errors import DataError, did_you_mean
 
 DIGEST_MODULUS = 1 << 256
 NUMBERS = 5  # length of `StyleSums.numbers`
-_NEVER_PUT_IN = "cannot take out pairs that were never put in"
+_NEVER_ADDED = "cannot remove pairs that were never added"
 
 
 @dataclass(frozen=True)
 class SourceSums:
-    """Sums over source images alone; digest 0 is unknown."""
+    """Sums over source images; digest 0 means unknown."""
 
     count: int  #: images
     lags: Planes  #: (channels, lags, height, width), in the order of `Layout.lags`
@@ -66,7 +66,7 @@ class TargetSums:
 
 @dataclass(frozen=True)
 class Group:
-    """Expressions that have exactly the same source images, and so one Gram matrix."""
+    """Expressions with exactly the same source images, and therefore one Gram matrix."""
 
     source: SourceSums
     targets: dict[str, TargetSums]  #: for each expression
@@ -74,7 +74,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Statistics:
-    """All that a model needs to know of a set of training pairs."""
+    """Statistics of a set of training pairs."""
 
     layout: Layout  #: which planes they hold
     #: 255 (integer planes, exact), 65535 (float64 planes, exact for up to two million pairs since
@@ -83,7 +83,7 @@ class Statistics:
     shape: tuple[int, int, int]  #: (channels, height, width) of the images
     groups: tuple[Group, ...] = ()  #: in the order of their first expressions
     source: str = "source"  #: name of the source expression
-    templates: Templates | None = None  #: what the pairs were registered to, if they were
+    templates: Templates | None = None  #: of framed pairs
 
     def __repr__(self) -> str:
         pairs = ", ".join(f"{name} {count}" for name, count in self.pairs.items())
@@ -137,7 +137,7 @@ class Statistics:
 
     @property
     def head(self) -> Statistics:
-        """Itself; see `mlr.core.bands.RowSource`."""
+        """The statistics themselves; see `mlr.core.bands.RowSource`."""
         return self
 
     def loading_bytes(self, rows: int) -> float:
@@ -145,7 +145,7 @@ class Statistics:
         return 0.0
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Return the statistics of both sets of pairs together; see `total`."""
+        """Return the statistics of the pairs of both; see `total`."""
         return total((self, other))
 
     def __sub__(self, other: Statistics) -> Statistics:
@@ -156,10 +156,10 @@ class Statistics:
         return _combined((self, other), -1)
 
     def check_fits(self, other: Statistics) -> None:
-        """Raise a `DataError` unless the two add up.
+        """Raise a `DataError` unless both can be added.
 
-        Receptive fields, image sizes, kinds of intensity, source expressions and templates must
-        be the same.
+        Receptive fields, image sizes, integer or floating-point intensities, source expressions
+        and templates must be the same.
         """
         for what, ours, theirs in (
             ("receptive fields", self.layout, other.layout),
@@ -169,18 +169,15 @@ class Statistics:
             if ours != theirs:
                 raise DataError(f"statistics of different {what}: {ours} and {theirs}")
         if (self.data_range == 1.0) != (other.data_range == 1.0):
-            raise DataError("statistics of integer and of floating-point images do not add up")
+            raise DataError("statistics of integer and floating-point images cannot be added")
         if digest_of(self.templates) != digest_of(other.templates):
             raise DataError(
-                "statistics of pairs registered to different templates do not add up; make them "
-                "again with mlr statistics --like the first of the files, or train from the folders"
+                "statistics of pairs registered to different templates cannot be added; compute "
+                "them again with mlr statistics --like FIRST_FILE, or train from the folders"
             )
 
     def only(self, expressions: Iterable[str]) -> Statistics:
-        """Return the statistics of the pairs of some expressions, as if there were no other.
-
-        Raises a `DataError` if one of them is missing.
-        """
+        """Return the statistics of some expressions; a `DataError` is raised if one is missing."""
         wanted = set(expressions)
         check_expressions(wanted, self.expressions)
         groups = []
@@ -202,8 +199,7 @@ class Statistics:
         planes_are_here = set(theirs) <= set(ours) and all(lag in lags for lag in wanted)
         if layout.pooled != self.layout.pooled or not planes_are_here:
             raise DataError(
-                f"statistics for the receptive field {self.layout} do not hold all that {layout} "
-                "needs"
+                f"statistics for the receptive field {self.layout} lack planes that {layout} needs"
             )
         taps = [ours.index(offset) for offset in theirs]
         kept = [lags.index(lag) for lag in wanted]
@@ -217,7 +213,7 @@ class Statistics:
         return replace(self, layout=layout, groups=groups)
 
     def rows(self, first: int, end: int) -> Statistics:
-        """Return the rows first, ..., end - 1 of all planes, with all their products, as views."""
+        """Return views of the rows first, ..., end - 1 of all planes, with all products."""
         channels, height, width = self.shape
         if (first, end) == (0, height):
             return self
@@ -228,7 +224,7 @@ class Statistics:
         """Return the statistics with every plane changed.
 
         The function is given planes (..., height, width), their degree in the intensities (1 or 2)
-        and the number of samples in them; 0 samples for those of `StyleSums`.
+        and their number of samples, which is 0 for planes of `StyleSums`.
         """
         groups = []
         for g in self.groups:
@@ -257,7 +253,7 @@ class Statistics:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """Return what the statistics hold, ready for JSON."""
+        """Return a description of the statistics, ready for JSON."""
         channels, height, width = self.shape
         return {
             "kind": "statistics",
@@ -282,7 +278,7 @@ def check_expressions(wanted: Iterable[str], known: Iterable[str]) -> None:
 
 
 def total(parts: Sequence[Statistics]) -> Statistics:
-    """Return the sum of at least one statistics, in the one form that a set of pairs has.
+    """Return the sum of one or more statistics; it depends on the set of pairs alone.
 
     Raises a `DataError` if they do not fit together, see `Statistics.check_fits`.
     """
@@ -298,7 +294,7 @@ def _combined(parts: Sequence[Statistics], sign: int) -> Statistics:
     groups = []
     for joint, names in _joint_groups([_scaled(part, data_range) for part in parts]):
         if sign < 0 and joint[0] is None:
-            raise DataError(_NEVER_PUT_IN)
+            raise DataError(_NEVER_ADDED)
         present = [group for group in joint if group is not None]
         group = _combined_group(present, names, first.samples_per_pair, sign)
         groups += [] if group is None else [group]
@@ -308,7 +304,7 @@ def _combined(parts: Sequence[Statistics], sign: int) -> Statistics:
 def _joint_groups(
     parts: Sequence[Statistics],
 ) -> list[tuple[tuple[Group | None, ...], list[str]]]:
-    """Return expressions that are in the same groups of all parts, with those groups."""
+    """Return tuples of a group, or None, of each part, with the expressions in all of them."""
     by_name = [part.group_of for part in parts]
     found: dict[tuple[int, ...], tuple[tuple[Group | None, ...], list[str]]] = {}
     for name in sorted(set().union(*by_name)):
@@ -332,7 +328,7 @@ def _combined_group(
 
     sums = planes(sources, "sums")
     if sign < 0 and (count < 0 or sums.min() < 0 or (count == 0 and sums.any())):
-        raise DataError(_NEVER_PUT_IN)
+        raise DataError(_NEVER_ADDED)
     if count == 0:
         return None
     known = all(source.digest for source in sources)
@@ -370,7 +366,7 @@ def _net_styles(parts: Sequence[StyleSums | None], sign: int) -> StyleSums | Non
 
 
 def _merged(groups: Iterable[Group]) -> tuple[Group, ...]:
-    """Return the groups, merging those with the same source images; shards may have split them."""
+    """Merge groups with the same source images, which shards may have split."""
     found: dict[object, Group] = {}
     for number, group in enumerate(groups):
         source = group.source
@@ -390,7 +386,7 @@ def _size(shape: tuple[int, int, int]) -> str:
 
 
 def _as_8_bits(statistics: Statistics) -> Statistics:
-    """Return statistics without 16-bit pairs as if there had never been one."""
+    """Scale statistics for 16 bits to 8 bits if no pair has more than 8 bits."""
     wide = any(target.wide for target in statistics.targets.values())
     if statistics.data_range == DATA_RANGE["uint16"] and not wide:
         return _scaled(statistics, DATA_RANGE["uint8"])
@@ -398,14 +394,14 @@ def _as_8_bits(statistics: Statistics) -> Statistics:
 
 
 def _scaled(statistics: Statistics, data_range: float) -> Statistics:
-    """Return the same statistics for intensities of 8 or of 16 bits; exact either way."""
+    """Return the statistics for intensities of 8 or 16 bits; both are exact."""
     if statistics.data_range == data_range:
         return statistics
     grow = data_range > statistics.data_range
 
     def scaled(planes: Planes, degree: int, samples: int) -> Planes:
         factor = TO_16_BITS**degree
-        if samples == 0:  # of styles: integers of 64 bits in any case
+        if samples == 0:  # of `StyleSums`: always 64-bit integers
             return planes * factor if grow else planes // factor
         if grow:
             return planes.astype(np.float64) * factor

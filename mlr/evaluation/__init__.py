@@ -1,1 +1,1 @@
-"""How good a model is on held-out subjects, and what it has learnt."""
+"""Evaluation of models on held-out subjects, and plots of what they have learnt."""

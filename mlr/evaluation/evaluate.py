@@ -1,4 +1,4 @@
-"""Evaluation: how close a model's outputs come to the targets of held-out subjects."""
+"""Evaluation: how close a model's outputs are to the targets of held-out subjects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluate(
     progress: bool = False,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Compare a model's outputs, rounded as they would be written, with the targets.
+    """Compare a model's outputs, rounded as in files, with the targets.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pictures and figures of what a model has learnt; needs the extra ``plot``."""
+"""Plots and figures of what a model has learnt; needs the extra ``plot``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
-CELLS = 16  # of the grid that is moved, along each side
+CELLS = 16  # of the warped grid, along each side
 FEATURES = ("local luminance", "local redness")
 
 Floats = npt.NDArray[np.float32]
@@ -171,7 +171,7 @@ def _channel_maps(expression: str, planes: Mapping[str, npt.NDArray[Any]]) -> Fi
 
 
 def _styles(expression: str, appearance: Appearance, face: MeanFace) -> Figure:
-    """Return a figure of the mean source face, its outputs by style, and how they differ."""
+    """Return a figure of the mean source face, its outputs by style, and their differences."""
     shown = {"mean source face": face.source}
     for style, output in face.outputs.items():
         if style is not None:
@@ -193,14 +193,14 @@ def _styles(expression: str, appearance: Appearance, face: MeanFace) -> Figure:
 
 
 def _motion(expression: str, face: MeanFace) -> Figure:
-    """Return a figure of the mean source face under a grid, and of both moved."""
+    """Return a figure of the mean source face with a grid, and of both warped."""
     height, width = face.motion.shape[1:]
     figure, axes = _figure(1, 2, 5.2, 5.2)
     left, right = axes[0]
     farthest = np.hypot(*face.motion).max()
     _show_image(left, face.source, f"{expression}: mean source face")
     moved = warp(face.source, face.motion)
-    _show_image(right, moved, f"its motion alone, by up to {farthest:.1f} px")
+    _show_image(right, moved, f"moved by up to {farthest:.1f} px, without other changes")
     positions = np.indices((height, width))
     for ax, sources in ((left, positions), (right, positions + face.motion)):
         for values, side in zip(sources, (height, width), strict=True):
@@ -233,13 +233,13 @@ def _figure(rows: int, columns: int, width: float = 5.6, height: float = 4.8) ->
 def _show(ax: Any, values: npt.NDArray[Any], title: str, **colours: Any) -> Any:
     """Show a map with its colour bar; return the drawn image."""
     image = ax.imshow(values, **{"cmap": "viridis"} | colours)
-    ax.set_title(title, fontsize=10, parse_math=False)  # "$" is a letter of a name
+    ax.set_title(title, fontsize=10, parse_math=False)  # names may contain "$"
     ax.figure.colorbar(image, ax=ax, shrink=0.9)
     return image
 
 
 def _signed(values: npt.NDArray[Any], middle: float = 0.0) -> dict[str, Any]:
-    """Return colours for values on either side of the middle."""
+    """Return a colour map and limits, symmetric about the middle."""
     limit = float(np.nanmax(np.abs(values - middle))) or 1.0
     return {"cmap": "RdBu_r", "vmin": middle - limit, "vmax": middle + limit}
 

@@ -1,7 +1,7 @@
-"""Scores of outputs against their targets, and whether they keep the identity of a face.
+"""Scores of outputs against their targets, and how well outputs keep the identity of a face.
 
-dlib's residual network maps a face to 128 numbers, its embedding. Two pictures of one subject have
-close embeddings (King 2017: mostly below a distance of 0.6), pictures of two subjects do not.
+dlib's residual network maps a face to 128 numbers, its embedding. The distance of the embeddings of
+two images of one subject is mostly below 0.6 (King 2017), of two subjects it is larger.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Pixels = npt.NDArray[Any]
 
 SIDE = 512  # of the enlarged face, in pixels
 PADDING = 100  # pixels of its edge, repeated around it
-RECTANGLE = (150, 180, 562, 580)  # of the face in there: left, top, right, bottom
+RECTANGLE = (150, 180, 562, 580)  # of the face, in padded pixels: left, top, right, bottom
 
 MEASURES = ("mse", "psnr", "ssim", "sharpness")  # of the whole image
 REGIONS = ("face", "mouth")
@@ -44,7 +44,7 @@ class PairScores(NamedTuple):
 
 
 def score(image: Pixels, target: Pixels) -> Scores:
-    """Return all measures of an 8-bit or 16-bit image; grey counts as colour if the other does."""
+    """Return all scores of an 8-bit or 16-bit image; grey becomes colour if the other is."""
     channels = max(image.shape[2], target.shape[2])
     units = (pixels / float(np.iinfo(pixels.dtype).max) for pixels in (image, target))
     return metrics.scores(*(as_channels(unit, channels) for unit in units))
@@ -93,7 +93,7 @@ def by_expression(pairs: Iterable[PairScores]) -> dict[str, list[PairScores]]:
 
 
 def summarize(pairs: Sequence[PairScores]) -> dict[str, Any]:
-    """Return the mean scores of the outputs, and those of the inputs in ``copy_input``."""
+    """Return the mean scores of the outputs, and of the unchanged inputs in ``copy_input``."""
     distances = [pair.same_person for pair in pairs]
     identity = None if None in distances else _mean(distances)
     copied = None if None in distances else 0.0

@@ -1,9 +1,8 @@
 """Compiled code on disk: the only module that uses private parts of Numba.
 
-Numba's own ``cache=True`` tells versions of a kernel apart by its function alone, not by what it
-calls in other files, and fails where a file is damaged or the disk is full. It also imports what
-only compiling needs, SciPy included, before it loads anything: one face from a new process took
-1.1 s instead of 0.75 s.
+Numba's own ``cache=True`` notices changes of a kernel, but not of functions that it calls in other
+files, and fails if a file is damaged or the disk is full. Before it loads anything, it also imports
+what only compiling needs, SciPy included: one face from a new process took 1.1 s instead of 0.75 s.
 """
 
 import pickle
@@ -18,14 +17,14 @@ _DAMAGED = (OSError, EOFError, pickle.UnpicklingError)  # what unusable files ra
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """A cache that does without where its folder is full or read-only, or a file is damaged."""
+    """A cache that ignores full and read-only folders, and damaged files."""
 
     kept = True
 
     def __init__(self, function, key):
         super().__init__(function)
-        # The key is in all names and in the index: no file is ever taken for that of other
-        # kernels, whatever has been killed between writing the one and the other.
+        # The key is in all names and in the index, so that files of different kernels are never
+        # confused, even if a program was killed between writing two of them.
         name = f"{self._impl.filename_base}-{key}"
         self._cache_file = IndexDataCacheFile(self.cache_path, name, source_stamp=key)
 
@@ -42,9 +41,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
 
 def attach(kernel, key):
-    """Keep the code of what `numba.njit` returned on disk, under a key of all it depends on.
+    """Cache the code of an `njit` function on disk, under a key of everything it depends on.
 
-    Returns its cache, or None if there is no folder for it.
+    Returns the cache, or None if there is no folder for it.
     """
     try:
         kernel._cache = _Cache(kernel.py_func, key)

@@ -1,9 +1,9 @@
 """Vector code for the kernels: the only module that writes LLVM's intermediate code.
 
-What is defined here can be called in compiled kernels only. LLVM chooses the instructions: sums of
-two adjacent products, for example, become one multiply-add-pairs instruction on x86. One kind of
-instruction it does not find by itself and is named here, for processors that have it: sums of four
-products of bytes (`DOT`), of AVX-512 VNNI, AVX-VNNI and ARM's dot product extension.
+Only compiled kernels can call these functions. LLVM chooses the instructions: sums of two adjacent
+products, for example, become one multiply-add-pairs instruction on x86. It does not find sums of
+four products of bytes (`DOT`), which are requested by name on processors that have them: AVX-512
+VNNI, AVX-VNNI and ARM's dot product extension.
 
 Vectors hold the numbers of some adjacent pixels; ``+`` and ``*`` of two vectors are single
 instructions. With plain kernels they are single numbers.
@@ -22,22 +22,22 @@ from mlr.kernels import jit
 #: Pixels solved together: the float64 numbers of a register of 512 bits, or 256.
 LANES = 1 if jit.PLAIN_KERNELS else 8 if jit.processor_has("avx512f") else 4
 RUN = 1 if jit.PLAIN_KERNELS else 16  # adjacent pixels of planes that are processed together
-LINE = 64  # bytes of a line of the cache
+LINE = 64  # bytes of a cache line
 
-#: LLVM's names of instructions that multiply pairs of bytes and add each four products to a sum:
-#: by the feature of the processor, with the number of sums, and the type of the factors.
+#: LLVM's names of instructions that multiply pairs of bytes and add every four products to a sum,
+#: by the feature of the processor: with the number of sums and the type of the factors.
 _DOTS = {
     "avx512vnni": ("llvm.x86.avx512.vpdpbusd.512", 16, ir.IntType(32)),
     "avxvnni": ("llvm.x86.avx512.vpdpbusd.256", 8, ir.IntType(32)),
     "dotprod": ("llvm.aarch64.neon.udot.v4i32.v16i8", 4, ir.IntType(8)),
 }
-DOT = next(filter(jit.processor_has, _DOTS), "")  # which of them there is
+DOT = next(filter(jit.processor_has, _DOTS), "")  # the one this processor has, if any
 BLOCK = 4  # samples of a pixel that are adjacent in memory, as many as DOT adds up
 TILE = 16 if DOT == "avx512vnni" else 8  # adjacent pixels that `multiply` processes together
-#: Rows and columns of neighbours that it processes at most: their sums take up 25 of 32 registers,
-#: or 9 of 16, or 18 of 32 of half the size.
+#: Most rows and columns of neighbours that it processes: their sums fill 25 of 32 registers, or 9
+#: of 16, or on ARM 18 of 32.
 TALL, WIDE = (5, 5) if DOT == "avx512vnni" else (3, 3)
-#: Those of x86 take one factor with a sign: the sample minus this.
+#: On x86, DOT takes one signed factor: the sample minus this.
 BIAS = 128 if DOT in ("avx512vnni", "avxvnni") else 0
 
 _AHEAD = 128  # elements of the weights that `weigh` fetches ahead
@@ -96,7 +96,7 @@ def _loader(count):
 
 @intrinsic
 def store(typing, array, index, vector):
-    """Store numbers where `load` loads them."""
+    """Store numbers at the index that `load` would load them from."""
 
     def generate(context, builder, signature, operands):
         pointer = _vector_pointer(context, builder, signature.args, operands, vector)
@@ -164,7 +164,7 @@ def smaller(typing, a, b):
 
 @intrinsic
 def inverse_above(typing, a, floor):
-    """Invert the numbers above `floor`; 0 elsewhere."""
+    """Invert the numbers above ``floor``; the others become 0."""
 
     def emit(builder, a, floor):
         one, zero = (a.type([value] * LANES) for value in (1.0, 0.0))
@@ -241,7 +241,7 @@ def address(context, array, index):
 
 @intrinsic
 def fetch(context, start):
-    """Ask for the cache line of an address."""
+    """Prefetch the cache line of an address."""
 
     def generate(context, builder, signature, arguments):
         _prefetch(builder, _at(builder, arguments[0]))
@@ -260,8 +260,8 @@ def multiply(context, size, rows, targets, neighbours, ahead, bias, masks):
     ``size`` is (rows i, at most `TALL`; columns j, at most `WIDE`; blocks m; step); there are
     `BLOCK` n, and `TILE` pixels x. ``rows`` and ``targets`` are int64 arrays of addresses,
     ``neighbours`` are the addresses (b, totals), ``masks`` is an int32 array of shape (WIDE, TILE).
-    For each m a line of the cache is fetched, from the address ``ahead`` on. Where `DOT`, the
-    products are those of rows[i] - `BIAS`.
+    For each m a cache line is prefetched, from the address ``ahead`` on. With `DOT`, `BIAS` is
+    subtracted from rows[i] before multiplying.
     """
 
     def generate(context, builder, signature, arguments):
@@ -357,7 +357,7 @@ def _fours(builder, pointer, positive):
 
 
 def _add_fours(builder, sums, a, b):
-    """Add four adjacent products to each sum: b has no sign, a has one where there is a `BIAS`."""
+    """Add four adjacent products to each sum: b is unsigned, a is signed if there is a `BIAS`."""
     if a is None:
         a = builder.bitcast(ir.Constant(_BLOCKS, [1] * _BLOCKS.count), _SUMS)
     name, count, factor = _DOTS[DOT]
@@ -428,8 +428,8 @@ def weigh(context, weights, starts, taps, source, sums, at, images):
         sums[n + m, c, q + j] += weights[k, p + j] source[m, i + starts[k] + j]
 
     ``taps`` is (first, last), ``at`` is (p, i, n, c, q); there are `RUN` pixels j, and ``images``
-    images m, a literal number. Where ``first`` is 0, the sums begin with the bias,
-    weights[K, p + j], whatever they were before; K = len(starts).
+    images m, a literal number. If ``first`` is 0, the sums start from the bias, weights[K, p + j]
+    with K = len(starts), instead of their previous values.
     """
     count = images.literal_value
 
@@ -473,7 +473,7 @@ def weigh(context, weights, starts, taps, source, sums, at, images):
 
 
 def _loop(builder, first, last, values, body):
-    """Write ``for k in range(first, last): values = body(k, values)``, of one step at least."""
+    """Write ``for k in range(first, last): values = body(k, values)`` with at least one step."""
     entry, block = builder.block, builder.append_basic_block("loop")
     builder.branch(block)
     builder.position_at_end(block)

@@ -1,16 +1,16 @@
 """Weighted sums over the taps of every pixel, for many images at once.
 
-To the bias, one product after the other is added in float32, and each step is rounded: so the bits
-are the same however many images and threads there are.
+Products are added to the bias one after the other in float32, and each step is rounded, so that
+the bits do not depend on the number of images and threads.
 
-A single image takes little longer than reading its weights from memory, nine taps at a time, as
-the processor follows no more runs of the memory. Six images share each weight that is loaded, or
-three: of a colour image whose channels share their weights, these are the channels.
+A single image takes little longer than reading its weights from memory, nine taps at a time,
+because the processor prefetches no more streams. In batches, six images share each weight that is
+loaded, or three, such as the channels of a colour image that share their weights.
 
-Tried and dropped (times per image of 128 px, 3x3): batches with weights straight from the model,
-which lie a power of two apart and evict each other from the cache (39 us instead of 16);
-packing the weights of 16 pixels together (packing takes 1.6 times as long as copying rows); a
-single image with all taps at once (7x7 at 256 px takes 2.8 times as long).
+Tried and dropped (times per image of 128 px, 3x3): batches with weights directly from the model,
+which are a power of two apart and evict each other from the cache (39 us instead of 16); packing
+the weights of 16 pixels together (packing takes 1.6 times as long as copying rows); a single image
+with all taps at once (7x7 at 256 px takes 2.8 times as long).
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ from mlr.kernels.parallel import parallel_for
 
 IMAGES = 6  # images processed together: each weight is loaded once for them
 COLOURS = 3  # of fewer images, such as the channels of one
-BAND_BYTES = 128 << 10  # weights of some rows that stay in the second-level cache
-TAPS = 9  # read together, from as many runs of memory
-MANY = 1 << 30  # taps of a copy, which the cache holds
-APART = 16  # elements between the weights of one tap and those of the next
+BAND_BYTES = 128 << 10  # weights of a band of rows, which stay in the second-level cache
+TAPS = 9  # read together, from as many streams of memory
+MANY = 1 << 30  # taps if the weights are copied and in the cache: no limit
+APART = 16  # elements between the weights of two taps
 
 Floats = NDArray[np.float32]
 
@@ -55,7 +55,7 @@ def apply(
     """
     channels, planes, height, width = weights.shape
     output = np.empty(images.shape, np.float32)
-    # Channels that share weights are images like others.
+    # Channels that share weights are processed like images.
     sources = np.ascontiguousarray(images).reshape(-1, channels, height, width)
     results = output.reshape(-1, channels, height * width)
     flat = np.ascontiguousarray(weights).reshape(channels, planes, height * width)
@@ -63,17 +63,17 @@ def apply(
     bands = channels * -(-height // rows)
     neighbours = _neighbours(tuple(offsets), height, width)
     how = rows, edge, jit.PLAIN_KERNELS
-    for array in (flat, sources):  # like the arrays of a loaded model: one type to compile
+    for array in (flat, sources):  # read-only as in loaded models, so that one type is compiled
         array.flags.writeable = False
     parallel_for(_apply_bands, bands, flat, neighbours, sources, results, how)
     return output
 
 
-@lru_cache(maxsize=64)  # computing this takes as long as a small image
+@lru_cache(maxsize=64)  # computing it takes as long as a small image
 def _neighbours(
     offsets: tuple[tuple[int, int], ...], height: int, width: int
 ) -> tuple[int, int, NDArray[np.int64]]:
-    """Return the margins of images with pixels for all taps, and where the first pixel's are."""
+    """Return the margins that all taps need, and the indices of the first pixel's taps."""
     size = (height, width)
     taps = np.clip(np.array(offsets, np.int64), np.negative(size), size)  # farther, all are alike
     down, across = np.abs(taps).max(axis=0).tolist()
@@ -84,8 +84,8 @@ def _neighbours(
 def _apply_bands(begin, end, weights, neighbours, images, output, how):
     """Compute some bands of rows, `IMAGES` images at a time, or fewer.
 
-    Of each image the rows are first copied with margins, so that starts[k] is where the first
-    output pixel of a band finds its tap k.
+    The rows of each image are first copied with margins, so that starts[k] is the index of tap k of
+    the band's first pixel.
     """
     down, across, starts = neighbours
     rows, edge, plain = how
@@ -129,7 +129,7 @@ def _apply_bands(begin, end, weights, neighbours, images, output, how):
 def _frame(images, source, rows, margin, edge, framed, m):
     """Copy rows of an image with a margin, and fill in the pixels outside the image.
 
-    Without slices, as counting references to them costs more than the copy.
+    There are no slices, because counting references to them takes longer than the copy.
     """
     n, c, top = source
     _, _, height, width = images.shape
@@ -159,7 +159,7 @@ def _weigher(images, taps):
                     p = y * width + x
                     at = p, y * pitch + x, n, c, q + p
                     weigh(weights, starts, some, framed, output, at, images)
-        if width % RUN:  # some pixels are computed once more with those that are left
+        if width % RUN:  # the last pixels, together with some that are computed again
             for y in range(rows):
                 p = y * width + width - RUN
                 at = p, y * pitch + width - RUN, n, c, q + p

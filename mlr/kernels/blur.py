@@ -1,4 +1,4 @@
-"""Gaussian blur of planes; the value at the edge goes on beyond it."""
+"""Gaussian blur of planes; edges repeat."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ TRUNCATE = 3.0  # standard deviations
 
 
 def radius_of(sigma: float) -> int:
-    """Return how many pixels to each side a blur depends on."""
+    """Return the radius of the kernel of a blur, in pixels."""
     return int(TRUNCATE * sigma + 0.5)
 
 
@@ -65,9 +65,10 @@ def _blur_planes(begin, end, planes, half, result, cut):
 
 @jit.helper
 def blur_plane(plane, half, row, result, cut):
-    """Blur a plane row by row: down into a row with margins, then along it.
+    """Blur a plane row by row: vertically into a row with margins, then along it.
 
-    Sums stay in registers from one k to the next: row by row, all takes 1.5 times as long.
+    Sums stay in registers from one k to the next; a loop over rows for each k takes 1.5 times as
+    long.
     """
     height, width = plane.shape
     radius = len(half) - 1

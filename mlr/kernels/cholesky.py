@@ -11,12 +11,12 @@ diagonal). What is kept is V = L D: column by column,
     D[j] = V[j, j].
 
 The appended rows thus become L^-1 b (forward substitution); the weights follow from the last to
-the first, w[j] = (V[b, j] - sum_{i > j} V[i, j] w[i]) / D[j]. To reuse what is loaded, all this
+the first, w[j] = (V[b, j] - sum_{i > j} V[i, j] w[i]) / D[j]. To reuse loaded numbers, all of this
 works on blocks of 3 x 3 elements, whose nine sums stay in registers. Loops over 16 lanes that the
-compiler vectorises take 1.6 to 2 times as long: they cannot keep the sums in registers.
+compiler vectorises take 1.6 to 2 times as long, because they cannot keep the sums in registers.
 
 The triangle is stored row by row in blocks: all three rows of block row p have 3 (p + 1) elements,
-that is, the blocks of the diagonal are whole.
+so that blocks on the diagonal are complete.
 """
 
 from typing import NamedTuple
@@ -61,7 +61,6 @@ class NormalEquations(NamedTuple):
         G[K, K] = s^2 samples
 
     Taps outside the image are omitted from the system of their pixel; their weight is 0.
-
     """
 
     lags: NDArray[np.float64]  #: (L, H, W), sum_n x_n(q) x_n(q + d), in units of 1 / s^2
@@ -72,12 +71,10 @@ class NormalEquations(NamedTuple):
     taps: NDArray[np.int64]  #: (K, 2), the offsets o_a = (dy, dx)
     lag_of: NDArray[np.int64]  #: (K, K): which lag plane holds the products of two taps
     base_of: NDArray[np.int64]  #: (K, K): from which of the two taps its difference starts
-    penalty: NDArray[
-        np.float64
-    ]  #: (K + 1,), the diagonal of D for intensities in [0, 1]; bias last
+    penalty: NDArray[np.float64]  #: (K + 1,), diagonal of D, for intensities in [0, 1]; bias last
     prior: NDArray[np.float64]  #: (K + 1,), w0; bias last
     scale: float  #: units per intensity of 1: 255 for 8-bit images
-    margin: int = 0  #: pixels at each edge of the planes that weights are not wanted of
+    margin: int = 0  #: pixels at each edge of the planes for which no weights are computed
 
 
 def solve_pixels(
@@ -86,9 +83,9 @@ def solve_pixels(
     """Solve the ridge regression of every pixel whose matrix is positive definite.
 
     Returns the weights, float64 (E, K + 1, h, w), bias last, where h and w are H and W without the
-    margins; and where the matrix is singular or close to it, bool (h, w): a pivot is not above
-    (K + 1) `PIVOT_TOLERANCE` times the diagonal element before elimination. The weights there are
-    finite, but not to be used.
+    margins; and, as bool (h, w), whether the matrix is singular or close to it: a pivot is at most
+    (K + 1) `PIVOT_TOLERANCE` times the diagonal element before elimination. The weights of such
+    pixels are finite, but meaningless.
     """
     lags, source_sums, count, cross, target_sums, taps, lag_of, base_of = equations[:8]
     penalty, prior, scale, margin = equations[8:]
@@ -113,7 +110,7 @@ def solve_pixels(
 def _solve_rows(begin, end, system, margins, weights, shape, singular):
     """Solve the rows begin <= y < end, `LANES` pixels at a time."""
     taps = system[4]
-    margin, down, across = margins  # the latter two: how far taps reach
+    margin, down, across = margins  # `down` and `across` are the reach of the taps
     targets, unknowns, height, width = shape
     height, width = height + 2 * margin, width + 2 * margin  # of the planes
     columns = (unknowns + BLOCK - 1) // BLOCK
@@ -143,13 +140,13 @@ def _solve_rows(begin, end, system, margins, weights, shape, singular):
 
 @jit.inlined
 def _block_row_begin(p):
-    """Return where block row p begins."""
+    """Return the index of the first element of block row p."""
     return BLOCK * BLOCK * (p * (p + 1) // 2)
 
 
 @jit.inlined
 def _row_begin(i):
-    """Return where row i begins."""
+    """Return the index of the first element of row i."""
     p = i // BLOCK
     return _block_row_begin(p) + (i - BLOCK * p) * BLOCK * (p + 1)
 
@@ -291,7 +288,7 @@ def _subtract_products(matrix, first, length, scaled, columns):
 def _factor_block(block, floor, inverse, j, matrix, at, length):
     """Factor a block of the diagonal, given its rows; return its part of L.
 
-    A pivot that is not above its floor gets the inverse 0: its column then plays no part.
+    A pivot that is not above its floor gets the inverse 0, which excludes its column.
     """
     a, b, c = block
     v10, v20 = b[0], c[0]

@@ -1,6 +1,6 @@
 """Looking up fields, planes and images at moved positions.
 
-Positions are (y + dy, x + dx) in pixels, kept inside the image, so that edges repeat.
+Positions (y + dy, x + dx) in pixels are clipped to the image, so that edges repeat.
 """
 
 import math
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlr.kernels import jit
 
-POLE = math.sqrt(3) - 2  # of the filter that makes the coefficients of a cubic B-spline
+POLE = math.sqrt(3) - 2  # of the filter that computes coefficients of cubic B-splines
 
 Floats = NDArray[np.float32]
 
@@ -94,8 +94,8 @@ def area_average(begin: int, end: int, image: Floats, output: Floats) -> None:
 def spline_coefficients(begin: int, end: int, planes: Floats, output: Floats) -> None:
     """Fill in the cubic B-spline coefficients of the planes begin .. end, with a margin of a pixel.
 
-    The spline passes through the pixels (N, H, W); the image is taken to repeat its edges for ever.
-    The output has the shape (N, H + 2, W + 2).
+    The spline interpolates the pixels (N, H, W), as if edges repeated infinitely. The output has
+    the shape (N, H + 2, W + 2).
     """
     _, height, width = planes.shape
     for n in range(begin, end):
@@ -108,9 +108,9 @@ def spline_coefficients(begin: int, end: int, planes: Floats, output: Floats) ->
 
 @jit.helper
 def _filter_down(values):
-    """Filter columns in place, all rows but the first and last of which hold pixels.
+    """Filter columns in place; all rows but the first and last hold pixels.
 
-    Each row is the one before it and a share of another, which is one vector.
+    Loops run along rows, so that they are vectorised.
     """
     rows, columns = values.shape
     end, pole = rows - 1, np.float32(POLE)
@@ -179,7 +179,7 @@ PLANES = 8  # of `enlarge_similar`: one vector
 def enlarge_similar(
     planes: Floats, factor: tuple[np.float32, np.float32], shift: Floats, output: Floats
 ) -> None:
-    """Fill in planes seen through a similarity, by Keys' bicubic interpolation; 0 outside.
+    """Fill in planes warped by a similarity, with Keys' bicubic interpolation; 0 outside.
 
     The pixel (y, x) of the output is looked up at row s x + c y + shift[0] and column
     c x - s y + shift[1], with (c, s) the factor.
@@ -248,18 +248,18 @@ def move_and_add(
 ) -> None:
     """Fill in the change of a part of an image: (1 - lost) moved - image + added.
 
-    Where there is neither motion nor loss it is what is added.
+    Where there is neither motion nor loss, it is exactly what is added.
 
     Parameters
     ----------
     coefficients : ndarray of float32, shape (C, h + 2, w + 2)
         From `spline_coefficients`.
     image : ndarray of float32, shape (C, h, w)
-        The part and what is around it.
+        The part with its surroundings.
     corner : (int, int)
-        Row and column of the part in there.
+        Row and column of the part in the image.
     planes : ndarray of float32, shape (H, W, PLANES)
-        What is added to C channels at most 3, the share that is lost, and the motion (dy, dx).
+        What is added to each of at most 3 channels, the share that is lost, the motion (dy, dx).
     output : ndarray of float32, shape (C, H, W)
     """
     count, height, width = output.shape

@@ -1,4 +1,4 @@
-"""From images to samples: the image index moves behind the pixel index.
+"""From images to samples: the image index becomes the last one.
 
 Samples lie in blocks of four, and the blocks of adjacent pixels are adjacent: a vector then holds a
 few samples of a tile of pixels, and a vector of sums has one element for each of these pixels.
@@ -14,8 +14,8 @@ from mlr.kernels._llvm import BLOCK as BLOCK
 from mlr.kernels._llvm import LINE, RUN, address, fetch, interleave
 from mlr.kernels.parallel import Loop, parallel_for, parallel_for_all
 
-#: The rows of a block have an odd multiple of this number of pixels, whole lines of the cache: rows
-#: that are a power of two apart would evict each other from the cache (1.2 times the time).
+#: The rows of a block have an odd multiple of this number of pixels, whole cache lines: rows that
+#: are a power of two apart would evict each other from the cache (1.2 times the time).
 SPREAD = 16
 
 
@@ -24,14 +24,14 @@ def samples_shape(
 ) -> tuple[int, int, int, int, int]:
     """Return the shape (C, H, B, R, BLOCK) of an array for this many samples of each pixel.
 
-    There are B blocks, and rows of R pixels, at least the width. Allocate it with `at_line`.
+    There are B blocks, and rows of R pixels, at least the width. Allocate the array with `at_line`.
     """
     row = width + (SPREAD - width) % (2 * SPREAD)
     return channels, height, -(-count // BLOCK), row, BLOCK
 
 
 def at_line(size: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return an uninitialised array (size,) that begins at a line of the cache."""
+    """Return an uninitialised array (size,) that begins at a cache line."""
     dtype = np.dtype(dtype)
     memory = np.empty(size * dtype.itemsize + LINE, np.uint8)
     first = -memory.ctypes.data % LINE
@@ -39,14 +39,14 @@ def at_line(size: int, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def clear_from(samples: NDArray[Any], count: int) -> None:
-    """Set the samples from number ``count`` on to zero; they do not count then."""
+    """Set the samples from number ``count`` on to zero, so that they add nothing."""
     block, rest = divmod(count, BLOCK)
     samples[:, :, block : block + 1, :, rest:] = 0
     samples[:, :, block + 1 :] = 0
 
 
 def pack(images: NDArray[Any], samples: NDArray[Any], start: int) -> None:
-    """Copy images so that the samples of a pixel lie side by side, in blocks.
+    """Copy images so that the samples of a pixel are adjacent, in blocks.
 
         samples[c, y, m // BLOCK, x, m % BLOCK] = images[n, y, x, c],    m = start + n
 
@@ -54,7 +54,7 @@ def pack(images: NDArray[Any], samples: NDArray[Any], start: int) -> None:
     ----------
     images : ndarray of uint8 or float64, shape (N, H, W, C)
     samples : ndarray of the same dtype, shape (C, H, B, R, BLOCK), C-contiguous
-        Of the `samples_shape` for at least start + N. The other samples stay as they are.
+        With the `samples_shape` for at least start + N. The other samples are kept.
     start : int
 
     Raises
@@ -85,8 +85,8 @@ def pack(images: NDArray[Any], samples: NDArray[Any], start: int) -> None:
 def _pack_blocks(begin, end, images, samples, first):
     """Interleave rows begin .. end of all images, `BLOCK` at a time, from block ``first`` on.
 
-    What the next block needs is fetched ahead: each row begins where no processor expects it.
-    Images that are in no cache take less than half the time.
+    The images of the next block are prefetched, because processors cannot predict where their rows
+    begin. Images that are in no cache take less than half the time.
     """
     count, height, width, channels = images.shape
     targets, row = np.empty(channels, np.int64), width * channels

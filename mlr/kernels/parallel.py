@@ -1,4 +1,4 @@
-"""Running the loops of kernels in parallel threads."""
+"""Running loops of kernels in parallel threads."""
 
 import ctypes
 import itertools
@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from mlr.utils.threads import current_threads
 
-TASKS = 8  # for each thread: the tasks of one that is held up are left to the others
+TASKS = 8  # for each thread, so that others can take over from one that is held up
 
+Result = TypeVar("Result")
 Loop = tuple[Callable[..., None], int, tuple[Any, ...]]  # a kernel, its items and arguments
 _Call = tuple[Callable[..., None], int, int, tuple[Any, ...]]  # a kernel, its range and arguments
 
@@ -25,13 +26,13 @@ _affinity: set[int] = set()  # processors that the workers were moved to
 
 
 def parallel_for(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
-    """Call ``kernel(begin, end, *arguments)`` for ranges that make up 0 .. count, in all threads.
+    """Call ``kernel(begin, end, *arguments)`` for ranges that cover 0 .. count, in all threads.
 
-    The kernel releases the GIL, and ranges neither read nor write what another one writes, so that
-    the result does not depend on the threads.
+    The kernel releases the GIL, and no range reads or writes what another one writes, so that the
+    result does not depend on the threads.
 
-    The calling thread takes part and never blocks on workers that have not started, as Numba's
-    ``prange`` does: with one of two processors busy, each of its loops took 8 ms at least.
+    The calling thread takes part and never blocks on workers that have not started. Numba's
+    ``prange`` does: with one of two processors busy, each loop took at least 8 ms.
     """
     if current_threads() > 1 and count > 1:
         parallel_for_all([(kernel, count, arguments)])
@@ -39,14 +40,26 @@ def parallel_for(kernel: Callable[..., None], count: int, *arguments: Any) -> No
         kernel(0, count, *arguments)
 
 
+def parallel_map(function: Callable[[int], Result], count: int) -> list[Result]:
+    """Return [function(0), ..., function(count - 1)], computed in all threads."""
+    found: dict[int, Result] = {}
+
+    def fill(begin: int, end: int) -> None:
+        for n in range(begin, end):
+            found[n] = function(n)
+
+    parallel_for(fill, count)
+    return [found[n] for n in range(count)]
+
+
 def parallel_for_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
-    """Run several independent loops at once, as `parallel_for` does with one.
+    """Run several independent loops at once, as `parallel_for` runs one.
 
-    In turn, loops with the same number of items do each item one after the other: what one of them
-    reads, the others find in the cache.
+    With ``in_turn``, loops with the same number of items process each item one after the other, so
+    that they find it in the cache.
 
-    A thread that sleeps takes a tenth of a millisecond to wake up, as long as a small loop, so that
-    workers are called by a simple queue, which is faster than `concurrent.futures`.
+    Waking up a thread takes a tenth of a millisecond, as long as a small loop. Therefore workers
+    are called by a simple queue, which is faster than `concurrent.futures`.
     """
     tasks = _tasks(loops, in_turn)
     remaining = iter(tasks)  # next() of a list's iterator is atomic
@@ -73,9 +86,9 @@ def parallel_for_all(loops: Sequence[Loop], in_turn: bool = False) -> None:
     try:
         run_all()
     finally:
-        tasks.clear()  # workers that start now have nothing to do, and are not waited for
+        tasks.clear()  # workers that start now find no task, and are not waited for
         errors: list[BaseException | None] = []
-        while len(errors) < len(started):  # some may start, and end, just now
+        while len(errors) < len(started):  # more may start and end meanwhile
             errors.append(ended.get())
     for error in filter(None, errors):
         raise error
@@ -99,8 +112,8 @@ def _tasks(loops: Sequence[Loop], in_turn: bool) -> list[list[_Call]]:
 
 
 def _call_workers(function: Callable[[], None], times: int) -> None:
-    """Let up to this many other threads call a function when they get to it."""
-    with suppress(RuntimeError):  # no further threads: the existing ones do it all
+    """Submit a function to up to this many workers."""
+    with suppress(RuntimeError):  # no more threads can be started; the existing ones do it all
         while len(_workers) < times:
             worker = threading.Thread(target=_serve, name="mlr-kernel", daemon=True)
             worker.start()
@@ -114,8 +127,8 @@ def _call_workers(function: Callable[[], None], times: int) -> None:
 def _move_workers() -> None:
     """Keep workers off the processor of the calling thread.
 
-    Linux likes to wake a thread where it is called from, and lets it wait there while another
-    processor sleeps: sums over 200 pairs of 128 px then took 1.06 ms instead of 0.70.
+    Linux tends to wake a thread on the processor of its caller, where it waits while another
+    processor is idle: accumulating 200 pairs of 128 px then took 1.06 ms instead of 0.70.
     """
     if _processor is None:
         return
@@ -123,7 +136,7 @@ def _move_workers() -> None:
     if others in (set(), _affinity):
         return
     for worker in _workers:
-        with suppress(OSError):  # these processors have just been taken from this process
+        with suppress(OSError):  # the process may not use these processors any more
             os.sched_setaffinity(cast(int, worker.native_id), others)
     _affinity.clear()
     _affinity.update(others)

@@ -1,13 +1,13 @@
-"""Sums over samples of the products of pixels a given offset apart.
+"""Sums over samples of products of pixels at given offsets.
 
 The 8-bit kernel is exact and does nearly all the arithmetic of training. Its inner loop multiplies
-the samples of a tile of adjacent pixels, in several rows, by those of several neighbours in one
-row: all that is loaded is used several times. Each element of a vector is the sum of one pixel, so
-that nothing is left to be added up at the end.
+the samples of a tile of adjacent pixels, in several rows, by the samples of several neighbours in
+one row, so that everything that is loaded is used several times. Each element of a vector is the
+sum of one pixel; no horizontal sums are needed.
 
-Most of the time goes into bringing samples from one cache to the next: hence memory that begins at
-a line of the cache (a sixth less time), rows from left to right, prefetching for the row below, and
-kernels one after the other that read the same rows.
+Most of the time is spent on moving samples between caches. Hence memory that begins at a cache line
+(a sixth less time), rows from left to right, prefetching for the row below, and kernels one after
+the other that read the same rows.
 """
 
 import functools
@@ -21,10 +21,10 @@ from mlr.kernels import jit
 from mlr.kernels._llvm import BIAS, BLOCK, LINE, TALL, TILE, WIDE, add_up, address, multiply
 from mlr.kernels.parallel import Loop, parallel_for_all
 
-ROWS = 16  # of pixels, the work of one task
-BLOCKS = 64  # of samples, processed together: what a tile needs of them stays in the cache
+ROWS = 16  # of pixels in a task
+BLOCKS = 64  # of samples, processed together, so that a tile's stay in the cache
 MOST = 33025  # samples: 255^2 MOST < 2^31
-NONE = -(2**62)  # instead of the shift of an offset
+NONE = -(2**62)  # shift that stands for no offset
 
 Array = NDArray[Any]
 
@@ -56,12 +56,12 @@ def add_products(terms: Sequence[tuple[Array, Array, Array, Array, Array]]) -> N
     ValueError
         If there are more samples than `MOST`.
     """
-    in_turn = any(a.dtype == np.uint8 for a, *_ in terms)  # others have little work in a row
+    in_turn = any(a.dtype == np.uint8 for a, *_ in terms)  # others do little for each row
     parallel_for_all([loop for term in terms for loop in _products(*term)], in_turn)
 
 
 def _products(a: Array, b: Array, offsets: Array, totals: Array, planes: Array) -> list[Loop]:
-    """Return the loop for a term, or nothing if there is nothing to do."""
+    """Return the loops for a term, at most one."""
     height, width = planes.shape[2:]
     if not (offsets.size and a.size):
         return []
@@ -80,7 +80,7 @@ def sums_of(arrays: Sequence[Array]) -> list[Array]:
     """Return the sums of the samples of all pixels, int32 or float64, (P, H, R) for each array.
 
     The arrays (P, H, B, R, BLOCK) are uint8 or float64, and C-contiguous. Sums beyond the width of
-    the images mean nothing.
+    the images are undefined.
     """
     loops: list[Loop] = []
     for a in arrays:
@@ -94,22 +94,22 @@ def sums_of(arrays: Sequence[Array]) -> list[Array]:
 
 @functools.lru_cache(maxsize=64)
 def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """Cover the offsets that stay in images (height, width) by rectangles of `TALL` x `WIDE`.
+    """Cover the offsets within images (height, width) by rectangles of at most `TALL` x `WIDE`.
 
     Parameters
     ----------
     table : bytes
-        Of the offsets, int64 (L, 2).
+        The offsets, int64 (L, 2).
 
     Returns
     -------
     rectangles : ndarray of int64, shape (R, 4)
         dy, dx, height, width: the offsets (dy, dx) ... (dy + height - 1, dx + width - 1).
     shifts : ndarray of int64, shape (R, TALL, WIDE)
-        How many elements of the planes lie between pixel (y, x) of the first, and the pixel of each
-        offset's plane whose neighbour that is; `NONE` where a rectangle has no offset.
+        Number of elements between pixel (y, x) of the first plane and the pixel of each offset's
+        plane whose neighbour it is; `NONE` where a rectangle has no offset.
     masks : ndarray of int32, shape (T, R, WIDE, TILE)
-        -1 for the pixels of a tile that have a neighbour in the image, and are in no tile before.
+        -1 for the pixels of a tile that have a neighbour in the image and are in no earlier tile.
     """
     offsets = np.frombuffer(table, np.int64).reshape(-1, 2)
     height, width = size
@@ -134,7 +134,7 @@ def _rectangles(table: bytes, size: tuple[int, ...]) -> tuple[Array, Array, Arra
 
 @jit.serial
 def _add_products_uint8(begin, end, samples, shape, table, planes):
-    """Add to the planes the products with the neighbours in some rows: the tasks begin .. end."""
+    """Add the products of some rows to the planes: the tasks begin .. end."""
     _, height, blocks, pitch, _ = shape
     down, chunks = -(-height // ROWS), -(-blocks // BLOCKS)
     rows, targets = np.empty(TALL, np.int64), np.empty(TALL * WIDE, np.int64)
@@ -185,7 +185,7 @@ def _add_row(samples, shape, table, planes, row, scratch):
 
 @jit.helper
 def _copy_edge(b, j, step, count, totals, t, edge, edge_totals):
-    """Copy samples that would be read from before or beyond the array."""
+    """Copy samples that would be read from outside the array."""
     for m in range(count):
         for n in range(m * step, m * step + (TILE + WIDE) * BLOCK):
             edge[n] = b[j + n] if 0 <= j + n < b.size else 0
@@ -195,7 +195,7 @@ def _copy_edge(b, j, step, count, totals, t, edge, edge_totals):
 
 @jit.serial
 def _add_products_plain(begin, end, a, b, offsets, planes):
-    """Do the same without vectors, for some rows of pixels."""
+    """Do the same without vectors."""
     _, _, height, width = planes.shape
     for row in range(begin, end):
         c, y = divmod(row, height)

@@ -1,7 +1,7 @@
 """Registration of images: windowed Gauss-Newton steps, and what they need.
 
-Planes are float32. Each row is processed by loops over its pixels that LLVM turns into vectors;
-looking up moved pixels has loops of its own: one loop for all took 1.6 times as long.
+Planes are float32. Each row is processed by loops over its pixels, which LLVM vectorises. Looking
+up moved pixels is a loop of its own; one loop for everything took 1.6 times as long.
 """
 
 import numpy as np
@@ -57,7 +57,7 @@ def gauss_newton(
         delta = (A + damping I)^-1 (b + damping (v - field)),  |delta| <= 1,
         field = smooth * (field + delta)
 
-    where * is a blur. The pull to its own smoothing where there is little structure keeps the field
+    where * is a blur. Where there is little structure, the pull to its own blur keeps the field
     from folding.
 
     Parameters
@@ -123,7 +123,7 @@ def _look_up(moving, field, y, height, starts, shares, moved):
 
 @jit.helper
 def _normal_equations(moved, fixed, weight, second, y, products):
-    """Fill in q g g' and q g r of a row: of five planes."""
+    """Fill in a row of the five planes of q g g' and q g r."""
     half, one = np.float32(0.5), np.float32(1)
     for x in range(moved.shape[1]):
         r, s = fixed[0, y, x] - moved[0, x], fixed[3, y, x] - moved[3, x]
@@ -139,7 +139,7 @@ def _normal_equations(moved, fixed, weight, second, y, products):
 
 @jit.helper
 def _step(normal, pulled, damping, field, stepped):
-    """Add the solution of every pixel's two equations, of length 1 at most, to the field."""
+    """Add the solution of every pixel's two equations to the field, with length 1 at most."""
     _, height, width = field.shape
     one = np.float32(1)
     for y in range(height):
@@ -179,25 +179,15 @@ def normal_equations_of(
     matrix: Floats,
     right: Floats,
 ) -> None:
-    """Fill in the normal equations of a field that is a combination of a few.
+    """Fill in the normal equations of a linear combination of fields.
 
     With r, g and q as in `gauss_newton`, J_k = g . base_k and sums over all pixels,
 
         matrix = sum q J J',  right = sum q J r.
 
-    Parameters
-    ----------
-    moving, fixed : ndarray of float32, shape (VALUES, H, W)
-        From `with_derivatives`.
-    weight : ndarray of float32, shape (H, W)
-    second : float32
-        Weight of the second feature: 1, or 0 where an image has none.
-    bases : ndarray of float32, shape (K, 2, H, W)
-        The fields that are combined, (dy, dx) in pixels.
-    field : ndarray of float32, shape (2, H, W)
-        Their combination.
-    matrix : ndarray of float32, shape (K, K)
-    right : ndarray of float32, shape (K,)
+    The first four arguments are as for `gauss_newton`. ``bases`` are the fields to combine,
+    (K, 2, H, W), and ``field`` is their combination, (2, H, W); ``matrix`` is (K, K) and ``right``
+    (K,).
     """
     height, width = weight.shape
     count = len(bases)

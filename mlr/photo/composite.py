@@ -1,12 +1,12 @@
-"""Changed faces, composited into photographs of any size.
+"""Compositing changed faces into photographs of any size.
 
-A face is aligned to the model's size, and registered there. Motion and change of the crop are then
-enlarged to the size and angle of the face in the photograph, whose own pixels are moved:
+A face is aligned to the model's size, and registered. Motion and change of the crop are then
+resampled to the size and angle of the face in the photograph, whose own pixels are moved:
 
     output(q) = (1 - lost(q)) photo(q + motion(q)) + lost(q) crop(q + motion(q)) + added(q)
 
 so that the photograph keeps its detail, and pixels outside the crop keep their values. Where much
-is added, such as teeth, finer detail than that of the crop is lost, or it would shine through.
+is added, such as teeth, detail finer than the crop's is removed, or it would shine through.
 
 With the recipe paper, exposure matching adapts brightness and contrast of each channel to the
 training images by a gain and an offset; the change is divided by the gain.
@@ -37,12 +37,12 @@ Target = str | Mapping[str, float] | None
 Style = float | Mapping[str, float] | None
 
 FADE = 0.08  # share of the sides over which a change fades out towards the border of a crop
-LITTLE, MUCH = 0.05, 0.15  # of the data range: additions that keep all detail, and none
-LOST, MOTION = 3, [4, 5]  # planes of a change, after those that are added
+LITTLE, MUCH = 0.05, 0.15  # of the data range: additions that keep all detail or none
+LOST, MOTION = 3, [4, 5]  # planes of a change, after the added channels
 TILE = 512  # side of the parts of a photograph that are changed at once, in pixels
 SPLINE_REACH = 8  # pixels; more distant ones weigh less than 1/40,000 in an interpolation
-EYE = 2  # pixels of the field around an eye whose mean says where it is
-ROUGH = 0.02  # of the crop's side: eyes this far from where registration finds them are corrected
+EYE = 2  # pixels of the field around an eye that are averaged to locate it
+ROUGH = 0.02  # of the crop's side: deviation from registration at which eyes are corrected
 
 
 def change_faces(
@@ -57,7 +57,7 @@ def change_faces(
     """Change the expression of faces in a photograph, and nothing else in it.
 
     Pixels are uint8 or uint16, of shape (height, width, 1 or 3); the result is rounded, clipped,
-    and equal to the photograph where nothing changes. The options and errors are those of
+    and equal to the photograph where nothing changes. Options and errors are as for
     `Model.synthesize`; eyes outside the photograph raise an ImageError.
     """
     return changer(model, pixels, faces, target, style, region)(strength)
@@ -87,15 +87,7 @@ def changer(
 
 
 class FrameChanger:
-    """Changes the faces in the video frames of a clip, one after the other.
-
-    Parameters
-    ----------
-    model : Model
-    wanted : WantedChange
-        From `Model.change_of`.
-    strength : float
-    """
+    """Changes the faces in the video frames of a clip, one after the other."""
 
     def __init__(self, model: Model, wanted: WantedChange, strength: float = 1.0) -> None:
         self._model, self._wanted, self._strength = model, wanted, strength
@@ -121,8 +113,8 @@ class FrameChanger:
 class PhotoFace:
     """A face of a photograph, ready to be changed with any strength.
 
-    Eyes that are placed roughly are corrected by the registration. In a clip the face is followed
-    from the last video frame, with the correction from there.
+    Rough eye positions are corrected by registration. In a clip the face is followed from the last
+    video frame, and its correction is kept.
     """
 
     def __init__(
@@ -136,7 +128,7 @@ class PhotoFace:
         eyes.check_within(*pixels.shape[:2])
         self._model, self._pixels, self._wanted = model, pixels, wanted
         self._data_range = np.float32(np.iinfo(pixels.dtype).max)
-        # Where the eyes are in a crop.
+        # Positions of the eyes in a crop.
         self._eyes: EyePositions = model.info.eyes if last is None else last._eyes
         self._prepare(eyes, last)
         if last is None and self.fit is not None and not self.fit.unlike:
@@ -167,7 +159,7 @@ class PhotoFace:
 
     @property
     def fit(self) -> Fit | None:
-        """How the face fits those learnt from; None without registration."""
+        """The fit of the registered face; None without registration."""
         return None if self._face is None else self._face.fit
 
     def composite(self, result: Pixels, strength: float) -> None:
@@ -182,7 +174,7 @@ class PhotoFace:
                 result[tile.slices] = np.clip(changed, 0, self._data_range).astype(result.dtype)
 
     def _change(self, strength: float) -> Floats:
-        """Return what `changed_part` needs, in pixels of the crop: (height, width, PLANES)."""
+        """Return the planes for `changed_part`, in pixels of the crop: (height, width, PLANES)."""
         channels, height, width = self._crop.shape
         planes = np.zeros((PLANES, height, width), np.float32)
         if self._face is None:
@@ -205,24 +197,13 @@ class PhotoFace:
 
 
 def changed_part(pixels: Pixels, planes: Floats, to_crop: Similarity, tile: Box) -> Floats | None:
-    """Return how a tile of a photograph changes, in [-1, 1]; None if it does not.
+    """Return the change of a tile of a photograph, in [-1, 1]; None if it does not change.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8 or uint16, shape (height, width, channels)
-        The photograph.
-    planes : ndarray of float32, shape (height, width, PLANES)
-        Of the crop: what is added, with what replaces lost detail, to each channel; the share of
-        the photograph that is lost (`LOST`); the motion (dy, dx) in pixels of the crop (`MOTION`).
-    to_crop : Similarity
-        From the photograph to the crop.
-    tile : Box
-
-    Returns
-    -------
-    ndarray of float32, shape (rows, columns, channels)
-        (1 - lost) photo(q + motion) - photo(q) + added; exactly what is added where there is
-        neither motion nor loss.
+    The change (1 - lost) photo(q + motion) - photo(q) + added is float32, (rows, columns,
+    channels), and exactly what is added where there is neither motion nor loss. ``pixels`` is the
+    photograph, and ``to_crop`` the map from it to the crop. The planes of the crop, (height, width,
+    PLANES), are: what is added to each channel, including what replaces lost detail; the share of
+    the photograph that is lost (`LOST`); the motion (dy, dx) in pixels of the crop (`MOTION`).
     """
     planes = planes.copy()
     dy, dx = (planes[..., n] for n in MOTION)
@@ -248,7 +229,7 @@ def changed_part(pixels: Pixels, planes: Floats, to_crop: Similarity, tile: Box)
 
 
 def eyes_found(model: Model, fit: Fit) -> EyePositions:
-    """Return where registration finds the eyes of a crop, (x, y) in units of its sides."""
+    """Return the eyes of a crop that registration finds, (x, y) as fractions of its sides."""
     height, width = fit.field.shape[1:]
 
     def found(x: float, y: float) -> tuple[float, float]:
@@ -265,8 +246,9 @@ def exposure_match(model: Model, face: Floats) -> tuple[Floats, Floats]:
     """Return gain and offset of each channel that match a face to the training images.
 
     The face has the shape (height, width, channels) and values in [0, 1]. Without the exposure of
-    the training images in the model, gain is 1 and offset 0. So they are with registration, which
-    follows the light by the whites of the eyes: skin that is dark in good light made teeth grey.
+    the training images in the model, the gain is 1 and the offset 0. The same holds with
+    registration, which measures the light in the whites of the eyes: matching made teeth grey in
+    faces with dark skin.
     """
     training = model.info.exposure
     if training is None or model.registered is not None:

@@ -1,4 +1,4 @@
-"""Detection of faces and their eyes with dlib, which comes with the extra ``align``.
+"""Detection of faces and their eyes with dlib, from the extra ``align``.
 
 Histograms of oriented gradients find upright faces (King 2015, Max-Margin Object Detection),
 regression trees the corners of the eyes (Kazemi and Sullivan 2014, One Millisecond Face Alignment),
@@ -32,13 +32,13 @@ Floats = npt.NDArray[Any]
 NEEDS = f"needs dlib: {install('align')}"
 
 COPY = 1_200_000  # pixels of the copy that is searched; its faces are at least 80 px wide
-PART = 1 / 20  # of a photograph's pixels, if that is more: in a panorama faces are small
+PART = 1 / 20  # of a photograph's pixels, if they are more: in a panorama faces are small
 ENLARGED = 2.0  # scale of a second copy of a small photograph, if the first has no face
-TURNS = (90, -90, 45, -45, 135, -135, 180)  # degrees, tried in turn until a face is found
-TURNED_SCORE = 0.4  # smallest score of a face in a turned photograph
+TURNS = (90, -90, 45, -45, 135, -135, 180)  # degrees, tried until a face is found
+TURNED_SCORE = 0.4  # smallest score of a face in a rotated photograph
 
 TRACKED_SCORE = -0.3  # smallest score of a face that the previous video frame had
-VIEW = 180  # side of the crop in which it is searched, in pixels
+VIEW = 180  # side of the crop in which such a face is searched, in pixels
 EYES_IN_VIEW = ((0.38, 0.42), (0.62, 0.42))
 
 CLOSE_UP = 200  # side of the crop in which eyes are located, in pixels
@@ -69,8 +69,8 @@ class Detector:
     def find(self, pixels: Pixels) -> list[Eyes]:
         """Return the eyes of all faces in a photograph, the largest face first.
 
-        A reduced copy is searched, and turned copies if it has no face; the eyes are then located
-        at full resolution.
+        A reduced copy is searched and, if no face is found, rotated copies. The eyes are then
+        located at full resolution.
         """
         largest = math.sqrt(max(PART, COPY / (pixels.shape[0] * pixels.shape[1])))
         scales = [min(1.0, largest)] + ([min(ENLARGED, largest)] if largest > 1 else [])
@@ -101,7 +101,7 @@ class Detector:
         return nearest and self._located(pixels, nearest.under(to_frame), rounds=1)
 
     def _search(self, copy: Grey, degrees: float = 0, threshold: float = 0.0) -> list[Eyes]:
-        """Return the middles of the eyes' corners of all faces in a copy that is turned first."""
+        """Return the middles of the eyes' corners of all faces in a rotated copy."""
         turn = Similarity(cmath.rect(1, math.radians(degrees)), 0)
         if degrees:
             bounds = turn.bounds(*copy.shape)
@@ -140,7 +140,7 @@ def installed() -> bool:
 
 @cache
 def predictor() -> Any:
-    """Return dlib's predictor of the five points of a face; threads may share it."""
+    """Return dlib's predictor of the five landmarks of a face, which is thread-safe."""
     import dlib
 
     return load_dlib_model(dlib.shape_predictor, "shape_predictor_5_face_landmarks.dat")
@@ -148,7 +148,7 @@ def predictor() -> Any:
 
 def load_dlib_model(read: Callable[[str], Any], name: str) -> Any:
     """Return a model of the package face-recognition-models, opened with a class of dlib."""
-    # The package itself cannot be imported: it needs pkg_resources, which setuptools has dropped.
+    # The package cannot be imported: it needs pkg_resources, which setuptools has dropped.
     spec = find_spec("face_recognition_models")
     folder = (spec.submodule_search_locations if spec else None) or ["."]
     path = Path(folder[0]) / "models" / name
@@ -163,8 +163,8 @@ def pupil(grey: Floats, expected: complex, distance: float) -> complex:
 
     It is the mean of the positions up to `PUPIL_SEARCH` from the expected one (x + iy), weighted by
     exp((c - 1) / SHARPNESS - d^2 / 2 PUPIL_DEVIATION^2), with c the contrast of the disc relative
-    to the best one and d the distance from the expected position. The eyes are level, ``distance``
-    pixels apart, and the image extends 0.3 times that around the expected position.
+    to the best one and d the distance from the expected position. The eyes are level and
+    ``distance`` pixels apart, and the image extends 0.3 distances around the expected position.
     """
     kernel = _iris(IRIS_RADIUS * distance)
     reach, half = int(PUPIL_SEARCH * distance), len(kernel) // 2
@@ -183,7 +183,7 @@ def pupil(grey: Floats, expected: complex, distance: float) -> complex:
 
 @cache
 def _iris(radius: float) -> Floats:
-    """Return a kernel that measures the contrast between a disc and the sclera beside it."""
+    """Return a kernel that measures the contrast between a disc and the sclera on both sides."""
     half = int(np.ceil(1.6 * radius)) + 1
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
     away = np.hypot(x, y)
@@ -195,7 +195,7 @@ def _iris(radius: float) -> Floats:
 
 def _eye_corners(grey: Grey, box: Any) -> tuple[complex, complex]:
     """Return the middle of the corners of the viewer's left eye and of the right one."""
-    # Outer and inner corner of the right eye, those of the left one, and the nose.
+    # Outer and inner corner of the right eye, the same of the left eye, and the nose.
     a, b, c, d, _ = (complex(p.x + 0.5, p.y + 0.5) for p in predictor()(grey, box).parts())
     return (c + d) / 2, (a + b) / 2
 
@@ -203,7 +203,7 @@ def _eye_corners(grey: Grey, box: Any) -> tuple[complex, complex]:
 def _steady_corners(grey: Grey) -> tuple[complex, complex]:
     """Return the middles of the eyes' corners in a close-up.
 
-    They are means over shifted rectangles and the flipped image, because a shift of a rectangle by
+    They are means over shifted rectangles and the flipped image, because shifting a rectangle by
     one pixel moves the prediction by more than a pixel.
     """
     import dlib

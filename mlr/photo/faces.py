@@ -1,4 +1,4 @@
-"""The faces to use of photographs and clips: from a table of eyes, or detected."""
+"""Selecting faces of photographs and clips, from a table of eyes or detected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FaceFinder:
         return self.select(self._detector.find(pixels) if listed is None else listed, pixels)
 
     def select(self, faces: Sequence[Eyes], pixels: Pixels) -> list[Eyes]:
-        """Return the selected ones of all faces of a photograph; ImageError if there are none."""
+        """Select from all faces of a photograph; ImageError if there are none."""
         for eyes in faces:
             eyes.check_within(*pixels.shape[:2])
         if not faces:
@@ -76,7 +76,7 @@ class FaceFinder:
             raise ImageError(f"{what} found in any video frame; give its eyes with --eyes")
 
     def _listed(self, file: Path) -> list[Eyes] | None:
-        """Return the eyes that the table lists, or None if they have to be detected."""
+        """Return the eyes that the table lists, or None to detect them."""
         listed = self._table.of(file) if self._table is not None else None
         if listed is None and not installed():
             raise ImageError(f"finding its faces {NEEDS}; or give the eyes with --eyes")

@@ -15,7 +15,7 @@ from mlr.io.images import Pixels
 
 Floats = npt.NDArray[np.float32]
 
-REACH = 3  # pixels beyond its outline, of the input and the output, that the filters read
+REACH = 3  # pixels beyond the outlines of input and output that the filters read
 
 
 class Box(NamedTuple):
@@ -97,10 +97,10 @@ class Similarity:
 def warp(pixels: Pixels, transform: Similarity, height: int, width: int) -> Floats:
     """Warp an image of shape (rows, columns, channels) by a similarity, without aliasing.
 
-    Interpolation is bicubic. Where the image shrinks, it is sampled more finely and then reduced
-    with a Lanczos filter. Beyond its edges the edge pixels are repeated. Only the part that the
-    result shows is copied. The result, of shape (height, width, channels), has the units of the
-    input, neither rounded nor clipped.
+    Interpolation is bicubic. If the image shrinks, it is sampled more finely and then reduced with
+    a Lanczos filter. Edge pixels repeat outside the image. Only the part that the result shows is
+    copied. The result, of shape (height, width, channels), has the units of the input, neither
+    rounded nor clipped.
     """
     back = transform.inverse
     border = REACH if back.scale > 1 else 0

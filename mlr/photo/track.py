@@ -1,11 +1,11 @@
-"""Faces followed through a clip, with smooth paths and gaps bridged.
+"""Following faces through a clip, with smooth paths and bridged gaps.
 
 Detected eyes jitter from one video frame to the next, and so would the change of a face. Therefore
 the path of each eye is smoothed by a parabola through the video frames before and after (Savitzky
 and Golay 1964, with Gaussian weights), which does not lag behind steady motion. Smoothing shifts an
-eye by `LARGEST_SHIFT` at most. The map from the crop back to the video frame is linear in the eyes,
-so its angle, scale and shift are smooth as well. At a cut, tracks end and new ones start, without a
-fade.
+eye by at most `LARGEST_SHIFT`. The map from the crop back to the video frame is linear in the eyes,
+so its angle, scale and shift are smooth as well. At a cut, tracks end and new ones start without
+fading.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from mlr.photo.detect import Detector
 from mlr.photo.eyes import Eyes
 
 # In video frames:
-AHEAD = 14  # are read before one is returned
-BRIDGED = 8  # consecutive ones without detection do not end a track
-FADE = AHEAD - BRIDGED  # over which a change fades in and out with its face
-SEARCH = 12  # from one search of the whole video frame to the next
-LEAST = 3  # in which a face must be detected
+AHEAD = 14  # read before one is returned
+BRIDGED = 8  # longest gap without detection in a track
+FADE = AHEAD - BRIDGED  # length of the fade of a change in and out
+SEARCH = 12  # between searches of the whole video frame
+LEAST = 3  # with a detected face
 SIGMA = 3.0  # standard deviation of the weights that smooth a path
 
 CUT = 0.12  # of the data range: mean difference of consecutive video frames at a cut
-SPACING = 8  # pixels between those that are compared for it
+SPACING = 8  # pixels between the pixels that are compared
 LARGEST_SHIFT = 0.01  # of an eye by smoothing, in eye distances
 
 
@@ -48,7 +48,7 @@ class Track:
 
     def __init__(self, index: int, eyes: Eyes, shot: int, number: int) -> None:
         self.first, self.shot, self.number = index, shot, number
-        self.cut = False  # whether the shot has ended, which began with the video frame `shot`
+        self.cut = False  # whether the shot that began with the video frame `shot` has ended
         self.count = 0
         self.found: dict[int, Eyes] = {}  # of recent video frames, by index
         self.add(index, eyes)
@@ -97,9 +97,9 @@ def follow(
 ) -> Iterator[tuple[Pixels, list[TrackedFace]]]:
     """Yield the video frames of a clip, (height, width, 1 or 3), with the faces in them.
 
-    `AHEAD` video frames are kept in memory. Every `SEARCH`-th is searched for faces, all are
-    searched for known faces. ``select`` selects the detected faces to follow; while one of these is
-    followed, there is no search for others. By default all faces are followed.
+    `AHEAD` video frames are kept in memory. Every `SEARCH`-th one is searched for new faces, all
+    are searched for known ones. ``select`` selects the detected faces to follow; while one of them
+    is followed, there is no search for others. By default all faces are followed.
     """
     tracks: list[Track] = []
     buffer: deque[Pixels] = deque()
@@ -124,7 +124,7 @@ def follow(
 
 
 def is_cut(before: Pixels, after: Pixels) -> bool:
-    """Return whether a new shot begins with a video frame."""
+    """Return whether there is a cut between two video frames."""
     few = np.s_[::SPACING, ::SPACING]
     difference = np.abs(before[few].astype(np.float32) - after[few])
     return float(difference.mean()) > CUT * np.iinfo(after.dtype).max
@@ -145,7 +145,7 @@ def _extend(tracks: Sequence[Track], index: int, frame: Pixels, detector: Detect
 def _start(
     alive: Sequence[Track], index: int, faces: Sequence[Eyes], shot: int, numbers: Iterator[int]
 ) -> list[Track]:
-    """Return tracks of new faces; extend those of known faces that were not found again."""
+    """Return tracks of new faces; extend tracks of known faces that were not found again."""
     new: list[Track] = []
     for eyes in faces:
         near = next((t for t in (*alive, *new) if _same(t.latest, eyes)), None)
@@ -157,7 +157,7 @@ def _start(
 
 
 def _same(a: Eyes, b: Eyes) -> bool:
-    """Return whether two detections can be of one face: two faces do not overlap by half."""
+    """Return whether two detections can be the same face: two faces never overlap by half."""
     return abs(a.middle - b.middle) < max(a.distance, b.distance)
 
 

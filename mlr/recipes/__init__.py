@@ -1,1 +1,1 @@
-"""Recipes: how a model is made of statistics."""
+"""Recipes: how a model is computed from statistics."""

@@ -1,4 +1,4 @@
-"""What a recipe is: it says which planes it needs, solves them by bands, and makes a model."""
+"""The base class of recipes, which choose planes, solve them in bands, and build the model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SIDE = 3  # of the default window
 class Recipe(StatisticsOptions):
     """A recipe with its options."""
 
-    registers: ClassVar[bool]  #: it registers faces, and pools their channels
-    unfit: ClassVar[str]  #: what to say of statistics with other channels
+    registers: ClassVar[bool]  #: whether it registers faces, and pools their channels
+    unfit: ClassVar[str]  #: error for statistics that are pooled otherwise
 
     def __post_init__(self) -> None:
         if self.receptive_field is not None:
@@ -36,13 +36,13 @@ class Recipe(StatisticsOptions):
         check_options(self)
 
     def layout(self) -> Layout:
-        """Return which planes it needs, by default those of 3x3 taps."""
+        """Return the planes it needs, by default for 3x3 taps."""
         return Layout(self.receptive_field or ReceptiveField.square(SIDE), pooled=self.registers)
 
     def layout_within(self, found: Layout) -> Layout:
-        """Return which planes it takes of statistics, by default all.
+        """Return the planes it uses of statistics, by default all.
 
-        Raises a `DataError` if channels are pooled that should not be, or the other way round.
+        Raises a `DataError` if channels are pooled but should not be, or the reverse.
         """
         if found.pooled != self.registers:
             raise DataError(self.unfit)
@@ -50,7 +50,7 @@ class Recipe(StatisticsOptions):
 
     @abstractmethod
     def halo(self, head: Statistics) -> int:
-        """Return how many rows around a band its results depend on."""
+        """Return the number of rows above and below a band that its results depend on."""
 
     @abstractmethod
     def solving_bytes(self, head: Statistics, rows: int) -> float:
@@ -60,12 +60,12 @@ class Recipe(StatisticsOptions):
     def solve(self, crop: Statistics, band: Band) -> tuple[Floats, ...]:
         """Return results for the rows of a band, (..., rows, width).
 
-        Raises an `MlrError` if the statistics do not have all it takes, or weights overflow.
+        Raises an `MlrError` if the statistics lack something, or weights overflow.
         """
 
     @abstractmethod
     def model(self, head: Statistics, solved: Sequence[Floats], exposure: Exposure) -> Model:
-        """Return the model, given statistics of any rows and what `solve` returns, of all rows.
+        """Return the model, given statistics of any rows and the results of `solve` for all rows.
 
-        The results may be changed in place; the exposure is that of the source images.
+        The results may be changed in place; ``exposure`` is the source images'.
         """

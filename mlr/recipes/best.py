@@ -4,14 +4,16 @@ In the common frame of an expression mouths coincide, so that a small ridge regr
 framed pairs, whose channels share the weights, stays sharp:
 
 - each pixel shares the samples of its neighbours (a Gaussian blur of the statistics);
-- the penalty pulls to the identity, the middle tap; the light l of the face stands for the bias;
+- the penalty pulls the weights to the identity, the middle tap; the light l of the face takes the
+  role of the bias;
 - the residual of the ridge is regressed, for each pixel and channel, on two features of the pair:
-  l, and g = e (s - s_0), the light e on teeth times the style s beyond that without teeth, s_0;
+  on l with the coefficient b, and on g = e (s - s_0) with the coefficient c, where e is the light
+  on teeth, s the style, and s_0 the style without teeth;
 - the part of c that removes the colour of the training subjects' lips is replaced by a share of the
   face's own lips.
 
-No parameter depends on the data: on held-out subjects others were better by less than half a
-percent, see ``benchmarks/results/registration.md``.
+No parameter is tuned to the data: on held-out subjects other values were better by less than half
+a percent, see ``benchmarks/results/registration.md``.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ from mlr.recipes.moments import halo_for, is_closed, moments_bytes, residual, so
 from mlr.recipes.options import BestOptions
 
 BLUR = 2.0  # pixels, for a shorter side of 128
-LIGHT = 1e-3  # penalty of the light's coefficient over that of a tap
-SHRINKAGE = 1.0  # added to the sums of squares of light and teeth: as if of a pair more
-WITHOUT_STYLE = 2.0  # the same where there is no style, with fewer than 8 pairs
+LIGHT = 1e-3  # penalty of the light, relative to a tap's
+SHRINKAGE = 1.0  # added to the sums of squares of light and teeth
+WITHOUT_STYLE = 2.0  # the same without a style, from fewer than 8 pairs
 REPLACED = 0.4  # largest share of the lips that teeth replace
 SPREAD = 1.0  # blur of that share, in pixels for a shorter side of 128
 FLOOR = 0.002  # of the variance of the mean face over the channels
@@ -49,41 +51,31 @@ FLOOR = 0.002  # of the variance of the mean face over the channels
 class Best(BestOptions, Recipe):
     """A regression of registered faces.
 
-    Attributes
-    ----------
-    receptive_field : ReceptiveField, int, str or sequence of (dy, dx), optional
-        The taps, converted by `ReceptiveField.of`; with each tap those between it and the middle
-        one. By default those of the statistics, or 3x3.
-    penalty : float
-        Of a tap, for intensities in [0, 1], as if there were one channel; positive.
-    blur : float, optional
-        Standard deviation of the blur of the statistics, in pixels, from 0 to 64; by default 2 for
-        a shorter side of 128.
-
-    Raises
-    ------
-    OptionError
-        If one of them is out of range.
+    ``receptive_field`` is converted by `ReceptiveField.of`, by default the one of the statistics or
+    3x3; every tap between one of its taps and the middle must be there, too. ``penalty``, of a tap
+    for intensities in [0, 1] as if there were one channel, is positive. ``blur`` is the standard
+    deviation of the blur of the statistics, from 0 to 64 pixels, by default 2 for a shorter side of
+    128. Raises an `OptionError` if one is out of range.
     """
 
     registers = True
     unfit = (
-        "statistics for the recipe paper, of each channel by itself; "
-        "make them with --recipe best, or give --recipe paper"
+        "statistics for the recipe paper, whose channels are separate; "
+        "compute them with --recipe best, or give --recipe paper"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.receptive_field is not None and not is_closed(self.receptive_field):
             raise OptionError(
-                "the recipe best takes a receptive field that holds, with each tap, those "
-                "between it and the middle one"
+                "the receptive field of the recipe best must also have all taps between one of "
+                "its taps and the middle"
             )
         if self.penalty == 0:
             raise OptionError("the recipe best needs a penalty above 0")
 
     def halo(self, head: Statistics) -> int:
-        """Return how many rows around a band its weights depend on."""
+        """Return the number of rows above and below a band that its weights depend on."""
         return halo_for(head.receptive_field, self.sigma(head.shape))
 
     def solving_bytes(self, head: Statistics, rows: int) -> float:
@@ -97,10 +89,10 @@ class Best(BestOptions, Recipe):
         return BLUR * min(shape[1:]) / SIDE if self.blur is None else self.blur
 
     def solve(self, crop: Statistics, band: Band) -> tuple[Floats, ...]:
-        """Return what is learnt of each expression for the rows of a band, as float32 arrays.
+        """Return weights, residuals and faces of a band, as float32 arrays.
 
-        These are the weights, (expressions, 1, taps + 1, rows, width), with a bias of 0; b and c,
-        (expressions, 2, channels, rows, width); and the mean framed source,
+        The weights are (expressions, 1, taps + 1, rows, width), with a bias of 0; the residuals b
+        and c are (expressions, 2, channels, rows, width); the mean framed sources are
         (expressions, channels, rows, width).
         """
         if crop.templates is None:
@@ -131,7 +123,7 @@ class Best(BestOptions, Recipe):
         flipped = templates.geometry.symmetric and {*mirrored} == {*taps.offsets}
         appearances = {}
         for index, name in enumerate(head.expressions):
-            if flipped:  # flip augmentation: what flipped pairs give is the mirror image
+            if flipped:  # flip augmentation: flipped pairs would give the mirror image
                 _make_symmetric(weights[index, 0], [taps.offsets.index(tap) for tap in mirrored])
                 added[index], faces[index] = symmetric(added[index]), symmetric(faces[index])
             appearances[name] = _appearance(head, name, added[index], faces[index], flipped)
@@ -162,7 +154,7 @@ class Best(BestOptions, Recipe):
 def _appearance(
     head: Statistics, name: str, added: Floats, face: Floats, flipped: bool
 ) -> Appearance:
-    """Return what is learnt of an expression; changes ``added`` in place."""
+    """Return the appearance of an expression; changes ``added`` in place."""
     assert head.templates is not None
     frame, target = head.templates.frames[name], head.targets[name]
     assert target.styles is not None
@@ -191,7 +183,7 @@ def _appearance(
 
 
 def style_note(name: str, appearance: Appearance, pairs: int) -> str:
-    """Return a line about the style of an expression."""
+    """Return a line of text about the style of an expression."""
     if not appearance.styled:
         return f"{name}: no style, which takes at least 8 pairs (there are {pairs})"
     groups = "in one group"
@@ -202,11 +194,11 @@ def style_note(name: str, appearance: Appearance, pairs: int) -> str:
 
 
 def replaced_share(spread: Floats, face: Floats) -> Floats:
-    """Return which share of the face is replaced where the style is one more, (height, width).
+    """Return the share of the face that is replaced for each unit of style, (height, width).
 
-    Teeth are not pink: over lips, c takes away of their colour. With dc and dx what c and the mean
-    face differ from the means of their channels, the share is -blur(dc dx) / (blur(dx dx) + floor),
-    from 0 to `REPLACED`; on grey images 0. Both c and the mean face are (channels, height, width).
+    Teeth are not pink: where they cover lips, c removes colour. With dc and dx the differences of c
+    and of the mean face, (channels, height, width), from their means over the channels, the share
+    is -blur(dc dx) / (blur(dx dx) + floor), from 0 to `REPLACED`; for grey images it is 0.
     """
     apart = [planes - planes.mean(axis=0, dtype=np.float32) for planes in (spread, face)]
     products = np.stack([(apart[0] * apart[1]).sum(axis=0), (apart[1] * apart[1]).sum(axis=0)])

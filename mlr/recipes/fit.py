@@ -1,4 +1,4 @@
-"""How a model is made with a recipe, band by band."""
+"""Fitting a model with a recipe, band by band."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT = "best"
 
 
 def recipe(name: str, options: Mapping[str, Any]) -> Recipe:
-    """Return one of `RECIPES` with some of its options set; those that are None are not.
+    """Return one of `RECIPES` with options; options that are None keep their defaults.
 
     Raises an `OptionError` if there is no such recipe or option, or one is out of range.
     """
@@ -54,22 +54,9 @@ def fit(
 ) -> Model:
     """Solve the regression of every pixel, band by band, and return the model.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    source : RowSource
-        The statistics.
-    cut : sequence of Band, optional
-        From top to bottom, with the halo of the recipe.
-    zeros : function, optional
-        Allocates float32 arrays of a shape for the results.
-    track : function, optional
-        Yields the bands while progress is shown.
-
-    Raises
-    ------
-    MlrError
-        If there are no pairs or weights overflow.
+    The bands ``cut`` go from top to bottom, with the halo of the recipe; by default they have
+    `ROWS` rows. ``zeros`` allocates float32 arrays for the results, and ``track`` yields the bands
+    while progress is shown. Raises an `MlrError` if there are no pairs or weights overflow.
     """
     head = source.head
     if not head.expressions:

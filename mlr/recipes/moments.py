@@ -29,7 +29,7 @@ Index = npt.NDArray[np.int64]
 
 
 def halo_for(field: ReceptiveField, sigma: float) -> int:
-    """Return how many rows around a band its weights depend on."""
+    """Return the number of rows above and below a band that its weights depend on."""
     return radius_of(sigma) + 3 * _reach(field)
 
 
@@ -53,24 +53,10 @@ def solved(
 
         w(p) = (G(p) + D)^-1 (b(p) + D w0),      G, b blurred
 
-    The last regressor is the light l_n of the pair, instead of the 1 of a bias.
-
-    Parameters
-    ----------
-    statistics : Statistics
-        Of the crop of the band; channels pooled.
-    name : str
-        The expression.
-    sigma : float
-        Standard deviation of the Gaussian, in pixels.
-    penalty, prior : ndarray of float64, shape (taps + 1,)
-        The diagonal of D, and w0, for intensities in [0, 1]; the light is last.
-    band : Band
-        The rows wanted.
-
-    Returns
-    -------
-    ndarray of float64, shape (taps + 1, rows, width)
+    The last regressor is the light l_n of the pair, instead of the 1 of a bias. The statistics are
+    those of the band's crop, with pooled channels; ``sigma`` is the blur in pixels; ``penalty`` and
+    ``prior`` are the diagonal of D and w0, (taps + 1,), for intensities in [0, 1]. The weights have
+    the shape (taps + 1, rows, width).
     """
     field = statistics.receptive_field
     source, target = statistics.sources[name], statistics.targets[name]
@@ -114,17 +100,11 @@ def residual(
     field: ReceptiveField,
     band: Band,
 ) -> Float:
-    """Return sum_n a_n (t_n - w . z_n) of the rows of a band, for sums weighted by some a_n.
+    """Return sum_n a_n (t_n - w . z_n) of the rows of a band, (channels, rows, width).
 
-    The last of z_n is the light l_n.
-
-    Parameters
-    ----------
-    planes, targets : ndarray, shape (channels, rows of the crop, width)
-        sum_n a_n x_n and sum_n a_n t_n.
-    total : float
-        sum_n a_n l_n.
-    weights : ndarray of float64, shape (taps + 1, rows, width)
+    The last element of z_n is the light l_n. ``planes`` and ``targets`` are sum_n a_n x_n and
+    sum_n a_n t_n, (channels, rows of the crop, width), ``total`` is sum_n a_n l_n, and ``weights``
+    are w, (taps + 1, rows, width).
     """
     rows = np.arange(band.first, band.end)
     columns = np.arange(planes.shape[2])
@@ -146,10 +126,10 @@ def _extended(
 ) -> Float:
     """Return sum_n x_n(p) y_n(p + offset) for all offsets, as if edge pixels repeated outside.
 
-    Outside the image both pixels are clipped to its edge, so that their offset is smaller: with
-    each offset those between it and (0, 0) are needed. The planes (offsets, rows, width) are those
-    of the band's crop; the band and the width of the image are extended by the margin, in pixels.
-    Where x and y are the same, a plane can be turned, and serve the opposite offset as well.
+    Outside the image both pixels are clipped to its edge, which makes their offset smaller: planes
+    of all offsets between (0, 0) and each offset are needed. The planes (offsets, rows, width) are
+    from the band's crop; the result extends the band and the width of the image by the margin.
+    If x and y are the same images, ``turn`` uses a plane for the opposite offset as well.
     """
     plane_of = {(dy, dx): k for k, (dy, dx) in enumerate(offsets.tolist())}
     rows = np.arange(band.first - margin, band.end + margin)
@@ -173,7 +153,7 @@ def _extended(
 
 
 def is_closed(field: ReceptiveField) -> bool:
-    """Return whether a field has, with each tap, those between it and the middle one."""
+    """Return whether a field has all taps between each of its taps and the middle."""
     taps = set(field.offsets)
     return (0, 0) in taps and all(
         {(dy - int(np.sign(dy)), dx), (dy, dx - int(np.sign(dx)))} <= taps for dy, dx in taps

@@ -1,4 +1,4 @@
-"""The options of each recipe; without the recipes themselves, which take longer to import."""
+"""The options of each recipe, apart from the recipes, which take longer to import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class StatisticsOptions:
         None,
         "Odd side of a square window, or a name: plus, disc.",
         metavar="SIDE|NAME",
-        default="that of the statistics files, or 3",
+        default="as in the statistics files, or 3",
     )
 
 

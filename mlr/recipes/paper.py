@@ -20,28 +20,19 @@ from mlr.recipes.options import PaperOptions
 class Paper(PaperOptions, Recipe):
     """A ridge regression of every pixel and channel on its receptive field.
 
-    One penalty on all coefficients, the bias included, pulls them to zero.
-
-    Attributes
-    ----------
-    receptive_field : ReceptiveField, int, str or sequence of (dy, dx), optional
-        The taps, converted by `ReceptiveField.of`; by default those of the statistics, or 3x3.
-    penalty : float
-        Ridge penalty for intensities in [0, 1].
-
-    Raises
-    ------
-    OptionError
-        If the penalty is negative or not finite.
+    ``receptive_field`` is converted by `ReceptiveField.of`, by default the one of the statistics or
+    3x3. One ``penalty``, for intensities in [0, 1], pulls all coefficients including the bias to
+    zero. Raises an `OptionError` if it is negative or not finite.
     """
 
     registers = False
     unfit = (
-        "statistics for the recipe best, of all channels together; make them with --recipe paper"
+        "statistics for the recipe best, whose channels are pooled; "
+        "compute them with --recipe paper"
     )
 
     def halo(self, head: Statistics) -> int:
-        """Return how many rows around a band its weights depend on."""
+        """Return the number of rows above and below a band that its weights depend on."""
         return int(np.abs(head.receptive_field.taps[:, 0]).max())
 
     def solving_bytes(self, head: Statistics, rows: int) -> float:

@@ -1,7 +1,7 @@
-"""Sample faces: portraits of subjects who do not exist, drawn without a model or photographs.
+"""Sample faces: portraits of invented subjects, drawn without a model or photographs.
 
-Subjects have random traits, expressions consist of muscle actions that move the parts of the face
-(`subjects`). The head is a lit relief (`head`); the rest is painted.
+Subjects have random traits; expressions consist of muscle actions that move the parts of the face
+(`subjects`). The head is an illuminated relief (`head`); the rest is painted.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def draw_face(
     """Draw a portrait: sRGB, uint8, shape (size, size, 3), the same bytes for the same arguments.
 
     Subjects are numbered from 0; other seeds have other subjects. The identity of a subject depends
-    neither on the expression nor on the size, which is at least 16. The eyes are at `EYES`, within
-    1 % of the side.
+    neither on the expression nor on the size, which is at least 16. The eyes are within 1 % of the
+    side of `EYES`. Raises an `OptionError` if an argument is invalid.
     """
     if expression not in EXPRESSIONS:
         names = ", ".join(EXPRESSIONS)
@@ -188,7 +188,7 @@ def _ears(image: Array, g: Grid, p: Subject, f: Face) -> None:
 
 
 def _develop(light: Array, p: Subject, shot: Shot, size: int, rng: np.random.Generator) -> Array:
-    """Turn linear intensities (3, n, n) into an 8-bit image (size, size, 3) with noise."""
+    """Convert linear intensities (3, n, n) to an 8-bit image (size, size, 3) with noise."""
     k = light.shape[1] // size
     if k > 1:
         light = light.reshape(3, size, k, size, k).mean(axis=(2, 4))

@@ -163,7 +163,7 @@ def _roll(y: Array, top: Array, bottom: Array, peak: float) -> Array:
 
 
 class Lips:
-    """The curves of a mouth, from which its relief, colours and interior are drawn."""
+    """The curves of a mouth, which define its relief, colours and interior."""
 
     def __init__(self, g: Grid, m: Mouth, p: Subject) -> None:
         reach, top = m.half + 0.05, m.y - m.open_up - 0.07

@@ -70,7 +70,7 @@ class Hair:
         return smooth(d, soft) * smooth(c.end + 0.02 * rough - g.y, 0.06)
 
     def _opening(self, rough: Array) -> tuple[Array, Array]:
-        """Return a distance that is 1 at the edge of the visible face, and the hair around it."""
+        """Return a distance measure that is 1 at the edge of the face, and the hair around it."""
         g, c, p, mid = self.g, self.cut, self.p, 0.02
         slant = (g.x - p.part) * c.slope
         line: Array = np.full_like(g.x, p.hairline + c.drop)

@@ -11,7 +11,7 @@ from mlr.samples.textures import blur, noise1, noise2
 
 
 def outline(g: Grid, p: Subject, f: Face) -> Array:
-    """Return a distance from the middle of the head that is 1 on its outline."""
+    """Return a distance measure from the middle of the head that is 1 on its outline."""
     mid_y = 0.06
     v = g.y - mid_y
     low = np.maximum(v, 0) * (1 / (f.chin - mid_y))
@@ -96,7 +96,7 @@ def _groove(s: Surface, g: Grid, at: Array, window: Array, width: float, depth: 
 
 
 def creases(s: Surface, g: Grid, p: Subject, f: Face) -> None:
-    """Carve the lines of expression and age into the skin."""
+    """Add the creases of expression and age to the skin."""
     for i, side in enumerate((-1, 1)):
         _fold(s, g, f, side, f.folds[i])
         _around_eye(s, g, f.eyes[i])
@@ -124,7 +124,7 @@ def creases(s: Surface, g: Grid, p: Subject, f: Face) -> None:
 
 
 def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
-    """Carve the fold from a wing of the nose around a corner of the mouth."""
+    """Add the fold from a wing of the nose around a corner of the mouth."""
     m = f.mouth
     y0, y1 = f.nose[1] - 0.006 - f.flare, m.y + m.corners[side > 0] * 0.6 + 0.055
     x0 = side * f.nose[0] * 0.7 + f.ala * 1.30
@@ -139,7 +139,7 @@ def _fold(s: Surface, g: Grid, f: Face, side: int, strength: float) -> None:
 
 
 def _around_eye(s: Surface, g: Grid, e: Eye) -> None:
-    """Carve the bag under an eye and crow's feet."""
+    """Add the bag under an eye and crow's feet."""
     c = g.crop(e.x - 0.14, e.x + 0.14, -0.06, 0.13)
     u = (c.x - e.x) * (1 / e.half)
     low, bow = e.y + e.lower, 0.018 * (1 - 0.8 * u * u)

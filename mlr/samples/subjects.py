@@ -1,4 +1,4 @@
-"""The traits of subjects, expressions as muscle actions, and the parts of a face that they move.
+"""Traits of subjects, expressions as muscle actions, and the parts of the face that these move.
 
 Lengths are in face units, see `mlr.samples.canvas`.
 """
@@ -217,7 +217,7 @@ EXPRESSIONS: tuple[str, ...] = tuple(MANNERS)
 
 
 class Shot:
-    """How a subject performs an expression, and random differences between images."""
+    """Muscle actions of a subject in an image, and random differences between images."""
 
     def __init__(self, seed: int, subject: int, expression: str) -> None:
         rng = np.random.default_rng((seed, subject, 202, EXPRESSIONS.index(expression)))
@@ -285,7 +285,7 @@ class Brow:
 
 
 class Mouth:
-    """Position and shape of the lips; heights are those at the middle of the mouth."""
+    """Position and shape of the lips; heights are at the middle of the mouth."""
 
     def __init__(self, p: Subject, s: Shot) -> None:
         a = s.action
@@ -310,7 +310,7 @@ class Mouth:
 
 
 class Face:
-    """The parts of a face; pairs are those of the left and the right side."""
+    """The parts of a face; pairs are (left, right)."""
 
     def __init__(self, p: Subject, s: Shot) -> None:
         a = s.action

@@ -1,4 +1,4 @@
-"""From decoded images to statistics: at once, or from pixels in a file for some rows at a time."""
+"""From decoded images to statistics: at once, or in bands of rows from pixels in a file."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ from mlr.kernels.pack import samples_shape
 from mlr.training.decode import DecodedSubject
 from mlr.utils.memory import no_room, temporary_file
 
-PACK = 16  # subjects added at once: one at a time takes a sixth more of a training
+PACK = 16  # subjects added at once; with single ones, training takes a sixth longer
 
 Kind = tuple[tuple[str, ...], str]  # expressions and dtype of the images
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to accumulate of subjects, the same for all of them."""
+    """The settings of an accumulation, the same for all subjects."""
 
     source: str  # name of the source expression
     format: Format
     layout: Layout
     expressions: int
     templates: Templates | None = None
-    rows: tuple[int, int] | None = None  # accumulate only the first to before the second
+    rows: tuple[int, int] | None = None  # rows to accumulate, end excluded; by default all
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the images, or of their rows."""
+        """(channels, height, width) of the images, or of the rows to accumulate."""
         first, end = self.rows or (0, self.format.height)
         return self.format.channels, end - first, self.format.width
 
     @property
     def empty(self) -> Statistics:
-        """The statistics of no pair."""
+        """Statistics without pairs."""
         white = DATA_RANGE["uint8"]
         return Statistics(self.layout, white, self.shape, (), self.source, self.templates)
 
     def groups(self, subjects: Iterable[Subject]) -> Counter[tuple[str, ...]]:
-        """Return how many subjects have the same expressions; framed pairs are on their own."""
+        """Return the number of subjects by their expressions; framed pairs count separately."""
         names = (tuple(sorted(subject.expressions)) for subject in subjects)
         if self.templates is None:
             return Counter(names)
@@ -111,10 +111,10 @@ def accumulate(
 
 
 class PixelStore:
-    """Images that are decoded once, in a temporary file; an `mlr.core.bands.RowSource`.
+    """Decoded images in a temporary file; an `mlr.core.bands.RowSource`.
 
-    ``batch_bytes`` are the memory for a mini-batch, and ``folder`` is where the file takes up room,
-    by default the system's folder for temporary files.
+    ``batch_bytes`` is the memory for a mini-batch, and ``folder`` is the temporary file's, by
+    default the system's.
     """
 
     def __init__(self, plan: Plan, batch_bytes: int, folder: Path | None = None) -> None:
@@ -126,7 +126,7 @@ class PixelStore:
 
     @classmethod
     def expected(cls, subjects: Iterable[Subject], plan: Plan, batch_bytes: int) -> PixelStore:
-        """Return a store without images that tells the memory for 8-bit images of the subjects."""
+        """Return a store without images, to ask for the `loading_bytes` of 8-bit images."""
         store, groups, none = cls(plan, batch_bytes), [], np.empty(0)
         for names, count in plan.groups(subjects).items():
             store._stored[names, "uint8"] = _Stored([0] * count)
@@ -158,7 +158,7 @@ class PixelStore:
         return _total([self._accumulated(kind, plan) for kind in sorted(self._stored)], plan)
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for this many rows, with the least mini-batch."""
+        """Return the bytes that `rows` allocates for this many rows and the smallest mini-batch."""
         layout, (channels, _, width) = self._plan.layout, self._plan.shape
         pooled, planes, batch = layout.channels(channels), 0, 0
         for (names, dtype), stored in self._stored.items():
@@ -192,7 +192,7 @@ class PixelStore:
             for image, offset in zip(images, offsets, strict=True):
                 self._file.seek(offset + row * (index * plan.format.height + first))
                 if self._file.readinto(image.data.cast("B")) != image.nbytes:  # type: ignore[attr-defined]
-                    raise MlrError("the temporary file of decoded images has been cut off")
+                    raise MlrError("the temporary file of decoded images was truncated")
             yield images
 
     def _write(self, pixels: Pixels) -> None:
@@ -254,7 +254,7 @@ def _weights_of(subjects: Sequence[DecodedSubject]) -> list[Weights]:
 
 
 def _split_by_dtype(subject: DecodedSubject) -> Iterator[tuple[Kind, DecodedSubject]]:
-    """Yield the subject with the pairs of each dtype, the larger one of the two images."""
+    """Yield the subject with the pairs of each dtype, the larger one of its two images."""
     by_dtype: dict[str, dict[str, Image]] = {}
     for name, image in subject.targets.items():
         dtype = np.result_type(subject.source.pixels, image.pixels).name
@@ -264,7 +264,7 @@ def _split_by_dtype(subject: DecodedSubject) -> Iterator[tuple[Kind, DecodedSubj
 
 
 def _with_dtype(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
-    """Return 8-bit pixels as 16-bit ones where their partner has 16 bits; exact."""
+    """Return 8-bit pixels as 16-bit ones if the pair has 16 bits; exact."""
     if pixels.dtype == dtype:
         return pixels
     widened: Pixels = pixels.astype(dtype) * dtype.type(TO_16_BITS)

@@ -1,4 +1,4 @@
-"""The memory limit of a run: bands that fit, and results in memory or temporary files."""
+"""The memory limit of a run, and bands and results that fit in it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mlr.recipes.fit import Recipe
 from mlr.utils.memory import format_bytes, mapped_zeros, release, return_freed_memory
 
 LEAST_ROWS = 4  # of a band: fewer would mostly be halo
-WORK = 10 << 20  # bytes that solving may allocate where all statistics are in memory, or
-WORK_SHARE = 0.24  # a share of theirs
-# Shares of the limit where they are not; the rest is for what the allocator keeps.
+# If all statistics are in memory, solving may allocate this many bytes, or this share of theirs.
+WORK, WORK_SHARE = 10 << 20, 0.24
+# Otherwise, shares of the limit; the rest is for the allocator's overhead.
 BAND_SHARE = 0.6  # the statistics of a band, loaded and solved
 BATCH_SHARE = 0.15  # a mini-batch of pixels
 ARRAY_SHARE = 0.1  # results; more are kept in a temporary file
@@ -30,13 +30,13 @@ ARRAY_SHARE = 0.1  # results; more are kept in a temporary file
 class Budget:
     """The memory limit of a run."""
 
-    memory: int  # bytes, in addition to those of the program
-    folder: Path | None = None  # where temporary files take up room; by default the system's
+    memory: int  # bytes, in addition to the program's own
+    folder: Path | None = None  # of temporary files; by default the system's
     _kept: int = 0
     _mapped: list[npt.NDArray[Any]] = field(default_factory=list)
 
     def bands(self, recipe: Recipe, source: RowSource) -> list[Band]:
-        """Return the bands to solve the statistics in."""
+        """Return the bands in which the statistics are solved."""
         head = source.head
         height, halo = head.shape[1], recipe.halo(head)
         if isinstance(source, Statistics):
@@ -48,7 +48,7 @@ class Budget:
     def bands_within(
         self, source: RowSource, halo: int, cost: Callable[[int], float] = lambda rows: 0.0
     ) -> list[Band]:
-        """Return bands of rows that can be loaded and processed at a cost in bytes."""
+        """Return bands that can be loaded, and processed at a cost in bytes for their rows."""
         height = source.head.shape[1]
 
         def needed(rows: int) -> float:
@@ -65,7 +65,7 @@ class Budget:
 
     @property
     def batch_bytes(self) -> int:
-        """Bytes for a mini-batch where statistics are not in memory."""
+        """Bytes for a mini-batch if the statistics are not in memory."""
         return int(BATCH_SHARE * self.memory)
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -78,7 +78,7 @@ class Budget:
         return self._mapped[-1]
 
     def track(self, items: Iterable[Band]) -> Iterator[Band]:
-        """Yield bands; write results that are in files to the disk after each."""
+        """Yield bands; after each, free the memory of results in temporary files."""
         for item in items:
             yield item
             for array in self._mapped:

@@ -2,8 +2,8 @@
 
 A checkpoint is a folder with ``manifest.json``, which describes the statistics, and a statistics
 file for each finished shard, whose metadata hold its subjects and the SHA-256 of their files.
-Nothing is used unchecked: a shard counts if its checksums hold and all its files have the digests
-they had. Forged statistics with correct checksums are not detected.
+A shard is used only if its checksums are correct and its image files still have the same digests.
+Forged statistics with correct checksums are not detected.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMAT = 3
 MANIFEST = "manifest.json"
 TEMPLATES = "templates.npz"
 LARGEST_MANIFEST = 1 << 20  # bytes
-_DAMAGES = (MlrError, LookupError, TypeError, ValueError, AttributeError)  # of a shard's file
+_DAMAGED = (MlrError, LookupError, TypeError, ValueError, AttributeError)  # what damage raises
 
 Shard = tuple[Subject, ...]
 
@@ -43,13 +43,13 @@ class Part:
     """The statistics of a shard, without subjects whose images cannot be read."""
 
     statistics: Statistics
-    failures: tuple[tuple[Path, str], ...]  # files that cannot be read, and why
-    digests: dict[str, str]  # SHA-256 by `address`; none of files that cannot be opened
+    failures: tuple[tuple[Path, str], ...]  # files that cannot be read, with the cause
+    digests: dict[str, str]  # SHA-256 by `address`, except of files that cannot be opened
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder of finished shards, which workers see under the same path."""
+    """A folder of finished shards; workers see it under the same path."""
 
     folder: Path
     plan: Plan
@@ -94,10 +94,10 @@ class Checkpoint:
                     left.unlink()
 
     def shards(self, subjects: Sequence[Subject], size: int) -> list[Shard]:
-        """Cut subjects into shards; those that were finished together stay together.
+        """Cut subjects into shards; finished shards are kept.
 
-        Outdated shards are deleted: those that hold some of these subjects together with others,
-        or files that are gone; and those that cannot be read.
+        Outdated shards are deleted: with some of these subjects and others, with files that no
+        longer exist, or unreadable.
         """
         waiting = {_key(subject): subject for subject in subjects}
         files = {address(path) for path in files_of(subjects)}
@@ -132,8 +132,8 @@ class Checkpoint:
             statistics.check_fits(self.plan.empty)
             failures = tuple((files[where], str(cause)) for where, cause in record["failures"])
             now = dict(zip(files, ordered_map(file_digest, files.values()), strict=True))
-            known = record["digests"] == now  # which has None for a file that cannot be opened
-        except _DAMAGES:
+            known = record["digests"] == now  # None for a file that cannot be opened
+        except _DAMAGED:
             return None  # it is computed again
         return Part(statistics, failures, record["digests"]) if known else None
 
@@ -163,7 +163,7 @@ class Checkpoint:
 
 
 def kept_templates(folder: Path) -> Templates | None:
-    """Return the templates of a checkpoint, if it has some."""
+    """Return the templates of a checkpoint, if there are any."""
     path = folder / TEMPLATES
     if not path.exists():
         return None
@@ -198,7 +198,7 @@ def _key(subject: Subject) -> str:
 
 
 def _subjects_in(path: Path) -> dict[str, list[str]]:
-    """Return key and files of the subjects in a shard's file; none if it cannot be read."""
+    """Return key and files of the subjects of a shard; none if it cannot be read."""
     found: dict[str, list[str]] = {}
     try:
         for name, source, targets in meta_of(path, "statistics")["shard"]["people"]:
@@ -206,7 +206,7 @@ def _subjects_in(path: Path) -> dict[str, list[str]]:
             if not all(isinstance(file, str) for file in files):
                 return {}
             found[json.dumps([name, source, dict(targets)])] = files
-    except _DAMAGES:
+    except _DAMAGED:
         return {}
     return found
 

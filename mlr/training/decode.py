@@ -1,4 +1,4 @@
-"""The images of subjects: decoded in threads and a few ahead, and moved into frames."""
+"""Decoding the images of subjects, in threads and a few ahead, and framing pairs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from mlr.errors import DataError, ImageError
 from mlr.io.files import file_digest
 from mlr.io.images import Format, Header, Image, Pixels, read_header, read_image
 from mlr.io.pairs import PairList, Subject
-from mlr.kernels.parallel import parallel_for
+from mlr.kernels.parallel import parallel_map
 from mlr.utils.progress import Report, Silent
 from mlr.utils.threads import ordered_map
 
-MOST_SUBJECTS = 300  # that templates are made of
-USEFUL = 256  # px; faces of a larger side are hardly better
-FEW, LEAST_FEW = 8, 3  # images that tell whether faces are aligned
+MOST_SUBJECTS = 300  # for templates
+USEFUL = 256  # px; larger images give hardly better faces
+FEW, LEAST_FEW = 8, 3  # images, to test whether faces are aligned
 _FIRST = "run first: mlr align {} -o FOLDER"
 
 Floats = npt.NDArray[np.float32]
@@ -39,25 +39,25 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DecodedSubject:
-    """A subject with its decoded images, or one framed pair of it, which has weights."""
+    """A subject with its decoded images, or one of its framed pairs, which has weights."""
 
     subject: Subject
     source: Image
     targets: dict[str, Image]  # by expression, at least one
     weights: Weights | None = None
-    shape: Planes | int = 0  # s u of the framed pair
+    shape: Planes | int = 0  # s u of a framed pair
 
 
 def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Format]:
     """Read the headers of all images and keep the subjects whose images have the same size.
 
-    The size that most images have is the set's; images of another size are named and skipped. The
-    set is grey if every image is.
+    The most frequent size is the set's; images of other sizes fail. The set is grey if all images
+    are.
     """
     headers: dict[str, Header] = {}
-    kinds: dict[Header, Header] = {}  # there are few
+    kinds: dict[Header, Header] = {}  # equal headers are one object, to save memory
     folders = {file: subject.folder for subject in pairs.subjects for file in subject.files}
-    # In threads it takes twice as long: nearly all holds the GIL.
+    # Threads take twice as long, as nearly everything holds the GIL.
     for file in report.progress(sorted(folders), len(folders), "checking"):
         try:
             header = read_header(folders[file] / file)
@@ -66,8 +66,8 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
             report.fail(folders[file] / file, str(error))
     sizes = Counter(header.size for header in headers.values())
     if not sizes:
-        raise DataError("not one image could be read")
-    # Of equally frequent sizes the largest, so that the order does not matter.
+        raise DataError("no image could be read")
+    # The largest of equally frequent sizes, so that the order does not matter.
     size = max(sizes, key=lambda size: (sizes[size], size))
     if len(sizes) > 2 and 2 * sizes[size] < len(headers):
         folder = pairs.subjects[0].folder
@@ -78,7 +78,7 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
     fitting = (_fitting(subject, headers, size, report) for subject in pairs.subjects)
     subjects = [subject for subject in fitting if subject is not None]
     if not subjects:
-        raise DataError("not one pair of images of the same size is left")
+        raise DataError("no pair of images of the same size is left")
     used = [headers[file] for subject in subjects for file in subject.files]
     files = {file: s.folder / file for s in subjects for file in s.files if headers[file].loss}
     report.note_losses((path, headers[file].loss) for file, path in files.items())
@@ -86,7 +86,7 @@ def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Forma
 
 
 def check_aligned(subjects: Sequence[Subject], image_format: Format, report: Report) -> None:
-    """Refuse photographs whose faces are not aligned, as far as a few large ones tell.
+    """Refuse large images if the faces of a few of them are not aligned.
 
     Note if images are much larger than is useful.
     """
@@ -95,7 +95,7 @@ def check_aligned(subjects: Sequence[Subject], image_format: Format, report: Rep
         return
     planes = []
     for subject in subjects[:: -(-len(subjects) // FEW)]:
-        with suppress(ImageError):  # named when it is decoded
+        with suppress(ImageError):  # reported when it is decoded
             planes.append(features_of(_unit(read_image(subject.source).pixels)).whole[..., 0])
     if len(planes) >= LEAST_FEW and not are_aligned(planes):
         raise DataError(
@@ -114,10 +114,7 @@ def decoded(
     report: Report,
     templates: Templates | None = None,
 ) -> Iterator[list[DecodedSubject]]:
-    """Decode subjects in order, and frame them if there are templates.
-
-    Images that cannot be decoded are named and skipped.
-    """
+    """Decode subjects in order, and frame them if there are templates; report failures."""
 
     def decode(subject: Subject) -> tuple[list[DecodedSubject], list[tuple[Path, str]]]:
         failures: list[tuple[Path, str]] = []
@@ -149,7 +146,7 @@ def decoded(
 
 
 def as_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Return pixels (height, width, channels), grey ones as colour if 3 channels are wanted."""
+    """Return pixels (height, width, channels), with grey repeated if 3 channels are requested."""
     return pixels.repeat(channels, axis=2) if pixels.shape[2] < channels else pixels
 
 
@@ -179,7 +176,7 @@ def _fitting(
 
 
 def _fitted(image: Image, image_format: Format) -> Image:
-    """Return the image with the channels of the set; raise if its header was wrong."""
+    """Return the image with the channels of the set; raise an error if its header was wrong."""
     found = Format(*image.pixels.shape)
     if found.size != image_format.size:
         raise ImageError(f"is {found} when decoded, expected {image_format}")
@@ -226,7 +223,7 @@ def _shape_of(pair: FramedPair) -> Planes:
 
 
 def _as_pixels(planes: Floats, dtype: npt.DTypeLike) -> Pixels:
-    """Return planes (channels, height, width) in [0, 1] as an image, rounded if of integers."""
+    """Return planes (channels, height, width) in [0, 1] as an image; integers are rounded."""
     dtype = np.dtype(dtype)
     image = np.ascontiguousarray(planes.transpose(1, 2, 0))
     if dtype.kind == "f":
@@ -246,7 +243,7 @@ def _planar(image: Floats) -> Floats:
 
 
 def _reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Return an image (height, width, channels) at the size of features, with 8 bits."""
+    """Return an image (height, width, channels) reduced to the size of features, with 8 bits."""
     size = feature_size(*pixels.shape[:2])
     if pixels.dtype == np.uint8 and size == pixels.shape[:2]:
         return pixels
@@ -256,7 +253,7 @@ def _reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
 
 
 def make_templates(subjects: Sequence[Subject], image_format: Format, report: Report) -> Templates:
-    """Make templates of at most `MOST_SUBJECTS` subjects, by the digests of their files."""
+    """Compute templates from at most `MOST_SUBJECTS` subjects, chosen by the digests of files."""
     if len(subjects) > MOST_SUBJECTS:
         digests = ordered_map(lambda subject: file_digest(subject.source) or "~", subjects)
         shown = report.progress(digests, len(subjects), "choosing faces for templates")
@@ -270,7 +267,7 @@ def make_templates(subjects: Sequence[Subject], image_format: Format, report: Re
         small = {name: _reduced(image.pixels) for name, image in targets}
         found.append((subject.source.digest + names, _reduced(subject.source.pixels), small))
     if not found:
-        raise DataError("not one pair of images could be decoded")
+        raise DataError("no pair of images could be decoded")
     found.sort(key=lambda each: each[0])
     _, sources, all_targets = zip(*found, strict=True)
     count = steps(len(set().union(*all_targets)))
@@ -288,7 +285,7 @@ def _templates_of_reduced(
     targets: Sequence[Mapping[str, npt.NDArray[np.uint8]]],
     step: Callable[[], object] = int,
 ) -> Templates:
-    """Return templates of reduced images, in this order; ``size`` is the images' own."""
+    """Return templates of reduced images in this order; ``size`` is before reduction."""
     by_expression: dict[str, tuple[list[int], list[npt.NDArray[np.uint8]]]] = {}
     for number, images in enumerate(targets):
         for name, image in images.items():
@@ -299,7 +296,7 @@ def _templates_of_reduced(
 
 
 def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: Layout) -> Statistics:
-    """Return the statistics of images in memory, registered to templates made of them."""
+    """Return the statistics of images in memory, registered to templates computed from them."""
     ((name, images),) = targets.items()
     chosen = slice(MOST_SUBJECTS)
     templates = _templates_of_reduced(
@@ -307,19 +304,17 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
         [_reduced(image) for image in sources[chosen]],
         [{name: _reduced(image)} for image in images[chosen]],
     )
-    pairs: dict[int, FramedPair] = {}
 
-    def fill(begin: int, end: int) -> None:
-        for n in range(begin, end):
-            ((_, pairs[n]),) = framed_pairs(sources[n], {name: images[n]}, templates)
+    def framed_pair(n: int) -> FramedPair:
+        ((_, pair),) = framed_pairs(sources[n], {name: images[n]}, templates)
+        return pair
 
-    parallel_for(fill, len(sources))
-    ordered = [pairs[n] for n in range(len(sources))]
+    pairs = parallel_map(framed_pair, len(sources))
     return statistics_of_arrays(
-        np.stack([_as_pixels(pair.source, sources.dtype) for pair in ordered]),
-        {name: np.stack([_as_pixels(pair.target, sources.dtype) for pair in ordered])},
+        np.stack([_as_pixels(pair.source, sources.dtype) for pair in pairs]),
+        {name: np.stack([_as_pixels(pair.target, sources.dtype) for pair in pairs])},
         layout,
         templates,
-        [Weights(pair.light, pair.teeth) for pair in ordered],
-        PairSums(shape=sum(map(_shape_of, ordered))),
+        [Weights(pair.light, pair.teeth) for pair in pairs],
+        PairSums(shape=sum(map(_shape_of, pairs))),
     )

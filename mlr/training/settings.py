@@ -1,4 +1,4 @@
-"""The settings of a run of training."""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlr.utils.options import check_options, option
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How to run a training; raises `OptionError` if a setting is out of range."""
+    """Settings of a training run; raises an `OptionError` if one is out of range."""
 
     checkpoint: Path | str | None = option(
         None,

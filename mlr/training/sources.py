@@ -1,4 +1,4 @@
-"""Statistics of folders and files: in memory, or loaded for some rows at a time."""
+"""Statistics of folders and files, in memory or loaded some rows at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Choice = Callable[[Layout], Layout]  # of the planes of statistics
 
 
 class MappedStatistics:
-    """Some expressions and planes of statistics in a file, read row by row; a `RowSource`."""
+    """Some expressions and planes of statistics in a file, read in bands; a `RowSource`."""
 
     def __init__(
         self, statistics: Statistics, expressions: Sequence[str] = (), layout: Layout | None = None
@@ -58,7 +58,7 @@ class MappedStatistics:
 
 
 class Combination:
-    """Statistics added up, with others, which have names for errors, taken out; a `RowSource`."""
+    """The sum of statistics, minus others, which have names for errors; a `RowSource`."""
 
     def __init__(
         self, added: Sequence[RowSource], removed: Sequence[tuple[str, RowSource]] = ()
@@ -94,7 +94,7 @@ class Combination:
 def combined(
     added: Sequence[RowSource], removed: Sequence[tuple[str, RowSource]], budget: Budget
 ) -> RowSource:
-    """Return statistics added up, with others taken out: in memory if they fit."""
+    """Return the sum of statistics, minus others; in memory if it fits."""
     if len(added) == 1 and not removed:
         return added[0]
     source = Combination(added, removed)
@@ -131,9 +131,9 @@ def of_folder(
     settings: RunSettings,
     recipe: Recipe | None,
 ) -> RowSource:
-    """Return the statistics of image files; the same bits in shards or not.
+    """Return the statistics of image files; the same bits with shards and without.
 
-    Before images are decoded, a limit that is too low to solve them with a recipe is refused.
+    A memory limit that is too low to solve them with a recipe is refused before decoding.
     """
     found: RowSource
     stream = decoded(subjects, plan.format, report, plan.templates)
@@ -150,7 +150,7 @@ def of_folder(
         return_freed_memory()
         store.add(report.progress(stream, len(subjects), "decoding"))
     if not found.head.expressions:
-        raise DataError("not one pair of images could be decoded")
+        raise DataError("no pair of images could be decoded")
     report.done += sum(found.head.pairs.values())
     return found
 
@@ -173,7 +173,7 @@ def _sharded(
     size = settings.shard or _default_size(plan)
     memory = budget.memory if executor is None else min(budget.memory, executor.memory)
     batch = max(Budget(memory).batch_bytes, plan.least_batch_bytes(subjects))
-    # A total, the shard added to it, and the result; with workers, copies that are sent, too.
+    # A total, the shard added to it, and the result; with workers also the copies that are sent.
     copies = 3 if executor is None else 6
     fits = copies * plan.statistics_bytes(subjects) + 2 * batch + WORK <= memory
     if folder is None:
@@ -192,9 +192,9 @@ def _sharded(
 
 
 class RemoteShards:
-    """Statistics of shards that an executor computes, for some rows at a time; a `RowSource`.
+    """Statistics of shards that an executor computes, some rows at a time; a `RowSource`.
 
-    Progress and files that are skipped are reported only the first time.
+    Failures are reported only the first time.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class RemoteShards:
         return total
 
     def loading_bytes(self, rows: int) -> float:
-        """Return the bytes that `rows` allocates for this many rows; more if workers have less."""
+        """Return the bytes that `rows` allocates, scaled up if workers have less memory."""
         batch = max(rows * self._least, Budget(self._task.memory).batch_bytes)
         needed = 4.0 * rows * row_bytes(self.head) + batch
         return needed * self._memory / self._task.memory
@@ -225,18 +225,18 @@ class RemoteShards:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What to do with shards, sent to workers once."""
+    """The settings of a computation of shards, sent to workers once."""
 
     plan: Plan
     checkpoint: Checkpoint | None  # where to keep finished shards
     memory: int  # bytes that a worker may use
-    fits: bool = True  # the statistics in memory; otherwise they are kept, but not returned
+    fits: bool = True  # statistics fit in memory; otherwise they are saved, but not returned
 
 
 def _total(
     executor: Executor | None, shards: Sequence[Shard], task: ShardTask, report: Report, what: str
 ) -> Statistics:
-    """Return the statistics of all shards, and name the files that cannot be read."""
+    """Return the statistics of all shards, and report failures."""
     parts = (
         (run_shard(shard, task) for shard in shards)
         if executor is None
@@ -251,7 +251,7 @@ def _total(
 
 
 def run_shard(shard: Shard, task: ShardTask) -> Part:
-    """Load or compute a shard, and keep it."""
+    """Load a shard, or compute and save it."""
     store, plan = task.checkpoint, task.plan
     budget = Budget(task.memory, store.folder if store else None)
     part = store.load(shard, mapped=not task.fits) if store else None
@@ -265,7 +265,7 @@ def run_shard(shard: Shard, task: ShardTask) -> Part:
             pixels = PixelStore(plan, budget.batch_bytes, budget.folder)
             pixels.add(stream)
             statistics = load_all(pixels, budget)
-        for path in files_of(shard):  # also if they could not be decoded
+        for path in files_of(shard):  # including files that could not be decoded
             if address(path) not in digests and (digest := file_digest(path)) is not None:
                 digests[address(path)] = digest
         part = Part(statistics, tuple(report.failures), digests)
@@ -277,7 +277,7 @@ def run_shard(shard: Shard, task: ShardTask) -> Part:
 def _noting_digests(
     stream: Iterable[list[DecodedSubject]], digests: dict[str, str]
 ) -> Iterator[list[DecodedSubject]]:
-    """Yield subjects as they are decoded, and note the digests of their files."""
+    """Yield decoded subjects, and note the digests of their files."""
     for found in stream:
         for part in found:
             digests[address(part.subject.source)] = part.source.digest.hex()
@@ -287,7 +287,7 @@ def _noting_digests(
 
 
 def _default_size(plan: Plan) -> int:
-    """Return how many subjects a shard should have: their images outweigh its statistics."""
+    """Return how many subjects make the images of a shard larger than its statistics."""
     layout, channels = plan.layout, plan.format.channels
     statistics = 4 * layout.planes(plan.expressions) * layout.channels(channels)  # bytes a pixel
     images = channels * (1 + plan.expressions)

@@ -70,23 +70,22 @@ def train(
     Parameters
     ----------
     data, remove : path or several
-        Folders of pairs and statistics files to add up, and those to take out again; see
-        `statistics`.
+        Folders of pairs and statistics files to add, and to remove again; see `statistics`.
     output : path, optional
         ``.npz`` file to write the model to.
     recipe : str, optional
-        "best", the default, which registers faces first, or "paper". Statistics files know which of
-        them they are for.
+        "best", which registers faces first, or "paper"; by default as in the statistics files, or
+        "best".
     receptive_field : ReceptiveField, int or str, optional
-        The taps: the odd side of a square window, a preset's name, or a field. By default those of
-        the statistics files, or the recipe's.
+        The taps: the odd side of a square window, a preset's name, or a field. By default as in the
+        statistics files, or the recipe's.
     penalty : float, optional
         Ridge penalty for intensities in [0, 1].
     blur : float, optional
         For the recipe "best": see `mlr.recipes.best.Best`.
     like : path, optional
-        Statistics file with the templates to register the pairs to; by default those of the first
-        statistics file in ``data``, or new ones.
+        Statistics file with the templates to register the pairs to; by default the first statistics
+        file in ``data``, or new templates.
     source, target : str and sequence of str, optional
         Source expression, by default "neutral", and target expressions, by default all.
     checkpoint : path, optional
@@ -94,11 +93,11 @@ def train(
     shard : int, optional
         Most subjects in a shard.
     executor : Executor, optional
-        Accumulates the shards in other processes, such as `mlr.cluster.connect` yields.
+        Accumulates the shards in other processes, see `mlr.cluster.connect`.
     memory : int or str, optional
         Most bytes to use in addition to the program's own, or text such as "2GB"; by default half
-        of what is free. If the statistics need more, pixels are kept in a temporary file (next to
-        ``output``) and processed in bands of rows.
+        of the free memory. If the statistics need more, pixels are kept in a temporary file (next
+        to ``output``) and processed in bands of rows.
     threads : int, optional
         Threads to decode and to compute with; by default one for each processor.
     force : bool
@@ -106,13 +105,13 @@ def train(
     progress : bool
         Show notes and progress bars on stderr.
     report : Report, optional
-        Told about progress and about files that are skipped.
+        Receives progress, notes and failures.
 
     Returns
     -------
     Model
-        The same bits for any threads, order of the files, split of the pairs and memory. Large
-        weights may be mapped to a temporary file.
+        The same bits for any number of threads, order of files, split of the pairs and memory
+        limit. Large weights may be mapped to a temporary file.
 
     Raises
     ------
@@ -165,7 +164,7 @@ def statistics(
     progress: bool = False,
     report: Report | None = None,
 ) -> Statistics:
-    """Accumulate the statistics of image pairs: all that training needs to know of them.
+    """Accumulate the statistics of image pairs, from which models can be trained.
 
     The other parameters are those of `train`.
 
@@ -175,18 +174,18 @@ def statistics(
         Folders of pairs (see `mlr.io.pairs`) and statistics files, here or at an address of fsspec,
         such as ``s3://bucket/faces``, which needs the extra ``cluster``. Pairs of two of them are
         different pairs even if they have the same name; a pair given twice counts twice. Of a
-        statistics file only the taps and expressions that are asked for are used.
+        statistics file, only the requested taps and expressions are used.
     output : path, optional
         ``.npz`` file to write the statistics to.
     remove : path or several
-        Folders and statistics files of pairs in ``data`` to take out again: the result has the very
-        bits of statistics that never contained them.
+        Folders and statistics files of pairs in ``data`` to remove again: the result equals, to the
+        bit, statistics that never contained them.
 
     Raises
     ------
     DataError
-        If there is no usable pair, the data do not fit together, or not all of ``remove`` can be
-        taken out.
+        If there is no usable pair, the data do not fit together, or not all of ``remove`` are in
+        ``data``.
     ModelError, OutputExistsError, MlrError
         As for `train`.
     """
@@ -200,8 +199,8 @@ def statistics(
         save_statistics(found, output, force=force)
         if run.recipe.registers and like is None and not any(map(_is_statistics_file, run.added)):
             run.report.note(
-                "the pairs were registered to templates of their own; for more that add up to "
-                f"these: mlr statistics --like {output}"
+                "the pairs were registered to new templates; to add more pairs later, accumulate "
+                f"them with: mlr statistics --like {output}"
             )
     return found
 
@@ -242,7 +241,7 @@ class _Run:
         like: str | Path | None,
         solver: Recipe | None = None,
     ) -> RowSource:
-        """Return the statistics that are wanted, as for `train`, perhaps to be solved."""
+        """Return the requested statistics; with a solver, refuse too low a memory limit early."""
         if like is not None and not self.recipe.registers:
             raise OptionError("the recipe paper has no templates; --like is for the recipe best")
         remote = self.settings.executor is not None  # its workers may be in other folders
@@ -256,7 +255,7 @@ class _Run:
         }
         usable = cache(lambda path: self._usable(pairs[path]))
         templates = self._templates(like, usable) if self.recipe.registers and pairs else None
-        trim_memory()  # what making templates needed, a third of a small limit
+        trim_memory()  # computing templates needed a third of a small limit
         share = Budget(self.budget.memory // len(data), self.budget.folder)
 
         def term(path: Path, layout: Layout | None) -> RowSource:
@@ -282,7 +281,7 @@ class _Run:
                 raise DataError(f"{first} and {path}: {error}") from error
             return found
 
-        # Statistics files first: they are quick to refuse, and tell the taps unless they are given.
+        # Statistics files first: they are checked quickly, and determine the default taps.
         first, *rest = sorted(self.added, key=pairs.__contains__)
         added = [term(first, None)]
         head = added[0].head
@@ -294,15 +293,15 @@ class _Run:
             if len(self.report.failures) > known:
                 raise DataError(
                     f"{path}: some of its images cannot be read, see above, so their pairs cannot "
-                    "be taken out; mend or delete the files"
+                    "be removed; repair or delete the files"
                 )
         result = combined(added, removed, self.budget)
         if not result.head.expressions:
-            raise DataError("all pairs are taken out, nothing is left to learn from")
+            raise DataError("all pairs are removed, none is left to train on")
         return result
 
     def _usable(self, pairs: PairList) -> tuple[list[Subject], Format]:
-        """Return the subjects whose images fit each other, and name other files."""
+        """Return the subjects whose images fit together, and name other files."""
         for note in pairs.notes:
             self.report.note(note)
         for problem in pairs.problems:
@@ -316,7 +315,7 @@ class _Run:
     ) -> Templates | None:
         """Return the templates to register pairs to, or None if no image can be decoded.
 
-        They are those of a statistics file, or of a checkpoint, or else made of the pairs to add.
+        They come from a statistics file or a checkpoint, or are computed from the pairs to add.
         """
         files = list(filter(_is_statistics_file, self.added)) if like is None else [located(like)]
         if files:
@@ -333,7 +332,7 @@ class _Run:
             sizes = " and ".join(sorted({str(each) for each in formats}))
             raise DataError(f"images of {sizes} do not go together; resize them")
         subjects = [subject for found, _ in folders for subject in found]
-        with suppress(DataError):  # raised, and the files named, when they are accumulated
+        with suppress(DataError):  # raised when they are accumulated, with the files
             widest = max(formats, key=lambda each: each.channels)
             return make_templates(subjects, widest, self.report)
         return None
@@ -348,5 +347,5 @@ def _recipe_of(paths: Sequence[Path]) -> str:
 
 
 def _paths(data: Paths) -> list[Path]:
-    """Return data as paths, which may be those of fsspec."""
+    """Return data as paths, here or of fsspec."""
     return [located(path) for path in ([data] if isinstance(data, str | Path) else data)]

@@ -1,4 +1,4 @@
-"""Compiling the kernels."""
+"""Compiling the kernels ahead of time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
         for dtype in (np.uint8, np.uint16):
             images = np.zeros((1, 4, 4, 1), dtype)
             solve(statistics_of_arrays(images, {"target": images}, ReceptiveField.square(3)), 1.0)
-        images = np.zeros((1, 16, 16, 1), np.uint8)  # smaller ones go to the plain kernels
+        images = np.zeros((1, 16, 16, 1), np.uint8)  # smaller ones use the plain kernels
         best = Best()
         framed = framed_statistics(images, {"target": images}, best.layout())
         fit(best, framed).synthesize(images)
@@ -59,7 +59,7 @@ def warm_up(report: Report | None = None) -> dict[str, Any]:
 
 
 def compile_alone() -> None:
-    """Compile all kernels, one process at a time; a locked file records the version compiled."""
+    """Compile all kernels, one process at a time; a locked file records their version."""
     with ExitStack() as stack:
         file: IO[bytes] = io.BytesIO()  # if there is no folder
         if (folder := jit.cache_folder()) is not None:

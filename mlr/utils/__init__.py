@@ -1,1 +1,1 @@
-"""Progress, threads and memory."""
+"""Progress, threads, memory limits and options."""

@@ -1,4 +1,4 @@
-"""Executors run a function on many items, in other processes or in threads."""
+"""Executors, which run a function on many items in other processes, or in threads."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Executor(Protocol):
     ) -> Iterator[Result]:
         """Yield ``function(item, shared)`` in order; a task has at most ``batch`` items.
 
-        All arguments can be pickled, and ``shared`` is sent once. `MlrError` is raised if the
-        function raises it, or the processes are lost.
+        All arguments can be pickled, and ``shared`` is sent once. Raises an `MlrError` if the
+        function raises it or the processes are lost.
         """
 
 

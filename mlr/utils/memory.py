@@ -1,4 +1,4 @@
-"""The memory that a run may use, and arrays in temporary files."""
+"""Memory limits, and arrays in temporary files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import numpy.typing as npt
 from mlr.errors import MlrError, OptionError
 
 SHARE = 0.5  # of the available memory, the default limit
-UNKNOWN = 2 << 30  # bytes available where the system does not say
+UNKNOWN = 2 << 30  # bytes that are assumed where the available memory is unknown
 
-LARGE = 4 << 20  # bytes of an array whose memory is returned when it is freed
+LARGE = 4 << 20  # bytes from which the memory of freed arrays is returned to the system
 _MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?\s*", re.IGNORECASE)
@@ -28,7 +28,7 @@ _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_limit(amount: int | float | str | None) -> int:
-    """Return an amount of memory in bytes, by default a share of what is available."""
+    """Return an amount of memory in bytes, by default a share of the available memory."""
     if amount is None:
         return int(SHARE * available())
     if isinstance(amount, str):
@@ -51,8 +51,8 @@ def format_bytes(amount: float) -> str:
 def return_freed_memory() -> None:
     """Return the memory of large arrays to the system when they are freed.
 
-    By default, glibc keeps arrays smaller than the largest one freed so far, up to 32 MB: bands for
-    60 MB then took 81.
+    By default, glibc keeps arrays smaller than the largest one freed so far, up to 32 MB: a run
+    with a limit of 60 MB then took 81.
     """
     import ctypes  # slow to import
 
@@ -63,7 +63,7 @@ def return_freed_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Return all memory that is free in this process to the system."""
+    """Return all free memory of this process to the system."""
     import ctypes
 
     with suppress(OSError, AttributeError):
@@ -95,7 +95,7 @@ def _left_in_group(limit: str, used: str) -> int | None:
 
 
 def _left_of_addresses() -> int | None:
-    """Return what is left of the limit on addresses, if there is one."""
+    """Return the remaining bytes of the limit on the address space, if there is one."""
     with suppress(ImportError, OSError, ValueError, IndexError):
         import resource
 
@@ -107,7 +107,7 @@ def _left_of_addresses() -> int | None:
 
 
 def temporary_file(folder: Path | None) -> IO[bytes]:
-    """Open an unnamed file: it is gone when it is closed, or the program is killed."""
+    """Open an unnamed file, which is gone when it is closed or the program is killed."""
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def temporary_file(folder: Path | None) -> IO[bytes]:
     except OSError as error:
         where = folder or Path(tempfile.gettempdir())
         raise MlrError(
-            f"{where}: no temporary file can be made there: {error.strerror or error}"
+            f"{where}: cannot create a temporary file: {error.strerror or error}"
         ) from error
 
 
@@ -136,7 +136,7 @@ def mapped_zeros(
 
 
 def _reserve(file: IO[bytes], size: int) -> None:
-    """Reserve the bytes now: a full disk would kill the program later, when a page is written."""
+    """Reserve the bytes now; otherwise a full disk kills the program when a page is written."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -155,7 +155,7 @@ def no_room(folder: Path | None, size: int, error: OSError) -> MlrError:
 
 
 def release(array: npt.NDArray[Any]) -> None:
-    """Free the memory of an array in a file; its numbers stay in the file."""
+    """Free the memory of an array that is mapped to a file; the file keeps the values."""
     owner: Any = array
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj

@@ -1,4 +1,4 @@
-"""Options as fields of frozen dataclasses: command line, validation and help derive from them."""
+"""Options as fields of frozen dataclasses, with validation; the command line derives from them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mlr.errors import OptionError
 
 
 class Option(NamedTuple):
-    """What is known of an option."""
+    """Help text, type and range of an option."""
 
     help: str
     type: type = str  # of its value on the command line
     metavar: str | None = None
     least: int | None = None
     most: int | None = None
-    default: str | None = None  # in words, where the value is None
+    default: str | None = None  # what None means, in words
 
 
 def option(value: Any, help: str, **known: Any) -> Any:

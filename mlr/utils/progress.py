@@ -1,4 +1,4 @@
-"""Progress of processing many files: which succeeded, were skipped and failed."""
+"""Progress of processing many files: successes, skipped files and failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlr.errors import MlrWarning
 
 Item = TypeVar("Item")
 
-SHOWN = 3  # reasons in a summary, and files with the same reason
+SHOWN = 3  # causes in a summary, and files with the same cause
 _BAR = (
     "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, "
     "{remaining} left, ready at {eta:%H:%M:%S}"
@@ -132,7 +132,7 @@ class ConsoleReport(Report):
 
 
 def reporting(report: Report | None, progress: bool) -> Report:
-    """Return the report; without one, that of the console or one of Python warnings."""
+    """Return the report, by default one for the console or one of Python warnings."""
     return report or (ConsoleReport(bars=True) if progress else Report())
 
 

@@ -14,13 +14,13 @@ from mlr.errors import MlrError, OptionError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 2  # results waiting, for each thread; with 4 it takes as long
+AHEAD = 2  # items submitted for each thread; 4 are no faster
 
 _limit: int | None = None
 
 
 def thread_count(threads: int | None = None) -> int:
-    """Return the number of threads asked for, by default that of the available processors."""
+    """Return the number of threads, by default one for each available processor."""
     if threads is None:
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
@@ -37,7 +37,7 @@ def current_threads() -> int:
 
 @contextmanager
 def limited(threads: int | None) -> Iterator[int]:
-    """Use this many threads in the block, in the kernels too; yields the number."""
+    """Use this many threads in the block, also in kernels; yields the number."""
     global _limit
     before = _limit
     _limit = current_threads() if threads is None else thread_count(threads)

@@ -1,8 +1,8 @@
 """Finding the eyes in a set of aligned faces, by the mean of their first feature.
 
-Faces that are aligned by their eyes agree there and, roughly, in brows, nose, mouth and chin. The
-mean is correlated with an analytic face of Gaussian spots, over positions and sizes; then each eye
-is located again at full size.
+In aligned faces the eyes coincide and, roughly, brows, nose, mouth and chin do too. The mean is
+correlated with an analytic face of Gaussian spots, over positions and sizes; then each eye is
+located again at full size.
 """
 
 from __future__ import annotations
@@ -38,34 +38,26 @@ SPOTS = (
 EYE_SPOTS = 4  # the first ones
 DISTANCES = (0.20, 0.58)  # least and largest distance of the eyes, in widths of the image
 ASIDE = 0.1  # of the width: largest distance of the face's middle from the image's
-WINDOW = (0.34, 1.2, 0.82)  # above, below and beside the middle, in distances of the eyes
+WINDOW = (0.34, 1.2, 0.82)  # above, below and to each side of the middle, in eye distances
 LEAST = 0.4  # correlation of a face
-CLOSE = 0.04  # of the sides: largest distance of a canonical face from where it should be
-DOUBT = 0.15  # by which the correlation of other faces must be better
+CLOSE = 0.04  # of the sides: largest distance from the canonical position
+DOUBT = 0.15  # by how much the correlation of a face at another position must be larger
 SNAP = 0.015  # of the sides: eyes this close to the canonical positions are taken to be there
 RAISE = 0.033  # distances of the eyes: how far below the pupils the spots of an eye fit best
 FLOOR = 0.02  # added to the variance
 
-#: The mean correlation of each face with all others is .2 if they are not aligned, mostly, and .44
-#: at least if they are. In photographs, faces are small: the distances and level of their eyes.
+#: The mean correlation of each face with all others is mostly .2 if they are not aligned, and at
+#: least .44 if they are. In photographs, faces are small: distances and level of their eyes.
 ALIKE = 0.3
 SMALL, SMALL_LEVEL = (0.07, 0.2), (0.25, 0.65)
-MARGIN = 0.01  # by which a small face must fit better
+MARGIN = 0.01  # of correlation, by which a small face must fit better
 
 
 def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
-    """Find the eyes, (x, y) as fractions of the sides.
+    """Return the left and the right eye as seen, (x, y) as fractions of the sides.
 
-    Parameters
-    ----------
-    mean : ndarray of float32, shape (height, width)
-        Mean of the first feature of aligned faces, at a shorter side of 128 px.
-
-    Returns
-    -------
-    pair of (float, float)
-        The left and the right eye as seen, at the same height; the canonical positions if nothing
-        is enough like a face.
+    Takes the mean of the first feature of aligned faces, (height, width), at a shorter side of
+    128 px. The eyes are at the same height, and at the canonical positions if no face is found.
     """
     height, width = mean.shape
     whole = mean.astype(np.float64)
@@ -81,10 +73,7 @@ def find_eyes(mean: npt.NDArray[np.float32]) -> Eyes:
 def are_aligned(planes: Sequence[npt.NDArray[np.float32]]) -> bool:
     """Return whether faces seem to be aligned, and large enough in the image.
 
-    Parameters
-    ----------
-    planes : sequence of ndarray of float32, shape (height, width)
-        First feature of at least three faces, at a shorter side of 128 px.
+    Takes the first feature of at least three faces, (height, width), at a shorter side of 128 px.
     """
     whole = np.stack(planes).astype(np.float64)
     count, height, width = whole.shape
@@ -127,7 +116,7 @@ def _faces(
     distances: tuple[float, float] = DISTANCES,
     level: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[_Face, _Face]:
-    """Return the best of all faces, and of those about where the canonical one is.
+    """Return the best of all faces, and the best near the canonical position.
 
     Distances of the eyes are in widths of the image, their level in heights.
     """
@@ -166,9 +155,9 @@ def _spots(
     shift: float,
     both: bool,
 ) -> Float:
-    """Draw spots for eyes this many pixels apart, in a window above, below and beside a point.
+    """Draw spots for eyes this many pixels apart, in a window above, below and around a point.
 
-    The shift is added to x of all spots; both: those off the middle are drawn on both sides.
+    The shift is added to x of all spots; with ``both``, spots off the middle are drawn twice.
     """
     above, below, side = (round(share * apart) for share in window)
     y = np.arange(-above, below + 1)[:, None] / apart
@@ -188,7 +177,7 @@ def _normalised(kernel: Float) -> Float:
 
 
 def _correlation(plane: Float, kernel: Float) -> Float:
-    """Return the correlation of a plane with a kernel wherever it lies inside of it."""
+    """Return the correlation of a plane with a kernel, at all positions inside the plane."""
     tall, wide = kernel.shape
     valid = np.s_[: plane.shape[0] - tall + 1, : plane.shape[1] - wide + 1]
     spectrum = np.fft.rfft2(plane) * np.conj(np.fft.rfft2(kernel, plane.shape))

@@ -1,4 +1,4 @@
-"""Features that registration compares: local luminance and redness, free of light and skin.
+"""Features that registration compares: luminance and redness, locally normalised.
 
 With L the mean of the channels and G8 a Gaussian of 8 px, for a shorter side of 128 px,
 
@@ -29,37 +29,17 @@ GREY = 2.5 / 255  # largest difference of the channels of a grey image stored as
 
 @dataclass(frozen=True)
 class Features:
-    """The features of an image.
+    """The features of an image; arrays are float32."""
 
-    Attributes
-    ----------
-    whole : ndarray of float32, shape (height, width, 2)
-        At a shorter side of 128 px.
-    half : ndarray of float32, shape (height / 2, width / 2, 2)
-        Means of 2 x 2 of them.
-    luminance : ndarray of float32, shape (height, width)
-        Mean of the channels of the image.
-    light : ndarray of float32, shape (height / 2, width / 2)
-        The same at half size.
-    grey : bool
-        The second feature is 0 everywhere.
-    """
-
-    whole: Floats
-    half: Floats
-    luminance: Floats
-    light: Floats
-    grey: bool
+    whole: Floats  #: (height, width, 2), at a shorter side of 128 px
+    half: Floats  #: (height / 2, width / 2, 2), means of 2 x 2 of them
+    luminance: Floats  #: (height, width), mean of the channels of the image
+    half_luminance: Floats  #: (height / 2, width / 2), the same at half size
+    grey: bool  #: the second feature is 0 everywhere
 
 
 def features_of(image: Floats) -> Features:
-    """Return the features of an image.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (height, width, 1 or 3)
-        Intensities in [0, 1], of any size.
-    """
+    """Return the features of an image (height, width, 1 or 3) in [0, 1], of any size."""
     return features_of_reduced(area_averaged(image, *feature_size(*image.shape[:2])))
 
 
@@ -75,8 +55,8 @@ def features_of_reduced(image: Floats) -> Features:
     used -= blur(used, SIGMA, threads=False)
     used /= np.sqrt(blur(np.square(used), SIGMA, threads=False)) + np.float32(FLOOR)
     whole = np.ascontiguousarray(planes.transpose(1, 2, 0))
-    light = halved(luminance[..., None])[..., 0]
-    return Features(whole, halved(whole), luminance, light, grey)
+    half_luminance = halved(luminance[..., None])[..., 0]
+    return Features(whole, halved(whole), luminance, half_luminance, grey)
 
 
 def is_grey(image: Floats) -> bool:

@@ -1,7 +1,7 @@
-"""Fields of displacements: look up, compose, invert, enlarge; and images moved by them.
+"""Displacement fields: look up, compose, invert and resize them, and warp images by them.
 
 A field u is an array of float32 of shape (2, height, width) that holds (dy, dx) in its own pixels.
-It moves an image to warp(I, u)(p) = I(p + u(p)); edges repeat.
+It warps an image to warp(I, u)(p) = I(p + u(p)); edges repeat.
 """
 
 from __future__ import annotations
@@ -13,25 +13,19 @@ from mlr.kernels import fields as kernels
 
 Floats = npt.NDArray[np.float32]
 
-STEP = 64  # fields are rounded to parts of a pixel of this number
+STEP = 64  # fields are rounded to 1/64 of a pixel
 INVERSIONS = 12
 
 
 def look_up(planes: Floats, field: Floats) -> Floats:
-    """Return planes(p + field(p)), bilinear.
-
-    Parameters
-    ----------
-    planes : ndarray of float32, shape (N, height, width)
-    field : ndarray of float32, shape (2, height, width)
-    """
+    """Return planes(p + field(p)) for planes (N, height, width), bilinear."""
     output = np.empty((len(planes), *field.shape[1:]), np.float32)
     kernels.look_up(0, len(planes), _contiguous(planes), _contiguous(field), output)
     return output
 
 
 def compose(outer: Floats, inner: Floats) -> Floats:
-    """Return the field inner(p) + outer(p + inner(p)), which moves by both."""
+    """Return the composed field inner(p) + outer(p + inner(p))."""
     return inner + look_up(outer, inner)
 
 
@@ -88,18 +82,18 @@ def coefficients(planes: Floats) -> Floats:
 
 
 def symmetric(planes: Floats, axis: int = -1) -> Floats:
-    """Return the mean of planes and their mirror images; columns run along an axis."""
+    """Return the mean of planes and their mirror images, flipped along an axis."""
     return np.asarray((planes + np.flip(planes, axis)) * np.float32(0.5), np.float32)
 
 
 def symmetric_field(field: Floats) -> Floats:
-    """Return the mean of a field and of its mirror image, which moves mirrored images alike."""
+    """Return the mean of a field and of the field that warps flipped images alike."""
     mirrored = field[..., ::-1] * np.array([1, -1], np.float32)[:, None, None]
     return np.asarray((field + mirrored) * np.float32(0.5), np.float32)
 
 
 def area_averaged(image: Floats, height: int, width: int) -> Floats:
-    """Return an image (h, w, channels) resized to height x width, by the mean over each pixel."""
+    """Return an image (h, w, channels) resized to height x width by area averaging."""
     if image.shape[:2] == (height, width):
         return _contiguous(image)
     output = np.empty((height, width, image.shape[2]), np.float32)
@@ -116,5 +110,5 @@ def halved(image: Floats) -> Floats:
 
 
 def _contiguous(array: Floats) -> Floats:
-    """Return an array as kernels are compiled for; those of a loaded model are read-only."""
+    """Return a writable C-contiguous array, as kernels are compiled for; models are read-only."""
     return np.require(array, np.float32, ["C", "W"])

@@ -1,4 +1,4 @@
-"""Where the face lies in aligned images: weights and masks, placed by the eyes.
+"""Position of the face in aligned images: weights and masks, relative to the eyes.
 
 Shapes are given for the canonical crop, with the eyes at (.32, .36) and (.68, .36) of its sides;
 for other crops they are moved and scaled.
@@ -18,7 +18,7 @@ from mlr.core.regions import Region, in_face
 
 SIDE = 128  # pixels of the shorter side of the images that features are taken from
 EDGE = 0.4  # over which ellipses of regions fade, in their half-axes
-LEVEL, MIDDLE = 0.53, 0.12  # where the upper face ends and the lower begins, and over which height
+LEVEL, MIDDLE = 0.53, 0.12  # border of upper and lower face, and the height over which it fades
 ASIDE = 0.01  # of the width: a face farther from the middle is not flipped
 
 Floats = npt.NDArray[np.float32]
@@ -36,18 +36,10 @@ def feature_size(height: int, width: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the face lies in images of one size.
+    """Position of the face in images of one size."""
 
-    Attributes
-    ----------
-    size : (int, int)
-        Height and width of the images, in pixels.
-    eyes : pair of (float, float)
-        Centres of the left and the right eye as seen, (x, y) as fractions of the sides.
-    """
-
-    size: tuple[int, int]
-    eyes: Eyes = EYES
+    size: tuple[int, int]  #: height and width of the images, in pixels
+    eyes: Eyes = EYES  #: centres, left and right as seen, (x, y) as fractions of the sides
 
     @property
     def features(self) -> tuple[int, int]:
@@ -56,7 +48,7 @@ class Geometry:
 
     @property
     def fields(self) -> tuple[int, int]:
-        """Height and width of the grid that fields live on."""
+        """Height and width of fields."""
         tall, wide = self.features
         return tall // 2, wide // 2
 
@@ -74,15 +66,8 @@ class Geometry:
     def canonical(self, height: int, width: int) -> tuple[Floats, Floats]:
         """Return the positions of pixels in the canonical crop, as fractions of its side.
 
-        Parameters
-        ----------
-        height, width : int
-            Size of the grid of pixels that covers the image.
-
-        Returns
-        -------
-        tuple of ndarray of float32
-            y of shape (height, 1) and x of shape (1, width).
+        These are y of shape (height, 1) and x of shape (1, width), for a grid of this size that
+        covers the image.
         """
         (x0, y0), (x1, y1) = self.eyes
         tall, wide = self.size
@@ -91,8 +76,8 @@ class Geometry:
         x = 0.5 + (np.arange(width) / width - (x0 + x1) / 2) * (wide / side)
         return y.astype(np.float32)[:, None], x.astype(np.float32)[None]
 
-    def middles(self, height: int, width: int) -> tuple[Floats, Floats]:
-        """Return `canonical` of the middles of pixels, so that masks are symmetric."""
+    def centres(self, height: int, width: int) -> tuple[Floats, Floats]:
+        """Return `canonical` for the centres of pixels, so that masks are symmetric."""
         y, x = self.canonical(2 * height, 2 * width)
         return y[1::2], x[:, 1::2]
 
@@ -107,8 +92,8 @@ class Geometry:
         return in_face(*self.canonical(height, width))
 
     def mask(self, height: int, width: int) -> Floats:
-        """Return how much of the change each pixel of the frame gets, 0 to 1, (height, width)."""
-        y, x = self.middles(height, width)
+        """Return the share of the change for each pixel of the frame, 0 to 1, (height, width)."""
+        y, x = self.centres(height, width)
         radius = np.sqrt(((y - 0.55) / 0.46) ** 2 + ((x - 0.5) / 0.37) ** 2)
         return _smooth((1 - radius) / 0.16 + 0.5)
 
@@ -117,7 +102,7 @@ class Geometry:
 
         Without names it is 1 everywhere.
         """
-        y, x = self.middles(height, width)
+        y, x = self.centres(height, width)
         shares = [REGIONS[name](y, x) + np.zeros((height, width)) for name in names]
         whole = np.max(shares, axis=0) if shares else np.ones((height, width))
         return whole.astype(np.float32)

@@ -1,15 +1,14 @@
-"""Making templates, motions and styles from a training set.
+"""Computing templates, motions and styles from a training set.
 
 Source images are registered to their own mean, and so are the targets of each expression; targets
 are then registered again, each to the template of its own style. In the frame, most of the
-variation over subjects is one component, the style: with or without teeth in a smile.
+variation over subjects is one component, the style: a smile with teeth or without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,17 +35,16 @@ from mlr.core.registration.templates import (
     styled_field,
 )
 from mlr.kernels.blur import blur
-from mlr.kernels.parallel import parallel_for
+from mlr.kernels.parallel import parallel_map
 
 Floats = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Reduced = npt.NDArray[np.uint8]  # an image of a shorter side of 128 px, (height, width, channels)
-T = TypeVar("T")
 
 ROUNDS = (2.0, 1.0, 0.0)  # blur of the template in each round, in pixels of the half size
 LEAST_PAIRS = 8  # for a style
-LEAST_FACES = 5  # whose mean is clear enough to find the eyes in
-GROUPS = 0.80  # least share of the variance that two groups explain; of even scores they do .75
+LEAST_FACES = 5  # to find the eyes in their mean
+GROUPS = 0.80  # least share of the variance that two groups explain; .75 for uniform scores
 SMALLEST = 0.2  # least share of the pairs in the smaller group
 ITERATIONS = 300  # of the power method
 
@@ -57,18 +55,11 @@ def templates_of(
     targets: Mapping[str, tuple[Sequence[int], Sequence[Reduced]]],
     step: Callable[[], object] = int,
 ) -> Templates:
-    """Make the templates of a training set.
+    """Compute the templates of a training set.
 
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width of the images before they were reduced.
-    sources : sequence of ndarray of uint8, shape (height, width, channels)
-        The sources, each once, reduced to `geometry.feature_size`.
-    targets : mapping of str to (sequence of int, sequence of ndarray)
-        For each expression, the indices of its sources, and its targets.
-    step : function
-        Called `steps` times, as the work proceeds.
+    The sources, each once, and the targets have been reduced from ``size`` (height, width) to
+    `geometry.feature_size`. For each expression, ``targets`` has the indices of its sources and its
+    target images. ``step`` is called `steps` times, to show progress.
     """
     features = _features_of_all(sources)
     geometry = Geometry(size)
@@ -96,12 +87,8 @@ def register_to_mean(
 ) -> tuple[Floats, Floats]:
     """Register images to their own mean.
 
-    Returns
-    -------
-    fields : ndarray of float32, shape (N, 2, half height, half width)
-        Of mean 0, about.
-    mean : ndarray of float32, shape (half height, half width, 2)
-        Mean of the moved features.
+    Returns the fields, float32 (N, 2, half height, half width), whose mean is about 0, and the mean
+    of the warped features, float32 (half height, half width, 2).
     """
     fields = np.zeros((len(features), 2, *geometry.fields), np.float32)
     for sigma in ROUNDS:
@@ -113,7 +100,7 @@ def register_to_mean(
 def _registered_again(
     geometry: Geometry, features: Sequence[Features], fields: Floats, sigma: float
 ) -> Floats:
-    """Return fields to the blurred mean of the moved images, their own mean field taken out."""
+    """Return fields to the blurred mean of the warped images, with their mean removed."""
     mean = _mean_features(geometry, [each.half for each in features], fields)
     planes = blur(mean.transpose(2, 0, 1), sigma)
     template = Template(geometry, np.ascontiguousarray(planes.transpose(1, 2, 0)))
@@ -130,20 +117,11 @@ def frame_of(
     targets: Sequence[Reduced],
     step: Callable[[], object] = int,
 ) -> Frame:
-    """Make the frame of an expression.
+    """Compute the frame of an expression.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        Of the images.
-    source : ndarray of float32, shape (half height, half width, 2)
-        Template of the sources.
-    sources : sequence of Features
-        Of the sources of the pairs.
-    source_fields : ndarray of float32, shape (N, 2, half height, half width)
-        Fields of the sources.
-    targets : sequence of ndarray of uint8, shape (height, width, channels)
-        Their targets, reduced to `geometry.feature_size`.
+    ``source`` is the template of the sources, (half height, half width, 2). For each pair there are
+    the features of its source, the source's field, (N, 2, half height, half width), and the target,
+    reduced to `geometry.feature_size`.
     """
     features = _features_of_all(targets)
     wholes = [each.whole for each in features]
@@ -182,10 +160,10 @@ def frame_of(
 def main_variation(
     geometry: Geometry, changes: Floats, mean: Floats
 ) -> tuple[Float, Floats, float]:
-    """Return the main variation of changes.
+    """Return the main variation of changes D_n.
 
-    The first right singular vector of (D_n - mean D) var(D), inside the oval. More of it is more
-    change: its scores have a positive covariance with the sum of D_n^2.
+    It is the first right singular vector of (D_n - mean D) var(D), inside the oval. Its sign makes
+    the covariance of the scores with the sum of D_n^2 positive: more style is more change.
 
     Returns
     -------
@@ -263,9 +241,9 @@ def _changes(
 def _mean_features(
     geometry: Geometry, features: Sequence[Floats], fields: Floats, scores: Float | None = None
 ) -> Floats:
-    """Return the mean of moved features, (height, width, 2), of any size; times scores if given.
+    """Return the mean of warped features (height, width, 2) of any size, times scores if given.
 
-    Where flipping keeps the face, flipped features count, too.
+    Flipped features are included if the face is in the middle.
     """
     total = np.zeros(features[0].shape, np.float64)
     height, width = features[0].shape[:2]
@@ -278,21 +256,9 @@ def _mean_features(
 
 
 def _features_of_all(images: Sequence[Reduced]) -> list[Features]:
-    return _in_parallel(lambda n: features_of_reduced(images[n] * np.float32(1 / 255)), len(images))
+    return parallel_map(lambda n: features_of_reduced(images[n] * np.float32(1 / 255)), len(images))
 
 
 def _for_each(function: Callable[[int], Floats], count: int) -> Floats:
     """Return the arrays function(0), ..., function(count - 1), stacked."""
-    return np.stack(_in_parallel(function, count))
-
-
-def _in_parallel(function: Callable[[int], T], count: int) -> list[T]:
-    """Return [function(0), ..., function(count - 1)], computed in all threads."""
-    found: dict[int, T] = {}
-
-    def fill(begin: int, end: int) -> None:
-        for n in range(begin, end):
-            found[n] = function(n)
-
-    parallel_for(fill, count)
-    return [found[n] for n in range(count)]
+    return np.stack(parallel_map(function, count))

@@ -30,9 +30,9 @@ class Template:
     geometry : Geometry
         Of the images.
     half : ndarray of float32, shape (*geometry.fields, 2)
-        The features at the size of fields.
+        At the size of fields.
     whole : ndarray of float32, shape (*geometry.features, 2), optional
-        The features at full size, for `refined`.
+        At full size, for `refined`.
     """
 
     def __init__(self, geometry: Geometry, half: Floats, whole: Floats | None = None) -> None:
@@ -43,19 +43,10 @@ class Template:
         self._whole = None if whole is None else _Level(2, whole, weights[2])
 
     def register(self, features: Features, start: Floats | None = None) -> Floats:
-        """Return the field u with features(p + u(p)) close to the template.
+        """Return the field u, (2, half height, half width), that warps features to the template.
 
-        Parameters
-        ----------
-        features : Features
-            Of an image of the geometry's size.
-        start : ndarray of float32, optional
-            A field of the quarter size, by default 0, or of the half size.
-
-        Returns
-        -------
-        ndarray of float32, shape (2, *geometry.fields)
-            In pixels of its own grid.
+        That is, features(p + u(p)) is close to the template. ``start`` is a field of the quarter or
+        half size, by default 0.
         """
         height, width = self.half.shape[:2]
         quarter = height // 2, width // 2
@@ -69,7 +60,7 @@ class Template:
         return field
 
     def refined(self, features: Features, field: Floats) -> Floats:
-        """Return a field of the half size that was refined at full size."""
+        """Return a field of the half size, refined at full size."""
         assert self._whole is not None
         whole = resize_field(field, *features.whole.shape[:2])
         self._whole.refine(features.whole, features.grey, whole)
@@ -77,15 +68,15 @@ class Template:
         return np.ascontiguousarray(mean.transpose(2, 0, 1)) * np.float32(0.5)
 
     def polished(self, features: Features, field: Floats) -> Floats:
-        """Return a field of the half size that was refined at this size alone."""
+        """Return a field of the half size, refined at this size alone."""
         field = field.copy()
         self._half.refine(features.half, features.grey, field)
         return field
 
     def correlation(self, features: Features, field: Floats, region: Region | None = None) -> float:
-        """Return the correlation of moved features with the template over a region or the oval.
+        """Return the correlation of warped features with the template in a region or the oval.
 
-        With redness or without, whichever is larger: light may have a colour.
+        The larger value counts, with redness or without, as the light may be coloured.
         """
         moved, fixed = (
             each[:, region if region is not None else self._oval]
@@ -118,7 +109,7 @@ class Template:
         return np.asarray((covariance(moved, fixed) + FLAT) / (deviations + FLAT), np.float32)
 
     def _planes(self, features: Features, field: Floats) -> tuple[Floats, Floats]:
-        """Return moved features and those of the template, (1 or 2, height, width)."""
+        """Return the warped features and the template's, (1 or 2, height, width)."""
         kept = 1 if features.grey else 2
         planes, fixed = (each[..., :kept].transpose(2, 0, 1) for each in (features.half, self.half))
         return look_up(planes, field), fixed

@@ -1,10 +1,10 @@
-"""Search for a face whose position, proportions and expression are not those of the sources.
+"""Search for a face whose position, proportions and expression differ from the sources'.
 
 A coarse fit, at a quarter of the features' size, moves each of several templates by nine numbers:
 position, zoom, roll and proportions of the lower face, from several starts. The best fits are
-refined by `Template.register`. Besides the template of the sources there are those of each
-expression at two styles, so that a face that smiles already is found, too; its field is carried to
-the frame of the sources then.
+refined by `Template.register`. In addition to the template of the sources there is one of each
+expression at two styles, so that a smiling face is found, too; its field is then composed with the
+motion, which gives a field from the frame of the sources.
 
 With Y and X the position in the canonical crop, from the point between the eyes and in units of its
 side, and the ramp r = clip((y - .40) / .35, 0, 1.15) from the eyes down, the coarse fields are
@@ -41,89 +41,66 @@ SIGMAS = np.array([0.04, 0.12, 0.12, 0.06, 0.04, 0.12, 0.12, 0.3, 0.15])
 LOWER_FACE = 3  # index of r down
 STARTS = (0.0, -0.06, 0.06, 0.12)  # of that number
 FIRST_STEPS, MORE_STEPS = 3, 5  # before and after candidates are pruned
-PRUNED, REFINED = 8, 4  # candidates after the first steps, and those that are refined
-APART = 0.75  # largest displacement between equal candidates, in pixels of the coarse size
+PRUNED, REFINED = 8, 4  # candidates that are left by pruning, and that are refined
+APART = 0.75  # largest difference of fields that count as equal, in pixels of the coarse size
 PRICE = 0.01  # of unusual numbers, in correlation
 STEADY = np.float32(0.5)  # share of the last video frame in the fit of a clip
 STYLES = (-0.8, 1.2)  # of the templates of an expression
 
-#: Ramps from nothing to all. Of the fit: other pictures reach .44, aligned photographs .58. Of the
-#: sum of the fit and the mean local correlation at the mouth: .96 to 1.03 where a chin or a shadow
-#: was taken for the mouth, 1.09 and more otherwise; the mouth's alone is low for dark skin, too. Of
-#: the local correlation. Of what the mouth's correlation loses when a face that shows an expression
-#: is registered to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
-FIT, MOUTH_FIT, LOCAL_FIT, SHOWN = (0.42, 0.50), (1.0, 1.1), (0.15, 0.4), (0.15, 0.45)
+#: Bounds of ramps from 0 to 1. The fit: other pictures reach .44, aligned photographs begin at .58.
+FIT = (0.42, 0.50)
+#: The fit plus the mean local correlation at the mouth: .96 to 1.03 where a chin or a shadow was
+#: taken for the mouth, otherwise 1.09 and more. The latter alone is low for dark skin, too.
+MOUTH_FIT = (1.0, 1.1)
+LOCAL_FIT = (0.15, 0.4)  # the local correlation
+#: By how much the correlation at the mouth falls when a face that shows an expression is registered
+#: to the sources: neutral faces .06, closed smiles .15, open ones .4 and more.
+SHOWN = (0.15, 0.45)
 LOCAL_SIGMA, TRUST_SIGMA = 5.0, 2.0  # blurs of the local correlation and of its ramp, half size
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A template that faces are searched with.
-
-    Attributes
-    ----------
-    template : Template
-        Features of a face.
-    expression : str, optional
-        What the face shows; None for the sources.
-    back : ndarray of float32, shape (2, half height, half width), optional
-        The field from the frame of the sources to that of the expression.
-    """
+    """A template that faces are searched with."""
 
     template: Template
-    expression: str | None = None
+    expression: str | None = None  #: what the face shows; None for the sources
+    #: float32, (2, half height, half width), field from the sources' frame to the expression's
     back: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How a face fits the faces learnt from.
+    """The fit of a face; "half" is the size of fields."""
 
-    Attributes
-    ----------
-    field : ndarray of float32, shape (2, half height, half width)
-        From the template of the sources to the face, in pixels of the half size.
-    value : float
-        Correlation with the best template, less the price of unusual proportions.
-    expression : str or None
-        The expression of that template; None for the sources'.
-    shown : float
-        How much of that expression the face shows already, 0 to 1.
-    trust : ndarray of float32, shape (half height, half width)
-        In the frame of the sources: the share of a change that each pixel gets, 0 to 1.
-    candidate : int
-        Index of the template.
-    start : ndarray of float32, shape (2, half height, half width)
-        The field from that template to the face.
-    whites : ndarray of float64, shape (1 + channels,)
-        Brightness of the whites of the eyes, in luminance and in each channel.
-    """
-
+    #: float32, (2, half height, half width), from the sources' template to the face, in pixels of
+    #: the half size
     field: Floats
-    value: float
-    expression: str | None
-    shown: float
+    value: float  #: correlation with the best template, less the price of unusual proportions
+    expression: str | None  #: of that template; None for the sources'
+    shown: float  #: how much of that expression the face shows already, 0 to 1
+    #: float32, (half height, half width), in the frame of the sources: the share of a change that
+    #: each pixel gets, 0 to 1
     trust: Floats
-    candidate: int
-    start: Floats
+    candidate: int  #: index of the template
+    start: Floats  #: the field from that template to the face
+    #: float64, (1 + channels,), brightness of the whites of the eyes in luminance and each channel
     whites: Float = dataclasses.field(default_factory=lambda: np.ones(1))
 
     @property
     def unlike(self) -> bool:
-        """Whether this is not a face like those learnt from, so that nothing is changed."""
+        """Whether the face is too unlike the training set, so that nothing is changed."""
         return not self.trust.any()
 
     def summary(self) -> dict[str, Any]:
         """Return a description of the fit, ready for JSON."""
-        shown = (
-            {}
-            if self.expression is None
-            else {"shows": self.expression, "shown": float(self.shown)}
-        )
-        return {"fit": float(self.value), "trust": float(self.trust.max()), **shown}
+        summary = {"fit": float(self.value), "trust": float(self.trust.max())}
+        if self.expression is None:
+            return summary
+        return {**summary, "shows": self.expression, "shown": float(self.shown)}
 
     def after(self, last: Fit) -> Fit:
-        """Return the mean of this fit and of that of the video frame before, to steady a clip."""
+        """Return the mean of this fit and the one of the video frame before, against jitter."""
 
         def mean(one: Any, other: Any) -> Any:
             return STEADY * other + (1 - STEADY) * one
@@ -139,13 +116,7 @@ class Fit:
 
 
 class Search:
-    """Finds the face in aligned images of one size.
-
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-        The first one is that of the sources.
-    """
+    """Finds the face in aligned images of one size; the first candidate is the sources'."""
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self._candidates = candidates
@@ -178,7 +149,7 @@ class Search:
         return self._finished(features, value, last.candidate, field)
 
     def _finished(self, features: Features, value: float, index: int, field: Floats) -> Fit:
-        """Return a fit whose field is carried to the frame of the sources."""
+        """Return the fit, with its field from the frame of the sources."""
         source, found = self._candidates[0].template, self._candidates[index]
         start, shown = field, 0.0
         if found.back is not None:
@@ -209,11 +180,11 @@ class Search:
         index = np.repeat(np.arange(len(self._candidates)), len(STARTS))
         numbers = np.zeros((len(index), len(SIGMAS)))
         numbers[:, LOWER_FACE] = STARTS * len(self._candidates)
-        for steps, kept in ((FIRST_STEPS, PRUNED), (MORE_STEPS, PRUNED)):
+        for steps in (FIRST_STEPS, MORE_STEPS):
             for _ in range(steps):
                 numbers += self._steps(moving, second, index, numbers)
             fits = self._coarse_fits(moving, second, index, numbers)
-            best = np.argsort(-fits, kind="stable")[:kept]
+            best = np.argsort(-fits, kind="stable")[:PRUNED]
             index, numbers = index[best], numbers[best]
         chosen: list[tuple[int, Floats]] = []
         for n, field in zip(index.tolist(), self._fields(numbers), strict=True):
@@ -258,7 +229,7 @@ class Search:
 
 
 def coarse_fields(geometry: Geometry, height: int, width: int) -> Floats:
-    """Return the nine coarse fields, (9, 2, height, width), for a number of 1 each, in pixels."""
+    """Return the nine coarse fields, (9, 2, height, width), in pixels, each for a number of 1."""
     y, x = geometry.canonical(height, width)
     down, across = y - EYES[0][1], x - 0.5
     ramped = np.clip((y - 0.40) / 0.35, 0, 1.15)
@@ -271,7 +242,7 @@ def coarse_fields(geometry: Geometry, height: int, width: int) -> Floats:
 
 
 def weighted_correlation(planes: Floats, others: Floats, weight: Floats) -> float:
-    """Return the correlation of planes (N, height, width), each less its weighted mean."""
+    """Return the weighted correlation of planes (N, height, width) with others."""
     share = weight / weight.sum()
     a, b = (each - (each * share).sum(axis=(1, 2), keepdims=True) for each in (planes, others))
     scale = np.sqrt((a * a * share).sum() * (b * b * share).sum())
@@ -279,5 +250,5 @@ def weighted_correlation(planes: Floats, others: Floats, weight: Floats) -> floa
 
 
 def ramp(value: Any, low: float, high: float) -> Any:
-    """Return 0 up to one bound, 1 from another on, and a straight line between them."""
+    """Return 0 up to ``low``, 1 from ``high`` on, and a straight line in between."""
     return np.clip((value - low) / (high - low), 0, 1)

@@ -1,4 +1,4 @@
-"""Motion and change of a face, from its registration and what was learnt in the frames.
+"""Motion and change of a face, from its registration and the appearances of expressions.
 
 With u the field that registers the face to the template of the sources, and for each expression m
 its motion, d1 its shape by style, b and c its residuals, s the style and k the amount:
@@ -7,11 +7,10 @@ its motion, d1 its shape by style, b and c its residuals, s the style and k the 
     M = k mask (m - s d1)                     motion in the frame
     D = k mask (ridge(x~) - x~ + l h b + (s - s_0) (e h c - share x~)),     x~ = x(p + W)
 
-where l is the light on the face, e that on its teeth, both times that from the sides, and h its
-colour. The mask is that of the
-frame, times the trust in the fit, see `mlr.core.registration.search`, and the regions to change.
-With P = invert(W), the motions of all expressions are N(y) = sum M(y + P(y)) on the face;
-n(q) = N(q + n(q)) follows them back, and
+where l is the light on the face and e the light on its teeth, both times the light from the sides,
+and h is the colour of the light. The mask is the frame's, times the trust in the fit, see
+`mlr.core.registration.search`, and the regions to change. With P = invert(W), the motions of all
+expressions add up to N(y) = sum M(y + P(y)) on the face. With n the solution of n(q) = N(q + n(q)),
 
     output(q) = x(q + n) + sum D(q + n + P(q + n))
 """
@@ -50,55 +49,34 @@ from mlr.core.registration.templates import (
 Floats = npt.NDArray[np.float32]
 Ridge = Callable[[str, Floats], Floats]  # an expression's regression of an image in its frame
 
-HUES = (0.4, 1.5)  # bounds of the colour of the light
-DARK = 0.4  # of the light that a face lacks: its skin's colour is taken out of its teeth
-TEETH = (0.15, 0.35)  # share of the face that is replaced: no teeth below, nothing else above
-LOST = 0.1  # of the fit: a face that loses as much from one video frame to the next is searched
+HUES = (0.4, 1.5)  # bounds of each channel of the colour of the light
+DARK = 0.4  # brightness that a face lacks for the whole of `Appearance.tint`
+TEETH = (0.15, 0.35)  # bounds of the share of the face that is replaced: skin and teeth
+LOST = 0.1  # loss of fit from one video frame to the next at which a face is searched again
 OPENING = 0.4  # strength above which the style follows the strength
 
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """What was learnt of an expression in its frame.
+    """The learnt appearance of an expression, in its frame.
 
-    Attributes
-    ----------
-    template, variation : ndarray of float32, shape (half height, half width, 2)
-        Mean features of the targets, and their change with the style.
-    motion : ndarray of float32, shape (2, half height, half width)
-        m, the motion of the mean face, in pixels of the half size.
-    shape : ndarray of float32, shape (2, half height, half width)
-        d1, the change of the shape with the style.
-    mean, spread : ndarray of float32, shape (channels, height, width)
-        b and c: mean residual of the ridge, and its change with the style, for a face as bright as
-        those of the training set.
-    share : ndarray of float32, shape (height, width)
-        Share of the face that is subtracted for each unit of style.
-    face : ndarray of uint8, shape (channels, height, width)
-        The mean face of the sources.
-    light : float
-        Mean brightness of the sources, in [0, 1].
-    style, other : float
-        Default style, and the one that weak strengths begin with.
-    plain : float
-        s_0, the style from which c counts.
-    explained : float
-        Share of the variation that the style explains; 0 if there is no style.
+    Arrays are float32 unless noted. "Half" is the size of fields.
     """
 
-    template: Floats
-    variation: Floats
-    motion: Floats
-    shape: Floats
+    template: Floats  #: (half height, half width, 2), mean features of the targets
+    variation: Floats  #: (half height, half width, 2), their change with the style
+    motion: Floats  #: (2, half height, half width), motion m of the mean face, in half-size pixels
+    shape: Floats  #: (2, half height, half width), d1: the change of the shape with the style
+    #: (channels, height, width), mean residual b of the ridge, for a face as bright as the mean
     mean: Floats
-    spread: Floats
-    share: Floats
-    face: npt.NDArray[np.uint8]
-    light: float
-    style: float
-    other: float
-    plain: float
-    explained: float
+    spread: Floats  #: (channels, height, width), c: its change with the style
+    share: Floats  #: (height, width), share of the face that is subtracted for each unit of style
+    face: npt.NDArray[np.uint8]  #: uint8, (channels, height, width), mean face of the sources
+    light: float  #: mean brightness of the sources, in [0, 1]
+    style: float  #: default style
+    other: float  #: style that weak strengths begin with
+    plain: float  #: s_0, the style from which c counts
+    explained: float  #: share of the variation that the style explains; 0 if there is no style
 
     @property
     def styled(self) -> bool:
@@ -111,18 +89,12 @@ class Appearance:
         return (self.other, self.style) if self.styled and self.style != self.other else None
 
     def tint(self, image: Floats, spread: Floats, hue: Floats) -> Floats:
-        """Return the change, for each unit of style, that takes the skin's colour out of teeth.
+        """Return the change, for each unit of style, that removes the skin's colour from teeth.
 
-        A part of the face remains in them. That of skin darker than most lacks red, and teeth would
+        A part of the face shines through the teeth; very dark skin lacks red, so that they would
         look green. At the default style they get the colour of the mean face's teeth, halfway to
-        grey, in the light's colour; their brightness stays.
-
-        Parameters
-        ----------
-        image, spread : ndarray of float32, shape (channels, height, width)
-            The face in the frame at s_0, and its change for each unit of style.
-        hue : ndarray of float32, shape (channels, 1, 1)
-            Colour of the light.
+        grey, times the light's colour ``hue``, (channels, 1, 1); their brightness stays.
+        ``image`` is the face in the frame at s_0, and ``spread`` its change for each unit of style.
         """
         units = np.float32(self.style - self.plain)
         if units <= 0:
@@ -143,7 +115,7 @@ class Appearance:
         return {"explained": self.explained, "groups": groups, "default": self.style}
 
     def style_at(self, strength: float, style: float | None) -> float:
-        """Return the style for a strength: the one given, or the default that follows it."""
+        """Return the style for a strength: the given one, or the default, which depends on it."""
         if style is not None:
             return style
         share = min(max((strength - OPENING) / (1 - OPENING), 0.0), 1.0)
@@ -152,53 +124,26 @@ class Appearance:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """A face and how it fits the faces learnt from.
+    """A registered face."""
 
-    Attributes
-    ----------
-    image : ndarray of float32, shape (channels, height, width)
-        In [0, 1].
-    features : Features
-        Of the image.
-    fit : Fit
-        Its field is u.
-    light : ndarray of float32, shape (half height, half width)
-        That from the sides in the frame of the sources, of mean 1.
-    """
-
-    image: Floats
-    features: Features
-    fit: Fit
+    image: Floats  #: float32, (channels, height, width), in [0, 1]
+    features: Features  #: of the image
+    fit: Fit  #: its field is u
+    #: float32, (half height, half width), light from the sides, in the sources' frame, of mean 1
     light: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What an expression makes of a face in its frame.
+    """The change of a face by one expression, in its frame; arrays are float32."""
 
-    Attributes
-    ----------
-    appearance : Appearance
-        Of the expression.
-    share : float
-        Of the expression in the mix.
-    style : float, optional
-        None for the default.
-    back : ndarray of float32, shape (2, half height, half width)
-        P, from the face to the frame.
-    mask : ndarray of float32, shape (half height, half width)
-        Share of the motion that each pixel of the frame gets.
-    added, spread : ndarray of float32, shape (channels, height, width)
-        What is added in the frame for style 0, and for each unit of style.
-    """
-
-    appearance: Appearance
-    share: float
-    style: float | None
-    back: Floats
-    mask: Floats
-    added: Floats
-    spread: Floats
+    appearance: Appearance  #: of the expression
+    share: float  #: of the expression in the mix
+    style: float | None  #: None for the default
+    back: Floats  #: (2, half height, half width), P, from the face to the frame
+    mask: Floats  #: (half height, half width), share of the motion for each pixel of the frame
+    added: Floats  #: (channels, height, width), what is added in the frame for style 0
+    spread: Floats  #: (channels, height, width), what is added for each unit of style
 
     def style_at(self, strength: float) -> np.float32:
         """Return the style for a strength of the mix."""
@@ -207,21 +152,13 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """The change of an image: output(q) = x(q + motion(q)) + added(q).
+    """The change of an image: output(q) = x(q + motion(q)) + added(q)."""
 
-    Attributes
-    ----------
-    motion : ndarray of float32, shape (2, height, width)
-        (dy, dx) in pixels of the image; exactly 0 where nothing moves.
-    added : ndarray of float32, shape (channels, height, width)
-        In intensities.
-    """
-
-    motion: Floats
-    added: Floats
+    motion: Floats  #: float32, (2, height, width), (dy, dx) in pixels; 0 where nothing moves
+    added: Floats  #: float32, (channels, height, width), in intensities
 
     def faded(self, share: Floats) -> Change:
-        """Return a share (height, width) of the change."""
+        """Return the change times a share (height, width)."""
         return Change(self.motion * share, self.added * share)
 
     def applied(self, image: Floats) -> Floats:
@@ -235,28 +172,16 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """What a model knows of registered faces.
+    """The part of a model that registers faces and adds to the ridge."""
 
-    Attributes
-    ----------
-    geometry : Geometry
-        Of the images.
-    source : ndarray of float32, shape (half height, half width, 2)
-        Template of the sources.
-    eye_white : float
-        Mean brightness of the whites of the sources' eyes, in [0, 1].
-    appearances : dict of str to Appearance
-        Of each expression.
-    """
-
-    geometry: Geometry
-    source: Floats
-    eye_white: float
-    appearances: dict[str, Appearance]
+    geometry: Geometry  #: of the images
+    source: Floats  #: float32, (half height, half width, 2), template of the sources
+    eye_white: float  #: mean brightness of the whites of the sources' eyes, in [0, 1]
+    appearances: dict[str, Appearance]  #: of each expression
 
     @cached_property
     def search(self) -> Search:
-        """Finds faces: neutral ones, and those that show an expression."""
+        """The search for faces, neutral or with an expression."""
         candidates = [Candidate(Template(self.geometry, self.source))]
         for name, each in self.appearances.items():
             back = invert(each.motion)
@@ -266,14 +191,9 @@ class Registered:
         return Search(candidates)
 
     def register(self, image: Floats, last: Fit | None = None) -> Registration:
-        """Find the face in an image.
+        """Find the face in an image (channels, height, width) in [0, 1].
 
-        Parameters
-        ----------
-        image : ndarray of float32, shape (channels, height, width)
-            In [0, 1].
-        last : Fit, optional
-            Of the same face in the video frame before, which is followed.
+        ``last`` is its fit in the video frame before, from which it is followed.
         """
         features = features_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
         fit = None if last is None else self.search.follow(features, last)
@@ -298,7 +218,7 @@ class Registered:
         style: float | None = None,
         regions: tuple[str, ...] = (),
     ) -> Part:
-        """Return what an expression makes of a face in its frame, before the strength."""
+        """Return the change of a face by an expression, in its frame, for any strength."""
         appearance, fit, size = self.appearances[expression], face.fit, self.geometry.size
         trust = look_up(fit.trust[None], appearance.motion)
         if fit.expression == expression:
@@ -332,15 +252,16 @@ class Registered:
         return eye_whites_of(self.geometry, mean, invert(appearance.motion))
 
     def hue(self, face: Registration) -> Floats:
-        """Return the colour of the light on a face over that of the training set, (channels, 1, 1).
+        """Return the colour of the light on a face, (channels, 1, 1), relative to the training set.
 
-        Of the whites of the eyes, since skin has a colour of its own; of mean 1.
+        It is measured in the whites of the eyes, because skin has a colour of its own; its mean
+        is 1.
         """
         ratio = face.fit.whites[1:] / self._usual_whites
         return np.clip(ratio / ratio.mean(), *HUES).astype(np.float32)[:, None, None]
 
     def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:
-        """Return the change of a face by the parts of all expressions, for a strength."""
+        """Return the change of a face by all expressions together, for a strength."""
         size = self.geometry.size
         amounts = [np.float32(strength * part.share) for part in parts]
         styles = [part.style_at(strength) for part in parts]
@@ -359,5 +280,5 @@ class Registered:
 
 
 def _grey(planes: Floats) -> Floats:
-    """Return the mean over the channels as each of them."""
+    """Return planes whose channels are all their mean."""
     return np.repeat(planes.mean(axis=0, keepdims=True), len(planes), axis=0)

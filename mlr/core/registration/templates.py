@@ -1,7 +1,7 @@
-"""Templates, and pairs moved into their frames.
+"""Templates, and pairs warped into their frames.
 
-Once templates, motions and styles are frozen, each pair is framed on its own, so that statistics
-stay exact, additive and splittable. `groupwise` makes templates.
+Once `groupwise` has computed the templates, they do not change, and each pair is framed on its own:
+statistics stay exact, and can be added, subtracted and split.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ Float = npt.NDArray[np.float64]
 
 GAIN = 1.05  # of the templates that targets are registered to a second time
 MOST_STYLE = 1.7  # largest style of such a template, in standard deviations
-UNITS = 256  # light and style are rounded to parts of this number
+UNITS = 256  # light and style are rounded to 1/256
 PLAIN = -1.0  # style without teeth (or the like) where there are not two groups
-LIGHTS = (0.2, 1.3)  # bounds of a face's brightness over that of the training set
+LIGHTS = (0.2, 1.3)  # bounds of a face's brightness, relative to the training set's
 DARKEST = 1 / 255  # lower bound of measured brightness
 
 #: Light from one side: blur of the logarithm of the luminance, as a fraction of the side of the
-#: canonical crop; what is added to the luminance; bounds of the light over its mean.
+#: canonical crop; a constant added to the luminance; bounds of the light, relative to its mean.
 SIDE_BLUR, SIDE_FLOOR = 0.07, 0.02
 SIDE_LIGHTS = (0.25, 2.0)
 
 #: The whites of the eyes lie in boxes around (.32, .36) and (.68, .36) of the canonical crop: half
-#: width and half height; and the percentile of the brightness in them that counts.
+#: width and half height of a box, and which percentile of its brightness is used.
 EYE_BOX = (0.06, 0.02)
 BRIGHTEST = 95
 
@@ -61,36 +61,20 @@ _NUMBERS = ("light", "explained", "groups")
 class Frame:
     """The frame of an expression.
 
-    Arrays are float32. Those of "half" size have the size of fields.
-
-    Attributes
-    ----------
-    template : ndarray, shape (height, width, 2)
-        Mean features of the targets, T_e, at full size.
-    variation : ndarray, shape (height, width, 2)
-        Mean of the features times the scores, C_e, at full size.
-    motion : ndarray, shape (2, half height, half width)
-        Motion of the mean face, m_e, in pixels of the half size and steps of 1/64.
-    light : float
-        Mean brightness of the sources in the oval.
-    change : ndarray, shape (half height, half width)
-        Mean change of the first feature, D.
-    component : ndarray, shape (half height, half width)
-        The score of a pair is the sum of (its change - D) times this.
-    explained : float
-        Share of the variation of the change that the component explains.
-    groups : (float, float) or None
-        Centres of the scores of two groups, that with more change last.
+    Arrays are float32. "Half" is the size of fields.
     """
 
-    template: Floats
-    variation: Floats
+    template: Floats  #: (height, width, 2), mean features T_e of the targets
+    variation: Floats  #: (height, width, 2), C_e: mean of the features times the scores
+    #: (2, half height, half width), motion m_e of the mean face, in pixels of the half size and
+    #: steps of 1/64
     motion: Floats
-    light: float
-    change: Floats
+    light: float  #: mean brightness of the sources in the oval
+    change: Floats  #: (half height, half width), mean change D of the first feature
+    #: (half height, half width); the score of a pair is the sum of (its change - D) times this
     component: Floats
-    explained: float
-    groups: tuple[float, float] | None
+    explained: float  #: share of the variation of the change that the component explains
+    groups: tuple[float, float] | None  #: centres of two groups of scores, more change last
 
     @property
     def styled(self) -> bool:
@@ -99,7 +83,7 @@ class Frame:
 
     @property
     def plain(self) -> float:
-        """The style s_0 at which the face shows no teeth (or the like)."""
+        """The style s_0 at which the face shows no teeth, or the like."""
         if not self.styled:
             return 0.0
         return PLAIN if self.groups is None else self.groups[0]
@@ -112,38 +96,26 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Templates:
-    """All that is frozen of a training set.
+    """Templates of a training set, never changed afterwards."""
 
-    Attributes
-    ----------
-    geometry : Geometry
-        Where faces lie in the images.
-    source : ndarray of float32, shape (half height, half width, 2)
-        Mean features of the sources, T_source, at the half size.
-    eye_white : float
-        Mean brightness of the whites of the sources' eyes.
-    frames : dict of str to Frame
-        The frame of each expression.
-    """
-
-    geometry: Geometry
-    source: Floats
-    eye_white: float
-    frames: dict[str, Frame]
+    geometry: Geometry  #: where faces lie in the images
+    source: Floats  #: float32, (half height, half width, 2), mean features T_source of the sources
+    eye_white: float  #: mean brightness of the whites of the sources' eyes
+    frames: dict[str, Frame]  #: of each expression
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: of what is cached, the digest alone."""
+        """Return the attributes to pickle: the fields and, of cached properties, the digest."""
         names = ("geometry", "source", "eye_white", "frames", "digest")
         return {name: getattr(self, name) for name in names}
 
     @cached_property
     def source_template(self) -> Template:
-        """What source images are registered to."""
+        """The template that source images are registered to."""
         return Template(self.geometry, self.source)
 
     @cached_property
     def target_templates(self) -> dict[str, Template]:
-        """What target images of each expression are registered to first."""
+        """The template that target images of each expression are first registered to."""
         return {
             name: Template(self.geometry, halved(frame.template), frame.template)
             for name, frame in self.frames.items()
@@ -151,7 +123,7 @@ class Templates:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that is frozen, 64 hexadecimal digits."""
+        """SHA-256 of the templates, 64 hexadecimal digits."""
         digest = hashlib.sha256(repr(self.geometry).encode())
         arrays, numbers = self.to_arrays()
         for name, array in sorted(arrays.items()):
@@ -160,7 +132,7 @@ class Templates:
         return digest.hexdigest()
 
     def to_arrays(self) -> tuple[dict[str, Floats], dict[str, Any]]:
-        """Return the arrays by name, and all else ready for JSON."""
+        """Return the arrays by name, and everything else ready for JSON."""
         arrays = {"source": self.source}
         frames: dict[str, Any] = {}
         for index, (name, frame) in enumerate(sorted(self.frames.items())):
@@ -216,27 +188,15 @@ class Templates:
 
 @dataclass(frozen=True, eq=False)
 class FramedPair:
-    """A pair moved into the frame of an expression.
+    """A pair warped into the frame of an expression."""
 
-    Attributes
-    ----------
-    source, target : ndarray of float32, shape (channels, height, width)
-        In [0, 1], not clipped.
-    light : int
-        Brightness of the source over the templates' mean, in parts of 1/256.
-    style : int
-        Score s of the pair, in parts of 1/256.
-    teeth : int
-        The light on the teeth times (s - s_0), in parts of 1/256.
-    shape : ndarray of int32, shape (2, half height, half width)
-        Field of the target minus the shape of the subject, in parts of 1/64.
-    """
-
-    source: Floats
-    target: Floats
-    light: int
-    style: int
-    teeth: int
+    source: Floats  #: float32, (channels, height, width), in [0, 1], not clipped
+    target: Floats  #: the same
+    light: int  #: brightness of the source over the templates' mean, in parts of 1/256
+    style: int  #: score s of the pair, in parts of 1/256
+    teeth: int  #: the light on the teeth times (s - s_0), in parts of 1/256
+    #: (2, half height, half width), field of the target minus the shape of the subject, in parts of
+    #: 1/64
     shape: npt.NDArray[np.int32]
 
 
@@ -250,22 +210,11 @@ def framed(
     target: Floats,
     target_features: Features,
 ) -> FramedPair:
-    """Move a pair into the frame of an expression.
+    """Warp a pair of images (channels, height, width) in [0, 1] into the frame of an expression.
 
-    Parameters
-    ----------
-    frame : Frame
-        Of the expression.
-    template : Template
-        Of its targets.
-    source, target : ndarray of float32, shape (channels, height, width)
-        In [0, 1].
-    source_features, target_features : Features
-        Of the images.
-    source_field : ndarray of float32, shape (2, half height, half width)
-        From `Templates.source_field`.
-    eye_white : float
-        Brightness of the whites of the source's eyes over the templates'.
+    ``template`` is the one that targets are first registered to, ``source_field`` is from
+    `Templates.source_field`, and ``eye_white`` is the brightness of the whites of the source's
+    eyes, relative to the templates'.
     """
     geometry = template.geometry
     to_source = compose(source_field, frame.motion)
@@ -300,14 +249,14 @@ def styled_field(
 
 
 def first_feature(features: Features, field: Floats) -> Floats:
-    """Return the first feature moved by a field, (half height, half width)."""
+    """Return the first feature warped by a field, (half height, half width)."""
     return look_up(np.ascontiguousarray(features.half[None, ..., 0]), field)[0]
 
 
 def light_of(geometry: Geometry, features: Features, field: Floats) -> float:
-    """Return the mean brightness in the oval of an image moved by a field, in [0, 1]."""
+    """Return the mean brightness in the oval of an image warped by a field, in [0, 1]."""
     _, oval = weights_and_oval(geometry)
-    framed = look_up(features.light[None], field)[0]
+    framed = look_up(features.half_luminance[None], field)[0]
     return max(float(framed[oval].mean(dtype=np.float64)), DARKEST)
 
 
@@ -321,7 +270,7 @@ def eye_whites_of(
 ) -> Float:
     """Return the brightness of the whites of the eyes in each plane of a source, in [0, 1].
 
-    Divided by `side_light` if it is given.
+    It is divided by the `side_light`, if given.
     """
     size = planes.shape[1:]
     y, x = geometry.canonical(*size)
@@ -337,20 +286,13 @@ def eye_whites_of(
 
 
 def side_light(geometry: Geometry, features: Features, field: Floats) -> Floats:
-    """Return how light from the sides falls on a face in the frame, (half height, half width).
+    """Return the light from the sides on a face in the frame, (half height, half width).
 
     Faces are symmetric, light may not be. With B the blurred logarithm of the luminance and B' its
     mirror image, the light is exp((B - B') / 2), of mean 1 in the face; it is 1 everywhere if the
-    face is not in the middle of the images.
-
-    Parameters
-    ----------
-    features : Features
-        Of the image.
-    field : ndarray of float32, shape (2, half height, half width)
-        From the frame to the image.
+    face is not in the middle of the images. ``field`` is from the frame to the image.
     """
-    framed = look_up(features.light[None], field)
+    framed = look_up(features.half_luminance[None], field)
     if not geometry.symmetric:
         return np.ones_like(framed[0])
     _, oval = weights_and_oval(geometry)
@@ -365,14 +307,10 @@ def side_light(geometry: Geometry, features: Features, field: Floats) -> Floats:
 
 
 def light_on_teeth(light: float, eye_white: float) -> float:
-    """Return the light on the teeth of a face, at most that of the training set.
+    """Return the light on the teeth of a face, at most the training set's.
 
-    Teeth do not darken with skin, but do in dim light. A dark face with bright eyes has dark skin:
-    then the light is what the eyes say, and more.
-
-    Parameters
-    ----------
-    light, eye_white : float
-        Brightness of the face and of the whites of its eyes, over those of the training set.
+    Takes the brightness of the face and of the whites of its eyes, relative to the training set.
+    Teeth are dark in dim light, but not in a dark face whose eyes are bright: its skin is dark, and
+    the light is at least as bright as the eyes.
     """
     return max(min(1.0, max(light, 2 * eye_white - light)), LIGHTS[0])
