@@ -269,6 +269,11 @@ def _as_mlr_errors() -> Iterator[None]:
         if isinstance(error, RuntimeError) and "thread" not in str(error):
             raise  # other than that the system gives no more threads
         raise MlrError(f"the cluster is lost: {first_line(error)}") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # Dask's substitute for errors that it cannot send, as of libraries without memory.
+        raise MlrError(f"a worker failed: {first_line(error)}") from error
 
 
 def _run_batch(

@@ -391,3 +391,12 @@ def test_a_lost_scheduler_is_a_line():
 
     with pytest.raises(MlrError, match="the cluster is lost: some-task"), _as_mlr_errors():
         raise FutureCancelledError("some-task", "lost connection", "no scheduler")
+
+
+def test_an_error_that_dask_cannot_send_is_a_line():
+    from mlr.cluster import _as_mlr_errors
+
+    with pytest.raises(MlrError, match="a worker failed: OSError"), _as_mlr_errors():
+        raise Exception("OSError('no memory')\nmore")
+    with pytest.raises(KeyError), _as_mlr_errors():
+        raise KeyError("a mistake of the program")

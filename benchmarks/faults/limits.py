@@ -32,8 +32,10 @@ def memory(campaign: Campaign) -> Iterator[Trial]:
         mebibytes = int(2 ** campaign.random.uniform(6.5, 11.5))
         run = campaign.run(*task.arguments, preexec_fn=limited(AS=mebibytes << 20))
         trial = campaign.judge(task, run)
-        if run.code and run.err.startswith(("OpenBLAS error: ", "OpenBLAS warning: ")):
-            trial = Trial("NumPy's BLAS ends the program with a line of its own, old outputs")
+        if run.code and run.err.startswith(
+            ("OpenBLAS error: ", "OpenBLAS warning: ", "LLVM ERROR: ")
+        ):
+            trial = Trial("NumPy's BLAS or LLVM ends the program with its own line, old outputs")
             trial.wrong = "" if contents(task.output) == task.old else "outputs have changed"
         if trial.wrong:
             trial.wrong += f" ({mebibytes} MiB)"
