@@ -1,7 +1,9 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.exceptions
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -78,9 +80,17 @@ def test_scikit_learn_can_put_it_into_a_pipeline():
         (X, T[:5], "same shape"),
         (X[..., None, None], T[..., None, None], "same shape"),
         (X, T.astype(np.uint16), "same dtype"),
-        (X.astype(np.int32), T.astype(np.int32), "same dtype"),
         (X[:0], T[:0], "at least one pair"),
         (X * np.nan, T * 1.0, "not finite"),
+        (X * 1.0, T * 1.0, "must be from 0 to 1, but are from 0 to 255; divide"),
+        (X / 255 - 0.01, T / 255, "must be from 0 to 1, but are from -0.01"),
+        (X / 255, T / 255 * 1.01, "must be from 0 to 1"),
+        (X.astype(int) + 1, T.astype(int) + 1, "integers must be from 0 to 255, .* to 256"),
+        (X.astype(int) - 256, T, "integers must be from 0 to 255"),
+        (X * 1j, T * 1j, "Complex"),
+        (X > 9, T > 9, "expected a dtype of uint8"),
+        (X.astype(str), T.astype(str), "expected a dtype of uint8"),
+        (X, None, "target y is None"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_with_the_reason(x, t, reason):
@@ -96,29 +106,63 @@ def test_parameters_that_make_no_sense_are_refused(params):
         MaskedRegression(**params).fit(X, T)
 
 
-@pytest.mark.parametrize("size", [1e39, 1e100, 1e155])
+@pytest.mark.parametrize("size", [1e42, 1e100, 1e155])
 def test_a_model_never_holds_what_is_not_finite(size):
     with pytest.raises(MlrError, match="too large"):
-        MaskedRegression(penalty=0).fit(X / size, T * 1.0)
+        MaskedRegression(penalty=0).fit(X / size, T / 255)
 
 
 def test_numpy_integers_are_sides_too():
     assert MaskedRegression(receptive_field=np.int64(1)).fit(X, T).predict(X).shape == X.shape
 
 
-def test_predicting_before_fitting_says_so():
-    with pytest.raises(NotFittedError, match="call fit first"):
-        MaskedRegression().predict(X)
-
-
 def test_scores_are_those_of_scikit_learn_where_r2_is_undefined():
     model = MaskedRegression().fit(X, T)
-    assert np.isnan(model.score(X[:1], T[:1]))
+    with pytest.warns(UserWarning, match="fewer than two pairs"):
+        assert np.isnan(model.score(X[:1], T[:1]))
     flat = np.full_like(X, 7)
     assert model.score(X, flat) == 0
     assert MaskedRegression(receptive_field=1, penalty=0).fit(X, flat).score(X, flat) == 1
-    with pytest.raises(DataError, match="expected T of dtype"):
-        model.score(X, T.astype(np.int64))
+
+
+def test_lists_and_all_integers_are_8_bit():
+    expected = MaskedRegression(penalty=0.01).fit(X, T)
+    for convert in (np.ndarray.tolist, lambda a: a.astype(np.int64), lambda a: a.astype(np.uint32)):
+        model = MaskedRegression(penalty=0.01).fit(convert(X), convert(T))
+        outputs = model.predict(convert(X))
+        assert outputs.dtype == np.uint8
+        assert np.array_equal(outputs, expected.predict(X))
+        assert model.score(convert(X), convert(T)) == expected.score(X, T)
+    half = MaskedRegression(penalty=0.01).fit((X / 255).astype(np.float16), (T / 255).astype("f2"))
+    assert half.predict((X / 255).astype(np.float16)).dtype == np.float32
+
+
+@pytest.mark.parametrize("wrong", [T[:5], T[..., :-1], T[..., None], T[0]])
+def test_scores_of_other_shapes_are_refused(wrong):
+    with pytest.raises(DataError, match="expected T of the shape of X"):
+        MaskedRegression().fit(X, T).score(X, wrong)
+
+
+def test_outputs_of_other_ranges_are_refused():
+    model = MaskedRegression().fit(X / 255, T / 255)
+    for method in (model.predict, lambda a: model.score(a, T / 255)):
+        with pytest.raises(DataError, match="from 0 to 255; divide"):
+            method(X * 1.0)
+
+
+def test_not_fitted_is_scikit_learns_error_too():
+    for kind in (NotFittedError, sklearn.exceptions.NotFittedError):
+        with pytest.raises(kind, match="call fit first"):
+            MaskedRegression().predict(X)
+
+
+def test_it_survives_pickling_and_leaves_its_inputs_alone():
+    inputs, targets = X.copy(), T.copy()
+    inputs.flags.writeable = targets.flags.writeable = False
+    model = MaskedRegression(penalty=0.01).fit(inputs, targets)
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.predict(X), model.predict(X))
+    assert np.array_equal(inputs, X)
 
 
 def test_errors_are_those_of_python_too():
