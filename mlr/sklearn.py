@@ -107,7 +107,7 @@ class MaskedRegression:
     def predict(self, X: Pixels) -> Pixels:
         """Return the outputs for X, shape ([N,] height, width[, 1 or 3]), in its shape.
 
-        X is as for `fit`. Integers keep their dtype and are clipped, floating point becomes float32.
+        X is as for `fit`. Integers keep their dtype and are clipped; floats become float32.
 
         Raises
         ------
