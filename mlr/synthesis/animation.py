@@ -60,8 +60,7 @@ def write_animation(
     its JSON. `ImageError` is raised if the sheet would exceed `SHEET_SIDE`. Other animations have
     8 bits; GIF has 256 colours, pixels that are opaque or transparent, and no colour profile.
     ``change`` returns the image for a strength, and ``record`` its record; the largest one is
-    ``strength``. Further
-    parameters and errors are those of `write_image`.
+    ``strength``. Further parameters and errors are those of `write_image`.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
