@@ -92,6 +92,32 @@ def test_folder_of_frames_has_numbered_files_with_their_strengths(run, model, fa
     assert json.loads(found)["kind"] == "image"
 
 
+def test_sheet_has_the_frames_that_its_json_names(run, model, face, tmp_path):
+    command = ["synthesize", model, face, "--animate", "--strength", "0.7"]
+    assert run(*command, "-o", tmp_path / "x.sheet").code == 0
+    assert names(tmp_path / "x.sheet") == ["sheet.json", "sheet.png"]
+    told = json.loads((tmp_path / "x.sheet" / "sheet.json").read_text())
+    sheet = read_image(tmp_path / "x.sheet" / told["meta"]["image"])
+    assert sheet.pixels.shape[:2] == (told["meta"]["size"]["h"], told["meta"]["size"]["w"])
+    assert told["animations"] == {"x": list(told["frames"])}
+    strengths = eased_strengths(peak=0.7)
+    for strength, frame in zip(strengths, told["frames"].values(), strict=True):
+        x, y, w, h = (frame["frame"][key] for key in "xywh")
+        shown = np.s_[y : y + h, x : x + w]
+        expected = load(model).synthesize(draw(0), "happy", strength)
+        assert np.array_equal(sheet.pixels[shown], expected)
+        assert np.array_equal(sheet.alpha[shown], draw(9, channels=1)[..., 0])
+    assert sum(frame["duration"] for frame in told["frames"].values()) == pytest.approx(
+        2000, abs=24
+    )
+    found = json.loads(run("info", tmp_path / "x.sheet" / "sheet.png", "--json").out)
+    assert (found["expression"], found["strength"]) == ("happy", 0.7)
+    write_image(tmp_path / "wide.png", np.zeros((8, 1366, 3), np.uint8))
+    wide = read_image(tmp_path / "wide.png")
+    with pytest.raises(ImageError, match=r"8196x32 pixels; expected at most 8192"):
+        write_animation(tmp_path / "wide.sheet", lambda strength: wide.pixels, wide)
+
+
 def test_folders_of_frames_are_skipped_refused_and_overwritten(run, model, face, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):
@@ -116,7 +142,7 @@ def test_folders_of_frames_are_skipped_refused_and_overwritten(run, model, face,
     assert "c.frames: is a file; expected a folder to write to" in result.lines[0]
 
 
-@pytest.mark.parametrize("suffix", [".frames", ".gif", ".webp", ".png"])
+@pytest.mark.parametrize("suffix", [".frames", ".sheet", ".gif", ".webp", ".png"])
 @pytest.mark.parametrize("error", [ImageError("failed"), ModelError("failed")])
 def test_failed_animation_leaves_no_files(tmp_path, suffix, error):
     def change(strength):

@@ -160,7 +160,7 @@ def column(page, number):
 
 def test_table_is_sorted_and_filtered(page):
     assert column(page, 3) == sorted(column(page, 3), reverse=True)
-    head = page.get_by_role("columnheader", name="MSE").last
+    head = page.locator(".list").get_by_role("columnheader", name="MSE")
     head.get_by_role("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
     assert column(page, 3) == sorted(column(page, 3))
@@ -213,6 +213,13 @@ def test_pair_is_chosen_by_click_and_by_keyboard(page):
     left = page.locator(".sides .left")
     page.get_by_label("Compare").select_option("1 2")
     assert left.inner_text() == "output"
+
+
+def test_page_begins_with_pictures(page):
+    top = page.locator(".viewer").bounding_box()["y"]
+    assert top < min(
+        page.viewport_size["height"] / 2, page.locator(".histograms").bounding_box()["y"]
+    )
 
 
 def test_nothing_is_wider_than_the_screen(page):

@@ -100,8 +100,9 @@ def _start(
 @click.option(
     "--format",
     metavar="SUFFIX",
-    help="Suffix of the images to write, such as jpg; with --animate gif, webp, png, or frames "
-    "for a folder of PNG files.  [default: that of each face; gif]",
+    help="Suffix of the images to write, such as jpg; with --animate gif, webp, png, frames "
+    "for a folder of PNG files, or sheet for a folder with a sprite sheet and its JSON.  "
+    "[default: that of each face; gif]",
 )
 @options.quality
 @options.png_level

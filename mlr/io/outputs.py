@@ -13,7 +13,8 @@ from mlr.io.images import ENCODINGS, is_image
 from mlr.io.provenance import is_output
 from mlr.utils.progress import Report
 
-FRAMES_FOLDER = ".frames"  # suffix of a folder of an animation's video frames, as PNG files
+#: Suffixes of folders with an animation: numbered PNG files, or a sprite sheet and its JSON.
+FRAMES_FOLDER, SHEET_FOLDER = FOLDERS = (".frames", ".sheet")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def check_suffix(output: str | Path | None, inputs: Sequence[Path], known: Colle
 def _is_file_name(destination: Path) -> bool:
     """Return whether the destination is a single output rather than a folder of outputs."""
     is_file = _is_input(destination) and not destination.is_dir()
-    return is_file or destination.suffix.lower() == FRAMES_FOLDER
+    return is_file or destination.suffix.lower() in FOLDERS
 
 
 def _with_suffix(name: Path, suffix: str | None) -> Path:

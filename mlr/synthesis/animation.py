@@ -1,7 +1,8 @@
-"""Animations to an expression and back: GIF, WebP, animated PNG, or PNG frames."""
+"""Animations to an expression and back: GIF, WebP, animated PNG, PNG frames, or a sprite sheet."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +17,16 @@ from imageio.plugins.pillow import PillowPlugin
 from mlr.errors import ImageError, MlrError
 from mlr.io.files import replacing, replacing_folder
 from mlr.io.images import PNG_LEVEL, QUALITY, Image, Pixels, write_image
-from mlr.io.outputs import FRAMES_FOLDER
+from mlr.io.outputs import FRAMES_FOLDER, SHEET_FOLDER
 from mlr.io.provenance import Record, to_exif, to_json
 
-#: Pillow's formats of animations by suffix; None for a folder.
-ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None}
+#: Pillow's formats of animations by suffix; None for folders.
+ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None, SHEET_FOLDER: None}
 FRAMES = 24
 SECONDS = 2.0
+MILLISECONDS = round(1000 * SECONDS / FRAMES)  # that an image is shown
+COLUMNS = 6  # of a sprite sheet
+SHEET_SIDE = 8192  # largest side of a sprite sheet in pixels, as graphics cards limit textures
 PALETTE_PIXELS = 50_000  # number of pixels that the palette of a GIF is computed from
 NO_DITHER = PIL.Image.Dither.NONE  # dither would flicker
 CLEAR = 255  # index of transparent pixels in the palette of a GIF
@@ -52,10 +56,11 @@ def write_animation(
     """Write an endless animation that begins without strength, reaches it, and returns.
 
     The suffix of ``path`` is one of `ANIMATED`. A folder gets numbered files such as ``00.png``, of
-    the same bit depth as the image, each with its own record. Other animations have 8 bits; GIF has
-    256 colours, pixels that are opaque or transparent, and no colour profile. ``change`` returns
-    the image for a strength, and ``record`` its record; the largest one is ``strength``. Further
-    parameters and errors are those of `write_image`.
+    the same bit depth as the image, each with its own record, or a sprite sheet of that depth and
+    its JSON. `ImageError` is raised if the sheet would exceed `SHEET_SIDE`. Other animations have
+    8 bits; GIF has 256 colours, pixels that are opaque or transparent, and no colour profile.
+    ``change`` returns the image for a strength, and ``record`` its record; the largest one is
+    ``strength``. Further parameters and errors are those of `write_image`.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
@@ -63,6 +68,23 @@ def write_animation(
     strengths, alpha, icc = eased_strengths(peak=strength), image.alpha, image.icc
     change = lru_cache(CACHE_BYTES // image.pixels.nbytes)(change)  # each strength occurs twice
     kind = ANIMATED[suffix]
+    if suffix == SHEET_FOLDER:
+        height, width = image.pixels.shape[:2]
+        rows = -(-len(strengths) // COLUMNS)
+        size = {"w": COLUMNS * width, "h": rows * height}
+        if max(size.values()) > SHEET_SIDE:
+            raise ImageError(
+                f"{path}: a sheet would have {size['w']}x{size['h']} pixels; expected at most "
+                f"{SHEET_SIDE} a side: reduce the image, or use --format frames"
+            )
+        with replacing_folder(path, force=force) as folder:
+            (folder / "sheet.json").write_text(_sheet_frames(path.stem, width, height, size))
+            pixels = _tiled([change(each) for each in strengths])
+            alpha = None if alpha is None else _tiled([alpha] * len(strengths))
+            exif = to_exif(record(strength))
+            file = folder / "sheet.png"
+            write_image(file, pixels, alpha, icc=icc, exif=exif, png_level=png_level)
+        return
     if kind is None:
         with replacing_folder(path, force=force) as folder:
             for number, each in enumerate(strengths):
@@ -70,7 +92,7 @@ def write_animation(
                 file = folder / f"{number:02}.png"
                 write_image(file, change(each), alpha, icc=icc, exif=exif, png_level=png_level)
         return
-    options: dict[str, Any] = {"duration": round(1000 * SECONDS / FRAMES), "loop": 0}
+    options: dict[str, Any] = {"duration": MILLISECONDS, "loop": 0}
     options |= {"WEBP": {"quality": quality}, "PNG": {"compress_level": png_level}}.get(kind, {})
     palette, hidden, whole = None, None, record(strength)
     if kind == "GIF":
@@ -107,6 +129,39 @@ def write_animation(
 def is_partial(alpha: Pixels | None) -> bool:
     """Return whether pixels are neither opaque nor transparent, as GIF cannot store."""
     return alpha is not None and not np.isin(alpha, (0, np.iinfo(alpha.dtype).max)).all()
+
+
+def _tiled(images: list[Pixels]) -> Pixels:
+    """Return images of one size in rows of `COLUMNS`."""
+    rows = [images[first : first + COLUMNS] for first in range(0, len(images), COLUMNS)]
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def _sheet_frames(name: str, width: int, height: int, size: dict[str, int]) -> str:
+    """Return TexturePacker's JSON (hash), which Phaser and PixiJS load, with Aseprite's durations.
+
+    Names of images contain that of the sheet, as PixiJS keeps those of all sheets together.
+    """
+    frames = {
+        f"{name}-{index:02}": {
+            "frame": {
+                "x": index % COLUMNS * width,
+                "y": index // COLUMNS * height,
+                "w": width,
+                "h": height,
+            },
+            "rotated": False,
+            "trimmed": False,
+            "spriteSourceSize": {"x": 0, "y": 0, "w": width, "h": height},
+            "sourceSize": {"w": width, "h": height},
+            "duration": MILLISECONDS,
+        }
+        for index in range(FRAMES)
+    }
+    meta = {"app": "mlr", "image": "sheet.png", "format": "RGBA8888", "size": size, "scale": "1"}
+    return json.dumps(
+        {"frames": frames, "animations": {name: list(frames)}, "meta": meta}, indent=1
+    )
 
 
 def _palette(

@@ -27,7 +27,7 @@ from mlr.io.images import (
     stores_8_bits,
     write_image,
 )
-from mlr.io.outputs import FRAMES_FOLDER, FilePlan, check_skipping, check_suffix, plan_outputs
+from mlr.io.outputs import FOLDERS, FilePlan, check_skipping, check_suffix, plan_outputs
 from mlr.io.provenance import kept_exif, lost_metadata, new_record, to_exif
 from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
@@ -112,7 +112,8 @@ def synthesize(
         Which faces of a photograph to change: all, or one by its rank in size.
     animate : bool
         Write an animation from the face to the expression and back: GIF, unless ``format`` or the
-        suffix of ``output`` is that of WebP, PNG or ``frames``, a folder of PNG files.
+        suffix of ``output`` is that of WebP, PNG, ``frames``, a folder of PNG files, or ``sheet``,
+        a folder with a sprite sheet, sheet.png, and its frames, sheet.json.
     start : str or mapping of str to float, optional
         Expression, or mix of them, that animations begin with instead of the input.
     styles : (float, float), optional
@@ -283,7 +284,7 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
     else:
         try:
             for path in outputs.values():  # fails before the computation
-                folder = settings.animate and path.suffix.lower() == FRAMES_FOLDER
+                folder = settings.animate and path.suffix.lower() in FOLDERS
                 check_free(path, force=settings.encoding["force"], folder=folder)
             image, faces = _read(plan.source, settings)
         except MlrError as error:
