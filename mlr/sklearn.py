@@ -74,7 +74,7 @@ class MaskedRegression:
         ----------
         X, T : array_like, shape (N, height, width[, 1 or 3])
             Inputs and targets: uint8 or uint16 (accumulated exactly), or float32 or float64 in
-            [0, 1]. Lists and other integers are taken as uint8.
+            [0, 1]. Lists and other integers are taken as uint8; truth values are refused.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class MaskedRegression:
         if not hasattr(self, "model_"):
             theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
             kinds = (NotFittedError,) if theirs is None else (NotFittedError, theirs)
-            kind = type("NotFittedError", kinds, {})
+            kind = type("NotFittedError", kinds, {"__reduce__": lambda e: (NotFittedError, e.args)})
             raise kind("this MaskedRegression is not fitted yet; call fit first")
         return self.model_.synthesize(_images(X))
 

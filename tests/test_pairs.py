@@ -224,15 +224,20 @@ def test_expressions_of_a_manifest_can_be_selected(tmp_path):
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (b"", "its first line is empty; expected the columns source,target"),
-        (b"a,b\n1,2\n", "its first line is a,b; expected"),
-        (b"source;target\n1;2\n", "its first line is source;target; expected"),
-        (b"source,target\n\xff\xfe,x\n", "not a CSV file in UTF-8"),
+        (b"", "is empty; expected the columns source,target"),
+        (b"\n , ,\n", "is empty; expected the columns source,target"),
+        (
+            b"a,b\n1,2\n",
+            "its first line is a,b; expected the columns source,target, it lacks source",
+        ),
+        (b"source,target\n\0,x\xff\n", "not a CSV file in UTF-8 or UTF-16"),
+        (b"source,target,Source\na,b,c\n", "has two columns source; remove or rename one"),
+        (b"source,target\n\na,b.png,happy\n", "line 3: has 3 cells, but the first line 2"),
         (b"source,target\n", "no pairs of images"),
-        (b"source,target\n,\n", "names no source or no target; no pairs are left"),
+        (b"source,target\na,\n", "names no source or no target; no pairs are left"),
         (b"source,target,expression\na,b,../x\n", "'../x' cannot be the name of a folder"),
         (b"source,target,expression\na,b,x\ty\n", "cannot be the name of a folder"),
-        (b"source,target\n" + b"x" * 200_000, "not a CSV file in UTF-8: field larger"),
+        (b"source,target\n" + b"x" * 200_000, "not a CSV file: field larger"),
     ],
 )
 def test_manifest_that_cannot_be_used(tmp_path, text, cause):

@@ -300,7 +300,7 @@ def test_eye_table_prefers_the_longest_match_of_a_path(tmp_path):
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("file,left_eye_x\n", "lacks the columns left_eye_y"),
+        ("file,left_eye_x\n", "it lacks left_eye_y, right_eye_x, right_eye_y"),
         ("HEAD\na.png,1,2,x,4\n", "line 2"),
         ("HEAD\na.png,1,2,3\n", "line 2"),
         ("HEAD\na.png,1,2,3,inf\n", "line 2"),

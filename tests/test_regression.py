@@ -152,8 +152,9 @@ def test_outputs_of_other_ranges_are_refused():
 
 def test_not_fitted_is_scikit_learns_error_too():
     for kind in (NotFittedError, sklearn.exceptions.NotFittedError):
-        with pytest.raises(kind, match="call fit first"):
+        with pytest.raises(kind, match="call fit first") as error:
             MaskedRegression().predict(X)
+        assert isinstance(pickle.loads(pickle.dumps(error.value)), NotFittedError)
 
 
 def test_it_survives_pickling_and_leaves_its_inputs_alone():

@@ -2,8 +2,8 @@
 
 A name may be any bytes. Those that are not UTF-8 are written as in JSON and Python, ``\\udce9``, in
 every table, page and message. In a table of paths this spelling is understood, and so are
-backslashes between folders, the other Unicode form of an accent, and other cases of letters, unless
-a file is spelt just like that.
+backslashes between folders, blanks around, the other Unicode form or encoding of an accent, and
+other cases of letters, unless a file is spelt just like that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mlr.io.sniff import UNREAD
 
 Value = TypeVar("Value")
 
+_RAW = re.compile("[\udc80-\udcff]+")  # bytes that are not UTF-8
 _BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 #: Files that accompany images, which are skipped without a word, by name or suffix.
 _COMPANIONS = frozenset({"thumbs.db", "desktop.ini", "pairs.csv", "alignment.csv", "eyes.csv"})
@@ -51,8 +52,16 @@ def as_text(name: str) -> str:
 
 
 def same(name: str) -> str:
-    """Return what is equal for spellings of a name that differ in case or Unicode form."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", _read(name)).casefold())
+    """Return what is equal for spellings of a name that differ in case or Unicode form.
+
+    Blanks around it do not count, nor whether accents are in UTF-8 or Windows-1252.
+    """
+    text = _RAW.sub(lambda byte: _bytes(byte[0]).decode("cp1252", "replace"), _read(name)).strip()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _read(name: str) -> str:
@@ -82,7 +91,7 @@ def spelt_in(folder: Path, name: str) -> str:
     """Return the path of a file in a folder, given as a table spells it."""
     if not is_here(folder):
         return _read(name)
-    spellings = (name, name.replace("\\", "/"), _read(name))
+    spellings = (name, name.replace("\\", "/"), name.strip(), _read(name).strip())
     for spelling in spellings:
         if os.path.lexists(folder / spelling):
             return spelling

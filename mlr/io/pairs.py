@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -19,11 +17,12 @@ from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 
 from mlr.errors import DataError, did_you_mean
-from mlr.io.files import LARGEST, is_folder_name, located, open_regular
+from mlr.io.files import is_folder_name, located
 from mlr.io.folders import Problem, by_spelling, list_files, same, spelt_in
 from mlr.io.images import is_image
 from mlr.io.names import PLAIN, SCHEMES, recognised
 from mlr.io.provenance import is_output
+from mlr.io.tables import read_table
 from mlr.utils.progress import counted
 
 MANIFEST = "pairs.csv"
@@ -327,22 +326,7 @@ def _from_manifest(manifest: Path, target: Sequence[str], problems: list[Problem
 
 def _rows(manifest: Path) -> list[tuple[int, str, str, str]]:
     """Return number, source, target and expression of each line; missing ones are empty."""
-    try:
-        with (
-            open_regular(manifest, LARGEST) as file,
-            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
-        ):
-            reader = csv.DictReader(text, restval="")
-            if not {"source", "target"} <= set(reader.fieldnames or ()):
-                found = ",".join(reader.fieldnames or ()) or "empty"
-                raise DataError(
-                    f"{manifest}: its first line is {found}; expected the columns source,target"
-                )
-            return [
-                (reader.line_num, row["source"], row["target"], row.get("expression") or "target")
-                for row in reader
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{manifest}: not a CSV file in UTF-8: {error}") from error
-    except OSError as error:
-        raise DataError(f"{manifest}: cannot be read: {error.strerror or error}") from error
+    return [
+        (line, row["source"], row["target"], row.get("expression", "").strip() or "target")
+        for line, row in read_table(manifest, ("source", "target"))
+    ]

@@ -29,7 +29,8 @@ from mlr.io.images import (
 from mlr.io.names import PLAIN, Scheme, labels_of, read_names, recognised, scheme_of
 from mlr.io.outputs import FilePlan, check_skipping, plan_outputs
 from mlr.io.provenance import kept_exif, lost_metadata
-from mlr.photo.eyes import CENTRE, COLUMNS, Eyes, read_table
+from mlr.io.tables import read_table
+from mlr.photo.eyes import CENTRE, COLUMNS, Eyes
 from mlr.photo.faces import FaceFinder
 from mlr.photo.similarity import warp
 from mlr.utils.progress import SHOWN, Report, counted, reporting
@@ -152,6 +153,7 @@ def align(
     plans = _by_expression(_photographs(plans, paths, report), folder, scheme, paths, report)
     rows = _rows_of_existing(folder) if skip_existing else {}
     missing = [plan for plan in plans if _name(plan.outputs["aligned"], folder) not in rows]
+    finder.check_table([plan.source for plan in plans], report)
     report.skipped += len(plans) - len(missing)
     planned = {plan.outputs["aligned"] for plan in plans}
 
@@ -348,7 +350,7 @@ def _rows_of_existing(folder: Path) -> dict[str, Row]:
     if not path.exists():
         return {}
     rows = [row for _, row in read_table(path, TABLE_COLUMNS)]
-    if any(set(row) != set(TABLE_COLUMNS) or None in row.values() for row in rows):
+    if any(set(row) != set(TABLE_COLUMNS) or not row[TABLE_COLUMNS[-1]] for row in rows):
         raise DataError(f"{path}: not written by mlr align; give --force to overwrite it")
     by_crop = {spelt_in(folder, row["crop"]): row for row in rows}
     return {crop: row for crop, row in by_crop.items() if (folder / crop).is_file()}

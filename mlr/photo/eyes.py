@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlr.core.alignment import EYES
 from mlr.errors import DataError, ImageError
-from mlr.io.folders import same
+from mlr.io.folders import real, same
+from mlr.io.tables import read_number, read_table
 from mlr.photo.similarity import Similarity
 
 #: Columns of a table. As in most image viewers, whole numbers are the centres of pixels.
@@ -76,11 +76,12 @@ class EyeTable:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._eyes: dict[str, list[tuple[str, Eyes]]] = {}  # with the name in the table, by `same`
         rows = exchanged = 0
-        for line, row in read_table(path, {"file", *COLUMNS}):
+        for line, row in read_table(path, ("file", *COLUMNS)):
             try:
-                x0, y0, x1, y1 = (float(row[column] or "nan") for column in COLUMNS)
+                x0, y0, x1, y1 = (read_number(row[column] or "nan") for column in COLUMNS)
             except ValueError as error:
                 raise DataError(f"{path}, line {line}: {error}; expected numbers") from None
             if not math.isfinite(x0 + y0 + x1 + y1) or not row["file"]:
@@ -98,18 +99,27 @@ class EyeTable:
 
     def of(self, photo: Path) -> list[Eyes] | None:
         """Return the eyes in a photograph, or None if the table does not list it."""
-        path = photo.resolve()
+        return [eyes for _, eyes in self._rows_of(photo)] or None
+
+    def unused(self, photos: Iterable[Path]) -> list[str]:
+        """Return the names that the table lists and that none of the photographs has."""
+        used = {name for photo in photos for name, _ in self._rows_of(photo)}
+        return [name for rows in self._eyes.values() for name, _ in rows if name not in used]
+
+    def _rows_of(self, photo: Path) -> list[tuple[str, Eyes]]:
+        """Return the names and the eyes of the rows of a photograph."""
+        path = real(photo)
         for n in range(len(path.parts)):  # the longest comes first
             name = "/".join(path.parts[n:]) if n else path.as_posix()
             root = path.parents[max(0, len(path.parts) - n - 1)] if n else Path()
             found = [
-                eyes
+                (spelt, eyes)
                 for spelt, eyes in self._eyes.get(same(name), ())
                 if spelt == name or not _is_another(path, root / spelt)
             ]
             if found:
                 return found
-        return None
+        return []
 
 
 def _is_another(photo: Path, other: Path) -> bool:
@@ -117,19 +127,3 @@ def _is_another(photo: Path, other: Path) -> bool:
     with suppress(OSError, ValueError):
         return not other.samefile(photo)
     return False
-
-
-def read_table(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line numbers and rows of a CSV file in UTF-8; DataError if a column is missing."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            missing = set(columns) - set(table.fieldnames or ())
-            if missing:
-                raise DataError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
-            for row in table:
-                yield table.line_num, row
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error

@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from mlr.errors import ImageError, OptionError
+from mlr.io.folders import as_text
 from mlr.io.images import Pixels
 from mlr.photo.detect import NEEDS, Detector, installed
 from mlr.photo.eyes import Eyes, EyeTable
 from mlr.photo.track import TrackedFace, follow
-from mlr.utils.progress import counted
+from mlr.utils.progress import SHOWN, Report, counted
 
 
 class FaceFinder:
@@ -31,6 +32,17 @@ class FaceFinder:
     def knows(self, file: Path) -> bool:
         """Return whether the table lists a file."""
         return self._table is not None and self._table.of(file) is not None
+
+    def check_table(self, files: Sequence[Path], report: Report) -> None:
+        """Note names in the table that are none of the files', if it lacks one of these."""
+        table = self._table
+        if table is None or all(table.of(file) for file in files):
+            return
+        unused = [as_text(name) for name in table.unused(files)]
+        if unused:
+            names = ", ".join(unused[:SHOWN])
+            names += f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
+            report.note(f"note: {table.path} has eyes for {names}, but no input has such a name")
 
     def find(self, photo: Path, pixels: Pixels) -> list[Eyes]:
         """Return the selected faces of a photograph, the largest first; ImageError if none."""

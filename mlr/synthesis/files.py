@@ -181,6 +181,7 @@ def synthesize(
         output = None if output is None else Path(output).absolute()
     check_suffix(output, paths, ANIMATED if animate else ENCODINGS)
     plans = plan_outputs(paths, output, list(targets), report, suffix, force=force)
+    finder.check_table([plan.source for plan in plans], report)
     encoding = {"quality": quality, "png_level": png_level, "force": force}
     aligned = True if resize else False if align else None
     settings = _Settings(
