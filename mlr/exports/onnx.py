@@ -8,6 +8,7 @@ Steps that repeat are loops of the graph; the images are gone through by one, to
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -27,7 +28,6 @@ from mlr.core.registration.fields import (
 )
 from mlr.core.registration.geometry import Geometry, mask_of, weights_and_oval
 from mlr.errors import ModelError, OptionError
-from mlr.io.provenance import new_record
 from mlr.kernels.blur import blur
 
 OPSET, IR = 16, 8  # GridSample came with 16; readers of that time know this format
@@ -82,6 +82,7 @@ def render(
             return [], [face.changed(*own)]
 
         (changed,) = graph.loop(graph("Squeeze", batch), [], one, 1)
+    changed = graph("Reshape", changed, graph("Shape", image), allowzero=1)  # of no images, too
     graph("Clip", changed, 0.0, 1.0, into="output")
     for array in graph.arrays.values():
         if not np.isfinite(array).all():
@@ -101,9 +102,15 @@ def render(
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR,
     )
-    eyes = model.info.eyes
-    record = new_record("", 1, model.sha256) | {"expression": dict(wanted.shares), "eyes": eyes}
-    helper.set_model_props(made, {name: str(value) for name, value in record.items()})
+    record = {
+        "software": f"mlr {__version__}",
+        "expressions": wanted.shares,
+        "regions": wanted.regions,
+        "eyes": model.info.eyes,
+        "model": model.sha256,
+        "licence": model.info.licence,
+    }
+    helper.set_model_props(made, {name: json.dumps(value) for name, value in record.items()})
     onnx.checker.check_model(made)
     return made.SerializeToString()
 
