@@ -133,7 +133,7 @@ def _model_of_page(model: Model) -> tuple[dict[str, Any], bytes]:
     """Return what the script of the page reads: numbers by name, and the bytes of all arrays."""
     registered = model.registered
     if registered is None:
-        raise ModelError("a model of the recipe paper cannot be exported; use the recipe best")
+        raise ModelError("a model of the recipe paper cannot be a page; name an .onnx file")
     channels, height, width = model.shape
     looks = [registered.appearances[name] for name in model.expressions]
     stored = {"source": np.moveaxis(registered.source, 2, 0)}
