@@ -59,6 +59,10 @@ def faces_of(model):
     noise = np.random.default_rng(1).random(neutral.shape)
     faces += [neutral * 0.2, neutral * slope, neutral[..., :1].repeat(3, -1), noise]
     faces += [np.roll(neutral, 3, 1), neutral * 0, neutral * [0.6, 1, 1]]
+    covered = neutral.copy()
+    covered[int(0.6 * height) : int(0.9 * height)] = noise[: int(0.9 * height) - int(0.6 * height)]
+    faces += [(1 - share) * neutral + share * noise for share in (0.4, 0.5, 0.6)]
+    faces += [covered, np.roll(faces[1], 4, 0), np.roll(faces[2], (-3, 5), (0, 1))]
     return np.float32(faces)
 
 
@@ -85,7 +89,7 @@ def assert_equal(found, wanted):
 # --- the program's pixels ---
 
 #: Strengths and styles, in turn for the faces.
-CALLS = ((1, None), (0.3, None), (2, None), (1, -1.5), (0.7, 2.0), (0, 1.0), (1, 1.0))
+CALLS = ((1, None), (0, 1.0), (2, None), (1, -1.5), (0.7, 2.0), (0.3, None), (1, 1.0))
 
 
 @pytest.mark.parametrize(
