@@ -59,10 +59,12 @@ def faces_of(model):
     noise = np.random.default_rng(1).random(neutral.shape)
     faces += [neutral * 0.2, neutral * slope, neutral[..., :1].repeat(3, -1), noise]
     faces += [np.roll(neutral, 3, 1), neutral * 0, neutral * [0.6, 1, 1]]
-    covered = neutral.copy()
-    covered[int(0.6 * height) : int(0.9 * height)] = noise[: int(0.9 * height) - int(0.6 * height)]
-    faces += [(1 - share) * neutral + share * noise for share in (0.4, 0.5, 0.6)]
-    faces += [covered, np.roll(faces[1], 4, 0), np.roll(faces[2], (-3, 5), (0, 1))]
+    hidden, forehead = neutral.copy(), neutral.copy()
+    mouth, top = slice(int(0.6 * height), int(0.9 * height)), slice(int(0.55 * height))
+    hidden[mouth] = noise[mouth]
+    forehead[top] = 0.2 * neutral[top] + 0.8 * noise[top]  # so that it is trusted in part
+    faces += [0.6 * neutral + 0.4 * noise, hidden, forehead, np.roll(forehead, 4, 0)]
+    faces += [np.roll(faces[1], 4, 0), np.roll(faces[2], (-3, 5), (0, 1))]
     return np.float32(faces)
 
 
