@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
-EXTRAS := align,browser,cluster,deep,heic,places,plot,video
+EXTRAS := align,browser,cluster,deep,heic,onnx,places,plot,video
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RIVALS  = $(DATA:%=--data %) --keep $(DEMO)/rivals --force $(OPTIONS)
 

@@ -88,7 +88,7 @@ def test_command_writes_a_small_page_that_loads_nothing(run, drawn, tmp_path):
 
 def test_errors_name_the_cause(drawn, model, tmp_path):
     out = tmp_path / "face.html"
-    with pytest.raises(ModelError, match="recipe paper cannot be exported"):
+    with pytest.raises(ModelError, match="recipe paper cannot be a page"):
         export(mlr.load(model), out)
     with pytest.raises(OptionError, match=r"face\.txt: cannot be exported"):
         export(drawn, tmp_path / "face.txt")

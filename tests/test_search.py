@@ -192,7 +192,7 @@ def test_templates_that_faces_are_searched_with():
     known = learnt()
     plain = replace(known.appearances["surprised"], explained=0.0)
     known = replace(known, appearances={**known.appearances, "surprised": plain})
-    source, *others = known.search._candidates
+    source, *others = known.search.candidates
     assert np.array_equal(source.template.half, known.source)
     assert (source.expression, source.back) == (None, None)
     expected = [("happy", -0.8), ("happy", 1.2), ("surprised", 0.0)]

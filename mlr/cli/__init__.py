@@ -23,7 +23,7 @@ COMMANDS = {
     "bench": ("machine", "Time every stage on this machine, with drawn faces."),
     "completion": ("machine", "Print a script that completes commands and options in a shell."),
     "evaluate": ("models", "Measure the error of a model on pairs of images."),
-    "export": ("models", "Make a page of a model that changes faces in a browser."),
+    "export": ("models", "Make a page of a model for browsers, or a graph for other programs."),
     "info": ("models", "Describe a file."),
     "inspect": ("models", "Draw what a model has learnt."),
     "models": ("models", "List the models that come with the program."),

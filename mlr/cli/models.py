@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,19 +107,38 @@ _NOTES = {
 
 @click.command()
 @click.argument("model", type=options.MODEL)
-@click.option("-o", "--output", type=options.OUTPUT, required=True, help="The page: NAME.html.")
+@click.option(
+    "-o", "--output", type=options.OUTPUT, required=True, help="The file: NAME.html or NAME.onnx."
+)
+@options.expressions(
+    "Expression of an .onnx file, or a mix as happy=0.6,surprised=0.4; needed if the model has "
+    "several."
+)
+@options.regions("Part of the face that an .onnx file changes; may be repeated.  [default: all]")
 @options.force
 @options.reported
-def export(model: Path, output: Path, run: options.Run, force: bool) -> int:
-    """Make a page of MODEL that changes faces in any browser.
+def export(
+    model: Path,
+    output: Path,
+    target: tuple[str | Mapping[str, float], ...],
+    region: tuple[str, ...],
+    run: options.Run,
+    force: bool,
+) -> int:
+    """Make a page of MODEL that changes faces in any browser, or a file for other programs.
 
-    The page is one file that needs no network: pictures stay on the device. Open it, drop a
-    photograph on it, and move the sliders. The model has to be of the recipe best.
+    The page, NAME.html, is one file that needs no network: pictures stay on the device. Open it,
+    drop a photograph on it, and move the sliders. The model has to be of the recipe best.
+
+    The file for other programs, NAME.onnx, is read by ONNX Runtime and the like: it takes aligned
+    faces, strength and style, and gives the changed faces.
     """
     from mlr.exports.export import export
     from mlr.io.model_file import load_model
 
-    path = export(load_model(model), output, force=force)
+    if len(target) > 1:
+        raise click.BadParameter("one file has one target", param_hint="--target")
+    path = export(load_model(model), output, target[0] if target else None, region, force=force)
     return run.finish_writing([path], f"{path.stat().st_size / 1e6:.1f} MB written to {path}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -15,6 +15,8 @@ from mlr.errors import MlrError, did_you_mean
 
 if TYPE_CHECKING:
     from mlr.utils.options import Option
+
+PER_CENT = 5  # a share from here to 100 is taken for per cent
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -163,6 +165,34 @@ def shares_of(text: str) -> dict[str, float]:
         except ValueError:
             raise click.BadParameter(f"{text!r}: {share!r} is not a number") from None
     return shares
+
+
+def targets_of(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str | Mapping[str, float], ...]:
+    """Return the names of expressions; mixes as the share of each name."""
+    targets = [shares_of(value) if {"=", ","} & set(value) else value for value in values]
+    for shares in targets:
+        for name, share in shares.items() if isinstance(shares, Mapping) else ():
+            if PER_CENT <= share <= 100:
+                raise click.BadParameter(
+                    f"{name}={share:g}: shares are not in per cent, 1 is all of an expression; "
+                    f"did you mean {name}={share / 100:g}?"
+                )
+    return tuple(targets)
+
+
+def expressions(help: str) -> Callable[[Command], Command]:
+    """Return the option ``--target`` for expressions and mixes; it may be repeated."""
+    return click.option(
+        "--target", multiple=True, callback=targets_of, metavar="NAME|NAME=SHARE,...", help=help
+    )
+
+
+def regions(help: str) -> Callable[[Command], Command]:
+    """Return the option ``--region``; it may be repeated."""
+    names = click.Choice(["mouth", "eyes", "brows", "lower", "upper"])
+    return click.option("--region", multiple=True, type=names, help=help)
 
 
 style = click.option(

@@ -10,29 +10,12 @@ import click
 
 from mlr.cli import options
 
-PER_CENT = 5  # a share from here to 100 is taken for per cent
-
-
-def _targets(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[str | Mapping[str, float], ...]:
-    """Return the names of expressions; mixes as the share of each name."""
-    targets = [options.shares_of(value) if {"=", ","} & set(value) else value for value in values]
-    for shares in targets:
-        for name, share in shares.items() if isinstance(shares, Mapping) else ():
-            if PER_CENT <= share <= 100:
-                raise click.BadParameter(
-                    f"{name}={share:g}: shares are not in per cent, 1 is all of an expression; "
-                    f"did you mean {name}={share / 100:g}?"
-                )
-    return tuple(targets)
-
 
 def _start(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> str | Mapping[str, float] | None:
     """Return the expression or mix that animations begin with."""
-    return None if value is None else _targets(context, parameter, (value,))[0]
+    return None if value is None else options.targets_of(context, parameter, (value,))[0]
 
 
 @click.command()
@@ -44,13 +27,9 @@ def _start(
     type=options.OUTPUT,
     help="Folder to write to, or a file for one face.  [default: FOLDER-EXPRESSION next to it]",
 )
-@click.option(
-    "--target",
-    multiple=True,
-    callback=_targets,
-    metavar="NAME|NAME=SHARE,...",
-    help="Expression to synthesize, or a mix as happy=0.6,surprised=0.4; may be repeated.  "
-    "[default: all of the model]",
+@options.expressions(
+    "Expression to synthesize, or a mix as happy=0.6,surprised=0.4; may be repeated.  "
+    "[default: all of the model]"
 )
 @click.option(
     "--strength",
@@ -61,12 +40,7 @@ def _start(
     "high strengths only, unless --style is given.",
 )
 @options.style
-@click.option(
-    "--region",
-    multiple=True,
-    type=click.Choice(["mouth", "eyes", "brows", "lower", "upper"]),
-    help="Part of the face to change; may be repeated.  [default: all of it]",
-)
+@options.regions("Part of the face to change; may be repeated.  [default: all of it]")
 @click.option(
     "--resize",
     is_flag=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ MODULES = (
     *("planes", "geometry", "features", "register", "search", "synthesis", "model"),
     *("photo", "detect", "png", "worker"),
 )
-SUFFIX = ".html"
 #: Largest change of a pixel by half precision, at strength 1 and any style: nine tenths of a level.
 HALF_ERROR = 0.9 / 255
 
@@ -39,38 +39,64 @@ _TYPES = {np.uint8: "byte", np.float16: "half", np.float32: "float"}
 Array = npt.NDArray[Any]
 
 
-def export(model: Model, output: str | Path, *, force: bool = False) -> Path:
-    """Write a page that changes faces with a model, in any browser and without a network.
+def export(
+    model: Model,
+    output: str | Path,
+    target: str | Mapping[str, float] | None = None,
+    region: str | Sequence[str] = (),
+    *,
+    force: bool = False,
+) -> Path:
+    """Write a model for use without this program.
 
     Parameters
     ----------
     model : Model
-        Of the recipe best.
+        Of the recipe best if a page is to be written.
     output : str or Path
-        The page, with the ending ``.html``.
+        With the ending ``.html``: a page that changes faces in any browser and without a network.
+        With the ending ``.onnx``: a graph for ONNX Runtime and the like. It takes ``image``,
+        float32 (N, 3, height, width) in [0, 1], ``strength``, float32 (N,) or (1,) in [0, 2], and,
+        if the model has styles, ``style``, likewise in [-5, 5] or NaN for the default; and returns
+        ``output``, float32 (N, 3, height, width) in [0, 1].
+    target : str or mapping of str to float, optional
+        The expression of a graph, or the share of each in a mix. May be omitted if the model has
+        one. A page has all of them.
+    region : str or sequence of str
+        The parts of the face that a graph changes, by default all of it.
     force : bool
         Overwrite an existing file.
 
     Returns
     -------
     Path
-        The page: some 1 MB for each expression of a model of 128 px.
+        The file.
 
     Raises
     ------
     OptionError
-        If the output has another ending.
+        If the output has another ending, a target or regions are given for a page, a share is out
+        of range, or onnx is not installed.
     ModelError
-        If the model is of the recipe paper, or not all of its values are finite.
+        If a page is to be written of a model of the recipe paper, the model does not have the
+        expression, or not all of its values are finite.
     OutputExistsError
         If the output exists and ``force`` is false.
     """
     output = Path(output)
-    if output.suffix.lower() != SUFFIX:
-        raise OptionError(f"{output}: cannot be exported; give a name that ends in {SUFFIX}")
-    page = render(model)
+    suffix = output.suffix.lower()
+    if suffix == ".onnx":
+        from mlr.exports import onnx
+
+        content = onnx.render(model, target, region)
+    elif suffix == ".html":
+        if target or region:
+            raise OptionError(f"{output}: a page has all expressions and regions; name none")
+        content = render(model).encode()
+    else:
+        raise OptionError(f"{output}: cannot be exported; give a name that ends in .html or .onnx")
     with replacing(output, force=force) as file:
-        file.write(page.encode())
+        file.write(content)
     return output
 
 
@@ -107,7 +133,7 @@ def _model_of_page(model: Model) -> tuple[dict[str, Any], bytes]:
     """Return what the script of the page reads: numbers by name, and the bytes of all arrays."""
     registered = model.registered
     if registered is None:
-        raise ModelError("a model of the recipe paper cannot be exported; use the recipe best")
+        raise ModelError("a model of the recipe paper cannot be a page; name an .onnx file")
     channels, height, width = model.shape
     looks = [registered.appearances[name] for name in model.expressions]
     stored = {"source": np.moveaxis(registered.source, 2, 0)}

@@ -119,23 +119,23 @@ class Search:
     """Finds the face in aligned images of one size; the first candidate is the sources'."""
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
-        self._candidates = candidates
+        self.candidates = candidates
         geometry = candidates[0].template.geometry
         (self._weight, half_weight, _), _ = weights_and_oval(geometry)
         tall, wide = geometry.fields
-        self._bases = coarse_fields(geometry, tall // 2, wide // 2)
-        self._fixed = [with_derivatives_of(halved(each.template.half)) for each in candidates]
+        self.bases = coarse_fields(geometry, tall // 2, wide // 2)
+        self.fixed = [with_derivatives_of(halved(each.template.half)) for each in candidates]
         bases = coarse_fields(geometry, tall, wide).reshape(len(SIGMAS), -1).astype(np.float64)
         weighted = bases * np.tile(half_weight.ravel(), 2)
         gram = np.einsum("ip,jp->ij", weighted, bases, optimize=False)
-        self._to_numbers = np.linalg.solve(gram, weighted)
-        self._mouth = in_mouth(*geometry.canonical(tall, wide))
+        self.to_numbers = np.linalg.solve(gram, weighted)
+        self.mouth = in_mouth(*geometry.canonical(tall, wide))
 
     def find(self, features: Features) -> Fit:
         """Return the best fit of a face, from all starts."""
         fits = []
         for index, start in self._coarse(features):
-            template = self._candidates[index].template
+            template = self.candidates[index].template
             field = template.register(features, start)
             fits.append((self._value(template, features, field), index, field))
         value, index, field = max(fits, key=lambda each: each[0])
@@ -143,32 +143,32 @@ class Search:
 
     def follow(self, features: Features, last: Fit) -> Fit:
         """Return the fit of a face, starting from its fit in the video frame before."""
-        template = self._candidates[last.candidate].template
+        template = self.candidates[last.candidate].template
         field = template.polished(features, last.start)
         value = self._value(template, features, field)
         return self._finished(features, value, last.candidate, field)
 
     def _finished(self, features: Features, value: float, index: int, field: Floats) -> Fit:
         """Return the fit, with its field from the frame of the sources."""
-        source, found = self._candidates[0].template, self._candidates[index]
+        source, found = self.candidates[0].template, self.candidates[index]
         start, shown = field, 0.0
         if found.back is not None:
-            before = found.template.correlation(features, field, self._mouth)
+            before = found.template.correlation(features, field, self.mouth)
             field = source.polished(features, compose(field, found.back))
-            lost = before - source.correlation(features, field, self._mouth)
+            lost = before - source.correlation(features, field, self.mouth)
             shown = float(ramp(lost, *SHOWN))
         trust = self._trust(features, value, field)
         return Fit(field, value, found.expression, shown, trust, index, start)
 
     def _value(self, template: Template, features: Features, field: Floats) -> float:
         # Without BLAS, whose sums depend on its threads.
-        numbers = np.einsum("np,p->n", self._to_numbers, field.ravel(), optimize=False)
+        numbers = np.einsum("np,p->n", self.to_numbers, field.ravel(), optimize=False)
         price = PRICE * float(np.square(numbers / SIGMAS).sum())
         return template.correlation(features, field) - price
 
     def _trust(self, features: Features, value: float, field: Floats) -> Floats:
-        local = self._candidates[0].template.local_correlation(features, field, LOCAL_SIGMA)
-        at_mouth = value + float(local[self._mouth].mean())
+        local = self.candidates[0].template.local_correlation(features, field, LOCAL_SIGMA)
+        at_mouth = value + float(local[self.mouth].mean())
         whole = ramp(value, *FIT) * ramp(at_mouth, *MOUTH_FIT)
         return np.float32(whole) * blur(
             np.asarray(ramp(local, *LOCAL_FIT), np.float32), TRUST_SIGMA, threads=False
@@ -177,9 +177,9 @@ class Search:
     def _coarse(self, features: Features) -> list[tuple[int, Floats]]:
         """Return indices of candidates and coarse fields to refine."""
         moving, second = with_derivatives_of(halved(features.half)), np.float32(not features.grey)
-        index = np.repeat(np.arange(len(self._candidates)), len(STARTS))
+        index = np.repeat(np.arange(len(self.candidates)), len(STARTS))
         numbers = np.zeros((len(index), len(SIGMAS)))
-        numbers[:, LOWER_FACE] = STARTS * len(self._candidates)
+        numbers[:, LOWER_FACE] = STARTS * len(self.candidates)
         for steps in (FIRST_STEPS, MORE_STEPS):
             for _ in range(steps):
                 numbers += self._steps(moving, second, index, numbers)
@@ -194,9 +194,9 @@ class Search:
 
     def _fields(self, numbers: Float) -> Floats:
         """Return the coarse fields of numbers (N, 9)."""
-        fields = np.empty((len(numbers), *self._bases.shape[1:]), np.float32)
+        fields = np.empty((len(numbers), *self.bases.shape[1:]), np.float32)
         for each, field in zip(numbers.astype(np.float32), fields, strict=True):
-            combine(self._bases, each, field)
+            combine(self.bases, each, field)
         return fields
 
     def _steps(self, moving: Floats, second: np.float32, index: Indices, numbers: Float) -> Float:
@@ -206,8 +206,8 @@ class Search:
         right = np.empty((count, size), np.float32)
         for n, field in enumerate(self._fields(numbers)):
             normal_equations_of(
-                *(moving, self._fixed[index[n]], self._weight, second),
-                *(self._bases, field, matrices[n], right[n]),
+                *(moving, self.fixed[index[n]], self._weight, second),
+                *(self.bases, field, matrices[n], right[n]),
             )
         pull = SIGMAS**-2  # to 0
         steps = np.linalg.solve(matrices + np.diag(pull), (right - pull * numbers)[..., None])
@@ -218,7 +218,7 @@ class Search:
     ) -> Float:
         """Return the weighted correlation of each candidate."""
         kept = [0, 3] if second else [0]
-        planes, fixed = np.ascontiguousarray(moving[kept]), [each[kept] for each in self._fixed]
+        planes, fixed = np.ascontiguousarray(moving[kept]), [each[kept] for each in self.fixed]
         fields = self._fields(numbers)
         return np.array(
             [

@@ -99,13 +99,20 @@ class Appearance:
         units = np.float32(self.style - self.plain)
         if units <= 0:
             return np.zeros_like(spread)
-        face = self.face * np.float32(1 / 255)
-        usual = face + self.mean + units * (self.spread - self.share * face)
-        usual = hue * (usual + usual.mean(axis=0))
+        usual, teeth = self.teeth
+        usual = hue * usual
         found = image + units * spread
         wanted = usual * (found.mean(axis=0) / np.maximum(usual.mean(axis=0), np.float32(0.1)))
-        teeth = np.clip((units * self.share - TEETH[0]) / (TEETH[1] - TEETH[0]), 0, 1)
         return np.asarray(teeth * (wanted - found) / units)
+
+    @property
+    def teeth(self) -> tuple[Floats, Floats]:
+        """The mean face's colour at the default style, halfway to grey, and the share of teeth."""
+        units = np.float32(self.style - self.plain)
+        face = self.face * np.float32(1 / 255)
+        usual = face + self.mean + units * (self.spread - self.share * face)
+        teeth = np.clip((units * self.share - TEETH[0]) / (TEETH[1] - TEETH[0]), 0, 1)
+        return usual + usual.mean(axis=0), teeth
 
     def summary(self) -> dict[str, Any] | None:
         """Return a description of the style, ready for JSON; None if there is none."""
@@ -245,7 +252,7 @@ class Registered:
         return Part(appearance, share, style, invert(to_face), half_mask, added, spread)
 
     @cached_property
-    def _usual_whites(self) -> npt.NDArray[np.float64]:
+    def usual_whites(self) -> npt.NDArray[np.float64]:
         """The whites of the eyes of the mean face of the sources, in each channel."""
         appearance = next(iter(self.appearances.values()))
         mean = appearance.face.astype(np.float32) / np.float32(255)
@@ -257,7 +264,7 @@ class Registered:
         It is measured in the whites of the eyes, because skin has a colour of its own; its mean
         is 1.
         """
-        ratio = face.fit.whites[1:] / self._usual_whites
+        ratio = face.fit.whites[1:] / self.usual_whites
         return np.clip(ratio / ratio.mean(), *HUES).astype(np.float32)[:, None, None]
 
     def change(self, face: Registration, parts: Sequence[Part], strength: float) -> Change:

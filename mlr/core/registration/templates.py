@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlr.core.alignment import EYES
+from mlr.core.regions import Region
 from mlr.core.registration.features import Features
 from mlr.core.registration.fields import (
     STEP,
@@ -273,16 +274,21 @@ def eye_whites_of(
     It is divided by the `side_light`, if given.
     """
     size = planes.shape[1:]
-    y, x = geometry.canonical(*size)
-    (left, level), (right, _) = EYES
-    across = np.minimum(np.abs(x - left), np.abs(x - right)) < EYE_BOX[0]
-    box = (np.abs(y - level) < EYE_BOX[1]) & across
+    box = eye_box(geometry, (size[0], size[1]))
     if not box.any():
         return np.full(len(planes), DARKEST)
     framed = look_up(planes, resize_field(field, *size))[:, box]
     if light is not None:
         framed /= np.maximum(enlarged(light[None], *size)[:, box], 1)
     return np.maximum(np.percentile(framed, BRIGHTEST, axis=1).astype(np.float64), DARKEST)
+
+
+def eye_box(geometry: Geometry, size: tuple[int, int]) -> Region:
+    """Return the pixels in which the whites of the eyes are looked for, (height, width)."""
+    y, x = geometry.canonical(*size)
+    (left, level), (right, _) = EYES
+    across = np.minimum(np.abs(x - left), np.abs(x - right)) < EYE_BOX[0]
+    return np.asarray((np.abs(y - level) < EYE_BOX[1]) & across)
 
 
 def side_light(geometry: Geometry, features: Features, field: Floats) -> Floats:
