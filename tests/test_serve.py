@@ -2,6 +2,7 @@
 
 import http.client
 import signal
+import socket
 import subprocess
 import sys
 
@@ -63,3 +64,8 @@ def test_port_in_use_is_named(run, served):
     result = run("serve", "--no-open", "--port", served)
     assert result.code == 2
     assert f"cannot listen on 127.0.0.1, port {served}" in result.err
+
+
+def test_other_addresses_are_not_listened_on(served):
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.2", served), timeout=5):
+        pass
