@@ -30,6 +30,7 @@ _HOME = {
     "preview": "mlr.evaluation.inspect.preview",
     "sample": "mlr.samples.sample",
     "save": "mlr.io.model_file.save_model",
+    "serve": "mlr.exports.serve.serve",
     "statistics": "mlr.training.train.statistics",
     "synthesize": "mlr.synthesis.files.synthesize",
     "train": "mlr.training.train.train",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from mlr.evaluation.inspect import inspect as inspect
     from mlr.evaluation.inspect import preview as preview
     from mlr.exports.export import export as export
+    from mlr.exports.serve import serve as serve
     from mlr.io import model_file
     from mlr.photo.align import align as align
     from mlr.samples import sample as sample

@@ -28,6 +28,7 @@ COMMANDS = {
     "inspect": ("models", "Draw what a model has learnt."),
     "models": ("models", "List the models that come with the program."),
     "sample": ("data", "Draw faces of subjects who do not exist, as training data."),
+    "serve": ("models", "Serve the page of a model to the browser on this machine."),
     "statistics": ("training", "Accumulate statistics of pairs of images, for training."),
     "synthesize": ("synthesize", "Change the expression of faces in files and folders."),
     "train": ("training", "Learn from pairs of images."),
@@ -89,6 +90,7 @@ def cli() -> None:
     mlr evaluate model.npz test/        measure the error on other subjects
     mlr inspect model.npz -o pictures/  draw what the model has learnt
     mlr export model.npz -o face.html   make a page that changes faces in a browser
+    mlr serve                           open such a page, with the model smile
     mlr statistics faces/ -o s.npz      keep statistics instead of images
     """
 

@@ -143,6 +143,27 @@ def export(
 
 
 @click.command()
+@click.argument("model", type=options.MODEL, default="smile")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port to listen on.  [default: a free one]",
+)
+@click.option("--open/--no-open", default=True, help="Open the page in the browser, or do not.")
+def serve(model: Path, **keywords: Any) -> None:
+    """Serve the page of MODEL, as of mlr export, until Ctrl-C. MODEL is smile by default.
+
+    Pictures stay on the device, and only this machine can open the page unless --host says more.
+    """
+    from mlr.exports.serve import serve
+    from mlr.io.model_file import load_model
+
+    serve(load_model(model), report=click.echo, **keywords)
+
+
+@click.command()
 @click.argument("file", type=options.MODEL)
 @options.as_json
 def info(file: Path, as_json: bool) -> int:
