@@ -153,7 +153,7 @@ class Vectors:
     """Writes pictures and what the program makes of them."""
 
     def __init__(self, folder):
-        self.folder, self.cases = folder, []
+        self.folder, self.cases, self.clip = folder, [], []
 
     def add(self, name, page, model, pixels, eyes, wanted, **more):
         """Add a photograph with the eyes of its faces, or an aligned image, with None."""
@@ -186,7 +186,19 @@ class Vectors:
         field = template.register(features_of(image))
         (self.folder / f"{name}.field").write_bytes(field.tobytes())
 
+    def add_clip(self, name, model, frames):
+        """Add aligned video frames (N, height, width, 3) in [0, 1], and the fit of each."""
+        fit, fits = None, []
+        for frame in frames:
+            face = model.registered.register(np.asarray(frame.transpose(2, 0, 1), np.float32), fit)
+            fit = face.fit
+            arrays = (face.image, fit.field, fit.trust, fit.whites.astype(np.float32))
+            fits += [each.tobytes() for each in arrays]
+            self.clip.append([float(fit.value), fit.expression, float(fit.shown)])
+        (self.folder / f"{name}.clip").write_bytes(b"".join(fits))
+
     def save(self):
+        (self.folder / "clip.json").write_text(json.dumps(self.clip))
         (self.folder / "cases.json").write_text(json.dumps(self.cases))
 
 
@@ -239,6 +251,11 @@ def vectors(drawn, narrow, page, tmp_path_factory):
         found.add(f"photo-{number}", "drawn.html", drawn, pixels, eyes, wanted, guess=guess)
     found.add_field("noise", drawn, np.random.default_rng(1).random((SIZE, SIZE, 3)))
     found.add_field("far", drawn, np.roll(draw_face(3, 1, "neutral", SIZE), 20, axis=1) / 255)
+    shown = draw_face(3, 0, "happy", SIZE)
+    frames = [np.roll(shown, 2 * n, axis=(0, 1)) for n in range(4)]
+    frames.append(np.rot90(shown, 2))  # upside down: lost
+    found.add_clip("moving", drawn, np.array(frames) / 255)
+    assert found.clip[3][0] - found.clip[4][0] > 0.1
     export(narrow, found.folder / "narrow.html")
     wanted = {"shares": {"happy": 1.0}}
     found.add("narrow", "narrow.html", narrow, *photograph((6, 220, 90, 40, 4)), wanted)
@@ -270,7 +287,7 @@ def test_modules_agree_with_the_program(vectors):
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"^# pass (\d+)", done.stdout, re.M)[1]) >= len(vectors.cases) + 9
+    assert int(re.search(r"^# pass (\d+)", done.stdout, re.M)[1]) >= len(vectors.cases) + 10
     assert sum(case["changes"] for case in vectors.cases) >= 0.8 * len(vectors.cases)
     for alpha in (255, 100):  # written by the test
         path = vectors.folder / f"alpha-{alpha}.png"

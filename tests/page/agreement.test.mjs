@@ -108,6 +108,32 @@ for (const name of ["noise", "far"]) {
   });
 }
 
+test("a face is followed through a clip as in the program", () => {
+  const { registered } = modelOf("drawn.html");
+  const { size, fields } = registered.geometry;
+  const numbers = floats("moving.clip");
+  let [at, last] = [0, undefined];
+  const next = (count, [height, width]) =>
+    new Planes(count, height, width, numbers.subarray(at, (at += count * height * width)));
+  for (const [value, expression, shown] of JSON.parse(read("clip.json"))) {
+    last = registered.register(next(3, size), { last });
+    const { fit } = last;
+    assert.ok(Math.abs(fit.value - value) < 0.005, `${fit.value}, not ${value}`);
+    assert.ok(Math.abs(fit.shown - shown) < 0.02, `${fit.shown}, not ${shown}`);
+    assert.equal(fit.expression, expression);
+    for (const [planes, limit] of [
+      [fit.field, 0.05],
+      [fit.trust, 0.01],
+      [new Planes(4, 1, 1, Float32Array.from(last.whites)), 0.005],
+    ]) {
+      const wanted = next(planes.count, planes.count === 4 ? [1, 1] : fields).data;
+      const off = wanted.map((each, i) => Math.abs(each - planes.data[i])).sort();
+      assert.ok(off[Math.floor(0.99 * off.length)] < limit, `${off.at(-1)} of ${limit}`);
+    }
+  }
+  assert.equal(at, numbers.length);
+});
+
 test("half precision is read to the bit", () => {
   const bits = [0, 1, 0x3ff, 0x400, 0x3c00, 0x3555, 0x7bff, 0x8001, 0xc000, 0x7c00, 0xfc00];
   const values = [

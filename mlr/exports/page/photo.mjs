@@ -18,6 +18,7 @@ const TILE = 512; // side of the parts of a photograph that are changed at once,
 const SPLINE_REACH = 8; // pixels; more distant ones weigh less than 1/40,000 in an interpolation
 const EYE = 2; // pixels of the field around an eye whose mean says where it is
 const ROUGH = 0.02; // of the crop's side: eyes this far from where registration finds them
+const STILL = 0.01; // that, in a video: less is jitter
 
 /** The map z -> factor z + shift of points z = [x, y] as complex numbers, in pixels. */
 export class Similarity {
@@ -260,9 +261,9 @@ export class PhotoFace {
    * @param {Model} model
    * @param {{height: number, width: number, data: Uint8ClampedArray}} photo
    * @param {number[][]} eyes left and right as seen, [x, y] in pixels from the corner
-   * @param {object} [options] of Search.find
+   * @param {object} [options] of Search.find; or last: the PhotoFace in the video frame before
    */
-  constructor(model, photo, eyes, options) {
+  constructor(model, photo, eyes, { all, last } = {}) {
     const [x, y] = [0, 1].map((axis) => (eyes[0][axis] + eyes[1][axis]) / 2);
     const distance = Math.hypot(eyes[1][0] - eyes[0][0], eyes[1][1] - eyes[0][1]);
     if (!(x >= 0 && x <= photo.width && y >= 0 && y <= photo.height && distance >= 2)) {
@@ -270,11 +271,12 @@ export class PhotoFace {
     }
     Object.assign(this, { model, photo });
     const toCrop = toCropOf(eyes, model.size, model.eyes);
+    const options = { all, last: last?.face };
     this.prepare(toCrop, model.eyes, options);
     const found = this.eyesFound();
     const off = (each, n) =>
       Math.max(...each.map((value, axis) => Math.abs(value - model.eyes[n][axis])));
-    if (!this.fit.unlike && Math.max(...found.map(off)) > ROUGH)
+    if (!this.fit.unlike && Math.max(...found.map(off)) > (last ? STILL : ROUGH))
       this.prepare(toCrop, found, options);
   }
 
@@ -292,9 +294,16 @@ export class PhotoFace {
     this.fit = this.face.fit;
   }
 
+  /** The eyes that the crop is aligned by, [x, y] in pixels of the photograph. */
+  get eyes() {
+    const [height, width] = this.model.size;
+    const { inverse } = this.toCrop;
+    return this.model.eyes.map(([x, y]) => inverse.of([x * width, y * height]));
+  }
+
   /** Return where registration finds the eyes of the crop, (x, y) in units of its sides. */
   eyesFound() {
-    const { field } = this.fit;
+    const field = this.fit.found ?? this.fit.field;
     const { height, width } = field;
     return this.model.eyes.map(([x, y]) => {
       const [row, column] = [rint(y * height), rint(x * width)];

@@ -19,6 +19,7 @@ const [FIRST_STEPS, MORE_STEPS] = [3, 5]; // before and after candidates are pru
 const [PRUNED, REFINED] = [8, 4]; // candidates after the first steps, and those that are refined
 const APART = 0.75; // largest displacement between equal candidates, in pixels of the coarse size
 const PRICE = 0.01; // of unusual numbers, in correlation
+const STEADY = 0.5; // share of the last video frame in the fit of a clip
 const [FIT, MOUTH_FIT, LOCAL_FIT, SHOWN] = [
   [0.42, 0.5],
   [1, 1.1],
@@ -37,7 +38,26 @@ const [LOCAL_SIGMA, TRUST_SIGMA] = [5, 2]; // blurs of the local correlation and
  * @property {number} shown how much of that expression the face shows already, 0 to 1
  * @property {Planes} trust the share of a change that each pixel of the sources' frame gets
  * @property {boolean} unlike nothing is changed: this is not a face like those learnt from
+ * @property {number} candidate index of the template
+ * @property {Planes} start the field from that template to the face
+ * @property {Planes} [found] of a video frame: the field before the mean with the last one
  */
+
+/** Return the mean of a fit and the one of the video frame before, against jitter. */
+export function steadied(fit, last) {
+  const mean = (one, other) => STEADY * other + (1 - STEADY) * one;
+  const means = (name) => fit[name].map((value, i) => mean(value, last[name].data[i]));
+  const trust = means("trust");
+  return {
+    ...fit,
+    field: means("field"),
+    found: fit.field,
+    value: mean(fit.value, last.value),
+    shown: mean(fit.shown, last.expression === fit.expression ? last.shown : 0),
+    trust,
+    unlike: !trust.data.some(Boolean),
+  };
+}
 
 /** Finds the face in aligned images of one size. */
 export class Search {
@@ -70,10 +90,19 @@ export class Search {
     return this.finished(features, best);
   }
 
+  /** Return the Fit of a face, starting from its fit in the video frame before. */
+  follow(features, last) {
+    const { template } = this.candidates[last.candidate];
+    const field = template.polished(features, last.start);
+    const value = this.value(template, features, field);
+    return this.finished(features, { value, index: last.candidate, field });
+  }
+
   /** Return a fit whose field is carried to the frame of the sources. */
   finished(features, { value, index, field }) {
     const { template: source } = this.candidates[0];
     const { template, expression = null, back } = this.candidates[index];
+    const start = field;
     let shown = 0;
     if (back) {
       const before = template.correlation(features, field, this.geometry.mouth);
@@ -82,7 +111,8 @@ export class Search {
       shown = ramp(before - after, SHOWN);
     }
     const trust = this.trust(features, value, field);
-    return { field, value, expression, shown, trust, unlike: !trust.data.some(Boolean) };
+    const unlike = !trust.data.some(Boolean);
+    return { field, value, expression, shown, trust, unlike, candidate: index, start };
   }
 
   value(template, features, field) {

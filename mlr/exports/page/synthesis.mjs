@@ -18,11 +18,12 @@ import {
 import { EYES, clip } from "./geometry.mjs";
 import { featuresOf } from "./features.mjs";
 import { Template } from "./register.mjs";
-import { Search } from "./search.mjs";
+import { Search, steadied } from "./search.mjs";
 
 const HUES = [0.4, 1.5]; // bounds of the colour of the light
 const DARK = 0.4; // of the light that a face lacks: its skin's colour is taken out of its teeth
 const TEETH = [0.15, 0.35]; // share of the face that is replaced: no teeth, nothing else
+const DROP = 0.1; // loss of fit from one video frame to the next: the face is searched again
 const OPENING = 0.4; // strength above which the style follows the strength
 const STYLES = [-0.8, 1.2]; // of the templates of an expression
 const LIGHTS = [0.2, 1.3]; // bounds of a face's brightness over that of the training set
@@ -96,15 +97,21 @@ export class Registered {
    * Find the face in an image.
    *
    * @param {Planes} image of the geometry's size, in [0, 1]
-   * @param {object} [options] of Search.find
+   * @param {object} [options] of Search.find; or last: the face in the video frame before, which is
+   *   followed
    */
-  register(image, options) {
+  register(image, { all, last } = {}) {
     const features = featuresOf(image, this.geometry.features);
-    const fit = this.search.find(features, options);
+    let fit = last && this.search.follow(features, last.fit);
+    const followed = fit && fit.value >= last.fit.value - DROP;
+    if (!followed) fit = this.search.find(features, { all });
     const light = this.sideLight(features, fit.field);
-    const [white] = this.whites(features.luminance, fit.field, light);
-    const whites = this.whites(image, fit.field, light);
-    return { image, features, fit, light, white, whites };
+    let whites = [features.luminance, image].flatMap((each) => this.whites(each, fit.field, light));
+    if (followed) {
+      whites = whites.map((white, n) => (white + last.whites[n]) / 2);
+      fit = steadied(fit, last.fit);
+    }
+    return { image, features, fit, light, whites };
   }
 
   /** Return the mean brightness in the oval of an image moved by a field, in [0, 1]. */
@@ -161,7 +168,7 @@ export class Registered {
 
   /** Return the colour of the light on a face over that of the training set, of mean 1. */
   hue(face) {
-    const ratios = face.whites.map((white, n) => white / this.usualWhites[n]);
+    const ratios = face.whites.slice(1).map((white, n) => white / this.usualWhites[n]);
     return ratios.map((ratio) => clip(ratio / mean(ratios), ...HUES));
   }
 
@@ -192,7 +199,7 @@ export class Registered {
     const sides = enlarged(lookUp(face.light, appearance.motion), ...size).data;
     const brightness = this.lightOf(face.features, toFace) / appearance.light;
     const light = clip(brightness, ...LIGHTS);
-    const eyes = 2 * (face.white / this.eyeWhite) - brightness;
+    const eyes = 2 * (face.whites[0] / this.eyeWhite) - brightness;
     const onTeeth = Math.max(Math.min(1, Math.max(brightness, eyes)), LIGHTS[0]);
     const hue = this.hue(face);
     const regressed = ridge(framed);
