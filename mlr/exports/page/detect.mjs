@@ -27,7 +27,7 @@ const HALF_SIGMA = 4; // of the features: those of registration, at half their s
  * @returns {number[][][]} for each face the left and the right eye, [x, y] in pixels
  */
 export function guessFaces(model, photo) {
-  const [, width] = model.size;
+  const [height, width] = model.size;
   const side = Math.min(photo.height, photo.width);
   const corner = [(photo.width - side) / 2, (photo.height - side) / 2];
   const middle = placed(model.eyes, corner, [side, side]);
@@ -36,11 +36,12 @@ export function guessFaces(model, photo) {
   let wrong = 0;
   for (const eyes of [middle, ...places.map((place) => place.eyes)]) {
     if (wrong > MOST_WRONG || found.length === MOST) break;
-    const face = new PhotoFace(model, photo, eyes, { all: false });
-    const { fit, toCrop } = face;
+    const { fit, toCrop } = new PhotoFace(model, photo, eyes, { all: false });
     wrong = fit.unlike ? wrong + 1 : 0;
+    const crop = { value: fit.value, side: width / toCrop.scale };
     if (!fit.unlike) {
-      found.push({ value: fit.value, side: width / toCrop.scale, eyes: face.eyes });
+      crop.eyes = model.eyes.map(([x, y]) => toCrop.inverse.of([x * width, y * height]));
+      found.push(crop);
     }
   }
   if (found.length) return distinct(found).map(({ eyes }) => eyes);

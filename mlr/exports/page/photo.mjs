@@ -18,7 +18,6 @@ const TILE = 512; // side of the parts of a photograph that are changed at once,
 const SPLINE_REACH = 8; // pixels; more distant ones weigh less than 1/40,000 in an interpolation
 const EYE = 2; // pixels of the field around an eye whose mean says where it is
 const ROUGH = 0.02; // of the crop's side: eyes this far from where registration finds them
-const STILL = 0.01; // that, in a video: less is jitter
 
 /** The map z -> factor z + shift of points z = [x, y] as complex numbers, in pixels. */
 export class Similarity {
@@ -169,29 +168,49 @@ function reduced(planes, box) {
 function bicubic(planes, transform, height, width) {
   const result = new Planes(planes.count, height, width);
   const { data } = planes;
-  const [c, s] = transform.factor;
-  const columns = new Int32Array(4);
-  const cubic = (v1, v2, v3, v4, d) =>
-    v2 + d * (v3 - v1 + d * (2 * (v1 - v2) + v3 - v4 + d * (v2 - v1 + v4 - v3)));
+  const [cosine, sine] = transform.factor;
+  const [across, down] = [new Float64Array(4), new Float64Array(4)];
+  const [columns, rows] = [new Int32Array(4), new Int32Array(4)];
   for (let y = 0, p = 0; y < height; y++) {
     for (let x = 0; x < width; x++, p++) {
-      const px = c * (x + 0.5) - s * (y + 0.5) + transform.shift[0];
-      const py = s * (x + 0.5) + c * (y + 0.5) + transform.shift[1];
+      const px = cosine * (x + 0.5) - sine * (y + 0.5) + transform.shift[0];
+      const py = sine * (x + 0.5) + cosine * (y + 0.5) + transform.shift[1];
       if (px < 0 || px >= planes.width || py < 0 || py >= planes.height) continue;
       const [left, top] = [Math.floor(px - 0.5), Math.floor(py - 0.5)];
-      const [across, down] = [px - 0.5 - left, py - 0.5 - top];
-      for (let k = 0; k < 4; k++) columns[k] = clip(left - 1 + k, 0, planes.width - 1);
-      const [i, j, k, l] = columns;
+      cubicWeights(px - 0.5 - left, across);
+      cubicWeights(py - 0.5 - top, down);
+      for (let k = 0; k < 4; k++) {
+        columns[k] = Math.min(Math.max(left - 1 + k, 0), planes.width - 1);
+        rows[k] = Math.min(Math.max(top - 1 + k, 0), planes.height - 1) * planes.width;
+      }
+      const a = across[0],
+        b = across[1],
+        c = across[2],
+        d = across[3];
       for (let n = 0; n < planes.count; n++) {
-        const row = (number) => {
-          const r = n * planes.size + clip(top + number, 0, planes.height - 1) * planes.width;
-          return cubic(data[r + i], data[r + j], data[r + k], data[r + l], across);
-        };
-        result.data[n * result.size + p] = cubic(row(-1), row(0), row(1), row(2), down);
+        let total = 0;
+        for (let k = 0; k < 4; k++) {
+          const r = n * planes.size + rows[k];
+          total +=
+            down[k] *
+            (a * data[r + columns[0]] +
+              b * data[r + columns[1]] +
+              c * data[r + columns[2]] +
+              d * data[r + columns[3]]);
+        }
+        result.data[n * result.size + p] = total;
       }
     }
   }
   return result;
+}
+
+/** Fill in the weights of four pixels, for a position t beyond the second one (a = -1). */
+function cubicWeights(t, weights) {
+  weights[0] = -t * (1 - t) * (1 - t);
+  weights[1] = 1 + t * t * (t - 2);
+  weights[3] = -t * t * (1 - t);
+  weights[2] = 1 - weights[0] - weights[1] - weights[3];
 }
 
 /** Return planes reduced with a Lanczos filter, along rows and then along columns. */
@@ -261,9 +280,9 @@ export class PhotoFace {
    * @param {Model} model
    * @param {{height: number, width: number, data: Uint8ClampedArray}} photo
    * @param {number[][]} eyes left and right as seen, [x, y] in pixels from the corner
-   * @param {object} [options] of Search.find; or last: the PhotoFace in the video frame before
+   * @param {object} [options] of Search.find; or last: this face in the video frame before
    */
-  constructor(model, photo, eyes, { all, last } = {}) {
+  constructor(model, photo, eyes, options = {}) {
     const [x, y] = [0, 1].map((axis) => (eyes[0][axis] + eyes[1][axis]) / 2);
     const distance = Math.hypot(eyes[1][0] - eyes[0][0], eyes[1][1] - eyes[0][1]);
     if (!(x >= 0 && x <= photo.width && y >= 0 && y <= photo.height && distance >= 2)) {
@@ -271,16 +290,28 @@ export class PhotoFace {
     }
     Object.assign(this, { model, photo });
     const toCrop = toCropOf(eyes, model.size, model.eyes);
-    const options = { all, last: last?.face };
     this.prepare(toCrop, model.eyes, options);
+    if (options.last) return;
     const found = this.eyesFound();
     const off = (each, n) =>
       Math.max(...each.map((value, axis) => Math.abs(value - model.eyes[n][axis])));
-    if (!this.fit.unlike && Math.max(...found.map(off)) > (last ? STILL : ROUGH))
+    if (!this.fit.unlike && Math.max(...found.map(off)) > ROUGH)
       this.prepare(toCrop, found, options);
   }
 
-  prepare(toCrop, positions, options) {
+  /** Return the same face in the next video frame. */
+  next(photo) {
+    return new PhotoFace(this.model, photo, this.eyes, { last: this });
+  }
+
+  /** Where the eyes are, [x, y] in pixels of the photograph. */
+  get eyes() {
+    const [height, width] = this.model.size;
+    const { inverse } = this.toCrop;
+    return this.eyesFound().map(([x, y]) => inverse.of([x * width, y * height]));
+  }
+
+  prepare(toCrop, positions, { all, last }) {
     const { model } = this;
     const [height, width] = model.size;
     const corrected = toCropOf(
@@ -290,20 +321,24 @@ export class PhotoFace {
     );
     this.toCrop = corrected.after(toCrop);
     this.crop = cropOf(this.photo, this.toCrop, model.size).map((value) => clip(value, 0, 1));
-    this.face = model.register(this.crop, options);
+    this.face = model.register(this.crop, last ? this.following(last) : { all });
     this.fit = this.face.fit;
   }
 
-  /** The eyes that the crop is aligned by, [x, y] in pixels of the photograph. */
-  get eyes() {
-    const [height, width] = this.model.size;
-    const { inverse } = this.toCrop;
-    return this.model.eyes.map(([x, y]) => inverse.of([x * width, y * height]));
+  /** Return what registration needs to follow a face, whose fit is moved to this crop. */
+  following({ face, toCrop }) {
+    const pixel = scaling(face.fit.field.width / this.model.size[1]);
+    const moved = this.toCrop.after(toCrop.inverse);
+    const fit = movedFit(face.fit, pixel.after(moved).after(pixel.inverse));
+    const eyes = ({ field }) =>
+      this.eyesFound(field).map(([x, y]) => [x * field.width, y * field.height]);
+    const aligned = (last, here) =>
+      movedFit(last, Similarity.ofTwoPoints(eyes(last), eyes(here)));
+    return { last: { ...face, fit }, aligned };
   }
 
   /** Return where registration finds the eyes of the crop, (x, y) in units of its sides. */
-  eyesFound() {
-    const field = this.fit.found ?? this.fit.field;
+  eyesFound(field = this.fit.field) {
     const { height, width } = field;
     return this.model.eyes.map(([x, y]) => {
       const [row, column] = [rint(y * height), rint(x * width)];
@@ -371,6 +406,21 @@ export class PhotoFace {
     }
     return planes;
   }
+}
+
+/** Return the fit of a face that is moved by a similarity of points, in pixels of its fields. */
+function movedFit(fit, map) {
+  const moved = (field) => {
+    const result = new Planes(2, field.height, field.width);
+    const [[down, across], [toY, toX]] = [field, result].map((each) => [0, 1].map((n) => each.plane(n)));
+    for (let p = 0; p < field.size; p++) {
+      const [x, y] = [(p % field.width) + 0.5, Math.trunc(p / field.width) + 0.5];
+      const [right, bottom] = map.of([x + across[p], y + down[p]]);
+      [toY[p], toX[p]] = [bottom - y, right - x];
+    }
+    return result;
+  };
+  return { ...fit, field: moved(fit.field), start: moved(fit.start) };
 }
 
 /** Return a box with a margin on each side, clipped to an image. */
@@ -458,6 +508,12 @@ function enlargedSimilar(planes, toPlanes, height, width) {
   const { data } = planes;
   const [cosine, sine] = toPlanes.factor;
   const [right, bottom] = toPlanes.of([0.5, 0.5]).map((value) => value - 0.5);
+  const used = new Uint8Array(planes.size); // where one of the 16 pixels is not 0
+  for (let i = 0; i < data.length; i++) {
+    if (data[i] === 0) continue;
+    const p = i % planes.size;
+    for (let k = -2; k < 2; k++) used.fill(1, p + k * planes.width - 2, p + k * planes.width + 2);
+  }
   const [down, across] = [new Float64Array(4), new Float64Array(4)];
   for (let y = 0, p = 0; y < height; y++) {
     for (let x = 0; x < width; x++, p++) {
@@ -465,6 +521,7 @@ function enlargedSimilar(planes, toPlanes, height, width) {
       const column = cosine * x - sine * y + right;
       const [top, left] = [Math.floor(row), Math.floor(column)];
       if (top < 1 || top > planes.height - 3 || left < 1 || left > planes.width - 3) continue;
+      if (!used[top * planes.width + left]) continue;
       keysWeights(row - top, down);
       keysWeights(column - left, across);
       const a = across[0],

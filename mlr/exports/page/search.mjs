@@ -40,7 +40,6 @@ const [LOCAL_SIGMA, TRUST_SIGMA] = [5, 2]; // blurs of the local correlation and
  * @property {boolean} unlike nothing is changed: this is not a face like those learnt from
  * @property {number} candidate index of the template
  * @property {Planes} start the field from that template to the face
- * @property {Planes} [found] of a video frame: the field before the mean with the last one
  */
 
 /** Return the mean of a fit and the one of the video frame before, against jitter. */
@@ -51,7 +50,6 @@ export function steadied(fit, last) {
   return {
     ...fit,
     field: means("field"),
-    found: fit.field,
     value: mean(fit.value, last.value),
     shown: mean(fit.shown, last.expression === fit.expression ? last.shown : 0),
     trust,

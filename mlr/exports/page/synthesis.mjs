@@ -98,9 +98,9 @@ export class Registered {
    *
    * @param {Planes} image of the geometry's size, in [0, 1]
    * @param {object} [options] of Search.find; or last: the face in the video frame before, which is
-   *   followed
+   *   followed, and aligned: a function that moves its fit to the place of a new one
    */
-  register(image, { all, last } = {}) {
+  register(image, { all, last, aligned = (fit) => fit } = {}) {
     const features = featuresOf(image, this.geometry.features);
     let fit = last && this.search.follow(features, last.fit);
     const followed = fit && fit.value >= last.fit.value - DROP;
@@ -109,7 +109,7 @@ export class Registered {
     let whites = [features.luminance, image].flatMap((each) => this.whites(each, fit.field, light));
     if (followed) {
       whites = whites.map((white, n) => (white + last.whites[n]) / 2);
-      fit = steadied(fit, last.fit);
+      fit = steadied(fit, aligned(last.fit, fit));
     }
     return { image, features, fit, light, whites };
   }

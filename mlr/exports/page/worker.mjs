@@ -8,6 +8,8 @@ import { PhotoFace, scaling } from "./photo.mjs";
 import { guessFaces } from "./detect.mjs";
 import { encodePng } from "./png.mjs";
 
+const SEARCH = 8; // video frames between searches of the whole frame for a face
+const FAINT = 0.02; // trust below which a followed face is lost
 const FITS_WELL = 0.6; // trust from which a face is not said to fit in part
 
 /** Tasks of a page; points are in pixels of the preview. */
@@ -48,9 +50,29 @@ export class Engine {
       { all },
     );
     this.faces[index] = face;
-    const { value, expression, shown, unlike, trust } = face.fit;
-    const part = trust.data.reduce((most, each) => Math.max(most, each), 0) < FITS_WELL;
-    return { value, expression, shown, unlike, part };
+    return described(face);
+  }
+
+  /**
+   * Follow the face of the video frame before, or search for one; change it.
+   *
+   * @param {{photo: object, small: object, wanted: object, first: boolean}} argument the frame, a
+   *   smaller copy in which the face is looked for, and whether it is the first one
+   * @returns {{data: Uint8ClampedArray, faces: object[]}} eyes and fit of the face, if there is one
+   */
+  frame({ photo, small, wanted, first }) {
+    let face = first ? undefined : this.faces[0];
+    if (face) face = seen(() => face.next(small));
+    this.searched = first || face ? SEARCH : this.searched + 1;
+    if (!face && this.searched >= SEARCH) {
+      this.searched = 0;
+      const [eyes] = guessFaces(this.model, small);
+      face = seen(() => new PhotoFace(this.model, small, eyes));
+    }
+    Object.assign(this, { photo, preview: photo, faces: face ? [face] : [] });
+    const data = this.change(wanted);
+    const toPhoto = scaling(photo.width / small.width);
+    return { data, faces: this.faces.map((each) => ({ eyes: each.eyes.map((eye) => toPhoto.of(eye)), fit: described(each) })) };
   }
 
   /** Return the pixels of the preview with all faces changed, as wanted in Model.change. */
@@ -71,6 +93,25 @@ export class Engine {
         if (face && !face.fit.unlike) face.composite(photo, result, wanted);
     }
     return result;
+  }
+}
+
+const mostTrust = ({ fit }) => fit.trust.data.reduce((most, each) => Math.max(most, each), 0);
+
+/** Return how a face fits, without its fields. */
+function described(face) {
+  const { value, expression, shown, unlike } = face.fit;
+  return { value, expression, shown, unlike, part: mostTrust(face) < FITS_WELL };
+}
+
+/** Return a face of a video frame, or undefined if none is seen there. */
+function seen(make) {
+  try {
+    const face = make();
+    return mostTrust(face) > FAINT ? face : undefined;
+  } catch (error) {
+    if (error instanceof Problem) return undefined;
+    throw error;
   }
 }
 
