@@ -299,9 +299,12 @@ export class PhotoFace {
       this.prepare(toCrop, found, options);
   }
 
-  /** Return the same face in the next video frame. */
+  /** Return the same face in the next video frame, expected to move on as it did. */
   next(photo) {
-    return new PhotoFace(this.model, photo, this.eyes, { last: this });
+    const { eyes, before = eyes } = this;
+    const expected = eyes.map((eye, n) => eye.map((at, axis) => 2 * at - before[n][axis]));
+    const face = new PhotoFace(this.model, photo, expected, { last: this });
+    return Object.assign(face, { before: eyes });
   }
 
   /** Where the eyes are, [x, y] in pixels of the photograph. */
@@ -325,16 +328,19 @@ export class PhotoFace {
     this.fit = this.face.fit;
   }
 
-  /** Return what registration needs to follow a face, whose fit is moved to this crop. */
-  following({ face, toCrop }) {
-    const pixel = scaling(face.fit.field.width / this.model.size[1]);
-    const moved = this.toCrop.after(toCrop.inverse);
-    const fit = movedFit(face.fit, pixel.after(moved).after(pixel.inverse));
-    const eyes = ({ field }) =>
-      this.eyesFound(field).map(([x, y]) => [x * field.width, y * field.height]);
-    const aligned = (last, here) =>
-      movedFit(last, Similarity.ofTwoPoints(eyes(last), eyes(here)));
-    return { last: { ...face, fit }, aligned };
+  /** Return what registration needs to follow a face, whose fit is moved to the expected place. */
+  following({ face }) {
+    const { height, width } = face.fit.field;
+    const moved = (fit, eyes) => {
+      const [from, to] = [this.eyesFound(fit.field), eyes].map((each) =>
+        each.map(([x, y]) => [x * width, y * height]),
+      );
+      return movedFit(fit, Similarity.ofTwoPoints(from, to));
+    };
+    return {
+      last: { ...face, fit: moved(face.fit, this.model.eyes) },
+      aligned: (fit, { field }) => moved(fit, this.eyesFound(field)),
+    };
   }
 
   /** Return where registration finds the eyes of the crop, (x, y) in units of its sides. */
