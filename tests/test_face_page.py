@@ -63,18 +63,17 @@ def browser():
 class Page:
     """The page in a browser without a network; it notes errors, and what is loaded."""
 
-    def __init__(self, browser, path, size, **how):
+    def __init__(self, browser, address, size, **how):
         width, height = SIZES[size]
-        self.context = browser.new_context(
-            viewport={"width": width, "height": height}, offline=True, accept_downloads=True, **how
-        )
+        how = {"offline": True, "accept_downloads": True} | how
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **how)
         self.page = page = self.context.new_page()
         page.set_default_timeout(WAIT)
         self.errors, self.loaded = [], []
         page.on("pageerror", lambda error: self.errors.append(error))
         page.on("console", lambda m: self.errors.append(m.text) if m.type != "log" else None)
         page.on("request", lambda request: self.loaded.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(address)
 
     @property
     def status(self):
@@ -131,7 +130,9 @@ def far(a, b, level=2):
 @pytest.fixture(params=SIZES)
 def opened(browser, files, request):
     """The page with one face, after any test without errors and without a network."""
-    opened = Page(browser, files / "face.html", request.param, has_touch=request.param == "phone")
+    opened = Page(
+        browser, (files / "face.html").as_uri(), request.param, has_touch=request.param == "phone"
+    )
     assert "fits well" in opened.open(files / "one.png")
     yield opened
     assert opened.errors == []
@@ -303,7 +304,7 @@ def test_pictures_that_cannot_be_used_are_named(opened, files):
 
 
 def test_damaged_model_is_named(browser, files):
-    opened = Page(browser, files / "broken.html", "desktop")
+    opened = Page(browser, (files / "broken.html").as_uri(), "desktop")
     assert "model in this page is damaged: source has values" in opened.status
     assert "model in this page is damaged" in opened.open(files / "one.png")
     assert opened.errors == []
@@ -336,7 +337,7 @@ def test_everything_has_a_name_and_fits_the_screen(opened):
 def test_colours_follow_the_scheme(browser, files):
     colours = []
     for scheme in ("light", "dark"):
-        opened = Page(browser, files / "face.html", "phone", color_scheme=scheme)
+        opened = Page(browser, (files / "face.html").as_uri(), "phone", color_scheme=scheme)
         style = "() => getComputedStyle(document.body)"
         found = [opened.page.evaluate(f"{style}.{name}") for name in ("backgroundColor", "color")]
         colours.append([np.mean([*map(float, re.findall(r"[\d.]+", each)[:3])]) for each in found])

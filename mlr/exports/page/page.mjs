@@ -1,6 +1,7 @@
 /** The page: opens a photograph, moves dots, reads the sliders, and lets the worker compute. */
 
 const PREVIEW = 1024; // pixels of the longer side of the picture that is shown
+const [LIVE, SMALL] = [480, 240]; // of video frames, and of those in which the face is looked for
 const MOST_PIXELS = 64e6; // of a photograph: four bytes each, several times
 const REGION_NAMES = ["mouth", "eyes", "brows", "lower", "upper"];
 
@@ -14,6 +15,7 @@ const state = {
   turn: 0, // photographs opened
   broken: null, // why the model cannot be used
   style: null, // null: automatic
+  live: null, // the camera in use: its stream, its video, and the recorder if a clip is recorded
 };
 
 // --- the worker ---
@@ -94,6 +96,7 @@ function sayFit() {
 async function open(file) {
   if (!file) return;
   if (state.broken) throw state.broken;
+  stopCamera();
   const turn = ++state.turn;
   say("Looking for faces…", "busy");
   const image = await decoded(file);
@@ -149,8 +152,8 @@ async function decoded(file) {
   }
 }
 
-/** Draw an image on a canvas, scaled, and return {height, width, data}. */
-function pixelsOf(image, canvas, scale) {
+/** Draw an image on a canvas, scaled and maybe mirrored, and return {height, width, data}. */
+function pixelsOf(image, canvas, scale, mirrored = false) {
   const [width, height] = [image.width, image.height].map((side) =>
     Math.max(1, Math.round(side * scale)),
   );
@@ -158,8 +161,144 @@ function pixelsOf(image, canvas, scale) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (!context) throw new Error("There is not enough memory for this picture.");
   context.imageSmoothingQuality = "high";
+  if (mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
   context.drawImage(image, 0, 0, width, height);
   return { width, height, data: context.getImageData(0, 0, width, height).data };
+}
+
+// --- the camera ---
+
+const REFUSED = {
+  NotAllowedError: "The camera is not allowed. Allow it for this page in the browser, and try again.",
+  NotFoundError: "No camera was found. Connect one, and try again.",
+  NotReadableError: "The camera cannot be read. Maybe another program uses it.",
+};
+
+/** Show the camera's picture, with the face changed, until it is stopped. */
+async function startCamera() {
+  if (state.broken) throw state.broken;
+  stopCamera();
+  const turn = ++state.turn;
+  say("Starting the camera…", "busy");
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({
+      video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } },
+    });
+  } catch (error) {
+    throw new Error(REFUSED[error.name] ?? `The camera cannot be used: ${error.message}`);
+  }
+  const video = Object.assign(document.createElement("video"), {
+    muted: true,
+    playsInline: true,
+    srcObject: stream,
+  });
+  state.live = { stream, video };
+  if (turn !== state.turn) return stopCamera(); // a photograph was opened meanwhile
+  stream.getTracks()[0].addEventListener("ended", () => {
+    if (state.live?.stream !== stream) return;
+    stopCamera();
+    say("The camera has stopped.", "problem");
+  });
+  await video.play();
+  await showFrames(state.live);
+}
+
+/** Show frames of the camera, always the newest one, while it is in use. */
+async function showFrames(live) {
+  const canvases = [0, 1].map(() => document.createElement("canvas"));
+  let [first, shown, since, last] = [true, 0, performance.now(), -1];
+  while (state.live === live) {
+    await new Promise(requestAnimationFrame);
+    const { video } = live;
+    if (!video.videoWidth || video.currentTime === last) continue;
+    last = video.currentTime;
+    const frame = await createImageBitmap(video);
+    const [photo, small] = [LIVE, SMALL].map((side, n) =>
+      pixelsOf(frame, canvases[n], Math.min(1, side / Math.max(frame.width, frame.height)), true),
+    );
+    frame.close();
+    const { data, faces } = await ask("frame", { photo, small, wanted: wanted(), first }, [
+      small.data.buffer,
+    ]);
+    if (state.live !== live) return;
+    const { width, height } = photo;
+    for (const [canvas, pixels] of [
+      [before, photo.data],
+      [after, data],
+    ]) {
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+    }
+    Object.assign(state, { name: "camera", faces, chosen: 0 });
+    if (first) showLive(true);
+    picture.dataset.changes = Number(picture.dataset.changes ?? 0) + 1;
+    $(".save").disabled = !faces.length;
+    sayLive();
+    first = false;
+    shown++;
+    const seconds = (performance.now() - since) / 1000;
+    if (seconds < 1) continue;
+    picture.dataset.rate = (shown / seconds).toFixed(1);
+    $(".rate").textContent = `${Math.round(shown / seconds)} frames a second`;
+    [shown, since] = [0, performance.now()];
+  }
+}
+
+/** Show the controls of the camera, or those of a photograph. */
+function showLive(live) {
+  $(".empty").hidden = true;
+  picture.hidden = false;
+  dots.replaceChildren();
+  $(".bar").hidden = live;
+  $(".live").hidden = !live;
+}
+
+/** Say how the face fits, only when this changes: not all readers of the screen want it twice. */
+function sayLive() {
+  const [face] = state.faces;
+  const text = !face
+    ? "No face fits. Look into the camera from the front, in good light."
+    : face.fit.part
+      ? "The face fits in part; elsewhere the change fades out."
+      : "The face fits well.";
+  if ($(".status").textContent !== text) say(text);
+}
+
+/** Stop the camera; its last frame stays as a photograph. */
+function stopCamera() {
+  const { live } = state;
+  if (!live) return;
+  if (live.recorder) record();
+  state.live = null;
+  for (const track of live.stream.getTracks()) track.stop();
+  if ($(".live").hidden) return; // before the first frame
+  showLive(false);
+  drawFaces();
+  sayFit();
+}
+
+/** Begin to record a clip, or save it. */
+function record() {
+  const { live } = state;
+  const recording = !live.recorder;
+  $(".record").textContent = recording ? "Save the clip" : "Record a clip";
+  $(".record").setAttribute("aria-pressed", String(recording));
+  if (!recording) {
+    live.recorder.stop();
+    live.recorder = null;
+    return;
+  }
+  const mimeType = ["video/webm", "video/mp4"].find((type) => MediaRecorder.isTypeSupported(type));
+  const recorder = new MediaRecorder(after.captureStream(), { mimeType });
+  const [parts, name] = [[], `camera-${mixName(wanted().shares)}.${mimeType.slice(6)}`];
+  recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
+  recorder.addEventListener("stop", () => {
+    for (const track of recorder.stream.getTracks()) track.stop();
+    download(new Blob(parts, { type: mimeType }), name);
+  });
+  recorder.start();
+  live.recorder = recorder;
 }
 
 // --- faces ---
@@ -339,7 +478,7 @@ function wanted() {
 
 /** Change the preview as the sliders say. */
 const change = latest(async () => {
-  if (picture.hidden) return;
+  if (picture.hidden || state.live) return; // the next video frame will be changed
   const [width, height] = [before.width, before.height];
   const data = await ask("change", wanted());
   if (data.length !== 4 * width * height) return; // another photograph by now
@@ -365,12 +504,16 @@ async function save() {
   if (asked.regions.length) record.region = asked.regions;
   const texts = { Software: record.software, Comment: JSON.stringify(record) };
   const file = await ask("save", { wanted: asked, texts });
+  download(file, `${state.name.replace(/\.[^.]*$/, "")}-${expression}.png`);
+}
+
+/** Let the browser save a file. */
+function download(file, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(file);
-  link.download = `${state.name.replace(/\.[^.]*$/, "")}-${expression}.png`;
+  Object.assign(link, { href: URL.createObjectURL(file), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  say(`Saved as ${link.download}.`);
+  say(`Saved as ${name}.`);
 }
 
 // --- controls ---
@@ -452,6 +595,13 @@ function build() {
   for (const button of document.querySelectorAll(".choose")) {
     button.addEventListener("click", () => $(".file").click());
   }
+  for (const button of document.querySelectorAll(".camera")) {
+    button.hidden = !navigator.mediaDevices; // only in a page from this machine or by https
+    button.addEventListener("click", () => startCamera().catch(fail));
+  }
+  $(".stop").addEventListener("click", stopCamera);
+  $(".record").hidden = !window.MediaRecorder;
+  $(".record").addEventListener("click", record);
   $(".file").addEventListener("change", ({ target }) => {
     open(target.files[0]).catch(fail);
     target.value = "";
