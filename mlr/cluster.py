@@ -133,41 +133,43 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         stack.callback(end)
         stack.callback(at_end.remove, end)
         with dask.config.set(settings), _without_output():
-            try:
-                cluster = _within(
-                    PATIENCE,
-                    LocalCluster,
-                    n_workers=number,
-                    threads_per_worker=threads,
-                    host="127.0.0.1",
-                    memory_limit="auto" if memory is None else 2 * memory,
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.CRITICAL + 1,
-                    death_timeout=PATIENCE,
-                )
-            except BaseException:
-                end()  # what hangs would make closing wait
-                raise
+            cluster = _started_cluster(
+                end,
+                n_workers=number,
+                threads_per_worker=threads,
+                host="127.0.0.1",
+                memory_limit="auto" if memory is None else 2 * memory,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL + 1,
+                death_timeout=PATIENCE,
+            )
             stack.callback(_close, cluster)
             nannies.extend(cluster.workers.values())
         yield cluster.scheduler_address
 
 
-def _within(seconds: float, call: Callable[..., Result], **options: Any) -> Result:
-    """Call in a thread; TimeoutError after some seconds: LocalCluster may wait for ever."""
-    found = concurrent.futures.Future[Result]()
+def _started_cluster(end: Callable[[], None], **options: Any) -> LocalCluster:
+    """Start a cluster in a thread, since LocalCluster may wait for ever for processes that hang.
 
-    def run() -> None:
+    If it takes too long, ``end`` ends its processes, and TimeoutError is raised.
+    """
+    found = concurrent.futures.Future[LocalCluster]()
+
+    def start() -> None:
         try:
-            found.set_result(call(**options))
+            found.set_result(LocalCluster(**options))
         except BaseException as error:
             found.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=start, daemon=True).start()
     try:
-        return found.result(seconds)
+        return found.result(PATIENCE)
     except concurrent.futures.TimeoutError:
-        raise TimeoutError(f"they did not answer within {seconds} seconds") from None
+        end()  # so that starting fails
+        with suppress(Exception):
+            _close(found.result(10))
+        end()  # those that were started again
+        raise TimeoutError(f"they did not answer within {PATIENCE} seconds") from None
 
 
 def _close(closable: Client | LocalCluster) -> None:
