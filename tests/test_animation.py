@@ -352,8 +352,15 @@ def test_grid_shows_the_input_and_each_output(run, best_model, face, tmp_path, g
 
 @pytest.mark.parametrize(
     "options",
-    ["depth", "strength=3", "strength=", "strength --animate", "strength --strength 0.5"]
-    + ["style --style 1", "strength=" + ",".join(["1"] * 17)],
+    [
+        "depth",
+        "strength=3",
+        "strength=",
+        "strength --animate",
+        "strength --strength 0.5",
+        "style --style 1",
+        "strength=" + ",".join(["1"] * 17),
+    ],
 )
 def test_grids_that_cannot_be_are_refused(run, model, face, options):
     result = run("synthesize", model, face, "--grid", *options.split())
