@@ -56,6 +56,7 @@ class ReportWriter(NamedTuple):
     model: Model
     style: Style
     subjects: Mapping[str, Subject]  # by their names
+    files: Mapping[str, object]  # facts about the files, before those about the model
     force: bool
 
     def write(self, title: str, pairs: Sequence[PairScores]) -> Iterator[Path]:
@@ -72,7 +73,8 @@ class ReportWriter(NamedTuple):
         chosen = choose_pictured(ranked)
         pictures = ordered_map(lambda index: self._pictures(ranked[index]), chosen)
         summary = self.model.summary() | ({} if self.style is None else {"style": self.style})
-        facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
+        facts = dict(self.files)
+        facts |= {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
         page = render_page(title, facts, ranked, zip(chosen, pictures, strict=True))
         with replacing(self.folder / PAGE, force=self.force) as file:
             file.write(as_text(page).encode())
