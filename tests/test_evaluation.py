@@ -10,6 +10,7 @@ from mlr.errors import DataError, MlrWarning, OptionError, OutputExistsError
 from mlr.evaluation import scores as scoring
 from mlr.evaluation.evaluate import evaluate
 from mlr.io.images import read_image, write_image
+from mlr.io.model_file import save_model
 from mlr.io.provenance import describe_image
 from mlr.utils.progress import Report
 from tests.naive import naive_face, naive_mouth, naive_region_scores
