@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 import mlr
-from mlr.evaluation.report import draw_sheet
 from mlr.io.images import read_image, write_image
+from mlr.io.sheet import draw_sheet
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAINTINGS = ("mona-lisa", "straw-hat", "adele-bloch-bauer")

@@ -18,8 +18,8 @@ import PIL.Image
 import PIL.ImageFilter
 
 from mlr import load
-from mlr.evaluation.report import draw_sheet
 from mlr.io.images import read_image, write_image
+from mlr.io.sheet import draw_sheet
 from mlr.photo.eyes import COLUMNS
 from mlr.samples import EYES, draw_face
 from mlr.synthesis.files import synthesize

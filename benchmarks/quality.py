@@ -24,12 +24,10 @@ import mlr
 from benchmarks.tables import table, with_section
 from mlr.core import regions
 from mlr.core.model import LUMA
-from mlr.evaluation.report import draw_sheet
 from mlr.evaluation.scores import (
     MEASURES,
     REGION_MEASURES,
     REGIONS,
-    as_rgb8,
     identity_distance,
     mean_scores,
     score,
@@ -37,6 +35,7 @@ from mlr.evaluation.scores import (
 from mlr.io.files import replacing
 from mlr.io.images import read_image, write_image
 from mlr.io.pairs import find_pairs
+from mlr.io.sheet import as_rgb8, draw_sheet
 
 COPY, HALF = "copy of the input", "half the pairs"
 PAPER, MEAN, DEFAULT = "paper", "best, style 0", "best, default style"

@@ -22,8 +22,8 @@ from mlr.core.model import Model
 from mlr.core.registration.features import features_of
 from mlr.core.registration.fields import compose, resize_field, warp
 from mlr.core.registration.register import Template
-from mlr.evaluation.report import draw_sheet
 from mlr.io.images import read_image, write_image
+from mlr.io.sheet import draw_sheet
 from mlr.samples import draw_face
 
 Pixels = npt.NDArray[np.uint8]

@@ -5,6 +5,7 @@ Results arrive in the order of the tasks. A task depends on its arguments alone.
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import multiprocessing
 import os
@@ -84,7 +85,8 @@ def connect(
         except Exception as error:
             raise MlrError(f"{address}: no Dask scheduler with a worker answers there") from error
         with _as_mlr_errors():
-            _check_versions(client, address)
+            if number is None:
+                _check_versions(client, address)
             has_dashboard = "dashboard" in client.scheduler_info()["services"]
         if has_dashboard and (number is None or find_spec("bokeh") is not None):
             report.note(f"dashboard: {client.dashboard_link}")
@@ -131,24 +133,43 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
         stack.callback(end)
         stack.callback(at_end.remove, end)
         with dask.config.set(settings), _without_output():
-            cluster = LocalCluster(
-                n_workers=0,
+            cluster = _started_cluster(
+                end,
+                n_workers=number,
                 threads_per_worker=threads,
                 host="127.0.0.1",
                 memory_limit="auto" if memory is None else 2 * memory,
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL + 1,
+                death_timeout=PATIENCE,
             )
             stack.callback(_close, cluster)
-            cluster.scale(number)
-            try:
-                # LocalCluster's own start sometimes waits forever for processes that hang.
-                cluster.wait_for_workers(number, timeout=PATIENCE)
-            except BaseException:
-                end()  # closing would wait for processes that hang
-                raise
             nannies.extend(cluster.workers.values())
         yield cluster.scheduler_address
+
+
+def _started_cluster(end: Callable[[], None], **options: Any) -> LocalCluster:
+    """Start a cluster in a thread, since LocalCluster may wait for ever for processes that hang.
+
+    If it takes too long, ``end`` ends its processes, and TimeoutError is raised.
+    """
+    found = concurrent.futures.Future[LocalCluster]()
+
+    def start() -> None:
+        try:
+            found.set_result(LocalCluster(**options))
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=start, daemon=True).start()
+    try:
+        return found.result(PATIENCE)
+    except concurrent.futures.TimeoutError:
+        end()  # so that starting fails
+        with suppress(Exception):
+            _close(found.result(10))
+        end()  # those that were started again
+        raise TimeoutError(f"they did not answer within {PATIENCE} seconds") from None
 
 
 def _close(closable: Client | LocalCluster) -> None:

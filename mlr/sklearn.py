@@ -145,9 +145,10 @@ class MaskedRegression:
         truth = T.astype(np.float64) / DATA_RANGE[T.dtype.name]
         residual = predicted.astype(np.float64) / DATA_RANGE[predicted.dtype.name] - truth
         error = float(np.square(residual).sum())
-        if (truth == truth[0]).all():
+        variation = float(np.square(truth - truth.mean(axis=0)).sum())
+        if not variation or (truth == truth[0]).all():
             return float(error == 0)
-        return 1 - error / float(np.square(truth - truth.mean(axis=0)).sum())
+        return 1 - error / variation
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters of the constructor; ``deep`` has no effect."""

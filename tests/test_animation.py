@@ -324,3 +324,43 @@ def test_frames_of_a_clip_are_processed_one_by_one(ffmpeg, tmp_path):
     tracemalloc.stop()
     assert peak < 30 * 256 * 256 * 3  # of 60
     assert len(decoded(ffmpeg, tmp_path / "y.mp4")[1]) == len(decoded(ffmpeg, source)[1])
+
+
+@pytest.mark.parametrize(
+    ("grid", "options"),
+    [
+        ("strength=0,0.5,1", [{"strength": x} for x in (0, 0.5, 1)]),
+        ("style=-1,1", [{"style": x} for x in (-1, 1)]),
+    ],
+)
+def test_grid_shows_the_input_and_each_output(run, tmp_path, grid, options):
+    run("sample", tmp_path / "f", "--pairs", 1, "--size", 256)
+    face = next((tmp_path / "f" / "neutral").iterdir())
+    command = ("synthesize", "smile", face, "--resize", "--target", "happy", "--grid", grid)
+    output = face.with_name(f"{face.stem}-grid.png")
+    assert run(*command).code == 0
+    sheet = read_image(output).pixels
+    source, model = read_image(face).pixels, load("smile")
+    cells = [source, *(model.synthesize(source, "happy", **each) for each in options)]
+    assert not np.array_equal(cells[-1], cells[-2])
+    times = -(-192 // source.shape[1])
+    step = times * source.shape[1] + 8
+    assert sheet.shape[1] == 8 + len(cells) * step
+    for column, expected in enumerate(cells):
+        corner = sheet[52 : 52 + step - 8 : times, 8 + column * step :][:, : step - 8 : times]
+        assert np.array_equal(corner, expected)
+    record = json.loads(run("info", output, "--json").out)
+    assert record["expression"] == "happy"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("depth", "strength=3", "strength=", "strength --animate", "strength --strength 0.5"),
+        *("style --style 1", f"strength={','.join(['1'] * 17)}"),
+    ],
+)
+def test_grids_that_cannot_be_are_refused(run, model, face, options):
+    result = run("synthesize", model, face, "--grid", *options.split())
+    assert result.code == 2
+    assert not face.with_name("face-grid.png").exists()

@@ -10,6 +10,7 @@ from mlr.errors import DataError, MlrWarning, OptionError, OutputExistsError
 from mlr.evaluation import scores as scoring
 from mlr.evaluation.evaluate import evaluate
 from mlr.io.images import read_image, write_image
+from mlr.io.model_file import save_model
 from mlr.io.provenance import describe_image
 from mlr.utils.progress import Report
 from tests.naive import naive_face, naive_mouth, naive_region_scores
@@ -133,7 +134,17 @@ def test_the_style_is_that_of_outputs_pictures_and_facts(data, model, tmp_path):
     assert evaluate(model, data, target=["happy"], style=2)["targets"] == given["targets"]
     for name in ("happy", "overview"):
         assert describe_image(tmp_path / f"{name}.png")["style"] == {"happy": 2}
-    assert "<dt>style</dt><dd>happy 2</dd>" in (tmp_path / "report.html").read_text()
+    facts = (tmp_path / "report.html").read_text()
+    assert "<dt>style</dt><dd>happy 2</dd>" in facts
+    assert f"<dt>data</dt><dd>{data}</dd>" in facts
+    assert "<dt>model</dt>" not in facts
+
+
+def test_the_report_names_the_file_of_the_model(data, model, tmp_path):
+    save_model(model, tmp_path / "m <1>.npz")
+    given = evaluate(tmp_path / "m <1>.npz", data, report_dir=tmp_path / "report")
+    assert given == evaluate(model, data)
+    assert "<dt>model</dt><dd>m &lt;1&gt;.npz</dd>" in (tmp_path / "report/report.html").read_text()
 
 
 @pytest.mark.parametrize("style", [1, {"happy": 1}])

@@ -1,5 +1,6 @@
 """Registration of faces: every step against plain references, and its properties."""
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 
@@ -1472,3 +1473,8 @@ def test_light_changes_the_motion_little():
         for share in (1, 0.5)
     )
     assert np.abs(bright - dim).mean() < 0.1 * np.abs(bright).mean()
+
+
+def test_numbers_of_damaged_templates_are_bounded():
+    numbers = (0.5, -0.25, 1e30, -1e30, math.inf, math.nan)
+    assert [templates._in_units(x) for x in numbers] == [128, -64, 256_000, -256_000, 0, 0]

@@ -122,6 +122,8 @@ def test_scores_are_those_of_scikit_learn_where_r2_is_undefined():
         assert np.isnan(model.score(X[:1], T[:1]))
     flat = np.full_like(X, 7)
     assert model.score(X, flat) == 0
+    dark = MaskedRegression().fit(X / 255, T / 255)
+    assert dark.score(X / 255, T * 1e-200) == 0  # their squares are 0
     assert MaskedRegression(receptive_field=1, penalty=0).fit(X, flat).score(X, flat) == 1
 
 

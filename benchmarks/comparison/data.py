@@ -14,10 +14,10 @@ import PIL.ImageFilter
 
 from mlr.core.alignment import EYES
 from mlr.errors import DataError
-from mlr.evaluation.scores import as_rgb8
 from mlr.io.folders import list_files
 from mlr.io.images import is_image, read_image, resized
 from mlr.io.pairs import find_pairs
+from mlr.io.sheet import as_rgb8
 from mlr.samples import draw_face
 from mlr.utils.threads import ordered_map
 

@@ -1,12 +1,12 @@
 """Feed the program with damaged, hostile and absurd input, and check that it refuses it.
 
-    python -m benchmarks.fuzz [--seed 0] [--cases 22000] [--only KIND ...] [--keep FOLDER] [--write]
+    python -m benchmarks.fuzz [--seed 0] [--cases 30000] [--only KIND ...] [--keep FOLDER] [--write]
 
 Cases depend on the seed and their number alone. They run in a child process, many in a row, with a
 memory limit; the parent learns of each, so it can name the one that crashed or hung, and goes on
 with the next. Wrong are: any exception but the program's own errors, a message of several lines,
-messages of libraries, a crash, more than `PATIENCE` seconds, more memory than `MEMORY`, and a file
-that appears, changes or disappears outside the output folder.
+messages of libraries, a crash, more than `PATIENCE` seconds, more memory than `MEMORY`, a file that
+appears, changes or disappears outside the output folder, and an input neither written nor named.
 
 A kind of input is a function of a `Room` and a random generator that runs one case and returns its
 outcome; `kind` registers it. ``--keep`` saves the input of crashes and hangs. ``--write`` renews
@@ -38,7 +38,7 @@ from typing import Any
 from benchmarks.fuzz.room import KINDS, Room, WrongError
 from benchmarks.tables import campaign_report, rows_there
 
-for _module in ("images", "files", "texts"):  # as in the table
+for _module in ("images", "files", "texts", "wild"):  # as in the table
     import_module(f"benchmarks.fuzz.{_module}")
 
 ROOT = Path(__file__).parent.parent.parent
@@ -155,7 +155,8 @@ def report(rows: dict[str, str], seed: int) -> str:
     intro = (
         "# Fuzzing\n\nMade by `make fuzz`. Wrong are: any exception but the program's own one-line "
         "errors, a crash, messages of\nlibraries, more than "
-        f"{PATIENCE} s or {MEMORY >> 20} MiB, and any change outside the output folder.\n\n"
+        f"{PATIENCE} s or {MEMORY >> 20} MiB, any change outside the output folder, and in trees "
+        "of folders a file that is\nneither written nor named.\n\n"
         f"Seed {seed}: {{runs}} cases, {{wrong}} of them wrong."
     )
     heads = ["input", "cases", "results", "peak memory", "slowest", "wrong"]
@@ -172,7 +173,7 @@ def main() -> None:
         "python -m benchmarks.fuzz", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", type=int, default=22_000)
+    parser.add_argument("--cases", type=int, default=30_000)
     parser.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="kinds at a time")
     parser.add_argument("--keep", type=Path)

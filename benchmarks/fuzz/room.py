@@ -92,6 +92,10 @@ class Room:
 
     def mlr(self, *arguments: object) -> int:
         """Run the command line in this process; return the exit code."""
+        return self.spoken(*arguments)[0]
+
+    def spoken(self, *arguments: object) -> tuple[int, str]:
+        """Run the command line in this process; return the exit code and stdout."""
         from mlr.cli import main
 
         out, err, code = io.StringIO(), io.StringIO(), None
@@ -109,7 +113,7 @@ class Room:
             raise WrongError(f"exit code {code} without a message")
         if code == 1 and not any(line.startswith("mlr: ") for line in said.splitlines()):
             raise WrongError(f"no message of the program: {said[-300:]!r}")
-        return int(code)
+        return int(code), out.getvalue()
 
 
 Kind = Callable[[Room, random.Random], str]

@@ -89,7 +89,7 @@ def cli() -> None:
     mlr synthesize smile party.jpg      with a model that comes with the program
     mlr evaluate model.npz test/        measure the error on other subjects
     mlr inspect model.npz -o pictures/  draw what the model has learnt
-    mlr export model.npz -o face.html   make a page that changes faces in a browser
+    mlr export model.npz -o face.html   make a page, or a graph: .onnx, for other programs
     mlr serve                           open such a page, with the model smile
     mlr statistics faces/ -o s.npz      keep statistics instead of images
     """

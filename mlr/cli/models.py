@@ -36,10 +36,9 @@ def evaluate(model: Path, run: options.Run, **keywords: Any) -> int:
     of output and input, which is mostly below 0.6 if both show the same subject.
     """
     from mlr.evaluation.evaluate import evaluate
-    from mlr.io.model_file import load_model
     from mlr.utils.progress import counted
 
-    result = evaluate(load_model(model), report=run.report, **keywords)
+    result = evaluate(model, report=run.report, **keywords)
     if not run.as_json:
         click.echo(_table(result))
     return run.finish(result, f"{counted(result['pairs'], 'pair')} evaluated")

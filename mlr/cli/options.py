@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
@@ -170,7 +171,8 @@ def shares_of(text: str) -> dict[str, float]:
 def targets_of(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str | Mapping[str, float], ...]:
-    """Return the names of expressions; mixes as the share of each name."""
+    """Return the names of expressions, in NFC as folders' are; mixes as the share of each name."""
+    values = tuple(unicodedata.normalize("NFC", value) for value in values)
     targets = [shares_of(value) if {"=", ","} & set(value) else value for value in values]
     for shares in targets:
         for name, share in shares.items() if isinstance(shares, Mapping) else ():

@@ -18,6 +18,19 @@ def _start(
     return None if value is None else options.targets_of(context, parameter, (value,))[0]
 
 
+def _grid(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, tuple[float, ...]] | None:
+    """Return what varies along the rows of a grid, and its values, if any."""
+    if value is None:
+        return None
+    axis, equals, numbers = value.partition("=")
+    try:
+        return axis.strip(), tuple(map(float, numbers.split(","))) if equals else ()
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: expected numbers, as strength=0.5,1") from None
+
+
 @click.command()
 @click.argument("model", type=options.MODEL)
 @click.argument("inputs", nargs=-1, required=True, type=options.EXISTING, metavar="FACES...")
@@ -70,6 +83,13 @@ def _start(
     type=float,
     metavar="FROM TO",
     help="Styles that animations go through, at full strength, such as -1 2.",
+)
+@click.option(
+    "--grid",
+    metavar="strength|style[=N,...]",
+    callback=_grid,
+    help="Write one labelled picture per image, NAME-grid.png: a row for each expression, the "
+    "input and these strengths or styles as columns.  [default: 0.25,0.5,0.75,1; -1,0,1,2]",
 )
 @click.option(
     "--format",

@@ -14,6 +14,7 @@ from mlr.evaluation.report import ReportWriter, Style, check_report
 from mlr.evaluation.scores import PairScores, by_expression, identity_distance, score, summarize
 from mlr.io.files import located
 from mlr.io.images import Image, read_image
+from mlr.io.model_file import load_model
 from mlr.io.pairs import Subject, find_pairs
 from mlr.photo.detect import NEEDS
 from mlr.utils.executor import Executor, map_items
@@ -24,7 +25,7 @@ BATCH = 32  # subjects of a task
 
 
 def evaluate(
-    model: Model,
+    model: Model | str | Path,
     data: str | Path,
     *,
     source: str | None = None,
@@ -41,6 +42,8 @@ def evaluate(
 
     Parameters
     ----------
+    model : Model, path or str
+        A model, or its file, which the report names.
     data, source : path, str
         Folder of pairs, as for `mlr.train`, with ``testA``/``testB`` preferred; and its folder of
         source images, by default as in training.
@@ -72,6 +75,10 @@ def evaluate(
         If the model does not have the style.
     """
     report = reporting(report, progress)
+    files: dict[str, object] = {}
+    if not isinstance(model, Model):
+        files["model"] = Path(model).name
+        model = load_model(model)
     model.styles_of(style, model.expressions)  # raises if there is no such style
     data = located(data) if executor is None else located(data).absolute()
     source = source or model.info.source or "neutral"
@@ -106,7 +113,8 @@ def evaluate(
         report.note(f"note: measuring the identity of outputs {NEEDS}")
     if report_dir is not None:
         subjects = {subject.name: subject for subject in pairs.subjects}
-        writer = ReportWriter(Path(report_dir), model, style, subjects, force)
+        files["data"] = str(data)
+        writer = ReportWriter(Path(report_dir), model, style, subjects, files, force)
         with limited(threads):
             for path in writer.write(f"Evaluation on {data.resolve().name}", scored):
                 report.note(f"wrote {path}")

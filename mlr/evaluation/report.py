@@ -17,18 +17,16 @@ from typing import Any, NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
-import PIL.Image
-import PIL.ImageDraw
-import PIL.ImageFont
 
 from mlr._version import __version__
 from mlr.core.model import Model
-from mlr.evaluation.scores import PairScores, as_rgb8, by_expression, summarize
+from mlr.evaluation.scores import PairScores, by_expression, summarize
 from mlr.io.files import check_free, replacing
 from mlr.io.folders import as_text
 from mlr.io.images import Pixels, read_image, resized, write_image
 from mlr.io.pairs import Subject
 from mlr.io.provenance import new_record, to_exif
+from mlr.io.sheet import as_rgb8, draw_sheet
 from mlr.utils.progress import counted, listed
 from mlr.utils.threads import ordered_map
 
@@ -37,8 +35,6 @@ Style = float | Mapping[str, float] | None  # as `Model.synthesize` takes it
 PAGE = "report.html"
 FACTS = ("size", "recipe", "receptive_field", "penalty", "parameters", "version", "sha256", "style")
 SHOWN = 3  # pairs of each kind on a contact sheet: worst, median, best
-CELL = 192  # smallest side of a picture on a sheet; small ones are enlarged
-_GAP, _CAPTION, _INK, _PAPER = 8, 22, (40, 40, 40), (250, 250, 250)
 PICTURED = 300  # pairs shown with pictures: a page of some 10 MB, which a phone still opens
 SIDE = 256  # largest side of a picture, in pixels
 QUALITY = 90  # of the pictures, JPEG: WebP is a quarter smaller and takes ten times as long
@@ -60,6 +56,7 @@ class ReportWriter(NamedTuple):
     model: Model
     style: Style
     subjects: Mapping[str, Subject]  # by their names
+    files: Mapping[str, object]  # facts about the files, before those about the model
     force: bool
 
     def write(self, title: str, pairs: Sequence[PairScores]) -> Iterator[Path]:
@@ -76,7 +73,8 @@ class ReportWriter(NamedTuple):
         chosen = choose_pictured(ranked)
         pictures = ordered_map(lambda index: self._pictures(ranked[index]), chosen)
         summary = self.model.summary() | ({} if self.style is None else {"style": self.style})
-        facts = {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
+        facts = dict(self.files)
+        facts |= {name.replace("_", " "): summary[name] for name in FACTS if name in summary}
         page = render_page(title, facts, ranked, zip(chosen, pictures, strict=True))
         with replacing(self.folder / PAGE, force=self.force) as file:
             file.write(as_text(page).encode())
@@ -129,29 +127,6 @@ def _worst_median_best(ranked: Sequence[PairScores]) -> Iterator[tuple[str, Pair
     ranks |= dict.fromkeys(range(shown), "worst")
     for index, rank in sorted(ranks.items()):
         yield rank, ranked[index]
-
-
-def draw_sheet(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
-    """Draw 8-bit pictures of the same size, below heads and each row below its caption, if any."""
-    times = max(1, -(-CELL // rows[0][1][0].shape[1]))  # a whole number
-    pictures = [[each.repeat(times, 0).repeat(times, 1) for each in row] for _, row in rows]
-    height, width, _ = pictures[0][0].shape
-    columns = max(len(row) for row in pictures)
-    caption_heights = [_CAPTION if caption else 0 for caption, _ in rows]
-    bottom = _GAP + _CAPTION + sum(caption_heights) + len(rows) * (height + _GAP)
-    sheet = PIL.Image.new("RGB", (_GAP + columns * (width + _GAP), bottom), _PAPER)
-    draw = PIL.ImageDraw.Draw(sheet)
-    font = PIL.ImageFont.load_default(size=15)
-    for column, text in enumerate(heads):
-        draw.text((_GAP + column * (width + _GAP), _GAP), text, _INK, font)
-    top = _GAP + _CAPTION
-    for (caption, _), caption_height, row in zip(rows, caption_heights, pictures, strict=True):
-        draw.text((_GAP, top), caption, _INK, font)
-        for column, picture in enumerate(row):
-            corner = (_GAP + column * (width + _GAP), top + caption_height)
-            sheet.paste(PIL.Image.fromarray(picture), corner)
-        top += caption_height + height + _GAP
-    return np.asarray(sheet)
 
 
 def render_page(

@@ -18,6 +18,7 @@ import PIL.Image
 
 from mlr.core import metrics
 from mlr.core.metrics import Scores
+from mlr.io.sheet import as_rgb8
 from mlr.photo.detect import installed, load_dlib_model, predictor
 from mlr.training.decode import as_channels
 
@@ -110,13 +111,6 @@ def mean_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             name: _mean([each[region][name] for each in scores]) for name in REGION_MEASURES
         }
     return means
-
-
-def as_rgb8(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Return an 8-bit or 16-bit image (height, width, 1 or 3) as 8-bit colour."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    return as_channels(pixels, 3)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

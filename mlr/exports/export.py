@@ -1,4 +1,6 @@
-"""A model as a page that changes faces in a browser, in one file that needs no network.
+"""A model for use without this program: as a page, or as a graph, see `mlr.exports.onnx`.
+
+The page changes faces in a browser, in one file that needs no network.
 
 The page is ``page/page.html`` with its placeholders, ``[[name]]``, filled. Its modules are joined
 to one script, which runs in a worker of the browser. The model is in there as JSON and base64.

@@ -15,6 +15,7 @@ from mlr.core.registration.search import Fit
 from mlr.errors import ImageError, MlrError, OptionError
 from mlr.io.clips import change_clip, is_clip
 from mlr.io.files import check_free
+from mlr.io.folders import as_text
 from mlr.io.images import (
     ENCODINGS,
     NARROWED,
@@ -29,6 +30,8 @@ from mlr.io.images import (
 )
 from mlr.io.outputs import FOLDERS, FilePlan, check_skipping, check_suffix, plan_outputs
 from mlr.io.provenance import kept_exif, lost_metadata, new_record, to_exif
+from mlr.io.sheet import CELL, as_rgb8, draw_sheet
+from mlr.photo.align import aligned_crop
 from mlr.photo.composite import FrameChanger, changer
 from mlr.photo.eyes import Eyes
 from mlr.photo.faces import FaceFinder
@@ -41,6 +44,11 @@ from mlr.utils.threads import limited, ordered_map
 Target = str | Mapping[str, float]  # an expression or the shares of a mix
 Style = float | Mapping[str, float] | None
 Size = tuple[int, ...]  # height and width, in pixels
+
+Grid = tuple[str, Sequence[float]]  # strength or style, and the values of the columns
+
+GRIDS = {"strength": (0.25, 0.5, 0.75, 1.0), "style": (-1.0, 0.0, 1.0, 2.0)}
+COLUMNS = 16  # most columns of a grid, in addition to the input
 
 BATCH = 32  # files per task of an executor
 
@@ -61,6 +69,7 @@ def synthesize(
     animate: bool = False,
     start: Target | None = None,
     styles: tuple[float, float] | None = None,
+    grid: Grid | str | None = None,
     format: str | None = None,
     quality: int = QUALITY,
     png_level: int = PNG_LEVEL,
@@ -118,6 +127,10 @@ def synthesize(
         Expression, or mix of them, that animations begin with instead of the input.
     styles : (float, float), optional
         Styles that animations go through, at full strength.
+    grid : str or (str, sequence of float), optional
+        Write one labelled 8-bit picture per image, ``face-grid.png``, with the input, and a row for
+        each target and face: "strength" or "style", and the values of the columns; without values
+        those of `GRIDS`. Of photographs it shows aligned crops.
     format : str, optional
         Suffix of the images to write, such as "jpg"; by default that of each input.
     quality : int
@@ -166,8 +179,12 @@ def synthesize(
         raise OptionError("--start and --styles are for --animate")
     if styles is not None and (style is not None or start is not None):
         raise OptionError("--styles goes through styles; --style and --start do not go with it")
+    if grid is not None:
+        if animate:
+            raise OptionError("--grid and --animate are two kinds of output; give one of them")
+        grid = _checked_grid(model, grid, strength, style)
     finder = FaceFinder(eyes, face)
-    suffix = _suffix(format, animate)
+    suffix = _suffix(format, animate) or (".png" if grid else None)
     report = reporting(report, progress)
     targets = _targets(model, target)
     model.styles_of(style, model.expressions)
@@ -180,13 +197,14 @@ def synthesize(
         paths = [path.absolute() for path in paths]
         output = None if output is None else Path(output).absolute()
     check_suffix(output, paths, ANIMATED if animate else ENCODINGS)
-    plans = plan_outputs(paths, output, list(targets), report, suffix, force=force)
+    names = ["grid"] if grid else list(targets)
+    plans = plan_outputs(paths, output, names, report, suffix, force=force)
     finder.check_table([plan.source for plan in plans], report)
     encoding = {"quality": quality, "png_level": png_level, "force": force}
     aligned = True if resize else False if align else None
     settings = _Settings(
         *(model, targets, wanted, strength, style, region, finder, aligned),
-        *(animate, begin, styles, metadata, skip_existing, encoding),
+        *(animate, begin, styles, grid, metadata, skip_existing, encoding),
     )
     outcomes: list[_Outcome] = []
     with limited(threads), announced(report):
@@ -228,6 +246,7 @@ class _Settings:
     animate: bool
     begin: dict[str, float] | None  # shares that an animation begins with
     styles: tuple[float, float] | None  # that an animation goes through
+    grid: Grid | None
     metadata: bool
     skip_existing: bool
     encoding: dict[str, Any]  # quality, png_level and force of `write_image`
@@ -253,7 +272,7 @@ class _Settings:
                 mix[name] = mix.get(name, 0.0) + part * amount
         return mix, self.style
 
-    def record(self, name: str, strength: float, style: Style = None) -> dict[str, Any] | None:
+    def record(self, name: str, strength: float, style: object = None) -> dict[str, Any] | None:
         """Return the record of an output, unless records are disabled."""
         record = new_record(name, strength, self.model.sha256, style)
         return record if self.metadata else None
@@ -292,13 +311,17 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
             outcome.failures.append((str(error), path))
             return outcome
         narrowed = image.pixels.itemsize > 1 and any(map(stores_8_bits, outputs.values()))
+        narrowed |= settings.grid is not None and image.pixels.itemsize > 1
         outcome.loss, outcome.faces = image.loss or (NARROWED if narrowed else ""), faces
         if ".gif" in {path.suffix.lower() for path in outputs.values()} and is_partial(image.alpha):
             outcome.lost.append("partial transparency")
-        if settings.metadata and not settings.animate:
+        if settings.grid is not None and image.alpha is not None:
+            outcome.lost.append("transparency")
+        if settings.metadata and not settings.animate and settings.grid is None:
             lost = (each for path in outputs.values() for each in lost_metadata(path, image))
             outcome.lost += dict.fromkeys(lost)
-        write = partial(_write_image, settings, image, faces)
+        kind = _write_image if settings.grid is None else _write_grid
+        write = partial(kind, settings, image, faces)
     for name, path in outputs.items():
         try:
             outcome.fits = [fit.summary() for fit in write(name, path)]
@@ -325,14 +348,9 @@ def _write_image(
     settings: _Settings, image: Image, faces: list[Eyes] | None, name: str, path: Path
 ) -> Sequence[Fit]:
     """Write an image with one expression, or an animation to it; return the fits of its faces."""
-    model, strength, encoding = settings.model, settings.strength, settings.encoding
+    strength, encoding = settings.strength, settings.encoding
     target = settings.targets[name]
-
-    def changed(target: Target, style: Style) -> Changer:
-        if faces is None:
-            return model.changer(image.pixels, target, style, settings.region)
-        return changer(model, image.pixels, faces, target, style, settings.region)
-
+    changed = partial(_changer, settings, image, faces)
     change = changed(target, settings.style)
     if not settings.animate:
         kept = kept_exif(image) if settings.metadata else None
@@ -352,12 +370,57 @@ def _write_image(
     return change.fits
 
 
+def _changer(
+    settings: _Settings, image: Image, faces: list[Eyes] | None, target: Target, style: Style
+) -> Changer:
+    """Return what changes an aligned face, or the faces of a photograph."""
+    if faces is None:
+        return settings.model.changer(image.pixels, target, style, settings.region)
+    return changer(settings.model, image.pixels, faces, target, style, settings.region)
+
+
+def _write_grid(
+    settings: _Settings, image: Image, faces: list[Eyes] | None, name: str, path: Path
+) -> Sequence[Fit]:
+    """Write a table of expressions by strengths or styles; return the fits of the faces."""
+    assert settings.grid is not None
+    axis, values = settings.grid
+    side = max(CELL, *settings.size)
+
+    def cells(pixels: Pixels) -> list[Pixels]:
+        if faces is None:
+            return [as_rgb8(pixels)]
+        return [as_rgb8(aligned_crop(pixels, eyes, side)) for eyes in faces]
+
+    rows: list[tuple[str, list[Pixels]]] = []
+    for label, target in settings.targets.items():
+        if axis == "strength":
+            change = _changer(settings, image, faces, target, settings.style)
+            outputs = [change(value) for value in values]
+        else:
+            changes = [_changer(settings, image, faces, target, value) for value in values]
+            change, outputs = changes[-1], [each(settings.strength) for each in changes]
+        columns = [cells(pixels) for pixels in (image.pixels, *outputs)]
+        for number, row in enumerate(zip(*columns, strict=True), 1):
+            face = f", face {number}" if faces is not None and len(faces) > 1 else ""
+            rows.append((as_text(label + face), list(row)))
+    sheet = draw_sheet(["input", *(f"{axis} {value:g}" for value in values)], rows)
+    by_strength = axis == "strength"
+    strength = max(values) if by_strength else settings.strength
+    style = settings.style if by_strength else list(values)
+    record = settings.record(", ".join(settings.targets), strength, style)
+    icc = image.icc if image.pixels.shape[2] == 3 else None
+    write_image(path, sheet, icc=icc, exif=to_exif(record), **settings.encoding)
+    return change.fits
+
+
 def _write_clip(
     settings: _Settings, clip: Path, outcome: _Outcome, name: str, path: Path
 ) -> Sequence[Fit]:
     """Write a clip with one expression; return the best fit of each face."""
-    if settings.animate:
-        raise ImageError("is a clip; --animate is for images")
+    if settings.animate or settings.grid is not None:
+        option = "--animate" if settings.animate else "--grid"
+        raise ImageError(f"is a clip; {option} is for images")
     model, strength = settings.model, settings.strength
     target = settings.targets[name], strength, settings.style, settings.region
     change = FrameChanger(model, settings.wanted[name], strength)
@@ -407,6 +470,24 @@ def _hint_to_resize(size: Size, expected: Size) -> Iterator[None]:
 def _fitted(pixels: Pixels, size: Size) -> Pixels:
     """Return an image in the model's size."""
     return pixels if pixels.shape[:2] == size else resized(pixels, size[0], size[1])
+
+
+def _checked_grid(model: Model, grid: Grid | str, strength: float, style: Style) -> Grid:
+    """Return what varies along the rows of a grid, and its values."""
+    axis, values = (grid, ()) if isinstance(grid, str) else grid
+    if axis not in GRIDS:
+        raise OptionError(f"a grid cannot have {axis!r} along its rows; use strength or style")
+    values = tuple(values) or GRIDS[axis]
+    if len(values) > COLUMNS:
+        raise OptionError(f"a grid has at most {COLUMNS} values, not {len(values)}")
+    if (style is not None) if axis == "style" else strength != 1:
+        raise OptionError(f"--grid {axis} has its own values; --{axis} does not go with it")
+    for value in values:
+        if axis == "style":
+            model.styles_of(value, model.expressions)
+        else:
+            check_strength(value)
+    return axis, values
 
 
 def _suffix(format: str | None, animate: bool) -> str | None:

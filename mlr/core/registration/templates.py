@@ -40,6 +40,7 @@ Float = npt.NDArray[np.float64]
 GAIN = 1.05  # of the templates that targets are registered to a second time
 MOST_STYLE = 1.7  # largest style of such a template, in standard deviations
 UNITS = 256  # light and style are rounded to 1/256
+MOST = 1000  # largest light and style, far above those of images
 PLAIN = -1.0  # style without teeth (or the like) where there are not two groups
 LIGHTS = (0.2, 1.3)  # bounds of a face's brightness, relative to the training set's
 DARKEST = 1 / 255  # lower bound of measured brightness
@@ -232,11 +233,16 @@ def framed(
     return FramedPair(
         warp(source, resize_field(to_source, *geometry.size)),
         warp(target, resize_field(to_target, *geometry.size)),
-        round(UNITS * light),
-        round(UNITS * score),
-        round(UNITS * teeth),
+        _in_units(light),
+        _in_units(score),
+        _in_units(teeth),
         np.rint(shape * np.float32(STEP)).astype(np.int32),
     )
+
+
+def _in_units(value: float) -> int:
+    """Return a number in parts of 1/256; damaged templates can give any number, or none."""
+    return round(UNITS * min(max(value, -MOST), MOST)) if math.isfinite(value) else 0
 
 
 def styled_field(
