@@ -278,6 +278,12 @@ function stopCamera() {
   sayFit();
 }
 
+/** Return the type of the clips that the browser records, if it does. */
+function clipType() {
+  const types = window.MediaRecorder ? ["video/webm", "video/mp4"] : [];
+  return types.find((type) => MediaRecorder.isTypeSupported(type));
+}
+
 /** Begin to record a clip, or save it. */
 function record() {
   const { live } = state;
@@ -289,7 +295,7 @@ function record() {
     live.recorder = null;
     return;
   }
-  const mimeType = ["video/webm", "video/mp4"].find((type) => MediaRecorder.isTypeSupported(type));
+  const mimeType = clipType();
   const recorder = new MediaRecorder(after.captureStream(), { mimeType });
   const [parts, name] = [[], `camera-${mixName(wanted().shares)}.${mimeType.slice(6)}`];
   recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
@@ -600,7 +606,7 @@ function build() {
     button.addEventListener("click", () => startCamera().catch(fail));
   }
   $(".stop").addEventListener("click", stopCamera);
-  $(".record").hidden = !window.MediaRecorder;
+  $(".record").hidden = !clipType();
   $(".record").addEventListener("click", record);
   $(".file").addEventListener("change", ({ target }) => {
     open(target.files[0]).catch(fail);
