@@ -16,6 +16,7 @@ from time import perf_counter
 import numpy as np
 import onnxruntime
 
+from benchmarks.tables import machine, table
 from mlr import export, load
 from mlr.samples import draw_face
 
@@ -82,10 +83,12 @@ def main():
             command = ["node", "-e", SCRIPT, path, raw, str(side), str(REPEATS)]
             text = subprocess.check_output(command, cwd=options.web, text=True)
             rows["onnxruntime-web, Node"] = median(map(float, text.split()))
-    lines = [f"| {name} | {time:.0f} |" for name, time in rows.items()]
-    table = "\n".join([f"| {side} px, one thread | ms a face |", "|---|---|", *lines])
-    RESULTS.write_text(table + "\n")
-    print(table)
+    found = table([f"{side} px", "ms a face"], [(name, f"{rows[name]:.0f}") for name in rows])
+    RESULTS.write_text(
+        "# Graph\n\nTime of the graph of `mlr export` for a face, by `python -m benchmarks.graph`.\n"
+        f"{machine(1)}; medians.\n\n{found}\n"
+    )
+    print(found)
 
 
 if __name__ == "__main__":
