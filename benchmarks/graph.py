@@ -85,7 +85,7 @@ def main():
             rows["onnxruntime-web, Node"] = median(map(float, text.split()))
     found = table([f"{side} px", "ms a face"], [(name, f"{rows[name]:.0f}") for name in rows])
     RESULTS.write_text(
-        "# Graph\n\nTime of the graph of `mlr export` for a face, by `python -m benchmarks.graph`.\n"
+        "# Graph\n\nTime of the graph of `mlr export` for a face: `python -m benchmarks.graph`.\n"
         f"{machine(1)}; medians.\n\n{found}\n"
     )
     print(found)
