@@ -21,6 +21,8 @@ from mlr.io.provenance import describe_image, kept_exif, lost_metadata, new_reco
 from mlr.io.tiff import EXTRA, has_extra
 from tests.conftest import draw
 
+GRID = "--grid strength"
+FORMATS = ("gif", "webp", "png", "frames", "sheet")
 SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"]
 
 
@@ -287,3 +289,33 @@ def test_damaged_metadata_are_not_kept(tmp_path):
             continue
         write_image(tmp_path / "y.png", image.pixels, exif=kept_exif(image), force=True)
         assert (tmp_path / "y.png").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [*(f"--animate --format {f}" for f in FORMATS), "--grid strength"]
+)
+def test_animations_and_grids_keep_the_date_or_say_so(run, model, tmp_path, options):
+    exif = PIL.Image.Exif()
+    exif[Base.Artist] = "Ann"
+    exif.get_ifd(IFD.Exif).update({Base.DateTimeOriginal: TAKEN, GAMMA: 0.5})
+    write_image(tmp_path / "in.png", draw(0), exif=exif)
+    command = ["synthesize", model, tmp_path / "in.png", *options.split(), "--target", "happy"]
+    result = run(*command, "-o", tmp_path / "out")
+    assert result.code == 0, result.err
+    files = [
+        p for p in sorted((tmp_path / "out").rglob("*")) if p.suffix in (".png", ".webp", ".gif")
+    ]
+    lost = "date, author, resolution and gamma"
+    assert (f"note: {tmp_path / 'in.png'}: stored without {lost}" in result.lines) == (
+        "gif" in options
+    )
+    for file in files if "gif" not in options else ():
+        with PIL.Image.open(file) as image:
+            found = image.getexif()
+        assert found[Base.Artist] == "Ann"
+        assert found.get_ifd(IFD.Exif)[Base.DateTimeOriginal] == TAKEN
+    assert run(*command, "-o", tmp_path / "bare", "--no-metadata").code == 0
+    for file in (tmp_path / "bare").rglob("*.[pw]*"):
+        with PIL.Image.open(file) as image:
+            assert not {Base.Artist, Base.Software} & {*image.getexif()}
+    assert files

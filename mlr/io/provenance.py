@@ -97,6 +97,8 @@ def kept_exif(image: Image) -> PIL.Image.Exif:
 def lost_metadata(path: Path, image: Image) -> list[str]:
     """Return which of the metadata in `kept_exif` the format of an output cannot store."""
     kept, kind = kept_exif(image), ENCODINGS.get(path.suffix.lower())
+    if path.suffix.lower() == ".gif":
+        return ["date, author, resolution and gamma"] if kept or kept.get_ifd(IFD.Exif) else []
     lost = []
     if kind == "BMP" and set(kept) & set(_KEPT[None]):
         lost.append("date and author")

@@ -18,7 +18,7 @@ from mlr.errors import ImageError, MlrError
 from mlr.io.files import replacing, replacing_folder
 from mlr.io.images import PNG_LEVEL, QUALITY, Image, Pixels, write_image
 from mlr.io.outputs import FRAMES_FOLDER, SHEET_FOLDER
-from mlr.io.provenance import Record, to_exif, to_json
+from mlr.io.provenance import Record, kept_exif, to_exif, to_json
 
 #: Pillow's formats of animations by suffix; None for folders.
 ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", FRAMES_FOLDER: None, SHEET_FOLDER: None}
@@ -59,8 +59,9 @@ def write_animation(
     the same bit depth as the image, each with its own record, or a sprite sheet of that depth and
     its JSON. `ImageError` is raised if the sheet would exceed `SHEET_SIDE`. Other animations have
     8 bits; GIF has 256 colours, pixels that are opaque or transparent, and no colour profile.
-    ``change`` returns the image for a strength, and ``record`` its record; the largest one is
-    ``strength``. Further parameters and errors are those of `write_image`.
+    ``change`` returns the image for a strength, and ``record`` its record, or None to write no
+    metadata, not even the image's; the largest strength is ``strength``. Further parameters and
+    errors are those of `write_image`.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
@@ -68,6 +69,11 @@ def write_animation(
     strengths, alpha, icc = eased_strengths(peak=strength), image.alpha, image.icc
     change = lru_cache(CACHE_BYTES // image.pixels.nbytes)(change)  # each strength occurs twice
     kind = ANIMATED[suffix]
+
+    def stamped(strength: float) -> PIL.Image.Exif:
+        found = record(strength)
+        return to_exif(found, None if found is None else kept_exif(image))
+
     if suffix == SHEET_FOLDER:
         height, width = image.pixels.shape[:2]
         rows = -(-len(strengths) // COLUMNS)
@@ -81,14 +87,14 @@ def write_animation(
             (folder / "sheet.json").write_text(_sheet_frames(path.stem, width, height, size))
             pixels = _tiled([change(each) for each in strengths])
             alpha = None if alpha is None else _tiled([alpha] * len(strengths))
-            exif = to_exif(record(strength))
+            exif = stamped(strength)
             file = folder / "sheet.png"
             write_image(file, pixels, alpha, icc=icc, exif=exif, png_level=png_level)
         return
     if kind is None:
         with replacing_folder(path, force=force) as folder:
             for number, each in enumerate(strengths):
-                exif = to_exif(record(each))
+                exif = stamped(each)
                 file = folder / f"{number:02}.png"
                 write_image(file, change(each), alpha, icc=icc, exif=exif, png_level=png_level)
         return
@@ -104,7 +110,7 @@ def write_animation(
         options |= {"palette": palette.getpalette(), "optimize": True}
         options |= {} if whole is None else {"comment": to_json(whole).encode()}
     else:
-        options |= {"exif": to_exif(whole)} | ({"icc_profile": icc} if icc else {})
+        options |= {"exif": stamped(strength)} | ({"icc_profile": icc} if icc else {})
     with replacing(path, force=force) as temporary:
         try:
             with iio.imopen(temporary, "w", plugin=PillowPlugin, extension=suffix) as output:

@@ -317,7 +317,7 @@ def _synthesize_file(plan: FilePlan, settings: _Settings) -> _Outcome:
             outcome.lost.append("partial transparency")
         if settings.grid is not None and image.alpha is not None:
             outcome.lost.append("transparency")
-        if settings.metadata and not settings.animate and settings.grid is None:
+        if settings.metadata:
             lost = (each for path in outputs.values() for each in lost_metadata(path, image))
             outcome.lost += dict.fromkeys(lost)
         kind = _write_image if settings.grid is None else _write_grid
@@ -410,7 +410,8 @@ def _write_grid(
     style = settings.style if by_strength else list(values)
     record = settings.record(", ".join(settings.targets), strength, style)
     icc = image.icc if image.pixels.shape[2] == 3 else None
-    write_image(path, sheet, icc=icc, exif=to_exif(record), **settings.encoding)
+    exif = to_exif(record, kept_exif(image) if settings.metadata else None)
+    write_image(path, sheet, icc=icc, exif=exif, **settings.encoding)
     return change.fits
 
 
