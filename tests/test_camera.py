@@ -111,3 +111,22 @@ def test_face_is_followed_changed_and_recorded(live, tmp_path):
     facts = describe_clip(path)
     assert facts["size"] == f"{WIDE}x{TALL}"
     assert path.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--use-fake-device-for-media-stream"], "The camera is not allowed."),  # nobody allows it
+        (["--use-fake-ui-for-media-stream"], "No camera was found."),
+    ],
+)
+def test_a_camera_that_is_denied_or_missing_is_said(address, browser, arguments, message):
+    launched = browser.browser_type.launch(
+        executable_path=CHROMIUM, args=["--no-sandbox", *arguments]
+    )
+    page = PhotoPage(launched, address, "desktop", offline=False)
+    page.page.get_by_role("button", name="Camera").first.click()
+    assert page.status.startswith(message)
+    assert page.page.is_visible(".empty")
+    assert page.errors == []
+    launched.close()
