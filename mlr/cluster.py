@@ -119,7 +119,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
     nannies: list[Any] = []
 
     def end() -> None:
-        for nanny in nannies:  # else each starts another process, which cannot read its task
+        for nanny in nannies:  # else each would start another process
             nanny.close_gracefully()
         ours = set(multiprocessing.active_children()) - before
         for process in ours:
@@ -149,7 +149,7 @@ def _started(number: int, memory: int | None) -> Iterator[str]:
 
 
 def _started_cluster(end: Callable[[], None], **options: Any) -> LocalCluster:
-    """Start a cluster in a thread, since LocalCluster may wait for ever for processes that hang.
+    """Start a cluster in a thread, since LocalCluster may wait forever for processes that hang.
 
     If it takes too long, ``end`` ends its processes, and TimeoutError is raised.
     """
@@ -165,10 +165,10 @@ def _started_cluster(end: Callable[[], None], **options: Any) -> LocalCluster:
     try:
         return found.result(PATIENCE)
     except concurrent.futures.TimeoutError:
-        end()  # so that starting fails
+        end()  # makes the start fail
         with suppress(Exception):
             _close(found.result(10))
-        end()  # those that were started again
+        end()  # end restarted processes, too
         raise TimeoutError(f"they did not answer within {PATIENCE} seconds") from None
 
 

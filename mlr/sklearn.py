@@ -74,7 +74,7 @@ class MaskedRegression:
         ----------
         X, T : array_like, shape (N, height, width[, 1 or 3])
             Inputs and targets: uint8 or uint16 (accumulated exactly), or float32 or float64 in
-            [0, 1]. Lists and other integers are taken as uint8; truth values are refused.
+            [0, 1]. Lists and other integers are taken as uint8; booleans are refused.
 
         Raises
         ------

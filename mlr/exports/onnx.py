@@ -176,7 +176,7 @@ class Graph:
         from onnx.helper import make_node
 
         if value is None:
-            return ""  # an input that is left out
+            return ""  # an optional input that is not given
         array = np.array(value, order="C")
         array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float32)
         key = array.dtype.str, array.shape, array.tobytes()
