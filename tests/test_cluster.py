@@ -356,7 +356,8 @@ def test_without_dask_there_is_a_hint(run, data, tmp_path, monkeypatch):
 
 @pytest.mark.slow  # images large enough to be told apart from the program's own memory
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize(("memory", "more"), [(40, ["--checkpoint"]), (1400, [])])
+@pytest.mark.parametrize("more", [[], ["--checkpoint"]])
+@pytest.mark.parametrize("memory", [40, 1400])
 def test_client_and_workers_keep_to_the_memory_limit(tmp_path, memory, more):
     """In addition to what small images take; statistics have 177 MB, the model 71."""
     most = []
