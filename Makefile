@@ -67,7 +67,7 @@ bench: $(VENV)/bench.stamp  ## time every stage, compare with peers; renew table
 	$(BIN)/python -m benchmarks.peers --write
 	$(BIN)/python -m benchmarks.growth
 
-quality: $(VENV)/test.stamp  ## cross-validate, by region and skin, on drawn faces or DATA=folder
+quality: $(VENV)/quality.stamp  ## cross-validate, by region and skin, on drawn faces or DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
 	$(BIN)/python -m benchmarks.quality $(or $(DATA),$(DEMO)/train) $(OPTIONS)
 
@@ -77,7 +77,7 @@ faults: $(VENV)/test-all.stamp  ## kill, starve and mislead the program, and che
 fuzz: $(VENV)/test.stamp  ## feed the program with damaged and hostile input
 	$(BIN)/python -m benchmarks.fuzz --write
 
-rivals: $(VENV)/test.stamp  ## compare with other methods, on drawn faces or on DATA=folder
+rivals: $(VENV)/quality.stamp  ## compare with other methods, on drawn faces or on DATA=folder
 	$(BIN)/python -m benchmarks.comparison $(RIVALS)
 
 rivals-gan: $(VENV)/rivals.stamp  ## add four GANs, 20 minutes each, to the same tables
@@ -90,10 +90,11 @@ clean:  ## remove all that these targets made
 # One rule installs the program, editable, with the extra that a target needs (demo: none).
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
+$(VENV)/quality.stamp: EXTRA := [test,align]
 $(VENV)/bench.stamp: EXTRA := [test,plot]
 $(VENV)/docs.stamp: EXTRA := [docs]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
-$(VENV)/rivals.stamp: EXTRA := [rivals]
+$(VENV)/rivals.stamp: EXTRA := [rivals,test,align,plot]
 $(VENV)/dist.stamp: EXTRA := [dist]
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) -e ".$(EXTRA)"

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,27 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Lasso, LinearRegression, Ridge, orthogonal_mp
 from sklearn.pipeline import make_pipeline
 
+import mlr
 from benchmarks.comparison import __main__ as comparison
-from benchmarks.comparison import claims, data, measures, protocol, report
+from benchmarks.comparison import claims, data, measures, protocol, referees, report
 from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.kept import Kept
-from benchmarks.rivals import kernel_ridge, lasso, lsrf, masked, omp, pcr, pursuit, ridge, rrr
+from benchmarks.rivals import (
+    kernel_ridge,
+    lasso,
+    lsrf,
+    masked,
+    omp,
+    pcr,
+    pursuit,
+    registered,
+    ridge,
+    rrr,
+)
 from benchmarks.rivals.base import DATA_RANGE, SETTINGS
 from benchmarks.rivals.registry import find, make
+from mlr.errors import MlrError
+from mlr.photo.detect import installed
 from mlr.recipes.fit import RECIPES
 from mlr.training.train import train
 from tests.conftest import draw, draw_pairs
@@ -298,6 +314,79 @@ def test_every_recipe_of_the_program_takes_part():
     assert {f"mlr-{name}" for name in RECIPES} <= set(KEYS)
 
 
+# On registered images.
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return data.drawn_pairs(12, 64)
+
+
+def test_a_rival_that_changes_nothing_moves_registered_faces_alone(drawn):
+    inputs, targets = drawn.inputs[:9], drawn.targets[:9]
+    rival = registered.OnRegistered(partial(make, "copy"))
+    rival.fit(inputs, targets)
+    outputs = rival.predict(drawn.inputs[9:])
+    model = masked.Recipe("best", 0.0)
+    model.fit(inputs, targets)
+    found = model.model.registered.appearances["target"]
+    bare = {name: np.zeros_like(getattr(found, name)) for name in ("mean", "spread", "share")}
+    part = replace(model.model.registered, appearances={"target": replace(found, **bare)})
+    for source, output in zip(drawn.inputs[9:], outputs, strict=True):
+        face = part.register(np.ascontiguousarray(source.transpose(2, 0, 1) / DATA_RANGE))
+        moved = part.part(face, "target", lambda _, image: image, style=0.0)
+        expected = part.change(face, [moved], 1.0).applied(face.image)
+        np.testing.assert_allclose(output, expected.transpose(1, 2, 0), atol=2e-3)
+        assert np.abs(output - source / DATA_RANGE).max() > 0.1
+
+
+def test_the_change_in_the_frame_is_moved_back_to_the_face(drawn):
+    framed = registered.Framed(drawn.inputs[:9], drawn.targets[:9])
+    faces, images = framed.faces(drawn.inputs[9:])
+    unchanged = framed.outputs(faces, images, images / DATA_RANGE)
+    brighter = framed.outputs(faces, images, images / DATA_RANGE + np.float32(0.1))
+    change = brighter - unchanged
+    assert change[:, 25:45, 20:44].mean() == pytest.approx(0.1, abs=0.03)  # cheeks, nose, mouth
+    assert np.abs(change[:, :2]).max() < 0.01
+
+
+def test_every_regression_takes_part_on_registered_images():
+    plain = {key for key in KEYS if make(key).family in ("linear", "kernel")}
+    assert {f"{key}-registered" for key in plain} | {"mlr-paper-registered"} <= set(KEYS)
+    assert "mlr-best-registered" not in KEYS
+
+
+def test_style_0_is_that_of_the_program(drawn):
+    rival = make("mlr-best-style-0")
+    rival.fit(drawn.inputs[:9], drawn.targets[:9])
+    model = mlr.MaskedRegression(recipe="best").fit(drawn.inputs[:9], drawn.targets[:9]).model_
+    new = drawn.inputs[9:] / DATA_RANGE
+    np.testing.assert_array_equal(rival.predict(drawn.inputs[9:]), model.synthesize(new, style=0))
+    rival.fit(drawn.inputs[:4], drawn.targets[:4])  # too few for a style
+    assert rival.predict(drawn.inputs[9:]).shape == new.shape
+
+
+# The referees.
+
+
+def test_the_classifier_recognises_smiles_of_others(drawn):
+    classifier = referees.Classifier(drawn.inputs[:8], drawn.targets[:8])
+    assert classifier.recognised(drawn.targets[8:]).all()
+    assert not classifier.recognised(drawn.inputs[8:]).any()
+
+
+def test_a_judge_that_is_missing_is_named(drawn, tmp_path):
+    with pytest.raises(MlrError, match="--judge"):
+        referees.judged(drawn.inputs[:1], "happy", tmp_path)
+
+
+@pytest.mark.skipif(not installed(), reason="needs the extra align")
+def test_the_same_picture_shows_the_same_person(drawn):
+    found = measures.same_person(drawn.inputs[[0, 1]], drawn.inputs[[0, 0]])["same person"]
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    assert found[1] > 0.1
+
+
 # The protocol.
 
 
@@ -341,7 +430,7 @@ def test_change_is_measured_outside_the_eyes_and_the_mouth():
 
 
 def rival_figures(mse, **more):
-    each = {"mse": list(mse), "ssim": [1 - m for m in mse]}
+    each = {"mse": list(mse), "ssim": [1 - m for m in mse], "face mse": list(mse)}
     base = {
         "name": "it",
         "family": "linear",
@@ -368,6 +457,20 @@ def test_claims_are_tested_on_the_same_subjects(theirs, verdict):
     assert found["higher SSIM than it"] == verdict
     assert found["trains in less processor time than it"] == "yes"
     assert found["needs less memory to train than it"] == "no"
+
+
+def test_errors_in_the_face_are_compared_on_registered_images():
+    figures = {
+        "mlr-paper": rival_figures([0.2, 0.21], name="paper"),
+        "mlr-best-style-0": rival_figures([0.1, 0.11], name="best"),
+        "mlr-paper-registered": rival_figures([0.3, 0.31], name="paper, registered"),
+        "ridge-registered": rival_figures([0.2, 0.21], name="ridge, registered"),
+    }
+    found = {c["claim"]: c["verdict"] for c in claims.verdicts({"rivals": figures})}
+    assert found == {
+        "(not claimed) best: lower error in the face than paper": "yes",
+        "(not claimed) paper, registered: lower error in the face than ridge, registered": "no",
+    }
 
 
 def test_learning_curves_are_compared():
@@ -412,6 +515,17 @@ def test_everything_is_compared_with_one_command(tmp_path, capsys):
     assert list(result["rivals"]["ridge"]["by_pairs"]) == ["4", "6"]
     text = (tmp_path / "rivals.md").read_text()
     assert text == report.markdown(result)
+    shown = report.readme(result).splitlines()
+    assert [line.split(" | ")[0] for line in shown[2:]] == [
+        f"| {name}"
+        for name in (
+            report.TRUTH,
+            "copy of the input",
+            "`--recipe paper`: Khan et al. 2020",
+            "l2 (ridge)",
+        )
+    ]
+    assert f"{copied['scores']['face mse']:.5f}" in shown[3]
     assert str(tmp_path) not in text
     with pytest.raises(SystemExit) as ended:
         main(command)

@@ -1,10 +1,12 @@
 """Compare masked regression with its rivals on the same subjects.
 
     python -m benchmarks.comparison          everything but the GANs
-    python -m benchmarks.comparison --gan    the GANs, 20 minutes of processor time each
+    python -m benchmarks.comparison --gan    the GANs, 20 minutes each, with CUDA where there is
 
 Both write OUTPUT.json, OUTPUT.md and OUTPUT.webp, and OUTPUT-losses.png if there are GANs, with all
-rivals that have been run on the same data: their outcomes stay in the folder --keep.
+rivals that have been run on the same data: their outcomes stay in the folder --keep. With
+--photographs they renew the tables on photographs in README.md and docs/comparison.md, and write
+benchmarks/results/rivals-photographs; pictures, which show the subjects, stay in --keep.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ from benchmarks.comparison.data import (
     read_outside,
     read_pairs,
 )
-from benchmarks.comparison.figures import SHOWN, SHOWN_OUTSIDE, outcome
+from benchmarks.comparison.figures import SHOWN, SHOWN_OUTSIDE, outcome, truth
 from benchmarks.comparison.kept import Kept
 from benchmarks.comparison.protocol import INNER, OUTER, fold_of
-from benchmarks.comparison.report import markdown, summary
+from benchmarks.comparison.report import markdown, readme, summary
 from benchmarks.comparison.sheet import rows_of_faces
 from benchmarks.rivals.base import SETTINGS
 from benchmarks.rivals.registry import find, make
@@ -52,6 +54,11 @@ KEPT = Path("demo/rivals")
 SIZE = 64
 SUBJECTS = 80  # drawn once at the largest size, and reduced
 STANDARD = (None, SIZE, SUBJECTS, False)  # data, size, subjects, smoke: as in docs/comparison.md
+#: Rows of the sheet, which is to be understood at a glance.
+DRAWN = (
+    "mean-change", "lasso", "lsrf", "ridge", "rbf", "ridge-change-registered",
+    "mlr-paper", "mlr-best-style-0", "mlr-best", "cyclegan", "ganimation", "pix2pix", "stargan",
+)  # fmt: skip
 SHEET_QUALITY = 90  # of WebP: a third of a PNG, and no difference to see
 BUDGET, SMOKE = 1200.0, 15.0  # seconds of processor time for each GAN
 
@@ -76,8 +83,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--list", action="store_true", help="list the rivals")
     add("--keep", type=Path, default=KEPT, help="folder of outcomes and checkpoints")
     add("--resume", action="store_true", help="skip those with a kept outcome")
+    add("--judge", type=Path, metavar="FOLDER", help="see benchmarks/comparison/judge.mjs")
+    add("--photographs", metavar="NAME", help="publish; the name of the data set in DATA")
     add("--gan", action="store_true", help="run the GANs; they go on from their checkpoints")
-    add("--budget", type=float, default=BUDGET, help="seconds of processor time for each GAN")
+    add(
+        "--budget",
+        type=float,
+        default=BUDGET,
+        help="seconds of processor time for each GAN",
+    )
     add("--scale", default="small", help="of the GANs' networks: smoke, small or paper")
     add("--seed", type=int, default=0, help="of the GANs")
     add("--smoke", action="store_true", help=f"run the GANs for {SMOKE:g} s each, as a test")
@@ -87,7 +101,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         options.gan, options.budget, options.scale = True, SMOKE, "smoke"
         options.keep = options.keep.with_name(f"{options.keep.name}-smoke")
     standard = (options.data, options.size, options.subjects, options.smoke) == STANDARD
+    if options.photographs and not options.data:
+        parser.error("--photographs needs --data")
     options.published = standard and not options.output
+    if options.photographs and not options.output:
+        options.output = RESULTS / "rivals-photographs"
     options.output = options.output or (RESULTS / "rivals" if standard else options.keep)
     return options
 
@@ -97,21 +115,26 @@ def collect(
     outside: Mapping[str, list[Images]],
     keys: Sequence[str],
     kept: Kept,
-    size: int,
+    options: argparse.Namespace,
 ) -> tuple[dict[str, Any], Images]:
     """Return the figures and the sheet of all rivals with a kept outcome."""
     outcomes = {key: kept.read(key) for key in kept}
     order = [key for key in keys if key in outcomes]
     order += [key for key in outcomes if key not in order]  # their library is missing
     first = np.flatnonzero(fold_of(len(pairs.inputs), OUTER) == 0)
+    size = options.size
     at = pairs.at(size)
+    name = f"{options.photographs}, {pairs.name}" if options.photographs else pairs.name
     result = {
-        "data": pairs.name,
+        "data": name,
         "subjects": len(pairs.inputs),
         "size": size,
         "machine": describe(thread_count()),
         "protocol": {"outer": OUTER, "inner": INNER, "settings": SETTINGS},
-        "truth": measures.against_inputs(at.targets[first], at.inputs[first]),
+        "truth": {
+            "change": measures.against_inputs(at.targets[first], at.inputs[first]),
+            "each": truth(pairs, size, options.judge),
+        },
         "rivals": {key: outcomes[key][0] for key in order},
     }
     result["claims"] = list(verdicts(result))
@@ -121,7 +144,7 @@ def collect(
     heads += [(kind, min(len(faces), SHOWN_OUTSIDE)) for kind, faces in outside.items()]
     rows = [
         ("input", [*at.inputs[shown], *elsewhere]),
-        *((outcomes[key][0]["name"], outcomes[key][1]) for key in order if key != "copy"),
+        *((outcomes[key][0]["name"], outcomes[key][1]) for key in order if key in DRAWN),
         ("target", [*at.targets[shown]]),
     ]
     return result, rows_of_faces(heads, rows)
@@ -145,8 +168,10 @@ def run(arguments: Sequence[str]) -> None:
     unknown = [key for key in keys if key not in rivals]
     if unknown:
         raise OptionError(f"no rival {unknown[0]!r}; there is: {', '.join(rivals)}")
-    suffixes = (".json", ".md", ".webp", "-losses.png")
-    paths = [options.output.with_name(options.output.name + suffix) for suffix in suffixes]
+    texts = options.output
+    pictures = options.keep / texts.name if options.photographs else texts
+    paths = [texts.with_name(f"{texts.name}{suffix}") for suffix in (".json", ".md")]
+    paths += [pictures.with_name(f"{pictures.name}{end}") for end in (".webp", "-losses.png")]
     for path in paths:
         check_free(path, force=options.force)
     pairs, outside = _data(options)
@@ -158,11 +183,14 @@ def run(arguments: Sequence[str]) -> None:
             continue
         begin, rival = time.perf_counter(), make(key, **gan, folder=options.keep)
         sizes, counts = options.sizes, options.pairs
-        came = outcome(rival, pairs, outside, size=options.size, sizes=sizes, counts=counts)
+        judge = options.judge
+        came = outcome(
+            rival, pairs, outside, size=options.size, sizes=sizes, counts=counts, judge=judge
+        )
         kept.write(key, came)
         error, seconds = came[0]["scores"]["mse"], time.perf_counter() - begin
         print(f"{key:18} {error:.5f} {seconds:6.0f} s", file=sys.stderr, flush=True)
-    result, sheet = collect(pairs, outside, list(rivals), kept, options.size)
+    result, sheet = collect(pairs, outside, list(rivals), kept, options)
     result = {"command": _command(options)} | result
     text = json.dumps(result, indent=1, allow_nan=False)
     for path, content in zip(paths, (text, markdown(result)), strict=False):
@@ -171,6 +199,9 @@ def run(arguments: Sequence[str]) -> None:
     write_image(paths[2], sheet, quality=SHEET_QUALITY, force=options.force)
     if options.published:
         renew_page("comparison.md", "rivals", summary(result))
+    if options.photographs:
+        renew_page("comparison.md", "rivals on photographs", summary(result))
+        renew_page("../README.md", "rivals", readme(result))
     histories = {r["name"]: r["history"] for r in result["rivals"].values() if r["history"]}
     if histories:
         draw_curves(histories, paths[3], force=options.force)
@@ -192,6 +223,9 @@ def _data(options: argparse.Namespace) -> tuple[Pairs, dict[str, list[Images]]]:
 def _command(options: argparse.Namespace) -> str:
     """Return the command for the report, without the paths on this machine."""
     data = ["--data", "DATA"] if options.data else []
+    data += ["--outside", "FACES"] if options.outside else []
+    data += ["--judge", "FOLDER"] if options.judge else []
+    data += ["--photographs", options.photographs] if options.photographs else []
     return shlex.join(["python", "-m", "benchmarks.comparison", *data, "--size", str(options.size)])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-OURS = "mlr-paper"
+OURS, DEFAULT = "mlr-paper", "mlr-best-style-0"
 NAMED = ("omp", "lasso", "ridge", "pcr", "rrr", "rbf", "polynomial")  # by the paper's abstract
 OTHERS = ("ridge-change", "rbf-change", "pixel", "lsrf")  # which the paper does not compare with
 SURE = 2.0  # standard errors of the mean difference over subjects
@@ -51,6 +51,7 @@ def verdicts(result: Found) -> Iterator[dict[str, str]]:
         if key in rivals and rivals[key]["size"] == ours["size"]:
             found = _paired(ours, rivals[key], "mse", -1, "lower error")
             yield found | {"claim": f"(not claimed) {found['claim']}"}
+    yield from _registered(rivals)
     yield from _gans(rivals)
 
 
@@ -104,9 +105,21 @@ def _fewer_images(rivals: Found) -> Iterator[dict[str, str]]:
         )
 
 
+def _registered(rivals: Found) -> Iterator[dict[str, str]]:
+    """Compare errors in the face: of the default with the paper's, and on registered images."""
+    framed = rivals.get(f"{OURS}-registered")
+    pairs = [(rivals.get(DEFAULT), rivals[OURS])]
+    pairs += [(framed, rivals.get(f"{key}-registered")) for key in (*NAMED, "lsrf")]
+    for one, other in pairs:
+        if one and other and one["size"] == other["size"]:
+            found = _paired(one, other, "face mse", -1, "lower error in the face")
+            claim = f"(not claimed) {one['name']}: {found['claim']}"
+            yield found | {"claim": claim}
+
+
 def _gans(rivals: Found) -> Iterator[dict[str, str]]:
     """Compare what GANs do to held-out subjects and to faces outside the data set."""
-    ours = rivals[OURS]
+    ours, default = rivals[OURS], rivals.get(DEFAULT)
     for rival in rivals.values():
         if rival["family"] != "gan" or rival["size"] != ours["size"]:
             continue
@@ -122,6 +135,9 @@ def _gans(rivals: Found) -> Iterator[dict[str, str]]:
             "yes" if sharp > our_sharp else "no",
             f"{sharp:.2f} against {our_sharp:.2f} of the target's sharpness",
         )
+        if default and "same person" in rival["each"] and default["size"] == rival["size"]:
+            found = _paired(default, rival, "same person", -1, "keeps the person better")
+            yield found | {"claim": f"(not claimed) {default['name']}: {found['claim']}"}
         if len(rival["outside"]) > 1:
             (inside, theirs), (our_inside, our_change) = _changes(rival), _changes(ours)
             yield _verdict(

@@ -36,11 +36,14 @@ class Pairs:
     ----------
     name : str
         Description for the report.
+    expression : str
+        Name of the targets' expression.
     inputs, targets : ndarray of uint8, shape (N, height, width, 3)
         Neutral faces, and the same subjects with the expression.
     """
 
     name: str
+    expression: str
     inputs: Images
     targets: Images
     _sizes: dict[int, Pairs] = field(default_factory=dict, repr=False)
@@ -49,7 +52,7 @@ class Pairs:
         """Return them as squares of another size."""
         if size not in self._sizes:
             sides = at_size(self.inputs, size), at_size(self.targets, size)
-            self._sizes[size] = Pairs(self.name, *sides)
+            self._sizes[size] = Pairs(self.name, self.expression, *sides)
         return self._sizes[size]
 
 
@@ -58,7 +61,8 @@ def drawn_pairs(subjects: int, size: int) -> Pairs:
     inputs, targets = (
         _drawn(0, subjects, expression, size) for expression in ("neutral", EXPRESSION)
     )
-    return Pairs(f"{subjects} drawn subjects, neutral to {EXPRESSION}", inputs, targets)
+    name = f"{subjects} drawn subjects, neutral to {EXPRESSION}"
+    return Pairs(name, EXPRESSION, inputs, targets)
 
 
 def read_pairs(folder: Path, target: str | None) -> Pairs:
@@ -78,7 +82,7 @@ def read_pairs(folder: Path, target: str | None) -> Pairs:
     if len(shapes) != 1:
         raise DataError(f"{folder}: the images are not all of one size")
     name = f"{len(subjects)} subjects, neutral to {target}"
-    return Pairs(name, np.stack(inputs), np.stack(targets))
+    return Pairs(name, target, np.stack(inputs), np.stack(targets))
 
 
 def read_outside(folder: Path) -> dict[str, list[Images]]:

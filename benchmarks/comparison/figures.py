@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
@@ -11,10 +12,15 @@ import numpy as np
 from benchmarks.comparison import measures
 from benchmarks.comparison.curves import thinned
 from benchmarks.comparison.data import Images, Pairs, at_size
-from benchmarks.comparison.protocol import OUTER, Task, compete, fold_of
+from benchmarks.comparison.protocol import OUTER, Indices, Task, compete, fold_of
+from benchmarks.comparison.referees import Classifier, judged
 from benchmarks.rivals.base import Rival
+from mlr.evaluation.scores import MEASURES
 
 SHOWN, SHOWN_OUTSIDE = 3, 2  # faces on the sheet: held-out subjects, and of each other kind
+
+#: Keys of variants, whose curves are close to those of the originals, end like this.
+VARIANTS = ("-change", "-registered", "-style-0")
 
 Outcome = tuple[dict[str, Any], list[Images]]  # the figures, and the faces for the sheet
 
@@ -27,6 +33,7 @@ def outcome(
     size: int,
     sizes: Sequence[int] = (),
     counts: Sequence[int] = (),
+    judge: Path | None = None,
 ) -> Outcome:
     """Train and score a rival.
 
@@ -42,7 +49,11 @@ def outcome(
         Faces outside the data set, of each kind.
     size, sizes, counts : int, sequences of int
         Side of the images in pixels; further sides and numbers of training pairs for the curves.
+    judge : Path, optional
+        Folder with the package of the independent network.
     """
+    if rival.key.endswith(VARIANTS):
+        counts = sizes = ()
     gan = rival.family == "gan"
     size = min(size, rival.largest or size)
     data = pairs.at(size)
@@ -61,10 +72,7 @@ def outcome(
     outputs = [measures.as_8bit(made) for made in got.outputs]
     parts = np.split(outputs[0], np.cumsum([len(held[0]), *map(len, kinds.values())])[:-1])
     outputs[0], *elsewhere = parts
-    each: dict[str, list[float]] = {}
-    for own, subjects in zip(outputs, held, strict=False):
-        for name, values in measures.against_targets(own, data.targets[subjects]).items():
-            each.setdefault(name, []).extend(values)
+    each = measured(outputs[: len(held)], held, data, fold, judge)
     by_pairs = zip([*fewer, len(order)], [*outputs[len(held) :], outputs[0]], strict=True)
     inputs = {"held out": data.inputs[held[0]], **kinds}
     found = {
@@ -93,12 +101,40 @@ def outcome(
     return found, [*outputs[0][:SHOWN], *(x for own in elsewhere for x in own[:SHOWN_OUTSIDE])]
 
 
+def measured(
+    outputs: Sequence[Images],
+    held: Sequence[Indices],
+    data: Pairs,
+    fold: Indices,
+    judge: Path | None,
+) -> dict[str, list[float]]:
+    """Return all measures of the outputs of the held-out subjects of each fold."""
+    each: dict[str, list[float]] = {}
+    for k, (own, subjects) in enumerate(zip(outputs, held, strict=True)):
+        seen = fold != k
+        classifier = Classifier(data.inputs[seen], data.targets[seen])
+        found = measures.against_targets(own, data.targets[subjects])
+        found |= measures.same_person(own, data.inputs[subjects])
+        found["recognised"] = classifier.recognised(own).astype(float).tolist()
+        for name, values in found.items():
+            each.setdefault(name, []).extend(values)
+    if judge is not None:
+        each["judged"] = judged(np.concatenate(outputs), data.expression, judge)
+    return each
+
+
+def truth(pairs: Pairs, size: int, judge: Path | None) -> dict[str, list[float]]:
+    """Return the measures in the face of the subjects' own targets, in the outcomes' order."""
+    data, fold = pairs.at(size), fold_of(len(pairs.inputs), OUTER)
+    held = [np.flatnonzero(fold == k) for k in range(OUTER)]
+    each = measured([data.targets[subjects] for subjects in held], held, data, fold, judge)
+    return {name: values for name, values in each.items() if name not in MEASURES}
+
+
 def _by_size(
     rival: Rival, pairs: Pairs, size: int, sizes: Sequence[int], found: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return error, time and memory at each size that the rival reaches."""
-    if rival.key.endswith("-change"):
-        return {}  # costs the same as its original
     result = {}
     fold = fold_of(len(pairs.inputs), OUTER)
     held = np.flatnonzero(fold == 0)

@@ -29,6 +29,7 @@ from mlr.io.files import replacing
 
 #: Channels after the first layer of every network, for each scale; 64 is that of all four papers.
 WIDTHS = {"smoke": 8, "small": 16, "paper": 64}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SAVE_EVERY = 60.0  # seconds of processor time between checkpoints
 REHEARSED = 10  # steps; every fifth is one of the generator, too
 DIVISOR = 16  # every side must be a multiple of it, for the networks halve it up to four times
@@ -128,12 +129,13 @@ class Adversarial(Rival):
         """
         faces = torch.from_numpy(np.concatenate([inputs, targets])).permute(0, 3, 1, 2)
         faces = faces.contiguous()
+        checkpoint = self._checkpoint(faces)
         if any(side % DIVISOR for side in faces.shape[2:]):
             height, width = faces.shape[2:]
             raise OptionError(
                 f"{self.name} works on multiples of {DIVISOR} px, not {width}x{height}"
             )
-        with one_thread(), seeded(self.seed):
+        with one_thread(), seeded(self.seed), torch.device(DEVICE):
             self.build(*faces.shape[1:])
             self._optimisers = [
                 torch.optim.Adam(
@@ -142,20 +144,20 @@ class Adversarial(Rival):
                 for module in (self.generator, self.critic)
             ]
             self.history, self.step, self.seconds, self.cpu_seconds = [], 0, 0.0, 0.0
-            self._train(faces, self._checkpoint(faces))
+            self._train(faces.to(DEVICE), checkpoint)
 
     def predict(self, inputs: Images) -> Outputs:
         """Return the outputs, one image at a time."""
-        images = torch.from_numpy(np.ascontiguousarray(inputs)).permute(0, 3, 1, 2)
-        with torch.no_grad(), one_thread(), seeded(self.seed):  # a generator may draw noise
+        images = torch.from_numpy(np.ascontiguousarray(inputs)).permute(0, 3, 1, 2).to(DEVICE)
+        with torch.no_grad(), one_thread(), seeded(self.seed), torch.device(DEVICE):  # for noise
             outputs = [self.translate(as_signed(image[None])) for image in images]
         pixels = torch.cat(outputs).add(1).div(2)
-        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+        return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def state(self) -> State:
         """Return the weights that `predict` needs."""
         weights = self.translator.state_dict()
-        return {name.replace(".", "_"): weight.numpy() for name, weight in weights.items()}
+        return {name.replace(".", "_"): weight.cpu().numpy() for name, weight in weights.items()}
 
     def training(self) -> dict[str, Any]:
         """Return a description of the training for the report."""
@@ -165,6 +167,7 @@ class Adversarial(Rival):
             "width": self.width,
             "batch": self.batch,
             "steps": self.step,
+            "device": torch.cuda.get_device_name() if DEVICE == "cuda" else DEVICE,
             "torch": torch.__version__,
         }
 
@@ -248,12 +251,12 @@ class Adversarial(Rival):
 
     def _resume(self, path: Path) -> None:
         try:
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location=DEVICE)
             self.generator.load_state_dict(state["generator"])
             self.critic.load_state_dict(state["critic"])
             for optimiser, kept in zip(self._optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(kept)
-            torch.set_rng_state(state["random"])
+            torch.set_rng_state(state["random"].cpu())
             for name in ("history", "step", "seconds", "cpu_seconds"):
                 setattr(self, name, state[name])
         except Exception as error:  # a damaged file makes PyTorch raise any kind

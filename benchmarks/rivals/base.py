@@ -30,7 +30,7 @@ class Rival(ABC):
     key : str
         Short name for ``--only``.
     family : str
-        "baseline", "linear", "kernel", "gan" or "masked".
+        "baseline", "linear", "kernel", "registered", "masked" or "gan".
     largest : int
         Largest side of images in pixels that takes reasonable time and memory; 0 for any.
     """

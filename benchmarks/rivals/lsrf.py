@@ -35,7 +35,7 @@ class LocalPursuit(Rival):
     """OMP with the locality constraint."""
 
     name, key, family = "LSRF (local OMP)", "lsrf", "linear"
-    largest = 64
+    largest = 128
 
     def grid(self) -> list[Setting]:
         """Return numbers of input pixels, betas and penalties; 5, 60 and 0.4 are the authors'."""

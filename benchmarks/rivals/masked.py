@@ -38,14 +38,23 @@ class Masked(Rival):
 
 
 class Recipe(Masked):
-    """`mlr train --recipe NAME`, on arrays."""
+    """`mlr train --recipe NAME`, on arrays; ``style`` is that of the outputs."""
 
-    def __init__(self, recipe: str) -> None:
-        self.recipe, self.name, self.key = recipe, f"mlr: {recipe}", f"mlr-{recipe}"
+    def __init__(self, recipe: str, style: float | None = None) -> None:
+        self.recipe, self.style = recipe, style
+        self.name, self.key = f"mlr: {recipe}", f"mlr-{recipe}"
+        if style is not None:
+            self.name, self.key = f"{self.name}, style {style:g}", f"{self.key}-style-{style:g}"
 
     def fit(self, inputs: Images, targets: Images, **setting: Any) -> None:
         """Train with the recipe's settings."""
         self.model = mlr.MaskedRegression(recipe=self.recipe).fit(inputs, targets).model_
+
+    def predict(self, inputs: Images) -> Outputs:
+        """Apply the model, without clipping, at the style if there is one to choose."""
+        styled = any(each.styled for each in self.model.appearances.values())
+        style = self.style if styled else None
+        return np.asarray(self.model.synthesize(inputs / DATA_RANGE, style=style), np.float32)
 
 
 class Window(Masked):
@@ -72,4 +81,9 @@ class OnePixel(Window):
     sides = (1,)
 
 
-RIVALS: list[Any] = [*(partial(Recipe, name) for name in sorted(RECIPES)), Window, OnePixel]
+RIVALS: list[Any] = [
+    *(partial(Recipe, name) for name in sorted(RECIPES)),
+    partial(Recipe, "best", 0.0),
+    Window,
+    OnePixel,
+]

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.rivals.base import Rival
 from mlr._version import install
 
-FAMILIES = ("baseline", "linear", "kernel", "masked", "gan")  # the order of the table
+FAMILIES = ("baseline", "linear", "kernel", "registered", "masked", "gan")  # the order of the table
 OPTIONAL = ("torch", "sklearn")
 
 Factory = Callable[..., Rival]

@@ -193,8 +193,8 @@ def _into_frames(subject: DecodedSubject, templates: Templates) -> Iterator[Deco
         image, dtype = subject.targets[name], np.result_type(source, targets[name])
         yield DecodedSubject(
             subject.subject,
-            replace(subject.source, pixels=_as_pixels(pair.source, dtype)),
-            {name: replace(image, pixels=_as_pixels(pair.target, dtype))},
+            replace(subject.source, pixels=as_pixels(pair.source, dtype)),
+            {name: replace(image, pixels=as_pixels(pair.target, dtype))},
             Weights(pair.light, pair.teeth),
             _shape_of(pair),
         )
@@ -222,7 +222,7 @@ def _shape_of(pair: FramedPair) -> Planes:
     return pair.style * pair.shape.astype(np.int64)
 
 
-def _as_pixels(planes: Floats, dtype: npt.DTypeLike) -> Pixels:
+def as_pixels(planes: Floats, dtype: npt.DTypeLike) -> Pixels:
     """Return planes (channels, height, width) in [0, 1] as an image; integers are rounded."""
     dtype = np.dtype(dtype)
     image = np.ascontiguousarray(planes.transpose(1, 2, 0))
@@ -295,8 +295,10 @@ def _templates_of_reduced(
     return templates_of(size, sources, by_expression, step)
 
 
-def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: Layout) -> Statistics:
-    """Return the statistics of images in memory, registered to templates computed from them."""
+def framed_arrays(
+    sources: Pixels, targets: Mapping[str, Pixels]
+) -> tuple[Templates, list[FramedPair]]:
+    """Return templates of images of one expression in memory, and the pairs framed with them."""
     ((name, images),) = targets.items()
     chosen = slice(MOST_SUBJECTS)
     templates = _templates_of_reduced(
@@ -309,12 +311,24 @@ def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: La
         ((_, pair),) = framed_pairs(sources[n], {name: images[n]}, templates)
         return pair
 
-    pairs = parallel_map(framed_pair, len(sources))
+    return templates, parallel_map(framed_pair, len(sources))
+
+
+def statistics_of_framed(
+    templates: Templates, pairs: Sequence[FramedPair], dtype: npt.DTypeLike, layout: Layout
+) -> Statistics:
+    """Return the statistics of framed pairs of one expression, as images of a dtype."""
+    (name,) = templates.frames
     return statistics_of_arrays(
-        np.stack([_as_pixels(pair.source, sources.dtype) for pair in pairs]),
-        {name: np.stack([_as_pixels(pair.target, sources.dtype) for pair in pairs])},
+        np.stack([as_pixels(pair.source, dtype) for pair in pairs]),
+        {name: np.stack([as_pixels(pair.target, dtype) for pair in pairs])},
         layout,
         templates,
         [Weights(pair.light, pair.teeth) for pair in pairs],
         PairSums(shape=sum(map(_shape_of, pairs))),
     )
+
+
+def framed_statistics(sources: Pixels, targets: Mapping[str, Pixels], layout: Layout) -> Statistics:
+    """Return the statistics of images in memory, registered to templates computed from them."""
+    return statistics_of_framed(*framed_arrays(sources, targets), sources.dtype, layout)
