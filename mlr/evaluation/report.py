@@ -201,6 +201,7 @@ def _score_rows(name: str, pairs: Sequence[PairScores]) -> str:
     """Return the rows of an expression and of its unchanged inputs."""
     means = summarize(pairs)
     copied = means.pop("copy_input")
+    del means["fitted"], means["interval"]
     return (
         f'<tr><td>{escape(name)}</td><td class="less">{len(pairs)}</td>{_mean_cells(means)}</tr>\n'
         '<tr class="copy"><td>&emsp;copy of the input</td><td class="less"></td>'
