@@ -117,10 +117,11 @@ def evaluate(
         report.note(f"note: measuring the identity of outputs {NEEDS}")
     if report_dir is not None:
         subjects = {subject.name: subject for subject in pairs.subjects}
+        title = f"Evaluation of {files.get('model', 'a model')} on {data.resolve().name}"
         files["data"] = str(data)
         writer = ReportWriter(Path(report_dir), model, style, subjects, files, force)
         with limited(threads):
-            for path in writer.write(f"Evaluation on {data.resolve().name}", scored):
+            for path in writer.write(title, scored):
                 report.note(f"wrote {path}")
     return {"pairs": len(scored), "targets": means, **({} if style is None else {"style": style})}
 

@@ -170,7 +170,8 @@ function pixelsOf(image, canvas, scale, mirrored = false) {
 // --- the camera ---
 
 const REFUSED = {
-  NotAllowedError: "The camera is not allowed. Allow it for this page in the browser, and try again.",
+  NotAllowedError:
+    "The camera is not allowed. Allow it for this page in the browser, and try again.",
   NotFoundError: "No camera was found. Connect one, and try again.",
   NotReadableError: "The camera cannot be read. Maybe another program uses it.",
 };
@@ -228,7 +229,8 @@ async function showFrames(live) {
       [before, photo.data],
       [after, data],
     ]) {
-      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      if (canvas.width !== width || canvas.height !== height)
+        Object.assign(canvas, { width, height });
       canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
     }
     Object.assign(state, { name: "camera", faces, chosen: 0 });
