@@ -182,7 +182,8 @@ def _summary(facts: Mapping[str, object], pairs: Sequence[PairScores]) -> str:
     fitted = {pair.subject: pair.fitted for pair in pairs}
     if None not in fitted.values():
         parts.append(f"{sum(map(bool, fitted.values()))} of {counted(len(fitted), 'input')} fit")
-    return ", ".join(parts)
+    text = ", ".join(parts)
+    return text[0].upper() + text[1:]
 
 
 def pair_pictures(source: Pixels, output: Pixels, target: Pixels) -> list[Pixels]:
@@ -280,13 +281,20 @@ def _number(value: float | None, digits: int) -> str:
 
 def _histograms(expression: str, pairs: Sequence[PairScores]) -> str:
     """Return the histograms of an expression, below its name."""
-    whose = [pair.output for pair in pairs], [pair.copy for pair in pairs]
-    figures: tuple[tuple[str, list[float | None], list[float | None]], ...] = (
-        ("face MSE", *([each["face"]["mse"] for each in scores] for scores in whose)),
-        ("mouth sharpness", *([each["mouth"]["sharpness"] for each in scores] for scores in whose)),
+    figures: list[tuple[str, list[float | None], list[float | None]]] = [
+        (
+            "face MSE",
+            [pair.output["face"]["mse"] for pair in pairs],
+            [pair.copy["face"]["mse"] for pair in pairs],
+        ),
+        (
+            "mouth sharpness",
+            [pair.output["mouth"]["sharpness"] for pair in pairs],
+            [pair.copy["mouth"]["sharpness"] for pair in pairs],
+        ),
         ("identity", [pair.same_person for pair in pairs], []),
         ("fit", [pair.fit for pair in pairs], []),
-    )
+    ]
     drawn = "".join(_histogram(expression, *figure) for figure in figures)
     return f'<h3>{escape(expression)}</h3><div class="histograms">{drawn}</div>\n'
 
@@ -296,13 +304,13 @@ def _histogram(
 ) -> str:
     """Return a histogram as SVG: of the outputs, and behind them of the unchanged inputs.
 
-    It is empty if no value is known and finite.
+    It is empty if no output has a known and finite value.
     """
     known = [np.array(each, np.float64) for each in (ours, copied)]
     known = [each[np.isfinite(each)] for each in known]
-    values = np.concatenate(known)
-    if not values.size:
+    if not known[0].size:
         return ""
+    values = np.concatenate(known)
     low, high = min(0.0, float(values.min())), float(values.max())
     high = high if high > low else low + 1
     bins = min(MOST_BINS, 2 * math.isqrt(len(ours)) + 2)

@@ -1,8 +1,8 @@
 """Pages: HTML files that need no other file and no network.
 
-A page is a template, ``NAME.html``, with its placeholders, ``[[name]]``, filled. Its style and its
-script are ``NAME.css`` and ``NAME.mjs`` in the same folder, after those that all pages share,
-``page.css`` and ``page.mjs`` in this one.
+A page is a file ``NAME.html`` with its placeholders, ``[[name]]``, filled. Its style and script are
+``NAME.css`` and ``NAME.mjs`` in the same folder, after those that all pages share: ``page.css`` and
+``page.mjs`` in this folder.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from mlr._version import __version__
 _SHARED = Path(__file__)
 
 
-def filled(template: Path, values: Mapping[str, str]) -> str:
+def filled(html: Path, values: Mapping[str, str]) -> str:
     """Return the text of a page; ``style``, ``script`` and ``generator`` need no values."""
-    styles = (_read(path.with_suffix(".css")) for path in (_SHARED, template))
+    styles = (_read(path.with_suffix(".css")) for path in (_SHARED, html))
     known = {
         "generator": f"mlr {__version__}",
         "style": "\n".join(styles),
-        "script": joined(path.with_suffix(".mjs") for path in (_SHARED, template)),
+        "script": joined(path.with_suffix(".mjs") for path in (_SHARED, html)),
         **values,
     }
     # In one pass, so that values that look like placeholders stay.
-    return re.sub(r"\[\[(\w+)]]", lambda found: known[found[1]], _read(template))
+    return re.sub(r"\[\[(\w+)]]", lambda found: known[found[1]], _read(html))
 
 
 def joined(modules: Iterable[Path]) -> str:
