@@ -210,18 +210,41 @@ def test_table_of_scores_fits_a_terminal(run, faces, model):
     assert lines[0].split() == ["whole", "image", "face", "mouth"]
     measures = ["MSE", "PSNR", "SSIM", "sharp", *2 * ["MSE", "SSIM", "sharp"], "identity"]
     assert lines[1].split() == measures
-    scores = json.loads(whole.out)["targets"]["happy"]
-    for line, name, of in zip(
-        lines[2:], ("happy", "copy of the input"), (scores, scores["copy_input"]), strict=True
+    means = json.loads(whole.out)["targets"]["happy"]
+    interval = means["interval"]
+    rows = []
+    for name, of, ends in (
+        ("happy", means, interval),
+        ("  copy of the input", means["copy_input"], interval["copy_input"]),
     ):
-        numbers = [
-            of["mse"], of["psnr"], of["ssim"], of["sharpness"],
-            *of["face"].values(), *of["mouth"].values(), of["same_person"],
-        ]  # fmt: skip
-        shown = line.removeprefix(f"  {name}").removeprefix(name).split()
-        assert [float(cell) if cell != "-" else None for cell in shown] == [
+        low, high = ([end and end[side] for end in in_columns(ends)] for side in (0, 1))
+        rows += [(name, in_columns(of)), ("  95 %: from", low), ("        to", high)]
+    for line, (name, numbers) in zip(lines[2:], rows, strict=True):
+        assert line[:21].rstrip() == name
+        assert [float(cell) if cell != "-" else None for cell in line[21:].split()] == [
             None if number is None else pytest.approx(number, abs=0.0051) for number in numbers
         ]
+
+
+def in_columns(scores):
+    """The scores in the order of the table's columns."""
+    whole = [scores[measure] for measure in ("mse", "psnr", "ssim", "sharpness")]
+    return [*whole, *scores["face"].values(), *scores["mouth"].values(), scores["same_person"]]
+
+
+def test_table_tells_the_share_of_faces_that_fit(run, faces, best_model, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(faces, data)
+    noise = np.random.default_rng(0).integers(0, 256, draw(0).shape, np.uint8)
+    for expression in ("neutral", "happy", "sad"):
+        write_image(data / expression / "noise.png", noise)
+    lines = run("evaluate", best_model, data).out.splitlines()
+    assert max(map(len, lines)) <= 100
+    whole = json.loads(run("evaluate", best_model, data, "--json").out)["targets"]
+    for name, means in whole.items():
+        assert means["fitted"] < 1
+        (line,) = (line for line in lines if line.startswith(name))
+        assert line[:21].rstrip() == f"{name} ({100 * means['fitted']:.0f} % fit)"
 
 
 def test_quiet_prints_failures_alone(run, faces, model, folder, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mlr.evaluation.evaluate import evaluate
 from mlr.io.images import read_image, write_image
 from mlr.io.model_file import save_model
 from mlr.io.provenance import describe_image
+from mlr.samples import sample
 from mlr.utils.progress import Report
 from tests.naive import naive_face, naive_mouth, naive_region_scores
 
@@ -76,7 +78,7 @@ def test_the_scores_are_those_of_the_written_images(data, model):
             assert scores[measure] == pytest.approx(np.mean(values), rel=1e-9)
         assert scores["copy_input"]["mse"] == pytest.approx(np.mean(copied))
         keys = ["mse", "psnr", "ssim", "sharpness", "face", "mouth", "same_person"]
-        assert list(scores) == [*keys, "copy_input"]
+        assert list(scores) == [*keys, "copy_input", "fitted", "interval"]
         assert list(scores["copy_input"]) == keys
         for part in (scores, scores["copy_input"]):
             assert list(part["face"]) == list(part["mouth"]) == ["mse", "ssim", "sharpness"]
@@ -94,6 +96,91 @@ def test_the_scores_of_face_and_mouth_are_means_over_the_pairs(data, model):
             for measure, mean in part.items():
                 values = [scores[measure] for scores in expected[whose]]
                 assert mean == pytest.approx(np.mean(values), rel=1e-9)
+
+
+def naive_interval(sums, counts, seed=5):
+    """The bootstrap as a plain loop, with other random numbers."""
+    random, means = Random(seed), []
+    for _ in range(4000):
+        drawn = [random.randrange(len(sums)) for _ in sums]
+        means.append(sum(sums[i] for i in drawn) / sum(counts[i] for i in drawn))
+    means.sort()
+    return [means[99], means[3899]]
+
+
+def test_intervals_are_the_percentiles_of_means_over_subjects_drawn_again(data, model):
+    scores = evaluate(model, data, target=["happy"])["targets"]["happy"]
+    interval = scores["interval"]
+    assert list(interval) == [*list(scores)[:7], "copy_input"]
+    errors = {"ours": [], "copied": []}
+    for path in sorted((data / "neutral").iterdir()):
+        x, t = (read_image(data / e / path.name).pixels / 255 for e in ("neutral", "happy"))
+        y = model.synthesize(read_image(path).pixels, "happy") / 255
+        for whose, output in (("ours", y), ("copied", x)):
+            error = naive_region_scores(output, t, naive_face(SIZE, SIZE))["mse"]
+            errors[whose].append(error)
+    for whose, part in (("ours", interval), ("copied", interval["copy_input"])):
+        expected = naive_interval(errors[whose], [1] * 12)
+        spread = np.std(errors[whose]) / np.sqrt(12)
+        np.testing.assert_allclose(part["face"]["mse"], expected, rtol=0, atol=0.15 * spread)
+        assert part["face"]["mse"][0] < np.mean(errors[whose]) < part["face"]["mse"][1]
+
+
+def test_a_subject_is_drawn_with_all_its_pairs():
+    values = [1.0, 1.2, 1.1, 5.0, 2.0, 3.0, 2.5, 4.0, 1.5, 3.5]
+    names = ["ann", "ann-2", "ann-3", *"bcdefgh"]
+    subjects = scoring.subjects_of(names)
+    assert subjects == ["ann", "ann", "ann", *"bcdefgh"]
+    assert scoring.subjects_of(["ann-2", "s-1", "s-2"]) == ["ann-2", "s-1", "s-2"]
+    found = scoring.mean_interval(values, subjects)
+    expected = naive_interval([3.3, *values[3:]], [3, *[1] * 7])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.08)
+    alone = scoring.mean_interval(values)
+    assert np.abs(np.subtract(found, alone)).max() > 0.1
+    order = np.random.default_rng(0).permutation(10)
+    shuffled = [values[n] for n in order], [subjects[n] for n in order]
+    assert scoring.mean_interval(*shuffled) == pytest.approx(found, rel=1e-12)
+
+
+def test_many_subjects_are_drawn_in_parts_with_the_same_result(monkeypatch):
+    values = np.random.default_rng(3).random(50)
+    found = scoring.mean_interval(values)
+    monkeypatch.setattr(scoring, "DRAWN", 170)
+    assert scoring.mean_interval(values) == found
+
+
+def test_a_mean_without_a_spread_has_no_interval():
+    assert scoring.mean_interval([0.5]) is None
+    assert scoring.mean_interval([0.5, 0.6], ["ann", "ann"]) is None
+    assert scoring.mean_interval([0.5, None]) is None
+    assert scoring.mean_interval([0.5, np.inf]) is None
+    assert scoring.mean_interval([0.5, 0.5]) == [0.5, 0.5]
+
+
+def test_intervals_hold_the_mean_as_often_as_they_say():
+    random = np.random.default_rng(7)
+    held = 0
+    for _ in range(400):
+        low, high = scoring.mean_interval(random.exponential(size=40))
+        held += low < 1 < high
+    assert 0.88 < held / 400 < 0.98
+
+
+def test_the_share_of_inputs_that_fit_is_that_of_the_registration(tmp_path):
+    sample(tmp_path, pairs=10, size=64, target=["happy"])
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    model = mlr.train(tmp_path)
+    for expression in ("neutral", "happy"):
+        write_image(tmp_path / expression / "noise.png", noise)
+    scores = evaluate(model, tmp_path)["targets"]["happy"]
+    kept = 0
+    for path in (tmp_path / "neutral").iterdir():
+        pixels = read_image(path).pixels
+        kept += np.array_equal(model.synthesize(pixels, "happy"), pixels)
+    assert kept == 1
+    assert scores["fitted"] == 10 / 11
+    paper = mlr.train(tmp_path, recipe="paper")
+    assert evaluate(paper, tmp_path)["targets"]["happy"]["fitted"] is None
 
 
 def test_without_the_extra_embeddings_are_unknown_and_a_note_says_so(data, model, monkeypatch):
@@ -118,6 +205,7 @@ def test_the_result_is_strict_json_even_for_a_perfect_copy(data, tmp_path):
     within = {"mse": 0, "ssim": pytest.approx(1), "sharpness": 1}
     parts = {"face": within, "mouth": within, "same_person": None}
     assert copied == within | {"psnr": None} | parts
+    assert result["targets"]["happy"]["interval"]["copy_input"]["psnr"] is None
 
 
 def test_the_style_is_that_of_outputs_pictures_and_facts(data, model, tmp_path):

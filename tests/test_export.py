@@ -16,8 +16,9 @@ from mlr.core.registration.features import features_of
 from mlr.core.registration.register import Template
 from mlr.errors import ModelError, OptionError, OutputExistsError
 from mlr.exports import export as module
-from mlr.exports.export import MODULES, export, joined
+from mlr.exports.export import MODULES, export
 from mlr.io.images import read_image, resized, write_image
+from mlr.io.page import joined
 from mlr.io.provenance import describe_image
 from mlr.photo.composite import changer
 from mlr.photo.eyes import Eyes
@@ -130,10 +131,10 @@ def test_half_precision_is_used_only_where_it_changes_less_than_a_level(drawn):
 
 
 def test_every_module_is_in_the_page():
-    text = joined(MODULES)
+    modules = {path.stem: path for path in module.PAGE.glob("*.mjs")}
+    assert set(modules) == {*MODULES, "page"}
+    text = joined(modules.values())
     assert not re.search(r"^(import|export)\b", text, re.M)
-    names = {path.stem for path in module.PAGE.glob("*.mjs")}
-    assert names == {*MODULES, "page"}
 
 
 # --- the same pixels ---

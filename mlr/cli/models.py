@@ -33,7 +33,9 @@ def evaluate(model: Path, run: options.Run, **keywords: Any) -> int:
 
     Prints MSE, PSNR, SSIM and sharpness of the whole image, of the face and of the mouth, also for
     the unchanged input; with the extra align also the identity, the distance of the face embeddings
-    of output and input, which is mostly below 0.6 if both show the same subject.
+    of output and input, which is mostly below 0.6 if both show the same subject. Below each mean
+    are the ends of its 95 % confidence interval, and beside the expression the share of faces that
+    fit the model; others stay as they are.
     """
     from mlr.evaluation.evaluate import evaluate
     from mlr.utils.progress import counted
@@ -57,7 +59,8 @@ _COLUMNS = {
 def _table(result: dict[str, Any]) -> str:
     """Return a table of the scores: for each expression the outputs, then the unchanged inputs.
 
-    A line has 99 columns, or more if the name of an expression needs more than 21.
+    The means are followed by the ends of their confidence intervals. A line has 99 columns, or more
+    if the name of an expression needs more than 9.
     """
     regions, titles = " " * 21, " " * 21
     for region, columns in _COLUMNS.items():
@@ -65,18 +68,22 @@ def _table(result: dict[str, Any]) -> str:
         titles += "".join(f"{title:>{width}}" for _, title, width, _ in columns)
     lines = [regions.rstrip(), titles]
     for name, scores in result["targets"].items():
-        lines.append(_row(name, scores))
-        lines.append(_row("  copy of the input", scores["copy_input"]))
+        fitted, interval = scores["fitted"], scores["interval"]
+        title = name if fitted is None else f"{name} ({100 * fitted:.0f} % fit)"
+        lines += _rows(title, scores, interval)
+        lines += _rows("  copy of the input", scores["copy_input"], interval["copy_input"])
     return "\n".join(lines)
 
 
-def _row(name: str, scores: dict[str, Any]) -> str:
-    line = f"{name:21}"
+def _rows(name: str, scores: dict[str, Any], interval: dict[str, Any]) -> list[str]:
+    """Return the rows of means and of both ends of their intervals."""
+    rows = [f"{name:21}", f"{'  95 %: from':21}", f"{'        to':21}"]
     for region, columns in _COLUMNS.items():
         for measure, _, width, digits in columns:
-            score = scores.get(region, scores)[measure]
-            line += f"{'-':>{width}}" if score is None else f"{score:{width}.{digits}f}"
-    return line
+            ends = interval.get(region, interval)[measure] or (None, None)
+            for row, score in enumerate((scores.get(region, scores)[measure], *ends)):
+                rows[row] += f"{'-':>{width}}" if score is None else f"{score:{width}.{digits}f}"
+    return rows
 
 
 #: Explanations of the lines about a model.

@@ -62,10 +62,14 @@ def evaluate(
     dict
         ``{"pairs": n, "targets": {expression: {"mse", "psnr", "ssim", "sharpness", "face": {"mse",
         "ssim", "sharpness"}, "mouth": {the same three}, "same_person", "copy_input": {all of
-        these}}}}``: means over the pairs, intensities in [0, 1], see `mlr.core.metrics.scores`.
-        ``same_person`` is the distance of dlib's face embeddings of output and input; None without
-        the extra ``align``. ``copy_input`` scores the unchanged input. A mean that is not finite,
-        such as the PSNR of a perfect copy, is None too. ``style`` is present if it was given.
+        these}, "fitted", "interval": {all means}}}}``: means over the pairs, intensities in [0, 1],
+        see `mlr.core.metrics.scores`. ``same_person`` is the distance of dlib's face embeddings of
+        output and input; None without the extra ``align``. ``copy_input`` scores the unchanged
+        input. ``fitted`` is the share of inputs, 0 to 1, that fit the faces learnt from: others
+        stay as they are. It is None for the recipe paper, which changes every image. ``interval``
+        has the 95 % confidence interval of each mean, ``[low, high]``, under the same names, see
+        `mlr.evaluation.scores.mean_interval`. A mean that is not finite, such as the PSNR of a
+        perfect copy, is None, and so is its interval. ``style`` is present if it was given.
 
     Raises
     ------
@@ -113,10 +117,11 @@ def evaluate(
         report.note(f"note: measuring the identity of outputs {NEEDS}")
     if report_dir is not None:
         subjects = {subject.name: subject for subject in pairs.subjects}
+        title = f"Evaluation of {files.get('model', 'a model')} on {data.resolve().name}"
         files["data"] = str(data)
         writer = ReportWriter(Path(report_dir), model, style, subjects, files, force)
         with limited(threads):
-            for path in writer.write(f"Evaluation on {data.resolve().name}", scored):
+            for path in writer.write(title, scored):
                 report.note(f"wrote {path}")
     return {"pairs": len(scored), "targets": means, **({} if style is None else {"style": style})}
 
@@ -141,10 +146,14 @@ def _score_subject(
             except ImageError as error:
                 failures.append((path, str(error)))
                 continue
-            output = model.synthesize(source.pixels, name, style=style)
+            change = model.changer(source.pixels, name, style)
+            output = change(1)
+            fit = change.fits[0] if change.fits else None
+            fits = (None, None) if fit is None else (fit.value, not fit.unlike)
             scores = score(output, target.pixels), score(source.pixels, target.pixels)
             digest = pair_digest(source.digest, target.digest, name)
-            scored.append(PairScores(subject.name, name, *scores, distance(output), digest))
+            identity = distance(output)
+            scored.append(PairScores(subject.name, name, *scores, identity, digest, *fits))
     return scored, failures
 
 

@@ -1,7 +1,6 @@
 """The files of a report: contact sheets, an overview and a page of all pairs.
 
-The page is ``report.html`` with its placeholders, ``[[name]]``, filled. It needs no other file and
-no network.
+The page is ``report.html``, see `mlr.io.page`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,12 +16,20 @@ from typing import Any, NamedTuple
 import imageio.v3 as iio
 import numpy as np
 
-from mlr._version import __version__
 from mlr.core.model import Model
-from mlr.evaluation.scores import PairScores, by_expression, summarize
+from mlr.evaluation.scores import (
+    MEASURES,
+    REGION_MEASURES,
+    REGIONS,
+    PairScores,
+    by_expression,
+    subjects_of,
+    summarize,
+)
 from mlr.io.files import check_free, replacing
 from mlr.io.folders import as_text
 from mlr.io.images import Pixels, read_image, resized, write_image
+from mlr.io.page import filled
 from mlr.io.pairs import Subject
 from mlr.io.provenance import new_record, to_exif
 from mlr.io.sheet import as_rgb8, draw_sheet
@@ -39,7 +45,7 @@ PICTURED = 300  # pairs shown with pictures: a page of some 10 MB, which a phone
 SIDE = 256  # largest side of a picture, in pixels
 QUALITY = 90  # of the pictures, JPEG: WebP is a quarter smaller and takes ten times as long
 ERROR_GAIN = 3  # in the picture of the error a third of the data range is white
-BINS = 24
+MOST_BINS = 24
 DIGITS = {"mse": 5, "psnr": 2, "ssim": 3, "sharpness": 2, "same_person": 2}
 
 
@@ -141,31 +147,43 @@ def render_page(
     """
     shown = {index: [_data_uri(each) for each in images] for index, images in pictures}
     groups = by_expression(pairs)
-    pictured = "Choose a pair to see its pictures."
+    pictured = ""
     if len(shown) < len(pairs):
         pictured = (
             f"This page holds pictures of {len(shown)} of the {len(pairs)} pairs, those with a "
             "link: for each expression the worst, the best and evenly spaced ones between."
         )
     parts = {
-        "generator": f"mlr {__version__}",
         "title": escape(title),
-        "summary": f"{counted(len(pairs), 'pair')}, {counted(len(groups), 'expression')}",
+        "summary": _summary(facts, pairs),
         "facts": "".join(
             f"<dt>{escape(name)}</dt><dd>{escape(listed(fact))}</dd>"
             for name, fact in facts.items()
         ),
         "scores": "".join(_score_rows(name, its_pairs) for name, its_pairs in groups.items()),
-        "histograms": "".join(_histogram(name, its_pairs) for name, its_pairs in groups.items()),
+        "histograms": "".join(_histograms(name, its_pairs) for name, its_pairs in groups.items()),
         "pictured": pictured,
         "options": "".join(f"<option>{escape(name)}</option>" for name in groups),
         "pairs": "".join(_pair_row(index, pair) for index, pair in enumerate(pairs)),
         "gain": str(ERROR_GAIN),
         "pictures": json.dumps(shown, indent=0),
     }
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    # In one pass, so that names that look like placeholders stay.
-    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], template)
+    return filled(Path(__file__).with_suffix(".html"), parts)
+
+
+def _summary(facts: Mapping[str, object], pairs: Sequence[PairScores]) -> str:
+    """Return what was evaluated, and how many inputs fit."""
+    parts = [
+        f"{name} <b>{escape(str(facts[name]))}</b>" for name in ("model", "data") if name in facts
+    ]
+    subjects = set(subjects_of([pair.subject for pair in pairs]))
+    parts.append(f"{counted(len(pairs), 'pair')} of {counted(len(subjects), 'subject')}")
+    parts.append(counted(len(by_expression(pairs)), "expression"))
+    fitted = {pair.subject: pair.fitted for pair in pairs}
+    if None not in fitted.values():
+        parts.append(f"{sum(map(bool, fitted.values()))} of {counted(len(fitted), 'input')} fit")
+    text = ", ".join(parts)
+    return text[0].upper() + text[1:]
 
 
 def pair_pictures(source: Pixels, output: Pixels, target: Pixels) -> list[Pixels]:
@@ -200,21 +218,30 @@ def choose_pictured(pairs: Sequence[PairScores], limit: int = PICTURED) -> list[
 def _score_rows(name: str, pairs: Sequence[PairScores]) -> str:
     """Return the rows of an expression and of its unchanged inputs."""
     means = summarize(pairs)
-    copied = means.pop("copy_input")
+    copied, interval, fitted = (means[key] for key in ("copy_input", "interval", "fitted"))
+    share = "&ndash;" if fitted is None else f"{100 * fitted:.0f} %"
     return (
-        f'<tr><td>{escape(name)}</td><td class="less">{len(pairs)}</td>{_mean_cells(means)}</tr>\n'
-        '<tr class="copy"><td>&emsp;copy of the input</td><td class="less"></td>'
-        f"{_mean_cells(copied)}</tr>\n"
+        f"<tr><td>{escape(name)}</td><td>{len(pairs)}</td><td>{share}</td>"
+        f"{_mean_cells(means, interval)}</tr>\n"
+        '<tr class="copy"><td>copy of the input</td><td></td><td></td>'
+        f"{_mean_cells(copied, interval['copy_input'])}</tr>\n"
     )
 
 
-def _mean_cells(scores: Mapping[str, Any]) -> str:
-    """Return the cells of the whole image, each region, and the identity."""
+def _mean_cells(means: Mapping[str, Any], interval: Mapping[str, Any]) -> str:
+    """Return the cells of the whole image, each region, and the identity, with intervals."""
     cells = ""
-    for name, value in scores.items():
-        for measure, mean in (value if isinstance(value, dict) else {name: value}).items():
-            group = " class=group" if measure in ("mse", "same_person") else ""
-            cells += f"<td{group}>{_number(mean, DIGITS[measure])}</td>"
+    for part, measures in (
+        (None, MEASURES),
+        *((region, REGION_MEASURES) for region in REGIONS),
+        (None, ("same_person",)),
+    ):
+        own, ends = (each if part is None else each[part] for each in (means, interval))
+        for measure in measures:
+            group = " class=group" if measure == measures[0] else ""
+            digits = DIGITS[measure]
+            between = "&ndash;".join(_number(end, digits) for end in ends[measure] or ())
+            cells += f"<td{group}>{_number(own[measure], digits)}<small>{between}</small></td>"
     return cells
 
 
@@ -224,25 +251,26 @@ def _pair_row(index: int, pair: PairScores) -> str:
     ratio = own["mse"] / copy_mse if copy_mse else math.nan
     name, expression = escape(pair.subject), escape(pair.expression)
     title = f"{name}, {expression}, MSE {own['mse']:.5f}"
-    cells = _cell(own["mse"], DIGITS["mse"]) + _cell(ratio, 2)
+    cells = _cell(own["mse"], _number(own["mse"], DIGITS["mse"])) + _cell(ratio, _number(ratio, 2))
     for value, measure in (  # narrow screens leave these out
         (own["face"]["mse"], "mse"),
         (own["mouth"]["mse"], "mse"),
-        (own["psnr"], "psnr"),
-        (own["ssim"], "ssim"),
-        (own["sharpness"], "sharpness"),
-        (math.nan if pair.same_person is None else pair.same_person, "same_person"),
+        (own["mouth"]["sharpness"], "sharpness"),
+        (pair.same_person, "same_person"),
     ):
-        cells += _cell(value, DIGITS[measure], " class=less")
+        cells += _cell(value, _number(value, DIGITS[measure]), " class=less")
+    fits = {None: "", True: "yes, ", False: '<span class="problem">no</span>, '}[pair.fitted]
+    cells += _cell(pair.fit, fits + _number(pair.fit, 2))
     return (
         f'<tr data-id="{index}" data-title="{title}"><td data-value="{name}">{name}</td>'
         f'<td data-value="{expression}">{expression}</td>{cells}</tr>\n'
     )
 
 
-def _cell(value: float, digits: int, kind: str = "") -> str:
-    spelt = repr(value).replace("inf", "Infinity").replace("nan", "NaN")  # as JavaScript does
-    return f'<td{kind} data-value="{spelt}">{_number(value, digits)}</td>'
+def _cell(value: float | None, text: str, kind: str = "") -> str:
+    spelt = "NaN" if value is None else repr(value)
+    spelt = spelt.replace("inf", "Infinity").replace("nan", "NaN")  # as JavaScript does
+    return f'<td{kind} data-value="{spelt}">{text}</td>'
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -251,39 +279,62 @@ def _number(value: float | None, digits: int) -> str:
     return "&infin;" if math.isinf(value) else f"{value:.{digits}f}"
 
 
-def _histogram(expression: str, pairs: Sequence[PairScores]) -> str:
-    """Return a histogram of the errors as SVG, those of the unchanged inputs as an outline."""
-    errors = np.array([[pair.output["mse"], pair.copy["mse"]] for pair in pairs])
-    largest = float(errors.max()) or 1.0
-    counts = [np.histogram(column, BINS, (0, largest))[0] for column in errors.T]
-    highest = max(int(count.max()) for count in counts)
-    width, height, left, bottom = 320, 150, 30, 130
-    right = width - 10
-    step, unit = (right - left) / BINS, (bottom - 12) / highest
+def _histograms(expression: str, pairs: Sequence[PairScores]) -> str:
+    """Return the histograms of an expression, below its name."""
+    figures: list[tuple[str, list[float | None], list[float | None]]] = [
+        (
+            "face MSE",
+            [pair.output["face"]["mse"] for pair in pairs],
+            [pair.copy["face"]["mse"] for pair in pairs],
+        ),
+        (
+            "mouth sharpness",
+            [pair.output["mouth"]["sharpness"] for pair in pairs],
+            [pair.copy["mouth"]["sharpness"] for pair in pairs],
+        ),
+        ("identity", [pair.same_person for pair in pairs], []),
+        ("fit", [pair.fit for pair in pairs], []),
+    ]
+    drawn = "".join(_histogram(expression, *figure) for figure in figures)
+    return f'<h3>{escape(expression)}</h3><div class="histograms">{drawn}</div>\n'
+
+
+def _histogram(
+    expression: str, title: str, ours: Sequence[float | None], copied: Sequence[float | None]
+) -> str:
+    """Return a histogram as SVG: of the outputs, and behind them of the unchanged inputs.
+
+    It is empty if no output has a known and finite value.
+    """
+    known = [np.array(each, np.float64) for each in (ours, copied)]
+    known = [each[np.isfinite(each)] for each in known]
+    if not known[0].size:
+        return ""
+    values = np.concatenate(known)
+    low, high = min(0.0, float(values.min())), float(values.max())
+    high = high if high > low else low + 1
+    bins = min(MOST_BINS, 2 * math.isqrt(len(ours)) + 2)
+    counts = [np.histogram(each, bins, (low, high))[0] for each in known]
+    highest = int(np.max(counts))
+    width, height, left, right, bottom = 240, 120, 26, 238, 100
+    step, unit = (right - left) / bins, (bottom - 8) / highest
     bars = "".join(
-        f'<rect class="ours" x="{left + k * step + 0.5:.1f}" y="{bottom - n * unit:.1f}" '
-        f'width="{step - 1:.1f}" height="{n * unit:.1f}"/>'
-        for k, n in enumerate(counts[0])
+        f'<rect class="{kind}" x="{left + (k + (1 - share) / 2) * step:.1f}" '
+        f'y="{bottom - n * unit:.1f}" width="{share * step:.1f}" height="{n * unit:.1f}"/>'
+        for kind, share, count in (("copied", 0.94, counts[1]), ("ours", 0.5, counts[0]))
+        for k, n in enumerate(count)
         if n
     )
-    outline = f"M{left},{bottom}" + "".join(
-        f"V{bottom - n * unit:.1f}H{left + (k + 1) * step:.1f}" for k, n in enumerate(counts[1])
-    )
-    means = errors.mean(axis=0)
-    label = (
-        f"{expression}: mean squared errors of {counted(len(pairs), 'output')}, "
-        f"mean {means[0]:.5f}; of the unchanged inputs {means[1]:.5f}"
-    )
+    label = f"{expression}, {title}: {counted(len(known[0]), 'pair')}, mean {known[0].mean():.3g}"
+    label += f"; of the copies of the input {known[1].mean():.3g}" if known[1].size else ""
     return (
-        f"<figure><figcaption>{escape(expression)}</figcaption>"
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
-        f'{bars}<path class="copied" d="{outline}V{bottom}"/>'
+        f"<figure><figcaption>{title}</figcaption>"
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{bars}'
         f'<line class="axis" x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
-        f'<text x="{left - 4}" y="20" text-anchor="end">{highest}</text>'
+        f'<text x="{left - 4}" y="16" text-anchor="end">{highest}</text>'
         f'<text x="{left - 4}" y="{bottom}" text-anchor="end">0</text>'
-        f'<text x="{left}" y="{height - 4}">0</text>'
-        f'<text x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">MSE</text>'
-        f'<text x="{right}" y="{height - 4}" text-anchor="end">{largest:.4f}</text>'
+        f'<text x="{left}" y="{height - 4}">{low:.3g}</text>'
+        f'<text x="{right}" y="{height - 4}" text-anchor="end">{high:.3g}</text>'
         "</svg></figure>\n"
     )
 

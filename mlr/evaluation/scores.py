@@ -1,5 +1,9 @@
 """Scores of outputs against their targets, and how well outputs keep the identity of a face.
 
+The confidence intervals of means are percentiles of the bootstrap (Efron 1979): as many subjects as
+there are, drawn again and again with replacement, show how the mean varies. A subject is drawn with
+all its pairs, because these are alike.
+
 dlib's residual network maps a face to 128 numbers, its embedding. The distance of the embeddings of
 two images of one subject is mostly below 0.6 (King 2017), of two subjects it is larger.
 """
@@ -7,6 +11,7 @@ two images of one subject is mostly below 0.6 (King 2017), of two subjects it is
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -32,6 +37,11 @@ MEASURES = ("mse", "psnr", "ssim", "sharpness")  # of the whole image
 REGIONS = ("face", "mouth")
 REGION_MEASURES = ("mse", "ssim", "sharpness")
 
+PERCENTILES = (2.5, 97.5)  # the ends of an interval
+RESAMPLES = 2000
+SEED = 0
+DRAWN = 1 << 20  # subjects drawn at once, which limits the memory
+
 
 class PairScores(NamedTuple):
     """The scores of one pair."""
@@ -42,6 +52,8 @@ class PairScores(NamedTuple):
     copy: Scores  # of the unchanged input
     same_person: float | None = None  # distance of the embeddings of output and input
     digest: int = 0  # of the two files, as `mlr.core.accumulate.pair_digest`
+    fit: float | None = None  # of the input, see `Fit.value`; None without registration
+    fitted: bool | None = None  # whether the input fits, and is changed at all
 
 
 def score(image: Pixels, target: Pixels) -> Scores:
@@ -94,23 +106,82 @@ def by_expression(pairs: Iterable[PairScores]) -> dict[str, list[PairScores]]:
 
 
 def summarize(pairs: Sequence[PairScores]) -> dict[str, Any]:
-    """Return the mean scores of the outputs, and of the unchanged inputs in ``copy_input``."""
+    """Return the mean scores of the outputs, and more.
+
+    ``copy_input`` has the means of the unchanged inputs, ``fitted`` the share of inputs that fit,
+    and ``interval`` the confidence intervals of the means, nested like these.
+    """
     distances = [pair.same_person for pair in pairs]
-    identity = None if None in distances else _mean(distances)
-    copied = None if None in distances else 0.0
-    copy_input = mean_scores([pair.copy for pair in pairs]) | {"same_person": copied}
-    means = mean_scores([pair.output for pair in pairs])
-    return {**means, "same_person": identity, "copy_input": copy_input}
+    unchanged = [None if each is None else 0.0 for each in distances]
+    subjects = subjects_of([pair.subject for pair in pairs])
+
+    def summary(function: Callable[[Sequence[float | None]], Any]) -> dict[str, Any]:
+        ours = by_measure(function, [pair.output for pair in pairs])
+        copied = by_measure(function, [pair.copy for pair in pairs])
+        copied["same_person"] = function(unchanged)
+        return {**ours, "same_person": function(distances), "copy_input": copied}
+
+    interval = summary(lambda values: mean_interval(values, subjects))
+    fitted = _mean([pair.fitted for pair in pairs])
+    return {**summary(_mean), "fitted": fitted, "interval": interval}
+
+
+def subjects_of(names: Sequence[str]) -> list[str]:
+    """Return the subject of each name: more pictures of "ann" are "ann-2", "ann-3" and so on."""
+    known = set(names)
+    firsts = [re.sub(r"-\d+$", "", name) for name in names]
+    return [first if first in known else name for first, name in zip(firsts, names, strict=True)]
+
+
+def mean_interval(
+    values: Sequence[float | None], subjects: Sequence[str] | None = None
+) -> list[float] | None:
+    """Return the 95 % confidence interval of a mean, by the bootstrap over subjects.
+
+    Parameters
+    ----------
+    values : sequence of float or None, length N
+        Of the pairs; None is unknown.
+    subjects : sequence of str, length N, optional
+        The subject of each value; by default all differ.
+
+    Returns
+    -------
+    list of float or None
+        ``[low, high]``: the same for the same values in any order. None for fewer than two
+        subjects, and if a value is unknown or not finite.
+    """
+    known = np.array(values, dtype=np.float64)
+    names = range(len(known)) if subjects is None else subjects
+    _, index = np.unique(np.array(names), return_inverse=True)
+    counts, sums = np.bincount(index), np.bincount(index, known)
+    size = len(counts)
+    if size < 2 or not np.isfinite(known).all():
+        return None
+    random, means = np.random.default_rng(SEED), np.empty(RESAMPLES)
+    rows = max(1, DRAWN // size)
+    for first in range(0, RESAMPLES, rows):
+        part = means[first : first + rows]
+        drawn = random.integers(size, size=(len(part), size))
+        part[:] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return [float(end) for end in np.percentile(means, PERCENTILES)]
 
 
 def mean_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the mean of each measure of at least one `Scores`; None where it is not finite."""
-    means: dict[str, Any] = {name: _mean([each[name] for each in scores]) for name in MEASURES}
+    return by_measure(_mean, scores)
+
+
+def by_measure(
+    function: Callable[[Sequence[float | None]], Any], scores: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a function of the values of each measure, nested like each of the `Scores`."""
+    found = {name: function([each[name] for each in scores]) for name in MEASURES}
     for region in REGIONS:
-        means[region] = {
-            name: _mean([each[region][name] for each in scores]) for name in REGION_MEASURES
+        found[region] = {
+            name: function([each[region][name] for each in scores]) for name in REGION_MEASURES
         }
-    return means
+    return found
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -2,15 +2,14 @@
 
 The page changes faces in a browser, in one file that needs no network.
 
-The page is ``page/page.html`` with its placeholders, ``[[name]]``, filled. Its modules are joined
-to one script, which runs in a worker of the browser. The model is in there as JSON and base64.
+The page is ``page/page.html``, see `mlr.io.page`. The modules of the method are joined to one
+script, which runs in a worker of the browser. The model is in there as JSON and base64.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -19,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr._version import __version__
 from mlr.core.model import MOST_STYLE, Model
 from mlr.core.registration.synthesis import Appearance
 from mlr.errors import ModelError, OptionError
 from mlr.io.files import replacing
+from mlr.io.page import filled, joined
 from mlr.io.provenance import new_record
 
 PAGE = Path(__file__).with_name("page")
@@ -108,22 +107,11 @@ def render(model: Model) -> str:
     names = ", ".join(model.expressions)
     values = {
         "title": escape(f"mlr: {names}"),
-        "generator": f"mlr {__version__}",
-        "style": (PAGE / "page.css").read_text(encoding="utf-8"),
         "header": _json(header),
         "arrays": base64.b64encode(arrays).decode(),
-        "engine": joined(MODULES),
-        "page": joined(("page",)),
+        "engine": joined(PAGE / f"{name}.mjs" for name in MODULES),
     }
-    template = (PAGE / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\[\[(\w+)]]", lambda match: values[match[1]], template)
-
-
-def joined(names: tuple[str, ...]) -> str:
-    """Return modules as one script, without imports and exports; no two define the same name."""
-    text = "\n".join((PAGE / f"{name}.mjs").read_text(encoding="utf-8") for name in names)
-    text = re.sub(r"^import [^;]*;\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"^export ", "", text, flags=re.MULTILINE)
+    return filled(PAGE / "page.html", values)
 
 
 def _json(value: Any) -> str:

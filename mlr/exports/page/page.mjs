@@ -1,11 +1,12 @@
 /** The page: opens a photograph, moves dots, reads the sliders, and lets the worker compute. */
 
+import { $, compare } from "../../io/page.mjs";
+
 const PREVIEW = 1024; // pixels of the longer side of the picture that is shown
 const [LIVE, SMALL] = [480, 240]; // of video frames, and of those in which the face is looked for
 const MOST_PIXELS = 64e6; // of a photograph: four bytes each, several times
 const REGION_NAMES = ["mouth", "eyes", "brows", "lower", "upper"];
 
-const $ = (selector) => document.querySelector(selector);
 const header = JSON.parse($("#header").textContent);
 const [picture, before, after, dots] = [".picture", ".before", ".after", ".dots"].map($);
 const state = {
@@ -169,7 +170,8 @@ function pixelsOf(image, canvas, scale, mirrored = false) {
 // --- the camera ---
 
 const REFUSED = {
-  NotAllowedError: "The camera is not allowed. Allow it for this page in the browser, and try again.",
+  NotAllowedError:
+    "The camera is not allowed. Allow it for this page in the browser, and try again.",
   NotFoundError: "No camera was found. Connect one, and try again.",
   NotReadableError: "The camera cannot be read. Maybe another program uses it.",
 };
@@ -227,7 +229,8 @@ async function showFrames(live) {
       [before, photo.data],
       [after, data],
     ]) {
-      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      if (canvas.width !== width || canvas.height !== height)
+        Object.assign(canvas, { width, height });
       canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
     }
     Object.assign(state, { name: "camera", faces, chosen: 0 });
@@ -548,7 +551,10 @@ function regionChip(name) {
   const chip = document.createElement("label");
   chip.className = "chip";
   const input = Object.assign(document.createElement("input"), { type: "checkbox", value: name });
-  const text = Object.assign(document.createElement("span"), { textContent: name });
+  const text = Object.assign(document.createElement("span"), {
+    className: "button",
+    textContent: name,
+  });
   chip.append(input, text);
   return chip;
 }
@@ -589,9 +595,7 @@ function build() {
     showNumbers();
     change();
   });
-  $(".compare").addEventListener("input", ({ target }) =>
-    picture.style.setProperty("--at", `${target.value}%`),
-  );
+  compare(picture);
   $(".showing").addEventListener("change", ({ target }) => {
     dots.hidden = !target.checked;
   });
