@@ -16,7 +16,6 @@ from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.geometry import Geometry
 from mlr.core.registration.stored import (
-    LARGEST,
     LEAST_LIGHT,
     MOST,
     stored_array,
@@ -30,6 +29,7 @@ from mlr.io.npz import DAMAGED, read_npz, save_npz
 
 FORMAT = 3
 WITHOUT_TEMPLATES = 2  # format of models without registration
+LARGEST_WEIGHT = 1e9  # above, float32 has no digits left for intensities
 BUNDLED = Path(__file__).parents[1] / "data"  # models that come with the program
 
 Array = npt.NDArray[Any]
@@ -158,7 +158,7 @@ def _check_weights(weights: Array, taps: Array, expressions: tuple[str, ...]) ->
         raise ModelError(f"weights {of_shape} do not fit {known}")
     if weights.shape[1] not in (1, 3):
         raise ModelError(f"weights are for {weights.shape[1]} channels, expected 1 or 3")
-    if not float(np.abs(weights).max()) <= LARGEST:
+    if not float(np.abs(weights).max()) <= LARGEST_WEIGHT:
         raise ModelError("some weights are too large or not finite numbers; train the model again")
     if len(set(expressions)) != len(expressions):
         raise ModelError("it has the same expression twice")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mlr.core.alignment import Eyes
 
 MOST = 1000.0  # bound of features, residuals, lights and styles
-LARGEST = 1e30  # bound of numbers that are multiplied with intensities or features
+LARGEST = 1e30  # bound of factors of features in float64
 LEAST_LIGHT = 0.001  # least brightness; training measures at least 1/255
 LEAST_DISTANCE = 0.1  # of the eyes, in widths of the image; half of what training looks for
 
