@@ -38,7 +38,7 @@ from typing import Any
 from benchmarks.fuzz.room import KINDS, Room, WrongError
 from benchmarks.tables import campaign_report, rows_there
 
-for _module in ("images", "files", "texts", "wild"):  # as in the table
+for _module in ("images", "files", "templates", "texts", "wild"):  # as in the table
     import_module(f"benchmarks.fuzz.{_module}")
 
 ROOT = Path(__file__).parent.parent.parent
