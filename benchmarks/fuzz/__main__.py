@@ -188,7 +188,7 @@ def main() -> None:
         def run(name: str) -> dict[str, Any]:
             room = Path(folder) / name / "room"
             room.mkdir(parents=True)
-            Room(room).furnish()
+            Room(room).furnish(registered=name == "templates")
             count = -(-options.cases * KINDS[name][1] // shares)
             result = campaign(name, options.seed, count, room, options.keep)
             for line in result["wrong"]:

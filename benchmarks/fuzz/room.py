@@ -43,8 +43,8 @@ class Room:
         self.said = ""  # stderr of the last command
         self._rest = self._names()
 
-    def furnish(self) -> None:
-        """Draw the faces and train the model."""
+    def furnish(self, *, registered: bool = False) -> None:
+        """Draw the faces and train the model; ``registered`` also fills that folder."""
         from mlr.io.images import write_image
         from mlr.samples import sample
         from mlr.training.train import statistics, train
@@ -58,6 +58,8 @@ class Room:
         statistics(self.faces, self.statistics)
         options: dict[str, Any] = {"recipe": "paper", "checkpoint": self.kept, "shard": 2}
         train(self.faces, self.folder / "paper.npz", **options)
+        if not registered:
+            return
         drawn = self.registered / "faces"
         sample(drawn, pairs=8, size=32, target=("happy", "sad"))
         train(drawn, self.registered / "m.npz", checkpoint=self.registered / "kept", shard=4)
