@@ -131,6 +131,8 @@ SIGNALS = [(signal.SIGINT, 130, "mlr: interrupted"), (signal.SIGTERM, 143, "mlr:
 MOMENTS = {
     "looking for pairs": ("train", "mlr.training.train.find_pairs", 1),
     "decoding": ("train", "mlr.training.decode.read_image", 2),
+    "computing templates": ("train", "mlr.core.registration.groupwise.invert", 4),
+    "framing pairs": ("train", "mlr.training.decode.framed", 2),
     "solving": ("train", "mlr.recipes.best.solved", 1),
     "writing the model": ("train", "os.fsync", 1),
     "reading the model": ("synthesize", "mlr.io.model_file.read_npz", 1),
@@ -169,6 +171,36 @@ def test_interrupted_program_says_so_and_clears_up(
     else:  # what was written before the signal is whole
         for path in output.iterdir():
             assert path.read_bytes() == b"old" or path.read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+TEMPLATES = {
+    "reading faces": ("mlr.training.decode._reduced", 3),
+    "computing": ("mlr.core.registration.groupwise.invert", 4),
+    "storing": ("mlr.training.checkpoint.save_npz", 1),
+    "writing": ("os.fsync", 3),
+    "first shard": ("mlr.training.sources.accumulate", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [*((moment, signal.SIGKILL) for moment in TEMPLATES), ("writing", signal.SIGTERM)],
+)
+def test_run_that_ends_while_templates_are_made_goes_on(
+    faces, best_model, tmp_path, moment, number
+):
+    place, call = TEMPLATES[moment]
+    kept, model = tmp_path / "kept", tmp_path / "m.npz"
+    command = ["train", faces, "-o", model, "--target", "happy", "--checkpoint", kept]
+    script = [sys.executable, "-c", AT_A_CALL, str(int(number)), place, str(call)]
+    done = subprocess.run([*script, *map(str, command)], stderr=subprocess.DEVNULL, timeout=60)
+    assert done.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert not model.exists()
+    if number != signal.SIGKILL and kept.exists():
+        assert not any(map(is_temporary, kept.iterdir()))
+    assert run_process(*command).code == 0
+    assert model.read_bytes() == best_model.read_bytes()
+    assert not any(map(is_temporary, kept.iterdir()))
 
 
 def test_interrupt_from_outside_ends_a_long_training(faces, tmp_path):
@@ -391,6 +423,17 @@ def run_limited(size, *args):
     )
     command = [sys.executable, "-c", script, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_templates_too_large_for_the_limit_are_stored_by_the_next_run(faces, best_model, tmp_path):
+    path, kept = tmp_path / "m.npz", tmp_path / "kept"
+    command = ["train", faces, "-o", path, "-q", "--target", "happy", "--checkpoint", kept]
+    done = run_limited(100_000, *command)
+    assert done.returncode == 1
+    assert done.stderr == (f"mlr: error: {kept}/templates.npz: cannot be written: File too large\n")
+    assert (names(tmp_path), names(kept)) == (["kept"], ["manifest.json"])
+    assert run_process(*command).code == 0
+    assert path.read_bytes() == best_model.read_bytes()
 
 
 @pytest.mark.usefixtures("model")  # its kernels are compiled and stored without the limit

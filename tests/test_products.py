@@ -236,6 +236,44 @@ print((products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()).hex())
 
 
 @pytest.mark.skipif(jit.PLAIN_KERNELS, reason="there are no vectors")
+def test_the_code_for_arm_gives_the_same_bits(tmp_path):
+    """With its instruction written out: 16 products of unsigned bytes, four to each sum."""
+    program = """
+from mlr.kernels import jit
+jit.processor_has = lambda name: name == "dotprod"
+from llvmlite import ir
+from mlr.kernels import _llvm
+declared, called = _llvm.cgutils.get_or_insert_function, []
+def written_out(module, kind, name):
+    if name != "llvm.aarch64.neon.udot.v4i32.v16i8":
+        return declared(module, kind, name)
+    called.append(name)
+    if "udot" in module.globals:
+        return module.globals["udot"]
+    function = ir.Function(module, kind, "udot")
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    total, *factors = function.args
+    wide, four = (ir.VectorType(ir.IntType(32), count) for count in (16, 4))
+    products = builder.mul(*(builder.zext(each, wide) for each in factors))
+    for n in range(4):
+        own = ir.Constant(four, [n, 4 + n, 8 + n, 12 + n])
+        total = builder.add(total, builder.shuffle_vector(products, products, own))
+    builder.ret(total)
+    return function
+_llvm.cgutils.get_or_insert_function = written_out
+from tests.test_products import TAPS, products_of, samples, totals_of
+assert (_llvm.DOT, _llvm.TILE, _llvm.BIAS) == ("dotprod", 8, 0)
+a, b = samples(1, (1, 3, 30, 41)), samples(2, (1, 3, 30, 41))
+print((products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()).hex())
+assert called
+"""
+    found = run_python(program, NUMBA_CACHE_DIR=str(tmp_path))
+    a, b = samples(1, (1, 3, 30, 41)), samples(2, (1, 3, 30, 41))
+    assert found == (products_of(a, b, TAPS).tobytes() + totals_of(a).tobytes()).hex()
+
+
+@pytest.mark.skipif(jit.PLAIN_KERNELS, reason="there are no vectors")
 @pytest.mark.parametrize(
     ("feature", "target", "features", "instruction"),
     [

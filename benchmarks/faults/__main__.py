@@ -31,7 +31,14 @@ from pathlib import Path
 from benchmarks.faults.campaign import CASES, ROOT, Campaign
 from benchmarks.tables import campaign_report, rows_there
 
-for _module in ("ends", "clusters", "limits", "inputs", "surroundings"):  # as in the table
+for _module in (
+    "ends",
+    "templates",
+    "clusters",
+    "limits",
+    "inputs",
+    "surroundings",
+):  # as in the table
     import_module(f"benchmarks.faults.{_module}")
 
 RESULTS = ROOT / "benchmarks" / "results" / "faults.md"

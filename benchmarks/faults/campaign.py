@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 MLR = [sys.executable, "-m", "mlr"]
 PATIENCE = 300  # seconds until a run counts as hung; compiling takes long on a busy machine
 SIGNALS = {signal.SIGINT: (130, "mlr: interrupted"), signal.SIGTERM: (143, "mlr: terminated")}
-ALL = "train checkpoint statistics synthesize evaluate sample cluster"
+ALL = "train checkpoint templates statistics synthesize evaluate sample cluster"
 PAPER = ["--recipe", "paper"]  # its shards are small
 #: Messages of Python and of libraries, which no user should see.
 FOREIGN = re.compile(
@@ -135,19 +135,28 @@ class Campaign:
         pictures = ["--report", out("evaluate"), "--force"]
         before = ["evaluate", other, self.data, *pictures]
         yield task("evaluate", before, ["evaluate", self.model, self.data, *pictures])
-        for name, where in {"checkpoint": [], "cluster": ["--cluster", "local:2"]}.items():
-            if not where or find_spec("distributed"):
-                kept = ["train", self.data, "-o", out(name, "m.npz"), "--force", *PAPER]
-                shards = ["--checkpoint", out(name, "kept"), "--shard", 3, *where]
-                yield task(name, [*kept, "--penalty", 1], [*kept, *shards])
+        cluster = ["--cluster", "local:2"] if find_spec("distributed") else None
+        checkpoints = {"checkpoint": PAPER, "templates": [], "cluster": cluster and PAPER + cluster}
+        for name, more in checkpoints.items():
+            if more is not None:
+                kept = ["train", self.data, "-o", out(name, "m.npz"), "--force"]
+                shards = [
+                    "--checkpoint",
+                    out(name, "kept"),
+                    "--shard",
+                    3 if PAPER[1] in more else 20,
+                ]
+                yield task(name, [*kept, *more[:2], "--penalty", 1], [*kept, *shards, *more])
         drawn = ["sample", out("sample"), "--pairs", 10, "--size", 64, "--force"]
         yield task("sample", [*drawn, "--seed", 1], drawn)
 
-    def start(self, *arguments: object, **options) -> subprocess.Popen[str]:
-        """Start the program."""
+    def start(
+        self, *arguments: object, program: Sequence[str] = MLR, **options
+    ) -> subprocess.Popen[str]:
+        """Start the program, or another one that runs it."""
         options = {"stdin": subprocess.DEVNULL, "cwd": ROOT, "errors": "replace"} | options
         return subprocess.Popen(
-            [*MLR, *map(str, arguments)],
+            [*program, *map(str, arguments)],
             stdout=options.pop("stdout", subprocess.PIPE),
             stderr=options.pop("stderr", subprocess.PIPE),
             text=True,

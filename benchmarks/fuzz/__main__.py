@@ -38,7 +38,7 @@ from typing import Any
 from benchmarks.fuzz.room import KINDS, Room, WrongError
 from benchmarks.tables import campaign_report, rows_there
 
-for _module in ("images", "files", "texts", "wild"):  # as in the table
+for _module in ("images", "files", "templates", "texts", "wild"):  # as in the table
     import_module(f"benchmarks.fuzz.{_module}")
 
 ROOT = Path(__file__).parent.parent.parent
@@ -188,7 +188,7 @@ def main() -> None:
         def run(name: str) -> dict[str, Any]:
             room = Path(folder) / name / "room"
             room.mkdir(parents=True)
-            Room(room).furnish()
+            Room(room).furnish(registered=name == "templates")
             count = -(-options.cases * KINDS[name][1] // shares)
             result = campaign(name, options.seed, count, room, options.keep)
             for line in result["wrong"]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.fuzz.room import EDGES, Room, WrongError, damaged, kind, refused
 
-_ODD = (
+ODD = (
     None, True, -1, 0, 1, 3, 255.0, 1e308, float("nan"), float("inf"), 10**30, 2**63, "", "x",
     "../x", "/etc/x", "a/b", "\0", "\n", ".", "é" * 300, "\u202e", [], [[]], [0], [[0, 0]], {},
     {"x": 1},
@@ -31,7 +31,7 @@ def _changed_meta(meta: dict[str, Any], rng: random.Random) -> str:
     for _ in range(rng.randint(1, 2)):
         key = rng.choice([*meta, "new"])
         inside = meta.get(key)
-        odd = copy.deepcopy(rng.choice(_ODD))
+        odd = copy.deepcopy(rng.choice(ODD))
         match rng.randrange(4):
             case 0 if isinstance(inside, list) and inside:
                 inside[rng.randrange(len(inside))] = odd

@@ -29,7 +29,8 @@ class Room:
     Parameters
     ----------
     folder : Path
-        Folder of these, and of faces, a model of them and their statistics.
+        Folder of these, and of faces, a model of them and their statistics; ``registered`` has
+        drawn faces, and their model, statistics and checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,12 +39,14 @@ class Room:
         self.faces = folder / "faces"
         self.model, self.statistics = folder / "model.npz", folder / "statistics.npz"
         self.errors = folder / "errors"
-        self.kept = folder / "kept"
+        self.kept, self.registered = folder / "kept", folder / "registered"
+        self.said = ""  # stderr of the last command
         self._rest = self._names()
 
-    def furnish(self) -> None:
-        """Draw the faces and train the model."""
+    def furnish(self, *, registered: bool = False) -> None:
+        """Draw the faces and train the model; ``registered`` also fills that folder."""
         from mlr.io.images import write_image
+        from mlr.samples import sample
         from mlr.training.train import statistics, train
 
         rng = np.random.default_rng(0)
@@ -55,6 +58,12 @@ class Room:
         statistics(self.faces, self.statistics)
         options: dict[str, Any] = {"recipe": "paper", "checkpoint": self.kept, "shard": 2}
         train(self.faces, self.folder / "paper.npz", **options)
+        if not registered:
+            return
+        drawn = self.registered / "faces"
+        sample(drawn, pairs=8, size=32, target=("happy", "sad"))
+        train(drawn, self.registered / "m.npz", checkpoint=self.registered / "kept", shard=4)
+        statistics(drawn, self.registered / "s.npz")
 
     def clear(self) -> None:
         """Empty the folders of input and output."""
@@ -71,6 +80,11 @@ class Room:
     def expected(self) -> bytes:
         """The model of the checkpoint."""
         return (self.folder / "paper.npz").read_bytes()
+
+    @property
+    def registered_model(self) -> bytes:
+        """The model of the drawn faces."""
+        return (self.registered / "m.npz").read_bytes()
 
     def check(self) -> None:
         """Raise if anything but the input and the output has changed."""
@@ -106,7 +120,7 @@ class Room:
             code = end.code
         if code not in (0, 1, 2):
             raise WrongError(f"exit code {code}")
-        said = err.getvalue()
+        said = self.said = err.getvalue()
         if FOREIGN.search(said):
             raise WrongError(f"message of a library: {said[-300:]!r}")
         if code and not said.strip():

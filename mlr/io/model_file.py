@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlr.core.alignment import Eyes
 from mlr.core.exposure import Exposure
 from mlr.core.model import Model, ModelInfo
 from mlr.core.receptive_field import ReceptiveField
 from mlr.core.registration.geometry import Geometry
+from mlr.core.registration.stored import (
+    LEAST_LIGHT,
+    MOST,
+    stored_array,
+    stored_eyes,
+    stored_number,
+)
 from mlr.core.registration.synthesis import Appearance, Registered
 from mlr.errors import MlrError, ModelError
 from mlr.io.files import is_folder_name
-from mlr.io.npz import read_npz, save_npz
+from mlr.io.npz import DAMAGED, read_npz, save_npz
 
 FORMAT = 3
 WITHOUT_TEMPLATES = 2  # format of models without registration
+LARGEST_WEIGHT = 1e9  # above, float32 has no digits left for intensities
 BUNDLED = Path(__file__).parents[1] / "data"  # models that come with the program
 
 Array = npt.NDArray[Any]
@@ -33,6 +39,7 @@ _TYPES = {"penalty": (int, float), "blur": (int, float), "pairs": (dict,)}
 #: Arrays and numbers of an `Appearance`. Files number the arrays by expression.
 _ARRAYS = ("template", "variation", "motion", "shape", "mean", "spread", "share", "face")
 _NUMBERS = ("light", "style", "other", "plain", "explained")
+_LEAST = {"light": LEAST_LIGHT, "explained": 0.0}
 
 
 def save_model(model: Model, path: str | Path, *, force: bool = False) -> None:
@@ -85,10 +92,10 @@ def load_model(path: str | Path) -> Model:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return _model_from_arrays(arrays, meta, sha256)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not a model file, or a damaged one: {error}") from error
     except MlrError as error:
         raise ModelError(f"{path}: {error}") from error
+    except DAMAGED as error:
+        raise ModelError(f"{path}: not a model file, or a damaged one: {error}") from error
 
 
 def model_path(model: str | Path) -> Path:
@@ -151,8 +158,8 @@ def _check_weights(weights: Array, taps: Array, expressions: tuple[str, ...]) ->
         raise ModelError(f"weights {of_shape} do not fit {known}")
     if weights.shape[1] not in (1, 3):
         raise ModelError(f"weights are for {weights.shape[1]} channels, expected 1 or 3")
-    if not math.isfinite(float(np.abs(weights).max())):
-        raise ModelError("some weights are not finite numbers; train the model again")
+    if not float(np.abs(weights).max()) <= LARGEST_WEIGHT:
+        raise ModelError("some weights are too large or not finite numbers; train the model again")
     if len(set(expressions)) != len(expressions):
         raise ModelError("it has the same expression twice")
     for name in expressions:
@@ -166,7 +173,7 @@ def _info_from_json(meta: Mapping[str, Any], channels: int) -> ModelInfo:
     for name, value in found.items():
         kinds = _TYPES.get(name, (str,))
         if name == "eyes":
-            found[name] = _eyes_from_json(value)
+            found[name] = stored_eyes(value)
         elif name == "exposure":
             found[name] = Exposure.from_meta(value, channels)
         elif not isinstance(value, kinds) or isinstance(value, bool):
@@ -175,44 +182,26 @@ def _info_from_json(meta: Mapping[str, Any], channels: int) -> ModelInfo:
     return ModelInfo(**found)
 
 
-def _eyes_from_json(eyes: Any) -> Eyes:
-    try:
-        (x0, y0), (x1, y1) = ((float(x), float(y)) for x, y in eyes)
-    except (TypeError, ValueError):
-        x0 = y0 = x1 = y1 = math.nan
-    if not math.isfinite(x0 + y0 + x1 + y1) or x0 == x1:
-        raise ModelError(f"its eyes are {eyes!r}, expected two positions (x, y) side by side")
-    return (x0, y0), (x1, y1)
-
-
 def _registered_from_arrays(
     arrays: Mapping[str, Array], noted: Mapping[str, Any], size: tuple[int, int], channels: Any
 ) -> Registered:
-    geometry = Geometry(size, _eyes_from_json(noted["eyes"]))
+    geometry = Geometry(size, stored_eyes(noted["eyes"]))
     half, whole = geometry.fields, (channels, *size)
     features, field = (*half, 2), (2, *half)
     shapes = (features, features, field, field, whole, whole, size, whole)
     appearances = {}
-    for index, name in enumerate(sorted(noted["looks"])):
-        numbers = {key: float(noted["looks"][name][key]) for key in _NUMBERS}
-        if not all(map(math.isfinite, numbers.values())) or numbers["light"] <= 0:
-            raise ModelError(f"the style of {name} is {numbers}")
-        own: dict[str, Any] = {
-            key: _checked(arrays, f"{key}{index}", shape)
-            for key, shape in zip(_ARRAYS, shapes, strict=True)
-        }
-        if max(float(np.abs(own[key]).max()) for key in ("motion", "shape")) > max(half):
-            raise ModelError("it moves pixels farther than the image is large")
-        appearances[name] = Appearance(**own | numbers)
-    eye_white = float(noted["white"])
-    if not 0 < eye_white < math.inf:
-        raise ModelError(f"the white of its eyes is {eye_white}")
-    source = _checked(arrays, "source_template", features)
+    for index, (name, look) in enumerate(sorted(noted["looks"].items())):
+        own: dict[str, Any] = {}
+        for key, shape in zip(_ARRAYS, shapes, strict=True):
+            most, dtype = (
+                max(half) if shape == field else MOST,
+                np.uint8 if key == "face" else np.float32,
+            )
+            own[key] = stored_array(arrays, f"{key}{index}", shape, most, dtype)
+        for key in _NUMBERS:
+            least = _LEAST.get(key, -MOST)
+            own[key] = stored_number(f"the {key} of {name}", look[key], least)
+        appearances[name] = Appearance(**own)
+    eye_white = stored_number("the white of its eyes", noted["white"], LEAST_LIGHT)
+    source = stored_array(arrays, "source_template", features)
     return Registered(geometry, source, eye_white, appearances)
-
-
-def _checked(arrays: Mapping[str, Array], name: str, shape: Iterable[int]) -> Array:
-    array, dtype = arrays[name], np.uint8 if name.startswith("face") else np.float32
-    if array.dtype != dtype or array.shape != tuple(shape) or not np.isfinite(array).all():
-        raise ModelError(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")
-    return array

@@ -20,6 +20,9 @@ from mlr.errors import ModelError, first_line
 from mlr.io.files import open_regular, replacing
 from mlr.utils.memory import release
 
+#: What reading arrays and metadata of damaged files raises, beside the program's own errors.
+DAMAGED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+
 _META = "meta.npy"
 _CHUNK = 1 << 20  # bytes read or written at a time
 _LOCAL_HEADER = 30  # size of a member's header in the archive, in bytes

@@ -24,10 +24,12 @@ from mlr.core.statistics import (
 )
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.io.files import is_folder_name, located
-from mlr.io.npz import read_npz, save_npz
+from mlr.io.npz import DAMAGED, read_npz, save_npz
+from mlr.utils.memory import release
 
 FORMAT = 3
 TEMPLATES = "templates_"  # prefix of the names of template arrays
+MOST_PAIRS = 1 << 40  # far more than there can be
 PREFIX = "fold0_"  # prefix of the names of planes; files of format 3 have a single fold
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -98,7 +100,7 @@ def load_statistics(path: str | Path, *, mapped: bool = False) -> Statistics:
         raise ModelError(f"{path}: statistics of an older version of mlr; compute them again")
     try:
         return _from_arrays(arrays, meta)
-    except (LookupError, TypeError, ValueError, MlrError) as error:
+    except (MlrError, *DAMAGED) as error:
         raise ModelError(f"{path}: not a statistics file, or a damaged one: {error}") from error
 
 
@@ -107,8 +109,8 @@ def _from_arrays(arrays: Arrays, meta: Mapping[str, Any]) -> Statistics:
     taps = ReceptiveField.of([tuple(offset) for offset in meta["offsets"]])
     layout = Layout(taps, bool(meta["pooled"]))
     channels, height, width = map(int, meta["shape"])
-    if channels not in (1, 3):
-        raise DataError(f"it is for {channels} channels")
+    if channels not in (1, 3) or min(height, width) < 1:
+        raise DataError(f"it is for {channels} channels of {width}x{height} px")
     (fold,) = meta["folds"]
     templates = None
     if "templates" in meta:
@@ -132,6 +134,7 @@ def _from_arrays(arrays: Arrays, meta: Mapping[str, Any]) -> Statistics:
         expected = (layout.channels(channels), *middle, height, width)
         if array.shape != expected or array.dtype not in plane_dtypes(data_range):
             raise DataError(f"{PREFIX}{name} is {array.dtype} {array.shape}, expected {expected}")
+        _check_finite(array, PREFIX + name)
         return array
 
     shape = channels, height, width
@@ -155,9 +158,12 @@ def _from_arrays(arrays: Arrays, meta: Mapping[str, Any]) -> Statistics:
             planes(f"source{index}_sums"),
             int(group.get("digest", "0"), 16),
         )
-        if source.count < 1:
-            raise DataError(f"its number of pairs is {source.count}")
-        groups.append(Group(source, {name: targets[name] for name in group["expressions"]}))
+        if not 1 <= source.count <= MOST_PAIRS:
+            raise DataError(f"its number of pairs is {source.count:.3g}")
+        own = {name: targets[name] for name in group["expressions"]}
+        if not all(0 <= target.wide <= source.count for target in own.values()):
+            raise DataError("its number of 16-bit pairs is not a part of its pairs")
+        groups.append(Group(source, own))
     if sorted(name for group in groups for name in group.targets) != sorted(targets):
         raise DataError("its groups and its expressions disagree")
     return replace(empty, groups=tuple(groups))
@@ -177,6 +183,22 @@ def _styles(
         raise DataError(f"{prefix}styles is {planes.dtype} {planes.shape}")
     if shape.dtype != np.int64 or shape.shape != (2, *empty.templates.geometry.fields):
         raise DataError(f"{prefix}shape is {shape.dtype} {shape.shape}")
+    _check_finite(planes, f"{prefix}styles")
     if len(numbers) != NUMBERS:
         raise DataError(f"it has {len(numbers)} style numbers, expected {NUMBERS}")
-    return StyleSums(planes, shape, tuple(int(number) for number in numbers))
+    light, teeth, *products = map(int, numbers)
+    square, mixed, teeth_square = products
+    possible = light > 0 and square > 0 and teeth_square >= 0 and mixed**2 <= square * teeth_square
+    if not possible or max(light, square, teeth_square, abs(teeth)) >= 2**63:
+        raise DataError("its sums of light and teeth are not sums of pairs")
+    return StyleSums(planes, shape, (light, teeth, *products))
+
+
+def _check_finite(planes: npt.NDArray[Any], name: str) -> None:
+    """Refuse NaN and infinity, piece by piece, as planes may be mapped."""
+    if planes.dtype.kind != "f":
+        return
+    for part in planes.reshape(-1, *planes.shape[-2:]):
+        if not np.isfinite(part).all():
+            raise DataError(f"{name} has values that are not finite")
+        release(planes)

@@ -23,7 +23,7 @@ from mlr.core.statistics import Statistics
 from mlr.core.statistics import digest_of as digest_of_templates
 from mlr.errors import DataError, MlrError, ModelError
 from mlr.io.files import at_end, file_digest, is_here, lock, open_regular, replacing
-from mlr.io.npz import meta_of, read_npz, save_npz
+from mlr.io.npz import DAMAGED, meta_of, read_npz, save_npz
 from mlr.io.pairs import Subject
 from mlr.io.statistics_file import load_statistics, save_statistics
 from mlr.training.accumulate import Plan
@@ -33,7 +33,6 @@ FORMAT = 3
 MANIFEST = "manifest.json"
 TEMPLATES = "templates.npz"
 LARGEST_MANIFEST = 1 << 20  # bytes
-_DAMAGED = (MlrError, LookupError, TypeError, ValueError, AttributeError)  # what damage raises
 
 Shard = tuple[Subject, ...]
 
@@ -133,7 +132,7 @@ class Checkpoint:
             failures = tuple((files[where], str(cause)) for where, cause in record["failures"])
             now = dict(zip(files, ordered_map(file_digest, files.values()), strict=True))
             known = record["digests"] == now  # None for a file that cannot be opened
-        except _DAMAGED:
+        except (MlrError, *DAMAGED):
             return None  # it is computed again
         return Part(statistics, failures, record["digests"]) if known else None
 
@@ -163,15 +162,19 @@ class Checkpoint:
 
 
 def kept_templates(folder: Path) -> Templates | None:
-    """Return the templates of a checkpoint, if there are any."""
+    """Return the templates of a checkpoint, if there are any; raise a `ModelError` if damaged."""
     path = folder / TEMPLATES
     if not path.exists():
         return None
     arrays, meta = read_npz(path, kind="templates", newest=FORMAT)
     try:
-        return Templates.from_arrays(arrays, meta["templates"])
-    except (LookupError, TypeError, ValueError) as error:
+        templates = Templates.from_arrays(arrays, meta["templates"])
+    except DAMAGED as error:
         raise ModelError(f"{path}: damaged; delete the folder: {error}") from error
+    with locked_manifest(folder / MANIFEST) as found:
+        if found.get("templates") != templates.digest:
+            raise ModelError(f"{path}: not the templates of the shards; delete the folder")
+    return templates
 
 
 def cut(subjects: Sequence[Subject], size: int) -> list[Shard]:
@@ -206,7 +209,7 @@ def _subjects_in(path: Path) -> dict[str, list[str]]:
             if not all(isinstance(file, str) for file in files):
                 return {}
             found[json.dumps([name, source, dict(targets)])] = files
-    except _DAMAGED:
+    except (MlrError, *DAMAGED):
         return {}
     return found
 

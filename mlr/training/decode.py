@@ -47,6 +47,14 @@ class DecodedSubject:
     weights: Weights | None = None
     shape: Planes | int = 0  # s u of a framed pair
 
+    @property
+    def digests(self) -> dict[Path, bytes]:
+        """The digests of its files."""
+        targets = self.subject.targets
+        images = {targets[name]: image for name, image in self.targets.items()}
+        images[self.subject.source] = self.source
+        return {path: image.digest for path, image in images.items()}
+
 
 def common_format(pairs: PairList, report: Report) -> tuple[list[Subject], Format]:
     """Read the headers of all images and keep the subjects whose images have the same size.
@@ -252,16 +260,22 @@ def _reduced(pixels: Pixels) -> npt.NDArray[np.uint8]:
     return image
 
 
-def make_templates(subjects: Sequence[Subject], image_format: Format, report: Report) -> Templates:
-    """Compute templates from at most `MOST_SUBJECTS` subjects, chosen by the digests of files."""
+def make_templates(
+    subjects: Sequence[Subject], image_format: Format, report: Report
+) -> tuple[Templates, dict[Path, bytes]]:
+    """Compute templates from at most `MOST_SUBJECTS` subjects, chosen by the digests of files.
+
+    Also returns the digests of the images that were used.
+    """
     if len(subjects) > MOST_SUBJECTS:
         digests = ordered_map(lambda subject: file_digest(subject.source) or "~", subjects)
         shown = report.progress(digests, len(subjects), "choosing faces for templates")
         keys = {s: (digest, s.files) for s, digest in zip(subjects, shown, strict=True)}
         subjects = sorted(subjects, key=keys.__getitem__)[:MOST_SUBJECTS]
     stream = decoded(subjects, image_format, Silent())
-    found = []
+    found, used = [], dict[Path, bytes]()
     for (subject,) in report.progress(stream, len(subjects), "reading faces for templates"):
+        used |= subject.digests
         targets = sorted(subject.targets.items())
         names = b"".join(name.encode() + image.digest for name, image in targets)
         small = {name: _reduced(image.pixels) for name, image in targets}
@@ -276,7 +290,7 @@ def make_templates(subjects: Sequence[Subject], image_format: Format, report: Re
         image_format.size, sources, all_targets, partial(next, stages, None)
     )
     deque(stages, 0)  # to its end
-    return templates
+    return templates, used
 
 
 def _templates_of_reduced(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import chain
@@ -130,15 +130,19 @@ def of_folder(
     report: Report,
     settings: RunSettings,
     recipe: Recipe | None,
+    known: Mapping[Path, bytes],
 ) -> RowSource:
     """Return the statistics of image files; the same bits with shards and without.
 
-    A memory limit that is too low to solve them with a recipe is refused before decoding.
+    A memory limit that is too low to solve them with a recipe is refused before decoding, and an
+    image whose digest differs from a ``known`` one while decoding.
     """
     found: RowSource
+    known_digests = _hexadecimal(known)
     stream = decoded(subjects, plan.format, report, plan.templates)
+    stream = _unchanged(stream, known_digests)
     if settings.executor is not None or settings.checkpoint is not None:
-        found = _sharded(subjects, plan, budget, report, settings)
+        found = _sharded(subjects, plan, budget, report, settings, known_digests)
     elif batch_bytes := _batch_bytes(subjects, plan, budget):
         what = "accumulating" if plan.templates is None else "registering and accumulating"
         stream = report.progress(stream, len(subjects), what)
@@ -167,7 +171,12 @@ def _batch_bytes(subjects: Sequence[Subject], plan: Plan, budget: Budget) -> int
 
 
 def _sharded(
-    subjects: Sequence[Subject], plan: Plan, budget: Budget, report: Report, settings: RunSettings
+    subjects: Sequence[Subject],
+    plan: Plan,
+    budget: Budget,
+    report: Report,
+    settings: RunSettings,
+    known: Mapping[str, str],
 ) -> RowSource:
     executor, folder = settings.executor, settings.checkpoint
     size = settings.shard or _default_size(plan)
@@ -179,12 +188,12 @@ def _sharded(
     if folder is None:
         task, shards = ShardTask(plan, None, memory), cut(subjects, size)
         if executor is not None and not fits:
-            return RemoteShards(executor, shards, task, budget.memory, report)
-        return _total(executor, shards, task, report, "accumulating shards")
+            return RemoteShards(executor, shards, task, budget.memory, report, known)
+        return _total(executor, shards, task, report, "accumulating shards", known)
     store = Checkpoint(Path(folder).absolute(), plan)
     with store.opened():
         task, shards = ShardTask(plan, store, memory, fits), store.shards(subjects, size)
-        total = _total(executor, shards, task, report, "accumulating shards")
+        total = _total(executor, shards, task, report, "accumulating shards", known)
         if fits:
             return total
         kept = [load_statistics(store.path(shard), mapped=True) for shard in shards]
@@ -198,9 +207,16 @@ class RemoteShards:
     """
 
     def __init__(
-        self, executor: Executor, shards: list[Shard], task: ShardTask, memory: int, report: Report
+        self,
+        executor: Executor,
+        shards: list[Shard],
+        task: ShardTask,
+        memory: int,
+        report: Report,
+        known: Mapping[str, str],
     ) -> None:
         self._executor, self._shards, self._task, self._memory = executor, shards, task, memory
+        self._known = known
         one_row = replace(task.plan, rows=(0, 1))
         self._least = one_row.least_batch_bytes(list(chain.from_iterable(shards)))
         self.head = replace(self._rows(0, 1, report), shape=task.plan.shape)
@@ -220,7 +236,7 @@ class RemoteShards:
 
     def _rows(self, first: int, end: int, report: Report) -> Statistics:
         task = replace(self._task, plan=replace(self._task.plan, rows=(first, end)))
-        return _total(self._executor, self._shards, task, report, "decoding")
+        return _total(self._executor, self._shards, task, report, "decoding", self._known)
 
 
 @dataclass(frozen=True)
@@ -234,9 +250,14 @@ class ShardTask:
 
 
 def _total(
-    executor: Executor | None, shards: Sequence[Shard], task: ShardTask, report: Report, what: str
+    executor: Executor | None,
+    shards: Sequence[Shard],
+    task: ShardTask,
+    report: Report,
+    what: str,
+    known: Mapping[str, str],
 ) -> Statistics:
-    """Return the statistics of all shards, and report failures."""
+    """Return the statistics of all shards, and report failures; refuse changed images."""
     parts = (
         (run_shard(shard, task) for shard in shards)
         if executor is None
@@ -246,6 +267,7 @@ def _total(
     for part in report.progress(parts, len(shards), what):
         for path, cause in part.failures:
             report.fail(path, cause)
+        _check_unchanged(part.digests, known)
         total += part.statistics
     return total
 
@@ -280,10 +302,31 @@ def _noting_digests(
     """Yield decoded subjects, and note the digests of their files."""
     for found in stream:
         for part in found:
-            digests[address(part.subject.source)] = part.source.digest.hex()
-            for name, image in part.targets.items():
-                digests[address(part.subject.targets[name])] = image.digest.hex()
+            digests |= _hexadecimal(part.digests)
         yield found
+
+
+def _unchanged(
+    stream: Iterable[list[DecodedSubject]], known: Mapping[str, str]
+) -> Iterator[list[DecodedSubject]]:
+    """Yield decoded subjects; refuse changed images."""
+    for found in stream:
+        for part in found:
+            _check_unchanged(_hexadecimal(part.digests), known)
+        yield found
+
+
+def _hexadecimal(digests: Mapping[Path, bytes]) -> dict[str, str]:
+    return {address(path): digest.hex() for path, digest in digests.items()}
+
+
+def _check_unchanged(digests: Mapping[str, str], known: Mapping[str, str]) -> None:
+    for file, digest in digests.items():
+        if known.get(file, digest) != digest:
+            raise DataError(
+                f"{file}: has changed since the templates were computed; start the training again; "
+                "with --checkpoint, in an empty folder"
+            )
 
 
 def _default_size(plan: Plan) -> int:

@@ -224,6 +224,7 @@ class _Run:
             raise DataError("no training data given")
         self.recipe = named_recipe(recipe or _recipe_of([*self.added, *self.removed]), options)
         self.settings, self.report = settings, report
+        self.used: dict[Path, bytes] = {}  # digests of images that templates were computed from
         folder = None if output is None else Path(output).parent  # of temporary files
         self.budget = Budget(memory_limit(settings.memory), folder)
         if output is not None:
@@ -271,7 +272,8 @@ class _Run:
             layout = layout or self.recipe.layout()
             plan = Plan(found.source, image_format, layout, len(found.expressions), templates)
             alone = solver if len(data) == 1 else None
-            return of_folder(subjects, plan, share, self.report, self.settings, alone)
+            settings = self.settings
+            return of_folder(subjects, plan, share, self.report, settings, alone, self.used)
 
         def fitting(path: Path, layout: Layout | None) -> RowSource:
             found = term(path, layout)
@@ -334,7 +336,8 @@ class _Run:
         subjects = [subject for found, _ in folders for subject in found]
         with suppress(DataError):  # raised when they are accumulated, with the files
             widest = max(formats, key=lambda each: each.channels)
-            return make_templates(subjects, widest, self.report)
+            templates, self.used = make_templates(subjects, widest, self.report)
+            return templates
         return None
 
 

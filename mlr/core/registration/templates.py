@@ -32,6 +32,14 @@ from mlr.core.registration.fields import (
 )
 from mlr.core.registration.geometry import Geometry, weights_and_oval
 from mlr.core.registration.register import Template
+from mlr.core.registration.stored import (
+    LARGEST,
+    LEAST_LIGHT,
+    MOST,
+    stored_array,
+    stored_eyes,
+    stored_number,
+)
 from mlr.kernels.blur import blur
 
 Floats = npt.NDArray[np.float32]
@@ -40,7 +48,6 @@ Float = npt.NDArray[np.float64]
 GAIN = 1.05  # of the templates that targets are registered to a second time
 MOST_STYLE = 1.7  # largest style of such a template, in standard deviations
 UNITS = 256  # light and style are rounded to 1/256
-MOST = 1000  # largest light and style, far above those of images
 PLAIN = -1.0  # style without teeth (or the like) where there are not two groups
 LIGHTS = (0.2, 1.3)  # bounds of a face's brightness, relative to the training set's
 DARKEST = 1 / 255  # lower bound of measured brightness
@@ -149,39 +156,36 @@ class Templates:
 
         Raises
         ------
-        LookupError, TypeError, ValueError
+        LookupError, TypeError, ValueError, AttributeError
             If something is missing or invalid.
         """
-        height, width = (int(side) for side in details["size"])
-        (x0, y0), (x1, y1) = details["eyes"]
-        eyes = ((float(x0), float(y0)), (float(x1), float(y1)))
-        if not math.isfinite(sum(map(sum, eyes))) or x0 == x1:
-            raise ValueError(f"its eyes are {eyes}")
-        eye_white = float(details["white"])
-        if not eye_white > 0:
-            raise ValueError(f"the white of its eyes is {eye_white}")
-        geometry = Geometry((height, width), eyes)
+        height, width = map(int, details["size"])
+        if min(height, width) < 1:
+            raise ValueError(f"its templates are for images of {width}x{height} px")
+        geometry = Geometry((height, width), stored_eyes(details["eyes"]))
         whole, half = (*geometry.features, 2), geometry.fields
-
-        def checked(name: str, shape: tuple[int, ...]) -> Floats:
-            array = np.array(arrays[name])
-            if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
-                raise ValueError(f"template {name} is {array.dtype} {array.shape}, not {shape}")
-            return array
-
-        shapes = dict(zip(_ARRAYS, (whole, whole, (2, *half), half, half), strict=True))
+        shapes = (whole, whole, (2, *half), half, half)
+        bounds = (MOST, MOST, max(half), MOST, LARGEST)
         frames = {}
         for index, (name, numbers) in enumerate(sorted(details["frames"].items())):
+            own = {
+                key: np.array(stored_array(arrays, f"{key}{index}", shape, most))
+                for key, shape, most in zip(_ARRAYS, shapes, bounds, strict=True)
+            }
             groups = numbers["groups"]
-            frames[str(name)] = Frame(
-                **{key: checked(f"{key}{index}", shape) for key, shape in shapes.items()},
-                light=float(numbers["light"]),
-                explained=float(numbers["explained"]),
-                groups=None if groups is None else (float(groups[0]), float(groups[1])),
+            if groups is not None:
+                low, high = groups
+                of = f"the groups of {name}"
+                groups = stored_number(of, low), stored_number(of, high)
+            frames[name] = Frame(
+                **own,
+                light=stored_number(f"the light of {name}", numbers["light"], LEAST_LIGHT),
+                explained=stored_number(f"the style of {name}", numbers["explained"], 0),
+                groups=groups,
             )
-            if not frames[name].light > 0:
-                raise ValueError(f"the light of {name} is {numbers['light']}")
-        return cls(geometry, checked("source", (*half, 2)), eye_white, frames)
+        source = np.array(stored_array(arrays, "source", (*half, 2)))
+        eye_white = stored_number("the white of its eyes", details["white"], LEAST_LIGHT)
+        return cls(geometry, source, eye_white, frames)
 
     def source_field(self, features: Features) -> Floats:
         """Return the field of a training source, in steps of 1/64."""
