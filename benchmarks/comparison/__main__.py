@@ -17,6 +17,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,8 @@ def run(arguments: Sequence[str]) -> None:
         error, seconds = came[0]["scores"]["mse"], time.perf_counter() - begin
         print(f"{key:18} {error:.5f} {seconds:6.0f} s", file=sys.stderr, flush=True)
     result, sheet = collect(pairs, outside, list(rivals), kept, options)
-    result = {"command": _command(options)} | result
-    text = json.dumps(result, indent=1, allow_nan=False)
+    result = _rounded({"command": _command(options)} | result)
+    text = _lines(result)
     for path, content in zip(paths, (text, markdown(result)), strict=False):
         with replacing(path, force=options.force) as file:
             file.write(content.encode())
@@ -218,6 +219,23 @@ def _data(options: argparse.Namespace) -> tuple[Pairs, dict[str, list[Images]]]:
     if options.outside:
         return pairs, read_outside(options.outside)
     return pairs, {} if options.data else drawn_outside(pairs.inputs.shape[1])
+
+
+def _rounded(value: Any) -> Any:
+    """Return a result with eight significant digits: enough, and half of the size."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.8g}") if isinstance(value, float) else value
+
+
+def _lines(result: dict[str, Any]) -> str:
+    """Return the result as JSON, with a line for each rival."""
+    encode = partial(json.dumps, allow_nan=False)
+    rivals = (f"{encode(key)}: {encode(rival)}" for key, rival in result["rivals"].items())
+    others = [f"{encode(key)}: {encode(each)}" for key, each in result.items() if key != "rivals"]
+    return ",\n".join(["{" + others[0], *others[1:], '"rivals": {' + ",\n".join(rivals) + "}}\n"])
 
 
 def _command(options: argparse.Namespace) -> str:
