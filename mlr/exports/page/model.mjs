@@ -96,15 +96,12 @@ export class Model {
       to.set(weights.plane(first + taps.length));
       taps.forEach(([dy, dx], k) => {
         const own = weights.plane(first + k);
-        for (let y = 0, p = 0; y < height; y++) {
-          const inside = y + dy >= 0 && y + dy < height;
+        for (let y = 0; y < height; y++) {
+          if (!edge && (y + dy < 0 || y + dy >= height)) continue;
           const row = clip(y + dy, 0, height - 1) * width;
-          for (let x = 0; x < width; x++, p++) {
-            let column = x + dx;
-            if (!edge && !(inside && column >= 0 && column < width)) continue;
-            if (column < 0) column = 0;
-            if (column >= width) column = width - 1;
-            to[p] += own[p] * from[row + column];
+          const [begin, end] = edge ? [0, width] : [Math.max(-dx, 0), Math.min(width - dx, width)];
+          for (let x = begin, p = y * width + begin; x < end; x++, p++) {
+            to[p] += own[p] * from[row + Math.min(Math.max(x + dx, 0), width - 1)];
           }
         }
       });

@@ -395,20 +395,24 @@ export class PhotoFace {
     const { motion, added } = this.model.change(this.face, wanted);
     const fade = borderFade(height, width);
     const planes = new Planes(6, height, width);
-    planes.plane(MOTION).set(motion.plane(0).map((value, p) => value * fade[p]));
-    planes.plane(MOTION + 1).set(motion.plane(1).map((value, p) => value * fade[p]));
-    const channel = (n) => added.plane(added.count === 1 ? 0 : n);
-    for (let n = 0; n < 3; n++) planes.plane(n).set(channel(n).map((value, p) => value * fade[p]));
+    const faded = (from, to) => {
+      for (let p = 0; p < to.length; p++) to[p] = from[p] * fade[p];
+    };
+    for (let n = 0; n < 2; n++) faded(motion.plane(n), planes.plane(MOTION + n));
+    for (let n = 0; n < 3; n++) faded(added.plane(added.count === 1 ? 0 : n), planes.plane(n));
     if (scale < 1) {
       // otherwise the crop has all detail
       const lost = planes.plane(LOST);
+      const [red, green, blue] = [0, 1, 2].map((n) => planes.plane(n));
       for (let p = 0; p < lost.length; p++) {
-        const amount = Math.max(...[0, 1, 2].map((n) => Math.abs(planes.plane(n)[p])));
+        const amount = Math.max(Math.abs(red[p]), Math.abs(green[p]), Math.abs(blue[p]));
         lost[p] = smooth((amount - LITTLE) / (MUCH - LITTLE));
       }
       const moved = warp(crop, planes.some(MOTION, MOTION + 2));
-      for (let i = 0; i < moved.data.length; i++)
-        planes.data[i] += lost[i % planes.size] * moved.data[i];
+      [red, green, blue].forEach((plane, n) => {
+        const own = moved.plane(n);
+        for (let p = 0; p < plane.length; p++) plane[p] += lost[p] * own[p];
+      });
     }
     return planes;
   }
@@ -416,13 +420,17 @@ export class PhotoFace {
 
 /** Return the fit of a face that is moved by a similarity of points, in pixels of its fields. */
 function movedFit(fit, map) {
+  const [cosine, sine] = map.factor;
   const moved = (field) => {
     const result = new Planes(2, field.height, field.width);
     const [[down, across], [toY, toX]] = [field, result].map((each) => [0, 1].map((n) => each.plane(n)));
-    for (let p = 0; p < field.size; p++) {
-      const [x, y] = [(p % field.width) + 0.5, Math.trunc(p / field.width) + 0.5];
-      const [right, bottom] = map.of([x + across[p], y + down[p]]);
-      [toY[p], toX[p]] = [bottom - y, right - x];
+    for (let i = 0, p = 0; i < field.height; i++) {
+      for (let j = 0; j < field.width; j++, p++) {
+        const x = j + 0.5 + across[p];
+        const y = i + 0.5 + down[p];
+        toX[p] = cosine * x - sine * y + map.shift[0] - j - 0.5;
+        toY[p] = sine * x + cosine * y + map.shift[1] - i - 0.5;
+      }
     }
     return result;
   };
@@ -454,10 +462,14 @@ function borderFade(height, width) {
  */
 function changedPart(photo, planes, toCrop, tile) {
   const [height, width] = [tile.bottom - tile.top, tile.right - tile.left];
-  const turned = planes.map((value) => value);
+  const turned = new Planes(planes.count, planes.height, planes.width, planes.data.slice());
   const [dys, dxs] = [planes.plane(MOTION), planes.plane(MOTION + 1)];
   const [toY, toX] = [turned.plane(MOTION), turned.plane(MOTION + 1)];
-  for (let p = 0; p < planes.size; p++) [toX[p], toY[p]] = divided([dxs[p], dys[p]], toCrop.factor);
+  const [cosine, sine] = divided([1, 0], toCrop.factor);
+  for (let p = 0; p < planes.size; p++) {
+    toX[p] = cosine * dxs[p] - sine * dys[p];
+    toY[p] = cosine * dys[p] + sine * dxs[p];
+  }
   const into = scaling(1, [-tile.left, -tile.top]).after(toCrop.inverse);
   const seen =
     toCrop.scale < 1
@@ -469,7 +481,7 @@ function changedPart(photo, planes, toCrop, tile) {
     farthest = Math.max(farthest, Math.abs(seen.data[i]));
   }
   const wide = grown(tile, Math.ceil(farthest) + SPLINE_REACH, photo);
-  const around = partOf(photo, wide).map((value) => value / 255);
+  const around = partOf(photo, wide);
   const found = coefficients(around);
   const lost = seen.plane(LOST);
   const change = new Planes(3, height, width);
@@ -479,7 +491,8 @@ function changedPart(photo, planes, toCrop, tile) {
     for (let x = 0; x < width; x++, p++) {
       for (let n = 0; n < 3; n++) change.data[n * change.size + p] = seen.data[n * seen.size + p];
       if (lost[p] === 0 && motionY[p] === 0 && motionX[p] === 0) continue;
-      const [top, left] = [tile.top - wide.top + y, tile.left - wide.left + x];
+      const top = tile.top - wide.top + y;
+      const left = tile.left - wide.left + x;
       const py = clip(top + motionY[p], 0, bottom);
       const px = clip(left + motionX[p], 0, right);
       const i = Math.min(Math.trunc(py), bottom - 1);
@@ -491,7 +504,8 @@ function changedPart(photo, planes, toCrop, tile) {
         c = across[2],
         d = across[3];
       for (let n = 0; n < 3; n++) {
-        let [moved, at] = [0, n * found.size + i * found.width + j];
+        let moved = 0;
+        let at = n * found.size + i * found.width + j;
         for (let k = 0; k < 4; k++, at += found.width) {
           moved +=
             down[k] *
@@ -501,7 +515,7 @@ function changedPart(photo, planes, toCrop, tile) {
               d * found.data[at + 3]);
         }
         const here = around.data[n * around.size + top * around.width + left];
-        change.data[n * change.size + p] += (1 - lost[p]) * moved - here;
+        change.data[n * change.size + p] += ((1 - lost[p]) * moved - here) / 255;
       }
     }
   }
@@ -515,9 +529,10 @@ function enlargedSimilar(planes, toPlanes, height, width) {
   const [cosine, sine] = toPlanes.factor;
   const [right, bottom] = toPlanes.of([0.5, 0.5]).map((value) => value - 0.5);
   const used = new Uint8Array(planes.size); // where one of the 16 pixels is not 0
-  for (let i = 0; i < data.length; i++) {
-    if (data[i] === 0) continue;
-    const p = i % planes.size;
+  for (let p = 0; p < planes.size; p++) {
+    let n = p;
+    while (n < data.length && data[n] === 0) n += planes.size;
+    if (n >= data.length) continue;
     for (let k = -2; k < 2; k++) used.fill(1, p + k * planes.width - 2, p + k * planes.width + 2);
   }
   const [down, across] = [new Float64Array(4), new Float64Array(4)];
@@ -525,7 +540,8 @@ function enlargedSimilar(planes, toPlanes, height, width) {
     for (let x = 0; x < width; x++, p++) {
       const row = sine * x + cosine * y + bottom;
       const column = cosine * x - sine * y + right;
-      const [top, left] = [Math.floor(row), Math.floor(column)];
+      const top = Math.floor(row);
+      const left = Math.floor(column);
       if (top < 1 || top > planes.height - 3 || left < 1 || left > planes.width - 3) continue;
       if (!used[top * planes.width + left]) continue;
       keysWeights(row - top, down);
@@ -535,7 +551,8 @@ function enlargedSimilar(planes, toPlanes, height, width) {
         c = across[2],
         d = across[3];
       for (let n = 0; n < planes.count; n++) {
-        let [total, i] = [0, n * planes.size + (top - 1) * planes.width + left - 1];
+        let total = 0;
+        let i = n * planes.size + (top - 1) * planes.width + left - 1;
         for (let k = 0; k < 4; k++, i += planes.width) {
           total += down[k] * (a * data[i] + b * data[i + 1] + c * data[i + 2] + d * data[i + 3]);
         }

@@ -157,8 +157,9 @@ export function lookUp(planes, field) {
 
 /** Return the field inner(p) + outer(p + inner(p)), which moves by both. */
 export function compose(outer, inner) {
-  const looked = lookUp(outer, inner);
-  return inner.map((value, i) => value + looked.data[i]);
+  const found = lookUp(outer, inner);
+  for (let i = 0; i < found.data.length; i++) found.data[i] += inner.data[i];
+  return found;
 }
 
 /** Return v with v(q) = -field(q + v(q)), by fixed-point iteration. */
@@ -340,7 +341,8 @@ export function warp(planes, field) {
         c = across[2],
         d = across[3];
       for (let n = 0; n < planes.count; n++) {
-        let [total, i] = [0, n * found.size + y0 * wide + x0];
+        let total = 0;
+        let i = n * found.size + y0 * wide + x0;
         for (let k = 0; k < 4; k++, i += wide) {
           total += down[k] * (a * data[i] + b * data[i + 1] + c * data[i + 2] + d * data[i + 3]);
         }

@@ -207,17 +207,25 @@ export class Registered {
     const [means, spreads, shares] = ["mean", "spread", "share"].map(
       (name) => appearance[name].data,
     );
-    const perUnit = framed.map(
-      (value, i, p, n) => sides[p] * onTeeth * hue[n] * spreads[i] - shares[p] * value,
-    );
-    const start = framed.map(
-      (value, i, p, n) => regressed.data[i] - value + sides[p] * light * hue[n] * means[i],
-    );
+    const spread = new Planes(framed.count, ...size);
+    const added = new Planes(framed.count, ...size);
+    for (let n = 0, i = 0; n < framed.count; n++) {
+      const [teeth, skin] = [onTeeth * hue[n], light * hue[n]];
+      for (let p = 0; p < framed.size; p++, i++) {
+        const value = framed.data[i];
+        spread.data[i] = sides[p] * teeth * spreads[i] - shares[p] * value;
+        added.data[i] = regressed.data[i] - value + sides[p] * skin * means[i];
+      }
+    }
     const dark = clip((onTeeth - brightness) / DARK, 0, 1);
-    const tint = tintOf(appearance, framed, start, perUnit, hue);
-    const part = (p) => wholeMask[p] * wholeTrust[p];
-    const spread = perUnit.map((value, i, p) => part(p) * (value + dark * tint.data[i]));
-    const added = start.map((value, i, p) => part(p) * value - plain * spread.data[i]);
+    const tint = dark && tintOf(appearance, framed, added, spread, hue).data;
+    for (let n = 0, i = 0; n < framed.count; n++) {
+      for (let p = 0; p < framed.size; p++, i++) {
+        const amount = wholeMask[p] * wholeTrust[p];
+        spread.data[i] = amount * (tint ? spread.data[i] + dark * tint[i] : spread.data[i]);
+        added.data[i] = amount * added.data[i] - plain * spread.data[i];
+      }
+    }
     const kept = face.features.grey ? [added, spread].map(grey) : [added, spread];
     return {
       appearance,
@@ -241,24 +249,25 @@ export class Registered {
         (value, at, p) =>
           amounts[i] * mask.data[p] * (value - styles[i] * appearance.shape.data[at]),
       );
-      lookUp(motion, back).data.forEach((value, index) => {
-        total.data[index] += value;
-      });
+      add(lookUp(motion, back), total);
     });
     let field = new Planes(2, ...fields); // n
     for (let step = 0; step < INVERSIONS; step++) field = lookUp(total, field);
     const added = new Planes(face.image.count, ...size);
     parts.forEach((part, i) => {
-      const change = part.added.map(
-        (value, at) => amounts[i] * (value + styles[i] * part.spread.data[at]),
-      );
-      const looked = lookUp(change, resizeField(compose(part.back, field), ...size));
-      looked.data.forEach((value, index) => {
-        added.data[index] += value;
-      });
+      const change = new Planes(added.count, ...size);
+      for (let at = 0; at < change.data.length; at++) {
+        change.data[at] = amounts[i] * (part.added.data[at] + styles[i] * part.spread.data[at]);
+      }
+      add(lookUp(change, resizeField(compose(part.back, field), ...size)), added);
     });
     return { motion: resizeField(field, ...size), added };
   }
+}
+
+/** Add planes to others, in place. */
+function add(planes, total) {
+  for (let i = 0; i < total.data.length; i++) total.data[i] += planes.data[i];
 }
 
 /** Return the mean over the planes as each of them. */
