@@ -15,6 +15,7 @@ import pytest
 
 import mlr
 from benchmarks import tables
+from benchmarks.comparison import report
 from mlr.cli import cli
 from mlr.io.images import read_image, resized, write_image
 from mlr.io.names import SCHEMES
@@ -118,19 +119,35 @@ def test_readme_is_short():
     assert len(README.read_text().splitlines()) <= 150
 
 
-def test_figures_of_the_readme_were_measured():
+@pytest.mark.parametrize(
+    ("page", "part", "results", "write"),
+    [
+        (README, "rivals", "rivals-photographs", report.readme),
+        (DOCS / "comparison.md", "rivals on photographs", "rivals-photographs", report.summary),
+        (DOCS / "comparison.md", "rivals", "rivals", report.summary),
+    ],
+)
+def test_tables_of_rivals_were_measured(page, part, results, write):
+    folder = ROOT / "benchmarks" / "results"
+    result = json.loads((folder / f"{results}.json").read_text())
+    assert (folder / f"{results}.md").read_text() == report.markdown(result)
+    shown = page.read_text().split(f"<!-- {part}: ")[1].split(" -->\n", 1)[1]
+    assert shown.split(f"<!-- end of {part} -->")[0] == write(result)
+
+
+def test_figures_of_the_measurements_were_measured():
     """The table contains the rounded results."""
     measured = (ROOT / "benchmarks" / "results" / "quality.md").read_text().split("\n## ")[-1]
     rows = [
         ("copy of the input", "copy of the input"),
-        ("`--recipe paper`: Khan et al.", "paper"),
-        ("**default recipe**, style 0", "best, style 0"),
-        ("**default recipe**, default style (teeth)", "best, default style"),
+        ("paper: 3x3, penalty 0.4", "paper"),
+        ("**best**, style 0", "best, style 0"),
+        ("**best**, default style (teeth)", "best, default style"),
     ]
     for name, recipe in rows:
-        (cells,) = cells_of(README.read_text(), name)
+        cells = cells_of((DOCS / "measurements.md").read_text(), name)[0]
         whole, parts = cells_of(measured, recipe)[:2]
-        expected = [*parts[:4], parts[5], whole[4]]
+        expected = [whole[0], whole[2], *parts[:4], parts[5], whole[4]]
         for found, figure in zip(cells, expected, strict=True):
             digits = len(found.partition(".")[2])
             rounding = 0.5 * 10.0**-digits + 0.5 * 10.0 ** -len(figure.partition(".")[2])
