@@ -8,7 +8,7 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RIVALS  = $(DATA:%=--data %) --keep $(DEMO)/rivals --force $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo model test test-all lint format dist docs figures architecture bench quality \
+.PHONY: help demo model test test-all lint format dist docs figures architecture bench quality ablation \
         faults fuzz rivals rivals-gan clean
 
 help:  ## list the targets
@@ -70,6 +70,9 @@ bench: $(VENV)/bench.stamp  ## time every stage, compare with peers; renew table
 quality: $(VENV)/quality.stamp  ## cross-validate, by region and skin, on drawn faces or DATA=folder
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
 	$(BIN)/python -m benchmarks.quality $(or $(DATA),$(DEMO)/train) $(OPTIONS)
+
+ablation: $(VENV)/quality.stamp  ## measure each part of the default recipe, on drawn faces or DATA=folder
+	$(BIN)/python -m benchmarks.ablation $(DATA) --write $(OPTIONS)
 
 faults: $(VENV)/test-all.stamp  ## kill, starve and mislead the program, and check that nothing is lost
 	$(BIN)/python -m benchmarks.faults --write

@@ -54,7 +54,7 @@ def part_of(subject, parts):
     return int.from_bytes(hashlib.sha256(subject.name.encode()).digest()[:8]) % parts
 
 
-def train_on(subjects, recipe):
+def train_on(subjects, recipe, **options):
     """Return a model trained on the files of some subjects, and on nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "pairs.csv").open("w", newline="") as file:
@@ -63,7 +63,7 @@ def train_on(subjects, recipe):
             for subject in subjects:
                 for name, path in subject.targets.items():
                     write([subject.source.absolute(), path.absolute(), name])
-        return mlr.train(folder, recipe=recipe)
+        return mlr.train(folder, recipe=recipe, **options)
 
 
 def output_of(model, source, expression, style):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import peers
+from benchmarks import ablation, peers
 from benchmarks.peers import PENALTY, Problem, applied, band_weights, textbook_weights
 from benchmarks.quality import train_on
 from benchmarks.registration import with_section
@@ -16,6 +16,7 @@ from mlr.core.receptive_field import ReceptiveField
 from mlr.errors import MlrError
 from mlr.io.images import read_image
 from mlr.io.pairs import find_pairs
+from mlr.samples import sample
 from mlr.training.train import train
 from tests.conftest import draw_pairs
 
@@ -150,6 +151,36 @@ def test_quality_trains_on_the_files_of_others_alone(tmp_path):
         expected = train(some, recipe=recipe)
         assert np.array_equal(found.weights, expected.weights)
         assert found.info.templates == expected.info.templates
+
+
+def test_parts_of_the_recipe_can_be_left_out(tmp_path):
+    sample(tmp_path, pairs=9, size=64, target="happy")
+    subjects = find_pairs(tmp_path).subjects
+    made = ablation.variants(subjects)
+    assert {*made, ablation.COPY, *ablation.SIDES} == set(ablation.LABELS)
+    face = read_image(subjects[0].source).pixels.transpose(2, 0, 1) / np.float32(255)
+    changes = {}
+    for label, (model, style, _) in made.items():
+        if label != ablation.PAPER:
+            changes[label] = model.face_change(face, model.change_of("happy", style))(1.0)
+    motion, mean, ours = (
+        changes[label] for label in (ablation.MOTION, ablation.MEAN, ablation.DEFAULT)
+    )
+    assert np.abs(motion.added).max() < 1e-5 < np.abs(motion.motion).max()
+    np.testing.assert_array_equal(motion.motion, ours.motion)
+    assert 0.01 < np.abs(mean.added - ours.added).max() < np.abs(ours.added).max()
+    model = made[ablation.ONE].model
+    assert len(model.registered.search.candidates) == 1
+
+
+@pytest.mark.slow
+def test_the_ablation_is_tabulated_and_drawn(tmp_path):
+    text = run_benchmark("ablation", "--pairs", 12, "--picture", tmp_path / "rows.png", timeout=300)
+    rows = {cells[0]: cells[1:] for cells in cells_of(text) if cells}
+    assert set(ablation.LABELS) <= set(rows)
+    assert float(rows[ablation.DEFAULT][0]) < float(rows[ablation.COPY][0])
+    assert rows[ablation.SMALL][0] != rows[ablation.DEFAULT][0]
+    assert (tmp_path / "rows.png").stat().st_size > 10_000
 
 
 def test_registration_is_compared_with_optical_flow():
