@@ -449,11 +449,16 @@ function grown({ top, bottom, left, right }, margin, { height, width }) {
 
 /** Return the share of the change at each pixel of a crop: 1, fading to 0 at its border. */
 function borderFade(height, width) {
-  const inward = (at, side) => smooth((Math.min(at, side - 1 - at) - BORDER) / (FADE * side));
-  return Float32Array.from(
-    { length: height * width },
-    (_, p) => inward(Math.trunc(p / width), height) * inward(p % width, width),
+  const [rows, columns] = [height, width].map((side) =>
+    Float64Array.from({ length: side }, (_, at) =>
+      smooth((Math.min(at, side - 1 - at) - BORDER) / (FADE * side)),
+    ),
   );
+  const fade = new Float32Array(height * width);
+  for (let y = 0, p = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, p++) fade[p] = rows[y] * columns[x];
+  }
+  return fade;
 }
 
 /**

@@ -79,7 +79,7 @@ export class Registered {
    *   shape, mean, spread, share, face (planes); light, style, other, plain, explained (numbers)
    */
   constructor(geometry, source, eyeWhite, appearances) {
-    Object.assign(this, { geometry, eyeWhite, appearances });
+    Object.assign(this, { geometry, eyeWhite, appearances, eyeBoxes: new Map() });
     const candidates = [{ template: new Template(geometry, source) }];
     for (const [expression, each] of Object.entries(appearances)) {
       const back = invert(each.motion);
@@ -120,24 +120,37 @@ export class Registered {
     return Math.max(mean(Array.from(this.geometry.oval, (p) => framed[p])), DARKEST);
   }
 
+  /** Return the pixels in which the whites of the eyes are looked for. */
+  eyeBox(size) {
+    const key = size.join();
+    if (!this.eyeBoxes.has(key)) {
+      const [[left, level], [right]] = EYES;
+      const inside = (y, x) =>
+        Math.abs(y - level) < EYE_BOX[1] &&
+        Math.min(Math.abs(x - left), Math.abs(x - right)) < EYE_BOX[0];
+      this.eyeBoxes.set(key, this.geometry.pixels(size, inside));
+    }
+    return this.eyeBoxes.get(key);
+  }
+
   /** Return the brightness of the whites of the eyes in each plane, over the light if given. */
   whites(planes, field, light) {
     const size = [planes.height, planes.width];
-    const [[left, level], [right]] = EYES;
-    const box = this.geometry.pixels(
-      size,
-      (y, x) =>
-        Math.abs(y - level) < EYE_BOX[1] &&
-        Math.min(Math.abs(x - left), Math.abs(x - right)) < EYE_BOX[0],
-    );
-    const framed = lookUp(planes, resizeField(field, ...size));
+    const box = this.eyeBox(size);
+    if (!box.length) return Array(planes.count).fill(DARKEST);
+    const first = Math.trunc(box[0] / size[1]); // only the rows of the box are looked up
+    const [begin, end] = [first * size[1], size[1] * Math.ceil((box.at(-1) + 1) / size[1])];
+    const whole = resizeField(field, ...size);
+    const shift = new Planes(2, (end - begin) / size[1], size[1]);
+    shift.plane(0).set(whole.plane(0).subarray(begin, end).map((dy) => dy + first));
+    shift.plane(1).set(whole.plane(1).subarray(begin, end));
+    const framed = lookUp(planes, shift);
     const sides = light && enlarged(light, ...size).data;
     return Array.from({ length: planes.count }, (_, n) => {
-      if (!box.length) return DARKEST;
       const plane = framed.plane(n);
       const values = Float64Array.from(
         box,
-        (p) => plane[p] / Math.max(sides ? sides[p] : 1, 1),
+        (p) => plane[p - begin] / Math.max(sides ? sides[p] : 1, 1),
       ).sort();
       const at = BRIGHTEST * (values.length - 1);
       const below = Math.trunc(at);
