@@ -66,7 +66,11 @@ def without_ridge(model, changes):
     appearances = {}
     for name, each in model.appearances.items():
         face = each.face.astype(np.float32) / np.float32(255)
-        added = model._output(name, face[None])[0] - face + each.mean if changes else 0 * face
+        added = 0 * face
+        if changes:  # at style 0, which is -s_0 units from where the style begins to count
+            units = np.float32(-each.plain)
+            added = model._output(name, face[None])[0] - face + each.mean
+            added += units * (each.spread - each.share * face)
         bare = {"spread": 0 * each.spread, "share": 0 * each.share}
         appearances[name] = replace(each, mean=added, **bare)
     registered = replace(model.registered, appearances=appearances)

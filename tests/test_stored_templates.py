@@ -232,7 +232,7 @@ def test_impossible_numbers_of_pairs_are_refused(run, stored, key, odd):
 @pytest.mark.parametrize("name", ["source0_lags", "target1_cross", "target0_sums"])
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
 def test_statistics_that_are_not_finite_are_refused(run, tmp_path, name, odd):
-    faces = draw_pairs(tmp_path / "faces", range(2), ("happy", "sad"), dtype=np.uint16)
+    faces = draw_pairs(tmp_path / "faces", range(2), ("happy", "sad"), dtype=np.uint16, channels=1)
     path = tmp_path / "s.npz"
     training.statistics(faces, path)
     rewrite(path, lambda arrays, meta: arrays["fold0_" + name].ravel().__setitem__(-1, odd))
