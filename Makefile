@@ -8,7 +8,7 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RIVALS  = $(DATA:%=--data %) --keep $(DEMO)/rivals --force $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo model test test-all lint format dist docs figures architecture bench quality ablation \
+.PHONY: help demo model test test-all lint format dist docs figures architecture bench quality page ablation \
         faults fuzz rivals rivals-gan clean
 
 help:  ## list the targets
@@ -71,6 +71,11 @@ quality: $(VENV)/quality.stamp  ## cross-validate, by region and skin, on drawn 
 	test -n "$(DATA)" || test -d $(DEMO)/train || $(BIN)/mlr sample $(DEMO)/train --pairs 100
 	$(BIN)/python -m benchmarks.quality $(or $(DATA),$(DEMO)/train) $(OPTIONS)
 
+page: $(VENV)/page.stamp  ## time the page of mlr export in Chromium, on one core
+	test -d $(DEMO)/happy || $(BIN)/mlr sample $(DEMO)/happy --pairs 60 --target happy
+	$(BIN)/mlr train $(DEMO)/happy -o $(DEMO)/happy.npz --force
+	$(BIN)/python -m benchmarks.face_page $(DEMO)/happy.npz
+
 ablation: $(VENV)/quality.stamp  ## measure each part of the default recipe, on drawn faces or DATA=folder
 	$(BIN)/python -m benchmarks.ablation $(DATA) --write $(OPTIONS)
 
@@ -94,6 +99,7 @@ clean:  ## remove all that these targets made
 $(VENV)/demo.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
 $(VENV)/quality.stamp: EXTRA := [test,align]
+$(VENV)/page.stamp: EXTRA := [browser]
 $(VENV)/bench.stamp: EXTRA := [test,plot]
 $(VENV)/docs.stamp: EXTRA := [docs]
 $(VENV)/lint.stamp: EXTRA := [lint,test]
