@@ -109,9 +109,10 @@ def variants(subjects):
 
 
 def measured(data, label):
-    """Return scores, output and times of each held-out pair, {label: [(...)]}, of a label or None.
+    """Return scores, output and times of each held-out pair, by label.
 
-    Runs in a process of its own, since the size of features is a constant that much depends on.
+    They are those of one of `SIDES`, or with None of all other labels. Runs in a process of its
+    own, since the size of features is a constant that much depends on.
     """
     if label is not None:
         features.SIGMA *= SIDES[label] / geometry.SIDE

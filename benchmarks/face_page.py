@@ -118,7 +118,7 @@ def main():
             "repeats": REPEATS,
         }
         found = page.evaluate(RUN, [script, data])
-        print(f"Chromium {browser.version}, {side} px, {len(model.expressions)} expressions")
+        print(f"Chromium {browser.version}, {side} px, {', '.join(model.expressions)}")
         browser.close()
     for name, times in found.items():
         print(f"{name:20}{np.median(times):8.1f} ms")

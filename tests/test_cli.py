@@ -145,7 +145,7 @@ def test_whole_way_from_pairs_to_pictures(tmp_path):
     trained = run_process("train", data, "-o", model, "--json")
     assert trained.code == 0
     assert json.loads(trained.out)["pairs"] == {"happy": PEOPLE}
-    compiling = "compiling the kernels"  # in the first process that needs them
+    compiling = "compiling kernels"  # in the first process that needs them
     table = [line.split(":")[0] for line in trained.lines if not line.startswith(compiling)]
     assert (table[0], table[-1]) == ("happy", str(model))
     synthesized = run_process("synthesize", model, data / "neutral", "--json")

@@ -14,7 +14,7 @@ from mlr.photo.composite import change_faces
 from mlr.photo.eyes import Eyes
 from mlr.samples import sample
 from tests.test_export import photograph
-from tests.test_report_page import CHROMIUM
+from tests.test_report_page import CHROMIUM, check_controls
 
 SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
 WAIT = 60_000  # milliseconds, for slow machines
@@ -314,18 +314,7 @@ def test_damaged_model_is_named(browser, files):
 def test_everything_has_a_name_and_fits_the_screen(opened):
     page = opened.page
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    unnamed = page.evaluate(
-        """() => [...document.querySelectorAll("button, input, canvas")].filter((each) =>
-        !(each.hidden || each.ariaLabel || each.textContent.trim() || each.labels?.length))
-        .map((each) => each.outerHTML)"""
-    )
-    assert unnamed == []
-    small = page.evaluate(
-        """() => [...document.querySelectorAll("button:not(.link)")].filter((each) =>
-        each.offsetParent && each.getBoundingClientRect().height < 40)
-        .map((each) => each.outerHTML)"""
-    )
-    assert small == []
+    check_controls(page)
     for _ in range(30):  # Tab reaches all controls
         page.keyboard.press("Tab")
         if page.evaluate("() => document.activeElement.matches('.save')"):

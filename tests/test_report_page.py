@@ -26,7 +26,19 @@ from tests.conftest import PEOPLE, draw, draw_pairs
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
+UNNAMED = """() => [...document.querySelectorAll("button, input, select, canvas")].filter((each) =>
+    !(each.hidden || each.ariaLabel || each.textContent.trim() || each.labels?.length))
+    .map((each) => each.outerHTML)"""
+SMALL = """() => [...document.querySelectorAll("button:not(.link), select")].filter((each) =>
+    each.offsetParent && each.getBoundingClientRect().height < 40)
+    .map((each) => each.outerHTML)"""
 ODD = "<img src=x onerror=alert(1)>&\"' [[title]] ]] </script>"
+
+
+def check_controls(page):
+    """Check that every control of a page has a name, and room for a finger."""
+    assert page.evaluate(UNNAMED) == []
+    assert page.evaluate(SMALL) == []
 
 
 class Page(HTMLParser):
@@ -332,18 +344,7 @@ def test_nothing_is_wider_than_the_screen(page):
 
 
 def test_every_control_has_a_name_and_room_for_a_finger(page):
-    unnamed = page.evaluate(
-        """[...document.querySelectorAll("button, input, select")].filter((each) =>
-        !(each.ariaLabel || each.textContent.trim() || each.labels?.length))
-        .map((each) => each.outerHTML)"""
-    )
-    assert unnamed == []
-    small = page.evaluate(
-        """[...document.querySelectorAll("button, select")].filter((each) =>
-        each.offsetParent && each.getBoundingClientRect().height < 40)
-        .map((each) => each.outerHTML)"""
-    )
-    assert small == []
+    check_controls(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 import mlr
 from benchmarks.comparison import __main__ as comparison
-from benchmarks.comparison import claims, data, measures, protocol, referees, report
+from benchmarks.comparison import claims, data, measures, protocol, recognition, report
 from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.kept import Kept
 from benchmarks.rivals import (
@@ -366,18 +366,18 @@ def test_style_0_is_that_of_the_program(drawn):
     assert rival.predict(drawn.inputs[9:]).shape == new.shape
 
 
-# The referees.
+# Recognition.
 
 
 def test_the_classifier_recognises_smiles_of_others(drawn):
-    classifier = referees.Classifier(drawn.inputs[:8], drawn.targets[:8])
+    classifier = recognition.Classifier(drawn.inputs[:8], drawn.targets[:8])
     assert classifier.recognised(drawn.targets[8:]).all()
     assert not classifier.recognised(drawn.inputs[8:]).any()
 
 
 def test_a_judge_that_is_missing_is_named(drawn, tmp_path):
     with pytest.raises(MlrError, match="--judge"):
-        referees.judged(drawn.inputs[:1], "happy", tmp_path)
+        recognition.judged(drawn.inputs[:1], "happy", tmp_path)
 
 
 @pytest.mark.skipif(not installed(), reason="needs the extra align")

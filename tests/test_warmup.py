@@ -20,7 +20,7 @@ from tests.conftest import draw, draw_pairs, run_process
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
-LINE = "compiling the kernels, this once: about twenty seconds"
+LINE = "compiling kernels for their first use: up to twenty seconds"
 
 
 def double(array):
@@ -236,7 +236,7 @@ def test_the_first_training_works_without_a_folder(faces, tmp_path):
         train = ["train", faces, "-o", tmp_path / "m.npz", "--force", "--recipe", "paper", *quiet]
         result = run_process(*train, env=variables)
         assert result.code == 0
-        assert result.err.startswith("" if quiet else "compiling the kernels, without a folder")
+        assert result.err.startswith("" if quiet else "compiling kernels without a folder")
         assert not (quiet and result.err)
 
 

@@ -13,7 +13,7 @@ from benchmarks.comparison import measures
 from benchmarks.comparison.curves import thinned
 from benchmarks.comparison.data import Images, Pairs, at_size
 from benchmarks.comparison.protocol import OUTER, Indices, Task, compete, fold_of
-from benchmarks.comparison.referees import Classifier, judged
+from benchmarks.comparison.recognition import Classifier, judged
 from benchmarks.rivals.base import Rival
 from mlr.evaluation.scores import MEASURES
 

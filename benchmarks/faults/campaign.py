@@ -140,12 +140,8 @@ class Campaign:
         for name, more in checkpoints.items():
             if more is not None:
                 kept = ["train", self.data, "-o", out(name, "m.npz"), "--force"]
-                shards = [
-                    "--checkpoint",
-                    out(name, "kept"),
-                    "--shard",
-                    3 if PAPER[1] in more else 20,
-                ]
+                size = 3 if PAPER[1] in more else 20
+                shards = ["--checkpoint", out(name, "kept"), "--shard", size]
                 yield task(name, [*kept, *more[:2], "--penalty", 1], [*kept, *shards, *more])
         drawn = ["sample", out("sample"), "--pairs", 10, "--size", 64, "--force"]
         yield task("sample", [*drawn, "--seed", 1], drawn)

@@ -193,10 +193,8 @@ def _registered_from_arrays(
     for index, (name, look) in enumerate(sorted(noted["looks"].items())):
         own: dict[str, Any] = {}
         for key, shape in zip(_ARRAYS, shapes, strict=True):
-            most, dtype = (
-                max(half) if shape == field else MOST,
-                np.uint8 if key == "face" else np.float32,
-            )
+            most = max(half) if shape == field else MOST
+            dtype = np.uint8 if key == "face" else np.float32
             own[key] = stored_array(arrays, f"{key}{index}", shape, most, dtype)
         for key in _NUMBERS:
             least = _LEAST.get(key, -MOST)

@@ -140,7 +140,8 @@ def of_folder(
     found: RowSource
     known_digests = _hexadecimal(known)
     stream = decoded(subjects, plan.format, report, plan.templates)
-    stream = _unchanged(stream, known_digests)
+    if known:
+        stream = _unchanged(stream, known_digests)
     if settings.executor is not None or settings.checkpoint is not None:
         found = _sharded(subjects, plan, budget, report, settings, known_digests)
     elif batch_bytes := _batch_bytes(subjects, plan, budget):

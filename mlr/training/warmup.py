@@ -29,8 +29,8 @@ def announced(report: Report) -> AbstractContextManager[None]:
     """Show a note, once, if kernels are compiled in the block."""
 
     def announce() -> None:
-        how_often = "this once" if jit.cache_folder() else "without a folder to keep them in"
-        report.note(f"compiling the kernels, {how_often}: about {SECONDS} seconds")
+        often = "for their first use" if jit.cache_folder() else "without a folder to keep them in"
+        report.note(f"compiling kernels {often}: up to {SECONDS} seconds")
 
     return jit.announced(announce)
 

@@ -1,9 +1,9 @@
-"""Referees of outputs, who recognise the expression and the person.
+"""Recognition of the expression in outputs, by two classifiers.
 
 The classifier is trained on the real faces of the training part of each fold: histograms of
 oriented gradients (Dalal and Triggs 2005) and a logistic regression. The judge is a network that
 others trained (face-api's expression net); it needs Node and a folder with its package, see
-``judge.mjs``. dlib's embeddings tell persons apart, see `mlr.evaluation.scores`.
+``judge.mjs``.
 """
 
 from __future__ import annotations
